@@ -1,0 +1,47 @@
+// Package config turns the environment into a Config. It is the only package that reads the environment.
+package config
+
+import (
+	"log/slog"
+	"net/url"
+	"time"
+
+	"sidestream/proxy/upstream"
+)
+
+// Config is the whole validated configuration of one sidecar.
+type Config struct {
+	Listen      string        // public address, host:port
+	AdminListen string        // address of health, metrics and status; "" when off
+	Upstream    *url.URL      // legacy base URL for pass-through; nil: 404 for whatever no route answers
+	TLSCert     string        // path of the PEM certificate chain; "" without TLS
+	TLSKey      string        // path of the PEM key; set exactly when TLSCert is
+	CORSOrigins []string      // origins allowed cross-origin with credentials, as browsers send them: scheme://host[:port], lower case
+	MaxClients  int           // SSE clients at once; 0 no limit
+	MaxStreams  int           // upstream connections at once; 0 no limit
+	Drain       time.Duration // shutdown window over which clients are released; 0 at once
+	LogLevel    slog.Level
+	LogFormat   string   // auto, text or json
+	Routes      []*Route // in order of Name
+}
+
+// Route is one configured path and where its events come from.
+type Route struct {
+	Name         string          // lower case
+	Path         string          // net/http pattern without method or host, e.g. /jobs/{id}/progress
+	Upstream     *upstream.Route // compiled source: templates, script, jq
+	Start        int             // events of the ring a client without Last-Event-ID begins with: 0 live, 1 latest, StartAll
+	Heartbeat    time.Duration   // sent when nothing else was; 0 none
+	Retry        time.Duration   // lower bound of the retry hint, the upper bound being twice it
+	ReplayEvents int             // bound of the ring in events; at least 1
+	ReplayBytes  int             // bound of the ring in encoded bytes; the newest event stays whatever its size
+	ReplayAge    time.Duration   // bound of the ring in age; 0 none
+	Linger       time.Duration   // how long a stream outlives its last client
+	Eager        bool            // start at boot, never linger out
+	MaxAge       time.Duration   // so long after its upstream connected a stream is replaced; 0 never
+	MaxClients   int             // SSE clients of this route at once; 0 no limit of its own
+	MaxStreams   int             // upstream connections of this route at once; 0 no limit of its own
+}
+
+// StartAll as Route.Start begins at the oldest event kept.
+const StartAll = -1
