@@ -1,0 +1,333 @@
+package translate
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/itchyny/gojq"
+)
+
+// Bounds on what one message may become, so that a payload cannot make a program eat the memory within its second.
+const (
+	maxItems  = 1 << 16  // messages out of one
+	maxOutput = 64 << 20 // bytes of all of them
+)
+
+// variables are what a program knows beside its input. Each is also a function without the dollar sign, which compose
+// files and shells would expand.
+var variables = []string{"$event", "$id", "$topic", "$headers", "$status"}
+
+// Code is one compiled jq program. It is safe for concurrent use.
+type Code struct {
+	setting string
+	code    *gojq.Code
+}
+
+// CompileJQ compiles src, the value of setting. The error says where the program is wrong.
+func CompileJQ(setting, src string) (*Code, error) {
+	query, err := gojq.Parse(src)
+	if err != nil {
+		return nil, fmt.Errorf("is not a jq program: %w", err)
+	}
+	var defs []*gojq.FuncDef
+	for _, v := range variables {
+		body, err := gojq.Parse(v)
+		if err != nil {
+			return nil, fmt.Errorf("define %s: %w", v, err)
+		}
+		defs = append(defs, &gojq.FuncDef{Name: v[1:], Body: body})
+	}
+	query.FuncDefs = append(defs, query.FuncDefs...)
+	code, err := gojq.Compile(query, gojq.WithVariables(variables))
+	if err != nil {
+		return nil, fmt.Errorf("is not a jq program: %w%s", err, hint(src, err))
+	}
+	return &Code{setting, code}, nil
+}
+
+// hint spots the commonest slip: a name without quotes.
+func hint(src string, err error) string {
+	if strings.Contains(err.Error(), "function not defined") && !strings.ContainsAny(src, " .|()") {
+		return fmt.Sprintf(" (a constant is written with its quotes: %q)", src)
+	}
+	return ""
+}
+
+// ProgramError says that a jq program failed for one message.
+type ProgramError struct {
+	Setting string // whose program, e.g. SELECT
+	Err     error  // wraps context.DeadlineExceeded when the program was cut for taking too long
+}
+
+func (e *ProgramError) Error() string { return e.Setting + ": " + e.text() }
+
+// text leaves out the preview of the value that gojq quotes in parentheses: payloads do not belong into logs.
+func (e *ProgramError) text() string {
+	msg := e.Err.Error()
+	if i := strings.IndexByte(msg, '('); i > 0 {
+		msg = strings.TrimSpace(msg[:i])
+	}
+	return msg
+}
+
+// Unwrap returns the reason.
+func (e *ProgramError) Unwrap() error { return e.Err }
+
+// input is a message as programs see it.
+type input struct {
+	value any
+	known []any // the values of variables
+}
+
+// newInput parses m. Strict: data that is not JSON, or not UTF-8, is an error; otherwise it is a string.
+func newInput(m Message, strict bool) (input, error) {
+	in := input{known: []any{orNull(m.Event), orNull(m.ID), orNull(m.Topic), headerValue(m.Header), statusValue(m.Status)}}
+	value, err := parseJSON(m.Data)
+	switch {
+	case err == nil && !m.Text:
+		in.value = value
+	case strict:
+		return in, err
+	default:
+		in.value = string(bytes.ToValidUTF8(m.Data, []byte("\uFFFD")))
+	}
+	return in, nil
+}
+
+// input returns m parsed, once.
+func (m Message) input(strict bool) (input, error) {
+	if m.parsed != nil {
+		return *m.parsed, nil
+	}
+	return newInput(m, strict)
+}
+
+func orNull(s string) any {
+	if s == "" {
+		return nil
+	}
+	return s
+}
+
+func headerValue(h http.Header) any {
+	if h == nil {
+		return nil
+	}
+	values := make(map[string]any, len(h))
+	for name, v := range h {
+		values[strings.ToLower(name)] = strings.Join(v, ", ")
+	}
+	return values
+}
+
+func statusValue(status int) any {
+	if status == 0 {
+		return nil
+	}
+	return status
+}
+
+var errNotJSON = errors.New("is not JSON")
+
+// parseJSON keeps numbers as they are written: 9007199254740993 has no float64.
+func parseJSON(data []byte) (any, error) {
+	if !utf8.Valid(data) {
+		return nil, errors.New("is not UTF-8")
+	}
+	d := json.NewDecoder(bytes.NewReader(data))
+	d.UseNumber()
+	var v any
+	if err := d.Decode(&v); err != nil {
+		return nil, errNotJSON
+	}
+	if _, err := d.Token(); err != io.EOF {
+		return nil, fmt.Errorf("%w: something follows it", errNotJSON)
+	}
+	return v, nil
+}
+
+// each calls f with every output of c over value, until f returns an error.
+func (c *Code) each(ctx context.Context, value any, known []any, f func(any) error) error {
+	iter := c.code.RunWithContext(ctx, value, known...)
+	for {
+		v, ok := iter.Next()
+		if !ok {
+			return nil
+		}
+		err, failed := v.(error)
+		if !failed {
+			err = f(v)
+		}
+		if err == errStop {
+			return nil
+		}
+		if err != nil {
+			return &ProgramError{c.setting, err}
+		}
+	}
+}
+
+var errStop = errors.New("first output is enough")
+
+// first returns the first output; ok is false when there is none.
+func (c *Code) first(ctx context.Context, value any, known []any) (v any, ok bool, err error) {
+	err = c.each(ctx, value, known, func(out any) error {
+		v, ok = out, true
+		return errStop
+	})
+	return v, ok, err
+}
+
+// truth returns whether the first output is neither null nor false, as jq's own select has it.
+func (c *Code) truth(ctx context.Context, value any, known []any) (bool, error) {
+	v, ok, err := c.first(ctx, value, known)
+	return ok && v != nil && v != false, err
+}
+
+// outputs returns every output in its written form.
+func (c *Code) outputs(ctx context.Context, value any, known []any) ([][]byte, error) {
+	var out [][]byte
+	size := 0
+	err := c.each(ctx, value, known, func(v any) error {
+		data, err := written(v)
+		if size += len(data); err == nil && (size > maxOutput || len(out) >= maxItems) {
+			err = errTooMuch
+		}
+		out = append(out, data)
+		return err
+	})
+	return out, err
+}
+
+var errTooMuch = fmt.Errorf("more than %d items or %d bytes out of one message", maxItems, maxOutput)
+
+// written is how a value leaves a program: strings raw, the rest as compact JSON.
+func written(v any) ([]byte, error) {
+	if s, ok := v.(string); ok {
+		return []byte(s), nil
+	}
+	return gojq.Marshal(v)
+}
+
+// Program is what a route makes of its messages. The zero value passes them through unparsed.
+type Program struct {
+	Select *Code // items out of a message; nil: the message
+	Event  *Code // name of an item; nil: the dialect's
+	Data   *Code // data of an item; nil: the item
+	ID     *Code // id of an item; nil: the dialect's
+	Done   *Code // true ends the stream after the item; nil: never
+
+	// Strict makes data that is not JSON, or not UTF-8, an error: polls. Otherwise programs see it as a string.
+	Strict bool
+}
+
+// ErrPayload is wrapped by Apply's error when the data is not what the route expects, whatever its programs.
+var ErrPayload = errors.New("payload")
+
+// Apply runs the route's jq programs over m: `.` is the data, $event, $id, $topic, $headers and $status what is known
+// beside it. done says that the stream ends after out. A *[ProgramError] says that a program failed or was cut by ctx; an
+// error wrapping [ErrPayload], that the program is strict and the data is not JSON. In both cases nothing of m is to be
+// emitted.
+func (p *Program) Apply(ctx context.Context, m Message) (out []Message, done bool, err error) {
+	if m.Gap != "" || p.plain() && !p.Strict {
+		return []Message{m}, false, nil
+	}
+	in, err := m.input(p.Strict)
+	if err != nil {
+		return nil, false, fmt.Errorf("%w %w", ErrPayload, err)
+	}
+	if p.Strict {
+		m.Data = bytes.TrimSpace(m.Data) // around a JSON document white space says nothing, and would be lines of data
+	}
+	if p.Select == nil {
+		return p.appendItem(ctx, nil, m, in, in.value, false)
+	}
+	size := 0
+	err = p.Select.each(ctx, in.value, in.known, func(item any) error {
+		if len(out) >= maxItems || size > maxOutput {
+			return errTooMuch
+		}
+		before := len(out)
+		var last bool
+		out, last, err = p.appendItem(ctx, out, m, in, item, true)
+		done = done || last
+		if len(out) > before {
+			size += len(out[before].Data)
+		}
+		return err
+	})
+	if err != nil {
+		return nil, false, unnest(err)
+	}
+	return out, done, nil
+}
+
+// unnest drops SELECT's name from an error of a program run on its items.
+func unnest(err error) error {
+	var outer, inner *ProgramError
+	if errors.As(err, &outer) && errors.As(outer.Err, &inner) {
+		return inner
+	}
+	return err
+}
+
+// plain says that the bytes pass through unparsed.
+func (p *Program) plain() bool {
+	return p.Select == nil && p.Event == nil && p.Data == nil && p.ID == nil && p.Done == nil
+}
+
+// appendItem makes one message of item, or none when DATA yields nothing. selected: item is no longer m's own value.
+func (p *Program) appendItem(ctx context.Context, out []Message, m Message, in input, item any, selected bool) ([]Message, bool, error) {
+	made := Message{Event: m.Event, ID: m.ID, Topic: m.Topic, Data: m.Data}
+	var err error
+	if p.Event != nil {
+		if made.Event, err = p.Event.text(ctx, item, in.known); err != nil {
+			return out, false, err
+		}
+	}
+	if p.ID != nil {
+		if made.ID, err = p.ID.text(ctx, item, in.known); err != nil {
+			return out, false, err
+		}
+	}
+	done := false
+	if p.Done != nil {
+		if done, err = p.Done.truth(ctx, item, in.known); err != nil {
+			return out, false, err
+		}
+	}
+	// DONE alone reads the value but changes nothing: the bytes stay as they came.
+	if p.Data == nil && !selected && p.Event == nil && p.ID == nil {
+		return append(out, made), done, nil
+	}
+	value, ok := item, true
+	if p.Data != nil {
+		value, ok, err = p.Data.first(ctx, item, in.known)
+	}
+	if err != nil || !ok {
+		return out, done, err
+	}
+	made.Data, err = written(value)
+	return append(out, made), done, err
+}
+
+// text returns the first output as a name or id; null, nothing and "" are "".
+func (c *Code) text(ctx context.Context, value any, known []any) (string, error) {
+	v, ok, err := c.first(ctx, value, known)
+	if err != nil || !ok || v == nil {
+		return "", err
+	}
+	switch v.(type) {
+	case map[string]any, []any:
+		return "", &ProgramError{c.setting, errors.New("yields an object or a list where a string is needed")}
+	}
+	text, err := written(v)
+	return string(text), err
+}

@@ -1,0 +1,133 @@
+// This file is the one place that knows text/event-stream (HTML Living Standard, 9.2 Server-sent events). Its rules,
+// each forced by a real client:
+//
+//   - LF only. Data is split on CR, LF and CRLF, one "data: " line each; a parser would end the line there anyway.
+//   - A blank line stands only behind an event that has data: several client libraries deliver an empty message for
+//     every other one. So a heartbeat is ":\n" and a retry hint is a line of its own.
+//   - Every event repeats its id: Firefox and WebKit forget an id whose block has no data.
+//   - No field can hold what ends it: CR, LF and NUL are cut from names, ids are of a small alphabet.
+//   - Names that EventSource or Sidestream use themselves are taken: from upstream they get a leading "_".
+
+package translate
+
+import (
+	"bytes"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+)
+
+// ContentType is the media type of an event stream.
+const ContentType = "text/event-stream"
+
+// Heartbeat is what an idle stream is kept alive with: a comment without text and without a blank line.
+const Heartbeat = ":\n"
+
+// Reasons of a gap, as pages see them.
+const (
+	GapEvicted  = "evicted"  // the ring has let go of the events; their number is known
+	GapRestart  = "restart"  // the id is of another birth, or unknown
+	GapUpstream = "upstream" // the upstream connection was lost or skipped something
+)
+
+const (
+	maxID   = 128 // bytes; longer ids make a preflight necessary or break header setters
+	maxName = 256 // bytes of an event name
+)
+
+// AppendEvent appends m to dst as one event under id, which must be valid (see [ValidID]); an empty id leaves the
+// client's own as it is. Whatever bytes m holds, they stay inside their field.
+func AppendEvent(dst []byte, id string, m Message) []byte {
+	return appendBlock(dst, id, cleanName(m.Event), m.Data)
+}
+
+// AppendGap appends a stream.gap event. missed is the number of events lost, negative when unknown.
+func AppendGap(dst []byte, id, reason string, missed int64) []byte {
+	data := append(append([]byte(`{"reason":"`), reason...), `","missed":`...)
+	if missed < 0 {
+		data = append(data, "null}"...)
+	} else {
+		data = append(strconv.AppendInt(data, missed, 10), '}')
+	}
+	return appendBlock(dst, id, "stream.gap", data)
+}
+
+// AppendRefused appends a stream.refused event: the upstream will not serve this stream any more, for the reason that
+// the HTTP status names.
+func AppendRefused(dst []byte, id string, status int) []byte {
+	return appendBlock(dst, id, "stream.refused", append(strconv.AppendInt([]byte(`{"status":`), int64(status), 10), '}'))
+}
+
+// AppendBusy appends a stream.busy event: there is no room now, come back later. id is the client's own last id; one
+// that is not valid is left out, which leaves it to the client unchanged.
+func AppendBusy(dst []byte, id string) []byte {
+	if !ValidID(id) {
+		id = ""
+	}
+	return appendBlock(dst, id, "stream.busy", []byte("{}"))
+}
+
+// AppendRetry appends the hint after how long a client shall come back, in whole milliseconds.
+func AppendRetry(dst []byte, d time.Duration) []byte {
+	dst = append(dst, "retry: "...)
+	return append(strconv.AppendInt(dst, d.Milliseconds(), 10), '\n')
+}
+
+// ValidID says whether id may stand in an id: line and come back in a header or a query as it is: 1 to 128 bytes of
+// [A-Za-z0-9._~:-].
+func ValidID(id string) bool {
+	if id == "" || len(id) > maxID {
+		return false
+	}
+	for i := range len(id) {
+		c := id[i]
+		alnum := c >= '0' && c <= '9' || c >= 'A' && c <= 'Z' || c >= 'a' && c <= 'z'
+		if !alnum && strings.IndexByte("._~:-", c) < 0 {
+			return false
+		}
+	}
+	return true
+}
+
+func appendBlock(dst []byte, id, name string, data []byte) []byte {
+	if id != "" {
+		dst = append(append(append(dst, "id: "...), id...), '\n')
+	}
+	if name != "" {
+		dst = append(append(append(dst, "event: "...), name...), '\n')
+	}
+	return append(appendData(dst, data), '\n')
+}
+
+func appendData(dst, data []byte) []byte {
+	if !utf8.Valid(data) {
+		data = bytes.ToValidUTF8(data, []byte("\uFFFD"))
+	}
+	for {
+		end := bytes.IndexAny(data, "\r\n")
+		if end < 0 {
+			return append(append(append(dst, "data: "...), data...), '\n')
+		}
+		dst = append(append(append(dst, "data: "...), data[:end]...), '\n')
+		if data[end] == '\r' && end+1 < len(data) && data[end+1] == '\n' {
+			end++
+		}
+		data = data[end+1:]
+	}
+}
+
+// cleanName makes a name from upstream harmless: one line, valid UTF-8, bounded, not one that is taken.
+func cleanName(name string) string {
+	if strings.ContainsAny(name, "\r\n\x00") {
+		name = strings.NewReplacer("\r", "", "\n", "", "\x00", "").Replace(name)
+	}
+	name = strings.ToValidUTF8(name, "\uFFFD")
+	if len(name) > maxName {
+		name = strings.ToValidUTF8(name[:maxName], "")
+	}
+	if name == "error" || name == "open" || strings.HasPrefix(name, "stream.") {
+		return "_" + name
+	}
+	return name
+}

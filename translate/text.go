@@ -1,0 +1,88 @@
+package translate
+
+import (
+	"strconv"
+	"strings"
+)
+
+// Text is a template of which only the placeholders of the stream itself are left to fill in. The zero value is "".
+type Text struct {
+	parts []textPart
+}
+
+type textPart struct {
+	literal string
+	stream  string // "n" or "" for a literal
+	escape  func(string) (string, error)
+}
+
+// Literal returns s as a Text without placeholders.
+func Literal(s string) Text { return Text{}.Append(s) }
+
+// Append returns t followed by the literal s.
+func (t Text) Append(s string) Text {
+	if s == "" {
+		return t
+	}
+	if n := len(t.parts); n > 0 && t.parts[n-1].stream == "" {
+		parts := append([]textPart(nil), t.parts...)
+		parts[n-1].literal += s
+		return Text{parts}
+	}
+	return Text{append(t.parts[:len(t.parts):len(t.parts)], textPart{literal: s})}
+}
+
+// AppendStream returns t followed by the placeholder {stream.name}, whose value escape makes fit for its place.
+func (t Text) AppendStream(name string, escape func(string) (string, error)) Text {
+	return Text{append(t.parts[:len(t.parts):len(t.parts)], textPart{stream: name, escape: escape})}
+}
+
+// Empty says that nothing is in t.
+func (t Text) Empty() bool { return len(t.parts) == 0 }
+
+// Identity appends what tells t from any other Text: placeholders of the stream by name, not by value.
+func (t Text) Identity(dst []byte) []byte {
+	dst = append(strconv.AppendInt(dst, int64(len(t.parts)), 10), ';')
+	for _, p := range t.parts {
+		kind := byte('l')
+		if p.stream != "" {
+			kind = 's'
+		}
+		dst = append(dst, kind)
+		dst = append(strconv.AppendInt(dst, int64(len(p.literal)+len(p.stream)), 10), ':')
+		dst = append(append(dst, p.literal...), p.stream...)
+	}
+	return dst
+}
+
+// Fill returns t with its placeholders replaced by what value returns for their names.
+func (t Text) Fill(value func(name string) string) (string, error) {
+	if len(t.parts) == 1 && t.parts[0].stream == "" {
+		return t.parts[0].literal, nil
+	}
+	var b strings.Builder
+	for _, p := range t.parts {
+		b.WriteString(p.literal)
+		if p.stream == "" {
+			continue
+		}
+		s, err := p.escape(value(p.stream))
+		if err != nil {
+			return "", err
+		}
+		b.WriteString(s)
+	}
+	return b.String(), nil
+}
+
+// Counter fills {stream.n}: 1 at its first use, growing by one with each. The zero value is ready.
+type Counter struct{ n int }
+
+// Value returns the next number for "n", and "" for any other name.
+func (c *Counter) Value(name string) string {
+	if name != "n" {
+		return ""
+	}
+	c.n++
+	return strconv.Itoa(c.n)
+}
