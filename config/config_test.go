@@ -1,0 +1,193 @@
+package config
+
+import (
+	"errors"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// files is a readFile over a map.
+func files(m map[string]string) func(string) ([]byte, error) {
+	return func(path string) ([]byte, error) {
+		if text, ok := m[path]; ok {
+			return []byte(text), nil
+		}
+		return nil, &fs.PathError{Op: "open", Path: path, Err: fs.ErrNotExist}
+	}
+}
+
+// two routes, one of each kind, that are right.
+var base = []string{
+	"SSE_ROUTE_FEED_PATH=/feed", "SSE_ROUTE_FEED_FROM=ws://legacy/feed",
+	"SSE_ROUTE_POLL_PATH=/poll", "SSE_ROUTE_POLL_FROM=http://legacy/poll",
+}
+
+func load(t *testing.T, environ ...string) *Config {
+	t.Helper()
+	c, err := Load(environ, files(nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func TestDefaults(t *testing.T) {
+	c := load(t, append(base, "HOME=/root", "SSE_LISTEN=", "SSE_ROUTE_FEED_HEARTBEAT=")...)
+	routes := c.Routes
+	c.Routes = nil
+	want := &Config{Listen: ":8080", AdminListen: "127.0.0.1:9091", MaxClients: 10000, MaxStreams: 10000,
+		Drain: 10 * time.Second, LogLevel: slog.LevelInfo, LogFormat: "auto"}
+	if !reflect.DeepEqual(c, want) {
+		t.Errorf("got  %+v\nwant %+v", c, want)
+	}
+	if len(routes) != 2 {
+		t.Fatalf("%d routes", len(routes))
+	}
+	for i, r := range routes {
+		if r.Upstream == nil {
+			t.Errorf("%s: not compiled", r.Name)
+		}
+		r.Upstream = nil
+		want := &Route{Name: []string{"feed", "poll"}[i], Path: []string{"/feed", "/poll"}[i], Start: i,
+			Heartbeat: 15 * time.Second, Retry: 3 * time.Second, ReplayEvents: 1024, ReplayBytes: 4 << 20, Linger: 30 * time.Second}
+		if !reflect.DeepEqual(r, want) {
+			t.Errorf("got  %+v\nwant %+v", r, want)
+		}
+	}
+}
+
+func TestGlobals(t *testing.T) {
+	c := load(t, "SSE_LISTEN=127.0.0.1:80", "SSE_ADMIN_LISTEN=off", "SSE_UPSTREAM=http://legacy:3000/base/", "SSE_MAX_CLIENTS=off",
+		"SSE_MAX_STREAMS=7", "SSE_DRAIN=0", "SSE_LOG_LEVEL=warn", "SSE_LOG_FORMAT=json",
+		"SSE_CORS_ORIGINS=https://App.Example.com, http://localhost:5173,https://a.com:443 ,https://a.com,")
+	if c.Upstream == nil || c.Upstream.String() != "http://legacy:3000/base/" {
+		t.Errorf("upstream %v", c.Upstream)
+	}
+	c.Upstream = nil
+	want := &Config{Listen: "127.0.0.1:80", MaxStreams: 7, LogLevel: slog.LevelWarn, LogFormat: "json",
+		CORSOrigins: []string{"https://app.example.com", "http://localhost:5173", "https://a.com"}}
+	if !reflect.DeepEqual(c, want) {
+		t.Errorf("got  %+v\nwant %+v", c, want)
+	}
+}
+
+func TestRouteOverGlobalOverDefault(t *testing.T) {
+	c := load(t, append(base, "SSE_HEARTBEAT=5s", "SSE_ROUTE_FEED_HEARTBEAT=off", "SSE_START=all", "SSE_ROUTE_FEED_START=25",
+		"SSE_RETRY=1s", "SSE_REPLAY_EVENTS=9", "SSE_REPLAY_BYTES=64KiB", "SSE_REPLAY_AGE=1h", "SSE_LINGER=3s", "SSE_MAX_AGE=20m",
+		"SSE_ROUTE_FEED_MAX_AGE=0", "SSE_ROUTE_FEED_MAX_CLIENTS=3", "SSE_ROUTE_FEED_MAX_STREAMS=2", "SSE_ROUTE_POLL_EAGER=true",
+		// Global settings of one kind of route simply do not apply to the other.
+		"SSE_IDLE=1m", "SSE_EVERY=0", "SSE_TIMEOUT=1s", "SSE_MAX_MESSAGE=2MiB")...)
+	feed, poll := c.Routes[0], c.Routes[1]
+	feed.Upstream, poll.Upstream = nil, nil
+	wantFeed := &Route{Name: "feed", Path: "/feed", Start: 25, Retry: time.Second, ReplayEvents: 9, ReplayBytes: 64 << 10,
+		ReplayAge: time.Hour, Linger: 3 * time.Second, MaxClients: 3, MaxStreams: 2}
+	wantPoll := &Route{Name: "poll", Path: "/poll", Start: StartAll, Heartbeat: 5 * time.Second, Retry: time.Second, ReplayEvents: 9,
+		ReplayBytes: 64 << 10, ReplayAge: time.Hour, Linger: 3 * time.Second, MaxAge: 20 * time.Minute, Eager: true}
+	if !reflect.DeepEqual(feed, wantFeed) || !reflect.DeepEqual(poll, wantPoll) {
+		t.Errorf("got  %+v\n     %+v\nwant %+v\n     %+v", feed, poll, wantFeed, wantPoll)
+	}
+}
+
+func TestStart(t *testing.T) {
+	for text, want := range map[string]int{"live": 0, "latest": 1, "all": StartAll, "0": 0, "500": 500} {
+		if c := load(t, append(base, "SSE_START="+text)...); c.Routes[0].Start != want || c.Routes[1].Start != want {
+			t.Errorf("%s: %d and %d, want %d", text, c.Routes[0].Start, c.Routes[1].Start, want)
+		}
+	}
+}
+
+// Kubernetes injects these for Services called sse, sse-x and sse-route-foo.
+func TestInjectedNamesAreIgnored(t *testing.T) {
+	var environ []string
+	for _, service := range []string{"SSE", "SSE_X", "SSE_ROUTE_FOO", "SSE_ROUTE_PORT"} {
+		for _, suffix := range []string{"_SERVICE_HOST=10.0.0.1", "_SERVICE_PORT=80", "_SERVICE_PORT_HTTP=80", "_PORT=tcp://10.0.0.1:80",
+			"_PORT_80_TCP=tcp://10.0.0.1:80", "_PORT_80_TCP_PROTO=tcp", "_PORT_80_TCP_PORT=80", "_PORT_80_TCP_ADDR=10.0.0.1",
+			"_PORT_53_UDP=udp://10.0.0.1:53", "_PORT_53_UDP_ADDR=10.0.0.1"} {
+			environ = append(environ, service+suffix)
+		}
+	}
+	if c := load(t, append(base, environ...)...); len(c.Routes) != 2 {
+		t.Errorf("%d routes", len(c.Routes))
+	}
+}
+
+func TestFiles(t *testing.T) {
+	read := files(map[string]string{"h": "X-A: b\r\nX-C: d\n\n", "p": "/file\r\n", "f": "ws://legacy/feed\n", "r": "2s", "e": "\n"})
+	var environ = []string{"SSE_ROUTE_A_PATH_FILE=p", "SSE_ROUTE_A_FROM_FILE=f", "SSE_RETRY_FILE=r", "SSE_LINGER_FILE=e", "SSE_LINGER="}
+	c, err := Load(environ, read)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r := c.Routes[0]; r.Path != "/file" || r.Retry != 2*time.Second || r.Linger != 30*time.Second {
+		t.Errorf("%+v", r)
+	}
+	l := loader{readFile: read}
+	if v := l.contents(value{text: "h"}); v.text != "X-A: b\r\nX-C: d\n" {
+		t.Errorf("%q: exactly one newline is to go", v.text)
+	}
+}
+
+func TestReadFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "big")
+	if err := os.WriteFile(path, make([]byte, 2<<20), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if text, err := ReadFile(path); err != nil || len(text) != maxFile+1 {
+		t.Errorf("%d bytes, %v", len(text), err)
+	}
+	if _, err := ReadFile(path + "none"); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("error %v", err)
+	}
+	_, err := Load([]string{"SSE_ROUTE_A_PATH=/a", "SSE_ROUTE_A_FROM_FILE=" + path}, ReadFile)
+	if err == nil || err.Error() != "SSE_ROUTE_A_FROM_FILE: cannot be read: it is larger than 1 MiB; give the path of a readable file" {
+		t.Errorf("error %v", err)
+	}
+}
+
+// Every variable that the documentation names is known, and every default is one that the program takes.
+func TestVariables(t *testing.T) {
+	for _, v := range Variables() {
+		full := v.Name
+		if v.Route {
+			full = "SSE_ROUTE_A_" + v.Name
+		}
+		if _, known := parseName(full); !known || v.Meaning == "" || v.Default == "" || !v.Route && !v.Global {
+			t.Errorf("%+v", v)
+		}
+		if _, known := parseName("SSE_" + v.Name); v.Route && known != v.Global && v.Name != "MAX_CLIENTS" && v.Name != "MAX_STREAMS" {
+			t.Errorf("%+v: global is %v", v, known)
+		}
+	}
+	var shared []string
+	for _, f := range routeFields {
+		if f.global {
+			shared = append(shared, f.env)
+		}
+	}
+	slices.Sort(shared)
+	want := "EVERY HEARTBEAT IDLE LINGER MAX_AGE MAX_MESSAGE REPLAY_AGE REPLAY_BYTES REPLAY_EVENTS RETRY START TIMEOUT"
+	if strings.Join(shared, " ") != want {
+		t.Errorf("also global: %v", shared)
+	}
+}
+
+func TestBoundsInTags(t *testing.T) {
+	check := func(fields []field, typ reflect.Type) {
+		for _, f := range fields {
+			field, _ := typ.FieldByName(f.goName)
+			v := reflect.New(field.Type).Elem()
+			if f.max != "" && f.bound(f.min, v.Type()) >= f.bound(f.max, v.Type()) {
+				t.Errorf("%s: from %q to %q", f.env, f.min, f.max)
+			}
+		}
+	}
+	check(globalFields, reflect.TypeFor[globals]())
+	check(routeFields, reflect.TypeFor[settings]())
+}

@@ -1,0 +1,228 @@
+package config
+
+import (
+	"crypto/tls"
+	"maps"
+	"net"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// globals makes a Config without routes of the global variables.
+func (l *loader) globals(vs values) *Config {
+	g := parse[globals](l, globalFields, vs)
+	parse[settings](l, routeFields, inherited(vs)) // for routes to come, or none: a wrong value is wrong
+	c := &Config{
+		Listen:      g.Listen,
+		AdminListen: g.AdminListen,
+		MaxClients:  int(g.MaxClients),
+		MaxStreams:  int(g.MaxStreams),
+		Drain:       g.Drain.duration(),
+		LogFormat:   g.LogFormat,
+		TLSCert:     g.TLSCert,
+		TLSKey:      g.TLSKey,
+	}
+	if none(g.AdminListen) {
+		c.AdminListen = ""
+	}
+	l.checkListen(c, vs)
+	c.Upstream = l.upstream(vs, g.Upstream)
+	l.checkTLS(vs, g.TLSCert, g.TLSKey)
+	c.CORSOrigins = l.origins(vs, g.CORSOrigins)
+	_ = c.LogLevel.UnmarshalText([]byte(g.LogLevel)) // one of four, checked by parse
+	return c
+}
+
+// inherited picks the global values that routes inherit.
+func inherited(global values) values {
+	vs := maps.Clone(global)
+	maps.DeleteFunc(vs, func(setting string, _ value) bool { return !isShared(setting) })
+	return vs
+}
+
+// none reads the two words for it.
+func none(s string) bool { return s == "off" || s == "0" }
+
+func (l *loader) checkListen(c *Config, vs values) {
+	public, ok := l.address(vs, "LISTEN", c.Listen)
+	if c.AdminListen == "" {
+		return
+	}
+	admin, adminOK := l.address(vs, "ADMIN_LISTEN", c.AdminListen)
+	if ok && adminOK && public.overlaps(admin) {
+		l.problems.add(vs.variable(name{setting: "ADMIN_LISTEN"}),
+			"%s takes the same port as SSE_LISTEN, %s; give one of them another port", quote(c.AdminListen), quote(c.Listen))
+	}
+}
+
+type address struct{ host, port string }
+
+// overlaps says that one cannot listen on both.
+func (a address) overlaps(b address) bool {
+	return a.port == b.port && a.port != "0" && (a.host == b.host || a.wildcard() || b.wildcard())
+}
+
+func (a address) wildcard() bool { return a.host == "" || a.host == "0.0.0.0" || a.host == "::" }
+
+func (l *loader) address(vs values, setting, s string) (address, bool) {
+	variable := vs.variable(name{setting: setting})
+	host, port, err := net.SplitHostPort(s)
+	if err != nil {
+		l.problems.add(variable, "%s is not host:port; write %s", quote(s), likelyAddress(s))
+		return address{}, false
+	}
+	if n, err := strconv.ParseUint(port, 10, 16); err != nil || port != strconv.FormatUint(n, 10) {
+		l.problems.add(variable, "%s has no port number from 0 to 65535; write one, such as %s", quote(s), net.JoinHostPort(host, "8080"))
+		return address{}, false
+	}
+	if strings.ContainsAny(host, "/@ \t\n") {
+		l.problems.add(variable, "%s is not host:port; write an address without scheme and path, such as :%s", quote(s), port)
+		return address{}, false
+	}
+	return address{host, port}, true
+}
+
+// likelyAddress guesses what s was meant to be: 8080 is :8080.
+func likelyAddress(s string) string {
+	if _, err := strconv.ParseUint(s, 10, 16); err == nil {
+		return ":" + s
+	}
+	return ":8080 or 127.0.0.1:8080"
+}
+
+// upstream checks SSE_UPSTREAM. No part of it is shown but its scheme, since people put passwords into URLs.
+func (l *loader) upstream(vs values, s string) *url.URL {
+	s = strings.TrimSpace(s)
+	if s == "" || none(s) {
+		return nil
+	}
+	u, err := url.Parse(s)
+	if problem := upstreamProblem(u, err, s); problem != "" {
+		l.problems.add(vs.variable(name{setting: "UPSTREAM"}), "%s", problem)
+		return nil
+	}
+	return u
+}
+
+func upstreamProblem(u *url.URL, err error, s string) string {
+	const write = "; write the service's base URL, such as http://localhost:3000"
+	switch {
+	case err != nil:
+		return "is not a URL" + write
+	case u.Scheme == "ws" || u.Scheme == "wss":
+		return "is a WebSocket URL; write http" + strings.TrimPrefix(u.Scheme, "ws") + ":// instead of " + u.Scheme + ":// (WebSockets pass through as well)"
+	case u.Scheme != "http" && u.Scheme != "https":
+		return "does not begin with http:// or https://" + write
+	case u.User != nil:
+		return "holds a user name or password; leave it away, the requests passed through bring their own credentials" + write
+	case u.Hostname() == "" || u.Opaque != "":
+		return "names no host" + write
+	case !validPort(u.Port()):
+		return "has no port number from 1 to 65535" + write
+	case u.RawQuery != "" || u.ForceQuery:
+		return "holds a query; leave away what begins with ?" + write
+	case strings.Contains(s, "#"):
+		return "holds a fragment; leave away what begins with #" + write
+	}
+	return ""
+}
+
+func validPort(port string) bool {
+	n, err := strconv.ParseUint(port, 10, 16)
+	return port == "" || err == nil && n > 0
+}
+
+func (l *loader) checkTLS(vs values, cert, key string) {
+	c, certSet := vs["TLS_CERT"]
+	k, keySet := vs["TLS_KEY"]
+	switch {
+	case !certSet && !keySet || c.bad || k.bad:
+		return
+	case !keySet:
+		l.problems.add("SSE_TLS_KEY", "missing beside SSE_TLS_CERT; set it to the path of the certificate's key, or unset both")
+		return
+	case !certSet:
+		l.problems.add("SSE_TLS_CERT", "missing beside SSE_TLS_KEY; set it to the path of the certificate chain, or unset both")
+		return
+	}
+	certPEM, certOK := l.pem(c)
+	keyPEM, keyOK := l.pem(k)
+	if !certOK || !keyOK {
+		return
+	}
+	if _, err := tls.X509KeyPair(certPEM, keyPEM); err != nil {
+		l.problems.add(c.variable, "makes no key pair with %s: %v; give the PEM chain, leaf first, and the key that belongs to it", k.variable, err)
+	}
+}
+
+// pem reads the file that v names. Neither path nor contents are shown: either may be the key itself.
+func (l *loader) pem(v value) ([]byte, bool) {
+	if strings.Contains(v.text, "-----BEGIN") {
+		l.problems.add(v.variable, "holds PEM text; give the path of the file instead%s", hintFile(v))
+		return nil, false
+	}
+	text, err := l.file(v.text)
+	if err != nil {
+		l.problems.add(v.variable, "the file that it names cannot be read: %v; give the path of a readable PEM file", err)
+		return nil, false
+	}
+	return text, true
+}
+
+// hintFile helps whoever took the _FILE of SSE_TLS_KEY_FILE for a part of the name.
+func hintFile(v value) string {
+	if v.file {
+		return ": set " + strings.TrimSuffix(v.variable, fileSuffix) + " to the path you gave here"
+	}
+	return ""
+}
+
+func (l *loader) origins(vs values, given list) []string {
+	var origins []string
+	for _, s := range given {
+		origin, problem := parseOrigin(s)
+		if problem != "" {
+			l.problems.add(vs.variable(name{setting: "CORS_ORIGINS"}), "%s %s", quote(redact(s)), problem)
+			continue
+		}
+		if !slices.Contains(origins, origin) {
+			origins = append(origins, origin)
+		}
+	}
+	return origins
+}
+
+// redact drops user name and password.
+func redact(s string) string { return s[strings.LastIndex(s, "@")+1:] }
+
+// parseOrigin gives s as browsers send it in Origin: scheme, host and a port unless it is the scheme's own.
+func parseOrigin(s string) (origin, problem string) {
+	if strings.Contains(s, "*") {
+		return "", "is a pattern; list each origin in full, since any page of an allowed origin acts with its visitors' cookies"
+	}
+	u, err := url.Parse(strings.ToLower(s))
+	if err != nil || u.Scheme == "" || u.Hostname() == "" || !validPort(u.Port()) {
+		return "", "is not an origin; write scheme and host, such as https://app.example.com"
+	}
+	if strings.ContainsFunc(u.Host, func(r rune) bool { return r > 127 }) {
+		return "", "is not how browsers send it; write the host in its xn-- form"
+	}
+	if bare := u.Scheme + "://" + u.Host; bare != strings.ToLower(s) {
+		return "", "holds more than an origin; write " + u.Scheme + "://" + u.Host
+	}
+	if u.Port() == "80" && u.Scheme == "http" || u.Port() == "443" && u.Scheme == "https" {
+		return strings.TrimSuffix(u.Scheme+"://"+u.Host, ":"+u.Port()), ""
+	}
+	return strings.TrimSuffix(u.Scheme+"://"+u.Host, ":"), ""
+}
+
+// checkAnything reports an environment that asks for nothing, which is most likely a mistake of deployment.
+func (l *loader) checkAnything(global values, routes map[string]values) {
+	if _, ok := global["UPSTREAM"]; ok || len(routes) > 0 {
+		return
+	}
+	l.problems.add("SSE_UPSTREAM", "neither it nor any route is set, so there is nothing to serve; set it to your service's base URL, "+
+		"such as http://localhost:3000, then add a route: SSE_ROUTE_PRICES_PATH=/prices and SSE_ROUTE_PRICES_FROM=ws://localhost:3000/feed")
+}

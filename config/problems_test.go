@@ -1,0 +1,251 @@
+package config
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"math/big"
+	"strings"
+	"testing"
+)
+
+// Each case adds variables to two routes that are right, and tells the whole error.
+func TestProblems(t *testing.T) {
+	cases := []struct {
+		name    string
+		environ []string
+		want    []string
+	}{
+		// values
+		{"duration without unit", []string{"SSE_HEARTBEAT=15"}, []string{`SSE_HEARTBEAT: "15" is not a duration; write 15s`}},
+		{"duration in words", []string{"SSE_ROUTE_FEED_IDLE=5 minutes"}, []string{`SSE_ROUTE_FEED_IDLE: "5 minutes" is not a duration; write 5m`}},
+		{"no duration", []string{"SSE_DRAIN=2 days"}, []string{`SSE_DRAIN: "2 days" is not a duration; write a number with its unit, such as 500ms, 15s or 2m`}},
+		{"negative duration", []string{"SSE_IDLE=-1s"}, []string{`SSE_IDLE: "-1s" is negative; write 0 or off for none`}},
+		{"too small", []string{"SSE_HEARTBEAT=1us"}, []string{`SSE_HEARTBEAT: "1us" is out of bounds; write 10ms to 24h, or 0 for none`}},
+		{"retry 0", []string{"SSE_RETRY=0"}, []string{`SSE_RETRY: "0" is out of bounds; write 1ms to 24h; there is no going without`}},
+		{"retry long", []string{"SSE_RETRY=25h"}, []string{`SSE_RETRY: "25h" is out of bounds; write 1ms to 24h; there is no going without`}},
+		{"replay 0", []string{"SSE_REPLAY_EVENTS=off"}, []string{`SSE_REPLAY_EVENTS: "off" is out of bounds; write 1 to 16777216; there is no going without`}},
+		{"unbounded message", []string{"SSE_ROUTE_FEED_MAX_MESSAGE=0"}, []string{`SSE_ROUTE_FEED_MAX_MESSAGE: "0" is out of bounds; write 1 to 1GiB; there is no going without`}},
+		{"huge message", []string{"SSE_MAX_MESSAGE=2GiB"}, []string{`SSE_MAX_MESSAGE: "2GiB" is out of bounds; write 1 to 1GiB; there is no going without`}},
+		{"size", []string{"SSE_REPLAY_BYTES=4MB"}, []string{`SSE_REPLAY_BYTES: "4MB" is not a size; write bytes or KiB, MiB, GiB, such as 65536 or 4MiB`}},
+		{"negative size", []string{"SSE_REPLAY_BYTES=-4KiB"}, []string{`SSE_REPLAY_BYTES: "-4KiB" is negative; write a size such as 4MiB`}},
+		{"size overflow", []string{"SSE_REPLAY_BYTES=9223372036854775807GiB"}, []string{`SSE_REPLAY_BYTES: "9223372036854775807GiB" is larger than any memory; write a size such as 4MiB`}},
+		{"count", []string{"SSE_MAX_CLIENTS=many"}, []string{`SSE_MAX_CLIENTS: "many" is not a number; write digits only, such as 1000`}},
+		{"negative count", []string{"SSE_ROUTE_FEED_MAX_STREAMS=-1"}, []string{`SSE_ROUTE_FEED_MAX_STREAMS: "-1" is negative; write a number such as 1000`}},
+		{"toggle", []string{"SSE_ROUTE_FEED_EAGER=yes"}, []string{`SSE_ROUTE_FEED_EAGER: "yes" is neither true nor false; write true or false`}},
+		{"start", []string{"SSE_START=-1"}, []string{`SSE_START: "-1" is no place to start; write live, latest, all or a number of events`}},
+		{"level", []string{"SSE_LOG_LEVEL=warning"}, []string{`SSE_LOG_LEVEL: "warning" is none of debug, info, warn, error; write warn`}},
+		{"format", []string{"SSE_LOG_FORMAT=JSON"}, []string{`SSE_LOG_FORMAT: "JSON" is none of auto, text, json; write auto`}},
+		{"mode", []string{"SSE_ROUTE_POLL_MODE=change"}, []string{`SSE_ROUTE_POLL_MODE: "change" is none of changes, every, items; write changes`}},
+		{"binary", []string{"SSE_ROUTE_FEED_BINARY=hex"}, []string{`SSE_ROUTE_FEED_BINARY: "hex" is none of base64, text, drop; write text`}},
+		{"long value", []string{"SSE_MAX_CLIENTS=" + strings.Repeat("9", 99)}, []string{`SSE_MAX_CLIENTS: "` + strings.Repeat("9", 60) + `"... is not a number; write digits only, such as 1000`}},
+		// names
+		{"unknown global", []string{"SSE_LISTN=:80"}, []string{`SSE_LISTN: unknown; the nearest known variable is SSE_LISTEN`}},
+		{"unknown setting", []string{"SSE_ROUTE_FEED_RPELAY_EVENTS=5"}, []string{`SSE_ROUTE_FEED_RPELAY_EVENTS: unknown; the nearest known variable is SSE_ROUTE_FEED_REPLAY_EVENTS`}},
+		{"unknown file", []string{"SSE_ROUTE_FEED_HEADER_FILE=5"}, []string{`SSE_ROUTE_FEED_HEADER_FILE: unknown; the nearest known variable is SSE_ROUTE_FEED_HEADERS_FILE`}},
+		{"route setting as global", []string{"SSE_PATH=/x"}, []string{`SSE_PATH: unknown; the nearest known variable is SSE_ROUTE_<NAME>_PATH`}},
+		{"route without name", []string{"SSE_ROUTE_PATH=/x"}, []string{`SSE_ROUTE_PATH: unknown; the nearest known variable is SSE_ROUTE_<NAME>_PATH`}},
+		{"route without setting", []string{"SSE_ROUTE_FEED=/x"}, []string{`SSE_ROUTE_FEED: unknown; the nearest known variable is SSE_ROUTE_FEED_PATH`}},
+		{"global as route setting", []string{"SSE_ROUTE_FEED_LISTEN=:80"}, []string{`SSE_ROUTE_FEED_LISTEN: unknown; the nearest known variable is SSE_LISTEN`}},
+		{"underscore in name", []string{"SSE_ROUTE_MY_FEED_REPLAY_AGE=1s"}, []string{`SSE_ROUTE_MY_FEED_REPLAY_AGE: unknown; the nearest known variable is SSE_ROUTE_MYFEED_REPLAY_AGE`}},
+		{"lower-case name", []string{"SSE_ROUTE_prices_PATH=/x"}, []string{`SSE_ROUTE_prices_PATH: unknown; the nearest known variable is SSE_ROUTE_PRICES_PATH`}},
+		{"misspelt prefix", []string{"SSE_ROUTES_FEED_PATH=/x"}, []string{`SSE_ROUTES_FEED_PATH: unknown; the nearest known variable is SSE_ROUTE_FEED_PATH`}},
+		{"port that Kubernetes did not set", []string{"SSE_PORT=8080"}, []string{`SSE_PORT: unknown; the nearest known variable is SSE_START`}},
+		{"twice", []string{"SSE_RETRY=1s", "SSE_RETRY=2s"}, []string{`SSE_RETRY: set twice; keep one`}},
+		// files
+		{"both", []string{"SSE_ROUTE_FEED_HEADERS=secret", "SSE_ROUTE_FEED_HEADERS_FILE=secret"}, []string{`SSE_ROUTE_FEED_HEADERS: both it and SSE_ROUTE_FEED_HEADERS_FILE are set; keep one`}},
+		{"unreadable", []string{"SSE_ROUTE_FEED_HEADERS_FILE=/run/secret"}, []string{`SSE_ROUTE_FEED_HEADERS_FILE: cannot be read: file does not exist; give the path of a readable file`}},
+		{"the wrong file", []string{"SSE_HEARTBEAT_FILE=secret"}, []string{`SSE_HEARTBEAT_FILE: the file's text is not a duration; write a number with its unit, such as 500ms, 15s or 2m`}},
+		// addresses
+		{"port only", []string{"SSE_LISTEN=8080"}, []string{`SSE_LISTEN: "8080" is not host:port; write :8080`}},
+		{"no port", []string{"SSE_LISTEN=localhost"}, []string{`SSE_LISTEN: "localhost" is not host:port; write :8080 or 127.0.0.1:8080`}},
+		{"port in words", []string{"SSE_ADMIN_LISTEN=localhost:http"}, []string{`SSE_ADMIN_LISTEN: "localhost:http" has no port number from 0 to 65535; write one, such as localhost:8080`}},
+		{"address with path", []string{"SSE_LISTEN=//localhost:80"}, []string{`SSE_LISTEN: "//localhost:80" is not host:port; write an address without scheme and path, such as :80`}},
+		{"same address", []string{"SSE_LISTEN=:9091"}, []string{`SSE_ADMIN_LISTEN: "127.0.0.1:9091" takes the same port as SSE_LISTEN, ":9091"; give one of them another port`}},
+		// the legacy service
+		{"upstream ws", []string{"SSE_UPSTREAM=wss://legacy"}, []string{`SSE_UPSTREAM: is a WebSocket URL; write https:// instead of wss:// (WebSockets pass through as well)`}},
+		{"upstream without scheme", []string{"SSE_UPSTREAM=legacy:3000"}, []string{`SSE_UPSTREAM: does not begin with http:// or https://; write the service's base URL, such as http://localhost:3000`}},
+		{"upstream userinfo", []string{"SSE_UPSTREAM=http://u:secret@legacy"}, []string{`SSE_UPSTREAM: holds a user name or password; leave it away, the requests passed through bring their own credentials; write the service's base URL, such as http://localhost:3000`}},
+		{"upstream query", []string{"SSE_UPSTREAM=http://legacy?secret"}, []string{`SSE_UPSTREAM: holds a query; leave away what begins with ?; write the service's base URL, such as http://localhost:3000`}},
+		{"upstream fragment", []string{"SSE_UPSTREAM=http://legacy#"}, []string{`SSE_UPSTREAM: holds a fragment; leave away what begins with #; write the service's base URL, such as http://localhost:3000`}},
+		{"upstream without host", []string{"SSE_UPSTREAM=http:///x"}, []string{`SSE_UPSTREAM: names no host; write the service's base URL, such as http://localhost:3000`}},
+		{"upstream port", []string{"SSE_UPSTREAM=http://legacy:99999"}, []string{`SSE_UPSTREAM: has no port number from 1 to 65535; write the service's base URL, such as http://localhost:3000`}},
+		{"upstream nonsense", []string{"SSE_UPSTREAM=http://legacy:secret@a:b"}, []string{`SSE_UPSTREAM: is not a URL; write the service's base URL, such as http://localhost:3000`}},
+		// origins
+		{"origin pattern", []string{"SSE_CORS_ORIGINS=https://*.a.com"}, []string{`SSE_CORS_ORIGINS: "https://*.a.com" is a pattern; list each origin in full, since any page of an allowed origin acts with its visitors' cookies`}},
+		{"origin without scheme", []string{"SSE_CORS_ORIGINS=a.com"}, []string{`SSE_CORS_ORIGINS: "a.com" is not an origin; write scheme and host, such as https://app.example.com`}},
+		{"origin with path", []string{"SSE_CORS_ORIGINS=https://a.com/,https://b.com"}, []string{`SSE_CORS_ORIGINS: "https://a.com/" holds more than an origin; write https://a.com`}},
+		{"origin with password", []string{"SSE_CORS_ORIGINS=https://u:secret@a.com"}, []string{`SSE_CORS_ORIGINS: "a.com" holds more than an origin; write https://a.com`}},
+		{"origin in Unicode", []string{"SSE_CORS_ORIGINS=https://bücher.de"}, []string{`SSE_CORS_ORIGINS: "https://bücher.de" is not how browsers send it; write the host in its xn-- form`}},
+		// across settings
+		{"no path, no from", []string{"SSE_ROUTE_A_SELECT=.x"}, []string{
+			`SSE_ROUTE_A_FROM: required; write where the events come from, such as ws://localhost:3000/feed or http://localhost:3000/status`,
+			`SSE_ROUTE_A_PATH: required; write the path that browsers will ask for, such as /prices`}},
+		{"from", []string{"SSE_ROUTE_A_PATH=/a", "SSE_ROUTE_A_FROM=tcp://secret"}, []string{`SSE_ROUTE_A_FROM: does not begin with ws://, wss://, http:// or https://; write the whole URL, such as ws://localhost:3000/feed`}},
+		{"linger", []string{"SSE_ROUTE_FEED_LINGER=6s"}, []string{`SSE_ROUTE_FEED_LINGER: LINGER 6s does not exceed 2×RETRY, 6s: clients would come back to a stream that is gone; set LINGER above 6s or RETRY below 3s`}},
+		{"linger none", []string{"SSE_LINGER=off"}, []string{`SSE_LINGER: LINGER 0s does not exceed 2×RETRY, 6s: clients would come back to a stream that is gone; set LINGER above 6s`}},
+		{"retry", []string{"SSE_RETRY=15s", "SSE_ROUTE_FEED_EAGER=true"}, []string{`SSE_RETRY: LINGER 30s does not exceed 2×RETRY, 30s: clients would come back to a stream that is gone; set LINGER above 30s or RETRY below 15s`}},
+		{"eager", []string{"SSE_ROUTE_A_PATH=/a", "SSE_ROUTE_A_FROM=ws://legacy/{query.x}", "SSE_ROUTE_A_EAGER=true"}, []string{
+			`SSE_ROUTE_A_EAGER: the route uses the client's request (a placeholder or FORWARD), so nothing can start before there is one; unset EAGER, or take these out`}},
+		{"ws settings on a poll", []string{"SSE_ROUTE_POLL_HELLO=x", "SSE_ROUTE_POLL_PING=x", "SSE_ROUTE_POLL_IDLE=1s"}, []string{
+			`SSE_ROUTE_POLL_HELLO: has no effect here, it is for a WebSocket (FROM is an HTTP URL); unset it`,
+			`SSE_ROUTE_POLL_IDLE: has no effect here, it is for a WebSocket (FROM is an HTTP URL); unset it`,
+			`SSE_ROUTE_POLL_PING: has no effect here, it is for a WebSocket (FROM is an HTTP URL); unset it`}},
+		{"poll settings on a ws", []string{"SSE_ROUTE_FEED_EVERY=1s", "SSE_ROUTE_FEED_BODY=x"}, []string{
+			`SSE_ROUTE_FEED_BODY: has no effect here, it is for a poll (FROM is a WebSocket URL); unset it`,
+			`SSE_ROUTE_FEED_EVERY: has no effect here, it is for a poll (FROM is a WebSocket URL); unset it`}},
+		// of later versions
+		{"later settings", []string{"SSE_ROUTE_FEED_CONNECT=secret", "SSE_ROUTE_FEED_SUBSCRIBE=x", "SSE_ROUTE_FEED_CURSOR=x", "SSE_ROUTE_FEED_KEY=x",
+			"SSE_ROUTE_FEED_SEND=true", "SSE_ROUTE_FEED_SCOPE=session", "SSE_ROUTE_POLL_SEND=false", "SSE_ROUTE_POLL_SCOPE=request"}, []string{
+			`SSE_ROUTE_FEED_CONNECT: not in this version; unset it`, `SSE_ROUTE_FEED_CURSOR: not in this version; unset it`,
+			`SSE_ROUTE_FEED_KEY: not in this version; unset it`, `SSE_ROUTE_FEED_SCOPE: not in this version; unset it`,
+			`SSE_ROUTE_FEED_SEND: not in this version; unset it`, `SSE_ROUTE_FEED_SUBSCRIBE: not in this version; unset it`}},
+		{"later protocol", []string{"SSE_ROUTE_FEED_PROTOCOL=sockjs+stomp"}, []string{`SSE_ROUTE_FEED_PROTOCOL: "sockjs+stomp" is not in this version; unset it, or write raw`}},
+		{"no protocol", []string{"SSE_ROUTE_FEED_PROTOCOL=socketio"}, []string{`SSE_ROUTE_FEED_PROTOCOL: "socketio" is no dialect; the nearest is socket.io`}},
+		{"later mode", []string{"SSE_ROUTE_POLL_MODE=patch"}, []string{`SSE_ROUTE_POLL_MODE: "patch" is not in this version; write changes, every, items`}},
+	}
+	read := files(map[string]string{"secret": "secret"})
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			_, err := Load(append(c.environ, base...), read)
+			sameProblems(t, err, c.want)
+		})
+	}
+}
+
+func sameProblems(t *testing.T, err error, want []string) {
+	t.Helper()
+	list, ok := errors.AsType[*Error](err)
+	if !ok {
+		t.Fatalf("error %v, want %q", err, want)
+	}
+	if got := list.Error(); got != strings.Join(want, "\n") {
+		t.Errorf("got\n%s\nwant\n%s", got, strings.Join(want, "\n"))
+	}
+	if strings.Contains(list.Error(), "secret") {
+		t.Error("a secret is shown")
+	}
+}
+
+func TestPathProblems(t *testing.T) {
+	cases := map[string]string{
+		"GET /x":            `"GET /x" names a method; write only /x`,
+		"/a b":              `"/a b" holds a blank; write %20, or leave it away`,
+		"http://h/x":        `"http://h/x" is a URL; write its path only, such as /prices`,
+		"host/x":            `"host/x" does not begin with /; write a path without host, such as /host`,
+		"/x?y={z}":          `"/x?y={z}" holds ? or #; write the path only ({query.NAME} in FROM takes a client's parameter)`,
+		"/_sidestream/x":    `"/_sidestream/x" is under /_sidestream/, which the sidecar serves itself; choose another path`,
+		"/_sidestream":      `"/_sidestream" is under /_sidestream/, which the sidecar serves itself; choose another path`,
+		"//x":               `"//x" can never match, only clean paths reach a route; write "/x"`,
+		"/a/../b":           `"/a/../b" can never match, only clean paths reach a route; write "/b"`,
+		"/a/./b/":           `"/a/./b/" can never match, only clean paths reach a route; write "/a/b"`,
+		"/jobs/{id":         `"/jobs/{id" is no net/http pattern; write each wildcard as a whole segment with a name of its own, such as /jobs/{id}/progress`,
+		"/{a}/{a}":          `"/{a}/{a}" is no net/http pattern; write each wildcard as a whole segment with a name of its own, such as /jobs/{id}/progress`,
+		"/x-{a}":            `"/x-{a}" is no net/http pattern; write each wildcard as a whole segment with a name of its own, such as /jobs/{id}/progress`,
+		"/{a.b}":            `"/{a.b}" is no net/http pattern; write each wildcard as a whole segment with a name of its own, such as /jobs/{id}/progress`,
+		"/{rest...}/x":      `"/{rest...}/x" is no net/http pattern; write each wildcard as a whole segment with a name of its own, such as /jobs/{id}/progress`,
+		"/":                 "",
+		"/{$}":              "",
+		"/_sidestreams":     "",
+		"/a/":               "",
+		"/{a}/b/{rest...}":  "",
+		"/jobs/{id}/status": "",
+		"/a%20b":            "",
+	}
+	for pattern, want := range cases {
+		if got := pathProblem(pattern); got != want {
+			t.Errorf("%s\ngot  %s\nwant %s", pattern, got, want)
+		}
+	}
+	if got := strings.Join(wildcards("/{a}/b/{rest...}/{$}/{}/x{y}"), " "); got != "a rest" {
+		t.Errorf("wildcards %q", got)
+	}
+}
+
+func TestConflictsNameBoth(t *testing.T) {
+	_, err := Load([]string{
+		"SSE_ROUTE_A_PATH=/x/{id}", "SSE_ROUTE_A_FROM=ws://a",
+		"SSE_ROUTE_B_PATH=/x/{other}", "SSE_ROUTE_B_FROM=ws://b",
+		"SSE_ROUTE_C_PATH_FILE=c", "SSE_ROUTE_C_FROM=ws://c",
+		"SSE_ROUTE_D_PATH=/x/special", "SSE_ROUTE_D_FROM=ws://d",
+	}, files(map[string]string{"c": "/{any}/special"}))
+	sameProblems(t, err, []string{
+		`SSE_ROUTE_B_PATH: "/x/{other}" conflicts with "/x/{id}" of SSE_ROUTE_A_PATH: some path matches both and neither is the more specific; change one`,
+		`SSE_ROUTE_C_PATH_FILE: "/{any}/special" conflicts with "/x/{id}" of SSE_ROUTE_A_PATH: some path matches both and neither is the more specific; change one`,
+		`SSE_ROUTE_C_PATH_FILE: "/{any}/special" conflicts with "/x/{other}" of SSE_ROUTE_B_PATH: some path matches both and neither is the more specific; change one`,
+	})
+}
+
+func TestNothingAskedFor(t *testing.T) {
+	_, err := Load([]string{"SSE_LISTEN=:80", "SSE_UPSTREAM="}, files(nil))
+	sameProblems(t, err, []string{"SSE_UPSTREAM: neither it nor any route is set, so there is nothing to serve; set it to your service's base URL, " +
+		"such as http://localhost:3000, then add a route: SSE_ROUTE_PRICES_PATH=/prices and SSE_ROUTE_PRICES_FROM=ws://localhost:3000/feed"})
+}
+
+func TestAllProblemsAtOnce(t *testing.T) {
+	_, err := Load([]string{
+		"SSE_LISTEN=8080", "SSE_DRAIN=soon", "SSE_RETRY=0", "SSE_LINGER=1m", "SSE_BOGUS=1", "SSE_TLS_CERT=c", "SSE_UPSTREAM=ftp://x",
+		"SSE_ROUTE_A_PATH=a", "SSE_ROUTE_A_FROM=ws://a", "SSE_ROUTE_A_MODE=items",
+		"SSE_ROUTE_B_PATH=/b", "SSE_ROUTE_B_HEADERS_FILE=none", "SSE_ROUTE_B_KEY=1",
+	}, files(nil))
+	list, _ := errors.AsType[*Error](err)
+	var got []string
+	for _, p := range list.Problems {
+		got = append(got, p.Variable)
+	}
+	want := "SSE_BOGUS SSE_DRAIN SSE_LISTEN SSE_RETRY SSE_ROUTE_A_MODE SSE_ROUTE_A_PATH SSE_ROUTE_B_FROM SSE_ROUTE_B_HEADERS_FILE SSE_ROUTE_B_KEY SSE_TLS_KEY SSE_UPSTREAM"
+	if strings.Join(got, " ") != want {
+		t.Errorf("got  %v\nwant %v\n%v", got, want, err)
+	}
+}
+
+func TestTLS(t *testing.T) {
+	cert, key := pair(t)
+	_, otherKey := pair(t)
+	read := files(map[string]string{"cert": cert, "key": key, "other": otherKey, "path": "key\n", "text": "secret"})
+	good := [][]string{{"SSE_TLS_CERT=cert", "SSE_TLS_KEY=key"}, {"SSE_TLS_CERT=cert", "SSE_TLS_KEY_FILE=path"}}
+	for _, environ := range good {
+		if c, err := Load(append(environ, base...), read); err != nil || c.TLSCert != "cert" || c.TLSKey != "key" {
+			t.Errorf("%v: %v", environ, err)
+		}
+	}
+	bad := []struct {
+		environ []string
+		want    string
+	}{
+		{[]string{"SSE_TLS_CERT=cert"}, "SSE_TLS_KEY: missing beside SSE_TLS_CERT; set it to the path of the certificate's key, or unset both"},
+		{[]string{"SSE_TLS_KEY=key"}, "SSE_TLS_CERT: missing beside SSE_TLS_KEY; set it to the path of the certificate chain, or unset both"},
+		{[]string{"SSE_TLS_CERT=cert", "SSE_TLS_KEY=none"}, "SSE_TLS_KEY: the file that it names cannot be read: file does not exist; give the path of a readable PEM file"},
+		{[]string{"SSE_TLS_CERT=cert", "SSE_TLS_KEY=" + key}, "SSE_TLS_KEY: holds PEM text; give the path of the file instead"},
+		{[]string{"SSE_TLS_CERT=cert", "SSE_TLS_KEY_FILE=key"}, "SSE_TLS_KEY_FILE: holds PEM text; give the path of the file instead: set SSE_TLS_KEY to the path you gave here"},
+		{[]string{"SSE_TLS_CERT=cert", "SSE_TLS_KEY=other"}, "SSE_TLS_CERT: makes no key pair with SSE_TLS_KEY: tls: private key does not match public key; give the PEM chain, leaf first, and the key that belongs to it"},
+		{[]string{"SSE_TLS_CERT=text", "SSE_TLS_KEY=key"}, "SSE_TLS_CERT: makes no key pair with SSE_TLS_KEY: tls: failed to find any PEM data in certificate input; give the PEM chain, leaf first, and the key that belongs to it"},
+	}
+	for _, c := range bad {
+		_, err := Load(append(c.environ, base...), read)
+		sameProblems(t, err, []string{c.want})
+	}
+}
+
+// pair makes a self-signed certificate and its key.
+func pair(t *testing.T) (cert, key string) {
+	t.Helper()
+	k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1)}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, k.Public(), k)
+	if err != nil {
+		t.Fatal(err)
+	}
+	keyDER, err := x509.MarshalPKCS8PrivateKey(k)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})),
+		string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: keyDER}))
+}

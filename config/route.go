@@ -1,0 +1,160 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"sidestream/proxy/upstream"
+)
+
+const notYet = "not in this version; unset it"
+
+func (d span) duration() time.Duration { return time.Duration(d) }
+
+// route makes one Route of its own values over the global ones.
+func (l *loader) route(route string, global, own values) *Route {
+	vs := inherited(global)
+	maps.Copy(vs, own)
+	s := parse[settings](l, routeFields, vs)
+	r := &Route{
+		Name:         strings.ToLower(route),
+		Path:         s.Path,
+		Start:        int(s.Start),
+		Heartbeat:    s.Heartbeat.duration(),
+		Retry:        s.Retry.duration(),
+		ReplayEvents: int(s.ReplayEvents),
+		ReplayBytes:  int(s.ReplayBytes),
+		ReplayAge:    s.ReplayAge.duration(),
+		Linger:       s.Linger.duration(),
+		Eager:        bool(s.Eager),
+		MaxAge:       s.MaxAge.duration(),
+		MaxClients:   int(s.MaxClients),
+		MaxStreams:   int(s.MaxStreams),
+	}
+	kind := l.kind(route, vs, s.From)
+	if _, set := vs["START"]; !set && kind == "poll" {
+		r.Start = 1
+	}
+	l.checkLater(route, own, s)
+	l.checkKind(own, kind)
+	l.checkPath(route, vs, s.Path)
+	l.checkLinger(route, vs, r)
+	r.Upstream = l.compile(route, vs, s)
+	l.checkEager(route, vs, r)
+	return r
+}
+
+// kind says what FROM makes of the route, ws or poll, and reports a FROM that says neither.
+func (l *loader) kind(route string, vs values, from string) string {
+	variable := vs.variable(name{route, "FROM"})
+	scheme, _, ok := strings.Cut(from, "://")
+	switch {
+	case vs["FROM"].bad:
+	case from == "":
+		l.problems.add(variable, "required; write where the events come from, such as ws://localhost:3000/feed or http://localhost:3000/status")
+	case ok && (scheme == "ws" || scheme == "wss"):
+		return "ws"
+	case ok && (scheme == "http" || scheme == "https"):
+		return "poll"
+	default:
+		l.problems.add(variable, "does not begin with ws://, wss://, http:// or https://; write the whole URL, such as ws://localhost:3000/feed")
+	}
+	return ""
+}
+
+// checkLater refuses what is reserved for later versions, rather than act as if it were not there.
+func (l *loader) checkLater(route string, own values, s settings) {
+	for _, f := range routeFields {
+		v, set := own[f.env]
+		if set && !v.bad && f.later && v.text != f.value && !(f.env == "SEND" && none(v.text)) {
+			l.problems.add(v.variable, notYet)
+		}
+	}
+	variable := own.variable(name{route, "PROTOCOL"})
+	outer, _, _ := strings.Cut(s.Protocol, "+")
+	switch {
+	case s.Protocol == "raw" || s.Protocol == "":
+	case slices.Contains(laterProtocols, s.Protocol) || outer == "sockjs":
+		l.problems.add(variable, "%s is not in this version; unset it, or write raw", quote(s.Protocol))
+	default:
+		l.problems.add(variable, "%s is no dialect; the nearest is %s", quote(s.Protocol),
+			nearest(s.Protocol, append([]string{"raw"}, laterProtocols...)))
+	}
+}
+
+// checkKind reports settings of the route's own that have no effect on its kind. Global ones merely do not apply.
+func (l *loader) checkKind(own values, kind string) {
+	others := map[string]string{"ws": "a poll (FROM is a WebSocket URL)", "poll": "a WebSocket (FROM is an HTTP URL)"}
+	for _, f := range routeFields {
+		if v, set := own[f.env]; set && kind != "" && f.kind != "" && f.kind != kind {
+			l.problems.add(v.variable, "has no effect here, it is for %s; unset it", others[kind])
+		}
+	}
+}
+
+// checkLinger holds that a client which comes back after its retry hint finds its stream alive.
+func (l *loader) checkLinger(route string, vs values, r *Route) {
+	retry, linger := name{route, "RETRY"}, name{route, "LINGER"}
+	if r.Eager || r.Linger > 2*r.Retry || vs["RETRY"].bad || vs["LINGER"].bad {
+		return
+	}
+	blame := linger
+	if _, set := vs["LINGER"]; !set {
+		blame = retry
+	}
+	fix := fmt.Sprintf("set LINGER above %v", 2*r.Retry)
+	if r.Linger > 0 {
+		fix += fmt.Sprintf(" or RETRY below %v", r.Linger/2)
+	}
+	l.problems.add(vs.variable(blame), "LINGER %v does not exceed 2×RETRY, %v: clients would come back to a stream that is gone; %s",
+		r.Linger, 2*r.Retry, fix)
+}
+
+func (l *loader) checkEager(route string, vs values, r *Route) {
+	if r.Eager && r.Upstream != nil && !r.Upstream.Shared() {
+		l.problems.add(vs.variable(name{route, "EAGER"}), "the route uses the client's request (a placeholder or FORWARD), "+
+			"so nothing can start before there is one; unset EAGER, or take these out")
+	}
+}
+
+// compile lets upstream check the settings whose syntax it owns. What is reported of a setting already is not said twice.
+func (l *loader) compile(route string, vs values, s settings) *upstream.Route {
+	known := slices.Clone(l.problems)
+	compiled, err := upstream.Compile(upstream.Settings{
+		PathNames: wildcards(s.Path), From: s.From, Headers: s.Headers, Forward: s.Forward, Protocol: "raw",
+		Subprotocol: s.Subprotocol, Hello: s.Hello, Reply: s.Reply, Ping: s.Ping, PingEvery: s.PingEvery.duration(),
+		Idle: s.Idle.duration(), Every: s.Every.duration(), Mode: s.Mode, Method: s.Method, Body: s.Body,
+		Timeout: s.Timeout.duration(), Select: s.Select, Event: s.Event, Data: s.Data, ID: s.ID, Done: s.Done,
+		Binary: s.Binary, MaxMessage: int(s.MaxMessage),
+	})
+	for _, e := range settingErrors(err) {
+		if variable := vs.variable(name{route, e.Setting}); !known.about(variable) {
+			l.problems.add(variable, "%s", e.Problem)
+		}
+	}
+	if err != nil {
+		return nil
+	}
+	return compiled
+}
+
+// settingErrors takes apart what Compile joined.
+func settingErrors(err error) (all []*upstream.SettingError) {
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		for _, err := range joined.Unwrap() {
+			all = append(all, settingErrors(err)...)
+		}
+		return all
+	}
+	if e, ok := errors.AsType[*upstream.SettingError](err); ok {
+		return append(all, e)
+	}
+	if err != nil {
+		panic(err) // against Compile's contract
+	}
+	return nil
+}

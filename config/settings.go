@@ -1,0 +1,146 @@
+package config
+
+import (
+	"reflect"
+	"strings"
+)
+
+// The two structs below are the environment: names, defaults, bounds and meanings stand here and nowhere else. Tags:
+//
+//	env         name, behind SSE_ or SSE_ROUTE_<NAME>_
+//	envDefault  value when unset
+//	show        default as the documentation tells it, where it is not a value
+//	doc         meaning
+//	global      "yes": a route's setting that may also be given globally
+//	kind        "ws" or "poll": the kind of route it has an effect on; both without
+//	oneof       the values allowed, separated by blanks
+//	min, max    bounds of spans, sizes and counts; 0 means none and is outside them...
+//	none        ..."no": except where having none makes no sense
+//	later       "yes": reserved for a later version, refused unless it holds envDefault
+type globals struct {
+	Listen      string `env:"LISTEN" envDefault:":8080" doc:"public address"`
+	AdminListen string `env:"ADMIN_LISTEN" envDefault:"127.0.0.1:9091" doc:"health, metrics, dashboard; off disables"`
+	Upstream    string `env:"UPSTREAM" doc:"legacy base URL; whatever no route answers is passed through to it, WebSocket upgrades included; unset: 404"`
+	TLSCert     string `env:"TLS_CERT" doc:"path of the PEM certificate chain; HTTPS with HTTP/2, reloaded when the file changes. Without: HTTP/1.1 and h2c"`
+	TLSKey      string `env:"TLS_KEY" doc:"path of the PEM key"`
+	CORSOrigins list   `env:"CORS_ORIGINS" doc:"exact origins, comma-separated, allowed cross-origin with credentials"`
+	MaxClients  count  `env:"MAX_CLIENTS" envDefault:"10000" max:"1000000000" doc:"SSE clients at once; 0 no limit; also per route"`
+	MaxStreams  count  `env:"MAX_STREAMS" envDefault:"10000" max:"1000000000" doc:"upstream connections at once; 0 no limit; also per route"`
+	Drain       span   `env:"DRAIN" envDefault:"10s" max:"1h" doc:"shutdown window over which clients are released"`
+	LogLevel    string `env:"LOG_LEVEL" envDefault:"info" oneof:"debug info warn error" doc:"debug, info, warn or error"`
+	LogFormat   string `env:"LOG_FORMAT" envDefault:"auto" oneof:"auto text json" doc:"auto: tint on a terminal, JSON otherwise; text, json"`
+}
+
+type settings struct {
+	Path         string `env:"PATH" show:"required" doc:"a net/http pattern without method or host, such as /prices or /jobs/{id}/progress; not under /_sidestream/"`
+	From         string `env:"FROM" show:"required" doc:"ws:// wss:// subscribes, http:// https:// polls; a template"`
+	Headers      string `env:"HEADERS" doc:"upstream headers, one Name: value a line; templates. Origin is the upstream's own unless given or forwarded"`
+	Forward      list   `env:"FORWARD" doc:"client request headers copied upstream, comma-separated"`
+	Protocol     string `env:"PROTOCOL" envDefault:"raw" doc:"dialect spoken inside the WebSocket"`
+	Subprotocol  list   `env:"SUBPROTOCOL" show:"dialect's" kind:"ws" doc:"Sec-WebSocket-Protocol offered, comma-separated"`
+	Hello        string `env:"HELLO" kind:"ws" doc:"opening script, one step a line, run again on every connection: > frame sends (a template), < jq waits for a message for which the program is true (10 s, then reconnect), ! jq means refused when true, from there until the connection ends; a line without mark sends"`
+	Reply        string `env:"REPLY" kind:"ws" doc:"jq over each incoming message; each output is sent back as a frame"`
+	Ping         string `env:"PING" kind:"ws" doc:"application-level keepalive frame; a template"`
+	PingEvery    span   `env:"PING_EVERY" envDefault:"30s" min:"10ms" max:"24h" kind:"ws" doc:"how often PING is sent"`
+	Idle         span   `env:"IDLE" envDefault:"60s" min:"10ms" max:"24h" kind:"ws" global:"yes" doc:"nothing received for so long, pongs included (WebSocket pings are sent at half of it): reconnect"`
+	Every        span   `env:"EVERY" envDefault:"2s" min:"10ms" max:"24h" kind:"poll" global:"yes" doc:"poll interval, start to start; 0: at once after each answer, at most twice a second when nothing new came"`
+	Mode         string `env:"MODE" envDefault:"changes" oneof:"changes every items" kind:"poll" doc:"changes emits when the translated result differs from the last one; every always; items emits the list's new elements (SELECT defaults to .[], the first answer is history)"`
+	Method       string `env:"METHOD" show:"GET, or POST with a body" kind:"poll" doc:"method of the poll request"`
+	Body         string `env:"BODY" kind:"poll" doc:"body of the poll request; a template"`
+	Timeout      span   `env:"TIMEOUT" envDefault:"10s" min:"10ms" max:"24h" kind:"poll" global:"yes" doc:"how long a poll request may take; 0 for ever"`
+	Select       string `env:"SELECT" show:"." doc:"jq: zero or more items out of each message (filter, split)"`
+	Event        string `env:"EVENT" show:"dialect's" doc:"jq on the item: event name; null or empty: none"`
+	Data         string `env:"DATA" show:"." doc:"jq on the item: data; strings are sent raw, the rest as compact JSON. With neither SELECT, EVENT, DATA nor ID set the bytes pass through unparsed"`
+	ID           string `env:"ID" show:"sidecar's" doc:"jq on the item: event id"`
+	Done         string `env:"DONE" doc:"jq on the item: true ends the stream after it"`
+	Binary       string `env:"BINARY" envDefault:"base64" oneof:"base64 text drop" kind:"ws" doc:"binary messages: base64, text, drop"`
+	Start        start  `env:"START" show:"live for ws, latest for polls" global:"yes" doc:"where a client without Last-Event-ID begins: live, latest, all, or a number of events. The client that opened the stream begins at its birth"`
+	Heartbeat    span   `env:"HEARTBEAT" envDefault:"15s" min:"10ms" max:"24h" global:"yes" doc:"sent when nothing else was; 0 none"`
+	Retry        span   `env:"RETRY" envDefault:"3s" min:"1ms" max:"24h" none:"no" global:"yes" doc:"retry hint; each client gets a random value in [RETRY, 2×RETRY)"`
+	ReplayEvents count  `env:"REPLAY_EVENTS" envDefault:"1024" min:"1" max:"16777216" none:"no" global:"yes" doc:"bound of the ring in events"`
+	ReplayBytes  size   `env:"REPLAY_BYTES" envDefault:"4MiB" min:"1" max:"1GiB" none:"no" global:"yes" doc:"bound of the ring in bytes; the newest event is never evicted"`
+	ReplayAge    span   `env:"REPLAY_AGE" max:"8760h" global:"yes" doc:"bound of the ring in age; 0 none"`
+	Linger       span   `env:"LINGER" envDefault:"30s" max:"8760h" global:"yes" doc:"how long a stream outlives its last client; must exceed 2×RETRY"`
+	Eager        toggle `env:"EAGER" envDefault:"false" doc:"start at boot, never linger out (routes without client placeholders)"`
+	MaxAge       span   `env:"MAX_AGE" min:"1s" max:"8760h" global:"yes" doc:"so long after its upstream connected a stream takes no new clients and its clients are told to come back, spread over 10 s, after which it ends; they authenticate anew. For routes that carry credentials"`
+	MaxMessage   size   `env:"MAX_MESSAGE" envDefault:"1MiB" min:"1" max:"1GiB" none:"no" global:"yes" doc:"largest upstream message or body"`
+	MaxClients   count  `env:"MAX_CLIENTS" max:"1000000000" doc:"SSE clients of the route at once; 0 no limit of its own"`
+	MaxStreams   count  `env:"MAX_STREAMS" max:"1000000000" doc:"upstream connections of the route at once; 0 no limit of its own"`
+
+	Connect   string `env:"CONNECT" later:"yes"`
+	Subscribe string `env:"SUBSCRIBE" later:"yes"`
+	Cursor    string `env:"CURSOR" later:"yes"`
+	Key       string `env:"KEY" later:"yes"`
+	Send      string `env:"SEND" envDefault:"false" later:"yes"`
+	Scope     string `env:"SCOPE" envDefault:"request" later:"yes"`
+}
+
+// laterProtocols are the dialects of later versions; sockjs may also carry another one, as in sockjs+stomp.
+var laterProtocols = []string{"socket.io", "socket.io-v2", "graphql-transport-ws", "graphql-ws", "stomp", "signalr",
+	"actioncable", "phoenix", "sockjs", "mqtt", "wamp"}
+
+// field is one variable as the tags above describe it.
+type field struct {
+	goName       string // what the library calls it
+	env          string
+	value, shown string // default
+	doc          string
+	kind         string
+	oneof        []string
+	min, max     string
+	global       bool
+	noNone       bool
+	later        bool
+}
+
+var (
+	globalFields = fieldsOf[globals]()
+	routeFields  = fieldsOf[settings]()
+)
+
+func fieldsOf[T any]() []field {
+	var fields []field
+	for _, f := range reflect.VisibleFields(reflect.TypeFor[T]()) {
+		fields = append(fields, field{
+			goName: f.Name, env: f.Tag.Get("env"), value: f.Tag.Get("envDefault"), shown: f.Tag.Get("show"),
+			doc: f.Tag.Get("doc"), kind: f.Tag.Get("kind"), oneof: strings.Fields(f.Tag.Get("oneof")),
+			min: f.Tag.Get("min"), max: f.Tag.Get("max"), global: f.Tag.Get("global") == "yes",
+			noNone: f.Tag.Get("none") == "no", later: f.Tag.Get("later") == "yes",
+		})
+	}
+	return fields
+}
+
+// Variable is one row of the environment table.
+type Variable struct {
+	Name    string // SSE_LISTEN; of a route's setting the last part, HEARTBEAT
+	Default string // none, required, a value, or in words
+	Meaning string
+	Route   bool // may be given as SSE_ROUTE_<NAME>_<Name>
+	Global  bool // may be given as Name, or for a route's setting as SSE_<Name>
+}
+
+// Variables lists every variable that this version takes, global ones first, in the order of the documentation.
+// SSE_MAX_CLIENTS and MAX_CLIENTS (and so MAX_STREAMS) are two variables, not one with a global default.
+func Variables() []Variable {
+	var vs []Variable
+	for _, f := range globalFields {
+		vs = append(vs, Variable{Name: prefix + f.env, Default: f.shownDefault(), Meaning: f.doc, Global: true})
+	}
+	for _, f := range routeFields {
+		if !f.later {
+			vs = append(vs, Variable{Name: f.env, Default: f.shownDefault(), Meaning: f.doc, Route: true, Global: f.global})
+		}
+	}
+	return vs
+}
+
+func (f field) shownDefault() string {
+	switch {
+	case f.shown != "":
+		return f.shown
+	case f.value != "":
+		return f.value
+	}
+	return "none"
+}

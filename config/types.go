@@ -1,0 +1,153 @@
+package config
+
+import (
+	"fmt"
+	"math"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// The kinds of value that variables take. Each reads itself from text, and its error is a *valueError.
+type (
+	span   time.Duration // Go duration; 0 or off: none
+	size   int           // bytes, with KiB, MiB, GiB or without
+	count  int           // 0 or off: none
+	toggle bool          // true or false
+	list   []string      // comma-separated, blanks around the items dropped
+	start  int           // live, latest, all or a number of events, as Route.Start has it
+)
+
+// valueError keeps the value apart from what is wrong with it, because a value read from a file is not shown: the
+// file may be the wrong one, and a secret.
+type valueError struct{ value, problem string }
+
+func (e *valueError) Error() string { return quote(e.value) + " " + e.problem }
+
+// quote shows a value that is no secret, as far as a line has room for it.
+func quote(s string) string {
+	const most = 60
+	if len(s) > most {
+		return fmt.Sprintf("%.*q...", most, s)
+	}
+	return strconv.Quote(s)
+}
+
+func (d *span) UnmarshalText(text []byte) error {
+	s := strings.TrimSpace(string(text))
+	if s == "off" {
+		*d = 0
+		return nil
+	}
+	v, err := time.ParseDuration(s)
+	if err != nil {
+		return &valueError{s, "is not a duration; write " + likelyDuration(s)}
+	}
+	if v < 0 {
+		return &valueError{s, "is negative; write 0 or off for none"}
+	}
+	*d = span(v)
+	return nil
+}
+
+var spokenDuration = regexp.MustCompile(`^([0-9]+(?:\.[0-9]+)?)(?:(ms)|(s)(?:ec(?:ond)?s?)?|(m)(?:in(?:ute)?s?)?|(h)(?:ours?)?)?$`)
+
+// likelyDuration guesses what s was meant to be: 15 and 15 sec are 15s.
+func likelyDuration(s string) string {
+	parts := spokenDuration.FindStringSubmatch(strings.ToLower(strings.ReplaceAll(s, " ", "")))
+	if parts == nil {
+		return "a number with its unit, such as 500ms, 15s or 2m"
+	}
+	if unit := strings.Join(parts[2:], ""); unit != "" {
+		return parts[1] + unit
+	}
+	return parts[1] + "s"
+}
+
+var units = []struct {
+	suffix string
+	bytes  int64
+}{{"KiB", 1 << 10}, {"MiB", 1 << 20}, {"GiB", 1 << 30}}
+
+func (b *size) UnmarshalText(text []byte) error {
+	s := strings.TrimSpace(string(text))
+	if s == "off" {
+		*b = 0
+		return nil
+	}
+	digits, factor := s, int64(1)
+	for _, u := range units {
+		if rest, ok := strings.CutSuffix(s, u.suffix); ok {
+			digits, factor = strings.TrimSpace(rest), u.bytes
+		}
+	}
+	n, err := strconv.ParseInt(digits, 10, 64)
+	switch {
+	case err != nil:
+		return &valueError{s, "is not a size; write bytes or KiB, MiB, GiB, such as 65536 or 4MiB"}
+	case n < 0:
+		return &valueError{s, "is negative; write a size such as 4MiB"}
+	case n > math.MaxInt/factor:
+		return &valueError{s, "is larger than any memory; write a size such as 4MiB"}
+	}
+	*b = size(n * factor)
+	return nil
+}
+
+func (c *count) UnmarshalText(text []byte) error {
+	s := strings.TrimSpace(string(text))
+	if s == "off" {
+		*c = 0
+		return nil
+	}
+	n, err := strconv.Atoi(s)
+	if err != nil {
+		return &valueError{s, "is not a number; write digits only, such as 1000"}
+	}
+	if n < 0 {
+		return &valueError{s, "is negative; write a number such as 1000"}
+	}
+	*c = count(n)
+	return nil
+}
+
+func (t *toggle) UnmarshalText(text []byte) error {
+	switch s := strings.TrimSpace(string(text)); s {
+	case "true", "1", "on":
+		*t = true
+	case "false", "0", "off":
+		*t = false
+	default:
+		return &valueError{s, "is neither true nor false; write true or false"}
+	}
+	return nil
+}
+
+func (l *list) UnmarshalText(text []byte) error {
+	*l = nil
+	for item := range strings.SplitSeq(string(text), ",") {
+		if item = strings.TrimSpace(item); item != "" {
+			*l = append(*l, item)
+		}
+	}
+	return nil
+}
+
+func (st *start) UnmarshalText(text []byte) error {
+	switch s := strings.TrimSpace(string(text)); s {
+	case "live", "off":
+		*st = 0
+	case "latest":
+		*st = 1
+	case "all":
+		*st = StartAll
+	default:
+		n, err := strconv.Atoi(s)
+		if err != nil || n < 0 {
+			return &valueError{s, "is no place to start; write live, latest, all or a number of events"}
+		}
+		*st = start(n)
+	}
+	return nil
+}
