@@ -236,7 +236,7 @@ var ErrPayload = errors.New("payload")
 // error wrapping [ErrPayload], that the program is strict and the data is not JSON. In both cases nothing of m is to be
 // emitted.
 func (p *Program) Apply(ctx context.Context, m Message) (out []Message, done bool, err error) {
-	if m.Gap != "" || p.plain() && !p.Strict {
+	if m.Gap != "" || p.Plain() && !p.Strict {
 		return []Message{m}, false, nil
 	}
 	in, err := m.input(p.Strict)
@@ -278,8 +278,8 @@ func unnest(err error) error {
 	return err
 }
 
-// plain says that the bytes pass through unparsed.
-func (p *Program) plain() bool {
+// Plain says that no program is set: the bytes pass through unparsed.
+func (p *Program) Plain() bool {
 	return p.Select == nil && p.Event == nil && p.Data == nil && p.ID == nil && p.Done == nil
 }
 

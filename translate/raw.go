@@ -14,21 +14,18 @@ const (
 )
 
 // raw is the dialect without a protocol: a WebSocket message is a message.
-type raw struct {
-	dial   Dial
-	binary string
-}
+type raw struct{ Options }
 
-func newRaw(o Options) Session { return &raw{o.Dial, o.Binary} }
+func newRaw(o Options) Session { return &raw{o} }
 
-func (s *raw) Dial(*HTTPResponse) (Dial, error) { return s.dial, nil }
+func (s *raw) Dial() (Dial, error) { return s.Options.Dial() }
 
 func (s *raw) Open() ([]Frame, error) { return nil, nil }
 
 func (s *raw) Receive(_ context.Context, f Frame) (Received, error) {
 	m := Message{Data: f.Data}
 	if f.Binary {
-		switch s.binary {
+		switch s.Binary {
 		case BinaryDrop:
 			return Received{}, nil
 		case BinaryText:
@@ -45,8 +42,8 @@ func (s *raw) Timers() Timers { return Timers{} }
 
 // Options are what a dialect needs of its route and request.
 type Options struct {
-	Dial   Dial
-	Binary string // one of the Binary constants
+	Dial   func() (Dial, error) // the request's own address and header, made anew for each dial
+	Binary string               // one of the Binary constants
 }
 
 // Dialect is one row of the table of dialects.

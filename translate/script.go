@@ -38,13 +38,13 @@ type Script struct {
 // out; a line without mark sends.
 func SplitHello(hello string) (marks []byte, lines []string) {
 	for line := range strings.Lines(hello) {
-		line = strings.TrimRight(line, "\r\n")
-		if strings.TrimSpace(line) == "" {
+		line = strings.TrimSpace(line)
+		if line == "" {
 			continue
 		}
 		mark, text := byte('>'), line
 		if strings.IndexByte("><!", line[0]) >= 0 {
-			mark, text = line[0], strings.TrimPrefix(line[1:], " ")
+			mark, text = line[0], strings.TrimSpace(line[1:])
 		}
 		marks, lines = append(marks, mark), append(lines, text)
 	}

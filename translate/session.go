@@ -40,9 +40,8 @@ type Frame struct {
 // An error from any method ends the connection. Its type says what follows: *[Refused], retrying is pointless;
 // [ErrFinished], the stream is complete; any other, connect again after a while.
 type Session interface {
-	// Dial is called before each dial. An answer with HTTP set wants that request made first; it is then called again
-	// with what came back.
-	Dial(last *HTTPResponse) (Dial, error)
+	// Dial is called before each dial.
+	Dial() (Dial, error)
 	// Open begins a new connection and returns the frames to send on it.
 	Open() ([]Frame, error)
 	// Receive takes one frame. ctx bounds the jq programs run over it.
@@ -55,17 +54,9 @@ type Session interface {
 
 // Dial is where and how to connect.
 type Dial struct {
-	URL          string
+	URL          string // ws or wss
 	Header       http.Header
-	Subprotocols []string      // offered in this order; none: none
-	HTTP         *http.Request // not nil: make this request first
-}
-
-// HTTPResponse is the answer to [Dial].HTTP.
-type HTTPResponse struct {
-	Status int
-	Header http.Header
-	Body   []byte
+	Subprotocols []string // offered in this order; one of them must be chosen; none: none
 }
 
 // Received is what became of one frame.

@@ -1,50 +1,371 @@
 package upstream
 
 import (
+	"errors"
 	"fmt"
+	"net/http"
+	"net/textproto"
+	"net/url"
+	"regexp"
+	"strings"
 	"time"
+
+	"sidestream/translate"
 )
 
-// Settings are the texts of one route that this package and translate own the syntax of. Zero values mean the
-// defaults of the environment table, except for durations and sizes: those are taken as they are.
+// Settings are the texts of one route whose syntax this package and translate own. Durations and sizes are taken as they
+// are; an empty text means the default of the environment table.
 type Settings struct {
-	PathNames                     []string // the wildcards of the route's PATH, for {path.NAME}
-	From                          string
-	Headers                       string // one "Name: value" a line
-	Forward                       []string
-	Protocol                      string // "" raw
-	Subprotocol                   []string
-	Hello                         string
-	Reply                         string
-	Ping                          string
-	PingEvery                     time.Duration
-	Idle                          time.Duration // 0 never
-	Every                         time.Duration // 0 at once after each answer
-	Mode                          string        // "" changes
-	Method                        string
-	Body                          string
-	Timeout                       time.Duration // 0 none
-	Select, Event, Data, ID, Done string
-	Binary                        string // "" base64
-	MaxMessage                    int    // bytes; 0 no limit
+	PathNames   []string // the wildcards of the route's PATH, for {path.NAME}
+	From        string
+	Headers     string // one "Name: value" a line
+	Forward     []string
+	Protocol    string // "" raw
+	Subprotocol []string
+	Hello       string
+	Reply       string
+	Ping        string
+	PingEvery   time.Duration // 0 never
+	Idle        time.Duration // 0 never
+	Every       time.Duration // 0 at once after each answer
+	Mode        string        // "" changes
+	Method      string
+	Body        string
+	Timeout     time.Duration // 0 none
+	Select      string
+	Event       string
+	Data        string
+	ID          string
+	Done        string
+	Binary      string // "" base64
+	MaxMessage  int    // bytes
 }
 
 // SettingError says what is wrong with one setting.
 type SettingError struct {
-	Setting string // the environment name's last part, e.g. FROM
-	Problem string // what is wrong, and the fix
+	Setting string // the last part of the environment name, e.g. FROM
+	Problem string // what is wrong, with the fix; holds no secret
 }
 
 func (e *SettingError) Error() string { return fmt.Sprintf("%s: %s", e.Setting, e.Problem) }
 
-// Route is a compiled route: what turns a client's request into an upstream request.
-type Route struct{}
+// What a poll emits (MODE).
+const (
+	ModeChanges = "changes" // when the translated result differs from the last one
+	ModeEvery   = "every"   // always
+	ModeItems   = "items"   // the list's new elements
+)
 
-// Compile checks s. Its error joins (errors.Join) one *SettingError for each problem found.
-func Compile(s Settings) (*Route, error) { return &Route{}, nil }
+// Route is a compiled route: it makes a client's request into an upstream request. Safe for concurrent use.
+type Route struct {
+	// Stats counts what all sources of the route meet.
+	Stats Stats
+
+	settings Settings
+	dialect  translate.Dialect
+	from     template
+	headers  []header
+	forward  []string
+	body     template
+	steps    []step
+	ping     template
+	reply    *translate.Code
+	program  translate.Program
+	noisy    quiet // programs that fail
+}
+
+type header struct {
+	name  string
+	value template
+}
+
+// step is a line of HELLO; code is set unless it sends.
+type step struct {
+	mark byte
+	send template
+	code *translate.Code
+}
 
 // Polls says that the route asks over HTTP rather than subscribing over a WebSocket.
-func (rt *Route) Polls() bool { return false }
+func (rt *Route) Polls() bool { return strings.HasPrefix(rt.settings.From, "http") }
 
-// Shared says that the route uses nothing of the client's request, so that all its clients share one stream.
-func (rt *Route) Shared() bool { return true }
+// History says that the first thing a source emits was there before the stream: MODE=items.
+func (rt *Route) History() bool { return rt.settings.Mode == ModeItems }
+
+// From is where the events come from, fit for logs: without userinfo and query values.
+func (rt *Route) From() string { return Redact(rt.settings.From) }
+
+// Shared says that nothing of a client's request goes upstream, so that all clients share one stream.
+func (rt *Route) Shared() bool {
+	if len(rt.forward) > 0 {
+		return false
+	}
+	templates := []template{rt.from, rt.body, rt.ping}
+	for _, h := range rt.headers {
+		templates = append(templates, h.value)
+	}
+	for _, s := range rt.steps {
+		templates = append(templates, s.send)
+	}
+	for _, t := range templates {
+		if t.client() {
+			return false
+		}
+	}
+	return true
+}
+
+// Compile checks s. Its error joins (errors.Join) one *[SettingError] for each problem found.
+func Compile(s Settings) (*Route, error) {
+	c := compiler{rt: &Route{settings: s}, s: &s}
+	c.defaults()
+	c.from()
+	c.headers()
+	c.forward()
+	c.hello()
+	c.rt.ping = c.template("PING", s.Ping, inText())
+	c.rt.body = c.template("BODY", s.Body, c.bodyPlace())
+	c.programs()
+	c.rt.settings = s
+	return c.rt, errors.Join(c.problems...)
+}
+
+type compiler struct {
+	rt       *Route
+	s        *Settings
+	problems []error
+}
+
+func (c *compiler) bad(setting, format string, args ...any) {
+	c.problems = append(c.problems, &SettingError{setting, fmt.Sprintf(format, args...)})
+}
+
+func (c *compiler) template(setting, text string, at place) template {
+	t, err := compile(text, c.s.PathNames, at)
+	if err != nil {
+		c.bad(setting, "%v", err)
+	}
+	return t
+}
+
+func (c *compiler) code(setting, label, src string) *translate.Code {
+	if src == "" {
+		return nil
+	}
+	code, err := translate.CompileJQ(label, src)
+	if err != nil {
+		c.bad(setting, "%v", err)
+	}
+	return code
+}
+
+var methodToken = regexp.MustCompile("^[A-Z]+$")
+
+func (c *compiler) defaults() {
+	s := c.s
+	fill := func(value *string, fallback string) {
+		if *value == "" {
+			*value = fallback
+		}
+	}
+	fill(&s.Protocol, "raw")
+	fill(&s.Mode, ModeChanges)
+	fill(&s.Binary, translate.BinaryBase64)
+	method := http.MethodGet
+	if s.Body != "" {
+		method = http.MethodPost
+	}
+	fill(&s.Method, method)
+	var err error
+	if c.rt.dialect, err = translate.FindDialect(s.Protocol); err != nil {
+		c.bad("PROTOCOL", "%v", err)
+	}
+	c.oneOf("MODE", s.Mode, ModeChanges, ModeEvery, ModeItems)
+	c.oneOf("BINARY", s.Binary, translate.BinaryBase64, translate.BinaryText, translate.BinaryDrop)
+	if !methodToken.MatchString(s.Method) || s.Method == http.MethodConnect {
+		c.bad("METHOD", "%q is no method; write it in capital letters, e.g. POST", s.Method)
+	}
+}
+
+func (c *compiler) oneOf(setting, value string, known ...string) {
+	if !contains(known, value) {
+		c.bad(setting, "%q is not known; write one of %s", value, strings.Join(known, ", "))
+	}
+}
+
+func (c *compiler) from() {
+	scheme, _, _ := strings.Cut(c.s.From, "://")
+	if !contains([]string{"ws", "wss", "http", "https"}, scheme) {
+		c.bad("FROM", "must begin with ws://, wss://, http:// or https://")
+		return
+	}
+	if strings.ContainsAny(c.s.From, "#") {
+		c.bad("FROM", "holds a # ; an upstream never sees what is behind it, so leave it out (in a value write %%23)")
+	}
+	c.rt.from = c.template("FROM", c.s.From, inURL())
+	// Every placeholder is replaced by something harmless, to see whether the rest is an address.
+	u, err := url.Parse(placeholder.ReplaceAllString(c.s.From, "x"))
+	if err != nil || u.Host == "" || u.Hostname() == "" {
+		c.bad("FROM", "is no address; write it as scheme://host[:port]/path")
+	}
+}
+
+// hopByHop are the headers of one connection, which are ours to set, in canonical form.
+var hopByHop = []string{"Connection", "Content-Length", "Keep-Alive", "Proxy-Connection", "Te", "Trailer", "Transfer-Encoding", "Upgrade",
+	"Sec-Websocket-Key", "Sec-Websocket-Version", "Sec-Websocket-Extensions", "Sec-Websocket-Protocol", "Sec-Websocket-Accept"}
+
+var headerToken = regexp.MustCompile("^[!#$%&'*+.^_`|~0-9A-Za-z-]+$")
+
+// header returns name in canonical form, or "" with the problem noted.
+func (c *compiler) header(setting, name string) string {
+	canonical := textproto.CanonicalMIMEHeaderKey(name)
+	switch {
+	case !headerToken.MatchString(name):
+		c.bad(setting, "holds what is no header name; write one Name: value a line in HEADERS, names with commas in FORWARD")
+	case canonical == "Sec-Websocket-Protocol":
+		c.bad(setting, "%s is set by SUBPROTOCOL", name)
+	case contains(hopByHop, canonical):
+		c.bad(setting, "%s belongs to the connection and is the sidecar's own; leave it out", name)
+	default:
+		return canonical
+	}
+	return ""
+}
+
+func (c *compiler) headers() {
+	for line := range strings.Lines(c.s.Headers) {
+		line = strings.TrimSpace(line)
+		if line == "" {
+			continue
+		}
+		name, value, ok := strings.Cut(line, ":")
+		if !ok {
+			c.bad("HEADERS", "a line has no colon; write one Name: value a line")
+			continue
+		}
+		value = strings.TrimSpace(value)
+		if name = c.header("HEADERS", name); name == "" {
+			continue
+		}
+		if _, err := headerValue(placeholder.ReplaceAllString(value, "")); err != nil {
+			c.bad("HEADERS", "the value of %s %v", name, err)
+		}
+		c.rt.headers = append(c.rt.headers, header{name, c.template("HEADERS", value, inHeader)})
+	}
+}
+
+func (c *compiler) forward() {
+	for _, name := range c.s.Forward {
+		switch canonical := c.header("FORWARD", strings.TrimSpace(name)); canonical {
+		case "":
+		case "Host", "Accept-Encoding":
+			c.bad("FORWARD", "%s cannot be forwarded; set it in HEADERS if the upstream needs one", canonical)
+		default:
+			c.rt.forward = append(c.rt.forward, canonical)
+		}
+	}
+}
+
+func (c *compiler) hello() {
+	marks, lines := translate.SplitHello(c.s.Hello)
+	for i, mark := range marks {
+		st := step{mark: mark}
+		if mark == '>' {
+			st.send = c.template("HELLO", lines[i], inText())
+		} else if lines[i] == "" {
+			c.bad("HELLO", "line %d: a jq program is missing behind %c", i+1, mark)
+		} else {
+			st.code = c.code("HELLO", fmt.Sprintf("HELLO line %d", i+1), lines[i])
+		}
+		c.rt.steps = append(c.rt.steps, st)
+	}
+}
+
+// bodyPlace tells how values are written in BODY: as its content type has it.
+func (c *compiler) bodyPlace() place {
+	if c.contentType() == "application/x-www-form-urlencoded" {
+		return inForm
+	}
+	return inText()
+}
+
+var formBody = regexp.MustCompile(`^[A-Za-z0-9_.%~\[\]-]+=`)
+
+// contentType is what HEADERS say of BODY, or what it looks like.
+func (c *compiler) contentType() string {
+	for _, h := range c.rt.headers {
+		if h.name == "Content-Type" && len(h.value.parts) == 1 {
+			media, _, _ := strings.Cut(h.value.parts[0].literal, ";")
+			return strings.ToLower(strings.TrimSpace(media))
+		}
+	}
+	switch body := strings.TrimSpace(c.s.Body); {
+	case body == "":
+		return ""
+	case formBody.MatchString(body):
+		return "application/x-www-form-urlencoded"
+	case strings.ContainsAny(body[:1], `{["`):
+		return "application/json"
+	}
+	return "text/plain; charset=utf-8"
+}
+
+func (c *compiler) programs() {
+	s, rt := c.s, c.rt
+	if s.Mode == ModeItems && s.Select == "" && rt.Polls() {
+		s.Select = ".[]"
+	}
+	rt.reply = c.code("REPLY", "REPLY", s.Reply)
+	rt.program = translate.Program{
+		Select: c.code("SELECT", "SELECT", s.Select),
+		Event:  c.code("EVENT", "EVENT", s.Event),
+		Data:   c.code("DATA", "DATA", s.Data),
+		ID:     c.code("ID", "ID", s.ID),
+		Done:   c.code("DONE", "DONE", s.Done),
+		Strict: rt.Polls(),
+	}
+	if body := c.contentType(); body != "" && !rt.hasHeader("Content-Type") {
+		rt.headers = append(rt.headers, header{"Content-Type", template{[]part{{literal: body}}}})
+	}
+	if rt.Polls() && !rt.hasHeader("Accept") {
+		rt.headers = append(rt.headers, header{"Accept", template{[]part{{literal: "application/json"}}}})
+	}
+}
+
+func (rt *Route) hasHeader(name string) bool {
+	for _, h := range rt.headers {
+		if h.name == name {
+			return true
+		}
+	}
+	return contains(rt.forward, name)
+}
+
+// Redact returns address fit for logs and status: without userinfo, and with query values replaced by "…".
+func Redact(address string) string {
+	scheme, rest, ok := strings.Cut(address, "://")
+	if !ok {
+		return "…"
+	}
+	rest, query, asked := strings.Cut(rest, "?")
+	host, path, slash := strings.Cut(rest, "/")
+	if at := strings.LastIndexByte(host, '@'); at >= 0 {
+		host = host[at+1:]
+	}
+	out := scheme + "://" + host
+	if slash {
+		out += "/" + path
+	}
+	if !asked {
+		return out
+	}
+	pairs := strings.Split(query, "&")
+	for i, pair := range pairs {
+		if name, _, valued := strings.Cut(pair, "="); valued {
+			pairs[i] = name + "=…"
+		} else {
+			pairs[i] = "…"
+		}
+	}
+	return out + "?" + strings.Join(pairs, "&")
+}

@@ -1,0 +1,209 @@
+// This file is the places of placeholders and their escapes: where a value stands decides what it may hold and how it
+// is written. Text that is JSON, or holds JSON in its strings (ActionCable's identifier, a GraphQL document), is
+// followed by its quotes and brackets as deep as they go.
+
+package upstream
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/url"
+	"regexp"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+)
+
+// segment keeps a value inside one segment of a URL path (RFC 3986, section 3.3).
+func segment(v string) (string, error) {
+	if v == "" || v == "." || v == ".." {
+		return "", errors.New("is empty, . or .., which is no path segment")
+	}
+	return url.PathEscape(v), nil
+}
+
+// queryValue keeps a value inside one value of a query or of a form.
+func queryValue(v string) (string, error) { return url.QueryEscape(v), nil }
+
+// queryWhole lets the separators of a query stand and encodes whatever is no query at all.
+func queryWhole(v string) (string, error) {
+	var b strings.Builder
+	for i := range len(v) {
+		if c := v[i]; c <= ' ' || c >= 0x7f || strings.IndexByte(`"#<>\^`+"`{|}", c) >= 0 {
+			fmt.Fprintf(&b, "%%%02X", c)
+		} else {
+			b.WriteByte(c)
+		}
+	}
+	return b.String(), nil
+}
+
+// jsonString keeps a value inside a JSON string.
+func jsonString(v string) (string, error) {
+	if !utf8.ValidString(v) {
+		return "", errors.New("is not UTF-8")
+	}
+	quoted, err := json.Marshal(v)
+	if err != nil {
+		return "", err
+	}
+	return string(quoted[1 : len(quoted)-1]), nil
+}
+
+var jsonNumber = regexp.MustCompile(`^-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?$`)
+
+// jsonScalar lets only what cannot change the structure of the JSON around it.
+func jsonScalar(v string) (string, error) {
+	if v == "true" || v == "false" || v == "null" || jsonNumber.MatchString(v) {
+		return v, nil
+	}
+	return "", errors.New("stands in JSON outside a string, where only a number, true, false or null may")
+}
+
+// plainText lets no control character through: a line is a field of most text protocols.
+func plainText(v string) (string, error) {
+	if strings.IndexFunc(v, func(r rune) bool { return r < ' ' || r == 0x7f || r == utf8.RuneError }) >= 0 {
+		return "", errors.New("holds a control character, or is not UTF-8")
+	}
+	return v, nil
+}
+
+// headerValue keeps a value inside one header (RFC 9110, section 5.5).
+func headerValue(v string) (string, error) {
+	if strings.IndexFunc(v, func(r rune) bool { return r < ' ' && r != '\t' || r == 0x7f }) >= 0 {
+		return "", errors.New("holds a character that cannot stand in a header")
+	}
+	return v, nil
+}
+
+var bareWord = regexp.MustCompile(`^[A-Za-z0-9_-]+$`)
+
+// word is for brackets inside a string, which may be of any language: nothing that has a meaning in one.
+func word(v string) (string, error) {
+	if bareWord.MatchString(v) {
+		return v, nil
+	}
+	if _, err := jsonScalar(v); err == nil {
+		return v, nil
+	}
+	return "", errors.New("stands between brackets inside a string, where only letters, digits, - and _ may")
+}
+
+func inHeader(string, bool) escape { return headerValue }
+
+func inForm(_ string, whole bool) escape {
+	if whole {
+		return queryWhole
+	}
+	return queryValue
+}
+
+// inText follows the quotes and brackets of a frame or body, so that values in JSON stay values.
+func inText() place {
+	var at nesting
+	return func(literal string, _ bool) escape {
+		for _, r := range literal {
+			at.read(r)
+		}
+		return at.escape(0)
+	}
+}
+
+// maxNesting bounds how many strings inside strings are followed: beyond it nobody can read the template either.
+const maxNesting = 4
+
+// nesting is where in a JSON text one stands. A string may hold such a text itself.
+type nesting struct {
+	depth  int      // of brackets and braces
+	string *nesting // inside a string: where in what it holds
+	begun  string   // inside a string: the escape sequence begun
+}
+
+// read takes the next character.
+func (n *nesting) read(r rune) {
+	switch {
+	case n.string == nil:
+		n.outside(r)
+	case n.begun != "":
+		n.escaped(r)
+	case r == '\\':
+		n.begun = `\`
+	case r == '"':
+		n.string = nil
+	default:
+		n.string.read(r)
+	}
+}
+
+func (n *nesting) outside(r rune) {
+	switch r {
+	case '"':
+		n.string = new(nesting)
+	case '{', '[':
+		n.depth++
+	case '}', ']':
+		n.depth--
+	}
+}
+
+// escaped goes on with an escape sequence and gives what it stands for to the text inside.
+func (n *nesting) escaped(r rune) {
+	n.begun += string(r)
+	if n.begun[1] == 'u' && len(n.begun) < len(`\u0000`) {
+		return
+	}
+	c, _, _, err := strconv.UnquoteChar(n.begun, '"')
+	if err == nil {
+		n.string.read(c)
+	}
+	n.begun = ""
+}
+
+// escape is for a placeholder that stands here, inside level strings.
+func (n *nesting) escape(level int) escape {
+	switch {
+	case n.string != nil && level >= maxNesting:
+		return nil
+	case n.string != nil:
+		inner := n.string.escape(level + 1)
+		if inner == nil {
+			return nil
+		}
+		return func(v string) (string, error) {
+			v, err := inner(v)
+			if err != nil {
+				return "", err
+			}
+			return jsonString(v)
+		}
+	case n.depth > 0 && level == 0:
+		return jsonScalar
+	case n.depth > 0:
+		return word
+	case level > 0:
+		return anyText
+	default:
+		return plainText
+	}
+}
+
+// anyText is for a value that a string around it makes harmless.
+func anyText(v string) (string, error) { return v, nil }
+
+// inURL lets placeholders stand in the path and in the query.
+func inURL() place {
+	var before string
+	return func(literal string, whole bool) escape {
+		before += literal
+		_, rest, _ := strings.Cut(before, "://")
+		switch {
+		case strings.Contains(rest, "?"):
+			return inForm("", whole)
+		case strings.Contains(rest, "/"):
+			return segment
+		default:
+			return nil
+		}
+	}
+}

@@ -1,0 +1,90 @@
+package upstream
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"sidestream/translate"
+)
+
+// maxRetryAfter caps what an upstream can ask us to wait.
+const maxRetryAfter = time.Hour
+
+var (
+	sockets = &http.Client{Transport: transport(false), CheckRedirect: sameOrigin} // for upgrades, which HTTP/2 has not
+	polls   = &http.Client{Transport: transport(true), CheckRedirect: sameOrigin}
+)
+
+// transport dials what the configuration says and nothing else: no proxy of the environment.
+func transport(http2 bool) *http.Transport {
+	t := &http.Transport{
+		DialContext:         (&net.Dialer{Timeout: dialTime}).DialContext,
+		TLSHandshakeTimeout: dialTime,
+		MaxIdleConnsPerHost: 64,
+		IdleConnTimeout:     90 * time.Second,
+		ForceAttemptHTTP2:   http2,
+	}
+	t.Protocols = new(http.Protocols)
+	t.Protocols.SetHTTP1(true)
+	t.Protocols.SetHTTP2(http2)
+	return t
+}
+
+// CloseIdle lets go of the connections that polls keep open between requests.
+func CloseIdle() {
+	polls.CloseIdleConnections()
+	sockets.CloseIdleConnections()
+}
+
+// sameOrigin follows redirects only where our credentials were meant to go.
+func sameOrigin(req *http.Request, via []*http.Request) error {
+	from := via[0].URL
+	if req.URL.Scheme != from.Scheme || address(req.URL.Scheme, req.URL.Host) != address(from.Scheme, from.Host) {
+		return http.ErrUseLastResponse
+	}
+	if len(via) >= 10 {
+		return errors.New("more than 10 redirects")
+	}
+	return nil
+}
+
+// address is host with the port that scheme implies.
+func address(scheme, host string) string {
+	host = strings.ToLower(host)
+	if _, _, err := net.SplitHostPort(host); err == nil {
+		return host
+	}
+	if scheme == "https" {
+		return host + ":443"
+	}
+	return host + ":80"
+}
+
+// verdict makes an error of an answer that is not what was asked for: *[translate.Refused] when asking again is
+// pointless, *[Retry] otherwise.
+func verdict(resp *http.Response) error {
+	status := resp.StatusCode
+	switch {
+	case status >= 300 && status < 400 && status != http.StatusNotModified:
+		return &translate.Refused{Status: http.StatusUnauthorized, Reason: "redirected elsewhere, probably to a login"}
+	case status >= 400 && status < 500 && status != 408 && status != 425 && status != 429:
+		return &translate.Refused{Status: status, Reason: fmt.Sprintf("answered %d", status)}
+	}
+	return &Retry{After: retryAfter(resp.Header.Get("Retry-After"), time.Now()), Err: fmt.Errorf("answered %d", status)}
+}
+
+// retryAfter reads Retry-After (RFC 9110, section 10.2.3): seconds or a date; 0 when it says nothing.
+func retryAfter(value string, now time.Time) time.Duration {
+	var d time.Duration
+	if seconds, err := strconv.ParseUint(strings.TrimSpace(value), 10, 31); err == nil {
+		d = time.Duration(seconds) * time.Second
+	} else if date, err := http.ParseTime(value); err == nil {
+		d = date.Sub(now)
+	}
+	return max(0, min(d, maxRetryAfter))
+}

@@ -1,0 +1,137 @@
+// This file finds the new elements of a list that is polled (MODE=items). The rules:
+//
+//   - With ID, an element is new when its id was in none of the pages remembered.
+//   - Without, elements may be equal to the byte. A list that has grown at one end, or slid, overlaps the page before:
+//     what is outside the overlap is new. Without an overlap, elements that the pages remembered have not had are.
+//   - A page of which nothing is remembered has slid past: elements between the two were never seen. That is a gap.
+//   - The first page is history.
+
+package upstream
+
+import (
+	"crypto/sha256"
+	"slices"
+
+	"sidestream/translate"
+)
+
+// minRemembered is how many elements are remembered at least; for long pages it is four of them.
+const minRemembered = 4096
+
+type itemKey [sha256.Size]byte
+
+// items remembers the elements of a list. The zero value has seen none.
+type items struct {
+	page  []itemKey          // the last one that held something
+	known map[itemKey]uint64 // when each was last on a page, counted in pages
+	pages uint64
+}
+
+// news returns the messages of the new elements, in order, led by a gap if there is one.
+func (it *items) news(out []translate.Message) []translate.Message {
+	page := make([]itemKey, len(out))
+	named := true
+	for i, m := range out {
+		if m.ID != "" {
+			page[i] = digest(translate.Message{ID: m.ID})
+		} else {
+			page[i], named = digest(m), false
+		}
+	}
+	if len(page) == 0 {
+		return nil
+	}
+	from, to, overlaps := 0, len(page), false
+	if !named {
+		from, to, overlaps = overlap(it.page, page)
+	}
+	var news []translate.Message
+	if len(it.page) > 0 && !overlaps && !slices.ContainsFunc(page, it.has) {
+		news = append(news, translate.Message{Gap: translate.GapUpstream})
+	}
+	for i := from; i < to; i++ {
+		if overlaps || !it.has(page[i]) {
+			news = append(news, out[i])
+		}
+		if named { // the same id twice on one page is one element
+			it.remember(page[i])
+		}
+	}
+	it.turn(page)
+	return news
+}
+
+// overlap finds where now continues was: elements from..to of now are new. The longer overlap counts, and growth at the
+// end where both are equal.
+func overlap(was, now []itemKey) (from, to int, ok bool) {
+	end, start := border(was, now), border(now, was)
+	switch {
+	case end == 0 && start == 0:
+		return 0, len(now), false
+	case end >= start:
+		return end, len(now), true
+	default:
+		return 0, len(now) - start, true
+	}
+}
+
+// border is the length of the longest end of a that is a beginning of b (Knuth, Morris and Pratt's failure function, so
+// that a long list of equal elements costs no more than any other).
+func border(a, b []itemKey) int {
+	fail := make([]int, len(b)+1) // fail[i]: longest border of b[:i]
+	for i, n := 1, 0; i < len(b); i++ {
+		for n > 0 && b[i] != b[n] {
+			n = fail[n]
+		}
+		if b[i] == b[n] {
+			n++
+		}
+		fail[i+1] = n
+	}
+	n := 0
+	for _, k := range a[max(0, len(a)-len(b)):] {
+		for n > 0 && (n == len(b) || k != b[n]) {
+			n = fail[n]
+		}
+		if k == b[n] {
+			n++
+		}
+	}
+	return n
+}
+
+func (it *items) has(k itemKey) bool {
+	_, ok := it.known[k]
+	return ok
+}
+
+func (it *items) remember(k itemKey) {
+	if it.known == nil {
+		it.known = map[itemKey]uint64{}
+	}
+	it.known[k] = it.pages
+}
+
+// turn ends a page: it is remembered, and the oldest are forgotten when they are too many.
+func (it *items) turn(page []itemKey) {
+	it.pages++
+	it.page = page
+	for _, k := range page {
+		it.remember(k)
+	}
+	most := max(minRemembered, 4*len(page))
+	if len(it.known) <= 2*most {
+		return
+	}
+	ages := make([]uint64, 0, len(it.known))
+	for _, at := range it.known {
+		ages = append(ages, at)
+	}
+	slices.Sort(ages)
+	oldest := ages[len(ages)-most]
+	for k, at := range it.known {
+		if at < oldest {
+			delete(it.known, k)
+		}
+	}
+}

@@ -1,0 +1,136 @@
+package upstream
+
+import (
+	"crypto/sha256"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+
+	"sidestream/translate"
+)
+
+// Request is a route's templates expanded with one client's request: everything the legacy service will see. Requests
+// with equal keys are byte-identical, and only they may share a stream.
+type Request struct {
+	Route *Route
+	Key   [sha256.Size]byte // identity: address, headers, opening frames, body; {stream.*} by name only
+
+	url     translate.Text
+	headers []field
+	body    translate.Text
+	script  translate.Script
+}
+
+type field struct {
+	name  string
+	value translate.Text
+}
+
+// Expand fills rt's templates from a client's request, whose path wildcards path returns. The error is a *[BadRequest].
+func (rt *Route) Expand(r *http.Request, path func(name string) string) (Request, error) {
+	c := &clientRequest{r: r, path: path}
+	q := Request{Route: rt}
+	var err error
+	if q.url, err = rt.from.expand(c); err != nil {
+		return q, err
+	}
+	if err := checkSegments(q.url); err != nil {
+		return q, err
+	}
+	for _, h := range rt.headers {
+		value, err := h.value.expand(c)
+		if err != nil {
+			return q, err
+		}
+		q.headers = append(q.headers, field{h.name, value})
+	}
+	for _, name := range rt.forward {
+		for _, value := range r.Header.Values(name) {
+			q.headers = append(q.headers, field{name, translate.Literal(value)})
+		}
+	}
+	if q.body, err = rt.body.expand(c); err != nil {
+		return q, err
+	}
+	if q.script, err = rt.expandScript(c); err != nil {
+		return q, err
+	}
+	q.Key = sha256.Sum256(q.identity())
+	return q, nil
+}
+
+func (rt *Route) expandScript(c *clientRequest) (translate.Script, error) {
+	s := translate.Script{Reply: rt.reply, Every: rt.settings.PingEvery}
+	for _, st := range rt.steps {
+		switch st.mark {
+		case '<':
+			s.Steps = append(s.Steps, translate.Step{Wait: st.code})
+		case '!':
+			s.Steps = append(s.Steps, translate.Step{Refuse: st.code})
+		default:
+			send, err := st.send.expand(c)
+			if err != nil {
+				return s, err
+			}
+			s.Steps = append(s.Steps, translate.Step{Send: send})
+		}
+	}
+	var err error
+	s.Ping, err = rt.ping.expand(c)
+	return s, err
+}
+
+// checkSegments refuses a path that values next to each other, or next to a literal dot, have made climb.
+func checkSegments(address translate.Text) error {
+	text, err := address.Fill(func(string) string { return "0" })
+	if err != nil {
+		return &BadRequest{"the request does not make an upstream address"}
+	}
+	u, err := url.Parse(text)
+	if err != nil {
+		return &BadRequest{"the request does not make an upstream address"}
+	}
+	for segment := range strings.SplitSeq(u.EscapedPath(), "/") {
+		if plain, err := url.PathUnescape(segment); err != nil || plain == "." || plain == ".." {
+			return &BadRequest{"the request makes a path segment . or .. in the upstream address"}
+		}
+	}
+	return nil
+}
+
+// identity is everything the legacy service will see, each part with its length in front, so that no two requests that
+// differ look the same.
+func (q *Request) identity() []byte {
+	id := q.url.Identity(nil)
+	id = strconv.AppendInt(id, int64(len(q.headers)), 10)
+	for _, h := range q.headers {
+		id = translate.Literal(h.name).Identity(id)
+		id = h.value.Identity(id)
+	}
+	id = q.body.Identity(id)
+	id = q.script.Ping.Identity(id)
+	for _, s := range q.script.Steps {
+		id = s.Send.Identity(id)
+	}
+	return id
+}
+
+// address and header, with {stream.*} filled in by value.
+func (q *Request) fill(value func(string) string) (address string, h http.Header, err error) {
+	if address, err = q.url.Fill(value); err != nil {
+		return "", nil, err
+	}
+	h = http.Header{}
+	for _, f := range q.headers {
+		text, err := f.value.Fill(value)
+		if err != nil {
+			return "", nil, err
+		}
+		h.Add(f.name, text)
+	}
+	if h.Get("User-Agent") == "" {
+		h.Set("User-Agent", "sidestream")
+	}
+	return address, h, nil
+}

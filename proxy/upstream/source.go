@@ -1,0 +1,150 @@
+// Package upstream is the sources: it makes a client's request into an upstream request, and an upstream request into
+// messages, by a WebSocket subscription or by polling. It alone dials.
+package upstream
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/url"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"sidestream/translate"
+)
+
+// Source connects to what one upstream request names, as often as needed. It keeps what outlives a connection and is
+// used by one goroutine at a time.
+type Source interface {
+	// Connect returns once the legacy service has agreed: the dialect and HELLO are through, or the first poll is
+	// answered. A *[translate.Refused] says that retrying is pointless; a *[Retry] may say how long to wait and that
+	// nothing was lost.
+	Connect(ctx context.Context) (Conn, error)
+}
+
+// Conn is one connection of a source.
+type Conn interface {
+	// Resumed says that nothing was lost since the last connection.
+	Resumed() bool
+	// Run emits messages until the connection ends or ctx is done, and releases everything. emit returns when the
+	// messages are in the ring. The error is never nil: [translate.ErrFinished] and *[translate.Refused] end the
+	// stream, any other asks for a new connection.
+	Run(ctx context.Context, emit func([]translate.Message) error) error
+}
+
+// Retry is an interruption of which more is known than that it happened.
+type Retry struct {
+	After    time.Duration // not to be retried sooner
+	Lossless bool          // nothing can have been lost: a poll goes on where it was
+	Err      error
+}
+
+func (e *Retry) Error() string { return e.Err.Error() }
+
+// Unwrap returns the reason.
+func (e *Retry) Unwrap() error { return e.Err }
+
+// Source returns the source of q. Nothing is dialled yet.
+func (q Request) Source(log *slog.Logger) Source {
+	if q.Route.Polls() {
+		return &poll{q: q, log: log}
+	}
+	s := &subscription{q: q, log: log}
+	s.session = q.script.Wrap(q.Route.dialect.New(translate.Options{Dial: s.dial, Binary: q.Route.settings.Binary}))
+	return s
+}
+
+// Stats counts what the sources of a route meet. Each is a total since the start.
+type Stats struct {
+	Connects   atomic.Int64 // connections that got through, or polls that were answered after none was
+	Failures   atomic.Int64 // connections that failed or ended, other than by our wish
+	Received   atomic.Int64 // payloads
+	Oversize   atomic.Int64 // payloads over MAX_MESSAGE, skipped
+	JQFailed   atomic.Int64 // messages a program failed for
+	JQTimeouts atomic.Int64 // messages a program was cut for
+	Polls      [pollOutcomes]atomic.Int64
+}
+
+// programTime bounds the jq programs over one message.
+const programTime = time.Second
+
+// apply runs the route's programs over ms. A message that a program fails for is left out, counted and said at a bounded
+// rate; payload says that one was not what a poll must be.
+func (rt *Route) apply(ctx context.Context, log *slog.Logger, ms []translate.Message) (out []translate.Message, done bool, payload error) {
+	for _, m := range ms {
+		var made []translate.Message
+		var last bool
+		err := rt.bounded(ctx, func(ctx context.Context) (err error) {
+			made, last, err = rt.program.Apply(ctx, m)
+			return err
+		})
+		if errors.Is(err, translate.ErrPayload) {
+			return nil, false, err
+		}
+		if err != nil {
+			rt.failed(log, err)
+			continue
+		}
+		out = append(out, made...)
+		if last {
+			return out, true, nil
+		}
+	}
+	return out, false, nil
+}
+
+// bounded runs f, which runs programs over one message, for a second at most.
+func (rt *Route) bounded(ctx context.Context, f func(context.Context) error) error {
+	if rt.unparsed() {
+		return f(ctx)
+	}
+	ctx, cancel := context.WithTimeout(ctx, programTime)
+	defer cancel()
+	return f(ctx)
+}
+
+// unparsed says that no program ever runs.
+func (rt *Route) unparsed() bool {
+	return rt.program.Plain() && rt.reply == nil && len(rt.steps) == 0
+}
+
+// failed counts and says that a program failed.
+func (rt *Route) failed(log *slog.Logger, err error) {
+	if errors.Is(err, context.DeadlineExceeded) {
+		rt.Stats.JQTimeouts.Add(1)
+	} else {
+		rt.Stats.JQFailed.Add(1)
+	}
+	if more, ok := rt.noisy.allow(); ok {
+		log.Warn("jq program failed, message dropped", "err", err, "unsaid", more)
+	}
+}
+
+// quiet lets one through every ten seconds and counts the rest.
+type quiet struct {
+	mu     sync.Mutex
+	next   time.Time
+	unsaid int
+}
+
+func (q *quiet) allow() (unsaid int, ok bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	now := time.Now()
+	if now.Before(q.next) {
+		q.unsaid++
+		return 0, false
+	}
+	unsaid, q.unsaid, q.next = q.unsaid, 0, now.Add(10*time.Second)
+	return unsaid, true
+}
+
+// cleaned is an error of net/http without the address in it, whose query may hold a secret.
+func cleaned(err error) error {
+	var withURL *url.Error
+	if errors.As(err, &withURL) {
+		return withURL.Err
+	}
+	return err
+}

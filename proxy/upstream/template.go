@@ -1,0 +1,223 @@
+// This file is the templates of the environment table. The rules:
+//
+//   - Placeholders are {path.NAME} {query.NAME} {header.NAME} {cookie.NAME} {query} {stream.n} {stream.cursor}, each with an
+//     optional default behind a colon. Every other brace is literal.
+//   - An inserted value is never expanded again, is at most 1 KiB, and never leaves its field: each place has an
+//     escape of its own, found when the template is compiled.
+//   - A missing or empty value without default is the client's mistake and names the placeholder. Only {query}, a whole
+//     query, may be empty.
+
+package upstream
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"regexp"
+	"strings"
+
+	"sidestream/translate"
+)
+
+// maxValue bounds one inserted value, in bytes.
+const maxValue = 1 << 10
+
+var placeholder = regexp.MustCompile(`\{(?:(path|query|header|cookie|stream)\.([^{}:"\s]+)|(query))(:[^{}]*)?\}`)
+
+// BadRequest says that a client's request does not fill a template. Its text is for the client: it names the
+// placeholder, never a value.
+type BadRequest struct{ Problem string }
+
+func (e *BadRequest) Error() string { return e.Problem }
+
+// escape makes a value fit for its place, or says why it cannot be.
+type escape func(string) (string, error)
+
+type part struct {
+	literal  string
+	kind     string // path, query, header, cookie, stream; "" for a literal
+	name     string // "" with kind query: the whole query
+	fallback *string
+	escape   escape
+}
+
+// text is the placeholder as it was written, for messages.
+func (p part) text() string {
+	if p.name == "" {
+		return "{" + p.kind + "}"
+	}
+	return "{" + p.kind + "." + p.name + "}"
+}
+
+// whole says that the placeholder is {query}, the client's whole query.
+func (p part) whole() bool { return p.kind == "query" && p.name == "" }
+
+type template struct{ parts []part }
+
+// place decides the escape of a placeholder from what is literal between the one before and it. whole: it stands for a
+// whole query. nil: no placeholder may stand here.
+type place func(literal string, whole bool) escape
+
+// compile parses text. names are the wildcards of the route's PATH.
+func compile(text string, names []string, at place) (template, error) {
+	var t template
+	var problems []error
+	pos := 0
+	for _, m := range placeholder.FindAllStringSubmatchIndex(text, -1) {
+		p := parsePart(text, m)
+		if p.kind == "stream" && p.name != "n" && p.name != "cursor" {
+			continue // a literal brace
+		}
+		literal := text[pos:m[0]]
+		pos = m[1]
+		if literal != "" {
+			t.parts = append(t.parts, part{literal: literal})
+		}
+		p.escape = at(literal, p.whole())
+		if err := p.check(names); err != nil {
+			problems = append(problems, err)
+		}
+		t.parts = append(t.parts, p)
+	}
+	if rest := text[pos:]; rest != "" {
+		t.parts = append(t.parts, part{literal: rest})
+	}
+	return t, errors.Join(problems...)
+}
+
+func parsePart(text string, m []int) part {
+	group := func(i int) string {
+		if m[2*i] < 0 {
+			return ""
+		}
+		return text[m[2*i]:m[2*i+1]]
+	}
+	p := part{kind: group(1) + group(3), name: group(2)}
+	if m[8] >= 0 {
+		fallback := group(4)[1:]
+		p.fallback = &fallback
+	}
+	return p
+}
+
+func (p part) check(names []string) error {
+	if p.kind == "stream" && p.name == "cursor" {
+		return fmt.Errorf("%s needs CURSOR, which this version does not have", p.text())
+	}
+	if p.kind == "path" && !contains(names, p.name) {
+		return fmt.Errorf("%s is no wildcard of PATH; write {%s} there", p.text(), p.name)
+	}
+	if p.escape == nil {
+		return fmt.Errorf("%s cannot stand here; a placeholder is allowed in the path and in the query of an address, not in its scheme, host or port", p.text())
+	}
+	if p.fallback != nil {
+		if _, err := p.escape(*p.fallback); err != nil {
+			return fmt.Errorf("the default of %s %w", p.text(), err)
+		}
+	}
+	return nil
+}
+
+func contains(list []string, s string) bool {
+	for _, x := range list {
+		if x == s {
+			return true
+		}
+	}
+	return false
+}
+
+// client says whether any placeholder is filled from the client's request.
+func (t template) client() bool {
+	for _, p := range t.parts {
+		if p.kind != "" && p.kind != "stream" {
+			return true
+		}
+	}
+	return false
+}
+
+// expand fills in what is known of the client, leaving {stream.*}. The error is a *[BadRequest].
+func (t template) expand(c *clientRequest) (translate.Text, error) {
+	var text translate.Text
+	for _, p := range t.parts {
+		switch p.kind {
+		case "":
+			text = text.Append(p.literal)
+		case "stream":
+			text = text.AppendStream(p.name, p.escape)
+		default:
+			value, err := p.value(c)
+			if err != nil {
+				return translate.Text{}, err
+			}
+			text = text.Append(value)
+		}
+	}
+	return text, nil
+}
+
+func (p part) value(c *clientRequest) (string, error) {
+	value := c.lookup(p.kind, p.name)
+	if value == "" && p.fallback != nil {
+		value = *p.fallback
+	} else if value == "" && !p.whole() {
+		return "", &BadRequest{fmt.Sprintf("%s is missing or empty in the request", p.text())}
+	}
+	if len(value) > maxValue {
+		return "", &BadRequest{fmt.Sprintf("%s is longer than %d bytes", p.text(), maxValue)}
+	}
+	escaped, err := p.escape(value)
+	if err != nil {
+		return "", &BadRequest{fmt.Sprintf("%s %v", p.text(), err)}
+	}
+	return escaped, nil
+}
+
+// clientRequest answers for one client's request what templates ask.
+type clientRequest struct {
+	r     *http.Request
+	path  func(name string) string
+	query url.Values // parsed when first asked for
+}
+
+func (c *clientRequest) lookup(kind, name string) string {
+	switch kind {
+	case "path":
+		return c.path(name)
+	case "header":
+		if http.CanonicalHeaderKey(name) == "Host" {
+			return c.r.Host
+		}
+		return c.r.Header.Get(name)
+	case "cookie":
+		cookie, err := c.r.Cookie(name)
+		if err != nil {
+			return ""
+		}
+		return cookie.Value
+	}
+	if name == "" {
+		return wholeQuery(c.r.URL.RawQuery)
+	}
+	if c.query == nil {
+		c.query = c.r.URL.Query()
+	}
+	return c.query.Get(name)
+}
+
+// wholeQuery is the client's query without the pairs that are the sidecar's own.
+func wholeQuery(raw string) string {
+	var kept []string
+	for pair := range strings.SplitSeq(raw, "&") {
+		name, _, _ := strings.Cut(pair, "=")
+		if name, err := url.QueryUnescape(name); err == nil && (name == "lastEventId" || name == "last_event_id") {
+			continue
+		}
+		if pair != "" {
+			kept = append(kept, pair)
+		}
+	}
+	return strings.Join(kept, "&")
+}
