@@ -1,0 +1,281 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log"
+	"log/slog"
+	"maps"
+	"net"
+	"net/http"
+	"net/http/httputil"
+	"net/url"
+	"strings"
+	"sync"
+	"sync/atomic"
+
+	"golang.org/x/net/http/httpguts"
+)
+
+// Passthrough hands requests to the legacy service and its answers back as if the sidecar were not there. What arrives
+// is what was sent: method, target bytes, Host and all end-to-end headers but three. X-Forwarded-For is appended to;
+// X-Forwarded-Proto and X-Forwarded-Host are kept, or set when absent. Bodies and trailers stream both ways, 1xx
+// answers and protocol switches such as WebSocket pass through. A service that does not answer is a 502.
+//
+// Set the fields before the first request. Any number of requests may be served at once, and Close may be called beside
+// them. The server in front wants DisableGeneralOptionsHandler, or it answers `OPTIONS *` itself.
+type Passthrough struct {
+	// Upgraded is called when a connection has switched protocols, with the client's request; it returns what to call
+	// when that connection is closed. Nil: nobody is told.
+	Upgraded func(r *http.Request) (closed func())
+
+	// Answer may add to the header of a final answer to r before it is sent. Header fields set on the ResponseWriter
+	// beforehand are lost when the service sends a 1xx answer first. Nil: nothing is added.
+	Answer func(r *http.Request, h http.Header)
+
+	upstream  *url.URL
+	transport *http.Transport
+	log       *slog.Logger
+	debug     *log.Logger // for what ReverseProxy has to say, which concerns single clients
+	down      atomic.Bool // the service did not answer the last time it was asked
+	open      atomic.Int64
+
+	closing context.Context // ends upgraded connections
+	close   context.CancelFunc
+
+	mu       sync.Mutex     // guards closed, and upgrades.Add against upgrades.Wait
+	closed   bool           // no further upgrades
+	upgrades sync.WaitGroup // requests that asked for an upgrade
+}
+
+// NewPassthrough makes a Passthrough to the service at upstream, whose path, if any, is put in front of each target.
+func NewPassthrough(upstream *url.URL, log *slog.Logger) *Passthrough {
+	p := &Passthrough{upstream: upstream, transport: newTransport(), log: log}
+	p.debug = slog.NewLogLogger(log.Handler(), slog.LevelDebug)
+	p.closing, p.close = context.WithCancel(context.Background())
+	return p
+}
+
+// Open counts the connections that have switched protocols and are not closed yet.
+func (p *Passthrough) Open() int { return int(p.open.Load()) }
+
+// Close cuts the upgraded connections, which http.Server.Shutdown knows nothing of, and returns when they are gone.
+// Further upgrades are answered with 503; other requests are served as before.
+func (p *Passthrough) Close() {
+	p.mu.Lock()
+	p.closed = true
+	p.mu.Unlock()
+	p.close()
+	p.upgrades.Wait()
+	p.transport.CloseIdleConnections()
+}
+
+// ServeHTTP passes r through. CONNECT, which asks for a tunnel to anywhere, is a 501.
+func (p *Passthrough) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	switch {
+	case r.Method == http.MethodConnect:
+		http.Error(w, "CONNECT is not for this server", http.StatusNotImplemented)
+	case isUpgrade(r):
+		p.serveUpgrade(w, r)
+	default:
+		p.serve(w, r)
+	}
+}
+
+func isUpgrade(r *http.Request) bool {
+	return httpguts.HeaderValuesContainsToken(r.Header["Connection"], "Upgrade") && r.Header.Get("Upgrade") != ""
+}
+
+func (p *Passthrough) serveUpgrade(w http.ResponseWriter, r *http.Request) {
+	if !p.beginUpgrade() {
+		unavailable(w)
+		return
+	}
+	defer p.upgrades.Done()
+	ctx, cancel := context.WithCancel(r.Context())
+	defer cancel()
+	defer context.AfterFunc(p.closing, cancel)()
+	p.serve(w, r.WithContext(ctx))
+}
+
+func (p *Passthrough) beginUpgrade() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return false
+	}
+	p.upgrades.Add(1)
+	return true
+}
+
+func unavailable(w http.ResponseWriter) {
+	http.Error(w, "shutting down, come back", http.StatusServiceUnavailable)
+}
+
+// serve passes one request through. Its ReverseProxy is the request's own, since its hooks are told of either the
+// client's request or the service's answer, never of both.
+func (p *Passthrough) serve(w http.ResponseWriter, r *http.Request) {
+	e := exchange{p: p, w: w, in: r}
+	defer e.end()
+	if r.ContentLength != 0 {
+		// Without it the HTTP/1 server takes what is left of the request's body for itself once the answer begins.
+		// HTTP/2 does not, and does not know the call.
+		_ = http.NewResponseController(w).EnableFullDuplex()
+		e.body = &body{ReadCloser: r.Body, in: r}
+		r = r.WithContext(r.Context())
+		r.Body = e.body
+	}
+	proxy := httputil.ReverseProxy{
+		Transport:      p.transport,
+		FlushInterval:  -1,
+		BufferPool:     &buffers,
+		Rewrite:        e.rewrite,
+		ModifyResponse: e.answer,
+		ErrorHandler:   e.fail,
+		ErrorLog:       p.debug,
+	}
+	proxy.ServeHTTP(w, r)
+}
+
+// exchange is one request on its way through.
+type exchange struct {
+	p      *Passthrough
+	w      http.ResponseWriter
+	in     *http.Request
+	body   *body  // nil without one
+	closed func() // ends the count of an upgraded connection; nil before it is one
+}
+
+// rewrite finishes the outgoing request. Not ReverseProxy.Director: with that a client could have X-Forwarded-For
+// taken out again by naming it in Connection.
+func (e *exchange) rewrite(pr *httputil.ProxyRequest) {
+	path, query, hasQuery := target(e.in)
+	pr.Out = exact(pr.Out, e.p.upstream, path, query, hasQuery)
+	forward(pr.Out.Header, e.in)
+	if e.body != nil {
+		// Trailers that were not announced are known at the end of the body only; the transport looks again then.
+		if pr.Out.Trailer == nil {
+			pr.Out.Trailer = http.Header{}
+		}
+		e.body.out = pr.Out.Trailer
+		if pr.Out.ContentLength < 0 {
+			pr.Out.TransferEncoding = []string{"chunked"} // said at once; the transport would wait for the first byte with GET
+		}
+	}
+}
+
+// forward sets what proxies add, and brings back what ReverseProxy took out.
+func forward(out http.Header, in *http.Request) {
+	keep(out, in.Header, "Forwarded")
+	keep(out, in.Header, "X-Forwarded-For")
+	keep(out, in.Header, "X-Forwarded-Proto")
+	keep(out, in.Header, "X-Forwarded-Host")
+	if ip, _, err := net.SplitHostPort(in.RemoteAddr); err == nil {
+		out.Set("X-Forwarded-For", strings.Join(append(out["X-Forwarded-For"], ip), ", "))
+	}
+	if out["X-Forwarded-Proto"] == nil {
+		out.Set("X-Forwarded-Proto", scheme(in))
+	}
+	if out["X-Forwarded-Host"] == nil && in.Host != "" {
+		out.Set("X-Forwarded-Host", in.Host)
+	}
+}
+
+// keep copies the values of key, unless the client calls the field its own hop's.
+func keep(out, in http.Header, key string) {
+	if v := in[key]; len(v) > 0 && !httpguts.HeaderValuesContainsToken(in["Connection"], key) {
+		out[key] = append([]string(nil), v...)
+	}
+}
+
+func scheme(r *http.Request) string {
+	if r.TLS != nil {
+		return "https"
+	}
+	return "http"
+}
+
+// answer is called with every answer but 1xx other than 101.
+func (e *exchange) answer(res *http.Response) error {
+	if e.p.down.CompareAndSwap(true, false) {
+		e.p.log.Info("pass-through works again", "upstream", e.p.upstream.Host)
+	}
+	if res.StatusCode == http.StatusSwitchingProtocols {
+		e.p.open.Add(1)
+		e.closed = func() {}
+		if e.p.Upgraded != nil {
+			e.closed = e.p.Upgraded(e.in)
+		}
+		return nil
+	}
+	if res.Header["Content-Type"] == nil {
+		e.w.Header()["Content-Type"] = nil // the server guesses one otherwise
+	}
+	if e.p.Answer != nil {
+		e.p.Answer(e.in, res.Header)
+	}
+	return nil
+}
+
+func (e *exchange) end() {
+	if e.closed != nil {
+		e.closed()
+		e.p.open.Add(-1)
+	}
+}
+
+// fail answers a request that the service gave no answer to. The error goes to the log alone, once for each time the
+// service goes away: it names addresses.
+func (e *exchange) fail(w http.ResponseWriter, _ *http.Request, err error) {
+	switch {
+	case e.p.closing.Err() != nil && errors.Is(err, context.Canceled):
+		unavailable(w)
+		return
+	case e.in.Context().Err() != nil: // the client is gone, there is nobody to answer
+		w.WriteHeader(http.StatusBadGateway)
+		return
+	case e.body.failed():
+		http.Error(w, "the request's body cannot be read", http.StatusBadRequest)
+		return
+	}
+	level := slog.LevelDebug
+	if e.p.down.CompareAndSwap(false, true) {
+		level = slog.LevelWarn
+	}
+	e.p.log.Log(context.WithoutCancel(e.in.Context()), level, "pass-through fails", "upstream", e.p.upstream.Host, "err", err)
+	http.Error(w, "the service behind this address does not answer", http.StatusBadGateway)
+}
+
+// body is a request's body on its way to the service. Its end brings the trailers, which ReverseProxy forgets: it
+// clones the request before they are known.
+type body struct {
+	io.ReadCloser
+	in     *http.Request
+	out    http.Header // trailers of the outgoing request
+	broken atomic.Bool // the client's part failed
+}
+
+func (b *body) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	switch {
+	case err == io.EOF:
+		maps.Copy(b.out, b.in.Trailer)
+	case err != nil:
+		b.broken.Store(true)
+	}
+	return n, err
+}
+
+func (b *body) failed() bool { return b != nil && b.broken.Load() }
+
+// bufferPool spares each answer the allocation of its copy buffer.
+type bufferPool struct{ sync.Pool }
+
+var buffers = bufferPool{sync.Pool{New: func() any { return new([32 << 10]byte) }}}
+
+// Get gives a buffer to copy with.
+func (p *bufferPool) Get() []byte { return p.Pool.Get().(*[32 << 10]byte)[:] }
+
+// Put takes it back.
+func (p *bufferPool) Put(b []byte) { p.Pool.Put((*[32 << 10]byte)(b)) }
