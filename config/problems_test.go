@@ -202,6 +202,22 @@ func TestAllProblemsAtOnce(t *testing.T) {
 	}
 }
 
+// What package upstream finds wrong is told of the variable that holds it, all of it, and once.
+func TestCompilersProblems(t *testing.T) {
+	_, err := Load([]string{"SSE_ROUTE_A_PATH=/a/{id}", "SSE_ROUTE_A_FROM=ws://legacy/{path.other}", "SSE_ROUTE_A_SELECT_FILE=program",
+		"SSE_ROUTE_A_HELLO=< .[\n> {path.another}", "SSE_ROUTE_B_PATH=/b", "SSE_ROUTE_B_FROM=tcp://legacy", "SSE_ROUTE_B_MODE=odd"},
+		files(map[string]string{"program": ".[\n"}))
+	list, _ := errors.AsType[*Error](err)
+	var got []string
+	for _, p := range list.Problems {
+		got = append(got, p.Variable)
+	}
+	want := "SSE_ROUTE_A_FROM SSE_ROUTE_A_HELLO SSE_ROUTE_A_HELLO SSE_ROUTE_A_SELECT_FILE SSE_ROUTE_B_FROM SSE_ROUTE_B_MODE"
+	if strings.Join(got, " ") != want {
+		t.Errorf("got  %v\nwant %v\n%v", got, want, err)
+	}
+}
+
 func TestTLS(t *testing.T) {
 	cert, key := pair(t)
 	_, otherKey := pair(t)

@@ -71,7 +71,8 @@ func (p *Passthrough) Close() {
 	p.transport.CloseIdleConnections()
 }
 
-// ServeHTTP passes r through. CONNECT, which asks for a tunnel to anywhere, is a 501.
+// ServeHTTP passes r through. CONNECT, which asks for a tunnel to anywhere, is a 501. A w that wraps another one needs
+// Unwrap, as http.ResponseController has it.
 func (p *Passthrough) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case r.Method == http.MethodConnect:

@@ -221,6 +221,22 @@ func TestForwardedHeaders(t *testing.T) {
 	}
 }
 
+func TestForwardedProtoOverTLS(t *testing.T) {
+	service := record(t, ok)
+	p := passTo(t, "http://"+service.Addr().String())
+	defer p.Close()
+	server := httptest.NewTLSServer(p)
+	defer server.Close()
+	res, err := server.Client().Get(server.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	res.Body.Close()
+	if head := <-service.heads; !strings.Contains(head, "X-Forwarded-Proto: https\r\n") {
+		t.Errorf("got\n%s", head)
+	}
+}
+
 func TestHTTP10ClientWithoutHost(t *testing.T) {
 	service := record(t, ok)
 	address := front(t, passTo(t, "http://"+service.Addr().String()))
