@@ -126,6 +126,7 @@ func (p *Passthrough) serve(w http.ResponseWriter, r *http.Request) {
 		e.body = &body{ReadCloser: r.Body, in: r}
 		r = r.WithContext(r.Context())
 		r.Body = e.body
+		w = noContinue{w}
 	}
 	proxy := httputil.ReverseProxy{
 		Transport:      p.transport,
@@ -269,6 +270,20 @@ func (b *body) Read(p []byte) (int, error) {
 }
 
 func (b *body) failed() bool { return b != nil && b.broken.Load() }
+
+// noContinue leaves 100 to the server, which says it with the first read of the body, and that comes when
+// the service has said it; ReverseProxy would say it a second time.
+type noContinue struct{ http.ResponseWriter }
+
+// WriteHeader sends any code but 100.
+func (w noContinue) WriteHeader(code int) {
+	if code != http.StatusContinue {
+		w.ResponseWriter.WriteHeader(code)
+	}
+}
+
+// Unwrap is for http.ResponseController.
+func (w noContinue) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
 // bufferPool spares each answer the allocation of its copy buffer.
 type bufferPool struct{ sync.Pool }
