@@ -44,6 +44,25 @@ func Load(environ []string, readFile func(string) ([]byte, error)) (*Config, err
 	return c, nil
 }
 
+// AdminAddress reads where the admin port of a sidecar with this environment listens, "" when it is off. The rest of the
+// environment may be wrong. Its error is an *Error.
+func AdminAddress(environ []string, readFile func(string) ([]byte, error)) (string, error) {
+	const setting = "ADMIN_LISTEN"
+	all := loader{readFile: readFile}
+	global, _ := all.read(environ)
+	only := values{}
+	if v, ok := global[setting]; ok {
+		only[setting] = v
+	}
+	l := loader{readFile: readFile}
+	g := parse[globals](&l, globalFields, only)
+	if none(g.AdminListen) {
+		return "", nil
+	}
+	l.address(only, setting, g.AdminListen)
+	return g.AdminListen, l.problems.err()
+}
+
 type loader struct {
 	readFile func(string) ([]byte, error)
 	problems problems

@@ -116,7 +116,16 @@ func (q *Request) identity() []byte {
 	return id
 }
 
-// address and header, with {stream.*} filled in by value.
+// String is the address, fit for logs: without userinfo and query values.
+func (q *Request) String() string {
+	address, err := q.url.Fill(func(name string) string { return "{stream." + name + "}" })
+	if err != nil {
+		return q.Route.From()
+	}
+	return Redact(address)
+}
+
+// fill returns address and header, with {stream.*} filled in by value.
 func (q *Request) fill(value func(string) string) (address string, h http.Header, err error) {
 	if address, err = q.url.Fill(value); err != nil {
 		return "", nil, err

@@ -96,23 +96,17 @@ func (rt *Route) History() bool { return rt.settings.Mode == ModeItems }
 func (rt *Route) From() string { return Redact(rt.settings.From) }
 
 // Shared says that nothing of a client's request goes upstream, so that all clients share one stream.
-func (rt *Route) Shared() bool {
-	if len(rt.forward) > 0 {
-		return false
-	}
-	templates := []template{rt.from, rt.body, rt.ping}
+func (rt *Route) Shared() bool { return len(rt.Needs()) == 0 }
+
+func (rt *Route) templates() []template {
+	all := []template{rt.from, rt.body, rt.ping}
 	for _, h := range rt.headers {
-		templates = append(templates, h.value)
+		all = append(all, h.value)
 	}
 	for _, s := range rt.steps {
-		templates = append(templates, s.send)
+		all = append(all, s.send)
 	}
-	for _, t := range templates {
-		if t.client() {
-			return false
-		}
-	}
-	return true
+	return all
 }
 
 // Compile checks s. Its error joins (errors.Join) one *[SettingError] for each problem found.
@@ -368,4 +362,39 @@ func Redact(address string) string {
 		}
 	}
 	return out + "?" + strings.Join(pairs, "&")
+}
+
+// ClientHeaders are the names of the client's headers that go upstream or into a template.
+func (rt *Route) ClientHeaders() []string {
+	names := append([]string(nil), rt.forward...)
+	for _, t := range rt.templates() {
+		for _, p := range t.parts {
+			if p.kind == "header" && !contains(names, p.name) {
+				names = append(names, p.name)
+			}
+		}
+	}
+	return names
+}
+
+// Needs are the parts of a client's request that go upstream, as placeholders or header names, in order of use: what
+// clients must have in common to share a stream. None: all do.
+func (rt *Route) Needs() []string {
+	var needs []string
+	add := func(s string) {
+		if !contains(needs, s) {
+			needs = append(needs, s)
+		}
+	}
+	for _, t := range rt.templates() {
+		for _, p := range t.parts {
+			if p.kind != "" && p.kind != "stream" {
+				add(p.text())
+			}
+		}
+	}
+	for _, name := range rt.forward {
+		add(name + " header")
+	}
+	return needs
 }

@@ -58,7 +58,6 @@ func (q Request) Source(log *slog.Logger) Source {
 // Stats counts what the sources of a route meet. Each is a total since the start.
 type Stats struct {
 	Connects   atomic.Int64 // connections that got through, or polls that were answered after none was
-	Failures   atomic.Int64 // connections that failed or ended, other than by our wish
 	Received   atomic.Int64 // payloads
 	Oversize   atomic.Int64 // payloads over MAX_MESSAGE, skipped
 	JQFailed   atomic.Int64 // messages a program failed for

@@ -128,16 +128,6 @@ func contains(list []string, s string) bool {
 	return false
 }
 
-// client says whether any placeholder is filled from the client's request.
-func (t template) client() bool {
-	for _, p := range t.parts {
-		if p.kind != "" && p.kind != "stream" {
-			return true
-		}
-	}
-	return false
-}
-
 // expand fills in what is known of the client, leaving {stream.*}. The error is a *[BadRequest].
 func (t template) expand(c *clientRequest) (translate.Text, error) {
 	var text translate.Text

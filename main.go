@@ -1,0 +1,478 @@
+// Sidestream is a sidecar: it stands in front of a legacy service, subscribes to its WebSocket feeds or polls its JSON
+// endpoints, and re-exposes them to browsers as Server-Sent Events. This file is its commands and their lifetimes.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/lmittmann/tint"
+
+	"sidestream/config"
+	"sidestream/e2e/legacy"
+	"sidestream/proxy"
+	"sidestream/proxy/admin"
+	"sidestream/proxy/deliver"
+	"sidestream/proxy/stream"
+	"sidestream/proxy/upstream"
+	"sidestream/translate"
+)
+
+// version is set when a release is built: -ldflags "-X main.version=1.2.3".
+var version = "dev"
+
+const usage = `Sidestream re-exposes a legacy service's WebSocket feeds and JSON endpoints as Server-Sent Events.
+
+usage: sidestream [-env-file FILE] [COMMAND]
+
+  (no command)         serve, as the SSE_ variables say
+  check                validate them; print the routes and who shares what
+  tap ROUTE [K=V ...]  print a route's events without serving; K is path.NAME, query.NAME, header.NAME or cookie.NAME
+  demo                 a small legacy service, the sidecar in front of it, and a page that shows both
+  healthcheck [-ready] ask the admin port of a running sidecar; exit status 0 when it is well
+  version
+`
+
+func main() {
+	// The second signal is not caught any more and ends the process at once.
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
+	go func() { <-ctx.Done(); stop() }() // ends with the first signal, or the process
+	os.Exit(run(ctx, os.Args[1:], os.Environ(), os.Stdout, os.Stderr))
+}
+
+// errUsage ends a command whose words were off with exit status 2.
+var errUsage = errors.New("usage")
+
+// run is the whole program; it returns the exit status.
+func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) int {
+	err := command(ctx, args, environ, stdout, stderr)
+	var wrong *config.Error
+	switch {
+	case err == nil:
+		return 0
+	case errors.Is(err, flag.ErrHelp):
+		fmt.Fprint(stdout, usage)
+		return 0
+	case errors.As(err, &wrong), errors.Is(err, errUsage):
+		fmt.Fprintln(stderr, err)
+		return 2
+	}
+	fmt.Fprintln(stderr, "sidestream:", err)
+	return 1
+}
+
+func command(ctx context.Context, args, environ []string, stdout, stderr io.Writer) error {
+	args, environ, err := options(args, environ)
+	if err != nil {
+		return err
+	}
+	name := ""
+	if len(args) > 0 {
+		name, args = args[0], args[1:]
+	}
+	load := func() (*config.Config, error) { return config.Load(environ, config.ReadFile) }
+	switch name {
+	case "tap":
+	case "healthcheck":
+		return healthcheck(ctx, args, environ)
+	case "", "check", "demo", "version":
+		if len(args) > 0 {
+			return fmt.Errorf("%w: %s takes no arguments, got %q", errUsage, name, args[0])
+		}
+	default:
+		return fmt.Errorf("%w: no command %q; there are check, tap, demo, healthcheck and version", errUsage, name)
+	}
+	switch name {
+	case "version":
+		_, err := fmt.Fprintln(stdout, "sidestream", version)
+		return err
+	case "demo":
+		return demo(ctx, environ, stdout, stderr)
+	}
+	c, err := load()
+	if err != nil {
+		return err
+	}
+	switch name {
+	case "check":
+		return check(c, stdout)
+	case "tap":
+		return tap(ctx, c, args, stdout, stderr)
+	}
+	return serve(ctx, c, logger(c, stderr), nil)
+}
+
+// options takes -env-file out of args, wherever it stands, and overlays environ with its content.
+func options(args, environ []string) (rest, env []string, err error) {
+	env = environ
+	for i := 0; i < len(args); i++ {
+		name, file, given := strings.Cut(args[i], "=")
+		switch strings.TrimPrefix(name, "-") {
+		case "-env-file", "env-file":
+			if !given {
+				if i++; i == len(args) {
+					return nil, nil, fmt.Errorf("%w: -env-file needs the name of a file", errUsage)
+				}
+				file = args[i]
+			}
+			data, err := config.ReadFile(file)
+			if err != nil {
+				return nil, nil, fmt.Errorf("%w: -env-file: %v", errUsage, err)
+			}
+			if env, err = config.Overlay(env, data); err != nil {
+				return nil, nil, fmt.Errorf("%w: %s: %v", errUsage, file, err)
+			}
+		case "h", "help", "-help":
+			return nil, nil, flag.ErrHelp
+		default:
+			rest = append(rest, args[i])
+		}
+	}
+	return rest, env, nil
+}
+
+// logger writes for a person when w is a terminal, for machines otherwise.
+func logger(c *config.Config, w io.Writer) *slog.Logger {
+	file, _ := w.(*os.File)
+	terminal := false
+	if file != nil {
+		info, err := file.Stat()
+		terminal = err == nil && info.Mode()&os.ModeCharDevice != 0
+	}
+	if c.LogFormat == "json" || c.LogFormat == "auto" && !terminal {
+		return slog.New(slog.NewJSONHandler(w, &slog.HandlerOptions{Level: c.LogLevel}))
+	}
+	return slog.New(tint.NewHandler(w, &tint.Options{Level: c.LogLevel, TimeFormat: time.TimeOnly, NoColor: !terminal || os.Getenv("NO_COLOR") != ""}))
+}
+
+// serve runs the sidecar until ctx is done, then lets everyone go: readiness off, clients, streams with their upstreams,
+// the admin port last. started, if not nil, is called with the public address once it answers.
+func serve(ctx context.Context, c *config.Config, log *slog.Logger, started func(net.Addr)) error {
+	var certificate *proxy.Certificate
+	if c.TLSCert != "" {
+		var err error
+		if certificate, err = proxy.NewCertificate(c.TLSCert, c.TLSKey, log); err != nil {
+			return err
+		}
+	}
+	public, err := net.Listen("tcp", c.Listen)
+	if err != nil {
+		return fmt.Errorf("SSE_LISTEN: %w; choose another address", err)
+	}
+	var operator net.Listener
+	if c.AdminListen != "" {
+		if operator, err = net.Listen("tcp", c.AdminListen); err != nil {
+			public.Close()
+			return fmt.Errorf("SSE_ADMIN_LISTEN: %w; choose another address, or off", err)
+		}
+	}
+	p := proxy.New(c, log)
+	s := &sidecar{proxy: p, drain: c.Drain, log: log, failed: make(chan error, 2), server: proxy.NewServer(p, certificate, log)}
+	s.untried.Store(int64(p.EagerRoutes()))
+	if operator != nil {
+		s.admin = &http.Server{Handler: admin.New(p, s.ready, version), ReadHeaderTimeout: 10 * time.Second, ErrorLog: s.server.ErrorLog}
+		go func() { s.failed <- s.admin.Serve(operator) }() // ends with stop
+	}
+	go func() { s.failed <- s.listen(deliver.Listener{Listener: public}, certificate != nil) }() // ends with stop
+	log.Info("sidestream serves", "listen", public.Addr().String(), "routes", len(p.Routes), "version", version)
+	if started != nil {
+		started(public.Addr())
+	}
+	return s.run(ctx)
+}
+
+// sidecar is what a running sidecar consists of.
+type sidecar struct {
+	proxy   *proxy.Proxy
+	server  *http.Server
+	admin   *http.Server // nil when off
+	drain   time.Duration
+	log     *slog.Logger
+	untried atomic.Int64 // eager routes that have neither connected nor failed yet
+	failed  chan error   // a server that does not serve any more
+}
+
+func (s *sidecar) ready() bool { return s.untried.Load() <= 0 && !s.proxy.Draining() }
+
+func (s *sidecar) listen(l net.Listener, secured bool) error {
+	if secured {
+		return s.server.ServeTLS(l, "", "")
+	}
+	return s.server.Serve(l)
+}
+
+// run returns when ctx is done or a server has failed, and everything has stopped.
+func (s *sidecar) run(ctx context.Context) (err error) {
+	eager, stop := context.WithCancel(context.WithoutCancel(ctx))
+	kept := make(chan struct{})
+	go func() { defer close(kept); s.proxy.Eager(eager, func() { s.untried.Add(-1) }) }() // ends with eager
+	select {
+	case <-ctx.Done():
+		s.log.Info("draining", "window", s.drain.String())
+	case err = <-s.failed:
+		s.log.Error("a listener failed", "err", err)
+	}
+	s.release()
+	stop()
+	s.proxy.Close()
+	<-kept
+	if s.admin != nil {
+		s.admin.Close()
+	}
+	s.log.Info("sidestream stopped")
+	return err
+}
+
+// grace is how long after the drain window what still runs is waited for: requests that are passed through, and clients
+// that take nothing.
+const grace = 2 * time.Second
+
+// release lets the clients go, then those whose requests are passed through.
+func (s *sidecar) release() {
+	released := make(chan struct{})
+	go func() { defer close(released); s.proxy.Drain(s.drain) }() // ends when the last client has gone, or is cut below
+	ctx, cancel := context.WithTimeout(context.Background(), s.drain+grace)
+	defer cancel()
+	select {
+	case <-released:
+	case <-ctx.Done():
+	}
+	ctx, cancel = context.WithTimeout(context.Background(), grace)
+	defer cancel()
+	if s.server.Shutdown(ctx) != nil {
+		s.server.Close()
+	}
+	<-released
+}
+
+// check prints what the configuration amounts to.
+func check(c *config.Config, w io.Writer) error {
+	to := "nothing: other requests get 404 (SSE_UPSTREAM is not set)"
+	if c.Upstream != nil {
+		to = upstream.Redact(c.Upstream.String())
+	}
+	fmt.Fprintf(w, "listen   %s\nadmin    %s\nupstream %s\n", c.Listen, orOff(c.AdminListen), to)
+	for _, rt := range c.Routes {
+		kind, sharing := "subscribes to", "one upstream connection, shared by all clients"
+		if rt.Upstream.Polls() {
+			kind = "polls"
+		}
+		if needs := rt.Upstream.Needs(); len(needs) > 0 {
+			sharing = "one upstream connection for each different " + strings.Join(needs, ", ")
+		}
+		fmt.Fprintf(w, "\nroute %s\n  path    %s\n  from    %s %s\n  sharing %s\n", rt.Name, rt.Path, kind, rt.Upstream.From(), sharing)
+	}
+	_, err := fmt.Fprintln(w, "\nok")
+	return err
+}
+
+func orOff(s string) string {
+	if s == "" {
+		return "off"
+	}
+	return s
+}
+
+// tap prints a route's events until the stream is finished or ctx is done.
+func tap(ctx context.Context, c *config.Config, args []string, stdout, stderr io.Writer) error {
+	if len(args) == 0 {
+		return fmt.Errorf("%w: tap needs a route; there are %s", errUsage, names(c))
+	}
+	for _, rt := range c.Routes {
+		if rt.Name != strings.ToLower(args[0]) {
+			continue
+		}
+		r, path, err := request(ctx, args[1:])
+		if err != nil {
+			return err
+		}
+		req, err := rt.Upstream.Expand(r, path)
+		if err != nil {
+			return fmt.Errorf("%w: %v; give it behind the route's name, e.g. path.id=7", errUsage, err)
+		}
+		return print(ctx, rt, req, logger(c, stderr), stdout)
+	}
+	return fmt.Errorf("%w: no route %q; there are %s", errUsage, args[0], names(c))
+}
+
+func names(c *config.Config) string {
+	var all []string
+	for _, rt := range c.Routes {
+		all = append(all, rt.Name)
+	}
+	if len(all) == 0 {
+		return "none (set SSE_ROUTE_<NAME>_PATH and _FROM)"
+	}
+	return strings.Join(all, ", ")
+}
+
+// request is what a client would have sent, made of words such as path.id=7 and query.since=3.
+func request(ctx context.Context, words []string) (*http.Request, func(string) string, error) {
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "/", nil)
+	if err != nil {
+		return nil, nil, err
+	}
+	query, paths := r.URL.Query(), map[string]string{}
+	for _, word := range words {
+		key, value, ok := strings.Cut(word, "=")
+		kind, name, named := strings.Cut(key, ".")
+		if !ok || !named {
+			return nil, nil, fmt.Errorf("%w: %q is not of the form query.since=3", errUsage, word)
+		}
+		switch kind {
+		case "path":
+			paths[name] = value
+		case "query":
+			query.Add(name, value)
+		case "header":
+			r.Header.Add(name, value)
+		case "cookie":
+			r.AddCookie(&http.Cookie{Name: name, Value: value})
+		default:
+			return nil, nil, fmt.Errorf("%w: %q begins with none of path, query, header, cookie", errUsage, word)
+		}
+	}
+	r.URL.RawQuery = query.Encode()
+	return r, func(name string) string { return paths[name] }, nil
+}
+
+// print writes the events of one stream as a client would get them.
+func print(ctx context.Context, rt *config.Route, req upstream.Request, log *slog.Logger, w io.Writer) error {
+	streams := stream.NewStreams(stream.Settings{Bounds: stream.Bounds{Events: rt.ReplayEvents, Bytes: rt.ReplayBytes, Start: rt.Start},
+		Log: log.With("route", rt.Name), Linger: rt.Linger})
+	defer upstream.CloseIdle()
+	defer streams.Close()
+	seat, err := streams.Join(ctx, req)
+	if err != nil {
+		if ctx.Err() != nil {
+			return nil
+		}
+		return err
+	}
+	defer seat.Leave()
+	wake := make(chan struct{}, 1)
+	defer seat.Ring.Watch(func() {
+		select {
+		case wake <- struct{}{}:
+		default:
+		}
+	})()
+	for cursor := seat.Start(); ; {
+		events, next, missed, end := seat.Ring.After(nil, cursor)
+		cursor = next
+		if missed > 0 {
+			events = append([][]byte{translate.AppendGap(nil, "", translate.GapEvicted, int64(missed))}, events...)
+		}
+		for _, e := range events {
+			if _, err := w.Write(e); err != nil {
+				return err
+			}
+		}
+		switch {
+		case end.Kind == stream.Refused:
+			return fmt.Errorf("the upstream refused (%d)", end.Status)
+		case end.Kind != stream.Open:
+			return nil
+		case len(events) > 0:
+			continue
+		}
+		select {
+		case <-wake:
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// demo runs the legacy service and a sidecar in front of it. Only the addresses are taken from the environment.
+func demo(ctx context.Context, environ []string, stdout, stderr io.Writer) error {
+	service := legacy.New()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return fmt.Errorf("demo: %w", err)
+	}
+	env := legacy.Env(l.Addr().String())
+	for _, v := range environ {
+		if name, _, _ := strings.Cut(v, "="); strings.HasPrefix(name, "SSE_LISTEN") || strings.HasPrefix(name, "SSE_ADMIN_LISTEN") {
+			env = append(env, v)
+		}
+	}
+	c, err := config.Load(env, config.ReadFile)
+	if err != nil {
+		l.Close()
+		return err
+	}
+	old := &http.Server{Handler: service.Handler(), ReadHeaderTimeout: 10 * time.Second}
+	running, stop := context.WithCancel(context.WithoutCancel(ctx))
+	var ended [2]chan struct{}
+	for i, f := range []func(){func() { service.Run(running) }, func() { old.Serve(l) }} { // end below
+		ended[i] = make(chan struct{})
+		go func() { defer close(ended[i]); f() }()
+	}
+	err = serve(ctx, c, logger(c, stderr), func(addr net.Addr) {
+		fmt.Fprintf(stdout, "\n  Open http://%s/ — the legacy service's page, through the sidecar. Ctrl-C ends it.\n\n", local(addr.String()))
+	})
+	stop()
+	old.Close()
+	<-ended[0]
+	<-ended[1]
+	return err
+}
+
+// local makes an address that a program on this machine can ask out of one that is listened on.
+func local(addr string) string {
+	host, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return addr
+	}
+	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
+		host = "localhost"
+	}
+	return net.JoinHostPort(host, port)
+}
+
+// healthcheck asks a running sidecar how it is. It reads nothing but the admin address, so that it works wherever the
+// sidecar does.
+func healthcheck(ctx context.Context, args, environ []string) error {
+	path := "/livez"
+	switch {
+	case len(args) == 1 && strings.TrimPrefix(args[0], "-") == "-ready", len(args) == 1 && args[0] == "-ready":
+		path = "/readyz"
+	case len(args) > 0:
+		return fmt.Errorf("%w: healthcheck takes -ready or nothing, got %q", errUsage, args[0])
+	}
+	addr, err := config.AdminAddress(environ, config.ReadFile)
+	if err != nil {
+		return err
+	}
+	if addr == "" {
+		return errors.New("healthcheck: the admin port is off; set SSE_ADMIN_LISTEN")
+	}
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+local(addr)+path, nil)
+	if err != nil {
+		return fmt.Errorf("healthcheck: %w", err)
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return fmt.Errorf("healthcheck: %w", err)
+	}
+	resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return fmt.Errorf("healthcheck: %s answered %d", path, resp.StatusCode)
+	}
+	return nil
+}

@@ -1,0 +1,91 @@
+// Package admin is the operator's port: health, metrics and status. It collects the counters that each package keeps.
+package admin
+
+import (
+	"encoding/json"
+	"net/http"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"sidestream/proxy"
+)
+
+// New returns the handler of the admin port for p. ready says whether the sidecar wants requests; version is shown.
+func New(p *proxy.Proxy, ready func() bool, version string) http.Handler {
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(collector{p, version}, collectors.NewGoCollector(),
+		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { say(w, true) })
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) { say(w, ready()) })
+	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
+	mux.HandleFunc("GET /api/status", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		w.Header().Set("Cache-Control", "no-store")
+		e := json.NewEncoder(w)
+		e.SetEscapeHTML(false)
+		e.Encode(status(p, ready(), version)) // a client that has gone is nobody's error
+	})
+	return mux
+}
+
+func say(w http.ResponseWriter, ok bool) {
+	w.Header().Set("Cache-Control", "no-store")
+	if !ok {
+		http.Error(w, "not ready", http.StatusServiceUnavailable)
+		return
+	}
+	w.Write([]byte("ok\n"))
+}
+
+// Status is the answer of /api/status.
+type Status struct {
+	Version  string  `json:"version"`
+	Ready    bool    `json:"ready"`
+	Draining bool    `json:"draining"`
+	Routes   []Route `json:"routes"`
+}
+
+// Route is one route's part of it. It holds no secret: addresses are without userinfo and query values.
+type Route struct {
+	Name       string   `json:"name"`
+	Path       string   `json:"path"`
+	From       string   `json:"from"`
+	Shared     bool     `json:"shared"`     // nothing of a client's request goes upstream
+	Clients    int64    `json:"clients"`    // SSE, now
+	WebSockets int64    `json:"websockets"` // passed through on the path, now
+	Streams    int      `json:"streams"`    // now, lingering ones included
+	Events     int64    `json:"events"`     // appended since the start
+	Upstream   Upstream `json:"upstream"`
+}
+
+// Upstream is how a route's legacy service is.
+type Upstream struct {
+	State      string     `json:"state"` // idle, up, partial or down
+	Since      time.Time  `json:"since"`
+	Connected  int        `json:"connected"` // of the streams
+	Failures   int64      `json:"failures"`  // connections lost or failed since the start
+	LastError  string     `json:"last_error,omitempty"`
+	LastFailed *time.Time `json:"last_failed,omitempty"`
+}
+
+func status(p *proxy.Proxy, ready bool, version string) Status {
+	s := Status{Version: version, Ready: ready, Draining: p.Draining(), Routes: []Route{}}
+	for _, rt := range p.Routes {
+		h := rt.Streams.Health()
+		one := Route{
+			Name: rt.Name, Path: rt.Path, From: rt.Upstream.From(), Shared: rt.Upstream.Shared(),
+			Clients: rt.Clients.Clients.Load(), WebSockets: rt.WebSockets.Load(), Streams: h.Streams,
+			Events:   rt.Streams.Stats.Events.Load(),
+			Upstream: Upstream{State: h.State, Since: h.Since, Connected: h.Connected, Failures: h.Failures, LastError: h.Error},
+		}
+		if h.Error != "" {
+			one.Upstream.LastFailed = &h.ErrorAt
+		}
+		s.Routes = append(s.Routes, one)
+	}
+	return s
+}

@@ -1,0 +1,119 @@
+package admin
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+
+	"sidestream/proxy"
+	"sidestream/proxy/deliver"
+	"sidestream/proxy/stream"
+	"sidestream/proxy/upstream"
+)
+
+// collector reads the counters when it is asked; nothing is registered or updated on the way of an event.
+type collector struct {
+	p       *proxy.Proxy
+	version string
+}
+
+const (
+	gauge   = prometheus.GaugeValue
+	counter = prometheus.CounterValue
+)
+
+type metric struct {
+	desc *prometheus.Desc
+	kind prometheus.ValueType
+}
+
+func define(kind prometheus.ValueType, name, help string, labels ...string) metric {
+	return metric{prometheus.NewDesc("sidestream_"+name, help, labels, nil), kind}
+}
+
+var (
+	build      = define(gauge, "build_info", "Always 1; the version is in the label.", "version")
+	draining   = define(gauge, "draining", "1 while clients are being released.")
+	clients    = define(gauge, "clients", "Clients connected now, by what they speak: sse, or websocket where the old protocol is passed through on the route's path.", "route", "transport")
+	websockets = define(gauge, "passthrough_websockets", "Connections passed through as WebSockets now, on any path.")
+	streams    = define(gauge, "streams", "Streams now, lingering ones included.", "route")
+	up         = define(gauge, "upstream_up", "The part of the route's streams whose upstream is connected: 1 all, 0 none. 1 also while there is no stream.", "route")
+	connects   = define(counter, "upstream_connects_total", "Connections to the upstream that got through.", "route")
+	failures   = define(counter, "upstream_failures_total", "Connections to the upstream that failed or were lost, each followed by a reconnect unless it was refused.", "route")
+	refused    = define(counter, "upstream_refused_total", "Streams that the upstream refused.", "route")
+	received   = define(counter, "upstream_messages_total", "WebSocket messages and poll bodies received.", "route")
+	oversize   = define(counter, "oversize_total", "Messages and bodies over MAX_MESSAGE.", "route")
+	polls      = define(counter, "polls_total", "Polls by outcome.", "route", "outcome")
+	jq         = define(counter, "jq_failures_total", "Messages that a jq program failed for (error) or was cut for (timeout).", "route", "reason")
+	events     = define(counter, "events_total", "Events appended to the replay rings, gaps included.", "route")
+	bytes      = define(counter, "bytes_total", "Encoded bytes of those events.", "route")
+	gaps       = define(counter, "gaps_total", "Gaps said, by reason.", "route", "reason")
+	delivered  = define(counter, "delivered_events_total", "Events written to clients.", "route")
+	written    = define(counter, "delivered_bytes_total", "Bytes of events written to clients.", "route")
+	replayed   = define(counter, "replayed_events_total", "Events written to clients that came after them.", "route")
+	rejected   = define(counter, "rejected_total", "Requests for an event stream that got none.", "reason")
+	gone       = define(counter, "disconnects_total", "SSE clients that have gone.", "reason")
+)
+
+// Describe is part of [prometheus.Collector].
+func (c collector) Describe(ch chan<- *prometheus.Desc) { prometheus.DescribeByCollect(c, ch) }
+
+// Collect is part of [prometheus.Collector].
+func (c collector) Collect(ch chan<- prometheus.Metric) {
+	send := func(m metric, value float64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(m.desc, m.kind, value, labels...)
+	}
+	send(build, 1, c.version)
+	send(websockets, float64(c.p.WebSockets()))
+	isDraining := 0.0
+	if c.p.Draining() {
+		isDraining = 1
+	}
+	send(draining, isDraining)
+	for i, reason := range proxy.Rejections {
+		send(rejected, float64(c.p.Rejected[i].Load()), reason)
+	}
+	var left [len(deliver.Reasons)]int64
+	for _, rt := range c.p.Routes {
+		route(send, rt)
+		for i := range left {
+			left[i] += rt.Clients.Gone[i].Load()
+		}
+	}
+	for i, reason := range deliver.Reasons {
+		send(gone, float64(left[i]), reason)
+	}
+}
+
+func route(send func(metric, float64, ...string), rt *proxy.Route) {
+	one := func(m metric, value int64, labels ...string) {
+		send(m, float64(value), append([]string{rt.Name}, labels...)...)
+	}
+	h, source, ring := rt.Streams.Health(), &rt.Upstream.Stats, &rt.Streams.Stats
+	one(clients, rt.Clients.Clients.Load(), "sse")
+	one(clients, rt.WebSockets.Load(), "websocket")
+	one(streams, int64(h.Streams))
+	share := 1.0
+	if h.Streams > 0 {
+		share = float64(h.Connected) / float64(h.Streams)
+	}
+	send(up, share, rt.Name)
+	one(connects, source.Connects.Load())
+	one(failures, h.Failures)
+	one(refused, ring.Refused.Load())
+	one(received, source.Received.Load())
+	one(oversize, source.Oversize.Load())
+	one(jq, source.JQFailed.Load(), "error")
+	one(jq, source.JQTimeouts.Load(), "timeout")
+	if rt.Upstream.Polls() {
+		for i, outcome := range upstream.PollOutcomes {
+			one(polls, source.Polls[i].Load(), outcome)
+		}
+	}
+	one(events, ring.Events.Load())
+	one(bytes, ring.Bytes.Load())
+	for i, reason := range stream.GapReasons {
+		one(gaps, ring.Gaps[i].Load(), reason)
+	}
+	one(delivered, rt.Clients.Events.Load())
+	one(written, rt.Clients.Bytes.Load())
+	one(replayed, rt.Clients.Replayed.Load())
+}

@@ -1,0 +1,143 @@
+// Package deliver is the clients: it moves ring bytes to sockets, notices who is gone, and lets everyone go when the
+// sidecar stops. The rules of an answer's end:
+//
+//   - Finished is a clean end of the body. Fetch-based clients take it for the end and never return.
+//   - Come back is everything else, and must look like a network failure: HTTP/1.1 without the final chunk, HTTP/2 with a
+//     stream reset, HTTP/1.0, where the end of the connection is the end of the body, with a TCP reset.
+//   - Before that, what waits is flushed and given a moment: Chromium under load drops an event that arrives in the same
+//     instant as the end.
+package deliver
+
+import (
+	"log/slog"
+	"math/rand/v2"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"sidestream/proxy/stream"
+	"sidestream/translate"
+)
+
+const (
+	stallTime = 30 * time.Second       // a peer that takes nothing for so long is cut
+	moment    = 100 * time.Millisecond // between the last bytes and the abort
+	queueTime = time.Second            // how long a reset waits for the kernel to send what it holds
+	ageWindow = 10 * time.Second       // over which the clients of a stream that has reached its age are released
+)
+
+// Route is what the clients of one route have in common.
+type Route struct {
+	Heartbeat time.Duration // sent when nothing else was; 0 none
+	Retry     time.Duration // each client is told a random time of [Retry, 2×Retry)
+	Stats     *Stats
+	Log       *slog.Logger
+}
+
+// RetryHint is what one client is told: no browser adds jitter of its own.
+func (rt *Route) RetryHint() time.Duration { return rt.Retry + rand.N(max(rt.Retry, 1)) }
+
+// Why clients went, as an index into Stats.Gone.
+const (
+	Left     = iota // closed by the client, or the network between
+	Stalled         // took nothing for 30 s
+	Finished        // the stream was complete
+	Refused         // the upstream would not go on
+	Aged            // the stream had reached its age
+	Drained         // the sidecar stops
+	reasons
+)
+
+// Reasons names the entries of Stats.Gone.
+var Reasons = [reasons]string{"left", "stalled", "finished", "refused", "aged", "drained"}
+
+// Stats counts the clients of a route. All but Clients are totals since the start.
+type Stats struct {
+	Clients  atomic.Int64 // connected now
+	Events   atomic.Int64 // written
+	Bytes    atomic.Int64 // of events
+	Replayed atomic.Int64 // events that were there before their client
+	Gone     [reasons]atomic.Int64
+}
+
+// Client is one client and where it begins.
+type Client struct {
+	Route  *Route
+	Seat   *stream.Seat
+	Cursor uint64 // the last event it has, or stream.Begin
+	Lost   bool   // its id is not known: it is told before anything else
+	LastID string // what it sent as its last id; "" none
+}
+
+// Clients are all clients of the sidecar. The zero value has none.
+type Clients struct {
+	mu       sync.Mutex // guards what follows
+	once     sync.Once
+	draining chan struct{} // closed when Drain is called
+	window   time.Duration
+	present  sync.WaitGroup
+	stopped  bool
+}
+
+func (c *Clients) init() { c.once.Do(func() { c.draining = make(chan struct{}) }) }
+
+// enter counts a client in; false when the sidecar stops.
+func (c *Clients) enter() bool {
+	c.init()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.stopped {
+		c.present.Add(1)
+	}
+	return !c.stopped
+}
+
+// Drain tells every client to come back, each at a random moment of window, and returns when all have gone. Whoever
+// comes later is busy. It is called once.
+func (c *Clients) Drain(window time.Duration) {
+	c.init()
+	c.mu.Lock()
+	c.stopped, c.window = true, window
+	close(c.draining)
+	c.mu.Unlock()
+	c.present.Wait()
+}
+
+// Draining says whether Drain was called.
+func (c *Clients) Draining() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.stopped
+}
+
+// Serve answers with an event stream and returns when the client is gone or the stream is complete. To cut the
+// connection it panics with [http.ErrAbortHandler], which net/http handles. It does not leave the seat.
+func (c *Clients) Serve(w http.ResponseWriter, r *http.Request, cl Client) {
+	rt := cl.Route
+	if !c.enter() {
+		Busy(w, r, cl.LastID, rt.RetryHint())
+		return
+	}
+	defer c.present.Done()
+	rt.Stats.Clients.Add(1)
+	defer rt.Stats.Clients.Add(-1)
+	conn := client{Client: cl, clients: c, out: newOutput(w, r), ctx: r.Context()}
+	began := time.Now()
+	rt.Log.Debug("client joined", "client", r.RemoteAddr, "stream", cl.Seat.Ring.Birth())
+	reason := conn.serve()
+	rt.Stats.Gone[reason].Add(1)
+	rt.Log.Debug("client gone", "client", r.RemoteAddr, "reason", Reasons[reason], "after", time.Since(began).Round(time.Millisecond).String())
+	if reason != Finished {
+		conn.out.abort()
+	}
+}
+
+// Busy answers a client for which there is no room now: it is told when to come back, keeps its last id, and is cut.
+// It panics with [http.ErrAbortHandler].
+func Busy(w http.ResponseWriter, r *http.Request, id string, retry time.Duration) {
+	out := newOutput(w, r)
+	out.write(translate.AppendBusy(translate.AppendRetry(nil, retry), id))
+	out.part(r.Context())
+	out.abort()
+}

@@ -1,0 +1,96 @@
+package deliver
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"net"
+	"net/http"
+	"os"
+	"runtime"
+	"syscall"
+	"time"
+
+	"sidestream/translate"
+)
+
+type connKey struct{}
+
+// WithConn is for [http.Server].ConnContext: it lets Serve reach the connection below net/http.
+func WithConn(ctx context.Context, c net.Conn) context.Context {
+	return context.WithValue(ctx, connKey{}, c)
+}
+
+// output is the answer's body.
+type output struct {
+	w         http.ResponseWriter
+	flusher   *http.ResponseController
+	conn      net.Conn // nil where it is not known
+	old       bool     // HTTP/1.0
+	deadlines bool     // the kernel does not watch over this connection, or not over this stream of it
+}
+
+// newOutput writes the header of an event stream.
+func newOutput(w http.ResponseWriter, r *http.Request) *output {
+	h := w.Header()
+	h.Set("Content-Type", translate.ContentType)
+	h.Set("Cache-Control", "no-cache, no-store, no-transform")
+	h.Set("X-Accel-Buffering", "no") // nginx: do not wait for more
+	o := &output{w: w, flusher: http.NewResponseController(w), old: !r.ProtoAtLeast(1, 1),
+		deadlines: r.ProtoMajor > 1 || runtime.GOOS != "linux"}
+	o.conn, _ = r.Context().Value(connKey{}).(net.Conn)
+	if secured, ok := o.conn.(*tls.Conn); ok {
+		o.conn = secured.NetConn()
+	}
+	w.WriteHeader(http.StatusOK)
+	return o
+}
+
+// write sends data at once.
+func (o *output) write(data ...[]byte) error {
+	if o.deadlines {
+		o.flusher.SetWriteDeadline(time.Now().Add(stallTime))
+	}
+	for _, d := range data {
+		if _, err := o.w.Write(d); err != nil {
+			return err
+		}
+	}
+	return o.flusher.Flush()
+}
+
+// why tells a peer that took nothing from one that is gone.
+func (o *output) why(err error) (reason int) {
+	if errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, syscall.ETIMEDOUT) {
+		return Stalled
+	}
+	return Left
+}
+
+// part gives what was written a moment to leave before the abort.
+func (o *output) part(ctx context.Context) {
+	t := time.NewTimer(moment)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-ctx.Done():
+	}
+}
+
+// abort ends the answer so that no client takes it for complete.
+func (o *output) abort() {
+	if tcp, ok := o.conn.(*net.TCPConn); ok && o.old {
+		o.drainQueue(tcp)
+		tcp.SetLinger(0)
+		// Closed below TLS: its close_notify would be a clean end.
+		tcp.Close()
+	}
+	panic(http.ErrAbortHandler)
+}
+
+// drainQueue waits until the kernel has sent what it holds, which a reset would throw away.
+func (o *output) drainQueue(tcp *net.TCPConn) {
+	for end := time.Now().Add(queueTime); unsent(tcp) > 0 && time.Now().Before(end); {
+		time.Sleep(5 * time.Millisecond)
+	}
+}

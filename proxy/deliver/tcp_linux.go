@@ -1,0 +1,37 @@
+package deliver
+
+import (
+	"net"
+
+	"golang.org/x/sys/unix"
+)
+
+// Listener sets on each accepted connection what the kernel is to watch over: a peer that takes nothing for 30 s is cut
+// (TCP_USER_TIMEOUT, RFC 5482, which is not inherited from the listener).
+type Listener struct{ net.Listener }
+
+// Accept waits for the next connection.
+func (l Listener) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if tcp, ok := c.(*net.TCPConn); ok && err == nil {
+		if raw, err := tcp.SyscallConn(); err == nil {
+			raw.Control(func(fd uintptr) {
+				unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(stallTime.Milliseconds()))
+			})
+		}
+	}
+	return c, err
+}
+
+// unsent is how many bytes the kernel holds that the peer has not acknowledged.
+func unsent(c *net.TCPConn) (n int) {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return 0
+	}
+	raw.Control(func(fd uintptr) { n, err = unix.IoctlGetInt(int(fd), unix.SIOCOUTQ) })
+	if err != nil {
+		return 0
+	}
+	return n
+}

@@ -1,0 +1,69 @@
+package proxy
+
+import (
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+)
+
+// admit says whether the page that asks may: one of the same origin, or one that is allowed, which is then told so. A
+// missing Origin is same-origin: EventSource sends none.
+func (p *Proxy) admit(w http.ResponseWriter, r *http.Request) bool {
+	origin := r.Header.Get("Origin")
+	if len(p.origins) > 0 {
+		w.Header().Add("Vary", "Origin")
+	}
+	if p.allowed(origin) {
+		h := w.Header()
+		h.Set("Access-Control-Allow-Origin", origin)
+		h.Set("Access-Control-Allow-Credentials", "true")
+		return true
+	}
+	switch r.Header.Get("Sec-Fetch-Site") {
+	case "same-origin", "none":
+		return true
+	case "":
+		return origin == "" || sameHost(origin, r)
+	}
+	return false
+}
+
+func (p *Proxy) allowed(origin string) bool {
+	return origin != "" && p.origins[strings.ToLower(origin)]
+}
+
+// sameHost says whether origin is of the host that r was sent to. The scheme is not known behind a proxy that ends TLS,
+// so the port that the origin's scheme implies may be left out on either side.
+func sameHost(origin string, r *http.Request) bool {
+	u, err := url.Parse(origin)
+	if err != nil || u.Host == "" {
+		return false
+	}
+	port := map[string]string{"http": ":80", "https": ":443"}[u.Scheme]
+	bare := func(host string) string { return strings.ToLower(strings.TrimSuffix(host, port)) }
+	if _, _, err := net.SplitHostPort(r.Host); err != nil && u.Port() == "" {
+		return strings.EqualFold(u.Host, r.Host)
+	}
+	return bare(u.Host) == bare(r.Host)
+}
+
+// preflight says whether r asks, for an allowed origin, if it may send what is answered here (Fetch Standard, CORS
+// protocol).
+func (p *Proxy) preflight(r *http.Request) bool {
+	return r.Method == http.MethodOptions && p.allowed(r.Header.Get("Origin")) &&
+		r.Header.Get("Access-Control-Request-Method") == http.MethodGet
+}
+
+func (rt *Route) answerPreflight(w http.ResponseWriter, r *http.Request) {
+	h := w.Header()
+	h.Add("Vary", "Origin")
+	h.Add("Vary", "Access-Control-Request-Method")
+	h.Set("Access-Control-Allow-Origin", r.Header.Get("Origin"))
+	h.Set("Access-Control-Allow-Credentials", "true")
+	h.Set("Access-Control-Allow-Methods", "GET, OPTIONS")
+	headers := []string{"Accept", "Authorization", "Cache-Control", "Content-Type", "Last-Event-ID"}
+	h.Set("Access-Control-Allow-Headers", strings.Join(append(headers, rt.Upstream.ClientHeaders()...), ", "))
+	h.Set("Access-Control-Max-Age", "600")
+	w.WriteHeader(http.StatusNoContent)
+}

@@ -1,0 +1,182 @@
+// Package proxy is the HTTP face: one URL negotiated between SSE, WebSocket and plain HTTP. It decides what a request
+// is, who is let in, and passes through what is not its own.
+package proxy
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+	"path"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"sidestream/config"
+	"sidestream/proxy/deliver"
+	"sidestream/proxy/stream"
+	"sidestream/proxy/upstream"
+)
+
+// Proxy is the sidecar's public handler. It starts nothing until it is asked.
+type Proxy struct {
+	Rejected Rejected
+	Routes   []*Route // in order of their names
+	Streams  *stream.Limit
+
+	log         *slog.Logger
+	mux         *http.ServeMux
+	passthrough *Passthrough // nil: 404
+	origins     map[string]bool
+	all         *stream.Limit // SSE clients of all routes
+	clients     deliver.Clients
+}
+
+// WebSockets is how many connections are passed through as WebSockets now, on any path.
+func (p *Proxy) WebSockets() int {
+	if p.passthrough == nil {
+		return 0
+	}
+	return p.passthrough.Open()
+}
+
+// Route is one configured path, with what serves it.
+type Route struct {
+	*config.Route
+	Streams    *stream.Streams
+	Clients    deliver.Stats
+	WebSockets atomic.Int64 // clients that still use the old protocol through this path, now
+
+	proxy   *Proxy
+	own     *stream.Limit
+	deliver deliver.Route
+}
+
+// New returns the proxy that c describes.
+func New(c *config.Config, log *slog.Logger) *Proxy {
+	p := &Proxy{log: log, mux: http.NewServeMux(), origins: map[string]bool{},
+		all: &stream.Limit{Max: c.MaxClients}, Streams: &stream.Limit{Max: c.MaxStreams}}
+	for _, origin := range c.CORSOrigins {
+		p.origins[origin] = true
+	}
+	if c.Upstream != nil {
+		p.passthrough = NewPassthrough(c.Upstream, log)
+		p.passthrough.Upgraded = p.upgraded
+		p.passthrough.Answer = p.vary
+	}
+	for _, rc := range c.Routes {
+		rt := &Route{Route: rc, proxy: p, own: &stream.Limit{Max: rc.MaxClients}}
+		routeLog := log.With("route", rc.Name)
+		rt.deliver = deliver.Route{Heartbeat: rc.Heartbeat, Retry: rc.Retry, Stats: &rt.Clients, Log: routeLog}
+		rt.Streams = stream.NewStreams(stream.Settings{
+			Bounds: stream.Bounds{Events: rc.ReplayEvents, Bytes: rc.ReplayBytes, Age: rc.ReplayAge, Start: rc.Start},
+			Linger: rc.Linger, MaxAge: rc.MaxAge, Log: routeLog, All: p.Streams, Own: &stream.Limit{Max: rc.MaxStreams},
+		})
+		p.mux.Handle(rc.Path, rt)
+		p.Routes = append(p.Routes, rt)
+	}
+	return p
+}
+
+// ServeHTTP answers a request of a route, and passes every other one through.
+func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if p.route(r) == nil {
+		p.pass(w, r)
+		return
+	}
+	p.mux.ServeHTTP(w, r)
+}
+
+// route is the route that a request hits: only by a clean path, so that ServeMux is never asked about one that it would
+// answer with a redirect of its own.
+func (p *Proxy) route(r *http.Request) *Route {
+	target := r.URL.Path
+	clean := path.Clean(target)
+	if clean != "/" && strings.HasSuffix(target, "/") {
+		clean += "/"
+	}
+	if !strings.HasPrefix(r.RequestURI, "/") || target != clean || r.Method == http.MethodConnect {
+		return nil
+	}
+	h, _ := p.mux.Handler(r)
+	rt, _ := h.(*Route) // its redirects and its 404 are no route
+	return rt
+}
+
+func (p *Proxy) pass(w http.ResponseWriter, r *http.Request) {
+	if p.passthrough == nil {
+		http.Error(w, "no route here, and SSE_UPSTREAM is not set", http.StatusNotFound)
+		return
+	}
+	p.passthrough.ServeHTTP(w, r)
+}
+
+// upgraded counts a WebSocket that is passed through on a route's path.
+func (p *Proxy) upgraded(r *http.Request) (done func()) {
+	rt := p.route(r)
+	if rt == nil {
+		return func() {}
+	}
+	rt.WebSockets.Add(1)
+	return func() { rt.WebSockets.Add(-1) }
+}
+
+// vary tells caches that a route's path has another answer for those who accept event streams.
+func (p *Proxy) vary(r *http.Request, h http.Header) {
+	if p.route(r) != nil && !upgrades(r) {
+		h.Add("Vary", "Accept")
+	}
+}
+
+// Drain tells all SSE clients to come back, each at a random moment of window, and returns when they have gone. Who
+// comes meanwhile is told the same at once.
+func (p *Proxy) Drain(window time.Duration) { p.clients.Drain(window) }
+
+// Draining says whether clients are being released.
+func (p *Proxy) Draining() bool { return p.clients.Draining() }
+
+// Close ends all streams and what is still passed through as a WebSocket, and returns when their upstream connections
+// are closed.
+func (p *Proxy) Close() {
+	if p.passthrough != nil {
+		p.passthrough.Close()
+	}
+	var closing sync.WaitGroup
+	for _, rt := range p.Routes {
+		closing.Go(rt.Streams.Close)
+	}
+	closing.Wait()
+	upstream.CloseIdle()
+}
+
+// Eager keeps the streams of eager routes open until ctx is done. tried is called once for each such route, when its
+// upstream has connected or failed for the first time. It returns when all are closed.
+func (p *Proxy) Eager(ctx context.Context, tried func()) {
+	var running sync.WaitGroup
+	for _, rt := range p.Routes {
+		if !rt.Route.Eager {
+			continue
+		}
+		running.Go(func() { // ends with ctx
+			r, _ := http.NewRequestWithContext(ctx, http.MethodGet, "/", nil)
+			req, err := rt.Upstream.Expand(r, func(string) string { return "" })
+			if err != nil { // config has seen to it that nothing of a client is needed
+				rt.deliver.Log.Error("eager route needs a client", "err", err)
+				tried()
+				return
+			}
+			rt.Streams.Keep(ctx, req, tried)
+		})
+	}
+	running.Wait()
+}
+
+// EagerRoutes is how many routes Eager keeps open.
+func (p *Proxy) EagerRoutes() (n int) {
+	for _, rt := range p.Routes {
+		if rt.Route.Eager {
+			n++
+		}
+	}
+	return n
+}

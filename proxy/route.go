@@ -1,0 +1,193 @@
+package proxy
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"sidestream/proxy/deliver"
+	"sidestream/proxy/stream"
+	"sidestream/proxy/upstream"
+	"sidestream/translate"
+)
+
+// At capacity, clients are told to come back after this to twice this.
+const busyTime = 30 * time.Second
+
+// Why requests were rejected, as an index into Rejected.
+const (
+	Forbidden   = iota // from another origin
+	BadRequest         // did not fill a template
+	FullClients        // SSE_MAX_CLIENTS, or the route's
+	FullStreams        // SSE_MAX_STREAMS, or the route's
+	Draining           // the sidecar stops
+	RefusedUp          // by the upstream
+	rejections
+)
+
+// Rejected counts requests for event streams that got none.
+type Rejected [rejections]atomic.Int64
+
+// Rejections names the entries of Rejected.
+var Rejections = [rejections]string{"origin", "bad_request", "max_clients", "max_streams", "draining", "upstream"}
+
+// ServeHTTP answers a request on the route's path.
+func (rt *Route) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	p := rt.proxy
+	switch {
+	case r.Method == http.MethodGet && !upgrades(r) && (p.passthrough == nil || accepts(r, translate.ContentType)):
+		rt.serveEvents(w, r)
+	case p.preflight(r):
+		rt.answerPreflight(w, r)
+	default:
+		p.pass(w, r)
+	}
+}
+
+// upgrades says whether r asks for a WebSocket (RFC 6455, section 4.1).
+func upgrades(r *http.Request) bool {
+	return hasToken(r.Header.Values("Connection"), "upgrade") && hasToken(r.Header.Values("Upgrade"), "websocket")
+}
+
+// serveEvents answers with the route's event stream.
+func (rt *Route) serveEvents(w http.ResponseWriter, r *http.Request) {
+	p := rt.proxy
+	w.Header().Add("Vary", "Accept")
+	if !p.admit(w, r) {
+		p.reject(w, Forbidden, http.StatusForbidden, "requests from another origin are refused; add it to SSE_CORS_ORIGINS")
+		return
+	}
+	req, err := rt.Upstream.Expand(r, r.PathValue)
+	if err != nil {
+		p.reject(w, BadRequest, http.StatusBadRequest, err.Error())
+		return
+	}
+	id, inQuery := lastEventID(r)
+	if p.clients.Draining() {
+		p.Rejected[Draining].Add(1)
+		deliver.Busy(w, r, id, rt.deliver.RetryHint())
+	}
+	if !p.all.Take() {
+		p.busy(w, r, FullClients, id)
+	}
+	defer p.all.Give()
+	if !rt.own.Take() {
+		p.busy(w, r, FullClients, id)
+	}
+	defer rt.own.Give()
+	rt.join(w, r, req, id, inQuery)
+}
+
+// busy tells a client to come back later. It panics, as [deliver.Busy] does.
+func (p *Proxy) busy(w http.ResponseWriter, r *http.Request, why int, id string) {
+	p.Rejected[why].Add(1)
+	deliver.Busy(w, r, id, busyTime+rand.N(busyTime))
+}
+
+func (rt *Route) join(w http.ResponseWriter, r *http.Request, req upstream.Request, id string, inQuery bool) {
+	p := rt.proxy
+	seat, err := rt.Streams.Join(r.Context(), req)
+	var refused *translate.Refused
+	switch {
+	case errors.As(err, &refused):
+		p.reject(w, RefusedUp, refused.Status, fmt.Sprintf("the upstream refused this request (%d)", refused.Status))
+		return
+	case errors.Is(err, stream.ErrBusy):
+		p.busy(w, r, FullStreams, id)
+		return
+	case err != nil:
+		return // the client has gone
+	}
+	defer seat.Leave()
+	c := deliver.Client{Route: &rt.deliver, Seat: seat, Cursor: seat.Start(), LastID: id}
+	if id != "" {
+		if cursor, ok := seat.Ring.Find(id); ok {
+			c.Cursor = cursor
+		} else {
+			c.Lost = true
+		}
+	}
+	if over(seat.Ring, c.Cursor) {
+		answerOver(w, inQuery)
+		return
+	}
+	p.clients.Serve(w, r, c)
+}
+
+// over says that a stream is finished and its client has all of it.
+func over(r *stream.Ring, cursor uint64) bool {
+	last, end := r.Last()
+	return end.Kind == stream.Finished && (cursor == last || last == 0)
+}
+
+// answerOver keeps a client from coming again. EventSource stops at 204; event-source-polyfill, the one that has its id
+// in the query, fails on an answer without a body.
+func answerOver(w http.ResponseWriter, inQuery bool) {
+	w.Header().Set("Cache-Control", "no-store")
+	if inQuery {
+		http.Error(w, "this stream is complete", http.StatusGone)
+		return
+	}
+	w.WriteHeader(http.StatusNoContent)
+}
+
+func (p *Proxy) reject(w http.ResponseWriter, why, status int, text string) {
+	p.Rejected[why].Add(1)
+	w.Header().Set("Cache-Control", "no-store")
+	http.Error(w, text, status)
+}
+
+// lastEventID is what a client has received last. The header wins: a browser that comes back sends it together with the
+// query of the page's own address, which is older.
+func lastEventID(r *http.Request) (id string, inQuery bool) {
+	if id := r.Header.Get("Last-Event-ID"); id != "" {
+		return id, false
+	}
+	query := r.URL.Query()
+	for _, name := range []string{"lastEventId", "last_event_id"} {
+		if id := query.Get(name); id != "" {
+			return id, true
+		}
+	}
+	return "", false
+}
+
+// accepts says whether r asks for media by name.
+func accepts(r *http.Request, media string) bool {
+	for _, line := range r.Header.Values("Accept") {
+		for one := range strings.SplitSeq(line, ",") {
+			name, params, _ := strings.Cut(one, ";")
+			if strings.EqualFold(strings.TrimSpace(name), media) && !refusedByWeight(params) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// refusedByWeight says that the weight is 0: not acceptable (RFC 9110, section 12.4.2).
+func refusedByWeight(params string) bool {
+	for param := range strings.SplitSeq(params, ";") {
+		name, weight, _ := strings.Cut(strings.TrimSpace(param), "=")
+		if strings.EqualFold(name, "q") && strings.Trim(weight, "0.") == "" {
+			return true
+		}
+	}
+	return false
+}
+
+// hasToken says whether a comma-separated header holds token.
+func hasToken(lines []string, token string) bool {
+	for _, line := range lines {
+		for one := range strings.SplitSeq(line, ",") {
+			if strings.EqualFold(strings.TrimSpace(one), token) {
+				return true
+			}
+		}
+	}
+	return false
+}

@@ -1,0 +1,290 @@
+package stream
+
+import (
+	"crypto/rand"
+	"encoding/binary"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"sidestream/translate"
+)
+
+// Begin is the cursor of a client that begins where the route's START says. [Ring.After] resolves it, once the history
+// of a list is in.
+const Begin = ^uint64(0)
+
+// StartAll as Bounds.Start begins at the oldest event kept.
+const StartAll = -1
+
+// Bounds say what a ring keeps. The newest event is kept whatever they are.
+type Bounds struct {
+	Events int           // at most so many; 0 no limit
+	Bytes  int           // at most so many encoded bytes; 0 no limit
+	Age    time.Duration // none older; 0 no limit
+	Start  int           // how many of the newest events Begin means; 0 none, StartAll all
+}
+
+// EndKind says how a ring ended.
+type EndKind int
+
+// The ends.
+const (
+	Open     EndKind = iota // it goes on
+	Finished                // complete: a clean end, and nobody has to come back
+	Refused                 // the upstream will not go on
+	Retired                 // it has reached its age, or the sidecar stops: come back
+)
+
+// End is what is behind the last event of a ring.
+type End struct {
+	Kind   EndKind
+	Status int // with Refused: the HTTP status for those who ask now
+}
+
+// Ring holds the newest events of one stream, encoded, and wakes who waits for more. Sequence numbers begin at 1; a
+// cursor is the number of the last event its client has. Safe for concurrent use; what it returns is never written
+// again.
+type Ring struct {
+	birth  string
+	bounds Bounds
+	stats  *Stats
+
+	mu       sync.Mutex // guards what follows
+	events   []event    // oldest first, from head on
+	head     int
+	last     uint64 // number of the newest event
+	bytes    int
+	history  bool // the first append is still awaited, and is history
+	end      End
+	watchers map[*watcher]struct{}
+}
+
+type event struct {
+	bytes []byte
+	id    string // "" for the ring's own
+	at    time.Time
+}
+
+type watcher struct{ wake func() }
+
+// NewRing returns an empty ring with a birth of its own. history: what is appended first was there before.
+func NewRing(bounds Bounds, stats *Stats, history bool) *Ring {
+	return &Ring{birth: newBirth(time.Now()), bounds: bounds, stats: stats, history: history, watchers: map[*watcher]struct{}{}}
+}
+
+// newBirth is unix ms × 2^20 and 20 random bits: replicas that boot in the same millisecond must not share one.
+func newBirth(now time.Time) string {
+	var random [4]byte
+	rand.Read(random[:])
+	low := uint64(binary.BigEndian.Uint32(random[:]) & (1<<20 - 1))
+	return strconv.FormatUint(uint64(now.UnixMilli())<<20|low, 10)
+}
+
+// Birth is the first half of the ring's own ids.
+func (r *Ring) Birth() string { return r.birth }
+
+func (r *Ring) own(seq uint64) string { return r.birth + "-" + strconv.FormatUint(seq, 10) }
+
+// Append gives each message its id, encodes it once, keeps it and wakes who waits. Nothing is appended behind the end.
+func (r *Ring) Append(ms ...translate.Message) {
+	r.mu.Lock()
+	now := time.Now()
+	for _, m := range ms {
+		if r.end.Kind == Open {
+			r.append(m, now)
+		}
+	}
+	started := r.history
+	r.history = false
+	r.evict(now)
+	if len(ms) > 0 || started {
+		r.wake()
+	}
+	r.mu.Unlock()
+}
+
+func (r *Ring) append(m translate.Message, now time.Time) {
+	r.last++
+	e := event{at: now}
+	id := r.own(r.last)
+	if m.Gap == "" && translate.ValidID(m.ID) && !strings.HasPrefix(m.ID, r.birth+"-") {
+		e.id, id = m.ID, m.ID
+	}
+	if m.Gap != "" {
+		e.bytes = translate.AppendGap(nil, id, m.Gap, -1)
+		r.stats.gap(m.Gap)
+	} else {
+		e.bytes = translate.AppendEvent(make([]byte, 0, len(id)+len(m.Event)+len(m.Data)+32), id, m)
+	}
+	r.events = append(r.events, e)
+	r.bytes += len(e.bytes)
+	r.stats.Events.Add(1)
+	r.stats.Bytes.Add(int64(len(e.bytes)))
+}
+
+// evict lets go of what is over the bounds. Rings are read more often than they turn, so the slice is moved only when
+// half of it is empty.
+func (r *Ring) evict(now time.Time) {
+	b := r.bounds
+	for r.len() > 1 {
+		e := &r.events[r.head]
+		over := b.Events > 0 && r.len() > b.Events || b.Bytes > 0 && r.bytes > b.Bytes || b.Age > 0 && now.Sub(e.at) > b.Age
+		if !over {
+			break
+		}
+		r.bytes -= len(e.bytes)
+		*e = event{}
+		r.head++
+	}
+	if r.head > len(r.events)/2 {
+		n := copy(r.events, r.events[r.head:])
+		clear(r.events[n:])
+		r.events, r.head = r.events[:n], 0
+	}
+}
+
+func (r *Ring) len() int { return len(r.events) - r.head }
+
+// before is the number of the event before the oldest kept.
+func (r *Ring) before() uint64 { return r.last - uint64(r.len()) }
+
+func (r *Ring) idOf(i int) string {
+	if id := r.events[i].id; id != "" {
+		return id
+	}
+	return r.own(r.last - uint64(len(r.events)-1-i))
+}
+
+// Close ends the ring; a second end changes nothing.
+func (r *Ring) Close(e End) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.end.Kind == Open {
+		r.end, r.history = e, false
+		r.wake()
+	}
+}
+
+func (r *Ring) wake() {
+	for w := range r.watchers {
+		w.wake()
+	}
+}
+
+// Watch has wake called after each append and at the end, until stop. wake must not block, nor call the ring.
+func (r *Ring) Watch(wake func()) (stop func()) {
+	w := &watcher{wake}
+	r.mu.Lock()
+	r.watchers[w] = struct{}{}
+	r.mu.Unlock()
+	return func() {
+		r.mu.Lock()
+		delete(r.watchers, w)
+		r.mu.Unlock()
+	}
+}
+
+// maxBatch bounds what one call of After returns, in bytes: what a slow client has asked for once stays in memory until
+// it has taken it.
+const maxBatch = 256 << 10
+
+// After appends to dst the events behind cursor, a batch at a time, and returns the cursor behind them and how many were
+// missed before them. end is set once nothing is behind next any more. A cursor of Begin stays one while the history is
+// awaited.
+func (r *Ring) After(dst [][]byte, cursor uint64) (events [][]byte, next, missed uint64, end End) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.evict(time.Now())
+	if cursor == Begin {
+		if r.history {
+			return dst, Begin, 0, End{}
+		}
+		cursor = r.start()
+	}
+	if before := r.before(); cursor < before {
+		missed, cursor = before-cursor, before
+	}
+	size := 0
+	for ; cursor < r.last && size < maxBatch; cursor++ {
+		e := &r.events[r.head+int(cursor-r.before())]
+		size += len(e.bytes)
+		dst = append(dst, e.bytes)
+	}
+	if cursor == r.last {
+		end = r.end
+	}
+	return dst, cursor, missed, end
+}
+
+// start is where START says that a client begins. What is finished is told by its last event, whatever START says.
+func (r *Ring) start() uint64 {
+	n := r.bounds.Start
+	if r.end.Kind == Finished && r.len() > 0 {
+		n = 1
+	} else if n == StartAll || n > r.len() {
+		n = r.len()
+	}
+	return r.last - uint64(n)
+}
+
+// Find looks up the id of a client's last event. ok is false when the ring does not know it: it is of another birth, or
+// the upstream's own and evicted. An id of this birth that was evicted is known; After tells how much was missed.
+func (r *Ring) Find(id string) (cursor uint64, ok bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.evict(time.Now())
+	if rest, own := strings.CutPrefix(id, r.birth+"-"); own {
+		seq, err := strconv.ParseUint(rest, 10, 64)
+		return seq, err == nil && seq <= r.last && strconv.FormatUint(seq, 10) == rest
+	}
+	// The oldest of equal ids: to say something twice is better than to leave it out.
+	for i := r.head; i < len(r.events); i++ {
+		if r.events[i].id == id && id != "" {
+			return r.before() + uint64(i-r.head) + 1, true
+		}
+	}
+	return 0, false
+}
+
+// Position is an id for the place behind the event at cursor, whether or not that event is kept or has an id of its
+// own: [Ring.Find] knows it as long as the ring lives.
+func (r *Ring) Position(cursor uint64) string { return r.own(cursor) }
+
+// LastID is the id of the newest event, or the position before the first one.
+func (r *Ring) LastID() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.len() == 0 {
+		return r.own(r.last)
+	}
+	return r.idOf(len(r.events) - 1)
+}
+
+// Last returns the cursor of the newest event and how the ring ended.
+func (r *Ring) Last() (cursor uint64, end End) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.last, r.end
+}
+
+// Stats counts what the rings of a route do. Each is a total since the start.
+type Stats struct {
+	Events  atomic.Int64
+	Bytes   atomic.Int64 // encoded
+	Gaps    [3]atomic.Int64
+	Refused atomic.Int64 // streams that the upstream refused, at first or later
+}
+
+// GapReasons names the entries of Stats.Gaps.
+var GapReasons = [3]string{translate.GapUpstream, translate.GapEvicted, translate.GapRestart}
+
+func (s *Stats) gap(reason string) {
+	for i, known := range GapReasons {
+		if known == reason {
+			s.Gaps[i].Add(1)
+		}
+	}
+}

@@ -1,0 +1,332 @@
+// Package stream shares: it keeps one stream for each upstream request, with one source and one ring, for as long as
+// somebody reads it and a while longer.
+package stream
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"sidestream/proxy/upstream"
+	"sidestream/translate"
+)
+
+const (
+	verdictTime = 3 * time.Second  // how long a client waits for the upstream before it is answered all the same
+	refusalTime = 5 * time.Second  // how long a refusal is remembered, without dialling
+	retireTime  = 10 * time.Second // over which the clients of a stream that has reached its age are released
+	maxRefusals = 1 << 14          // remembered at once
+)
+
+// ErrBusy says that no more streams are allowed now.
+var ErrBusy = errors.New("too many streams")
+
+// Limit is a bound on something that several share. A nil Limit, or a Max of 0, allows any number.
+type Limit struct {
+	Max  int
+	used atomic.Int64
+}
+
+// Take returns false when the bound is reached. What was taken must be given back.
+func (l *Limit) Take() bool {
+	if l == nil {
+		return true
+	}
+	if n := l.used.Add(1); l.Max > 0 && n > int64(l.Max) {
+		l.used.Add(-1)
+		return false
+	}
+	return true
+}
+
+// Give gives one back.
+func (l *Limit) Give() {
+	if l != nil {
+		l.used.Add(-1)
+	}
+}
+
+// Used is how many are taken.
+func (l *Limit) Used() int { return int(l.used.Load()) }
+
+// Settings are what the streams of one route have in common.
+type Settings struct {
+	Bounds Bounds
+	Linger time.Duration // how long a stream outlives its last client; 0 not at all
+	MaxAge time.Duration // so long after its upstream connected a stream is replaced; 0 never
+	Log    *slog.Logger
+	All    *Limit // streams of all routes
+	Own    *Limit // streams of this one
+}
+
+// Streams are the streams of one route, by their upstream requests. Safe for concurrent use.
+type Streams struct {
+	Settings
+	Stats Stats
+
+	alive  context.Context // until Close
+	end    context.CancelFunc
+	run    sync.WaitGroup // the streams' goroutines
+	mu     sync.Mutex     // guards what follows, and the fields of Stream that say so
+	closed bool
+	byKey  map[[sha256.Size]byte]*Stream
+	old    map[*Stream]struct{} // replaced, and releasing their clients
+	refuse map[[sha256.Size]byte]refusal
+	ups    int // streams whose upstream is connected, or complete
+	health health
+}
+
+type refusal struct {
+	err   *translate.Refused
+	until time.Time
+}
+
+// NewStreams returns the streams of a route; there are none yet.
+func NewStreams(s Settings) *Streams {
+	alive, end := context.WithCancel(context.Background())
+	return &Streams{Settings: s, alive: alive, end: end, byKey: map[[sha256.Size]byte]*Stream{}, old: map[*Stream]struct{}{},
+		refuse: map[[sha256.Size]byte]refusal{}, health: health{State: Idle, Since: time.Now()}}
+}
+
+// Seat is one client's place in a stream.
+type Seat struct {
+	*Stream
+	Opened bool // this client's request opened it
+	leave  sync.Once
+}
+
+// Start is the cursor of a client without an id: birth for the one that opened the stream, START for all others.
+// What came before the birth of a list is no exception for anyone.
+func (s *Seat) Start() uint64 {
+	if s.Opened && !s.history {
+		return 0
+	}
+	return Begin
+}
+
+// Leave gives the seat up; further calls do nothing.
+func (s *Seat) Leave() { s.leave.Do(func() { s.streams.leave(s.Stream) }) }
+
+// Join returns a seat in the stream of req, opening it if there is none. It returns once the upstream has connected,
+// failed or refused, and after 3 s in any case; until then and afterwards the stream keeps trying. The error is
+// [ErrBusy], *[translate.Refused], or ctx's.
+func (s *Streams) Join(ctx context.Context, req upstream.Request) (*Seat, error) {
+	seat, err := s.sit(req)
+	if err != nil {
+		return nil, err
+	}
+	wait := time.NewTimer(verdictTime)
+	defer wait.Stop()
+	select {
+	case <-seat.verdict:
+	case <-wait.C:
+	case <-ctx.Done():
+		seat.Leave()
+		return nil, ctx.Err()
+	}
+	if refused := seat.refused.Load(); refused != nil {
+		seat.Leave()
+		return nil, refused
+	}
+	return seat, nil
+}
+
+func (s *Streams) sit(req upstream.Request) (*Seat, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if r, ok := s.refuse[req.Key]; ok && time.Now().Before(r.until) {
+		return nil, r.err
+	}
+	st := s.byKey[req.Key]
+	opened := st == nil
+	if opened {
+		if st = s.open(req); st == nil {
+			return nil, ErrBusy
+		}
+	}
+	st.clients++
+	if !st.finished {
+		st.linger.Stop()
+	}
+	return &Seat{Stream: st, Opened: opened}, nil
+}
+
+// open is called with mu held. It returns nil when there is no room.
+func (s *Streams) open(req upstream.Request) *Stream {
+	if s.closed || !s.All.Take() {
+		return nil
+	}
+	if !s.Own.Take() {
+		s.All.Give()
+		return nil
+	}
+	st := newStream(s, req)
+	s.byKey[req.Key] = st
+	s.tell()
+	s.run.Go(func() { // ends with st.cancel, which remove calls, or with s.end
+		st.run()
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.ended(st)
+	})
+	return st
+}
+
+// leave starts the linger time of a stream without clients.
+func (s *Streams) leave(st *Stream) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	st.clients--
+	switch _, replaced := s.old[st]; {
+	case st.clients > 0 || st.finished:
+	case replaced:
+		s.remove(st)
+	case s.byKey[st.req.Key] == st:
+		st.linger.Reset(s.Linger)
+	}
+}
+
+// expire is the end of a linger time.
+func (s *Streams) expire(st *Stream) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if st.finished || st.clients == 0 {
+		s.remove(st)
+	}
+}
+
+// remove forgets st, whose goroutine ends then. mu is held.
+func (s *Streams) remove(st *Stream) {
+	st.cancel()
+	st.linger.Stop()
+	st.age.Stop()
+	if s.byKey[st.req.Key] == st {
+		delete(s.byKey, st.req.Key)
+	} else if _, replaced := s.old[st]; !replaced {
+		return
+	}
+	delete(s.old, st)
+	s.mark(st, false)
+	s.All.Give()
+	s.Own.Give()
+	s.tell()
+}
+
+// ended is called when the goroutine of st is through. mu is held.
+func (s *Streams) ended(st *Stream) {
+	_, end := st.Ring.Last()
+	switch {
+	case s.closed:
+	case end.Kind == Finished: // remembered, for those who come back for the end
+		st.finished = true
+		st.age.Stop()
+		st.linger.Reset(s.Linger)
+		s.mark(st, true)
+		return
+	case end.Kind == Refused:
+		s.remember(st.req.Key, st.refused.Load())
+	}
+	s.remove(st)
+}
+
+// remember bounds what it keeps: those over the bound are asked of the upstream again.
+func (s *Streams) remember(key [sha256.Size]byte, err *translate.Refused) {
+	now := time.Now()
+	if len(s.refuse) >= maxRefusals {
+		for k, r := range s.refuse {
+			if now.After(r.until) {
+				delete(s.refuse, k)
+			}
+		}
+	}
+	if len(s.refuse) < maxRefusals {
+		s.refuse[key] = refusal{err, now.Add(refusalTime)}
+	}
+}
+
+// retire takes a stream that has reached its age out of service: who comes now gets a new one, who is there is told to
+// come back, and after that it ends.
+func (s *Streams) retire(st *Stream) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.closed || st.finished:
+	case s.byKey[st.req.Key] == st:
+		delete(s.byKey, st.req.Key)
+		s.old[st] = struct{}{}
+		st.linger.Stop()
+		close(st.retiring)
+		st.age.Reset(retireTime)
+	default:
+		st.Ring.Close(End{Kind: Retired})
+		s.remove(st)
+	}
+}
+
+// Keep holds the stream of req open until ctx is done, whoever reads it: EAGER. tried is called once it has connected or
+// failed for the first time.
+func (s *Streams) Keep(ctx context.Context, req upstream.Request, tried func()) {
+	for first := true; ctx.Err() == nil; first = false {
+		wait := refusalTime
+		if seat, err := s.sit(req); err == nil {
+			select {
+			case <-seat.verdict:
+			case <-ctx.Done():
+			}
+			if first {
+				tried()
+			}
+			if seat.hold(ctx) {
+				wait = 0
+			}
+			seat.Leave()
+		} else if first {
+			tried()
+		}
+		pause(ctx, wait)
+	}
+}
+
+// hold returns when the stream needs to be opened anew, which for one that has reached its age is at once.
+func (s *Seat) hold(ctx context.Context) (aged bool) {
+	select {
+	case <-ctx.Done():
+	case <-s.done:
+	case <-s.retiring:
+		return true
+	}
+	return false
+}
+
+func pause(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-ctx.Done():
+	}
+}
+
+// Close ends all streams and returns when their upstream connections are closed. Nothing can be joined any more.
+func (s *Streams) Close() {
+	s.mu.Lock()
+	s.closed = true
+	s.end()
+	for _, st := range s.byKey {
+		st.Ring.Close(End{Kind: Retired})
+		s.remove(st)
+	}
+	for st := range s.old {
+		st.Ring.Close(End{Kind: Retired})
+		s.remove(st)
+	}
+	s.mu.Unlock()
+	s.run.Wait()
+}
+
+// CountGap counts a gap that was made for the client of this seat.
+func (s *Seat) CountGap(reason string) { s.streams.Stats.gap(reason) }
