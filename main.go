@@ -25,9 +25,7 @@ import (
 	"sidestream/proxy"
 	"sidestream/proxy/admin"
 	"sidestream/proxy/deliver"
-	"sidestream/proxy/stream"
 	"sidestream/proxy/upstream"
-	"sidestream/translate"
 )
 
 // version is set when a release is built: -ldflags "-X main.version=1.2.3".
@@ -287,113 +285,18 @@ func orOff(s string) string {
 
 // tap prints a route's events until the stream is finished or ctx is done.
 func tap(ctx context.Context, c *config.Config, args []string, stdout, stderr io.Writer) error {
-	if len(args) == 0 {
-		return fmt.Errorf("%w: tap needs a route; there are %s", errUsage, names(c))
-	}
+	var names []string
 	for _, rt := range c.Routes {
-		if rt.Name != strings.ToLower(args[0]) {
-			continue
-		}
-		r, path, err := request(ctx, args[1:])
-		if err != nil {
+		names = append(names, rt.Name)
+		if len(args) > 0 && rt.Name == strings.ToLower(args[0]) {
+			err := proxy.Tap(ctx, rt, args[1:], stdout, logger(c, stderr))
+			if errors.Is(err, proxy.ErrWords) {
+				return fmt.Errorf("%w: %w", errUsage, err)
+			}
 			return err
 		}
-		req, err := rt.Upstream.Expand(r, path)
-		if err != nil {
-			return fmt.Errorf("%w: %v; give it behind the route's name, e.g. path.id=7", errUsage, err)
-		}
-		return print(ctx, rt, req, logger(c, stderr), stdout)
 	}
-	return fmt.Errorf("%w: no route %q; there are %s", errUsage, args[0], names(c))
-}
-
-func names(c *config.Config) string {
-	var all []string
-	for _, rt := range c.Routes {
-		all = append(all, rt.Name)
-	}
-	if len(all) == 0 {
-		return "none (set SSE_ROUTE_<NAME>_PATH and _FROM)"
-	}
-	return strings.Join(all, ", ")
-}
-
-// request is what a client would have sent, made of words such as path.id=7 and query.since=3.
-func request(ctx context.Context, words []string) (*http.Request, func(string) string, error) {
-	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "/", nil)
-	if err != nil {
-		return nil, nil, err
-	}
-	query, paths := r.URL.Query(), map[string]string{}
-	for _, word := range words {
-		key, value, ok := strings.Cut(word, "=")
-		kind, name, named := strings.Cut(key, ".")
-		if !ok || !named {
-			return nil, nil, fmt.Errorf("%w: %q is not of the form query.since=3", errUsage, word)
-		}
-		switch kind {
-		case "path":
-			paths[name] = value
-		case "query":
-			query.Add(name, value)
-		case "header":
-			r.Header.Add(name, value)
-		case "cookie":
-			r.AddCookie(&http.Cookie{Name: name, Value: value})
-		default:
-			return nil, nil, fmt.Errorf("%w: %q begins with none of path, query, header, cookie", errUsage, word)
-		}
-	}
-	r.URL.RawQuery = query.Encode()
-	return r, func(name string) string { return paths[name] }, nil
-}
-
-// print writes the events of one stream as a client would get them.
-func print(ctx context.Context, rt *config.Route, req upstream.Request, log *slog.Logger, w io.Writer) error {
-	streams := stream.NewStreams(stream.Settings{Bounds: stream.Bounds{Events: rt.ReplayEvents, Bytes: rt.ReplayBytes, Start: rt.Start},
-		Log: log.With("route", rt.Name), Linger: rt.Linger})
-	defer upstream.CloseIdle()
-	defer streams.Close()
-	seat, err := streams.Join(ctx, req)
-	if err != nil {
-		if ctx.Err() != nil {
-			return nil
-		}
-		return err
-	}
-	defer seat.Leave()
-	wake := make(chan struct{}, 1)
-	defer seat.Ring.Watch(func() {
-		select {
-		case wake <- struct{}{}:
-		default:
-		}
-	})()
-	for cursor := seat.Start(); ; {
-		events, next, missed, end := seat.Ring.After(nil, cursor)
-		cursor = next
-		if missed > 0 {
-			events = append([][]byte{translate.AppendGap(nil, "", translate.GapEvicted, int64(missed))}, events...)
-		}
-		for _, e := range events {
-			if _, err := w.Write(e); err != nil {
-				return err
-			}
-		}
-		switch {
-		case end.Kind == stream.Refused:
-			return fmt.Errorf("the upstream refused (%d)", end.Status)
-		case end.Kind != stream.Open:
-			return nil
-		case len(events) > 0:
-			continue
-		}
-		select {
-		case <-wake:
-		case <-ctx.Done():
-			return nil
-		}
-	}
+	return fmt.Errorf("%w: tap needs the name of a route; there are: %s", errUsage, strings.Join(names, ", "))
 }
 
 // demo runs the legacy service and a sidecar in front of it. Only the addresses are taken from the environment.

@@ -68,14 +68,21 @@ func New(c *config.Config, log *slog.Logger) *Proxy {
 		rt := &Route{Route: rc, proxy: p, own: &stream.Limit{Max: rc.MaxClients}}
 		routeLog := log.With("route", rc.Name)
 		rt.deliver = deliver.Route{Heartbeat: rc.Heartbeat, Retry: rc.Retry, Stats: &rt.Clients, Log: routeLog}
-		rt.Streams = stream.NewStreams(stream.Settings{
-			Bounds: stream.Bounds{Events: rc.ReplayEvents, Bytes: rc.ReplayBytes, Age: rc.ReplayAge, Start: rc.Start},
-			Linger: rc.Linger, MaxAge: rc.MaxAge, Log: routeLog, All: p.Streams, Own: &stream.Limit{Max: rc.MaxStreams},
-		})
+		shared := settings(rc, log)
+		shared.All = p.Streams
+		rt.Streams = stream.NewStreams(shared)
 		p.mux.Handle(rc.Path, rt)
 		p.Routes = append(p.Routes, rt)
 	}
 	return p
+}
+
+// settings are what the streams of rc have in common, but for what all routes share.
+func settings(rc *config.Route, log *slog.Logger) stream.Settings {
+	return stream.Settings{
+		Bounds: stream.Bounds{Events: rc.ReplayEvents, Bytes: rc.ReplayBytes, Age: rc.ReplayAge, Start: rc.Start},
+		Linger: rc.Linger, MaxAge: rc.MaxAge, Log: log.With("route", rc.Name), Own: &stream.Limit{Max: rc.MaxStreams},
+	}
 }
 
 // ServeHTTP answers a request of a route, and passes every other one through.

@@ -1,0 +1,115 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"strings"
+
+	"sidestream/config"
+	"sidestream/proxy/stream"
+	"sidestream/proxy/upstream"
+	"sidestream/translate"
+)
+
+// ErrWords is wrapped by Tap's error when the words do not make a request.
+var ErrWords = errors.New("the words behind the route's name")
+
+// Tap writes the events of one stream of rt to w, as its first client would get them, until the stream is finished or
+// ctx is done. words stand for the client's request: path.id=7, query.since=3, header.X-Team=a, cookie.session=s. It fails
+// when they do not make a request, the upstream refuses, or w does.
+func Tap(ctx context.Context, rt *config.Route, words []string, w io.Writer, log *slog.Logger) error {
+	r, paths, err := tapRequest(ctx, words)
+	if err != nil {
+		return err
+	}
+	req, err := rt.Upstream.Expand(r, func(name string) string { return paths[name] })
+	if err != nil {
+		return fmt.Errorf("%w: %w; write e.g. path.id=7 or query.since=3", ErrWords, err)
+	}
+	streams := stream.NewStreams(settings(rt, log))
+	defer upstream.CloseIdle()
+	defer streams.Close()
+	seat, err := streams.Join(ctx, req)
+	if err != nil {
+		return unlessDone(ctx, err)
+	}
+	defer seat.Leave()
+	return tapRing(ctx, seat.Ring, seat.Start(), w)
+}
+
+func unlessDone(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return nil
+	}
+	return err
+}
+
+// tapRequest is the request that words stand for, and its path values.
+func tapRequest(ctx context.Context, words []string) (*http.Request, map[string]string, error) {
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "/", nil)
+	if err != nil {
+		return nil, nil, err
+	}
+	query, paths := r.URL.Query(), map[string]string{}
+	for _, word := range words {
+		key, value, ok := strings.Cut(word, "=")
+		kind, name, named := strings.Cut(key, ".")
+		if !ok || !named || name == "" {
+			return nil, nil, fmt.Errorf("%w: %q is not of the form query.since=3", ErrWords, word)
+		}
+		switch kind {
+		case "path":
+			paths[name] = value
+		case "query":
+			query.Add(name, value)
+		case "header":
+			r.Header.Add(name, value)
+		case "cookie":
+			r.AddCookie(&http.Cookie{Name: name, Value: value})
+		default:
+			return nil, nil, fmt.Errorf("%w: %q begins with none of path, query, header, cookie", ErrWords, word)
+		}
+	}
+	r.URL.RawQuery = query.Encode()
+	return r, paths, nil
+}
+
+func tapRing(ctx context.Context, ring *stream.Ring, cursor uint64, w io.Writer) error {
+	wake := make(chan struct{}, 1)
+	defer ring.Watch(func() {
+		select {
+		case wake <- struct{}{}:
+		default:
+		}
+	})()
+	for {
+		events, next, missed, end := ring.After(nil, cursor)
+		cursor = next
+		if missed > 0 {
+			gap := translate.AppendGap(nil, ring.Position(next-uint64(len(events))), translate.GapEvicted, int64(missed))
+			events = append([][]byte{gap}, events...)
+		}
+		for _, e := range events {
+			if _, err := w.Write(e); err != nil {
+				return err
+			}
+		}
+		switch {
+		case end.Kind == stream.Refused:
+			return fmt.Errorf("the upstream refused (%d)", end.Status)
+		case end.Kind != stream.Open:
+			return nil
+		case len(events) > 0:
+			continue
+		}
+		select {
+		case <-wake:
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
