@@ -17,7 +17,6 @@ import (
 	"time"
 
 	"github.com/coder/websocket"
-	"github.com/coder/websocket/wsjson"
 )
 
 const channel = "prices"
@@ -203,7 +202,11 @@ func (f *feed) say(v any) error {
 	// Not the feed's context: its end in the middle of a frame would close the connection without a word.
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
-	return wsjson.Write(ctx, f.conn, v)
+	data, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	return f.conn.Write(ctx, websocket.MessageText, data)
 }
 
 // drain forgets the quotes from before the subscription.
