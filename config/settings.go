@@ -19,7 +19,7 @@ import (
 //	later       "yes": reserved for a later version, refused unless it holds envDefault
 type globals struct {
 	Listen      string `env:"LISTEN" envDefault:":8080" doc:"public address"`
-	AdminListen string `env:"ADMIN_LISTEN" envDefault:"127.0.0.1:9091" doc:"health, metrics, dashboard; off disables"`
+	AdminListen string `env:"ADMIN_LISTEN" envDefault:"127.0.0.1:9091" doc:"health, metrics, status; off disables"`
 	Upstream    string `env:"UPSTREAM" doc:"legacy base URL; whatever no route answers is passed through to it, WebSocket upgrades included; unset: 404"`
 	TLSCert     string `env:"TLS_CERT" doc:"path of the PEM certificate chain; HTTPS with HTTP/2, reloaded when the file changes. Without: HTTP/1.1 and h2c"`
 	TLSKey      string `env:"TLS_KEY" doc:"path of the PEM key"`
