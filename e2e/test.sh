@@ -1,0 +1,83 @@
+#!/usr/bin/env bash
+# Runs every check and every test. On a Debian machine with Go it installs what is missing: Chromium, Firefox, nginx,
+# Node. Nothing is skipped: what cannot run fails. It may be called from anywhere.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+step=""
+headline() { step="$1"; printf '\n=== %s\n' "$step"; }
+trap 'status=$?; if [ "$status" -ne 0 ]; then printf "\n!!! FAILED: %s (exit status %s)\n" "$step" "$status" >&2; fi' EXIT
+
+# retry COMMAND: networks and package mirrors fail now and then.
+retry() {
+  local n
+  for n in 1 2 3; do
+    if "$@"; then return 0; fi
+    printf 'attempt %s failed: %s\n' "$n" "$*" >&2
+    [ "$n" -eq 3 ] || sleep $((n * 5))
+  done
+  return 1
+}
+
+as_root() { if [ "$(id -u)" -eq 0 ]; then "$@"; else sudo "$@"; fi; }
+
+headline "installed programs"
+command -v go >/dev/null || { echo "Go is needed: https://go.dev/dl/" >&2; exit 1; }
+missing=()
+[ -x /usr/bin/chromium ] || missing+=(chromium)
+command -v firefox-esr >/dev/null || missing+=(firefox-esr)
+[ -x /usr/sbin/nginx ] || command -v nginx >/dev/null || missing+=(nginx-light)
+command -v node >/dev/null || missing+=(nodejs)
+command -v npm >/dev/null || missing+=(npm)
+# The race detector links against C.
+command -v gcc >/dev/null || missing+=(gcc libc6-dev)
+if [ "${#missing[@]}" -gt 0 ]; then
+  echo "installing ${missing[*]}"
+  command -v apt-get >/dev/null || { echo "install these first, there is no apt-get: ${missing[*]}" >&2; exit 1; }
+  retry as_root apt-get update -q
+  retry as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "${missing[@]}"
+  # Debian's package starts nginx on port 80; the tests start their own, and nothing stays behind.
+  if [[ " ${missing[*]} " == *" nginx-light "* && -d /run/systemd/system ]]; then
+    as_root systemctl disable --now nginx.service
+  fi
+fi
+go version
+echo "node $(node --version), npm $(npm --version)"
+
+headline "npm packages of e2e/clients"
+(cd e2e/clients && retry npm ci --no-audit --no-fund)
+
+headline "Go modules"
+retry go mod download
+
+headline "gofmt"
+unformatted="$(find . -name node_modules -prune -o -name '*.go' -print0 | xargs -0 gofmt -l)"
+if [ -n "$unformatted" ]; then echo "$unformatted"; exit 1; fi
+
+headline "go mod tidy"
+go mod tidy -diff
+
+headline "go vet"
+go vet ./...
+go vet -tags e2e ./...
+
+headline "staticcheck"
+go run honnef.co/go/tools/cmd/staticcheck@v0.8.2 ./...
+go run honnef.co/go/tools/cmd/staticcheck@v0.8.2 -tags e2e ./...
+
+headline "go test -race"
+go test -race -timeout 5m ./...
+
+headline "fuzzing, 10 s a target"
+fuzzed="$(grep -rEl --include='*_test.go' '^func Fuzz' . || true)"
+for file in $fuzzed; do
+  for target in $(sed -nE 's/^func (Fuzz[A-Za-z0-9_]*)\(.*/\1/p' "$file"); do
+    echo "$target in $file"
+    go test -run '^$' -fuzz "^$target\$" -fuzztime 10s "$(dirname "$file")"
+  done
+done
+
+headline "end to end"
+go test -race -tags e2e -timeout 12m -count=1 ./e2e/...
+
+headline "all passed"
