@@ -103,7 +103,7 @@ func (rt *Route) join(w http.ResponseWriter, r *http.Request, req upstream.Reque
 		return // the client has gone
 	}
 	defer seat.Leave()
-	c := deliver.Client{Route: &rt.deliver, Seat: seat, Cursor: seat.Start(), LastID: id}
+	c := deliver.Client{Route: &rt.deliver, Ring: seat.Ring, Retiring: seat.Retiring(), Cursor: seat.Start(), LastID: id}
 	if id != "" {
 		if cursor, ok := seat.Ring.Find(id); ok {
 			c.Cursor = cursor

@@ -22,23 +22,22 @@ type client struct {
 
 // serve writes events until there is a reason to stop.
 func (c *client) serve() (reason int) {
-	ring := c.Seat.Ring
 	wake := make(chan struct{}, 1)
 	// Watching begins before the ring is read, so nothing falls between; the cursor sees to it that nothing comes twice.
-	stop := ring.Watch(func() {
+	stop := c.Ring.Watch(func() {
 		select {
 		case wake <- struct{}{}:
 		default:
 		}
 	})
 	defer stop()
-	c.joined, _ = ring.Last()
+	c.joined, _ = c.Ring.Last()
 	if err := c.write(translate.AppendRetry(nil, c.Route.RetryHint())); err != nil {
 		return c.out.why(err)
 	}
 	beat, stopBeat := c.heartbeat()
 	defer stopBeat()
-	retiring, draining := c.Seat.Retiring(), (<-chan struct{})(c.clients.draining)
+	retiring, draining := c.Retiring, (<-chan struct{})(c.clients.draining)
 	release, why := time.NewTimer(time.Hour), Left
 	release.Stop()
 	defer release.Stop()
@@ -97,7 +96,7 @@ func (c *client) catchUp() (reason int, over bool, err error) {
 	for {
 		var missed uint64
 		var end stream.End
-		c.batch, c.Cursor, missed, end = c.Seat.Ring.After(c.batch[:0], c.Cursor)
+		c.batch, c.Cursor, missed, end = c.Ring.After(c.batch[:0], c.Cursor)
 		if c.Cursor == stream.Begin {
 			return 0, false, nil // the history is awaited
 		}
@@ -116,7 +115,7 @@ func (c *client) catchUp() (reason int, over bool, err error) {
 			reason, err = c.end(end)
 			return reason, true, err
 		}
-		if last, _ := c.Seat.Ring.Last(); len(events) == 0 || c.Cursor >= last {
+		if last, _ := c.Ring.Last(); len(events) == 0 || c.Cursor >= last {
 			return 0, false, nil
 		}
 	}
@@ -144,8 +143,8 @@ func (c *client) gap(position, missed uint64) []byte {
 	case missed == 0:
 		return nil
 	}
-	c.Seat.CountGap(reason)
-	return translate.AppendGap(nil, c.Seat.Ring.Position(position), reason, n)
+	c.Ring.CountGap(reason)
+	return translate.AppendGap(nil, c.Ring.Position(position), reason, n)
 }
 
 // end is what a client is told behind the last event.
@@ -154,7 +153,7 @@ func (c *client) end(end stream.End) (reason int, err error) {
 	case stream.Finished:
 		return Finished, nil
 	case stream.Refused:
-		if err := c.write(translate.AppendRefused(nil, c.Seat.Ring.LastID(), end.Status)); err != nil {
+		if err := c.write(translate.AppendRefused(nil, c.Ring.LastID(), end.Status)); err != nil {
 			return Left, nil
 		}
 		c.out.part(c.ctx)

@@ -63,11 +63,12 @@ type Stats struct {
 
 // Client is one client and where it begins.
 type Client struct {
-	Route  *Route
-	Seat   *stream.Seat
-	Cursor uint64 // the last event it has, or stream.Begin
-	Lost   bool   // its id is not known: it is told before anything else
-	LastID string // what it sent as its last id; "" none
+	Route    *Route
+	Ring     *stream.Ring
+	Retiring <-chan struct{} // closed when the stream's clients shall come back within 10 s
+	Cursor   uint64          // the last event it has, or stream.Begin
+	Lost     bool            // its id is not known: it is told before anything else
+	LastID   string          // what it sent as its last id; "" none
 }
 
 // Clients are all clients of the sidecar. The zero value has none.
@@ -112,7 +113,7 @@ func (c *Clients) Draining() bool {
 }
 
 // Serve answers with an event stream and returns when the client is gone or the stream is complete. To cut the
-// connection it panics with [http.ErrAbortHandler], which net/http handles. It does not leave the seat.
+// connection it panics with [http.ErrAbortHandler], which net/http handles.
 func (c *Clients) Serve(w http.ResponseWriter, r *http.Request, cl Client) {
 	rt := cl.Route
 	if !c.enter() {
@@ -124,7 +125,7 @@ func (c *Clients) Serve(w http.ResponseWriter, r *http.Request, cl Client) {
 	defer rt.Stats.Clients.Add(-1)
 	conn := client{Client: cl, clients: c, out: newOutput(w, r), ctx: r.Context()}
 	began := time.Now()
-	rt.Log.Debug("client joined", "client", r.RemoteAddr, "stream", cl.Seat.Ring.Birth())
+	rt.Log.Debug("client joined", "client", r.RemoteAddr, "stream", cl.Ring.Birth())
 	reason := conn.serve()
 	rt.Stats.Gone[reason].Add(1)
 	rt.Log.Debug("client gone", "client", r.RemoteAddr, "reason", Reasons[reason], "after", time.Since(began).Round(time.Millisecond).String())

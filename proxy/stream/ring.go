@@ -281,6 +281,9 @@ type Stats struct {
 // GapReasons names the entries of Stats.Gaps.
 var GapReasons = [3]string{translate.GapUpstream, translate.GapEvicted, translate.GapRestart}
 
+// CountGap counts a gap that was made for one client.
+func (r *Ring) CountGap(reason string) { r.stats.gap(reason) }
+
 func (s *Stats) gap(reason string) {
 	for i, known := range GapReasons {
 		if known == reason {

@@ -327,6 +327,3 @@ func (s *Streams) Close() {
 	s.mu.Unlock()
 	s.run.Wait()
 }
-
-// CountGap counts a gap that was made for the client of this seat.
-func (s *Seat) CountGap(reason string) { s.streams.Stats.gap(reason) }
