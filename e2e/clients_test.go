@@ -47,34 +47,46 @@ func startClient(t *testing.T, kind, url string) *client {
 	return c
 }
 
-// next returns what the client sees next; "error" is passed over where it is not wanted, as libraries differ in how
-// many they tell.
-func (c *client) next(t *testing.T, want string) seen {
+func (c *client) next(t *testing.T) seen {
 	t.Helper()
-	deadline := time.After(patience)
-	for {
-		select {
-		case s, ok := <-c.sees:
-			if !ok {
-				t.Fatalf("the client ended, want %s", want)
-			}
-			if s.Saw == "error" && want != "error" {
-				continue
-			}
-			if s.Saw != want {
-				t.Fatalf("the client saw %+v, want %s", s, want)
-			}
-			return s
-		case <-deadline:
-			t.Fatalf("the client saw nothing, want %s", want)
+	select {
+	case s, ok := <-c.sees:
+		if !ok {
+			return seen{Saw: "exit"}
 		}
+		return s
+	case <-time.After(patience):
+		t.Fatal("the client saw nothing more")
+		return seen{}
+	}
+}
+
+// viewer is a library or a browser that shows what it sees, one thing at a time. The last is "exit": a while after the
+// end, in which it did not ask again.
+type viewer interface {
+	next(t *testing.T) seen
+}
+
+// await returns what v sees next, which must be want. Errors are passed over where they are not wanted, as libraries
+// differ in how many they tell.
+func await(t *testing.T, v viewer, want string) seen {
+	t.Helper()
+	for {
+		s := v.next(t)
+		if s.Saw == "error" && want != "error" {
+			continue
+		}
+		if s.Saw != want {
+			t.Fatalf("the client saw %+v, want %s", s, want)
+		}
+		return s
 	}
 }
 
 // message expects an event with this name and data.
-func (c *client) message(t *testing.T, event, data string) seen {
+func message(t *testing.T, v viewer, event, data string) seen {
 	t.Helper()
-	s := c.next(t, "message")
+	s := await(t, v, "message")
 	if s.Event != event || s.Data != data || s.ID == "" {
 		t.Fatalf("the client saw %+v, want event %s with data %s and an id", s, event, data)
 	}
@@ -96,93 +108,98 @@ func sequel(last, next string) bool {
 	return err == nil && next == birth+"-"+strconv.Itoa(n+1)
 }
 
-// TestClients takes each library through a whole life: events one by one, heartbeats between them, a cut network, a
-// legacy service that drops the connection, a sidecar that is restarted, and the end.
+// manner is what is particular to one client.
+type manner struct {
+	where    string // it brings the last id here: header or query
+	requests int    // it makes after a finished stream
+	last     string // status that it is answered last
+}
+
+var (
+	native   = manner{"header", 1, "204"} // also npm's eventsource
+	polyfill = manner{"query", 1, "410"}
+	fetcher  = manner{"header", 0, "200"}
+)
+
 func TestClients(t *testing.T) {
-	for _, c := range []struct {
-		kind, where string
-		requests    int    // that follow the end
-		last        string // the last answer's status
-	}{
-		{"eventsource", "header", 1, "204"},
-		{"polyfill", "query", 1, "410"},
-		{"fetch", "header", 0, "200"},
-	} {
+	for kind, m := range map[string]manner{"eventsource": native, "polyfill": polyfill, "fetch": fetcher} {
 		for _, via := range []string{"direct", "nginx"} {
-			t.Run(c.kind+"/"+via, func(t *testing.T) {
+			t.Run(kind+"/"+via, func(t *testing.T) {
 				t.Parallel()
-				f := startFeed(t, nil)
-				s := startSidecar(t, feedEnv(f)...)
-				front := s.addr
-				if via == "nginx" {
-					front = startNginx(t, s.addr)
-				}
-				r := startRecorder(t, front)
-				client := startClient(t, c.kind, "http://"+r.addr()+"/ticks")
-				client.next(t, "open")
-
-				var last seen
-				for i := range 4 {
-					if i > 0 {
-						r.quiet(t)
-					}
-					data := f.tick(t)
-					got := client.message(t, "tick", data)
-					if i > 0 && !sequel(last.ID, got.ID) {
-						t.Errorf("id %s after %s", got.ID, last.ID)
-					}
-					last = got
-				}
-
-				// The network is cut; what came meanwhile is told after the return, without a gap.
-				r.cut()
-				client.next(t, "error")
-				missed := f.tick(t)
-				client.next(t, "open")
-				if id, where := cursor(r.to("/ticks")[1]); id != last.ID || where != c.where {
-					t.Errorf("came back with id %q in the %s, want %q in the %s", id, where, last.ID, c.where)
-				}
-				got := client.message(t, "tick", missed)
-				if !sequel(last.ID, got.ID) {
-					t.Errorf("id %s after %s", got.ID, last.ID)
-				}
-
-				// The legacy service drops the subscription: said at once, on the same connection.
-				f.cut()
-				client.message(t, "stream.gap", `{"reason":"upstream","missed":null}`)
-				last = client.message(t, "tick", f.tick(t))
-				if n := len(r.to("/ticks")); n != 2 {
-					t.Errorf("%d requests by now, want 2", n)
-				}
-
-				// The sidecar is replaced: a new one does not know the id, and says so.
-				s.drain(t)
-				s.start(t)
-				client.next(t, "open")
-				if id, _ := cursor(r.to("/ticks")[2]); id != last.ID {
-					t.Errorf("came back with id %q, want %q", id, last.ID)
-				}
-				client.message(t, "stream.gap", `{"reason":"restart","missed":null}`)
-				client.message(t, "tick", f.tick(t))
-				r.quiet(t)
-
-				// The stream is finished: the client stops, and does not ask again while its process lives on.
-				f.say(t, `{"done":true}`)
-				client.message(t, "done", `{"done":true}`)
-				client.next(t, "end")
-				if code := client.wait(t); code != 0 {
-					t.Errorf("the client ended with status %d", code)
-				}
-				for s := range client.sees {
-					t.Errorf("after the end the client saw %+v", s)
-				}
-				if n := len(r.to("/ticks")); n != 3+c.requests {
-					t.Errorf("%d requests in all, want %d", n, 3+c.requests)
-				}
-				if got := r.lastStatus(); got != c.last {
-					t.Errorf("the last answer had status %s, want %s", got, c.last)
-				}
+				life(t, m, via, nil, func(addr string) viewer { return startClient(t, kind, "http://"+addr+"/ticks") })
 			})
 		}
+	}
+}
+
+// life takes a client of /ticks through everything: events one by one, heartbeats between them, a cut network, a legacy
+// service that drops the connection, a sidecar that is restarted, and the end. start is given the address to ask.
+func life(t *testing.T, m manner, via string, pages map[string]string, start func(addr string) viewer) {
+	f := startFeed(t, pages)
+	s := startSidecar(t, feedEnv(f)...)
+	front := s.addr
+	if via == "nginx" {
+		front = startNginx(t, s.addr)
+	}
+	r := startRecorder(t, front)
+	v := start(r.addr())
+	await(t, v, "open")
+
+	var last seen
+	for i := range 4 {
+		if i > 0 {
+			r.quiet(t)
+		}
+		got := message(t, v, "tick", f.tick(t))
+		if i > 0 && !sequel(last.ID, got.ID) {
+			t.Errorf("id %s after %s", got.ID, last.ID)
+		}
+		last = got
+	}
+
+	// The network is cut; what came meanwhile is told after the return, without a gap.
+	r.cut()
+	await(t, v, "error")
+	missed := f.tick(t)
+	await(t, v, "open")
+	if id, where := cursor(r.to("/ticks")[1]); id != last.ID || where != m.where {
+		t.Errorf("came back with id %q in the %s, want %q in the %s", id, where, last.ID, m.where)
+	}
+	got := message(t, v, "tick", missed)
+	if !sequel(last.ID, got.ID) {
+		t.Errorf("id %s after %s", got.ID, last.ID)
+	}
+
+	// The legacy service drops the subscription: said at once, on the same connection.
+	f.cut()
+	message(t, v, "stream.gap", `{"reason":"upstream","missed":null}`)
+	last = message(t, v, "tick", f.tick(t))
+	if n := len(r.to("/ticks")); n != 2 {
+		t.Errorf("%d requests by now, want 2", n)
+	}
+
+	// The sidecar is replaced: a new one does not know the id, and says so.
+	s.drain(t)
+	s.start(t)
+	await(t, v, "open")
+	if id, _ := cursor(r.to("/ticks")[2]); id != last.ID {
+		t.Errorf("came back with id %q, want %q", id, last.ID)
+	}
+	message(t, v, "stream.gap", `{"reason":"restart","missed":null}`)
+	message(t, v, "tick", f.tick(t))
+	r.quiet(t)
+
+	// The stream is finished: the client stops, and does not ask again while it lives on.
+	f.say(t, `{"done":true}`)
+	message(t, v, "done", `{"done":true}`)
+	await(t, v, "end")
+	if s := v.next(t); s.Saw != "exit" {
+		t.Errorf("after the end the client saw %+v", s)
+	}
+	if n := len(r.to("/ticks")); n != 3+m.requests {
+		t.Errorf("%d requests in all, want %d", n, 3+m.requests)
+	}
+	if got := r.lastStatus(); got != m.last {
+		t.Errorf("the last answer had status %s, want %s", got, m.last)
 	}
 }
