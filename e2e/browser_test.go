@@ -259,6 +259,8 @@ func TestChromium(t *testing.T) {
 		b.open(t, url)
 		shown(t, b, "prices", `count("sse-count") >= 60`)
 		b.screenshot(t, "demo-chromium-dark")
+		b.eval(t, `document.getElementById("env-box").open = true, ""`)
+		b.screenshot(t, "demo-chromium-environment")
 		b.narrow(t)
 		if wide := b.eval(t, `String(document.documentElement.scrollWidth)`); wide != "390" {
 			t.Errorf("a telephone has to scroll sideways: the page is %s px wide", wide)
@@ -323,7 +325,8 @@ func testDemo(t *testing.T, b browser, name string) {
 
 	s.drain(t)
 	s.start(t, "demo")
-	shown(t, b, "everything again after a restart", `count("sse-opens") === 2 && count("sse-gaps") === 1 && count("ws-opens") === 2 &&
+	// A page that returns before the drain is over is sent away once more, so it may open more than twice.
+	shown(t, b, "everything again after a restart", `count("sse-opens") >= 2 && count("sse-gaps") === 1 && count("ws-opens") >= 2 &&
 		text("sse-state") === "open" && text("ws-state") === "open" && text("weather-state") === "open"`)
 	b.screenshot(t, "demo-"+name+"-restarted")
 	if foreign := b.eval(t, `performance.getEntriesByType("resource").filter(e => !e.name.startsWith(location.origin) && !e.name.startsWith("data:")).map(e => e.name).join()`); foreign != "" {
