@@ -211,3 +211,16 @@ func TestWireHTTP2(t *testing.T) {
 		}
 	})
 }
+
+// TestWireOpenMeansListening: a client that has been answered gets whatever is said from then on, also one that joined
+// a stream others had opened.
+func TestWireOpenMeansListening(t *testing.T) {
+	f := startFeed(t, nil)
+	s := startSidecar(t, feedEnv(f)...)
+	ask(t, s.addr, "HTTP/1.1", "/ticks", "retry: ")
+	for range 60 {
+		joined := ask(t, s.addr, "HTTP/1.1", "/ticks", "retry: ")
+		joined.until(t, "data: "+f.tick(t)+"\n")
+		joined.conn.Close()
+	}
+}
