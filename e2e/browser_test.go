@@ -226,7 +226,7 @@ const source = new EventSource("/ticks");
 source.addEventListener("open", () => seen.push({ Saw: "open" }));
 source.addEventListener("error", () => {
   seen.push({ Saw: source.readyState === EventSource.CLOSED ? "end" : "error" });
-  if (source.readyState === EventSource.CLOSED) setTimeout(() => seen.push({ Saw: "exit" }), 5000);
+  if (source.readyState === EventSource.CLOSED) setTimeout(() => seen.push({ Saw: "exit" }), 7000);
 });
 for (const name of ["message", "tick", "done", "stream.gap", "stream.refused", "stream.busy"]) {
   source.addEventListener(name, e => seen.push({ Saw: "message", Event: name, ID: e.lastEventId, Data: e.data }));

@@ -162,7 +162,7 @@ func life(t *testing.T, m manner, via string, pages map[string]string, start fun
 	await(t, v, "error")
 	missed := f.tick(t)
 	await(t, v, "open")
-	if id, where := cursor(r.to("/ticks")[1]); id != last.ID || where != m.where {
+	if id, where := cursor(r.nth(t, "/ticks", 1)); id != last.ID || where != m.where {
 		t.Errorf("came back with id %q in the %s, want %q in the %s", id, where, last.ID, m.where)
 	}
 	got := message(t, v, "tick", missed)
@@ -182,7 +182,7 @@ func life(t *testing.T, m manner, via string, pages map[string]string, start fun
 	s.drain(t)
 	s.start(t)
 	await(t, v, "open")
-	if id, _ := cursor(r.to("/ticks")[2]); id != last.ID {
+	if id, _ := cursor(r.nth(t, "/ticks", 2)); id != last.ID {
 		t.Errorf("came back with id %q, want %q", id, last.ID)
 	}
 	message(t, v, "stream.gap", `{"reason":"restart","missed":null}`)

@@ -133,7 +133,7 @@ func feedEnv(f *feed) []string {
 		`SSE_ROUTE_TICKS_EVENT=if .done then "done" else "tick" end`,
 		"SSE_ROUTE_TICKS_DONE=.done",
 		"SSE_ROUTE_TICKS_HEARTBEAT=200ms",
-		"SSE_ROUTE_TICKS_RETRY=2s",
+		"SSE_ROUTE_TICKS_RETRY=3s", // time enough to restart: nginx answers 502 meanwhile, at which an EventSource gives up
 		"SSE_DRAIN=200ms",
 	}
 }
@@ -314,6 +314,13 @@ func (r *recorder) to(path string) []*http.Request {
 		}
 	}
 	return found
+}
+
+// nth returns the request for path with this index, which is written down a moment after it was passed on.
+func (r *recorder) nth(t *testing.T, path string, i int) *http.Request {
+	t.Helper()
+	eventually(t, "the request to be written down", func() bool { return len(r.to(path)) > i })
+	return r.to(path)[i]
 }
 
 func (r *recorder) lastStatus() string {

@@ -74,8 +74,8 @@ func TestWireHead(t *testing.T) {
 	if first == nil {
 		t.Fatalf("the body does not begin with a retry line: %q", got)
 	}
-	if ms, _ := strconv.Atoi(first[1]); ms < 2000 || ms >= 4000 {
-		t.Errorf("retry: %d, want a value in [2000, 4000)", ms)
+	if ms, _ := strconv.Atoi(first[1]); ms < 3000 || ms >= 6000 {
+		t.Errorf("retry: %d, want a value in [3000, 6000)", ms)
 	}
 }
 

@@ -15,7 +15,7 @@ const running = setInterval(() => {}, 1000);
 // The libraries write their own remarks with console.error; stdout is kept for the lines.
 function say(line) {
   process.stdout.write(JSON.stringify(line) + "\n");
-  if (line.saw === "end") setTimeout(() => clearInterval(running), 5000);
+  if (line.saw === "end") setTimeout(() => clearInterval(running), 7000);
 }
 
 function listen(source) {
