@@ -148,6 +148,7 @@ func (p *Proxy) Close() {
 	if p.passthrough != nil {
 		p.passthrough.Close()
 	}
+	p.clients.Close()
 	var closing sync.WaitGroup
 	for _, rt := range p.Routes {
 		closing.Go(rt.Streams.Close)

@@ -74,12 +74,17 @@ func (rt *Route) serveEvents(w http.ResponseWriter, r *http.Request) {
 	if !p.all.Take() {
 		p.busy(w, r, FullClients, id)
 	}
-	defer p.all.Give()
 	if !rt.own.Take() {
+		p.all.Give()
 		p.busy(w, r, FullClients, id)
 	}
-	defer rt.own.Give()
 	rt.join(w, r, req, id, inQuery)
+}
+
+// give gives a client's place back.
+func (rt *Route) give() {
+	rt.own.Give()
+	rt.proxy.all.Give()
 }
 
 // busy tells a client to come back later. It panics, as [deliver.Busy] does.
@@ -91,6 +96,9 @@ func (p *Proxy) busy(w http.ResponseWriter, r *http.Request, why int, id string)
 func (rt *Route) join(w http.ResponseWriter, r *http.Request, req upstream.Request, id string, inQuery bool) {
 	p := rt.proxy
 	seat, err := rt.Streams.Join(r.Context(), req)
+	if err != nil {
+		rt.give()
+	}
 	var refused *translate.Refused
 	switch {
 	case errors.As(err, &refused):
@@ -102,8 +110,12 @@ func (rt *Route) join(w http.ResponseWriter, r *http.Request, req upstream.Reque
 	case err != nil:
 		return // the client has gone
 	}
-	defer seat.Leave()
-	c := deliver.Client{Route: &rt.deliver, Ring: seat.Ring, Retiring: seat.Retiring(), Cursor: seat.Start(), LastID: id}
+	st := seat.Stream
+	leave := func() {
+		st.Leave()
+		rt.give()
+	}
+	c := deliver.Client{Route: &rt.deliver, Ring: seat.Ring, Retiring: seat.Retiring(), Cursor: seat.Start(), LastID: id, Leave: leave}
 	if id != "" {
 		if cursor, ok := seat.Ring.Find(id); ok {
 			c.Cursor = cursor
@@ -112,6 +124,7 @@ func (rt *Route) join(w http.ResponseWriter, r *http.Request, req upstream.Reque
 		}
 	}
 	if over(seat.Ring, c.Cursor) {
+		leave()
 		answerOver(w, inQuery)
 		return
 	}

@@ -74,6 +74,27 @@ func AppendRetry(dst []byte, d time.Duration) []byte {
 	return append(strconv.AppendInt(dst, d.Milliseconds(), 10), '\n')
 }
 
+// ChunkEnd is what ends a chunk of an HTTP/1.1 body, and LastChunk the body (RFC 9112, section 7.1).
+const (
+	ChunkEnd  = "\r\n"
+	LastChunk = "0\r\n\r\n"
+)
+
+// chunkFront is room for the size of a chunk of less than 4 GiB, and its line end.
+const chunkFront = 10
+
+// AppendChunk appends what f appends as one chunk of a body. The chunk is all[start:], and f's bytes begin front bytes
+// into it: the size, which stands before them, is known only afterwards.
+func AppendChunk(dst []byte, f func([]byte) []byte) (all []byte, start, front int) {
+	var room [chunkFront]byte
+	begin := len(dst) + chunkFront
+	all = f(append(dst, room[:]...))
+	line := append(strconv.AppendUint(room[:0], uint64(len(all)-begin), 16), "\r\n"...)
+	start, front = begin-len(line), len(line)
+	copy(all[start:], line)
+	return append(all, ChunkEnd...), start, front
+}
+
 // ValidID says whether id may stand in an id: line and come back in a header or a query as it is: 1 to 128 bytes of
 // [A-Za-z0-9._~:-].
 func ValidID(id string) bool {

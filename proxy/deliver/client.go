@@ -17,6 +17,7 @@ type client struct {
 	ctx     context.Context // done when the client is gone
 	batch   [][]byte
 	joined  uint64    // the newest event when the client came
+	first   []byte    // to be written before anything else
 	wrote   time.Time // when bytes were written last
 }
 
@@ -32,9 +33,8 @@ func (c *client) serve() (reason int) {
 	})
 	defer stop()
 	c.joined, _ = c.Ring.Last()
-	if err := c.write(translate.AppendRetry(nil, c.Route.RetryHint())); err != nil {
-		return c.out.why(err)
-	}
+	// The first bytes leave only once it is known where the client begins: from its answer on it misses nothing.
+	c.first = translate.AppendRetry(nil, c.Route.RetryHint())
 	beat, stopBeat := c.heartbeat()
 	defer stopBeat()
 	retiring, draining := c.Retiring, (<-chan struct{})(c.clients.draining)
@@ -97,18 +97,22 @@ func (c *client) catchUp() (reason int, over bool, err error) {
 		var missed uint64
 		var end stream.End
 		c.batch, c.Cursor, missed, end = c.Ring.After(c.batch[:0], c.Cursor)
-		if c.Cursor == stream.Begin {
-			return 0, false, nil // the history is awaited
-		}
+		awaited := c.Cursor == stream.Begin // the history of a list
 		events := c.batch
 		if gap := c.gap(c.Cursor-uint64(len(events)), missed); gap != nil {
 			events = append([][]byte{gap}, events...)
+		}
+		if c.first != nil {
+			events, c.first = append([][]byte{c.first}, events...), nil
 		}
 		if len(events) > 0 {
 			if err := c.write(events...); err != nil {
 				return 0, false, err
 			}
 			c.count()
+		}
+		if awaited {
+			return 0, false, nil
 		}
 		clear(c.batch) // what the ring lets go of is not to live on here
 		if end.Kind != stream.Open {
@@ -122,6 +126,9 @@ func (c *client) catchUp() (reason int, over bool, err error) {
 }
 
 func (c *client) count() {
+	if len(c.batch) == 0 {
+		return
+	}
 	size := 0
 	for _, e := range c.batch {
 		size += len(e)
@@ -138,6 +145,8 @@ func (c *client) count() {
 func (c *client) gap(position, missed uint64) []byte {
 	reason, n := translate.GapEvicted, int64(missed)
 	switch {
+	case c.Cursor == stream.Begin:
+		return nil
 	case c.Lost:
 		reason, n, c.Lost = translate.GapRestart, -1, false
 	case missed == 0:

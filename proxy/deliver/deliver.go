@@ -9,6 +9,7 @@
 package deliver
 
 import (
+	"context"
 	"log/slog"
 	"math/rand/v2"
 	"net/http"
@@ -37,6 +38,9 @@ type Route struct {
 
 // RetryHint is what one client is told: no browser adds jitter of its own.
 func (rt *Route) RetryHint() time.Duration { return rt.Retry + rand.N(max(rt.Retry, 1)) }
+
+// debugs says whether each client is logged.
+func (rt *Route) debugs() bool { return rt.Log.Enabled(context.Background(), slog.LevelDebug) }
 
 // Why clients went, as an index into Stats.Gone.
 const (
@@ -69,6 +73,7 @@ type Client struct {
 	Cursor   uint64          // the last event it has, or stream.Begin
 	Lost     bool            // its id is not known: it is told before anything else
 	LastID   string          // what it sent as its last id; "" none
+	Leave    func()          // called once when it is gone; what it does is the same for all clients of a ring
 }
 
 // Clients are all clients of the sidecar. The zero value has none.
@@ -79,6 +84,7 @@ type Clients struct {
 	window   time.Duration
 	present  sync.WaitGroup
 	stopped  bool
+	engine   engine // for the clients that need no goroutine
 }
 
 func (c *Clients) init() { c.once.Do(func() { c.draining = make(chan struct{}) }) }
@@ -102,8 +108,13 @@ func (c *Clients) Drain(window time.Duration) {
 	c.stopped, c.window = true, window
 	close(c.draining)
 	c.mu.Unlock()
+	c.engine.drain(window)
 	c.present.Wait()
 }
+
+// Close cuts whoever is left of those without a goroutine, and returns when what served them has ended. The others end
+// with their server.
+func (c *Clients) Close() { c.engine.close() }
 
 // Draining says whether Drain was called.
 func (c *Clients) Draining() bool {
@@ -112,26 +123,35 @@ func (c *Clients) Draining() bool {
 	return c.stopped
 }
 
-// Serve answers with an event stream and returns when the client is gone or the stream is complete. To cut the
-// connection it panics with [http.ErrAbortHandler], which net/http handles.
+// Serve answers with an event stream. It returns when the client is gone or the stream is complete, or has handed the
+// client over to where it needs no goroutine. To cut the connection it panics with [http.ErrAbortHandler], which
+// net/http handles.
 func (c *Clients) Serve(w http.ResponseWriter, r *http.Request, cl Client) {
-	rt := cl.Route
 	if !c.enter() {
-		Busy(w, r, cl.LastID, rt.RetryHint())
+		cl.Leave()
+		Busy(w, r, cl.LastID, cl.Route.RetryHint())
 		return
 	}
-	defer c.present.Done()
-	rt.Stats.Clients.Add(1)
-	defer rt.Stats.Clients.Add(-1)
+	cl.Route.Stats.Clients.Add(1)
+	cl.Route.Log.Debug("client joined", "client", r.RemoteAddr, "stream", cl.Ring.Birth())
+	if c.handOver(w, r, cl) {
+		return
+	}
+	reason := Left
+	defer func() { c.gone(cl.Route, cl.Leave, reason, r.RemoteAddr) }()
 	conn := client{Client: cl, clients: c, out: newOutput(w, r), ctx: r.Context()}
-	began := time.Now()
-	rt.Log.Debug("client joined", "client", r.RemoteAddr, "stream", cl.Ring.Birth())
-	reason := conn.serve()
-	rt.Stats.Gone[reason].Add(1)
-	rt.Log.Debug("client gone", "client", r.RemoteAddr, "reason", Reasons[reason], "after", time.Since(began).Round(time.Millisecond).String())
-	if reason != Finished {
+	if reason = conn.serve(); reason != Finished {
 		conn.out.abort()
 	}
+}
+
+// gone counts a client out.
+func (c *Clients) gone(rt *Route, leave func(), reason int, address string) {
+	rt.Stats.Clients.Add(-1)
+	rt.Stats.Gone[reason].Add(1)
+	rt.Log.Debug("client gone", "client", address, "reason", Reasons[reason])
+	leave()
+	c.present.Done()
 }
 
 // Busy answers a client for which there is no room now: it is told when to come back, keeps its last id, and is cut.

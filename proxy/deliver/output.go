@@ -32,10 +32,7 @@ type output struct {
 
 // newOutput writes the header of an event stream.
 func newOutput(w http.ResponseWriter, r *http.Request) *output {
-	h := w.Header()
-	h.Set("Content-Type", translate.ContentType)
-	h.Set("Cache-Control", "no-cache, no-store, no-transform")
-	h.Set("X-Accel-Buffering", "no") // nginx: do not wait for more
+	setHeader(w.Header())
 	o := &output{w: w, flusher: http.NewResponseController(w), old: !r.ProtoAtLeast(1, 1),
 		deadlines: r.ProtoMajor > 1 || runtime.GOOS != "linux"}
 	o.conn, _ = r.Context().Value(connKey{}).(net.Conn)
@@ -44,6 +41,13 @@ func newOutput(w http.ResponseWriter, r *http.Request) *output {
 	}
 	w.WriteHeader(http.StatusOK)
 	return o
+}
+
+// setHeader sets what every event stream has in its header.
+func setHeader(h http.Header) {
+	h.Set("Content-Type", translate.ContentType)
+	h.Set("Cache-Control", "no-cache, no-store, no-transform")
+	h.Set("X-Accel-Buffering", "no") // nginx: do not wait for more
 }
 
 // write sends data at once.

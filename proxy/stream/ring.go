@@ -57,16 +57,21 @@ type Ring struct {
 	head     int
 	last     uint64 // number of the newest event
 	bytes    int
-	history  bool // the first append is still awaited, and is history
+	block    []byte // where the next events are encoded; shared by several, and kept as long as one of them
+	history  bool   // the first append is still awaited, and is history
 	end      End
 	watchers map[*watcher]struct{}
 }
 
 type event struct {
-	bytes []byte
+	chunk []byte // as one chunk of a body (RFC 9112, section 7.1)
+	front int    // bytes of chunk before the event itself
 	id    string // "" for the ring's own
 	at    time.Time
 }
+
+// bytes is the event without its chunk.
+func (e *event) bytes() []byte { return e.chunk[e.front : len(e.chunk)-len(translate.ChunkEnd)] }
 
 type watcher struct{ wake func() }
 
@@ -113,16 +118,39 @@ func (r *Ring) append(m translate.Message, now time.Time) {
 	if m.Gap == "" && translate.ValidID(m.ID) && !strings.HasPrefix(m.ID, r.birth+"-") {
 		e.id, id = m.ID, m.ID
 	}
+	e.chunk, e.front = r.encode(len(id)+len(m.Event)+len(m.Data), func(dst []byte) []byte {
+		if m.Gap != "" {
+			return translate.AppendGap(dst, id, m.Gap, -1)
+		}
+		return translate.AppendEvent(dst, id, m)
+	})
 	if m.Gap != "" {
-		e.bytes = translate.AppendGap(nil, id, m.Gap, -1)
 		r.stats.gap(m.Gap)
-	} else {
-		e.bytes = translate.AppendEvent(make([]byte, 0, len(id)+len(m.Event)+len(m.Data)+32), id, m)
 	}
 	r.events = append(r.events, e)
-	r.bytes += len(e.bytes)
+	r.bytes += len(e.chunk)
 	r.stats.Events.Add(1)
-	r.stats.Bytes.Add(int64(len(e.bytes)))
+	r.stats.Bytes.Add(int64(len(e.bytes())))
+}
+
+// Blocks begin small, for the many streams of one user each, and grow with what goes through.
+const (
+	firstBlock = 512
+	lastBlock  = 64 << 10
+	overhead   = 64 // bytes of an event beside its fields, in most cases
+)
+
+// encode puts an event into the present block, as a chunk. about is the size of its fields.
+func (r *Ring) encode(about int, event func([]byte) []byte) (chunk []byte, front int) {
+	if cap(r.block)-len(r.block) < about+overhead {
+		r.block = make([]byte, 0, max(about+overhead, min(lastBlock, max(firstBlock, 2*cap(r.block)))))
+	}
+	used := len(r.block)
+	all, start, front := translate.AppendChunk(r.block[used:used:cap(r.block)], event)
+	if cap(all) == cap(r.block)-used { // else it was longer than it seemed, and has an array of its own
+		r.block = r.block[:used+len(all)]
+	}
+	return all[start:len(all):len(all)], front
 }
 
 // evict lets go of what is over the bounds. Rings are read more often than they turn, so the slice is moved only when
@@ -135,7 +163,7 @@ func (r *Ring) evict(now time.Time) {
 		if !over {
 			break
 		}
-		r.bytes -= len(e.bytes)
+		r.bytes -= len(e.chunk)
 		*e = event{}
 		r.head++
 	}
@@ -195,6 +223,15 @@ const maxBatch = 256 << 10
 // missed before them. end is set once nothing is behind next any more. A cursor of Begin stays one while the history is
 // awaited.
 func (r *Ring) After(dst [][]byte, cursor uint64) (events [][]byte, next, missed uint64, end End) {
+	return r.after(dst, cursor, (*event).bytes)
+}
+
+// Chunks is After with each event as one chunk of a body, so that all clients of HTTP/1.1 share the framing too.
+func (r *Ring) Chunks(dst [][]byte, cursor uint64) (chunks [][]byte, next, missed uint64, end End) {
+	return r.after(dst, cursor, func(e *event) []byte { return e.chunk })
+}
+
+func (r *Ring) after(dst [][]byte, cursor uint64, bytes func(*event) []byte) (events [][]byte, next, missed uint64, end End) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.evict(time.Now())
@@ -210,8 +247,8 @@ func (r *Ring) After(dst [][]byte, cursor uint64) (events [][]byte, next, missed
 	size := 0
 	for ; cursor < r.last && size < maxBatch; cursor++ {
 		e := &r.events[r.head+int(cursor-r.before())]
-		size += len(e.bytes)
-		dst = append(dst, e.bytes)
+		size += len(e.chunk)
+		dst = append(dst, bytes(e))
 	}
 	if cursor == r.last {
 		end = r.end

@@ -109,7 +109,10 @@ func (s *Seat) Start() uint64 {
 }
 
 // Leave gives the seat up; further calls do nothing.
-func (s *Seat) Leave() { s.leave.Do(func() { s.streams.leave(s.Stream) }) }
+func (s *Seat) Leave() { s.leave.Do(s.Stream.Leave) }
+
+// Leave gives one seat up, whichever: for those who keep no seats but count them.
+func (st *Stream) Leave() { st.streams.leave(st) }
 
 // Join returns a seat in the stream of req, opening it if there is none. It returns once the upstream has connected,
 // failed or refused, and after 3 s in any case; until then and afterwards the stream keeps trying. The error is

@@ -1,0 +1,153 @@
+//go:build linux && !portable
+
+package deliver
+
+import (
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"sidestream/proxy/stream"
+	"sidestream/translate"
+)
+
+// mostVectors is how many events one write may take (IOV_MAX).
+const mostVectors = 1024
+
+// batch is what a ring has behind a cursor, ready to be written to any number of clients that stand there.
+type batch struct {
+	ring       *stream.Ring // nil: nothing is loaded
+	from, next uint64
+	missed     uint64
+	end        stream.End
+	more       bool // the ring has more behind next
+	flags      uint8
+	events     [][]byte
+	vectors    []unix.Iovec
+	pre        []byte // goes before the events, for one client
+}
+
+// load reads ring behind cursor, framed for clients with flags.
+func (b *batch) load(ring *stream.Ring, cursor uint64, flags uint8) {
+	b.ring = ring
+	read := ring.Chunks
+	if flags&isOld != 0 {
+		read = ring.After
+	}
+	clear(b.events) // what the ring lets go of is not to live on here
+	b.events, b.next, b.missed, b.end = read(b.events[:0], cursor)
+	b.flags, b.more = flags&isOld, false
+	if n := len(b.events); n > mostVectors {
+		b.events, b.next, b.end, b.more = b.events[:mostVectors], b.next-uint64(n-mostVectors), stream.End{}, true
+	}
+	b.from = b.next - uint64(len(b.events))
+	if last, _ := ring.Last(); b.next != stream.Begin && b.next < last {
+		b.more = true
+	}
+	b.vectors = b.vectors[:0]
+	for _, e := range b.events {
+		b.vectors = append(b.vectors, vector(e))
+	}
+	b.pre = nil
+}
+
+// fits says whether b is what a client that stands at cursor needs.
+func (b *batch) fits(cursor uint64, flags uint8) bool {
+	return b.missed == 0 && b.from == cursor && b.flags == flags&isOld && b.next != stream.Begin
+}
+
+// forget makes b hold nothing: the ring has grown.
+func (b *batch) forget() {
+	clear(b.events)
+	clear(b.vectors)
+	*b = batch{events: b.events[:0], vectors: b.vectors[:0]}
+}
+
+// gap is the event that says what is missing before b, framed; nil for nothing. It is counted as said.
+func (b *batch) gap(ring *stream.Ring, flags uint8) []byte {
+	reason, missed := translate.GapEvicted, int64(b.missed)
+	switch {
+	case b.next == stream.Begin:
+		return nil // the history is awaited
+	case flags&isLost != 0:
+		reason, missed = translate.GapRestart, -1
+	case missed == 0:
+		return nil
+	}
+	ring.CountGap(reason)
+	return frame(nil, flags, translate.AppendGap(nil, ring.Position(b.from), reason, missed))
+}
+
+// prepend has pre written before the events.
+func (b *batch) prepend(pre []byte) {
+	if len(pre) > 0 {
+		b.pre = pre
+		b.vectors = append([]unix.Iovec{vector(pre)}, b.vectors[:min(len(b.vectors), mostVectors-1)]...)
+	}
+}
+
+func vector(p []byte) unix.Iovec {
+	v := unix.Iovec{Base: unsafe.SliceData(p)}
+	v.SetLen(len(p))
+	return v
+}
+
+// write writes b to fd, which does not block. It returns how many events the socket took, and the rest of the one that
+// it took a part of; everything before that has gone. err is EAGAIN when it took nothing.
+func (b *batch) write(fd int) (took uint64, rest []byte, err error) {
+	if len(b.vectors) == 0 {
+		return 0, nil, nil
+	}
+	n, err := writeVectors(fd, b.vectors)
+	if err != nil {
+		if err == unix.EAGAIN && len(b.pre) > 0 {
+			return 0, b.pre, nil
+		}
+		return 0, nil, err
+	}
+	if len(b.pre) > 0 {
+		if n < len(b.pre) {
+			return 0, b.pre[n:], nil
+		}
+		n -= len(b.pre)
+	}
+	for _, e := range b.events {
+		switch {
+		case n == 0:
+			return took, nil, nil
+		case n < len(e):
+			return took + 1, e[n:], nil
+		}
+		n -= len(e)
+		took++
+	}
+	return took, nil, nil
+}
+
+// writeVectors is writev(2), or write(2) for one. The descriptors are non-blocking, so the runtime need not be told.
+func writeVectors(fd int, v []unix.Iovec) (int, error) {
+	for {
+		var n uintptr
+		var errno unix.Errno
+		if len(v) == 1 {
+			n, _, errno = unix.RawSyscall(unix.SYS_WRITE, uintptr(fd), uintptr(unsafe.Pointer(v[0].Base)), uintptr(v[0].Len))
+		} else {
+			n, _, errno = unix.RawSyscall(unix.SYS_WRITEV, uintptr(fd), uintptr(unsafe.Pointer(&v[0])), uintptr(len(v)))
+		}
+		switch errno {
+		case 0:
+			return int(n), nil
+		case unix.EINTR:
+		default:
+			return 0, errno
+		}
+	}
+}
+
+// writeBytes is write(2) with the same rules as batch.write.
+func writeBytes(fd int, p []byte) (n int, err error) {
+	if len(p) == 0 {
+		return 0, nil
+	}
+	return writeVectors(fd, []unix.Iovec{vector(p)})
+}

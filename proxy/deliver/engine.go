@@ -1,0 +1,205 @@
+//go:build linux && !portable
+
+// This file takes HTTP/1 clients out of net/http: the head of the answer is written, the connection's descriptor is
+// kept, and everything else of the request, its goroutines and buffers can be collected. What a client then costs is
+// one slot of a few dozen bytes without pointers (see shard.go). The rules:
+//
+//   - The first bytes - head, retry hint, what the ring has for it - leave in one write, made by the goroutine that
+//     accepted the client: a burst of joins does not hold up those who are there.
+//   - The descriptor is a duplicate: net's own closes with its poller entry, the socket lives on, non-blocking.
+//   - HTTP/2 and TLS have no descriptor of their own to write to, and keep their goroutines (client.go).
+
+package deliver
+
+import (
+	"bytes"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"sidestream/proxy/stream"
+	"sidestream/translate"
+)
+
+// engine is the shards, started when the first client comes.
+type engine struct {
+	mu      sync.Mutex // guards what follows
+	shards  []*shard
+	closed  bool
+	window  time.Duration
+	drained bool
+	turn    atomic.Uint32
+	running sync.WaitGroup
+}
+
+// shard returns the one for the next client, nil when there is none to be had.
+func (e *engine) shard(c *Clients) *shard {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.closed {
+		return nil
+	}
+	for len(e.shards) < runtime.GOMAXPROCS(0) {
+		s, err := newShard(c)
+		if err != nil {
+			break
+		}
+		if e.drained {
+			s.drain(e.window)
+		}
+		e.shards = append(e.shards, s)
+		e.running.Go(s.run) // ends with close
+	}
+	if len(e.shards) == 0 {
+		return nil
+	}
+	return e.shards[int(e.turn.Add(1))%len(e.shards)]
+}
+
+func (e *engine) drain(window time.Duration) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.drained, e.window = true, window
+	for _, s := range e.shards {
+		s.drain(window)
+	}
+}
+
+func (e *engine) close() {
+	e.mu.Lock()
+	e.closed = true
+	for _, s := range e.shards {
+		s.close()
+	}
+	e.mu.Unlock()
+	e.running.Wait()
+}
+
+// handOver takes a client over from net/http, or returns false and has done nothing.
+func (c *Clients) handOver(w http.ResponseWriter, r *http.Request, cl Client) bool {
+	tcp, ok := r.Context().Value(connKey{}).(*net.TCPConn)
+	if !ok || r.ProtoMajor != 1 {
+		return false
+	}
+	s := c.engine.shard(c)
+	if s == nil {
+		return false
+	}
+	old := r.ProtoMinor == 0
+	head := appendHead(nil, w.Header(), old)
+	if _, _, err := http.NewResponseController(w).Hijack(); err != nil {
+		return false
+	}
+	fd, err := duplicate(tcp)
+	tcp.Close()
+	if err != nil {
+		c.gone(cl.Route, cl.Leave, Left, r.RemoteAddr)
+		return true
+	}
+	j := joining{Client: cl, slot: slot{fd: int32(fd), cursor: cl.Cursor, wrote: s.now()}}
+	if old {
+		j.slot.flags |= isOld
+	}
+	if cl.Lost {
+		j.slot.flags |= isLost
+	}
+	j.joined, _ = cl.Ring.Last()
+	j.begin(frame(head, j.slot.flags, translate.AppendRetry(nil, cl.Route.RetryHint())))
+	s.join(j)
+	return true
+}
+
+// joining is a client on its way into its shard.
+type joining struct {
+	Client
+	slot   slot
+	rest   []byte // of what was begun, for a socket that took no more
+	joined uint64 // the newest event when it came
+	err    error
+}
+
+// begin writes pre and the first batch of events.
+func (j *joining) begin(pre []byte) {
+	var b batch
+	b.load(j.Ring, j.slot.cursor, j.slot.flags)
+	pre = append(pre, j.gap(&b)...)
+	b.prepend(pre)
+	var took uint64
+	took, j.rest, j.err = b.write(int(j.slot.fd))
+	if b.next != stream.Begin {
+		j.slot.cursor = b.from + took
+		replayed := max(j.joined, b.from) - b.from
+		j.Route.Stats.Replayed.Add(int64(min(took, replayed)))
+	}
+	j.Route.count(&b, took)
+}
+
+// gap is the gap to be said before b, if any; then it is said.
+func (j *joining) gap(b *batch) []byte {
+	gap := b.gap(j.Ring, j.slot.flags)
+	if gap != nil {
+		j.slot.flags &^= isLost
+	}
+	return gap
+}
+
+// appendHead is the head of the answer (RFC 9112, section 4), the connection ending with it.
+func appendHead(dst []byte, h http.Header, old bool) []byte {
+	setHeader(h)
+	h.Set("Date", time.Now().UTC().Format(http.TimeFormat))
+	h.Set("Connection", "close")
+	line := "HTTP/1.0 200 OK\r\n"
+	if !old {
+		line = "HTTP/1.1 200 OK\r\n"
+		h.Set("Transfer-Encoding", "chunked")
+	}
+	b := bytes.NewBuffer(append(dst, line...))
+	h.Write(b) // to memory: does not fail
+	b.WriteString("\r\n")
+	return b.Bytes()
+}
+
+// frame appends data as a client with these flags gets it.
+func frame(dst []byte, flags uint8, data []byte) []byte {
+	if flags&isOld != 0 {
+		return append(dst, data...)
+	}
+	all, start, _ := translate.AppendChunk(nil, func(b []byte) []byte { return append(b, data...) })
+	return append(dst, all[start:]...)
+}
+
+// duplicate returns another descriptor of c's socket.
+func duplicate(c *net.TCPConn) (fd int, err error) {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return 0, err
+	}
+	if failed := raw.Control(func(from uintptr) { fd, err = unix.FcntlInt(from, unix.F_DUPFD_CLOEXEC, 0) }); failed != nil {
+		return 0, failed
+	}
+	return fd, err
+}
+
+// count counts events that were written.
+func (rt *Route) count(b *batch, events uint64) {
+	if events == 0 {
+		return
+	}
+	size := 0
+	for _, e := range b.events[:events] {
+		size += len(e)
+	}
+	rt.Stats.Events.Add(int64(events))
+	rt.Stats.Bytes.Add(int64(size))
+}
+
+// spread is a random moment of window, in ms.
+func spread(window time.Duration) uint32 {
+	return uint32(rand.N(max(window.Milliseconds(), 1)))
+}

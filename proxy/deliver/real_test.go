@@ -1,0 +1,365 @@
+package deliver
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"runtime"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"sidestream/proxy/stream"
+	"sidestream/translate"
+)
+
+// The tests here are over real sockets, so that they hold both for clients without goroutines and, with -tags
+// portable, for those that have one.
+
+// harbour is a server of one ring over TCP.
+type harbour struct {
+	t       *testing.T
+	ring    *stream.Ring
+	route   Route
+	clients Clients
+	addr    string
+	left    atomic.Int64
+	retire  chan struct{}
+}
+
+func newHarbour(t *testing.T, bounds stream.Bounds, heartbeat time.Duration) *harbour {
+	h := &harbour{t: t, retire: make(chan struct{}), ring: stream.NewRing(bounds, new(stream.Stats), false),
+		route: Route{Heartbeat: heartbeat, Retry: time.Second, Stats: new(Stats), Log: slog.New(slog.DiscardHandler)}}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.addr = l.Addr().String()
+	server := &http.Server{Handler: h, ConnContext: WithConn}
+	served := make(chan struct{})
+	go func() { defer close(served); server.Serve(Listener{l}) }()
+	t.Cleanup(func() {
+		server.Close()
+		h.clients.Close()
+		<-served
+		eventually(t, "every client has left", func() bool { return h.route.Stats.Clients.Load() == 0 })
+	})
+	return h
+}
+
+func (h *harbour) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	cl := Client{Route: &h.route, Ring: h.ring, Retiring: h.retire, Cursor: stream.Begin, LastID: r.Header.Get("Last-Event-ID"),
+		Leave: func() { h.left.Add(1) }}
+	if cl.LastID != "" {
+		var ok bool
+		if cl.Cursor, ok = h.ring.Find(cl.LastID); !ok {
+			cl.Cursor, cl.Lost = stream.Begin, true
+		}
+	}
+	h.clients.Serve(w, r, cl)
+}
+
+// open connects; proto is 1.1 or 1.0.
+func (h *harbour) open(proto, id string) (net.Conn, *bufio.Reader) {
+	c, err := net.Dial("tcp", h.addr)
+	if err != nil {
+		h.t.Error(err)
+		return nil, nil
+	}
+	c.SetDeadline(time.Now().Add(60 * time.Second))
+	fmt.Fprintf(c, "GET / HTTP/%s\r\nHost: x\r\nLast-Event-ID: %s\r\n\r\n", proto, id)
+	resp, err := http.ReadResponse(bufio.NewReader(c), nil)
+	if err != nil {
+		h.t.Error(err)
+		c.Close()
+		return nil, nil
+	}
+	return c, bufio.NewReader(resp.Body)
+}
+
+func eventually(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	for end := time.Now().Add(20 * time.Second); !ok(); runtime.Gosched() {
+		if time.Now().After(end) {
+			t.Fatalf("never: %s", what)
+		}
+		<-time.After(time.Millisecond)
+	}
+}
+
+// payload is event n: its number, and a length and filling that follow from it.
+func payload(n int) string {
+	return fmt.Sprintf("%d:%s", n, strings.Repeat(string(rune('a'+n%26)), n*7919%3000))
+}
+
+// reference reads a stream and checks every byte of it. next is the number of the event that must come, -1 any.
+type reference struct {
+	in   *bufio.Reader
+	next int
+	id   string
+	gaps int
+}
+
+func (r *reference) line() (string, error) {
+	text, err := r.in.ReadString('\n')
+	return strings.TrimSuffix(text, "\n"), err
+}
+
+// event reads one event and returns its number.
+func (r *reference) event() (int, error) {
+	var block []string
+	for {
+		text, err := r.line()
+		if err != nil {
+			return 0, err
+		}
+		switch {
+		case text == "" && len(block) == 0:
+			return 0, errors.New("a blank line behind no event")
+		case text == "":
+			return r.check(block)
+		case len(block) == 0 && (text == ":" || hint.MatchString(text)):
+		default:
+			block = append(block, text)
+		}
+	}
+}
+
+func (r *reference) check(block []string) (int, error) {
+	if len(block) == 3 && block[1] == "event: stream.gap" {
+		var missed int
+		if _, err := fmt.Sscanf(block[2], `data: {"reason":"evicted","missed":%d}`, &missed); err != nil || missed <= 0 {
+			return 0, fmt.Errorf("a gap of %q", block)
+		}
+		r.gaps += missed
+		r.next += missed
+		return r.event()
+	}
+	var n int
+	if len(block) != 2 || !strings.HasPrefix(block[0], "id: ") {
+		return 0, fmt.Errorf("a block of %.200q", block)
+	}
+	if _, err := fmt.Sscanf(block[1], "data: %d:", &n); err != nil || block[1] != "data: "+payload(n) {
+		return 0, fmt.Errorf("data of %.100q", block[1])
+	}
+	if r.next >= 0 && n != r.next {
+		return 0, fmt.Errorf("event %d where %d must come", n, r.next)
+	}
+	r.next, r.id = n+1, block[0][4:]
+	return n, nil
+}
+
+// publish appends events 1..n, with a pause now and then.
+func (h *harbour) publish(n int) {
+	for i := 1; i <= n; i++ {
+		h.ring.Append(translate.Message{Data: []byte(payload(i))})
+		if i%7 == 0 {
+			<-time.After(time.Millisecond)
+		}
+	}
+}
+
+func TestEveryByteReachesEveryClient(t *testing.T) {
+	h := newHarbour(t, stream.Bounds{Start: stream.StartAll}, 5*time.Millisecond)
+	const events = 600
+	var readers sync.WaitGroup
+	for i := range 40 {
+		c, in := h.open([]string{"1.1", "1.0"}[i%2], "")
+		if c == nil {
+			t.FailNow()
+		}
+		readers.Go(func() {
+			defer c.Close()
+			r := reference{in: in, next: 1}
+			for r.next <= events {
+				if _, err := r.event(); err != nil {
+					t.Errorf("client %d: %v", i, err)
+					return
+				}
+			}
+		})
+	}
+	h.publish(events)
+	readers.Wait()
+	eventually(t, "all have left", func() bool { return h.left.Load() == 40 })
+	if n := h.route.Stats.Events.Load(); n != 40*events {
+		t.Errorf("%d events counted, want %d", n, 40*events)
+	}
+}
+
+// TestChurn lets clients come, return with their ids, read slowly, vanish in the middle of an event and leave by reset,
+// while events flow. Each checks every byte.
+func TestChurn(t *testing.T) {
+	h := newHarbour(t, stream.Bounds{Start: stream.StartAll}, 3*time.Millisecond)
+	const events, workers = 3000, 24
+	done := make(chan struct{})
+	var visits atomic.Int64
+	var running sync.WaitGroup
+	for w := range workers {
+		running.Go(func() {
+			random := rand.New(rand.NewPCG(uint64(w), 1))
+			r := reference{next: 1}
+			for r.next <= events {
+				c, in := h.open([]string{"1.1", "1.0"}[random.IntN(2)], r.id)
+				if c == nil {
+					return
+				}
+				visits.Add(1)
+				r.in = in
+				for stay := random.IntN(60); stay > 0 && r.next <= events; stay-- {
+					if _, err := r.event(); err != nil {
+						t.Errorf("worker %d: %v", w, err)
+						c.Close()
+						return
+					}
+					if random.IntN(40) == 0 {
+						<-time.After(time.Duration(random.IntN(5)) * time.Millisecond)
+					}
+				}
+				in.ReadByte() // somewhere in the next event
+				if random.IntN(2) == 0 {
+					c.(*net.TCPConn).SetLinger(0)
+				}
+				c.Close()
+			}
+		})
+	}
+	go func() { defer close(done); h.publish(events) }()
+	running.Wait()
+	<-done
+	if visits.Load() < workers*10 {
+		t.Errorf("only %d visits", visits.Load())
+	}
+	eventually(t, "all have left", func() bool { return h.left.Load() == visits.Load() })
+}
+
+func TestSlowReadersMissAndAreTold(t *testing.T) {
+	h := newHarbour(t, stream.Bounds{Events: 50}, time.Hour)
+	const events = 4000
+	var slow []*reference
+	for range 4 {
+		c, in := h.open("1.1", "")
+		if c == nil {
+			t.FailNow()
+		}
+		defer c.Close()
+		slow = append(slow, &reference{in: in, next: 1})
+	}
+	c, in := h.open("1.1", "")
+	defer c.Close()
+	fast := reference{in: in, next: -1}
+	eventually(t, "all are there", func() bool { return h.route.Stats.Clients.Load() == 5 })
+	for i := 1; i <= events; i++ {
+		h.ring.Append(translate.Message{Data: []byte(payload(i))})
+		if _, err := fast.event(); err != nil { // in step: the slow ones do not hold it up
+			t.Fatal(err)
+		}
+	}
+	if fast.gaps > 0 {
+		t.Errorf("the fast client missed %d", fast.gaps)
+	}
+	for i, r := range slow {
+		for r.next <= events {
+			if _, err := r.event(); err != nil {
+				t.Fatalf("slow client %d: %v", i, err)
+			}
+		}
+		if r.gaps == 0 {
+			t.Errorf("slow client %d missed nothing: the test does not test", i)
+		}
+	}
+}
+
+func TestCutsOverRealSockets(t *testing.T) {
+	for proto, want := range map[string]error{"1.1": io.ErrUnexpectedEOF, "1.0": syscall.ECONNRESET} {
+		for name, cut := range map[string]func(*harbour){
+			"drain":   func(h *harbour) { h.clients.Drain(50 * time.Millisecond) },
+			"refused": func(h *harbour) { h.ring.Close(stream.End{Kind: stream.Refused, Status: 401}) },
+			"retired": func(h *harbour) { h.ring.Close(stream.End{Kind: stream.Retired}) },
+		} {
+			h := newHarbour(t, stream.Bounds{}, time.Hour)
+			c, in := h.open(proto, "")
+			eventually(t, "it is there", func() bool { return h.route.Stats.Clients.Load() == 1 })
+			h.publish(3)
+			go cut(h)
+			r := reference{in: in, next: 1}
+			for range 3 {
+				if _, err := r.event(); err != nil {
+					t.Fatalf("%s %s: %v", proto, name, err)
+				}
+			}
+			rest, err := io.ReadAll(in)
+			if !errors.Is(err, want) {
+				t.Errorf("%s %s: ended with %v, want %v", proto, name, err, want)
+			}
+			if text := string(rest); name == "refused" != strings.Contains(text, `data: {"status":401}`) || name != "refused" && !strings.Contains(text, "retry: ") {
+				t.Errorf("%s %s: the last words are %q", proto, name, text)
+			}
+			c.Close()
+		}
+	}
+}
+
+func TestFinishedIsACleanEnd(t *testing.T) {
+	for _, proto := range []string{"1.1", "1.0"} {
+		h := newHarbour(t, stream.Bounds{Start: stream.StartAll}, time.Hour)
+		h.publish(200) // more than a socket takes at once
+		h.ring.Close(stream.End{Kind: stream.Finished})
+		c, in := h.open(proto, h.ring.Position(0))
+		r := reference{in: in, next: 1}
+		for range 200 {
+			if _, err := r.event(); err != nil {
+				t.Fatalf("%s: %v", proto, err)
+			}
+		}
+		if rest, err := io.ReadAll(in); len(rest) > 0 || err != nil {
+			t.Errorf("%s: ended with %q and %v", proto, rest, err)
+		}
+		c.Close()
+	}
+}
+
+func TestHeartbeatsOverRealSockets(t *testing.T) {
+	h := newHarbour(t, stream.Bounds{}, 40*time.Millisecond)
+	for _, proto := range []string{"1.1", "1.0"} {
+		c, in := h.open(proto, "")
+		in.ReadString('\n')
+		begin := time.Now()
+		for range 5 {
+			if text, err := in.ReadString('\n'); text != ":\n" || err != nil {
+				t.Fatalf("%s: got %q, %v", proto, text, err)
+			}
+		}
+		if took := time.Since(begin); took < 5*30*time.Millisecond {
+			t.Errorf("%s: 5 heartbeats in %v", proto, took)
+		}
+		c.Close()
+	}
+}
+
+func TestManyStreamsInOneShard(t *testing.T) {
+	var all []*harbour
+	for range 30 {
+		all = append(all, newHarbour(t, stream.Bounds{}, time.Hour))
+	}
+	for round := 1; round <= 3; round++ {
+		for _, h := range all {
+			c, in := h.open("1.1", "")
+			h.ring.Append(translate.Message{Data: []byte(payload(round))}) // who has an answer misses nothing from then on
+			r := reference{in: in, next: round}
+			if _, err := r.event(); err != nil {
+				t.Fatal(err)
+			}
+			c.Close()
+			eventually(t, "it has left", func() bool { return h.left.Load() == int64(round) })
+		}
+	}
+}

@@ -1,0 +1,662 @@
+//go:build linux && !portable
+
+// This file serves clients without a goroutine each. A shard is one goroutine and one epoll instance; it owns its slots,
+// and others reach it only through its inbox. The rules:
+//
+//   - A ring that grows wakes each shard once, which walks the ring's clients: one non-blocking write each, of bytes that
+//     all share. Nothing is parsed, encoded, formatted or allocated for one client.
+//   - A socket that is full leaves the walk until the poller says that it takes more (edge-triggered, so coming back
+//     costs no call). Until then it is behind, and catches up from the ring as from a replay.
+//   - Who has gone is learnt from the poller (EPOLLRDHUP), a peer that takes nothing from the kernel (TCP_USER_TIMEOUT).
+//   - Heartbeats and releases are found by looking over the slots now and then; nobody has a timer of its own.
+//   - A walk begins with another client each time, so that none is always last.
+
+package deliver
+
+import (
+	"encoding/binary"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"sidestream/proxy/stream"
+	"sidestream/translate"
+)
+
+// What is known of a client, in slot.flags.
+const (
+	isOld     = 1 << iota // HTTP/1.0: no chunks, and a cut is a reset
+	isLost                // its id was unknown, which it has not been told yet
+	isSlow                // its socket is full
+	isClosing             // its last bytes are written, or waiting in rests
+	isAway                // it has a moment to leave in
+	isDue                 // it is to come back at slot.due
+)
+
+// slot is one client. There are many: no pointers, for the collector to skip them.
+type slot struct {
+	cursor uint64 // the last event it has, or stream.Begin
+	fd     int32  // 0: the slot is free
+	gen    uint32 // of this use of the slot: late news of an earlier one is ignored
+	group  uint32
+	pos    uint32 // in its group's members
+	wrote  uint32 // when bytes were written last, in ms of the shard's clock
+	due    uint32 // with isDue: when it is to come back
+	flags  uint8
+	why    uint8 // with isDue or isClosing: the reason it will have gone for
+}
+
+// group is the clients of one ring in one shard.
+type group struct {
+	ring     *stream.Ring
+	route    *Route
+	retiring <-chan struct{}
+	retired  bool
+	leave    func()
+	stop     func() // ends the watch
+	members  []uint32
+	first    int         // where the next walk begins
+	dirty    atomic.Bool // in the shard's list of those to walk
+}
+
+type shard struct {
+	clients *Clients
+	epoll   int
+	event   int // wakes the shard
+	start   time.Time
+	kicked  atomic.Bool
+	ticking uint32 // when the slots are looked over next
+
+	mu      sync.Mutex // guards what follows: the inbox
+	joins   []joining
+	dirty   []*group
+	closing bool
+	drained bool
+	window  time.Duration
+
+	// The shard's goroutine's own.
+	slots   []slot
+	free    []uint32
+	groups  []*group
+	spare   []uint32
+	byRing  map[*stream.Ring]uint32
+	rests   map[uint32][]byte // of the slow
+	away    []parting
+	dead    []gone // found during a walk
+	batches [2]batch
+	due     bool // the drain's releases are set
+}
+
+// parting is a client whose last bytes have been written.
+type parting struct {
+	index, gen uint32
+	at         uint32 // when it is cut
+	most       uint32 // with HTTP/1.0: when it is cut whatever the kernel still holds
+}
+
+type gone struct {
+	index  uint32
+	reason int
+}
+
+func newShard(c *Clients) (*shard, error) {
+	epoll, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+	if err != nil {
+		return nil, err
+	}
+	event, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
+	if err != nil {
+		unix.Close(epoll)
+		return nil, err
+	}
+	s := &shard{clients: c, epoll: epoll, event: event, start: time.Now(), byRing: map[*stream.Ring]uint32{}, rests: map[uint32][]byte{},
+		slots: make([]slot, 1)} // slot 0 stands for the event descriptor
+	if err := unix.EpollCtl(epoll, unix.EPOLL_CTL_ADD, event, &unix.EpollEvent{Events: unix.EPOLLIN}); err != nil {
+		unix.Close(epoll)
+		unix.Close(event)
+		return nil, err
+	}
+	return s, nil
+}
+
+// now is the shard's clock, in ms. It wraps after 49 days: only differences count.
+func (s *shard) now() uint32 { return uint32(time.Since(s.start).Milliseconds()) }
+
+// reached says whether at is not in the future of now, on a clock that wraps.
+func reached(now, at uint32) bool { return int32(now-at) >= 0 }
+
+// kick wakes the shard. It does not block.
+func (s *shard) kick() {
+	if s.kicked.CompareAndSwap(false, true) {
+		var one [8]byte
+		binary.NativeEndian.PutUint64(one[:], 1)
+		unix.Write(s.event, one[:]) // full only if it is awake already
+	}
+}
+
+func (s *shard) join(j joining) {
+	s.mu.Lock()
+	closing := s.closing
+	if !closing {
+		s.joins = append(s.joins, j)
+	}
+	s.mu.Unlock()
+	if closing {
+		unix.Close(int(j.slot.fd))
+		s.clients.gone(j.Route, j.Leave, Left, "")
+		return
+	}
+	s.kick()
+}
+
+func (s *shard) drain(window time.Duration) {
+	s.mu.Lock()
+	s.drained, s.window = true, window
+	s.mu.Unlock()
+	s.kick()
+}
+
+func (s *shard) close() {
+	s.mu.Lock()
+	s.closing = true
+	s.mu.Unlock()
+	s.kick()
+}
+
+// touch is a ring's word that it has grown or ended.
+func (s *shard) touch(g *group) {
+	if g.dirty.CompareAndSwap(false, true) {
+		s.mu.Lock()
+		s.dirty = append(s.dirty, g)
+		s.mu.Unlock()
+		s.kick()
+	}
+}
+
+// run serves until close.
+func (s *shard) run() {
+	defer unix.Close(s.epoll)
+	defer unix.Close(s.event)
+	events := make([]unix.EpollEvent, 512)
+	for {
+		n, err := unix.EpollWait(s.epoll, events, s.timeout())
+		if err != nil && err != unix.EINTR {
+			n = 0
+		}
+		for _, e := range events[:max(n, 0)] {
+			s.ready(uint32(e.Fd), uint32(e.Pad), e.Events)
+		}
+		if s.inbox() {
+			s.leaveAll()
+			return
+		}
+		now := s.now()
+		s.part(now)
+		if reached(now, s.ticking) {
+			s.ticking = now + s.look(now)
+		}
+		s.bury()
+	}
+}
+
+// timeout is how long there is nothing to do but wait, in ms.
+func (s *shard) timeout() int {
+	if len(s.slots) == len(s.free)+1 && len(s.away) == 0 {
+		return -1
+	}
+	wait := int32(s.ticking - s.now())
+	if len(s.away) > 0 {
+		wait = min(wait, 5)
+	}
+	return int(max(wait, 0))
+}
+
+// inbox takes what others have left. It returns whether the shard is to end.
+func (s *shard) inbox() (closing bool) {
+	s.mu.Lock()
+	joins, dirty := s.joins, s.dirty
+	s.joins, s.dirty = nil, nil
+	closing = s.closing
+	s.mu.Unlock()
+	for i := range joins {
+		s.enter(&joins[i])
+	}
+	for _, g := range dirty {
+		g.dirty.Store(false) // before the ring is read: what comes later wakes again
+		s.walk(g)
+	}
+	return closing
+}
+
+// enter gives a client its slot.
+func (s *shard) enter(j *joining) {
+	var index uint32
+	if n := len(s.free); n > 0 {
+		index, s.free = s.free[n-1], s.free[:n-1]
+	} else {
+		index = uint32(len(s.slots))
+		s.slots = append(s.slots, slot{})
+	}
+	c := &s.slots[index]
+	gen := c.gen + 1
+	*c = j.slot
+	c.gen = gen
+	c.group = s.group(j)
+	g := s.groups[c.group]
+	c.pos = uint32(len(g.members))
+	g.members = append(g.members, index)
+	if len(s.slots) == len(s.free)+2 { // the first: the clock stood still
+		s.ticking = s.now()
+	}
+	interest := unix.EpollEvent{Events: unix.EPOLLRDHUP | unix.EPOLLOUT | unix.EPOLLET&0xffffffff, Fd: int32(index), Pad: int32(gen)}
+	switch {
+	case j.err != nil && j.err != unix.EAGAIN:
+		s.lose(index, why(j.err))
+		return
+	case unix.EpollCtl(s.epoll, unix.EPOLL_CTL_ADD, int(c.fd), &interest) != nil:
+		s.lose(index, Left)
+		return
+	case j.rest != nil || j.err != nil:
+		s.slow(index, j.rest)
+		return
+	}
+	s.advance(index) // what has come since it was begun
+}
+
+// group returns the index of the group of j's ring, which is watched from then on.
+func (s *shard) group(j *joining) uint32 {
+	if i, ok := s.byRing[j.Ring]; ok {
+		return i
+	}
+	g := &group{ring: j.Ring, route: j.Route, retiring: j.Retiring, leave: j.Leave}
+	var i uint32
+	if n := len(s.spare); n > 0 {
+		i, s.spare = s.spare[n-1], s.spare[:n-1]
+		s.groups[i] = g
+	} else {
+		i = uint32(len(s.groups))
+		s.groups = append(s.groups, g)
+	}
+	s.byRing[j.Ring] = i
+	g.stop = j.Ring.Watch(func() { s.touch(g) })
+	return i
+}
+
+// ready is the poller's word on a client.
+func (s *shard) ready(index, gen uint32, events uint32) {
+	if index == 0 {
+		var n [8]byte
+		s.kicked.Store(false)
+		unix.Read(s.event, n[:])
+		return
+	}
+	c := &s.slots[index]
+	if c.fd == 0 || c.gen != gen {
+		return
+	}
+	if events&(unix.EPOLLHUP|unix.EPOLLERR|unix.EPOLLRDHUP) != 0 {
+		reason := Left
+		if code, err := unix.GetsockoptInt(int(c.fd), unix.SOL_SOCKET, unix.SO_ERROR); err == nil && code != 0 {
+			reason = why(unix.Errno(code))
+		}
+		s.lose(index, reason)
+		return
+	}
+	if events&unix.EPOLLOUT != 0 && c.flags&isSlow != 0 {
+		s.resume(index)
+	}
+}
+
+// why tells a peer that took nothing for 30 s from one that is gone.
+func why(err error) int {
+	if err == unix.ETIMEDOUT {
+		return Stalled
+	}
+	return Left
+}
+
+// slow takes a client out of the walks. rest is of what was begun.
+func (s *shard) slow(index uint32, rest []byte) {
+	s.slots[index].flags |= isSlow
+	if len(rest) > 0 {
+		s.rests[index] = rest
+	}
+}
+
+// resume goes on with a client whose socket takes more.
+func (s *shard) resume(index uint32) {
+	c := &s.slots[index]
+	if rest := s.rests[index]; len(rest) > 0 {
+		n, err := writeBytes(int(c.fd), rest)
+		c.wrote = s.now()
+		switch {
+		case err == unix.EAGAIN:
+			return
+		case err != nil:
+			s.lose(index, why(err))
+			return
+		case n < len(rest):
+			s.rests[index] = rest[n:]
+			return
+		}
+		delete(s.rests, index)
+	}
+	c.flags &^= isSlow
+	if c.flags&isClosing != 0 {
+		s.depart(index)
+		return
+	}
+	s.advance(index)
+}
+
+// walk brings every client of g up to date.
+func (s *shard) walk(g *group) {
+	n := len(g.members)
+	if n == 0 {
+		return
+	}
+	g.first = (g.first + 1) % n
+	s.batches[0].forget()
+	s.batches[1].forget()
+	for i := range n {
+		at := g.first + i
+		if at >= n {
+			at -= n
+		}
+		s.advance(g.members[at])
+	}
+	s.bury()
+}
+
+// advance writes to one client what the ring has for it.
+func (s *shard) advance(index uint32) {
+	c := &s.slots[index]
+	g := s.groups[c.group]
+	for c.flags&(isSlow|isClosing|isAway) == 0 && c.fd != 0 {
+		b := &s.batches[c.flags&isOld]
+		if b.ring != g.ring || !b.fits(c.cursor, c.flags) {
+			b.load(g.ring, c.cursor, c.flags)
+		}
+		if b.next == stream.Begin {
+			return
+		}
+		if c.cursor == stream.Begin {
+			c.cursor = b.from
+		}
+		if !s.give(index, g, b) {
+			return
+		}
+		if b.more && c.cursor == b.next {
+			b.forget()
+			continue
+		}
+		if c.cursor == b.next && b.end.Kind != stream.Open {
+			s.end(index, b.end)
+		}
+		return
+	}
+}
+
+// give writes b, and the gap before it, to one client. It returns false when the socket took less, or is gone.
+func (s *shard) give(index uint32, g *group, b *batch) bool {
+	c := &s.slots[index]
+	if gap := b.gap(g.ring, c.flags); gap != nil {
+		c.flags &^= isLost
+		c.cursor = b.from
+		if !s.say(index, gap) {
+			return false
+		}
+	}
+	if len(b.events) == 0 {
+		return true
+	}
+	took, rest, err := b.write(int(c.fd))
+	c.wrote = s.now()
+	if err != nil && err != unix.EAGAIN {
+		s.lose(index, why(err))
+		return false
+	}
+	c.cursor = b.from + took
+	g.route.count(b, took)
+	if rest != nil || took < uint64(len(b.events)) {
+		s.slow(index, rest)
+		return false
+	}
+	return true
+}
+
+// say writes something that is not of the ring, whole: what the socket does not take waits in rests. It returns false
+// when the client has become slow or is gone.
+func (s *shard) say(index uint32, p []byte) bool {
+	c := &s.slots[index]
+	n, err := writeBytes(int(c.fd), p)
+	c.wrote = s.now()
+	if err != nil && err != unix.EAGAIN {
+		s.lose(index, why(err))
+		return false
+	}
+	if n < len(p) {
+		s.slow(index, p[n:])
+		return false
+	}
+	return true
+}
+
+var (
+	beat    = frame(nil, 0, []byte(translate.Heartbeat))
+	beatOld = []byte(translate.Heartbeat)
+)
+
+// look goes over all slots for heartbeats and releases that are due. It returns in how many ms to do so again.
+func (s *shard) look(now uint32) uint32 {
+	s.mu.Lock()
+	drained, window := s.drained, s.window
+	s.mu.Unlock()
+	next := uint32(1000)
+	for _, g := range s.groups {
+		if g == nil {
+			continue
+		}
+		if releases := s.releases(g, now, drained, window); releases {
+			next = min(next, 10)
+		}
+		if hb := uint32(g.route.Heartbeat.Milliseconds()); hb > 0 {
+			next = min(next, max(hb/16, 5))
+			s.heartbeats(g, now, hb)
+		}
+	}
+	return next
+}
+
+// releases sets and finds out who is to come back. It returns whether anybody of g is.
+func (s *shard) releases(g *group, now uint32, drained bool, window time.Duration) bool {
+	reason := Drained
+	if !drained {
+		reason, window = Aged, ageWindow
+		if g.retired = g.retired || closed(g.retiring); !g.retired {
+			return false
+		}
+	}
+	for _, index := range g.members {
+		c := &s.slots[index]
+		if c.flags&isDue == 0 || int(c.why) != reason && c.flags&isClosing == 0 {
+			c.flags, c.due = c.flags|isDue, now+spread(window)
+			c.why = uint8(reason)
+		}
+		if reached(now, c.due) && c.flags&(isClosing|isAway) == 0 {
+			s.comeBack(index, reason)
+		}
+	}
+	return true
+}
+
+func closed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
+}
+
+// heartbeats writes one to whom nothing else was written for so long: a little less for some, so that those who got the
+// same event do not get their heartbeats in the same instant.
+func (s *shard) heartbeats(g *group, now, every uint32) {
+	for _, index := range g.members {
+		c := &s.slots[index]
+		if now-c.wrote < every-every/8-every*(index&15)/128 || c.flags&(isSlow|isClosing|isAway) != 0 {
+			continue
+		}
+		text := beat
+		if c.flags&isOld != 0 {
+			text = beatOld
+		}
+		s.say(index, text)
+	}
+}
+
+// end is what a client is told behind the last event.
+func (s *shard) end(index uint32, end stream.End) {
+	c := &s.slots[index]
+	g := s.groups[c.group]
+	switch end.Kind {
+	case stream.Refused:
+		s.last(index, Refused, frame(nil, c.flags, translate.AppendRefused(nil, g.ring.LastID(), end.Status)))
+	case stream.Finished:
+		var last []byte
+		if c.flags&isOld == 0 {
+			last = []byte(translate.LastChunk)
+		}
+		s.last(index, Finished, last)
+	default:
+		s.comeBack(index, Aged)
+	}
+}
+
+func (s *shard) comeBack(index uint32, reason int) {
+	c := &s.slots[index]
+	if c.flags&isSlow != 0 { // it takes nothing now; what it has is the beginning of something
+		c.flags |= isClosing
+		c.why = uint8(reason)
+		s.depart(index)
+		return
+	}
+	s.last(index, reason, frame(nil, c.flags, translate.AppendRetry(nil, s.groups[c.group].route.RetryHint())))
+}
+
+// last writes a client's last bytes.
+func (s *shard) last(index uint32, reason int, p []byte) {
+	c := &s.slots[index]
+	c.flags |= isClosing
+	c.why = uint8(reason)
+	if s.say(index, p) {
+		s.depart(index)
+	}
+}
+
+// depart lets a client go that has got its last bytes: at once when its stream is complete, else after a moment.
+func (s *shard) depart(index uint32) {
+	c := &s.slots[index]
+	if c.why == Finished {
+		s.lose(index, Finished)
+		return
+	}
+	c.flags |= isAway
+	at := s.now() + uint32(moment.Milliseconds())
+	s.away = append(s.away, parting{index, c.gen, at, at + uint32(queueTime.Milliseconds())})
+}
+
+// part cuts those whose moment is over.
+func (s *shard) part(now uint32) {
+	kept := s.away[:0]
+	for _, p := range s.away {
+		c := &s.slots[p.index]
+		if c.fd == 0 || c.gen != p.gen {
+			continue
+		}
+		if !reached(now, p.at) || c.flags&isOld != 0 && !reached(now, p.most) && holds(c.fd) {
+			kept = append(kept, p)
+			continue
+		}
+		if c.flags&isOld != 0 { // the end of the connection is the end of the body, so it must be a reset
+			unix.SetsockoptLinger(int(c.fd), unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
+		}
+		s.lose(p.index, int(c.why))
+	}
+	s.away = kept
+}
+
+// holds says whether the kernel has bytes that the peer has not acknowledged, which a reset would throw away.
+func holds(fd int32) bool {
+	n, err := unix.IoctlGetInt(int(fd), unix.SIOCOUTQ)
+	return err == nil && n > 0
+}
+
+// lose notes that a client is gone. Its slot is freed behind the walk.
+func (s *shard) lose(index uint32, reason int) {
+	c := &s.slots[index]
+	c.flags |= isClosing | isAway
+	s.dead = append(s.dead, gone{index, reason})
+}
+
+// bury frees the slots of those who are gone.
+func (s *shard) bury() {
+	for _, d := range s.dead {
+		c := &s.slots[d.index]
+		if c.fd == 0 {
+			continue // found twice
+		}
+		g := s.groups[c.group]
+		address := ""
+		if g.route.debugs() {
+			address = peer(int(c.fd))
+		}
+		unix.Close(int(c.fd)) // and out of epoll with it
+		moved := g.members[len(g.members)-1]
+		g.members[c.pos] = moved
+		s.slots[moved].pos = c.pos
+		g.members = g.members[:len(g.members)-1]
+		if len(g.members) == 0 {
+			g.stop()
+			delete(s.byRing, g.ring)
+			s.groups[c.group] = nil
+			s.spare = append(s.spare, c.group)
+		}
+		delete(s.rests, d.index)
+		*c = slot{gen: c.gen}
+		s.free = append(s.free, d.index)
+		s.clients.gone(g.route, g.leave, d.reason, address)
+	}
+	s.dead = s.dead[:0]
+}
+
+// leaveAll cuts everyone, when the shard ends.
+func (s *shard) leaveAll() {
+	for i := range s.slots {
+		if s.slots[i].fd != 0 {
+			s.lose(uint32(i), Left)
+		}
+	}
+	s.bury()
+	s.inbox() // who came meanwhile
+	for i := range s.slots {
+		if s.slots[i].fd != 0 {
+			s.lose(uint32(i), Left)
+		}
+	}
+	s.bury()
+}
+
+// peer is the address of fd's other end, "" when that is gone already.
+func peer(fd int) string {
+	switch a, _ := unix.Getpeername(fd); a := a.(type) {
+	case *unix.SockaddrInet4:
+		return (&net.TCPAddr{IP: a.Addr[:], Port: a.Port}).String()
+	case *unix.SockaddrInet6:
+		return (&net.TCPAddr{IP: a.Addr[:], Port: a.Port}).String()
+	}
+	return ""
+}
