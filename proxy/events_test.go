@@ -209,7 +209,7 @@ func TestRefusedWhileRunning(t *testing.T) {
 	r := s.get(t, "/p")
 	id := r.wantData(t, "1").id
 	f.mu.Lock()
-	f.answer = func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "session over", 401) }
+	f.answer = func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "session over", http.StatusUnauthorized) }
 	f.mu.Unlock()
 	if e := r.next(t); e.name != "stream.refused" || e.data != `{"status":401}` || e.id != id {
 		t.Errorf("got %+v, want a refusal with id %s", e, id)
