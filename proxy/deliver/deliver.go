@@ -9,7 +9,6 @@
 package deliver
 
 import (
-	"context"
 	"log/slog"
 	"math/rand/v2"
 	"net/http"
@@ -38,9 +37,6 @@ type Route struct {
 
 // RetryHint is what one client is told: no browser adds jitter of its own.
 func (rt *Route) RetryHint() time.Duration { return rt.Retry + rand.N(max(rt.Retry, 1)) }
-
-// debugs says whether each client is logged.
-func (rt *Route) debugs() bool { return rt.Log.Enabled(context.Background(), slog.LevelDebug) }
 
 // Why clients went, as an index into Stats.Gone.
 const (

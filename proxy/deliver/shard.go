@@ -14,7 +14,9 @@
 package deliver
 
 import (
+	"context"
 	"encoding/binary"
+	"log/slog"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -87,7 +89,6 @@ type shard struct {
 	away    []parting
 	dead    []gone // found during a walk
 	batches [2]batch
-	due     bool // the drain's releases are set
 }
 
 // parting is a client whose last bytes have been written.
@@ -611,7 +612,7 @@ func (s *shard) bury() {
 		}
 		g := s.groups[c.group]
 		address := ""
-		if g.route.debugs() {
+		if g.route.Log.Enabled(context.Background(), slog.LevelDebug) {
 			address = peer(int(c.fd))
 		}
 		unix.Close(int(c.fd)) // and out of epoll with it
