@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"regexp"
 	"strings"
 	"unicode/utf8"
 
@@ -68,11 +69,17 @@ type ProgramError struct {
 
 func (e *ProgramError) Error() string { return e.Setting + ": " + e.text() }
 
-// text leaves out the preview of the value that gojq quotes in parentheses: payloads do not belong into logs.
+// preview is where a message of gojq begins to quote a value: in parentheses, bare as JSON, or as a number.
+var preview = regexp.MustCompile(`[("\[{]|(: | to )-?[0-9]`)
+
+// text leaves out the values that gojq quotes, and what error(…) raises: payloads do not belong into logs.
 func (e *ProgramError) text() string {
 	msg := e.Err.Error()
-	if i := strings.IndexByte(msg, '('); i > 0 {
-		msg = strings.TrimSpace(msg[:i])
+	if strings.HasPrefix(msg, "error: ") || strings.HasPrefix(msg, "halt error: ") {
+		return "raised an error"
+	}
+	if at := preview.FindStringIndex(msg); at != nil {
+		msg = strings.TrimRight(msg[:at[0]], ": ")
 	}
 	return msg
 }
