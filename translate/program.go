@@ -268,6 +268,9 @@ func (p *Program) Apply(ctx context.Context, m Message) (out []Message, done boo
 		if len(out) > before {
 			size += len(out[before].Data)
 		}
+		if err == nil && done {
+			return errStop // nothing comes behind the end
+		}
 		return err
 	})
 	if err != nil {
