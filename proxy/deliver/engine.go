@@ -149,13 +149,15 @@ func (j *joining) gap(b *batch) []byte {
 	return gap
 }
 
-// appendHead is the head of the answer (RFC 9112, section 4), the connection ending with it.
+// appendHead is the head of the answer (RFC 9112, section 4). The connection ends with it, but HTTP/1.1 clients are not
+// told so: undici, which is Node's fetch, takes any end of an announced close for a complete body, chunked or not.
 func appendHead(dst []byte, h http.Header, old bool) []byte {
 	setHeader(h)
 	h.Set("Date", time.Now().UTC().Format(http.TimeFormat))
-	h.Set("Connection", "close")
 	line := "HTTP/1.0 200 OK\r\n"
-	if !old {
+	if old {
+		h.Set("Connection", "close")
+	} else {
 		line = "HTTP/1.1 200 OK\r\n"
 		h.Set("Transfer-Encoding", "chunked")
 	}
