@@ -4,7 +4,8 @@
 //   - Steps run in order once the dialect is ready: ">" sends, "<" waits for a message, "!" means refused.
 //   - Each incoming message meets every "!" seen so far, then the waiting "<", then REPLY; what "<" takes goes no
 //     further. A "!" holds from its line on until the connection ends.
-//   - A step's program that fails has not matched: feeds mix messages of several shapes. A failing REPLY is reported.
+//   - A step's program that fails has not matched: feeds mix messages of several shapes. A failing REPLY is reported, and
+//     so is any program that was cut for its time.
 
 package translate
 
@@ -152,9 +153,11 @@ func (s *scripted) meet(ctx context.Context, m Message, got *Received) error {
 	}
 	m.parsed = &in
 	for _, refuse := range s.refusing {
-		if yes, err := refuse.truth(ctx, in.value, in.known); yes && err == nil {
+		yes, err := refuse.truth(ctx, in.value, in.known)
+		if yes && err == nil {
 			return &Refused{403, "a message matched a ! line of HELLO"}
 		}
+		got.cut(err)
 	}
 	if taken, err := s.wait(ctx, in, got); taken || err != nil {
 		return err
@@ -176,12 +179,20 @@ func (s *scripted) wait(ctx context.Context, in input, got *Received) (taken boo
 	}
 	yes, err := s.script.Steps[s.next].Wait.truth(ctx, in.value, in.known)
 	if !yes || err != nil {
+		got.cut(err)
 		return false, nil
 	}
 	s.next++
 	frames, err := s.advance()
 	got.Replies = append(got.Replies, frames...)
 	return true, err
+}
+
+// cut notes a program that was cut for its time, once for a message: those behind it had none left.
+func (r *Received) cut(err error) {
+	if errors.Is(err, context.DeadlineExceeded) && len(r.Failed) == 0 {
+		r.Failed = append(r.Failed, err)
+	}
 }
 
 // maxReplies bounds what one message can make us send.
@@ -194,6 +205,10 @@ func (s *scripted) reply(ctx context.Context, in input, got *Received) {
 	outputs, err := s.script.Reply.outputs(ctx, in.value, in.known)
 	if err == nil && len(outputs) > maxReplies {
 		err = &ProgramError{s.script.Reply.setting, fmt.Errorf("more than %d replies to one message", maxReplies)}
+	}
+	if errors.Is(err, context.DeadlineExceeded) {
+		got.cut(err)
+		return
 	}
 	if err != nil {
 		got.Failed = append(got.Failed, err)
