@@ -2,6 +2,9 @@ package translate
 
 import (
 	"bytes"
+	"fmt"
+	"io"
+	"net/http/httputil"
 	"strings"
 	"testing"
 	"time"
@@ -104,6 +107,27 @@ func TestValidID(t *testing.T) {
 	} {
 		if ValidID(id) != want {
 			t.Errorf("ValidID(%q) is %v", id, !want)
+		}
+	}
+}
+
+func TestAppendChunk(t *testing.T) {
+	for _, size := range []int{1, 15, 16, 255, 256, 1 << 20} {
+		body := bytes.Repeat([]byte("x"), size)
+		all, start, front := AppendChunk([]byte("before"), func(dst []byte) []byte { return append(dst, body...) })
+		if !bytes.HasPrefix(all, []byte("before")) || start < len("before") {
+			t.Errorf("%d: what was before is overwritten", size)
+		}
+		chunk := all[start:]
+		if want := append(append(fmt.Appendf(nil, "%x\r\n", size), body...), ChunkEnd...); !bytes.Equal(chunk, want) {
+			t.Errorf("%d: %.20q…", size, chunk)
+		}
+		if !bytes.Equal(chunk[front:len(chunk)-len(ChunkEnd)], body) {
+			t.Errorf("%d: the body does not begin at %d", size, front)
+		}
+		read, err := io.ReadAll(httputil.NewChunkedReader(bytes.NewReader(append(chunk, LastChunk...))))
+		if err != nil || !bytes.Equal(read, body) {
+			t.Errorf("%d: read as %.20q…, %v", size, read, err)
 		}
 	}
 }

@@ -1,0 +1,323 @@
+package translate
+
+import (
+	"bytes"
+	"context"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+	"unicode/utf8"
+)
+
+func same(s string) (string, error) { return s, nil }
+
+// script compiles what a route has. {stream.n} is the one placeholder known.
+func script(t testing.TB, hello, reply, ping string) *Script {
+	t.Helper()
+	s := &Script{Reply: jq(t, "REPLY", reply), Ping: text(ping), Every: 30 * time.Second}
+	marks, lines := SplitHello(hello)
+	for i, mark := range marks {
+		switch mark {
+		case '<':
+			s.Steps = append(s.Steps, Step{Wait: jq(t, "HELLO", lines[i])})
+		case '!':
+			s.Steps = append(s.Steps, Step{Refuse: jq(t, "HELLO", lines[i])})
+		default:
+			s.Steps = append(s.Steps, Step{Send: text(lines[i])})
+		}
+	}
+	return s
+}
+
+func text(s string) Text {
+	var t Text
+	for i, literal := range strings.Split(s, "{stream.n}") {
+		if i > 0 {
+			t = t.AppendStream("n", same)
+		}
+		t = t.Append(literal)
+	}
+	return t
+}
+
+func rawSession(t testing.TB, s *Script, binary string) Session {
+	t.Helper()
+	d, err := FindDialect("raw")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s.Wrap(d.New(Options{Binary: binary}))
+}
+
+func TestSplitHello(t *testing.T) {
+	marks, lines := SplitHello("> a\n\n  <  .b  \r\n!.c\nplain > text\n>\n")
+	if string(marks) != "><!>>" || !slices.Equal(lines, []string{"a", ".b", ".c", "plain > text", ""}) {
+		t.Errorf("%q %q", marks, lines)
+	}
+	if marks, _ := SplitHello(" \n\n"); marks != nil {
+		t.Errorf("steps of nothing: %q", marks)
+	}
+}
+
+func TestWrapOfNothingIsTheDialect(t *testing.T) {
+	d, _ := FindDialect("raw")
+	inner := d.New(Options{})
+	if (&Script{Every: time.Second}).Wrap(inner) != inner {
+		t.Error("an empty script was put around the dialect")
+	}
+}
+
+func TestFindDialect(t *testing.T) {
+	if _, err := FindDialect("soap"); err == nil || !strings.Contains(err.Error(), "raw") {
+		t.Errorf("%v", err)
+	}
+}
+
+// sent writes frames as their texts.
+func sent(frames []Frame) []string {
+	var out []string
+	for _, f := range frames {
+		out = append(out, string(f.Data))
+	}
+	return out
+}
+
+func TestCounterStartsOverWithTheConnection(t *testing.T) {
+	s := rawSession(t, script(t, "> {\"id\":{stream.n}}\n> {\"id\":{stream.n}}\n< .ok\n> {\"id\":{stream.n}}", "", "ping {stream.n}"), "")
+	for connection := range 3 {
+		frames, err := s.Open()
+		if err != nil || !slices.Equal(sent(frames), []string{`{"id":1}`, `{"id":2}`}) {
+			t.Fatalf("connection %d: %q, %v", connection, sent(frames), err)
+		}
+		if connection == 1 {
+			continue // lost in the middle of HELLO
+		}
+		got, err := s.Receive(context.Background(), Frame{Data: []byte(`{"ok":1}`)})
+		if err != nil || !slices.Equal(sent(got.Replies), []string{`{"id":3}`}) || !got.Ready || len(got.Messages) != 0 {
+			t.Fatalf("connection %d: %+v, %v", connection, got, err)
+		}
+		for want := 4; want < 6; want++ {
+			f, err := s.Timers().Ping()
+			if err != nil || string(f.Data) != fmt.Sprintf("ping %d", want) || f.Binary {
+				t.Fatalf("connection %d: %q, %v", connection, f.Data, err)
+			}
+		}
+	}
+}
+
+func TestTimersOfSteps(t *testing.T) {
+	s := rawSession(t, script(t, "< .a\n> x\n< .b", "", ""), "")
+	if _, err := s.Open(); err != nil {
+		t.Fatal(err)
+	}
+	first := s.Timers()
+	if first.Opening != StepTimeout || first.Every != 0 || first.Ping != nil {
+		t.Fatalf("%+v", first)
+	}
+	receive := func(frame string) Received {
+		got, err := s.Receive(context.Background(), Frame{Data: []byte(frame)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return got
+	}
+	if receive(`{"b":1}`); s.Timers().Step != first.Step {
+		t.Error("a message that is not waited for begins the step anew")
+	}
+	if receive(`{"a":1}`); s.Timers().Step <= first.Step || s.Timers().Opening != StepTimeout {
+		t.Errorf("the next step is %+v", s.Timers())
+	}
+	if got := receive(`{"b":1}`); !got.Ready || s.Timers().Opening != 0 {
+		t.Errorf("behind the last step: %+v, %+v", got, s.Timers())
+	}
+	if got := receive(`{"b":1}`); got.Ready || len(got.Messages) != 1 {
+		t.Errorf("ready twice, or a message taken: %+v", got)
+	}
+}
+
+func TestRefusals(t *testing.T) {
+	for name, test := range map[string]struct {
+		hello  string
+		frames []string
+		at     int // the frame that is refused, from 1; 0 none
+	}{
+		"before any wait":            {"! .e\n< .ok", []string{`{"e":1}`}, 1},
+		"not before its line":        {"< .ok\n! .e", []string{`{"e":1}`, `{"ok":1}`, `{"e":1}`}, 3},
+		"meets ! before <":           {"! .e\n< .ok", []string{`{"e":1,"ok":1}`}, 1},
+		"holds from its line on":     {"< .ok\n! .e\n< .more", []string{`{"ok":1}`, `{"e":1}`}, 2},
+		"its own < is not refused":   {"< .ok\n! .ok\n", []string{`{"ok":1}`, `{"ok":1}`}, 2},
+		"holds behind the last step": {"! .e", []string{`{"a":1}`, `{"e":1}`}, 2},
+		"every one is met":           {"! .e\n! .f", []string{`{"f":1}`}, 1},
+		"a failing one does not":     {"! .a.b", []string{`{"a":"text"}`, `5`, `text`}, 0},
+		"null does not":              {"! .e", []string{`{"e":null}`, `{"e":false}`}, 0},
+	} {
+		s := rawSession(t, script(t, test.hello, "", ""), "")
+		if _, err := s.Open(); err != nil {
+			t.Fatal(err)
+		}
+		refusedAt := 0
+		for i, frame := range test.frames {
+			_, err := s.Receive(context.Background(), Frame{Data: []byte(frame)})
+			var refused *Refused
+			if errors.As(err, &refused) && refused.Status == 403 {
+				refusedAt = i + 1
+				break
+			} else if err != nil {
+				t.Fatalf("%s: %v", name, err)
+			}
+		}
+		if refusedAt != test.at {
+			t.Errorf("%s: refused at frame %d, want %d", name, refusedAt, test.at)
+		}
+		// The next connection begins without any.
+		if _, err := s.Open(); err != nil {
+			t.Fatal(err)
+		}
+		if strings.HasPrefix(test.hello, "<") {
+			if _, err := s.Receive(context.Background(), Frame{Data: []byte(`{"e":1}`)}); err != nil {
+				t.Errorf("%s: a ! of the last connection holds in the next: %v", name, err)
+			}
+		}
+	}
+}
+
+func TestReplies(t *testing.T) {
+	s := rawSession(t, script(t, "", `if .n then range(.n) else (., "a b", {b:2,a:1}) end`, ""), "")
+	if _, err := s.Open(); err != nil {
+		t.Fatal(err)
+	}
+	got, err := s.Receive(context.Background(), Frame{Data: []byte(`{"x": 9007199254740993}`)})
+	if err != nil || !slices.Equal(sent(got.Replies), []string{`{"x":9007199254740993}`, `a b`, `{"a":1,"b":2}`}) || len(got.Messages) != 1 {
+		t.Errorf("%q, %v", sent(got.Replies), err)
+	}
+	got, err = s.Receive(context.Background(), Frame{Data: []byte(fmt.Sprint(`{"n":`, maxReplies, `}`))})
+	if err != nil || len(got.Replies) != maxReplies {
+		t.Errorf("%d replies, %v", len(got.Replies), err)
+	}
+	for _, frame := range []string{fmt.Sprint(`{"n":`, maxReplies+1, `}`), `5`} {
+		got, err = s.Receive(context.Background(), Frame{Data: []byte(frame)})
+		var failed *ProgramError
+		if err != nil || len(got.Replies) != 0 || len(got.Failed) != 1 || !errors.As(got.Failed[0], &failed) || failed.Setting != "REPLY" || len(got.Messages) != 1 {
+			t.Errorf("%s: %+v, %v", frame, got, err)
+		}
+	}
+}
+
+// A program that is cut has no answer, which is worth more than a mismatch: it is reported, once for the message.
+func TestCutProgramsAreReported(t *testing.T) {
+	for _, test := range []struct{ hello, reply string }{
+		{"! last(repeat(1))", ""}, {"< last(repeat(1))", ""}, {"", "repeat(empty)"}, {"! last(repeat(1))\n! .\n< .", "."},
+	} {
+		s := rawSession(t, script(t, test.hello, test.reply, ""), "")
+		if _, err := s.Open(); err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Millisecond)
+		got, err := s.Receive(ctx, Frame{Data: []byte(`1`)})
+		cancel()
+		if err != nil || len(got.Failed) != 1 || !errors.Is(got.Failed[0], context.DeadlineExceeded) || len(got.Messages) != 1 {
+			t.Errorf("%+v: %+v, %v", test, got, err)
+		}
+	}
+}
+
+func TestProgramsSeeWhatTheScriptParsed(t *testing.T) {
+	s := rawSession(t, script(t, "", "empty", ""), "")
+	if _, err := s.Open(); err != nil {
+		t.Fatal(err)
+	}
+	for frame, want := range map[string]string{`{"n":9007199254740993}`: `#={"n":9007199254740993}`, `tick`: `#=tick`} {
+		got, err := s.Receive(context.Background(), Frame{Data: []byte(frame)})
+		if err != nil || len(got.Messages) != 1 || got.Messages[0].parsed == nil {
+			t.Fatalf("%+v, %v", got, err)
+		}
+		if out, _, err := program(t, "SELECT=.").Apply(context.Background(), got.Messages[0]); err != nil || said(out) != want {
+			t.Errorf("%q, %v", said(out), err)
+		}
+	}
+}
+
+func TestTextFill(t *testing.T) {
+	failing := errors.New("no")
+	in := Literal("a").Append("").Append("b").AppendStream("n", same).Append("c").AppendStream("n", same).AppendStream("x", same)
+	var c Counter
+	if s, err := in.Fill(c.Value); err != nil || s != "ab1c2" {
+		t.Errorf("%q, %v", s, err)
+	}
+	if s, err := in.Fill(c.Value); err != nil || s != "ab3c4" {
+		t.Errorf("the second time: %q, %v", s, err)
+	}
+	if _, err := in.AppendStream("n", func(string) (string, error) { return "", failing }).Fill(c.Value); err != failing {
+		t.Errorf("%v", err)
+	}
+	if !(Text{}).Empty() || !Literal("").Empty() || in.Empty() {
+		t.Error("what is empty")
+	}
+	base := Literal("a").AppendStream("n", same)
+	one, two := base.Append("x"), base.Append("y")
+	if string(one.Identity(nil)) == string(two.Identity(nil)) {
+		t.Error("two texts of one base share their parts")
+	}
+}
+
+func TestTextIdentity(t *testing.T) {
+	seen := map[string]string{}
+	for name, in := range map[string]Text{
+		"empty": {}, "n": Text{}.AppendStream("n", same), "literal n": Literal("n"), "written": Literal("{stream.n}"), "cursor": Text{}.AppendStream("cursor", same),
+		"n behind": Literal("a").AppendStream("n", same), "n before": Text{}.AppendStream("n", same).Append("a"), "an": Literal("an"), "looks alike": Literal("1;l1:a"),
+	} {
+		id := string(in.Identity(nil))
+		if other, twice := seen[id]; twice {
+			t.Errorf("%s and %s are both %q", name, other, id)
+		}
+		seen[id] = name
+	}
+}
+
+func FuzzReceive(f *testing.F) {
+	f.Add([]byte(`{"type":"welcome"}`), []byte(`{"type":"ping","id":9007199254740993}`), false)
+	f.Add([]byte("tick"), []byte("\xff\x00"), true)
+	f.Add([]byte(`{"type":"error"}`), []byte(``), false)
+	f.Add([]byte(strings.Repeat("[", 12000)), []byte(`"\ud800"`), false)
+	sc := script(f, "> hi {stream.n}\n! .type==\"error\"\n< .type==\"welcome\"\n> sub", `select(.type=="ping")|.type="pong"`, "")
+	p := program(f, "SELECT=if type==\"array\" then .[] else . end", "EVENT=.type?")
+	f.Fuzz(func(t *testing.T, first, second []byte, binary bool) {
+		s := rawSession(t, sc, BinaryBase64)
+		if frames, err := s.Open(); err != nil || !slices.Equal(sent(frames), []string{"hi 1"}) {
+			t.Fatal(sent(frames), err)
+		}
+		for _, data := range [][]byte{first, second} {
+			given := bytes.Clone(data)
+			got, err := s.Receive(context.Background(), Frame{Binary: binary, Data: data})
+			var refused *Refused
+			if err != nil && !errors.As(err, &refused) {
+				t.Fatalf("%q: %v", data, err)
+			}
+			if !bytes.Equal(given, data) {
+				t.Fatal("the frame was written to")
+			}
+			for _, m := range got.Messages {
+				want := string(data)
+				if binary {
+					want = base64.StdEncoding.EncodeToString(data)
+				}
+				if string(m.Data) != want {
+					t.Fatalf("%q became %q", data, m.Data)
+				}
+				out, _, _ := p.Apply(context.Background(), m)
+				for _, o := range out {
+					if !utf8.Valid(AppendEvent(nil, "7", o)) {
+						t.Fatalf("%q", o.Data)
+					}
+				}
+			}
+			if err != nil {
+				return
+			}
+		}
+	})
+}
