@@ -32,6 +32,7 @@ type Route struct {
 	Upstream     *upstream.Route // compiled source: templates, script, jq
 	Start        int             // events of the ring a client without Last-Event-ID begins with: 0 live, 1 latest, StartAll
 	Heartbeat    time.Duration   // sent when nothing else was; 0 none
+	Coalesce     time.Duration   // upper bound on how often one client is written to; 0 none
 	Retry        time.Duration   // lower bound of the retry hint, the upper bound being twice it
 	ReplayEvents int             // bound of the ring in events; at least 1
 	ReplayBytes  int             // bound of the ring in encoded bytes; the newest event stays whatever its size

@@ -25,6 +25,7 @@ func (l *loader) route(route string, global, own values) *Route {
 		Path:         s.Path,
 		Start:        int(s.Start),
 		Heartbeat:    s.Heartbeat.duration(),
+		Coalesce:     s.Coalesce.duration(),
 		Retry:        s.Retry.duration(),
 		ReplayEvents: int(s.ReplayEvents),
 		ReplayBytes:  int(s.ReplayBytes),

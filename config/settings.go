@@ -56,6 +56,7 @@ type settings struct {
 	Binary       string `env:"BINARY" envDefault:"base64" oneof:"base64 text drop" kind:"ws" doc:"binary messages: base64, text, drop"`
 	Start        start  `env:"START" show:"live for ws, latest for polls" global:"yes" doc:"where a client without Last-Event-ID begins: live, latest, all, or a number of events. The client that opened the stream begins at its birth"`
 	Heartbeat    span   `env:"HEARTBEAT" envDefault:"15s" min:"10ms" max:"24h" global:"yes" doc:"sent when nothing else was; 0 none"`
+	Coalesce     span   `env:"COALESCE" envDefault:"0" max:"10s" global:"yes" doc:"how often one client is written to at the most; what comes meanwhile goes out in one write. 0: at once"`
 	Retry        span   `env:"RETRY" envDefault:"3s" min:"1ms" max:"24h" none:"no" global:"yes" doc:"retry hint; each client gets a random value in [RETRY, 2×RETRY)"`
 	ReplayEvents count  `env:"REPLAY_EVENTS" envDefault:"1024" min:"1" max:"16777216" none:"no" global:"yes" doc:"bound of the ring in events"`
 	ReplayBytes  size   `env:"REPLAY_BYTES" envDefault:"4MiB" min:"1" max:"1GiB" none:"no" global:"yes" doc:"bound of the ring in bytes; the newest event is never evicted"`

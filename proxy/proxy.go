@@ -67,7 +67,7 @@ func New(c *config.Config, log *slog.Logger) *Proxy {
 	for _, rc := range c.Routes {
 		rt := &Route{Route: rc, proxy: p, own: &stream.Limit{Max: rc.MaxClients}}
 		routeLog := log.With("route", rc.Name)
-		rt.deliver = deliver.Route{Heartbeat: rc.Heartbeat, Retry: rc.Retry, Stats: &rt.Clients, Log: routeLog}
+		rt.deliver = deliver.Route{Heartbeat: rc.Heartbeat, Coalesce: rc.Coalesce, Retry: rc.Retry, Stats: &rt.Clients, Log: routeLog}
 		shared := settings(rc, log)
 		shared.All = p.Streams
 		rt.Streams = stream.NewStreams(shared)

@@ -41,14 +41,25 @@ func (c *client) serve() (reason int) {
 	release, why := time.NewTimer(time.Hour), Left
 	release.Stop()
 	defer release.Stop()
-	for {
-		if reason, over, err := c.catchUp(); err != nil {
-			return c.out.why(err)
-		} else if over {
-			return reason
+	hold := time.NewTimer(time.Hour) // until the client may be written to again
+	hold.Stop()
+	defer hold.Stop()
+	for held := false; ; {
+		if !held {
+			if reason, over, err := c.catchUp(); err != nil {
+				return c.out.why(err)
+			} else if over {
+				return reason
+			}
 		}
 		select {
 		case <-wake:
+			if rest := c.Route.Coalesce - time.Since(c.wrote); rest > 0 && !held {
+				held = true
+				hold.Reset(rest)
+			}
+		case <-hold.C:
+			held = false
 		case <-c.ctx.Done():
 			return Left
 		case <-beat.C:
@@ -64,6 +75,11 @@ func (c *client) serve() (reason int) {
 			retiring, why = nil, Aged
 			release.Reset(rand.N(ageWindow))
 		case <-release.C:
+			if held {
+				if reason, over, err := c.catchUp(); over || err != nil {
+					return reason
+				}
+			}
 			return c.comeBack(why)
 		}
 	}

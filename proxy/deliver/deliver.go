@@ -30,6 +30,7 @@ const (
 // Route is what the clients of one route have in common.
 type Route struct {
 	Heartbeat time.Duration // sent when nothing else was; 0 none
+	Coalesce  time.Duration // a client is written to no more often than this; 0: at once
 	Retry     time.Duration // each client is told a random time of [Retry, 2×Retry)
 	Stats     *Stats
 	Log       *slog.Logger

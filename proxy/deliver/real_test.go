@@ -363,3 +363,44 @@ func TestManyStreamsInOneShard(t *testing.T) {
 		}
 	}
 }
+
+func TestCoalesce(t *testing.T) {
+	h := newHarbour(t, stream.Bounds{}, time.Hour)
+	h.route.Coalesce = 50 * time.Millisecond
+	c, in := h.open("1.1", "")
+	defer c.Close()
+	r := reference{in: in, next: 1}
+	var arrivals []time.Time
+	done := make(chan struct{})
+	go func() { defer close(done); h.publish(300) }()
+	for range 300 {
+		if _, err := r.event(); err != nil {
+			t.Fatal(err)
+		}
+		if n := len(arrivals); in.Buffered() == 0 && (n == 0 || time.Since(arrivals[n-1]) > 10*time.Millisecond) {
+			arrivals = append(arrivals, time.Now())
+		}
+	}
+	<-done
+	// 300 events take 42 ms at least to publish, and as many bursts could come in them as writes are made.
+	if took := arrivals[len(arrivals)-1].Sub(arrivals[0]); len(arrivals) > 2+int(took/h.route.Coalesce) {
+		t.Errorf("%d bursts in %v, want at most one every %v", len(arrivals), took, h.route.Coalesce)
+	}
+}
+
+func TestCoalescedEventsLeaveBeforeTheCut(t *testing.T) {
+	h := newHarbour(t, stream.Bounds{}, time.Hour)
+	h.route.Coalesce = 10 * time.Second
+	c, in := h.open("1.1", "")
+	defer c.Close()
+	h.ring.Append(translate.Message{Data: []byte(payload(1))})
+	r := reference{in: in, next: 1}
+	if _, err := r.event(); err != nil {
+		t.Fatal(err)
+	}
+	h.ring.Append(translate.Message{Data: []byte(payload(2))})
+	go h.clients.Drain(20 * time.Millisecond)
+	if _, err := r.event(); err != nil {
+		t.Fatal(err)
+	}
+}

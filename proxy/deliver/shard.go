@@ -60,8 +60,9 @@ type group struct {
 	leave    func()
 	stop     func() // ends the watch
 	members  []uint32
-	first    int         // where the next walk begins
-	dirty    atomic.Bool // in the shard's list of those to walk
+	first    int           // where the next walk begins
+	walked   time.Duration // when it was walked last, since the shard's start
+	dirty    atomic.Bool   // in the shard's list of those to walk
 }
 
 type shard struct {
@@ -87,7 +88,8 @@ type shard struct {
 	byRing  map[*stream.Ring]uint32
 	rests   map[uint32][]byte // of the slow
 	away    []parting
-	dead    []gone // found during a walk
+	dead    []gone   // found during a walk
+	later   []*group // grown, but their clients were written to a moment ago
 	batches [2]batch
 }
 
@@ -212,6 +214,10 @@ func (s *shard) timeout() int {
 	if len(s.away) > 0 {
 		wait = min(wait, 5)
 	}
+	for _, g := range s.later {
+		rest := g.again() - time.Since(s.start) + time.Millisecond - 1 // rounded up
+		wait = min(wait, int32(rest.Milliseconds()))
+	}
 	return int(max(wait, 0))
 }
 
@@ -225,12 +231,28 @@ func (s *shard) inbox() (closing bool) {
 	for i := range joins {
 		s.enter(&joins[i])
 	}
-	for _, g := range dirty {
-		g.dirty.Store(false) // before the ring is read: what comes later wakes again
-		s.walk(g)
-	}
+	s.grown(dirty)
 	return closing
 }
+
+// grown walks the groups whose rings have grown, but for those that COALESCE holds back.
+func (s *shard) grown(dirty []*group) {
+	dirty = append(s.later, dirty...)
+	s.later = nil
+	now := time.Since(s.start)
+	for _, g := range dirty {
+		if now < g.again() {
+			s.later = append(s.later, g)
+			continue
+		}
+		g.dirty.Store(false) // before the ring is read: what comes later wakes again
+		g.walked = now
+		s.walk(g)
+	}
+}
+
+// again is when g may be walked.
+func (g *group) again() time.Duration { return g.walked + g.route.Coalesce }
 
 // enter gives a client its slot.
 func (s *shard) enter(j *joining) {
@@ -273,6 +295,7 @@ func (s *shard) group(j *joining) uint32 {
 		return i
 	}
 	g := &group{ring: j.Ring, route: j.Route, retiring: j.Retiring, leave: j.Leave}
+	g.walked = -j.Route.Coalesce
 	var i uint32
 	if n := len(s.spare); n > 0 {
 		i, s.spare = s.spare[n-1], s.spare[:n-1]
@@ -533,18 +556,28 @@ func (s *shard) end(index uint32, end stream.End) {
 		}
 		s.last(index, Finished, last)
 	default:
-		s.comeBack(index, Aged)
+		s.hint(index, Aged)
 	}
 }
 
+// comeBack releases a client. One whose socket is full is cut as it is: what it has is the beginning of something.
 func (s *shard) comeBack(index uint32, reason int) {
+	s.advance(index) // what COALESCE held back
 	c := &s.slots[index]
-	if c.flags&isSlow != 0 { // it takes nothing now; what it has is the beginning of something
+	switch {
+	case c.flags&isClosing != 0: // on its way already
+	case c.flags&isSlow != 0:
 		c.flags |= isClosing
 		c.why = uint8(reason)
 		s.depart(index)
-		return
+	default:
+		s.hint(index, reason)
 	}
+}
+
+// hint tells a client when to come back, as its last bytes.
+func (s *shard) hint(index uint32, reason int) {
+	c := &s.slots[index]
 	s.last(index, reason, frame(nil, c.flags, translate.AppendRetry(nil, s.groups[c.group].route.RetryHint())))
 }
 
