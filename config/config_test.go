@@ -172,7 +172,7 @@ func TestVariables(t *testing.T) {
 		}
 	}
 	slices.Sort(shared)
-	want := "EVERY HEARTBEAT IDLE LINGER MAX_AGE MAX_MESSAGE REPLAY_AGE REPLAY_BYTES REPLAY_EVENTS RETRY START TIMEOUT"
+	want := "COALESCE EVERY HEARTBEAT IDLE LINGER MAX_AGE MAX_MESSAGE REPLAY_AGE REPLAY_BYTES REPLAY_EVENTS RETRY START TIMEOUT"
 	if strings.Join(shared, " ") != want {
 		t.Errorf("also global: %v", shared)
 	}

@@ -1,0 +1,447 @@
+package stream
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net/http/httputil"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"sidestream/translate"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// model is what a ring is, without a thought to cost: all events ever, and which of them are kept.
+type model struct {
+	bounds  Bounds
+	birth   string
+	events  []modelEvent
+	kept    int // index of the oldest kept
+	history bool
+	end     End
+}
+
+type modelEvent struct {
+	id   string
+	data string
+	at   time.Time
+	size int // as a chunk
+}
+
+func (m *model) own(seq int) string { return m.birth + "-" + strconv.Itoa(seq) }
+
+func (m *model) append(ms []translate.Message) {
+	m.history = false
+	if m.end.Kind == Open {
+		for _, msg := range ms {
+			seq := len(m.events) + 1
+			e := modelEvent{id: msg.ID, at: time.Now()}
+			if !translate.ValidID(msg.ID) || strings.HasPrefix(msg.ID, m.birth+"-") || msg.Gap != "" {
+				e.id = m.own(seq)
+			}
+			e.data = "id: " + e.id + "\ndata: " + string(msg.Data) + "\n\n"
+			if msg.Gap != "" {
+				e.data = "id: " + e.id + "\nevent: stream.gap\ndata: {\"reason\":\"" + msg.Gap + "\",\"missed\":null}\n\n"
+			}
+			e.size = len(fmt.Sprintf("%x", len(e.data))) + 2 + len(e.data) + 2
+			m.events = append(m.events, e)
+		}
+	}
+	m.evict()
+}
+
+func (m *model) evict() {
+	for m.kept < len(m.events)-1 {
+		size := 0
+		for _, e := range m.events[m.kept:] {
+			size += e.size
+		}
+		b, n := m.bounds, len(m.events)-m.kept
+		if !(b.Events > 0 && n > b.Events || b.Bytes > 0 && size > b.Bytes || b.Age > 0 && time.Since(m.events[m.kept].at) > b.Age) {
+			return
+		}
+		m.kept++
+	}
+}
+
+// after returns everything behind cursor.
+func (m *model) after(cursor uint64) (data string, next, missed uint64, end End) {
+	m.evict()
+	at := int(cursor)
+	if cursor == Begin {
+		if m.history {
+			return "", Begin, 0, End{}
+		}
+		n := m.bounds.Start
+		if m.end.Kind == Finished {
+			n = 1
+		}
+		at = len(m.events) - n
+		if n == StartAll || at < m.kept {
+			at = m.kept
+		}
+	}
+	if at < m.kept {
+		missed, at = uint64(m.kept-at), m.kept
+	}
+	for _, e := range m.events[at:] {
+		data += e.data
+	}
+	return data, uint64(len(m.events)), missed, m.end
+}
+
+func (m *model) find(id string) (uint64, bool) {
+	m.evict()
+	for seq := range len(m.events) + 1 {
+		if id == m.own(seq) {
+			return uint64(seq), true
+		}
+	}
+	for i := m.kept; i < len(m.events); i++ {
+		if m.events[i].id == id && id != "" {
+			return uint64(i + 1), true
+		}
+	}
+	return 0, false
+}
+
+// all reads the ring from cursor to its end, a batch at a time, as events or as chunks.
+func all(t *testing.T, read func([][]byte, uint64) ([][]byte, uint64, uint64, End), cursor uint64) (data string, next, missed uint64, end End) {
+	t.Helper()
+	var batch [][]byte
+	next = cursor
+	for first := true; ; first = false {
+		var more uint64
+		batch, next, more, end = read(batch[:0], next)
+		if missed += more; more > 0 && !first {
+			t.Fatalf("missed %d in the middle", more)
+		}
+		for _, b := range batch {
+			data += string(b)
+		}
+		if len(batch) == 0 || end.Kind != Open {
+			return data, next, missed, end
+		}
+	}
+}
+
+func unchunked(t *testing.T, chunks string) string {
+	t.Helper()
+	body, err := io.ReadAll(httputil.NewChunkedReader(strings.NewReader(chunks + translate.LastChunk)))
+	if err != nil {
+		t.Fatalf("%q: %v", chunks, err)
+	}
+	return string(body)
+}
+
+func randomMessages(random *rand.Rand, birth string) []translate.Message {
+	ms := make([]translate.Message, random.IntN(4))
+	for i := range ms {
+		ms[i].Data = bytes.Repeat([]byte("x"), random.IntN(40))
+		switch random.IntN(8) {
+		case 0:
+			ms[i] = translate.Message{Gap: translate.GapUpstream, ID: "ignored"}
+		case 1, 2:
+			ms[i].ID = "u" + strconv.Itoa(random.IntN(20))
+		case 3:
+			ms[i].ID = birth + "-" + strconv.Itoa(random.IntN(20)) // pretends to be one of ours
+		case 4:
+			ms[i].ID = "in valid"
+		case 5:
+			ms[i].Data = bytes.Repeat([]byte("y"), 300)
+		}
+	}
+	return ms
+}
+
+func TestRingAgainstModel(t *testing.T) {
+	for seed := range uint64(300) {
+		synctest.Test(t, func(t *testing.T) {
+			random := rand.New(rand.NewPCG(seed, 1))
+			pick := func(values ...int) int { return values[random.IntN(len(values))] }
+			bounds := Bounds{Events: pick(0, 1, 2, 7, 50), Bytes: pick(0, 1, 100, 900), Age: time.Duration(pick(0, 1, 20)) * time.Second, Start: pick(0, 1, 3, 1000, StartAll)}
+			history := pick(0, 1) == 1
+			r := NewRing(bounds, new(Stats), history)
+			m := model{bounds: bounds, birth: r.Birth(), history: history}
+			for range 120 {
+				switch random.IntN(12) {
+				case 0, 1, 2, 3, 4, 5:
+					ms := randomMessages(random, m.birth)
+					r.Append(ms...)
+					m.append(ms)
+				case 6:
+					time.Sleep(time.Duration(random.IntN(3000)) * time.Millisecond)
+				case 7:
+					if random.IntN(8) == 0 {
+						end := End{Kind: EndKind(1 + random.IntN(3)), Status: 403}
+						r.Close(end)
+						if m.history = false; m.end.Kind == Open {
+							m.end = end
+						}
+					}
+				}
+				compare(t, seed, r, &m, random)
+			}
+		})
+	}
+}
+
+func compare(t *testing.T, seed uint64, r *Ring, m *model, random *rand.Rand) {
+	t.Helper()
+	cursors := []uint64{0, Begin, uint64(len(m.events)), uint64(random.IntN(len(m.events) + 1))}
+	for _, cursor := range cursors {
+		data, next, missed, end := all(t, r.After, cursor)
+		chunks, cnext, cmissed, cend := all(t, r.Chunks, cursor)
+		wantData, wantNext, wantMissed, wantEnd := m.after(cursor)
+		if data != wantData || next != wantNext || missed != wantMissed || end != wantEnd {
+			t.Fatalf("seed %d, %+v: after %d: %q, %d, %d, %v; want %q, %d, %d, %v", seed, m.bounds, cursor, data, next, missed, end, wantData, wantNext, wantMissed, wantEnd)
+		}
+		if unchunked(t, chunks) != wantData || cnext != next || cmissed != missed || cend != end {
+			t.Fatalf("seed %d: the chunks after %d are %q, %d, %d, %v", seed, cursor, chunks, cnext, cmissed, cend)
+		}
+	}
+	n := random.IntN(len(m.events) + 3)
+	for _, id := range []string{"", "u" + strconv.Itoa(random.IntN(20)), m.own(n), m.own(0), m.own(n) + "0", m.birth + "-0" + strconv.Itoa(n), m.birth + "-", m.birth, "1-1", m.birth + "--1", r.Position(uint64(n))} {
+		cursor, ok := r.Find(id)
+		wantCursor, wantOK := m.find(id)
+		if ok != wantOK || ok && cursor != wantCursor {
+			t.Fatalf("seed %d: find %q: %d, %v; want %d, %v", seed, id, cursor, ok, wantCursor, wantOK)
+		}
+	}
+	last, end := r.Last()
+	wantID := m.own(len(m.events))
+	if len(m.events) > 0 {
+		wantID = m.events[len(m.events)-1].id
+	}
+	if last != uint64(len(m.events)) || end != m.end || r.LastID() != wantID {
+		t.Fatalf("seed %d: last %d %v %q, want %d %v %q", seed, last, end, r.LastID(), len(m.events), m.end, wantID)
+	}
+}
+
+// numbered are n messages that hold their own number, from first on.
+func numbered(first, n int) []translate.Message {
+	ms := make([]translate.Message, n)
+	for i := range ms {
+		ms[i].Data = []byte(strconv.Itoa(first + i))
+	}
+	return ms
+}
+
+// read follows r from cursor to its end, and returns the numbers it saw and how many were missed.
+func follow(r *Ring, cursor uint64) (numbers []int, missed uint64) {
+	wake := make(chan struct{}, 1)
+	stop := r.Watch(func() {
+		select {
+		case wake <- struct{}{}:
+		default:
+		}
+	})
+	defer stop()
+	for {
+		events, next, lost, end := r.After(nil, cursor)
+		if lost > 0 {
+			missed += lost
+			for range lost {
+				numbers = append(numbers, -1)
+			}
+		}
+		cursor = next
+		for _, e := range events {
+			_, data, _ := strings.Cut(strings.TrimSuffix(string(e), "\n\n"), "data: ")
+			n, _ := strconv.Atoi(data)
+			numbers = append(numbers, n)
+		}
+		if end.Kind != Open {
+			return numbers, missed
+		}
+		if len(events) == 0 {
+			<-wake
+		}
+	}
+}
+
+// Each reader sees every number once and in order, or is told how many it has missed, whatever the writer does beside.
+func TestRingConcurrently(t *testing.T) {
+	const total, readers = 20000, 8
+	for _, bounds := range []Bounds{{}, {Events: 16}, {Bytes: 2000}} {
+		r := NewRing(bounds, new(Stats), false)
+		var wait sync.WaitGroup
+		for i := range readers {
+			wait.Go(func() { // ends with the ring
+				var cursor uint64
+				if i%2 == 1 {
+					cursor, _ = r.Last() // comes later
+				}
+				begun := int(cursor)
+				numbers, missed := follow(r, cursor)
+				if len(numbers) != total-begun || bounds == (Bounds{}) && missed > 0 {
+					t.Errorf("%+v: %d numbers from %d on, %d missed", bounds, len(numbers), begun, missed)
+					return
+				}
+				for i, n := range numbers {
+					if n != -1 && n != begun+i+1 {
+						t.Errorf("%+v: %d in the place of %d", bounds, n, begun+i+1)
+						return
+					}
+				}
+			})
+		}
+		for n := 0; n < total; {
+			batch := min(1+n%7, total-n)
+			r.Append(numbered(n+1, batch)...)
+			n += batch
+		}
+		r.Close(End{Kind: Finished})
+		wait.Wait()
+	}
+}
+
+func TestRingBatches(t *testing.T) {
+	r := NewRing(Bounds{}, new(Stats), false)
+	big := translate.Message{Data: bytes.Repeat([]byte("x"), maxBatch/2+1)}
+	r.Append(big, big, big, big, big)
+	r.Close(End{Kind: Finished})
+	events, next, _, end := r.After(nil, 0)
+	if len(events) != 2 || next != 2 || end.Kind != Open {
+		t.Errorf("%d events, next %d, %v: more than a batch, or the end before it", len(events), next, end)
+	}
+	if events, next, _, end = r.After(nil, 4); len(events) != 1 || next != 5 || end.Kind != Finished {
+		t.Errorf("%d events, next %d, %v", len(events), next, end)
+	}
+}
+
+// What After has returned stays what it was, though the ring goes on and lets it go.
+func TestRingBytesAreNotReused(t *testing.T) {
+	r := NewRing(Bounds{Events: 2}, new(Stats), false)
+	var got [][]byte
+	var want []string
+	var cursor uint64
+	for n := range 2000 {
+		r.Append(translate.Message{Data: []byte(strings.Repeat(strconv.Itoa(n%10), n%50))})
+		events, next, _, _ := r.After(nil, cursor)
+		for _, e := range events {
+			got, want = append(got, e), append(want, string(e))
+		}
+		cursor = next
+	}
+	for i := range got {
+		if string(got[i]) != want[i] {
+			t.Fatalf("event %d has become %q, it was %q", i, got[i], want[i])
+		}
+	}
+}
+
+// A ring holds little more than its bounds allow, however much has gone through it.
+func TestRingMemoryIsBounded(t *testing.T) {
+	r := NewRing(Bounds{Events: 10, Bytes: 10 << 10}, new(Stats), false)
+	for n := range 100_000 {
+		r.Append(translate.Message{Data: bytes.Repeat([]byte("x"), n%2000)})
+		if len(r.events) > 2*10+2 {
+			t.Fatalf("%d slots for %d events", len(r.events), r.len())
+		}
+	}
+	if cap(r.events) > 64 || cap(r.block) > lastBlock {
+		t.Errorf("%d slots, a block of %d bytes", cap(r.events), cap(r.block))
+	}
+}
+
+func TestRingWatch(t *testing.T) {
+	r := NewRing(Bounds{}, new(Stats), true)
+	woken := 0
+	stop := r.Watch(func() { woken++ })
+	for i, step := range []struct {
+		do   func()
+		want int
+	}{
+		{func() { r.Append() }, 1}, // the history is empty: who waits for it may go on
+		{func() { r.Append() }, 1},
+		{func() { r.Append(numbered(1, 3)...) }, 2},
+		{func() { r.Close(End{Kind: Retired}) }, 3},
+		{func() { r.Close(End{Kind: Finished}) }, 3},
+		{func() { stop(); stop() }, 3},
+		{func() { r.Append(numbered(1, 1)...) }, 3},
+	} {
+		if step.do(); woken != step.want {
+			t.Fatalf("step %d: woken %d times, want %d", i, woken, step.want)
+		}
+	}
+	if last, end := r.Last(); last != 3 || end.Kind != Retired {
+		t.Errorf("appended behind the end, or the end changed: %d, %v", last, end)
+	}
+	if len(r.watchers) != 0 {
+		t.Error("a watcher is left")
+	}
+}
+
+func TestRingStats(t *testing.T) {
+	stats := new(Stats)
+	r := NewRing(Bounds{Events: 1}, stats, false)
+	r.Append(translate.Message{Data: []byte("a")}, translate.Message{Gap: translate.GapUpstream})
+	r.CountGap(translate.GapEvicted)
+	r.CountGap("of no known reason")
+	want := len("id: "+r.Position(1)+"\ndata: a\n\n") + len("id: "+r.Position(2)+"\nevent: stream.gap\ndata: {\"reason\":\"upstream\",\"missed\":null}\n\n")
+	if stats.Events.Load() != 2 || stats.Bytes.Load() != int64(want) || stats.Gaps[0].Load() != 1 || stats.Gaps[1].Load() != 1 || stats.Gaps[2].Load() != 0 {
+		t.Errorf("%d events, %d bytes (want %d), gaps %d %d %d", stats.Events.Load(), stats.Bytes.Load(), want, stats.Gaps[0].Load(), stats.Gaps[1].Load(), stats.Gaps[2].Load())
+	}
+}
+
+func TestBirths(t *testing.T) {
+	now := time.UnixMilli(1_800_000_000_000)
+	seen := map[string]bool{}
+	for range 100 {
+		birth := newBirth(now)
+		n, err := strconv.ParseUint(birth, 10, 64)
+		if err != nil || n>>20 != 1_800_000_000_000 || !translate.ValidID(birth+"-1") {
+			t.Fatalf("%s: %d, %v", birth, n>>20, err)
+		}
+		seen[birth] = true
+	}
+	if len(seen) < 90 {
+		t.Errorf("only %d of 100 births in one millisecond differ", len(seen))
+	}
+}
+
+var payload = []byte(`{"symbol":"ACME","price":101.25,"volume":12000,"at":"2026-11-22T10:00:00Z"}`)
+
+func BenchmarkRingAppend(b *testing.B) {
+	for _, watchers := range []int{0, 100} {
+		b.Run(fmt.Sprint(watchers, " watchers"), func(b *testing.B) {
+			r := NewRing(Bounds{Events: 1024, Bytes: 4 << 20}, new(Stats), false)
+			for range watchers {
+				defer r.Watch(func() {})()
+			}
+			m := translate.Message{Event: "price", Data: payload}
+			b.ReportAllocs()
+			for b.Loop() {
+				r.Append(m)
+			}
+		})
+	}
+}
+
+func BenchmarkRingAfter(b *testing.B) {
+	r := NewRing(Bounds{Events: 1024}, new(Stats), false)
+	for range 2000 {
+		r.Append(translate.Message{Data: payload})
+	}
+	last, _ := r.Last()
+	for name, cursor := range map[string]uint64{"one": last - 1, "all": last - 1024} {
+		b.Run(name, func(b *testing.B) {
+			var dst [][]byte
+			b.ReportAllocs()
+			for b.Loop() {
+				dst, _, _, _ = r.After(dst[:0], cursor)
+			}
+		})
+	}
+}
+
