@@ -444,4 +444,3 @@ func BenchmarkRingAfter(b *testing.B) {
 		})
 	}
 }
-
