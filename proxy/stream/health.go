@@ -59,12 +59,12 @@ func (s *Streams) mark(st *Stream, up bool) {
 func (s *Streams) report(st *Stream, up bool, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if up && !st.up && s.MaxAge > 0 && !st.aging {
-		st.aging = true
-		st.age.Reset(s.MaxAge)
-	}
 	if _, replaced := s.old[st]; !replaced && s.byKey[st.req.Key] != st {
 		return // already removed
+	}
+	if up && s.MaxAge > 0 && !st.aging {
+		st.aging = true
+		st.age.Reset(s.MaxAge)
 	}
 	if err != nil && !errors.Is(err, translate.ErrFinished) {
 		s.health.Error, s.health.ErrorAt = err.Error(), time.Now()
