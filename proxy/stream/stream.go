@@ -52,7 +52,7 @@ func newStream(s *Streams, req upstream.Request) *Stream {
 	st := &Stream{req: req, streams: s, history: history, Ring: NewRing(s.Bounds, &s.Stats, history),
 		verdict: make(chan struct{}), done: make(chan struct{}), retiring: make(chan struct{})}
 	st.log = s.Log.With("stream", st.Ring.Birth(), "upstream", req.String())
-	st.source = req.Source(st.log)
+	st.source = s.source(req, st.log)
 	st.alive, st.cancel = context.WithCancel(s.alive)
 	st.linger = stopped(func() { s.expire(st) })
 	st.age = stopped(func() { s.retire(st) })

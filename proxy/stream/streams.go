@@ -68,6 +68,7 @@ type Streams struct {
 	Settings
 	Stats Stats
 
+	source func(upstream.Request, *slog.Logger) upstream.Source
 	alive  context.Context // until Close
 	end    context.CancelFunc
 	run    sync.WaitGroup // the streams' goroutines
@@ -88,7 +89,7 @@ type refusal struct {
 // NewStreams returns the streams of a route; there are none yet.
 func NewStreams(s Settings) *Streams {
 	alive, end := context.WithCancel(context.Background())
-	return &Streams{Settings: s, alive: alive, end: end, byKey: map[[sha256.Size]byte]*Stream{}, old: map[*Stream]struct{}{},
+	return &Streams{Settings: s, source: upstream.Request.Source, alive: alive, end: end, byKey: map[[sha256.Size]byte]*Stream{}, old: map[*Stream]struct{}{},
 		refuse: map[[sha256.Size]byte]refusal{}, health: health{State: Idle, Since: time.Now()}}
 }
 
@@ -258,6 +259,8 @@ func (s *Streams) retire(st *Stream) {
 	defer s.mu.Unlock()
 	switch {
 	case s.closed || st.finished:
+	case st.clients == 0: // nobody has to be released
+		s.remove(st)
 	case s.byKey[st.req.Key] == st:
 		delete(s.byKey, st.req.Key)
 		s.old[st] = struct{}{}
