@@ -134,8 +134,7 @@ func (j *joining) begin(pre []byte) {
 	took, j.rest, j.err = b.write(int(j.slot.fd))
 	if b.next != stream.Begin {
 		j.slot.cursor = b.from + took
-		replayed := max(j.joined, b.from) - b.from
-		j.Route.Stats.Replayed.Add(int64(min(took, replayed)))
+		j.Route.Stats.Replayed.Add(int64(max(j.joined, b.from) - b.from)) // the shard writes the rest of them
 	}
 	j.Route.count(&b, took)
 }
@@ -155,9 +154,7 @@ func appendHead(dst []byte, h http.Header, old bool) []byte {
 	setHeader(h)
 	h.Set("Date", time.Now().UTC().Format(http.TimeFormat))
 	line := "HTTP/1.0 200 OK\r\n"
-	if old {
-		h.Set("Connection", "close")
-	} else {
+	if !old {
 		line = "HTTP/1.1 200 OK\r\n"
 		h.Set("Transfer-Encoding", "chunked")
 	}

@@ -199,7 +199,7 @@ func TestEveryByteReachesEveryClient(t *testing.T) {
 // while events flow. Each checks every byte.
 func TestChurn(t *testing.T) {
 	h := newHarbour(t, stream.Bounds{Start: stream.StartAll}, 3*time.Millisecond)
-	const events, workers = 3000, 24
+	const events, workers = 1200, 16
 	done := make(chan struct{})
 	var visits atomic.Int64
 	var running sync.WaitGroup
