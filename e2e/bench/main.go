@@ -1,0 +1,159 @@
+//go:build linux
+
+// Bench measures the sidecar beside the least that the kernel lets one pay, beside what is written first in Go, and
+// beside nchan where nginx has it, in one run on one machine. The rules:
+//
+//   - Each server is a process of its own, and so is each server's load client: what is counted is user and system time
+//     of the server's process alone, and its resident memory.
+//   - All servers are up at once, with clients that idle, and are measured in turn, several rounds; the table has the
+//     median. What the machine does beside it hits all alike.
+//   - A CPU figure is of a known number of events: from rest, through their delivery to every client, to rest.
+//   - Absolute figures are the machine's. The ratios are what to look at.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// roles are the programs that the bench starts itself as.
+var roles = map[string]func(args []string) error{
+	"floor":     func([]string) error { return serveFloor(false) },
+	"coalesced": func([]string) error { return serveFloor(true) },
+	"plain":     func([]string) error { return servePlain() },
+	"load":      func([]string) error { return runLoad() },
+	"h2load":    func([]string) error { return runH2Load() },
+}
+
+// size is how much one run measures.
+type size struct {
+	many, few    int // clients
+	manyRate     int // events/s to the many
+	fewRate      int // events/s to the few
+	rounds       int
+	window       time.Duration // of one round
+	settle       time.Duration // before memory is read
+	firstStep    int           // events/s that the search for the most begins with
+	lastStep     int
+	step         time.Duration
+	behind       int // clients that connect behind, a round
+	h2Conns      int
+	h2Streams    int // on each connection
+	h2Rate       int
+	h2Window     time.Duration
+	reconnecting int
+}
+
+var (
+	full = size{many: 10000, few: 1000, manyRate: 5, fewRate: 100, rounds: 3, window: 2 * time.Second, settle: 6 * time.Second,
+		firstStep: 120, lastStep: 20000, step: 1500 * time.Millisecond, behind: 500, h2Conns: 200, h2Streams: 10, h2Rate: 20,
+		h2Window: 3 * time.Second, reconnecting: 10000}
+	quick = size{many: 500, few: 200, manyRate: 20, fewRate: 100, rounds: 1, window: 500 * time.Millisecond, settle: 500 * time.Millisecond,
+		firstStep: 200, lastStep: 400, step: 500 * time.Millisecond, behind: 50, h2Conns: 10, h2Streams: 5, h2Rate: 20,
+		h2Window: 500 * time.Millisecond, reconnecting: 500}
+)
+
+func main() {
+	if len(os.Args) > 2 && os.Args[1] == "-role" {
+		if err := roles[os.Args[2]](os.Args[3:]); err != nil {
+			fmt.Fprintf(os.Stderr, "bench: %s: %v\n", os.Args[2], err)
+			os.Exit(1)
+		}
+		return
+	}
+	if err := run(); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+func run() error {
+	small := flag.Bool("quick", false, "a few hundred clients and seconds: proves that the bench works, measures nothing")
+	markdown := flag.Bool("markdown", false, "print the tables as Markdown, with machine and versions")
+	asJSON := flag.Bool("json", false, "print the figures as JSON")
+	only := flag.String("only", "", "servers to measure, comma-separated, of "+strings.Join(names, ", ")+"; empty: all")
+	hold := flag.String("hold", "", "for a profiler: start one server, print its process id and the servers' events, and serve it `RATE,CLIENTS,SECONDS`")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, unix.SIGTERM)
+	defer stop()
+	raiseLimit()
+	dir, err := os.MkdirTemp("", "sidestream-bench-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	s := full
+	if *small {
+		s = quick
+	}
+	b := &bench{ctx: ctx, size: s, dir: dir, figures: figures{}, progress: os.Stderr}
+	defer b.stop()
+	if err := b.start(*only); err != nil {
+		return err
+	}
+	if *hold != "" {
+		return b.hold(*hold)
+	}
+	if err := b.measure(); err != nil {
+		return err
+	}
+	return b.print(os.Stdout, *markdown, *asJSON)
+}
+
+func (b *bench) print(w io.Writer, markdown, asJSON bool) error {
+	if asJSON {
+		return json.NewEncoder(w).Encode(b.figures)
+	}
+	b.table(w, markdown)
+	return nil
+}
+
+// raiseLimit lets this process and its children have as many descriptors as it may.
+func raiseLimit() {
+	const wanted = 65536
+	var l unix.Rlimit
+	unix.Getrlimit(unix.RLIMIT_NOFILE, &l)
+	if unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: wanted, Max: max(l.Max, wanted)}) != nil {
+		unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: l.Max, Max: l.Max})
+	}
+}
+
+// build builds the sidecar that is measured.
+func (b *bench) build() (string, error) {
+	binary := filepath.Join(b.dir, "sidestream")
+	out, err := exec.CommandContext(b.ctx, "go", "build", "-o", binary, "sidestream").CombinedOutput()
+	if err != nil {
+		return "", fmt.Errorf("build the sidecar (is this its module?): %w\n%s", err, out)
+	}
+	return binary, nil
+}
+
+// machine is what the figures are of.
+func machine() string {
+	model := "unknown processor"
+	info, _ := os.ReadFile("/proc/cpuinfo")
+	for line := range strings.Lines(string(info)) {
+		if name, value, ok := strings.Cut(line, ":"); ok && strings.TrimSpace(name) == "model name" {
+			model = strings.TrimSpace(value)
+			break
+		}
+	}
+	var u unix.Utsname
+	unix.Uname(&u)
+	var m unix.Sysinfo_t
+	unix.Sysinfo(&m)
+	return fmt.Sprintf("%s, %d cores, %d GiB, Linux %s, %s", model, runtime.NumCPU(), (uint64(m.Totalram)*uint64(m.Unit)+1<<29)>>30,
+		unix.ByteSliceToString(u.Release[:]), runtime.Version())
+}

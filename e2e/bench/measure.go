@@ -1,0 +1,539 @@
+//go:build linux
+
+package main
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+)
+
+// The figures.
+const (
+	idleRSS     = "RSS per idle client"
+	fannedRSS   = "RSS per client after fan-out"
+	backRSS     = "RSS per client after reconnects"
+	acceptCPU   = "CPU to accept a client"
+	manyCPU     = "CPU per event, many clients"
+	fewCPU      = "CPU per event, few clients"
+	mostEvents  = "most events/s, few clients"
+	mostCPU     = "CPU per event at the most"
+	p50         = "latency p50, few clients"
+	p99         = "latency p99, few clients"
+	wire        = "bytes per event"
+	connectCPU  = "CPU of a connect"
+	behindCPU   = "CPU of a connect 100 events behind"
+	h2RSS       = "RSS per HTTP/2 client"
+	h2CPU       = "CPU per event, HTTP/2"
+	eventsLate  = 100 // events that a client behind has missed
+	warmClients = 50
+)
+
+// figures are by figure and server. Memory is in bytes, CPU and latency in ns.
+type figures map[string]map[string]float64
+
+func (f figures) set(figure, server string, v float64) {
+	if f[figure] == nil {
+		f[figure] = map[string]float64{}
+	}
+	f[figure][server] = v
+}
+
+type bench struct {
+	ctx      context.Context
+	size     size
+	dir      string
+	binary   string
+	servers  []*server
+	figures  figures
+	baseline map[string]int // resident memory before the many came
+	notes    []string
+	progress io.Writer
+}
+
+func (b *bench) say(format string, args ...any) { fmt.Fprintf(b.progress, format+"\n", args...) }
+
+// note says what the reader of the table has to know as well.
+func (b *bench) note(format string, args ...any) {
+	b.notes = append(b.notes, fmt.Sprintf(format, args...))
+	b.say("note: "+format, args...)
+}
+
+// start starts the servers, which stop ends.
+func (b *bench) start(only string) (err error) {
+	b.say("building the sidecar")
+	if b.binary, err = b.build(); err != nil {
+		return err
+	}
+	wanted := names
+	if only != "" {
+		wanted = strings.Split(only, ",")
+	}
+	for _, name := range wanted {
+		if _, _, ok := nchan(); name == "nchan" && !ok {
+			b.note("nchan is not measured: nginx with its module is not installed (Debian: libnginx-mod-nchan)")
+			continue
+		}
+		s, err := b.startServer(name, "load")
+		if err != nil {
+			return err
+		}
+		b.servers = append(b.servers, s)
+	}
+	return nil
+}
+
+func (b *bench) stop() {
+	for _, s := range b.servers {
+		s.stop()
+	}
+	b.servers = nil
+}
+
+// measure takes all figures.
+func (b *bench) measure() error {
+	for _, step := range []struct {
+		name string
+		do   func() error
+	}{
+		{"clients that idle", b.idle},
+		{"fan-out to many", b.fanOutMany},
+		{"reconnects", b.reconnect},
+		{"fan-out to few", b.fanOutFew},
+		{"clients that are behind", b.behind},
+		{"HTTP/2", b.http2},
+		{"the most", b.most},
+	} {
+		begin := time.Now()
+		if err := step.do(); err != nil {
+			return fmt.Errorf("%s: %w", step.name, err)
+		}
+		b.say("%s: %.0f s", step.name, time.Since(begin).Seconds())
+	}
+	return nil
+}
+
+// each does something with one server after the other.
+func (b *bench) each(do func(*server) error) error {
+	for _, s := range b.servers {
+		if err := b.ctx.Err(); err != nil {
+			return err
+		}
+		if err := do(s); err != nil {
+			return fmt.Errorf("%s: %w", s.name, err)
+		}
+	}
+	return nil
+}
+
+// pause waits.
+func (b *bench) pause(d time.Duration) error {
+	select {
+	case <-b.ctx.Done():
+		return b.ctx.Err()
+	case <-time.After(d):
+		return nil
+	}
+}
+
+// idle is what clients cost that connect and do nothing.
+func (b *bench) idle() error {
+	empty := map[string]int{}
+	err := b.each(func(s *server) (err error) { // a few first: what is used once is not of a client
+		if err := s.connect(warmClients, s.request); err != nil {
+			return err
+		}
+		if err := s.fan(10, 100, nil); err != nil {
+			return err
+		}
+		empty[s.name], err = resident(s.pid())
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	if err := b.each(func(s *server) error { return b.join(s, b.size.many) }); err != nil {
+		return err
+	}
+	return b.memory(idleRSS, empty)
+}
+
+// join connects n clients and adds to the figure of what one costs.
+func (b *bench) join(s *server, n int) error {
+	used, err := s.cpuOf(func() error { return s.connect(n, s.request) })
+	if err != nil {
+		return err
+	}
+	cost := float64(used) / float64(n)
+	if earlier := b.figures[acceptCPU][s.name]; earlier > 0 {
+		cost = (earlier + cost) / 2
+	}
+	b.figures.set(acceptCPU, s.name, cost)
+	return nil
+}
+
+// cpuOf is what the server uses while do is done.
+func (s *server) cpuOf(do func() error) (time.Duration, error) {
+	before, err := cpu(s.pid())
+	if err != nil {
+		return 0, err
+	}
+	if err := do(); err != nil {
+		return 0, err
+	}
+	after, err := cpu(s.pid())
+	return after - before, err
+}
+
+// memory notes what the many cost, when the servers have come to rest.
+func (b *bench) memory(figure string, empty map[string]int) error {
+	if empty != nil {
+		b.baseline = empty
+	}
+	if err := b.pause(b.size.settle); err != nil {
+		return err
+	}
+	return b.each(func(s *server) error {
+		now, err := resident(s.pid())
+		b.figures.set(figure, s.name, max(0, float64(now-b.baseline[s.name])/float64(b.size.many)))
+		return err
+	})
+}
+
+// rounds measures fan-out, each server in turn and as often as there are rounds, and keeps the median.
+func (b *bench) rounds(figure string, rate int) error {
+	costs := map[string][]float64{}
+	for range b.size.rounds {
+		err := b.each(func(s *server) error {
+			cost, err := s.eventCost(int(b.size.window.Seconds()*float64(rate)), float64(rate))
+			costs[s.name] = append(costs[s.name], cost)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+	}
+	for name, c := range costs {
+		slices.Sort(c)
+		b.figures.set(figure, name, c[len(c)/2])
+		b.say("  %s, %s: %.2f to %.2f µs", figure, name, c[0]/1e3, c[len(c)-1]/1e3)
+	}
+	return nil
+}
+
+// eventCost is the CPU of an event delivered to one client, in ns.
+func (s *server) eventCost(events int, rate float64) (float64, error) {
+	if err := s.fan(max(3, events/20), rate, nil); err != nil { // awake
+		return 0, err
+	}
+	var c count
+	used, err := s.cpuOf(func() error { return s.fan(events, rate, &c) })
+	return float64(used) / float64(max(c.Events, 1)), err
+}
+
+// fan publishes and waits until every client has everything, or for two seconds after the last: what is missing then is
+// an error. into is what has come.
+func (s *server) fan(events int, rate float64, into *count) error {
+	before, err := s.load.tell(order{Op: "count"})
+	if err != nil {
+		return err
+	}
+	if err := s.feed.publish(events, rate, time.Minute); err != nil {
+		return err
+	}
+	wanted := int64(events) * int64(before.Open)
+	c, _, err := s.arrive(before, wanted, 2*time.Second)
+	if err != nil {
+		return err
+	}
+	if into != nil {
+		*into = c
+	}
+	if c.Events < wanted*99/100 {
+		return fmt.Errorf("%d of %d events arrived", c.Events, wanted)
+	}
+	return nil
+}
+
+// arrive waits until wanted events more than before have come, at most so long. It returns what has come since, and when
+// the last of it was there.
+func (s *server) arrive(before count, wanted int64, most time.Duration) (c count, at time.Time, err error) {
+	last := int64(-1)
+	for deadline := time.Now().Add(most); ; time.Sleep(2 * time.Millisecond) {
+		now, err := s.load.tell(order{Op: "count"})
+		if err != nil {
+			return c, at, err
+		}
+		c = now
+		c.Events, c.Bytes, c.Reads = c.Events-before.Events, c.Bytes-before.Bytes, c.Reads-before.Reads
+		if c.Events > last {
+			last, at = c.Events, time.Now()
+		}
+		if c.Events >= wanted || time.Now().After(deadline) {
+			return c, at, nil
+		}
+	}
+}
+
+func (b *bench) fanOutMany() error {
+	if err := b.rounds(manyCPU, b.size.manyRate); err != nil {
+		return err
+	}
+	return b.memory(fannedRSS, nil)
+}
+
+// reconnect has all clients leave and come again.
+func (b *bench) reconnect() error {
+	err := b.each(func(s *server) error {
+		if err := s.disconnect(b.size.many); err != nil {
+			return err
+		}
+		return b.pause(b.size.window / 2) // until it has noticed
+	})
+	if err != nil {
+		return err
+	}
+	if err := b.each(func(s *server) error { return b.join(s, b.size.many) }); err != nil {
+		return err
+	}
+	return b.memory(backRSS, nil)
+}
+
+func (b *bench) fanOutFew() error {
+	err := b.each(func(s *server) error {
+		if err := s.disconnect(b.size.many + warmClients - b.size.few); err != nil {
+			return err
+		}
+		if err := b.pause(b.size.window / 2); err != nil {
+			return err
+		}
+		_, err := s.load.tell(order{Op: "reset"})
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	if err := b.rounds(fewCPU, b.size.fewRate); err != nil {
+		return err
+	}
+	return b.each(func(s *server) error {
+		c, err := s.load.tell(order{Op: "count"})
+		b.figures.set(p50, s.name, float64(c.P50))
+		b.figures.set(p99, s.name, float64(c.P99))
+		b.figures.set(wire, s.name, float64(c.Bytes)/float64(max(c.Events, 1)))
+		return err
+	})
+}
+
+// most raises the rate until a server does not deliver 99 % in time. What it delivered then, if none was lost, is the
+// figure; else what it delivered at the step before.
+func (b *bench) most() error {
+	return b.each(func(s *server) error {
+		for rate := float64(b.size.firstStep); rate <= float64(b.size.lastStep); rate *= 1.25 {
+			events, cost, inTime, err := s.step(rate, b.size.step)
+			if err != nil {
+				return err
+			}
+			b.say("  %s at %.0f/s: %.0f events/s, %.2f µs, in time: %v", s.name, rate, events, cost/1e3, inTime)
+			if events > b.figures[mostEvents][s.name] {
+				b.figures.set(mostEvents, s.name, events)
+				b.figures.set(mostCPU, s.name, cost)
+			}
+			if !inTime {
+				break
+			}
+		}
+		return b.pause(b.size.step / 5)
+	})
+}
+
+// step publishes for a while. It returns the events/s delivered, 0 when more than one in a hundred was lost, and the CPU
+// of each.
+func (s *server) step(rate float64, d time.Duration) (events, cost float64, inTime bool, err error) {
+	const grace = 0.07 // of the time: what is behind by so much was not in time
+	n := int(rate * d.Seconds())
+	var c count
+	var took time.Duration
+	used, err := s.cpuOf(func() error {
+		before, err := s.load.tell(order{Op: "count"})
+		if err != nil {
+			return err
+		}
+		begin := time.Now()
+		if err := s.feed.publish(n, rate, 4*d); err != nil {
+			return nil // it takes no more: nothing has come of this step
+		}
+		var at time.Time
+		c, at, err = s.arrive(before, int64(n*before.Open), d)
+		took = at.Sub(begin)
+		return err
+	})
+	if err != nil || took == 0 || c.Events < int64(n*c.Open)*99/100 {
+		return 0, 0, false, err
+	}
+	return float64(c.Events) / took.Seconds(), float64(used) / float64(c.Events), took.Seconds() < d.Seconds()*(1+grace), nil
+}
+
+// behind compares a connect with one that has a hundred events to catch up on. Only ours: the others have no ids, or of
+// another kind.
+func (b *bench) behind() error {
+	for _, s := range b.servers {
+		if s.name != "ours" {
+			continue
+		}
+		id, err := b.idBehind(s)
+		if err != nil {
+			return err
+		}
+		late := strings.TrimSuffix(s.request, "\r\n") + "Last-Event-ID: " + id + "\r\n\r\n"
+		var plain, behind []float64
+		for range max(b.size.rounds, 2) {
+			for _, round := range []struct {
+				request string
+				events  int
+				costs   *[]float64
+			}{{s.request, 0, &plain}, {late, eventsLate, &behind}} {
+				used, err := s.visit(b.size.behind, round.request, round.events)
+				if err != nil {
+					return err
+				}
+				*round.costs = append(*round.costs, float64(used)/float64(b.size.behind))
+				if err := b.pause(b.size.window / 4); err != nil {
+					return err
+				}
+			}
+		}
+		slices.Sort(plain)
+		slices.Sort(behind)
+		b.figures.set(connectCPU, s.name, plain[len(plain)/2])
+		b.figures.set(behindCPU, s.name, behind[len(behind)/2])
+	}
+	return nil
+}
+
+// visit has n clients come, get what they have missed, and go.
+func (s *server) visit(n int, request string, events int) (time.Duration, error) {
+	before, err := s.load.tell(order{Op: "count"})
+	if err != nil {
+		return 0, err
+	}
+	used, err := s.cpuOf(func() error {
+		if err := s.connect(n, request); err != nil {
+			return err
+		}
+		c, _, err := s.arrive(before, int64(n*events), 2*time.Second)
+		if err == nil && c.Events != int64(n*events) {
+			err = fmt.Errorf("%d of %d events arrived", c.Events, n*events)
+		}
+		return err
+	})
+	if err != nil {
+		return 0, err
+	}
+	return used, s.disconnect(n) // the oldest, who are as good as these
+}
+
+// idBehind publishes some events and returns the id that is eventsLate before the last.
+func (b *bench) idBehind(s *server) (string, error) {
+	req, _ := http.NewRequestWithContext(b.ctx, http.MethodGet, "http://"+s.addr+"/events", nil)
+	req.Header.Set("Accept", "text/event-stream")
+	resp, err := http.DefaultTransport.RoundTrip(req)
+	if err != nil {
+		return "", err
+	}
+	defer resp.Body.Close()
+	if err := s.feed.publish(eventsLate+1, 100, time.Minute); err != nil {
+		return "", err
+	}
+	var ids []string
+	for lines := bufio.NewScanner(resp.Body); len(ids) <= eventsLate && lines.Scan(); {
+		if id, ok := strings.CutPrefix(lines.Text(), "id: "); ok {
+			ids = append(ids, id)
+		} else if id, ok := strings.CutPrefix(lines.Text(), "id:"); ok {
+			ids = append(ids, id)
+		}
+	}
+	if len(ids) <= eventsLate {
+		return "", fmt.Errorf("%d of %d ids came", len(ids), eventsLate+1)
+	}
+	return ids[0], b.pause(b.size.window / 4)
+}
+
+// http2 measures clients that share connections, in servers of their own.
+func (b *bench) http2() error {
+	for _, name := range []string{"ours", "plain"} {
+		if !slices.ContainsFunc(b.servers, func(s *server) bool { return s.name == name }) {
+			continue
+		}
+		s, err := b.startServer(name, "h2load")
+		if err != nil {
+			return err
+		}
+		err = b.http2Of(s)
+		s.stop()
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (b *bench) http2Of(s *server) error {
+	open := func(conns int) error {
+		_, err := s.load.tell(order{Op: "connect", N: conns, Addr: s.addr, Request: fmt.Sprint(b.size.h2Streams)})
+		return err
+	}
+	if err := open(2); err != nil {
+		return err
+	}
+	if err := s.fan(10, 100, nil); err != nil {
+		return err
+	}
+	empty, err := resident(s.pid())
+	if err != nil {
+		return err
+	}
+	if err := open(b.size.h2Conns); err != nil {
+		return err
+	}
+	if err := b.pause(b.size.settle / 2); err != nil {
+		return err
+	}
+	now, err := resident(s.pid())
+	if err != nil {
+		return err
+	}
+	b.figures.set(h2RSS, s.name, max(0, float64(now-empty)/float64(b.size.h2Conns*b.size.h2Streams)))
+	cost, err := s.eventCost(int(b.size.h2Window.Seconds()*float64(b.size.h2Rate)), float64(b.size.h2Rate))
+	b.figures.set(h2CPU, s.name, cost)
+	return err
+}
+
+// hold serves one server's clients for a profiler.
+func (b *bench) hold(what string) error {
+	var rate, clients, seconds int
+	if _, err := fmt.Sscanf(what, "%d,%d,%d", &rate, &clients, &seconds); err != nil {
+		return fmt.Errorf("-hold RATE,CLIENTS,SECONDS: %w", err)
+	}
+	s := b.servers[0]
+	if err := s.connect(clients, s.request); err != nil {
+		return err
+	}
+	b.say("%s is process %d", s.name, s.pid())
+	for range seconds {
+		if err := b.ctx.Err(); err != nil {
+			return err
+		}
+		cost, err := s.eventCost(rate, float64(rate))
+		if err != nil {
+			return err
+		}
+		b.say("%.2f µs", cost/1e3)
+	}
+	return nil
+}
