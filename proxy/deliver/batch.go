@@ -23,6 +23,7 @@ type batch struct {
 	more       bool // the ring has more behind next
 	flags      uint8
 	events     [][]byte
+	size       int // bytes of events
 	vectors    []unix.Iovec
 	pre        []byte // goes before the events, for one client
 }
@@ -44,8 +45,9 @@ func (b *batch) load(ring *stream.Ring, cursor uint64, flags uint8) {
 	if last, _ := ring.Last(); b.next != stream.Begin && b.next < last {
 		b.more = true
 	}
-	b.vectors = b.vectors[:0]
+	b.vectors, b.size = b.vectors[:0], 0
 	for _, e := range b.events {
+		b.size += len(e)
 		b.vectors = append(b.vectors, vector(e))
 	}
 	b.pre = nil
@@ -61,6 +63,18 @@ func (b *batch) forget() {
 	clear(b.events)
 	clear(b.vectors)
 	*b = batch{events: b.events[:0], vectors: b.vectors[:0]}
+}
+
+// bytes is the size of the first so many events.
+func (b *batch) bytes(events uint64) int {
+	if events == uint64(len(b.events)) {
+		return b.size
+	}
+	size := 0
+	for _, e := range b.events[:events] {
+		size += len(e)
+	}
+	return size
 }
 
 // gap is the event that says what is missing before b, framed; nil for nothing. It is counted as said.
@@ -124,30 +138,33 @@ func (b *batch) write(fd int) (took uint64, rest []byte, err error) {
 	return took, nil, nil
 }
 
-// writeVectors is writev(2), or write(2) for one. The descriptors are non-blocking, so the runtime need not be told.
+// writeVectors is writev(2), or write(2) for one.
 func writeVectors(fd int, v []unix.Iovec) (int, error) {
+	if len(v) == 1 {
+		return rawWrite(unix.SYS_WRITE, fd, unsafe.Pointer(v[0].Base), int(v[0].Len))
+	}
+	return rawWrite(unix.SYS_WRITEV, fd, unsafe.Pointer(unsafe.SliceData(v)), len(v))
+}
+
+// writeBytes is write(2) with the same rules as batch.write.
+func writeBytes(fd int, p []byte) (int, error) {
+	if len(p) == 0 {
+		return 0, nil
+	}
+	return rawWrite(unix.SYS_WRITE, fd, unsafe.Pointer(unsafe.SliceData(p)), len(p))
+}
+
+// rawWrite calls the kernel past the runtime: the descriptors are non-blocking, so it need not find another thread for
+// the other goroutines meanwhile.
+func rawWrite(call uintptr, fd int, from unsafe.Pointer, n int) (int, error) {
 	for {
-		var n uintptr
-		var errno unix.Errno
-		if len(v) == 1 {
-			n, _, errno = unix.RawSyscall(unix.SYS_WRITE, uintptr(fd), uintptr(unsafe.Pointer(v[0].Base)), uintptr(v[0].Len))
-		} else {
-			n, _, errno = unix.RawSyscall(unix.SYS_WRITEV, uintptr(fd), uintptr(unsafe.Pointer(&v[0])), uintptr(len(v)))
-		}
+		wrote, _, errno := unix.RawSyscall(call, uintptr(fd), uintptr(from), uintptr(n))
 		switch errno {
 		case 0:
-			return int(n), nil
+			return int(wrote), nil
 		case unix.EINTR:
 		default:
 			return 0, errno
 		}
 	}
-}
-
-// writeBytes is write(2) with the same rules as batch.write.
-func writeBytes(fd int, p []byte) (n int, err error) {
-	if len(p) == 0 {
-		return 0, nil
-	}
-	return writeVectors(fd, []unix.Iovec{vector(p)})
 }

@@ -136,7 +136,10 @@ func (j *joining) begin(pre []byte) {
 		j.slot.cursor = b.from + took
 		j.Route.Stats.Replayed.Add(int64(max(j.joined, b.from) - b.from)) // the shard writes the rest of them
 	}
-	j.Route.count(&b, took)
+	if took > 0 {
+		j.Route.Stats.Events.Add(int64(took))
+		j.Route.Stats.Bytes.Add(int64(b.bytes(took)))
+	}
 }
 
 // gap is the gap to be said before b, if any; then it is said.
@@ -183,19 +186,6 @@ func duplicate(c *net.TCPConn) (fd int, err error) {
 		return 0, failed
 	}
 	return fd, err
-}
-
-// count counts events that were written.
-func (rt *Route) count(b *batch, events uint64) {
-	if events == 0 {
-		return
-	}
-	size := 0
-	for _, e := range b.events[:events] {
-		size += len(e)
-	}
-	rt.Stats.Events.Add(int64(events))
-	rt.Stats.Bytes.Add(int64(size))
 }
 
 // spread is a random moment of window, in ms.

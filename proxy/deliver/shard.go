@@ -87,7 +87,10 @@ type shard struct {
 	byRing  map[*stream.Ring]uint32
 	rests   map[uint32][]byte // of the slow
 	away    []parting
-	dead    []gone   // found during a walk
+	dead    []gone // found during a walk
+	clock   uint32 // now, as of a moment ago: reading it for each write would cost as much as finding the client
+	events  int64  // written since the last tally, as are their bytes
+	bytes   int64
 	later   []*group // grown, but their clients were written to a moment ago
 	batches [2]batch
 }
@@ -188,6 +191,7 @@ func (s *shard) run() {
 		if err != nil && err != unix.EINTR {
 			n = 0
 		}
+		s.clock = s.now()
 		for _, e := range events[:max(n, 0)] {
 			s.ready(uint32(e.Fd), uint32(e.Pad), e.Events)
 		}
@@ -196,6 +200,7 @@ func (s *shard) run() {
 			return
 		}
 		now := s.now()
+		s.clock = now
 		s.part(now)
 		if reached(now, s.ticking) {
 			s.ticking = now + s.look(now)
@@ -286,6 +291,7 @@ func (s *shard) enter(j *joining) {
 		return
 	}
 	s.advance(index) // what has come since it was begun
+	s.tally(s.groups[c.group])
 }
 
 // group returns the index of the group of j's ring, which is watched from then on.
@@ -354,7 +360,7 @@ func (s *shard) resume(index uint32) {
 	c := &s.slots[index]
 	if rest := s.rests[index]; len(rest) > 0 {
 		n, err := writeBytes(int(c.fd), rest)
-		c.wrote = s.now()
+		c.wrote = s.clock
 		switch {
 		case err == unix.EAGAIN:
 			return
@@ -373,6 +379,7 @@ func (s *shard) resume(index uint32) {
 		return
 	}
 	s.advance(index)
+	s.tally(s.groups[c.group])
 }
 
 // lose notes that a client is gone. Its slot is freed behind the walk.

@@ -29,7 +29,16 @@ func (s *shard) walk(g *group) {
 		}
 		s.advance(g.members[at])
 	}
+	s.tally(g)
+	s.clock = s.now() // a walk may take a while
 	s.bury()
+}
+
+// tally adds what was written since the last time to the counters of g's route, which others read and write.
+func (s *shard) tally(g *group) {
+	g.route.Stats.Events.Add(s.events)
+	g.route.Stats.Bytes.Add(s.bytes)
+	s.events, s.bytes = 0, 0
 }
 
 // advance writes to one client what the ring has for it.
@@ -75,13 +84,14 @@ func (s *shard) give(index uint32, g *group, b *batch) bool {
 		return true
 	}
 	took, rest, err := b.write(int(c.fd))
-	c.wrote = s.now()
+	c.wrote = s.clock
 	if err != nil && err != unix.EAGAIN {
 		s.lose(index, why(err))
 		return false
 	}
 	c.cursor = b.from + took
-	g.route.count(b, took)
+	s.events += int64(took)
+	s.bytes += int64(b.bytes(took))
 	if rest != nil || took < uint64(len(b.events)) {
 		s.slow(index, rest)
 		return false
@@ -94,7 +104,7 @@ func (s *shard) give(index uint32, g *group, b *batch) bool {
 func (s *shard) say(index uint32, p []byte) bool {
 	c := &s.slots[index]
 	n, err := writeBytes(int(c.fd), p)
-	c.wrote = s.now()
+	c.wrote = s.clock
 	if err != nil && err != unix.EAGAIN {
 		s.lose(index, why(err))
 		return false
@@ -199,8 +209,9 @@ func (s *shard) end(index uint32, end stream.End) {
 
 // comeBack releases a client. One whose socket is full is cut as it is: what it has is the beginning of something.
 func (s *shard) comeBack(index uint32, reason int) {
-	s.advance(index) // what COALESCE held back
 	c := &s.slots[index]
+	s.advance(index) // what COALESCE held back
+	s.tally(s.groups[c.group])
 	switch {
 	case c.flags&isClosing != 0: // on its way already
 	case c.flags&isSlow != 0:
