@@ -133,6 +133,7 @@ func (c *socket) handshake(ctx context.Context, d translate.Dial) error {
 	}
 	ws.SetReadLimit(-1) // read has its own, which lets the connection live
 	c.ws = ws
+	c.touch() // the handshake may have taken longer than IDLE
 	return nil
 }
 
