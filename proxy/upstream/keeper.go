@@ -39,7 +39,7 @@ func (c *socket) keep(ctx, alive context.Context, end context.CancelCauseFunc) {
 		case <-alive.Done():
 			return
 		case <-ctx.Done():
-			c.ws.Close(websocket.StatusGoingAway, "")
+			c.farewell(websocket.StatusGoingAway)
 			err = ctx.Err()
 		case <-app.C:
 			app.Reset(timers.Every)

@@ -15,7 +15,9 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
+	"net/http/httptrace"
 	"net/url"
 	"sync"
 	"sync/atomic"
@@ -29,6 +31,7 @@ import (
 const (
 	dialTime = 10 * time.Second // from dialling to the upgrade's answer
 	sendTime = 10 * time.Second // one frame upstream
+	byeTime  = time.Second      // the closing handshake
 
 	// What may arrive before HELLO is through, and has to wait for the ring.
 	maxEarly      = 1024     // messages
@@ -93,6 +96,7 @@ func (s *subscription) Connect(ctx context.Context) (Conn, error) {
 type socket struct {
 	*subscription
 	ws      *websocket.Conn
+	conn    net.Conn // below ws
 	resumed bool
 	early   []translate.Message // came before the connection was ready
 	gap     bool                // and some of them were skipped
@@ -113,6 +117,7 @@ func (c *socket) received() time.Time { return c.start.Add(time.Duration(c.last.
 func (c *socket) handshake(ctx context.Context, d translate.Dial) error {
 	ctx, cancel := context.WithTimeout(ctx, dialTime)
 	defer cancel()
+	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(got httptrace.GotConnInfo) { c.conn = got.Conn }})
 	host := d.Header.Get("Host")
 	d.Header.Del("Host")
 	ws, resp, err := websocket.Dial(ctx, d.URL, &websocket.DialOptions{
@@ -292,6 +297,7 @@ func (c *socket) Run(ctx context.Context, emit func([]translate.Message) error) 
 	err := c.pump(alive, emit)
 	switch cause := context.Cause(alive); {
 	case ctx.Err() != nil:
+		<-kept // the keeper says goodbye
 		err = ctx.Err()
 	case cause != nil:
 		err = cause
@@ -308,8 +314,16 @@ func (c *socket) Run(ctx context.Context, emit func([]translate.Message) error) 
 func (c *socket) goodbye(err error) {
 	var refused *translate.Refused
 	if errors.Is(err, translate.ErrFinished) || errors.As(err, &refused) {
-		c.ws.Close(websocket.StatusNormalClosure, "")
+		c.farewell(websocket.StatusNormalClosure)
 	}
+}
+
+// farewell closes the connection politely. The library waits five seconds for each half of it, and for ever for the rest
+// of a frame that was begun, while the stream's clients wait for its end.
+func (c *socket) farewell(code websocket.StatusCode) {
+	cut := time.AfterFunc(byeTime, func() { c.conn.Close() })
+	defer cut.Stop()
+	c.ws.Close(code, "")
 }
 
 // pump reads until the connection ends.
