@@ -81,8 +81,8 @@ func verdict(resp *http.Response) error {
 // retryAfter reads Retry-After (RFC 9110, section 10.2.3): seconds or a date; 0 when it says nothing.
 func retryAfter(value string, now time.Time) time.Duration {
 	var d time.Duration
-	if seconds, err := strconv.ParseUint(strings.TrimSpace(value), 10, 31); err == nil {
-		d = time.Duration(seconds) * time.Second
+	if seconds, err := strconv.ParseUint(strings.TrimSpace(value), 10, 31); err == nil || errors.Is(err, strconv.ErrRange) {
+		d = time.Duration(seconds) * time.Second // ErrRange comes with the largest
 	} else if date, err := http.ParseTime(value); err == nil {
 		d = date.Sub(now)
 	}
