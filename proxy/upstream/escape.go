@@ -143,7 +143,7 @@ func (n *nesting) outside(r rune) {
 	case '{', '[':
 		n.depth++
 	case '}', ']':
-		n.depth--
+		n.depth = max(0, n.depth-1) // one that closes nothing opens nothing either
 	}
 }
 
