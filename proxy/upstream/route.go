@@ -90,7 +90,7 @@ type step struct {
 func (rt *Route) Polls() bool { return strings.HasPrefix(rt.settings.From, "http") }
 
 // History says that the first thing a source emits was there before the stream: MODE=items.
-func (rt *Route) History() bool { return rt.settings.Mode == ModeItems }
+func (rt *Route) History() bool { return rt.Polls() && rt.settings.Mode == ModeItems }
 
 // From is where the events come from, fit for logs: without userinfo and query values.
 func (rt *Route) From() string { return Redact(rt.settings.From) }
