@@ -211,7 +211,7 @@ func (l *loader) open() error {
 	l.conns = append(l.conns, loadConn{fd: int32(fd)})
 	l.count.Open++
 	l.waiting++
-	return unix.EpollCtl(l.epoll, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(index)})
+	return unix.EpollCtl(l.epoll, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLRDHUP | unix.EPOLLET&0xffffffff, Fd: int32(index)})
 }
 
 // receive takes what one connection has.
@@ -220,14 +220,20 @@ func (l *loader) receive(index int32) {
 	if c.closed {
 		return
 	}
+	for l.read(index, c) == len(l.buffer) { // edge-triggered: less says that this is all
+	}
+}
+
+// read returns how much it has read.
+func (l *loader) read(index int32, c *loadConn) int {
 	n, errno := rawRead(c.fd, l.buffer)
 	if errno == unix.EAGAIN {
-		return
+		return 0
 	}
 	if n <= 0 {
 		l.count.Lost++
 		l.close(c)
-		return
+		return 0
 	}
 	l.count.Reads++
 	l.count.Bytes += int64(n)
@@ -244,6 +250,7 @@ func (l *loader) receive(index int32) {
 	if index%sampleEvery == 0 {
 		l.sample(p)
 	}
+	return n
 }
 
 // sample takes the latency of the events whose beginning is in p.

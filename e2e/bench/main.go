@@ -84,7 +84,7 @@ func run() error {
 	markdown := flag.Bool("markdown", false, "print the tables as Markdown, with machine and versions")
 	asJSON := flag.Bool("json", false, "print the figures as JSON")
 	only := flag.String("only", "", "servers to measure, comma-separated, of "+strings.Join(names, ", ")+"; empty: all")
-	hold := flag.String("hold", "", "for a profiler: start one server, print its process id and the servers' events, and serve it `RATE,CLIENTS,SECONDS`")
+	hold := flag.String("hold", "", "for a profiler: only load the first server, with `RATE,CLIENTS,SECONDS`; rate 0 has its clients come and go instead, rate -1 come 100 events behind")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, unix.SIGTERM)
 	defer stop()

@@ -23,6 +23,7 @@ const (
 	fewCPU      = "CPU per event, few clients"
 	mostEvents  = "most events/s, few clients"
 	mostCPU     = "CPU per event at the most"
+	mostClient  = "load client's core at the most"
 	p50         = "latency p50, few clients"
 	p99         = "latency p99, few clients"
 	wire        = "bytes per event"
@@ -205,30 +206,47 @@ func (b *bench) memory(figure string, empty map[string]int) error {
 	})
 }
 
-// rounds measures fan-out, each server in turn and as often as there are rounds, and keeps the median.
-func (b *bench) rounds(figure string, rate int) error {
+// rounds measures fan-out, each server in turn and as often as there are rounds, each time another one first, and keeps
+// the medians. measured is called behind each window, for what else is of it.
+func (b *bench) rounds(figure string, rate int, measured func(*server, count)) error {
 	costs := map[string][]float64{}
 	for range b.size.rounds {
+		b.servers = append(b.servers[1:], b.servers[0])
 		err := b.each(func(s *server) error {
 			cost, err := s.eventCost(int(b.size.window.Seconds()*float64(rate)), float64(rate))
+			if err != nil {
+				return err
+			}
 			costs[s.name] = append(costs[s.name], cost)
+			c, err := s.load.tell(order{Op: "count"})
+			measured(s, c)
 			return err
 		})
 		if err != nil {
 			return err
 		}
 	}
-	for name, c := range costs {
-		slices.Sort(c)
-		b.figures.set(figure, name, c[len(c)/2])
-		b.say("  %s, %s: %.2f to %.2f µs", figure, name, c[0]/1e3, c[len(c)-1]/1e3)
+	for _, name := range names {
+		if c := costs[name]; c != nil {
+			b.figures.set(figure, name, median(c))
+			b.say("  %s, %s: %.2f to %.2f µs", figure, name, c[0]/1e3, c[len(c)-1]/1e3)
+		}
 	}
 	return nil
+}
+
+// median sorts v.
+func median(v []float64) float64 {
+	slices.Sort(v)
+	return v[len(v)/2]
 }
 
 // eventCost is the CPU of an event delivered to one client, in ns.
 func (s *server) eventCost(events int, rate float64) (float64, error) {
 	if err := s.fan(max(3, events/20), rate, nil); err != nil { // awake
+		return 0, err
+	}
+	if _, err := s.load.tell(order{Op: "reset"}); err != nil {
 		return 0, err
 	}
 	var c count
@@ -281,7 +299,7 @@ func (s *server) arrive(before count, wanted int64, most time.Duration) (c count
 }
 
 func (b *bench) fanOutMany() error {
-	if err := b.rounds(manyCPU, b.size.manyRate); err != nil {
+	if err := b.rounds(manyCPU, b.size.manyRate, func(*server, count) {}); err != nil {
 		return err
 	}
 	return b.memory(fannedRSS, nil)
@@ -309,74 +327,84 @@ func (b *bench) fanOutFew() error {
 		if err := s.disconnect(b.size.many + warmClients - b.size.few); err != nil {
 			return err
 		}
-		if err := b.pause(b.size.window / 2); err != nil {
-			return err
-		}
-		_, err := s.load.tell(order{Op: "reset"})
-		return err
+		return b.pause(b.size.window / 2)
 	})
 	if err != nil {
 		return err
 	}
-	if err := b.rounds(fewCPU, b.size.fewRate); err != nil {
-		return err
-	}
-	return b.each(func(s *server) error {
-		c, err := s.load.tell(order{Op: "count"})
-		b.figures.set(p50, s.name, float64(c.P50))
-		b.figures.set(p99, s.name, float64(c.P99))
+	half, most := map[string][]float64{}, map[string][]float64{}
+	err = b.rounds(fewCPU, b.size.fewRate, func(s *server, c count) {
+		half[s.name], most[s.name] = append(half[s.name], float64(c.P50)), append(most[s.name], float64(c.P99))
 		b.figures.set(wire, s.name, float64(c.Bytes)/float64(max(c.Events, 1)))
-		return err
 	})
+	for name := range half {
+		b.figures.set(p50, name, median(half[name]))
+		b.say("  p99, %s: %.1f ms", name, most[name])
+		b.figures.set(p99, name, median(most[name]))
+	}
+	return err
 }
 
-// most raises the rate until a server does not deliver 99 % in time. What it delivered then, if none was lost, is the
-// figure; else what it delivered at the step before.
+// most raises the rate until a server loses events or delivers no more of them for it. Nothing may be lost in the step
+// that the figure is of.
 func (b *bench) most() error {
 	return b.each(func(s *server) error {
 		for rate := float64(b.size.firstStep); rate <= float64(b.size.lastStep); rate *= 1.25 {
-			events, cost, inTime, err := s.step(rate, b.size.step)
+			st, err := s.step(rate, b.size.step)
 			if err != nil {
 				return err
 			}
-			b.say("  %s at %.0f/s: %.0f events/s, %.2f µs, in time: %v", s.name, rate, events, cost/1e3, inTime)
-			if events > b.figures[mostEvents][s.name] {
-				b.figures.set(mostEvents, s.name, events)
-				b.figures.set(mostCPU, s.name, cost)
-			}
-			if !inTime {
+			b.say("  %s at %.0f/s: %.0f events/s, %.2f µs, %.0f %% of a core, load client %.0f %%", s.name, rate, st.events, st.cost/1e3,
+				st.events*st.cost/1e7, st.client*100)
+			if st.events < 1.03*b.figures[mostEvents][s.name] {
 				break
 			}
+			b.figures.set(mostEvents, s.name, st.events)
+			b.figures.set(mostCPU, s.name, st.cost)
+			b.figures.set(mostClient, s.name, st.client)
 		}
 		return b.pause(b.size.step / 5)
 	})
 }
 
-// step publishes for a while. It returns the events/s delivered, 0 when more than one in a hundred was lost, and the CPU
-// of each.
-func (s *server) step(rate float64, d time.Duration) (events, cost float64, inTime bool, err error) {
-	const grace = 0.07 // of the time: what is behind by so much was not in time
+// step is one rate that was tried.
+type step struct {
+	events float64 // delivered a second, until all had arrived; 0 when more than one in a hundred was lost
+	cost   float64 // CPU of each, in ns
+	client float64 // share of a core that the load client used
+}
+
+func (s *server) step(rate float64, d time.Duration) (st step, err error) {
 	n := int(rate * d.Seconds())
 	var c count
-	var took time.Duration
+	var took, client time.Duration
 	used, err := s.cpuOf(func() error {
 		before, err := s.load.tell(order{Op: "count"})
 		if err != nil {
 			return err
 		}
+		idle, err := cpu(s.load.process.Process.Pid)
+		if err != nil {
+			return err
+		}
 		begin := time.Now()
-		if err := s.feed.publish(n, rate, 4*d); err != nil {
-			return nil // it takes no more: nothing has come of this step
+		if s.feed.publish(n, rate, 3*d) != nil {
+			return nil // it takes no more, and nothing has come of this step
 		}
 		var at time.Time
-		c, at, err = s.arrive(before, int64(n*before.Open), d)
+		c, at, err = s.arrive(before, int64(n*before.Open), 2*d)
+		if err != nil {
+			return err
+		}
 		took = at.Sub(begin)
+		busy, err := cpu(s.load.process.Process.Pid)
+		client = busy - idle
 		return err
 	})
 	if err != nil || took == 0 || c.Events < int64(n*c.Open)*99/100 {
-		return 0, 0, false, err
+		return step{}, err
 	}
-	return float64(c.Events) / took.Seconds(), float64(used) / float64(c.Events), took.Seconds() < d.Seconds()*(1+grace), nil
+	return step{float64(c.Events) / took.Seconds(), float64(used) / float64(c.Events), client.Seconds() / took.Seconds()}, nil
 }
 
 // behind compares a connect with one that has a hundred events to catch up on. Only ours: the others have no ids, or of
@@ -386,11 +414,10 @@ func (b *bench) behind() error {
 		if s.name != "ours" {
 			continue
 		}
-		id, err := b.idBehind(s)
+		late, err := b.late(s)
 		if err != nil {
 			return err
 		}
-		late := strings.TrimSuffix(s.request, "\r\n") + "Last-Event-ID: " + id + "\r\n\r\n"
 		var plain, behind []float64
 		for range max(b.size.rounds, 2) {
 			for _, round := range []struct {
@@ -398,26 +425,24 @@ func (b *bench) behind() error {
 				events  int
 				costs   *[]float64
 			}{{s.request, 0, &plain}, {late, eventsLate, &behind}} {
-				used, err := s.visit(b.size.behind, round.request, round.events)
+				cost, err := s.visit(b.size.behind, round.request, round.events)
 				if err != nil {
 					return err
 				}
-				*round.costs = append(*round.costs, float64(used)/float64(b.size.behind))
+				*round.costs = append(*round.costs, cost)
 				if err := b.pause(b.size.window / 4); err != nil {
 					return err
 				}
 			}
 		}
-		slices.Sort(plain)
-		slices.Sort(behind)
-		b.figures.set(connectCPU, s.name, plain[len(plain)/2])
-		b.figures.set(behindCPU, s.name, behind[len(behind)/2])
+		b.figures.set(connectCPU, s.name, median(plain))
+		b.figures.set(behindCPU, s.name, median(behind))
 	}
 	return nil
 }
 
-// visit has n clients come, get what they have missed, and go.
-func (s *server) visit(n int, request string, events int) (time.Duration, error) {
+// visit has n clients come, get what they have missed, and go. It returns the CPU of one, in ns, its leaving not counted.
+func (s *server) visit(n int, request string, events int) (float64, error) {
 	before, err := s.load.tell(order{Op: "count"})
 	if err != nil {
 		return 0, err
@@ -435,11 +460,11 @@ func (s *server) visit(n int, request string, events int) (time.Duration, error)
 	if err != nil {
 		return 0, err
 	}
-	return used, s.disconnect(n) // the oldest, who are as good as these
+	return float64(used) / float64(n), s.disconnect(n) // the oldest, who are as good as these
 }
 
-// idBehind publishes some events and returns the id that is eventsLate before the last.
-func (b *bench) idBehind(s *server) (string, error) {
+// late publishes some events and returns the request of a client that has missed the last eventsLate.
+func (b *bench) late(s *server) (request string, err error) {
 	req, _ := http.NewRequestWithContext(b.ctx, http.MethodGet, "http://"+s.addr+"/events", nil)
 	req.Header.Set("Accept", "text/event-stream")
 	resp, err := http.DefaultTransport.RoundTrip(req)
@@ -461,7 +486,7 @@ func (b *bench) idBehind(s *server) (string, error) {
 	if len(ids) <= eventsLate {
 		return "", fmt.Errorf("%d of %d ids came", len(ids), eventsLate+1)
 	}
-	return ids[0], b.pause(b.size.window / 4)
+	return strings.TrimSuffix(s.request, "\r\n") + "Last-Event-ID: " + ids[0] + "\r\n\r\n", b.pause(b.size.window / 4)
 }
 
 // http2 measures clients that share connections, in servers of their own.
@@ -514,26 +539,33 @@ func (b *bench) http2Of(s *server) error {
 	return err
 }
 
-// hold serves one server's clients for a profiler.
+// hold loads one server for a profiler.
 func (b *bench) hold(what string) error {
 	var rate, clients, seconds int
 	if _, err := fmt.Sscanf(what, "%d,%d,%d", &rate, &clients, &seconds); err != nil {
 		return fmt.Errorf("-hold RATE,CLIENTS,SECONDS: %w", err)
 	}
 	s := b.servers[0]
-	if err := s.connect(clients, s.request); err != nil {
-		return err
+	b.say("%s is process %d at http://%s/events", s.name, s.pid(), s.addr)
+	request, late, err := s.request, 0, error(nil)
+	switch {
+	case rate > 0:
+		err = s.connect(clients, s.request)
+	case rate < 0:
+		late = eventsLate
+		request, err = b.late(s)
 	}
-	b.say("%s is process %d", s.name, s.pid())
-	for range seconds {
-		if err := b.ctx.Err(); err != nil {
-			return err
-		}
-		cost, err := s.eventCost(rate, float64(rate))
-		if err != nil {
-			return err
+	for begin := time.Now(); err == nil && b.ctx.Err() == nil && time.Since(begin) < time.Duration(seconds)*time.Second; {
+		var cost float64
+		if rate > 0 {
+			cost, err = s.eventCost(rate, float64(rate))
+		} else {
+			cost, err = s.visit(clients, request, late)
 		}
 		b.say("%.2f µs", cost/1e3)
+		if rate <= 0 {
+			time.Sleep(b.size.window / 4)
+		}
 	}
-	return nil
+	return err
 }

@@ -5,6 +5,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"text/tabwriter"
 )
@@ -14,29 +15,29 @@ type row struct {
 	figure string
 	title  func(size) string
 	show   func(float64) string
-	more   bool // more is better
 }
 
 func named(s string) func(size) string { return func(size) string { return s } }
 
 var rows = []row{
-	{idleRSS, func(s size) string { return fmt.Sprintf("RSS per idle client, %d clients", s.many) }, kib, false},
-	{fannedRSS, named("the same after fan-out"), kib, false},
-	{backRSS, func(s size) string { return fmt.Sprintf("the same after %d reconnects", s.many) }, kib, false},
-	{acceptCPU, named("CPU to accept one"), micro, false},
+	{idleRSS, func(s size) string { return fmt.Sprintf("RSS per idle client, %d clients", s.many) }, kib},
+	{fannedRSS, named("the same after fan-out"), kib},
+	{backRSS, func(s size) string { return fmt.Sprintf("the same after %d reconnects", s.many) }, kib},
+	{acceptCPU, named("CPU to accept one"), micro},
 	{fewCPU, func(s size) string {
 		return fmt.Sprintf("CPU per delivered event, %d clients, %d msg/s", s.few, s.fewRate)
-	}, micro, false},
-	{manyCPU, func(s size) string { return fmt.Sprintf("the same, %d clients, %d msg/s", s.many, s.manyRate) }, micro, false},
-	{mostEvents, func(s size) string { return fmt.Sprintf("most events/s, %d clients", s.few) }, number, true},
-	{mostCPU, named("CPU per event at that"), micro, false},
-	{p50, func(s size) string { return fmt.Sprintf("latency p50, %d clients, %d msg/s", s.few, s.fewRate) }, milli, false},
-	{p99, named("latency p99, the same"), milli, false},
-	{wire, named("bytes on the wire per event"), number, false},
-	{connectCPU, named("CPU of a connect"), micro, false},
-	{behindCPU, named("the same, 100 events behind"), micro, false},
-	{h2RSS, func(s size) string { return fmt.Sprintf("RSS per HTTP/2 client, %d × %d", s.h2Conns, s.h2Streams) }, kib, false},
-	{h2CPU, func(s size) string { return fmt.Sprintf("CPU per event to an HTTP/2 client, %d msg/s", s.h2Rate) }, micro, false},
+	}, micro},
+	{manyCPU, func(s size) string { return fmt.Sprintf("the same, %d clients, %d msg/s", s.many, s.manyRate) }, micro},
+	{mostEvents, func(s size) string { return fmt.Sprintf("most events/s, %d clients", s.few) }, number},
+	{mostCPU, named("CPU per event at that"), micro},
+	{mostClient, named("load client's core at that"), percent},
+	{p50, func(s size) string { return fmt.Sprintf("latency p50, %d clients, %d msg/s", s.few, s.fewRate) }, milli},
+	{p99, named("latency p99, the same"), milli},
+	{wire, named("bytes on the wire per event"), number},
+	{connectCPU, named("CPU of a connect"), micro},
+	{behindCPU, named("the same, 100 events behind"), micro},
+	{h2RSS, func(s size) string { return fmt.Sprintf("RSS per HTTP/2 client, %d × %d", s.h2Conns, s.h2Streams) }, kib},
+	{h2CPU, func(s size) string { return fmt.Sprintf("CPU per event to an HTTP/2 client, %d msg/s", s.h2Rate) }, micro},
 }
 
 // titles are the columns' heads.
@@ -45,6 +46,8 @@ var titles = map[string]string{"ours": "Sidestream", "floor": "floor", "coalesce
 func kib(v float64) string   { return fmt.Sprintf("%.1f KiB", v/1024) }
 func micro(v float64) string { return fmt.Sprintf("%.1f µs", v/1e3) }
 func milli(v float64) string { return fmt.Sprintf("%.1f ms", v/1e6) }
+
+func percent(v float64) string { return fmt.Sprintf("%.0f %%", v*100) }
 
 // number separates thousands.
 func number(v float64) string {
@@ -85,14 +88,17 @@ func (b *bench) table(w io.Writer, markdown bool) {
 // cells is the table, its head first.
 func (b *bench) cells() [][]string {
 	head := []string{""}
-	for _, s := range b.servers {
-		head = append(head, titles[s.name])
+	measured := slices.DeleteFunc(slices.Clone(names), func(name string) bool {
+		return !slices.ContainsFunc(b.servers, func(s *server) bool { return s.name == name })
+	})
+	for _, name := range measured {
+		head = append(head, titles[name])
 	}
 	lines := [][]string{head}
 	for _, r := range rows {
 		line := []string{r.title(b.size)}
-		for _, s := range b.servers {
-			line = append(line, b.cell(r, s.name))
+		for _, name := range measured {
+			line = append(line, b.cell(r, name))
 		}
 		lines = append(lines, line)
 	}
@@ -105,7 +111,7 @@ func (b *bench) cell(r row, server string) string {
 		return ""
 	}
 	cell := r.show(v)
-	if ours, ok := b.figures[r.figure]["ours"]; ok && server != "ours" && v > 0 {
+	if ours, ok := b.figures[r.figure]["ours"]; ok && server != "ours" && r.figure != mostClient && v > 0 {
 		cell += fmt.Sprintf(" (%.2f×)", ours/v)
 	}
 	return cell

@@ -1,0 +1,43 @@
+//go:build e2e && linux
+
+package main
+
+import (
+	"encoding/json"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+)
+
+// The bench works: it ends by itself, and each figure of each server comes out. How large they are is the machine's.
+func TestQuick(t *testing.T) {
+	binary := filepath.Join(t.TempDir(), "bench")
+	if out, err := exec.Command("go", "build", "-o", binary, ".").CombinedOutput(); err != nil {
+		t.Fatalf("build the bench: %v\n%s", err, out)
+	}
+	c := exec.CommandContext(t.Context(), binary, "-quick", "-json")
+	c.Stderr = os.Stderr
+	out, err := c.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got figures
+	if err := json.Unmarshal(out, &got); err != nil {
+		t.Fatalf("%v in %s", err, out)
+	}
+	// Memory of a few hundred clients may be within what is there anyway.
+	memory := map[string]bool{idleRSS: true, fannedRSS: true, backRSS: true, h2RSS: true}
+	only := map[string][]string{connectCPU: {"ours"}, behindCPU: {"ours"}, h2RSS: {"ours", "plain"}, h2CPU: {"ours", "plain"}}
+	for _, r := range rows {
+		servers := only[r.figure]
+		if servers == nil {
+			servers = []string{"ours", "floor", "coalesced", "plain"}
+		}
+		for _, server := range servers {
+			if v, ok := got[r.figure][server]; !ok || v < 0 || v == 0 && !memory[r.figure] {
+				t.Errorf("%s of %s: %v, measured %v", r.figure, server, v, ok)
+			}
+		}
+	}
+}
