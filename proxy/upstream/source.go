@@ -81,6 +81,9 @@ func (rt *Route) apply(ctx context.Context, log *slog.Logger, ms []translate.Mes
 		if errors.Is(err, translate.ErrPayload) {
 			return nil, false, err
 		}
+		if ctx.Err() != nil {
+			return nil, false, ctx.Err() // the stream ends, which is no program's failure
+		}
 		if err != nil {
 			rt.failed(log, err)
 			continue
