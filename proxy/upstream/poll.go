@@ -49,6 +49,7 @@ type poll struct {
 	etag, modified string            // of the last answer that was understood
 	last           [sha256.Size]byte // what it was translated to
 	answered       bool              // there was one
+	heard          bool              // so was an answer without any, as 304
 	items          items
 	started        time.Time // when the last request began
 	fresh          bool      // and whether it brought something
@@ -58,6 +59,8 @@ type poll struct {
 type answer struct {
 	messages []translate.Message
 	done     bool
+	dropped  bool // a program failed for it
+	first    bool // that was understood
 }
 
 func (p *poll) Connect(ctx context.Context) (Conn, error) {
@@ -81,11 +84,13 @@ func (c *polling) Resumed() bool { return true }
 func (c *polling) Run(ctx context.Context, emit func([]translate.Message) error) error {
 	a := c.first
 	c.first = answer{}
-	// The first answer of a list is history even when it is empty, so the stream is told of it in any case.
-	if err := emit(a.messages); err != nil {
-		return err
-	}
 	for {
+		// The first answer of a list is history even when it is empty, so the stream is told of it in any case.
+		if a.first || len(a.messages) > 0 {
+			if err := emit(a.messages); err != nil {
+				return err
+			}
+		}
 		if a.done {
 			return translate.ErrFinished
 		}
@@ -94,12 +99,6 @@ func (c *polling) Run(ctx context.Context, emit func([]translate.Message) error)
 		}
 		var err error
 		if a, err = c.ask(ctx); err != nil {
-			return err
-		}
-		if len(a.messages) == 0 {
-			continue
-		}
-		if err := emit(a.messages); err != nil {
 			return err
 		}
 	}
@@ -142,6 +141,10 @@ func (p *poll) ask(ctx context.Context) (answer, error) {
 	}
 	p.q.Route.Stats.Polls[outcome].Add(1)
 	p.fresh = outcome == PollNew
+	if err == nil {
+		a.first = !p.heard && !a.dropped
+		p.heard = p.heard || a.first
+	}
 	if err == nil || outcome == PollRefused {
 		return a, err
 	}
@@ -154,6 +157,15 @@ func (p *poll) ask(ctx context.Context) (answer, error) {
 }
 
 func (p *poll) exchange(ctx context.Context) (a answer, outcome int, err error) {
+	resp, body, outcome, err := p.fetch(ctx)
+	if body == nil {
+		return a, outcome, err
+	}
+	return p.understand(ctx, resp, body)
+}
+
+// fetch makes the request, within TIMEOUT. body is nil when there is nothing to understand.
+func (p *poll) fetch(ctx context.Context) (resp *http.Response, body []byte, outcome int, err error) {
 	if d := p.q.Route.settings.Timeout; d > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, d)
@@ -161,27 +173,25 @@ func (p *poll) exchange(ctx context.Context) (a answer, outcome int, err error) 
 	}
 	req, err := p.request(ctx)
 	if err != nil {
-		return a, PollFailed, err
+		return nil, nil, PollFailed, err
 	}
-	resp, err := polls.Do(req)
-	if err != nil {
-		return a, PollFailed, fmt.Errorf("poll: %w", cleaned(err))
+	if resp, err = polls.Do(req); err != nil {
+		return nil, nil, PollFailed, fmt.Errorf("poll: %w", cleaned(err))
 	}
 	defer resp.Body.Close()
 	switch {
 	case resp.StatusCode == http.StatusNotModified, resp.StatusCode == http.StatusNoContent:
-		return a, PollNotModified, nil
+		return resp, nil, PollNotModified, nil
 	case resp.StatusCode < 200 || resp.StatusCode > 299:
-		return a, PollFailed, verdict(resp)
+		return resp, nil, PollFailed, verdict(resp)
 	}
-	body, err := p.body(resp)
-	if err != nil {
-		return a, PollFailed, err
+	if body, err = p.body(resp); err != nil {
+		return resp, nil, PollFailed, err
 	}
 	if len(body) == 0 && p.q.Route.settings.Every == 0 { // how long polls say that nothing came
-		return a, PollNotModified, nil
+		return resp, nil, PollNotModified, nil
 	}
-	return p.understand(ctx, resp, body)
+	return resp, body, PollUnchanged, nil
 }
 
 func (p *poll) request(ctx context.Context) (*http.Request, error) {
@@ -240,9 +250,12 @@ func (p *poll) understand(ctx context.Context, resp *http.Response, body []byte)
 	if errors.Is(err, translate.ErrPayload) {
 		return answer{}, PollFailed, err
 	}
+	if ctx.Err() != nil {
+		return answer{}, PollFailed, ctx.Err()
+	}
 	if err != nil {
 		rt.failed(p.log, err)
-		return answer{}, PollUnchanged, nil
+		return answer{dropped: true}, PollUnchanged, nil
 	}
 	p.etag, p.modified = resp.Header.Get("ETag"), resp.Header.Get("Last-Modified")
 	a.messages = p.news(out)
