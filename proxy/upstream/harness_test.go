@@ -1,0 +1,240 @@
+package upstream
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"sidestream/translate"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// pipes is a listener in memory: time in a bubble does not pass while a real socket is read.
+type pipes struct {
+	conns chan net.Conn
+	once  sync.Once
+	done  chan struct{}
+}
+
+func (p *pipes) Accept() (net.Conn, error) {
+	select {
+	case c := <-p.conns:
+		return c, nil
+	case <-p.done:
+		return nil, net.ErrClosed
+	}
+}
+func (p *pipes) Close() error   { p.once.Do(func() { close(p.done) }); return nil }
+func (p *pipes) Addr() net.Addr { return &net.TCPAddr{} }
+
+func (p *pipes) dial(ctx context.Context, network, address string) (net.Conn, error) {
+	ours, theirs := net.Pipe()
+	select {
+	case p.conns <- theirs:
+		return ours, nil
+	case <-p.done:
+		return nil, errors.New("nobody listens")
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// bubble runs f with an HTTP server in memory, which answers whatever address is asked.
+func bubble(t *testing.T, handler http.HandlerFunc, f func(t *testing.T)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		l := &pipes{conns: make(chan net.Conn), done: make(chan struct{})}
+		var handling sync.WaitGroup
+		handle := func(w http.ResponseWriter, r *http.Request) {
+			handling.Add(1)
+			defer handling.Done()
+			handler(w, r)
+		}
+		server := &http.Server{Handler: http.HandlerFunc(handle), ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)}
+		served := make(chan struct{})
+		go func() { // ends with the server
+			defer close(served)
+			server.Serve(l)
+		}()
+		realSockets, realPolls := sockets, polls
+		sockets = &http.Client{Transport: &http.Transport{DialContext: l.dial}, CheckRedirect: sameOrigin}
+		polls = &http.Client{Transport: &http.Transport{DialContext: l.dial}, CheckRedirect: sameOrigin}
+		f(t)
+		CloseIdle()
+		sockets, polls = realSockets, realPolls
+		server.Close()
+		<-served
+		synctest.Wait()
+		handling.Wait()
+	})
+}
+
+// compiled is a route whose durations and sizes have their defaults.
+func compiled(t testing.TB, s Settings) *Route {
+	t.Helper()
+	if s.MaxMessage == 0 {
+		s.MaxMessage = 1 << 20
+	}
+	rt, err := Compile(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return rt
+}
+
+// expanded is rt's request for a client that asks for target.
+func expanded(t testing.TB, rt *Route, target string) Request {
+	t.Helper()
+	q, err := rt.Expand(httptest.NewRequest("GET", target, nil), func(string) string { return "" })
+	if err != nil {
+		t.Fatal(err)
+	}
+	return q
+}
+
+// logged collects what is said.
+type logged struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (l *logged) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.buf.Write(p)
+}
+
+func (l *logged) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.buf.String()
+}
+
+// taking collects what a source emits, and when, in seconds since it was made.
+type taking struct {
+	t     *testing.T
+	route *Route
+	log   *logged
+
+	mu    sync.Mutex
+	begun time.Time
+	lines []string
+	err   error // of Connect or Run
+	ended time.Duration
+	done  chan struct{}
+	stop  context.CancelFunc
+}
+
+func write(ms []translate.Message) string {
+	var parts []string
+	for _, m := range ms {
+		text := string(m.Data)
+		if m.Gap != "" {
+			text = "gap " + m.Gap
+		}
+		if m.Event != "" {
+			text = m.Event + ":" + text
+		}
+		if m.ID != "" {
+			text += "#" + m.ID
+		}
+		parts = append(parts, text)
+	}
+	return strings.Join(parts, " ")
+}
+
+// start runs one source of s for as long as it does not end the stream, dialling again at once, or when it says.
+func start(t *testing.T, s Settings) *taking {
+	t.Helper()
+	rt := compiled(t, s)
+	log := new(logged)
+	ctx, stop := context.WithCancel(t.Context())
+	k := &taking{t: t, route: rt, log: log, begun: time.Now(), done: make(chan struct{}), stop: stop}
+	source := expanded(t, rt, "/").Source(slog.New(slog.NewTextHandler(log, nil)))
+	go func() { // ends with stop, or with the stream
+		defer close(k.done)
+		for {
+			err := k.session(ctx, source)
+			var refused *translate.Refused
+			if ctx.Err() != nil || errors.Is(err, translate.ErrFinished) || errors.As(err, &refused) {
+				return
+			}
+			k.note("lost: " + err.Error())
+			var retry *Retry
+			delay := time.Second
+			if errors.As(err, &retry) {
+				delay = retry.After
+			}
+			if sleep(ctx, delay) != nil {
+				return
+			}
+		}
+	}()
+	return k
+}
+
+func (k *taking) session(ctx context.Context, source Source) (err error) {
+	defer func() {
+		k.mu.Lock()
+		k.err, k.ended = err, time.Since(k.begun)
+		k.mu.Unlock()
+	}()
+	conn, err := source.Connect(ctx)
+	if err != nil {
+		return err
+	}
+	return conn.Run(ctx, func(ms []translate.Message) error {
+		k.note(write(ms))
+		return ctx.Err()
+	})
+}
+
+func (k *taking) note(s string) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.lines = append(k.lines, fmt.Sprintf("%v %s", time.Since(k.begun), s))
+}
+
+// expect compares all that was emitted so far: "<when> <messages>".
+func (k *taking) expect(want ...string) {
+	k.t.Helper()
+	synctest.Wait()
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if strings.Join(k.lines, "\n") != strings.Join(want, "\n") {
+		k.t.Errorf("emitted\n\t%s\nwant\n\t%s", strings.Join(k.lines, "\n\t"), strings.Join(want, "\n\t"))
+	}
+}
+
+// texts are the messages emitted so far, without their times.
+func (k *taking) texts() []string {
+	synctest.Wait()
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	var out []string
+	for _, line := range k.lines {
+		_, text, _ := strings.Cut(line, " ")
+		out = append(out, text)
+	}
+	return out
+}
+
+// end stops the source and waits for it. It returns why the last session ended.
+func (k *taking) end() error {
+	k.stop()
+	<-k.done
+	return k.err
+}

@@ -1,0 +1,406 @@
+package upstream
+
+import (
+	"bytes"
+	"compress/gzip"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"sidestream/translate"
+)
+
+// api is a legacy endpoint that answers its nth request, from 1, and notes when each came and what it asked.
+type api struct {
+	mu       sync.Mutex
+	begun    time.Time
+	times    []time.Duration
+	requests []*http.Request
+	bodies   []string
+	inFlight int
+	most     int // requests at once
+	answer   func(n int, w http.ResponseWriter, r *http.Request)
+}
+
+func (a *api) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	body, _ := io.ReadAll(r.Body)
+	a.mu.Lock()
+	if a.begun.IsZero() {
+		a.begun = time.Now()
+	}
+	a.times, a.requests, a.bodies = append(a.times, time.Since(a.begun)), append(a.requests, r), append(a.bodies, string(body))
+	n := len(a.times)
+	a.inFlight++
+	a.most = max(a.most, a.inFlight)
+	a.mu.Unlock()
+	defer func() {
+		a.mu.Lock()
+		a.inFlight--
+		a.mu.Unlock()
+	}()
+	a.answer(n, w, r)
+}
+
+func (a *api) at() []time.Duration {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return slices.Clone(a.times)
+}
+
+// bodies answers with one after the other, and then with the last.
+func bodies(all ...string) func(int, http.ResponseWriter, *http.Request) {
+	return func(n int, w http.ResponseWriter, _ *http.Request) { io.WriteString(w, all[min(n, len(all))-1]) }
+}
+
+// polled runs a poll route against a until f has returned.
+func polled(t *testing.T, s Settings, a *api, f func(k *taking)) {
+	t.Helper()
+	bubble(t, a.ServeHTTP, func(t *testing.T) {
+		if s.From == "" {
+			s.From = "http://legacy/feed"
+		}
+		k := start(t, s)
+		f(k)
+		k.end()
+	})
+	if a.most > 1 {
+		t.Errorf("%d requests in flight", a.most)
+	}
+}
+
+func TestPollPace(t *testing.T) {
+	const every = 2 * time.Second
+	a := &api{answer: func(n int, w http.ResponseWriter, _ *http.Request) {
+		time.Sleep(time.Duration(n%3) * 300 * time.Millisecond) // start to start, whatever the answer takes
+		fmt.Fprint(w, n)
+	}}
+	polled(t, Settings{Every: every}, a, func(k *taking) { time.Sleep(10 * time.Minute) })
+	least, most := time.Hour, time.Duration(0)
+	for i := range len(a.times) - 1 {
+		d := a.times[i+1] - a.times[i]
+		least, most = min(least, d), max(most, d)
+	}
+	if least < every || most > every+every/10 || most-least < every/20 {
+		t.Errorf("from start to start %v to %v", least, most)
+	}
+}
+
+func TestPollSlowerThanEvery(t *testing.T) {
+	a := &api{answer: func(n int, w http.ResponseWriter, _ *http.Request) {
+		time.Sleep(5 * time.Second)
+		fmt.Fprint(w, n)
+	}}
+	polled(t, Settings{Every: time.Second}, a, func(k *taking) {
+		time.Sleep(16 * time.Second)
+		k.expect("5s 1", "10s 2", "15s 3")
+	})
+}
+
+func TestPollAtOnce(t *testing.T) {
+	a := &api{answer: func(n int, w http.ResponseWriter, _ *http.Request) {
+		time.Sleep(200 * time.Millisecond)
+		if n == 3 || n == 4 {
+			w.WriteHeader(http.StatusNoContent)
+		} else if n != 5 { // 5 is empty: how a long poll says that nothing came
+			fmt.Fprint(w, min(n, 7))
+		}
+	}}
+	polled(t, Settings{}, a, func(k *taking) {
+		time.Sleep(3 * time.Second)
+		k.expect("200ms 1", "400ms 2", "2.1s 6", "2.3s 7")
+	})
+	ms := time.Millisecond
+	if want := []time.Duration{0, 200 * ms, 400 * ms, 900 * ms, 1400 * ms, 1900 * ms, 2100 * ms, 2300 * ms, 2800 * ms}; !slices.Equal(a.at(), want) {
+		t.Errorf("asked at %v, want %v", a.at(), want)
+	}
+}
+
+func TestPollValidators(t *testing.T) {
+	a := &api{answer: func(n int, w http.ResponseWriter, r *http.Request) {
+		switch n {
+		case 1:
+			w.Header().Set("ETag", `W/"a,b \"x"`)
+			w.Header().Set("Last-Modified", "Sun, 22 Nov 2026 10:00:00 GMT")
+			io.WriteString(w, "1")
+		case 2:
+			w.Header().Set("ETag", `"of the 304"`)
+			w.WriteHeader(http.StatusNotModified)
+		case 3: // not understood, so its validators are not kept
+			w.Header().Set("ETag", `"broken"`)
+			io.WriteString(w, "<html>")
+		case 4:
+			w.Header().Set("ETag", `"lies"`) // changes though nothing else does
+			io.WriteString(w, " 1\n")
+		case 5:
+			io.WriteString(w, "2")
+		default:
+			w.WriteHeader(http.StatusNotModified)
+		}
+	}}
+	polled(t, Settings{Every: time.Second}, a, func(k *taking) {
+		time.Sleep(8 * time.Second)
+		if got := k.texts(); !slices.Equal(got, []string{"1", "lost: payload is not JSON", "2"}) {
+			t.Errorf("%q", got)
+		}
+		p := &k.route.Stats.Polls
+		if p[PollNew].Load() != 2 || p[PollUnchanged].Load() != 1 || p[PollFailed].Load() != 1 || p[PollNotModified].Load() < 2 || k.route.Stats.Connects.Load() != 2 {
+			t.Errorf("new %d, unchanged %d, failed %d, not modified %d", p[PollNew].Load(), p[PollUnchanged].Load(), p[PollFailed].Load(), p[PollNotModified].Load())
+		}
+	})
+	const first, modified = `W/"a,b \"x"`, "Sun, 22 Nov 2026 10:00:00 GMT"
+	for i, want := range [][2]string{{}, {first, modified}, {first, modified}, {first, modified}, {`"lies"`}, {}} {
+		h := a.requests[i].Header
+		if h.Get("If-None-Match") != want[0] || h.Get("If-Modified-Since") != want[1] {
+			t.Errorf("request %d: %v", i+1, h)
+		}
+	}
+}
+
+func TestPollWithoutValidators(t *testing.T) {
+	for name, s := range map[string]Settings{"POST": {Body: "{}"}, "every": {Mode: ModeEvery}} {
+		a := &api{answer: func(n int, w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("ETag", `"a"`)
+			io.WriteString(w, "1")
+		}}
+		s.Every = time.Second
+		polled(t, s, a, func(k *taking) {
+			time.Sleep(2500 * time.Millisecond)
+			if got := k.texts(); name == "every" && !slices.Equal(got, []string{"1", "1", "1"}) || name == "POST" && !slices.Equal(got, []string{"1"}) {
+				t.Errorf("%s: %q", name, got)
+			}
+		})
+		if h := a.requests[1].Header.Get("If-None-Match"); h != "" {
+			t.Errorf("%s: If-None-Match %s", name, h)
+		}
+	}
+}
+
+// What counts is the result of the programs, not the body.
+func TestPollChanges(t *testing.T) {
+	a := &api{answer: bodies(`{"p":1,"t":1}`, `{"p":1,"t":2}`, `{"p":2,"t":3}`, `{"t":4}`, `{"p":2,"t":5}`)}
+	polled(t, Settings{Every: time.Second, Select: "select(.p)", Data: "{p}", Event: `"e\(.p)"`}, a, func(k *taking) {
+		time.Sleep(7 * time.Second)
+		if got := k.texts(); !slices.Equal(got, []string{`e1:{"p":1}`, `e2:{"p":2}`, `e2:{"p":2}`}) {
+			t.Errorf("%q", got)
+		}
+	})
+}
+
+func TestPollRetryAfter(t *testing.T) {
+	for name, test := range map[string]struct {
+		status int
+		after  func() string
+		want   time.Duration
+	}{
+		"seconds":         {429, func() string { return "90" }, 90 * time.Second},
+		"a date":          {503, func() string { return time.Now().Add(80 * time.Second).UTC().Format(http.TimeFormat) }, 80 * time.Second},
+		"white space":     {503, func() string { return " 7 " }, 7 * time.Second},
+		"at most an hour": {503, func() string { return "86400" }, time.Hour},
+		"out of range":    {503, func() string { return "99999999999999999999" }, time.Hour},
+		"in the past":     {503, func() string { return "Sun, 06 Nov 1994 08:49:37 GMT" }, 2 * time.Second},
+		"nonsense":        {500, func() string { return "soon" }, 2 * time.Second},
+		"negative":        {500, func() string { return "-5" }, 2 * time.Second},
+		"shorter":         {429, func() string { return "1" }, 2 * time.Second}, // EVERY is a lower bound too
+		"none":            {408, func() string { return "" }, 2 * time.Second},
+	} {
+		a := &api{answer: func(n int, w http.ResponseWriter, r *http.Request) {
+			if n == 1 {
+				w.Header().Set("Retry-After", test.after())
+				w.WriteHeader(test.status)
+			}
+			io.WriteString(w, "1")
+		}}
+		polled(t, Settings{Every: 2 * time.Second}, a, func(k *taking) { time.Sleep(2 * time.Hour) })
+		if second := a.at()[1]; second < test.want || second > test.want+200*time.Millisecond {
+			t.Errorf("%s: asked again after %v, want %v", name, second, test.want)
+		}
+	}
+}
+
+func TestPollRefusals(t *testing.T) {
+	for status, want := range map[int]int{400: 400, 401: 401, 403: 403, 404: 404, 410: 410, 451: 451, 408: 0, 425: 0, 429: 0, 500: 0, 502: 0, 503: 0, 504: 0, 100: 0} {
+		a := &api{answer: func(n int, w http.ResponseWriter, r *http.Request) {
+			if status == 100 {
+				panic(http.ErrAbortHandler)
+			}
+			w.WriteHeader(status)
+		}}
+		polled(t, Settings{Every: time.Second}, a, func(k *taking) {
+			time.Sleep(10 * time.Second)
+			synctest.Wait()
+			var refused *translate.Refused
+			if errors.As(k.err, &refused) != (want != 0) || want != 0 && (refused.Status != want || len(a.at()) != 1 || k.route.Stats.Polls[PollRefused].Load() != 1) {
+				k.t.Errorf("%d: %v, %d requests", status, k.err, len(a.at()))
+			}
+			var retry *Retry
+			if want == 0 && (!errors.As(k.err, &retry) || !retry.Lossless || len(a.at()) < 9) {
+				k.t.Errorf("%d: %v, %d requests", status, k.err, len(a.at()))
+			}
+		})
+	}
+}
+
+func TestPollRedirects(t *testing.T) {
+	for location, followed := range map[string]bool{
+		"/moved": true, "http://legacy/moved": true, "http://LEGACY:80/moved": true, "//legacy/moved": true,
+		"http://elsewhere/moved": false, "https://legacy/moved": false, "http://legacy:8080/moved": false, "//user@elsewhere/": false,
+	} {
+		a := &api{answer: func(n int, w http.ResponseWriter, r *http.Request) {
+			if r.URL.Path == "/moved" {
+				io.WriteString(w, `"moved"`)
+				return
+			}
+			http.Redirect(w, r, location, http.StatusFound)
+		}}
+		polled(t, Settings{Every: time.Second, Headers: "Authorization: secret"}, a, func(k *taking) {
+			synctest.Wait()
+			var refused *translate.Refused
+			if followed && (k.err != nil || len(k.texts()) != 1) || !followed && (!errors.As(k.err, &refused) || refused.Status != 401 || len(a.at()) != 1) {
+				k.t.Errorf("%s: %v, %d requests", location, k.err, len(a.at()))
+			}
+		})
+	}
+	a := &api{answer: func(n int, w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/again", http.StatusFound) }}
+	polled(t, Settings{Every: time.Minute}, a, func(k *taking) {
+		if synctest.Wait(); k.err == nil || len(a.at()) > 11 {
+			t.Errorf("a circle: %v, %d requests", k.err, len(a.at()))
+		}
+	})
+}
+
+func TestPollPayloadErrors(t *testing.T) {
+	for _, body := range []string{"", "<html>login</html>", "{", `{"a":1}{"b":2}`, "\"a\xff\"", "undefined"} {
+		a := &api{answer: bodies("1", body, "2")}
+		for _, s := range []Settings{{}, {Data: "."}, {Mode: ModeEvery}} {
+			s.Every = time.Second
+			a.times = nil
+			polled(t, s, a, func(k *taking) {
+				time.Sleep(2500 * time.Millisecond)
+				if got := k.texts(); len(got) != 3 || got[0] != "1" || !strings.HasPrefix(got[1], "lost: payload is not ") || got[2] != "2" {
+					t.Errorf("%q: %q", body, got)
+				}
+			})
+		}
+	}
+}
+
+func TestPollLimits(t *testing.T) {
+	var bomb bytes.Buffer
+	z := gzip.NewWriter(&bomb)
+	fmt.Fprintf(z, `"%s"`, strings.Repeat("x", 8<<20))
+	z.Close()
+	a := &api{answer: func(n int, w http.ResponseWriter, r *http.Request) {
+		switch n {
+		case 1:
+			io.WriteString(w, `"`+strings.Repeat("x", 98)+`"`) // just 100 bytes
+		case 2:
+			io.WriteString(w, `"`+strings.Repeat("y", 99)+`"`)
+		case 3:
+			if r.Header.Get("Accept-Encoding") != "gzip" {
+				t.Error("gzip is not asked for")
+			}
+			w.Header().Set("Content-Encoding", "gzip")
+			w.Write(bomb.Bytes())
+		default:
+			io.WriteString(w, "1")
+		}
+	}}
+	polled(t, Settings{Every: time.Second, MaxMessage: 100}, a, func(k *taking) {
+		time.Sleep(3500 * time.Millisecond)
+		const over = "lost: the answer is over MAX_MESSAGE (100 bytes)"
+		if got := k.texts(); len(got) != 4 || len(got[0]) != 100 || got[1] != over || got[2] != over || got[3] != "1" {
+			t.Errorf("%.60q", got)
+		}
+		if n := k.route.Stats.Oversize.Load(); n != 2 {
+			t.Errorf("%d counted", n)
+		}
+	})
+}
+
+func TestPollTimeout(t *testing.T) {
+	a := &api{answer: func(n int, w http.ResponseWriter, r *http.Request) {
+		switch n {
+		case 1: // no answer
+			<-r.Context().Done()
+		case 2: // half of one
+			io.WriteString(w, "[1,")
+			w.(http.Flusher).Flush()
+			<-r.Context().Done()
+		default:
+			io.WriteString(w, "1")
+		}
+	}}
+	polled(t, Settings{Every: time.Second, Timeout: 3 * time.Second}, a, func(k *taking) {
+		time.Sleep(7 * time.Second)
+		k.expect("3s lost: poll: context deadline exceeded", "6s lost: read the answer: context deadline exceeded", "6s 1")
+	})
+}
+
+func TestPollEndsWithTheStream(t *testing.T) {
+	a := &api{answer: func(n int, w http.ResponseWriter, r *http.Request) { <-r.Context().Done() }}
+	polled(t, Settings{Every: time.Second}, a, func(k *taking) {
+		time.Sleep(time.Minute)
+		began := time.Now()
+		if err := k.end(); !errors.Is(err, context.Canceled) || time.Since(began) != 0 {
+			t.Errorf("%v after %v", err, time.Since(began))
+		}
+	})
+}
+
+func TestPollPrograms(t *testing.T) {
+	a := &api{answer: func(n int, w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("X-Total", fmt.Sprint(n))
+		if n > 2 {
+			n++ // 3 fails
+		}
+		fmt.Fprintf(w, `{"n":%d}`, n)
+	}}
+	polled(t, Settings{Every: time.Second, Data: `if .n==2 then error("secret") else [.n, status, headers["x-total"]] end`, Done: ".n==4"}, a, func(k *taking) {
+		time.Sleep(time.Minute)
+		if got := k.texts(); !slices.Equal(got, []string{`[1,200,"1"]`, `[4,200,"3"]`}) || !errors.Is(k.err, translate.ErrFinished) {
+			t.Errorf("%q, %v", got, k.err)
+		}
+		if k.route.Stats.JQFailed.Load() != 1 || strings.Contains(k.log.String(), "secret") || !strings.Contains(k.log.String(), "jq program failed") {
+			t.Errorf("%d failures: %s", k.route.Stats.JQFailed.Load(), k.log)
+		}
+	})
+}
+
+// A program has a second of real time for one answer, TIMEOUT or not, and then the answer is dropped.
+func TestPollProgramIsCut(t *testing.T) {
+	rt := compiled(t, Settings{From: "http://legacy/", Data: "last(repeat(1))"})
+	p := &poll{q: expanded(t, rt, "/"), log: slog.New(slog.DiscardHandler)}
+	began := time.Now()
+	a, outcome, err := p.understand(context.Background(), &http.Response{StatusCode: 200, Header: http.Header{"Etag": {"x"}}}, []byte("1"))
+	if took := time.Since(began); took < programTime || took > 5*programTime {
+		t.Errorf("cut after %v", took)
+	}
+	if err != nil || outcome != PollUnchanged || len(a.messages) != 0 || !a.dropped || p.etag != "" || rt.Stats.JQTimeouts.Load() != 1 || rt.Stats.JQFailed.Load() != 0 {
+		t.Errorf("%+v, %d, %v", a, outcome, err)
+	}
+}
+
+func TestPollRequest(t *testing.T) {
+	a := &api{answer: bodies("1")}
+	s := Settings{From: "http://legacy/a?n={stream.n}", Every: time.Second, Body: `{"n":{stream.n}}`, Headers: "Host: other\nX-N: {stream.n}\nUser-Agent: me"}
+	polled(t, s, a, func(k *taking) { time.Sleep(1500 * time.Millisecond) })
+	for i, want := range []string{"POST other /a?n=1 2 application/json application/json me", "POST other /a?n=4 5 application/json application/json me"} {
+		r := a.requests[i]
+		got := strings.Join([]string{r.Method, r.Host, r.RequestURI, r.Header.Get("X-N"), r.Header.Get("Content-Type"), r.Header.Get("Accept"), r.Header.Get("User-Agent")}, " ")
+		if got != want {
+			t.Errorf("%s, want %s", got, want)
+		}
+	}
+	if a.bodies[0] != `{"n":3}` || a.bodies[1] != `{"n":6}` {
+		t.Errorf("%q", a.bodies)
+	}
+}
