@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os"
 	"slices"
 	"strings"
 	"time"
@@ -27,6 +28,7 @@ const (
 	p50         = "latency p50, few clients"
 	p99         = "latency p99, few clients"
 	wire        = "bytes per event"
+	reads       = "reads per event, few clients"
 	connectCPU  = "CPU of a connect"
 	behindCPU   = "CPU of a connect 100 events behind"
 	h2RSS       = "RSS per HTTP/2 client"
@@ -254,8 +256,8 @@ func (s *server) eventCost(events int, rate float64) (float64, error) {
 	return float64(used) / float64(max(c.Events, 1)), err
 }
 
-// fan publishes and waits until every client has everything, or for two seconds after the last: what is missing then is
-// an error. into is what has come.
+// fan publishes and waits until every client has everything, or for two seconds after the last. A server may drop some,
+// if the machine is busy with something else; that hardly any come is an error. into is what has come.
 func (s *server) fan(events int, rate float64, into *count) error {
 	before, err := s.load.tell(order{Op: "count"})
 	if err != nil {
@@ -273,6 +275,9 @@ func (s *server) fan(events int, rate float64, into *count) error {
 		*into = c
 	}
 	if c.Events < wanted*99/100 {
+		fmt.Fprintf(os.Stderr, "  %s dropped %d of %d events\n", s.name, wanted-c.Events, wanted)
+	}
+	if c.Events < wanted/10 {
 		return fmt.Errorf("%d of %d events arrived", c.Events, wanted)
 	}
 	return nil
@@ -336,11 +341,12 @@ func (b *bench) fanOutFew() error {
 	err = b.rounds(fewCPU, b.size.fewRate, func(s *server, c count) {
 		half[s.name], most[s.name] = append(half[s.name], float64(c.P50)), append(most[s.name], float64(c.P99))
 		b.figures.set(wire, s.name, float64(c.Bytes)/float64(max(c.Events, 1)))
+		b.figures.set(reads, s.name, float64(c.Reads)/float64(max(c.Events, 1)))
 	})
 	for name := range half {
 		b.figures.set(p50, name, median(half[name]))
-		b.say("  p99, %s: %.1f ms", name, most[name])
 		b.figures.set(p99, name, median(most[name]))
+		b.say("  p99, %s: %.1f to %.1f ms", name, most[name][0]/1e6, most[name][len(most[name])-1]/1e6)
 	}
 	return err
 }
@@ -349,7 +355,7 @@ func (b *bench) fanOutFew() error {
 // that the figure is of.
 func (b *bench) most() error {
 	return b.each(func(s *server) error {
-		for rate := float64(b.size.firstStep); rate <= float64(b.size.lastStep); rate *= 1.25 {
+		for rate := float64(b.size.firstStep); rate <= float64(b.size.lastStep); rate *= 1.5 {
 			st, err := s.step(rate, b.size.step)
 			if err != nil {
 				return err

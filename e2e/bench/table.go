@@ -34,6 +34,7 @@ var rows = []row{
 	{p50, func(s size) string { return fmt.Sprintf("latency p50, %d clients, %d msg/s", s.few, s.fewRate) }, milli},
 	{p99, named("latency p99, the same"), milli},
 	{wire, named("bytes on the wire per event"), number},
+	{reads, named("reads per event (less than 1: coalesced)"), hundredth},
 	{connectCPU, named("CPU of a connect"), micro},
 	{behindCPU, named("the same, 100 events behind"), micro},
 	{h2RSS, func(s size) string { return fmt.Sprintf("RSS per HTTP/2 client, %d × %d", s.h2Conns, s.h2Streams) }, kib},
@@ -46,6 +47,8 @@ var titles = map[string]string{"ours": "Sidestream", "floor": "floor", "coalesce
 func kib(v float64) string   { return fmt.Sprintf("%.1f KiB", v/1024) }
 func micro(v float64) string { return fmt.Sprintf("%.1f µs", v/1e3) }
 func milli(v float64) string { return fmt.Sprintf("%.1f ms", v/1e6) }
+
+func hundredth(v float64) string { return fmt.Sprintf("%.2f", v) }
 
 func percent(v float64) string { return fmt.Sprintf("%.0f %%", v*100) }
 
