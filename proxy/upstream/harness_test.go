@@ -79,6 +79,7 @@ func bubble(t *testing.T, handler http.HandlerFunc, f func(t *testing.T)) {
 		<-served
 		synctest.Wait()
 		handling.Wait()
+		time.Sleep(time.Hour) // the peers' own goroutines notice
 	})
 }
 
@@ -176,7 +177,7 @@ func start(t *testing.T, s Settings) *taking {
 			var retry *Retry
 			delay := time.Second
 			if errors.As(err, &retry) {
-				delay = retry.After
+				delay = max(retry.After, delayOf(source))
 			}
 			if sleep(ctx, delay) != nil {
 				return
@@ -184,6 +185,14 @@ func start(t *testing.T, s Settings) *taking {
 		}
 	}()
 	return k
+}
+
+// delayOf keeps a subscription that fails at once from being made for ever at one instant.
+func delayOf(s Source) time.Duration {
+	if _, polls := s.(*poll); polls {
+		return 0
+	}
+	return time.Second
 }
 
 func (k *taking) session(ctx context.Context, source Source) (err error) {
