@@ -212,6 +212,12 @@ func (b *bench) memory(figure string, empty map[string]int) error {
 // the medians. measured is called behind each window, for what else is of it.
 func (b *bench) rounds(figure string, rate int, measured func(*server, count)) error {
 	costs := map[string][]float64{}
+	begin, others := time.Now(), b.others()
+	defer func() {
+		if share := (b.others() - others).Seconds() / time.Since(begin).Seconds(); share > 0.1 {
+			b.note("Not to be trusted: something else used %.0f %% of a core while %q was measured.", share*100, figure)
+		}
+	}()
 	for range b.size.rounds {
 		b.servers = append(b.servers[1:], b.servers[0])
 		err := b.each(func(s *server) error {
@@ -235,6 +241,20 @@ func (b *bench) rounds(figure string, rate int, measured func(*server, count)) e
 		}
 	}
 	return nil
+}
+
+// others is the CPU time of all that is not the bench's.
+func (b *bench) others() time.Duration {
+	sum := busy()
+	own := []int{os.Getpid()}
+	for _, s := range b.servers {
+		own = append(own, s.pid(), s.load.process.Process.Pid)
+	}
+	for _, pid := range own {
+		used, _ := cpu(pid)
+		sum -= used
+	}
+	return sum
 }
 
 // median sorts v.
