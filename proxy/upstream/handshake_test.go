@@ -38,8 +38,8 @@ func TestUpgradeVerdicts(t *testing.T) {
 		"503":                {func(w http.ResponseWriter, r *http.Request) { w.Header().Set("Retry-After", "90"); w.WriteHeader(503) }, 0, 90 * time.Second},
 		"200":                {func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(200) }, 0, 0},
 		"500 without a word": {func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(500) }, 0, 0},
-		"redirect elsewhere": {func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "http://login/", 302) }, 401, 0},
-		"redirect to wss":    {func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "wss://legacy/", 302) }, 401, 0},
+		"redirect elsewhere": {func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "http://login/", http.StatusFound) }, 401, 0},
+		"redirect to wss":    {func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "wss://legacy/", http.StatusFound) }, 401, 0},
 	} {
 		f := &feed{refuse: func(w http.ResponseWriter, r *http.Request) bool { test.answer(w, r); return true }}
 		subscribed(t, Settings{}, f, func(t *testing.T, k *taking) {
