@@ -404,3 +404,49 @@ func TestCoalescedEventsLeaveBeforeTheCut(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+// TestNoWakeUpIsLost appends one event at a time as fast as it is read, while the shards are kicked for other reasons
+// as well: a kick that goes missing leaves every later event to the next look at the heartbeats, a second away.
+func TestNoWakeUpIsLost(t *testing.T) {
+	h := newHarbour(t, stream.Bounds{Events: 10}, time.Hour)
+	var all []*reference
+	for range 4 {
+		c, in := h.open("1.1", "")
+		defer c.Close()
+		all = append(all, &reference{in: in, next: 1})
+	}
+	done := make(chan struct{})
+	var others sync.WaitGroup
+	for range 2 {
+		others.Go(func() {
+			for {
+				select {
+				case <-done:
+					return
+				default:
+					if c, _ := h.open("1.1", ""); c != nil {
+						c.Close()
+					}
+				}
+			}
+		})
+	}
+	late := 0
+	for i := 1; i <= 4000; i++ {
+		began := time.Now()
+		h.ring.Append(translate.Message{Data: []byte(payload(i))})
+		for _, r := range all {
+			if _, err := r.event(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if time.Since(began) > 500*time.Millisecond {
+			late++
+		}
+	}
+	close(done)
+	others.Wait()
+	if late > 3 { // a busy machine may be late once or twice; a shard that is not woken is from then on
+		t.Errorf("%d events came when nothing but the clock can have woken the shard", late)
+	}
+}

@@ -317,9 +317,11 @@ func (s *shard) group(j *joining) uint32 {
 // ready is the poller's word on a client.
 func (s *shard) ready(index, gen uint32, events uint32) {
 	if index == 0 {
+		// In this order: a kick between the two finds the flag still set and writes nothing, but what it is about is
+		// taken from the inbox below. The other way round the flag would stay set over an empty descriptor, for ever.
 		var n [8]byte
-		s.kicked.Store(false)
 		unix.Read(s.event, n[:])
+		s.kicked.Store(false)
 		return
 	}
 	c := &s.slots[index]
