@@ -165,7 +165,7 @@ func serve(ctx context.Context, c *config.Config, log *slog.Logger, started func
 			return err
 		}
 	}
-	public, err := net.Listen("tcp", c.Listen)
+	public, err := deliver.Listen(c.Listen)
 	if err != nil {
 		return fmt.Errorf("SSE_LISTEN: %w; choose another address", err)
 	}
@@ -183,7 +183,7 @@ func serve(ctx context.Context, c *config.Config, log *slog.Logger, started func
 		s.admin = &http.Server{Handler: admin.New(p, s.ready, version), ReadHeaderTimeout: 10 * time.Second, ErrorLog: s.server.ErrorLog}
 		go func() { s.failed <- s.admin.Serve(operator) }() // ends with stop
 	}
-	go func() { s.failed <- s.listen(deliver.Listener{Listener: public}, certificate != nil) }() // ends with stop
+	go func() { s.failed <- s.listen(public, certificate != nil) }() // ends with stop
 	log.Info("sidestream serves", "listen", public.Addr().String(), "routes", len(p.Routes), "version", version)
 	if started != nil {
 		started(public.Addr())

@@ -87,11 +87,14 @@ func settings(rc *config.Route, log *slog.Logger) stream.Settings {
 
 // ServeHTTP answers a request of a route, and passes every other one through.
 func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if p.route(r) == nil {
+	switch rt := p.route(r); {
+	case rt == nil:
 		p.pass(w, r)
-		return
+	case strings.Contains(rt.Path, "{"):
+		p.mux.ServeHTTP(w, r) // for the values of its wildcards
+	default:
+		rt.ServeHTTP(w, r)
 	}
-	p.mux.ServeHTTP(w, r)
 }
 
 // route is the route that a request hits: only by a clean path, so that ServeMux is never asked about one that it would

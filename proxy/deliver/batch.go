@@ -11,8 +11,8 @@ import (
 	"sidestream/translate"
 )
 
-// mostVectors is how many events one write may take (IOV_MAX).
-const mostVectors = 1024
+// mostVectors is how many events one write may take: IOV_MAX, but for what goes before them.
+const mostVectors = 1023
 
 // batch is what a ring has behind a cursor, ready to be written to any number of clients that stand there.
 type batch struct {
@@ -23,9 +23,9 @@ type batch struct {
 	more       bool // the ring has more behind next
 	flags      uint8
 	events     [][]byte
-	size       int // bytes of events
-	vectors    []unix.Iovec
-	pre        []byte // goes before the events, for one client
+	size       int          // bytes of events
+	vectors    []unix.Iovec // of pre, then of events
+	pre        []byte       // goes before the events, for one client
 }
 
 // load reads ring behind cursor, framed for clients with flags.
@@ -45,7 +45,7 @@ func (b *batch) load(ring *stream.Ring, cursor uint64, flags uint8) {
 	if last, _ := ring.Last(); b.next != stream.Begin && b.next < last {
 		b.more = true
 	}
-	b.vectors, b.size = b.vectors[:0], 0
+	b.vectors, b.size = append(b.vectors[:0], unix.Iovec{}), 0 // the first is for pre
 	for _, e := range b.events {
 		b.size += len(e)
 		b.vectors = append(b.vectors, vector(e))
@@ -94,10 +94,7 @@ func (b *batch) gap(ring *stream.Ring, flags uint8) []byte {
 
 // prepend has pre written before the events.
 func (b *batch) prepend(pre []byte) {
-	if len(pre) > 0 {
-		b.pre = pre
-		b.vectors = append([]unix.Iovec{vector(pre)}, b.vectors[:min(len(b.vectors), mostVectors-1)]...)
-	}
+	b.pre, b.vectors[0] = pre, vector(pre)
 }
 
 func vector(p []byte) unix.Iovec {
@@ -109,10 +106,14 @@ func vector(p []byte) unix.Iovec {
 // write writes b to fd, which does not block. It returns how many events the socket took, and the rest of the one that
 // it took a part of; everything before that has gone. err is EAGAIN when it took nothing.
 func (b *batch) write(fd int) (took uint64, rest []byte, err error) {
-	if len(b.vectors) == 0 {
+	vectors := b.vectors
+	if len(b.pre) == 0 {
+		vectors = vectors[1:]
+	}
+	if len(vectors) == 0 {
 		return 0, nil, nil
 	}
-	n, err := writeVectors(fd, b.vectors)
+	n, err := writeVectors(fd, vectors)
 	if err != nil {
 		if err == unix.EAGAIN && len(b.pre) > 0 {
 			return 0, b.pre, nil

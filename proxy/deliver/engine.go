@@ -115,6 +115,9 @@ func (c *Clients) handOver(w http.ResponseWriter, r *http.Request, cl Client) bo
 	return true
 }
 
+// batches are those of clients on their way: a burst of them comes back for the same events.
+var batches = sync.Pool{New: func() any { return new(batch) }}
+
 // joining is a client on its way into its shard.
 type joining struct {
 	Client
@@ -126,9 +129,11 @@ type joining struct {
 
 // begin writes pre and the first batch of events.
 func (j *joining) begin(pre []byte) {
-	var b batch
+	b := batches.Get().(*batch)
+	defer batches.Put(b)
+	defer b.forget()
 	b.load(j.Ring, j.slot.cursor, j.slot.flags)
-	pre = append(pre, j.gap(&b)...)
+	pre = append(pre, j.gap(b)...)
 	b.prepend(pre)
 	var took uint64
 	took, j.rest, j.err = b.write(int(j.slot.fd))
@@ -154,17 +159,44 @@ func (j *joining) gap(b *batch) []byte {
 // appendHead is the head of the answer (RFC 9112, section 4). The connection ends with it, but HTTP/1.1 clients are not
 // told so: undici, which is Node's fetch, takes any end of an announced close for a complete body, chunked or not.
 func appendHead(dst []byte, h http.Header, old bool) []byte {
-	setHeader(h)
-	h.Set("Date", time.Now().UTC().Format(http.TimeFormat))
-	line := "HTTP/1.0 200 OK\r\n"
-	if !old {
-		line = "HTTP/1.1 200 OK\r\n"
-		h.Set("Transfer-Encoding", "chunked")
+	if old {
+		dst = append(dst, "HTTP/1.0 200 OK\r\n"...)
+	} else {
+		dst = append(dst, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n"...)
 	}
-	b := bytes.NewBuffer(append(dst, line...))
-	h.Write(b) // to memory: does not fail
+	dst = append(append(append(dst, "Date: "...), date()...), "\r\n"...)
+	b := bytes.NewBuffer(append(dst, streamHead...))
+	h.Write(b) // what the proxy has set; to memory, which does not fail
 	b.WriteString("\r\n")
 	return b.Bytes()
+}
+
+// streamHead is setHeader's, written.
+var streamHead = func() []byte {
+	h := http.Header{}
+	setHeader(h)
+	var b bytes.Buffer
+	h.Write(&b)
+	return b.Bytes()
+}()
+
+// dated is the Date of one second.
+type dated struct {
+	second int64
+	text   string
+}
+
+var lastDate atomic.Pointer[dated]
+
+// date is now as HTTP writes it, made once a second.
+func date() string {
+	now := time.Now()
+	d := lastDate.Load()
+	if d == nil || d.second != now.Unix() {
+		d = &dated{now.Unix(), now.UTC().Format(http.TimeFormat)}
+		lastDate.Store(d)
+	}
+	return d.text
 }
 
 // frame appends data as a client with these flags gets it.

@@ -19,11 +19,10 @@ import (
 )
 
 func TestKernelWatchesOverEveryConnection(t *testing.T) {
-	inner, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := Listen("127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	l := Listener{inner}
 	defer l.Close()
 	c, err := net.Dial("tcp", l.Addr().String())
 	if err != nil {
@@ -39,10 +38,16 @@ func TestKernelWatchesOverEveryConnection(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var ms int
-	raw.Control(func(fd uintptr) { ms, err = unix.GetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT) })
-	if err != nil || ms != 30000 {
-		t.Errorf("TCP_USER_TIMEOUT is %d ms, %v; want 30000", ms, err)
+	for _, o := range []struct{ level, option, want int }{
+		{unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, 30000},
+		{unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, 15},
+		{unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1},
+	} {
+		var got int
+		raw.Control(func(fd uintptr) { got, err = unix.GetsockoptInt(int(fd), o.level, o.option) })
+		if err != nil || got != o.want {
+			t.Errorf("option %d is %d, %v; want %d", o.option, got, err, o.want)
+		}
 	}
 }
 

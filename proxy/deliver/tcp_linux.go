@@ -1,10 +1,30 @@
 package deliver
 
 import (
+	"context"
 	"net"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
+
+// Listen listens on address as [net.Listen] does, over TCP, with what [Listener] sets. Keep-alive probes, which find
+// peers that vanished where there are no heartbeats, are set on the listener once: accepted connections inherit them.
+func Listen(address string) (net.Listener, error) {
+	config := net.ListenConfig{KeepAlive: -1, Control: func(_, _ string, c syscall.RawConn) error {
+		return c.Control(func(fd uintptr) {
+			unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1)
+			for option, value := range map[int]int{unix.TCP_KEEPIDLE: 15, unix.TCP_KEEPINTVL: 15, unix.TCP_KEEPCNT: 9} {
+				unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, option, value)
+			}
+		})
+	}}
+	l, err := config.Listen(context.Background(), "tcp", address)
+	if err != nil {
+		return nil, err
+	}
+	return Listener{l}, nil
+}
 
 // Listener sets on each accepted connection what the kernel is to watch over: a peer that takes nothing for 30 s is cut
 // (TCP_USER_TIMEOUT, RFC 5482, which is not inherited from the listener).

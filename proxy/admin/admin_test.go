@@ -1,0 +1,161 @@
+package admin
+
+import (
+	"encoding/json"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"go.uber.org/goleak"
+
+	"sidestream/config"
+	"sidestream/proxy"
+	"sidestream/proxy/upstream"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+const secret = "hunter2"
+
+// front is a sidecar whose legacy service answers jobs and refuses everything else, with secrets wherever they may be.
+func front(t *testing.T) (*proxy.Proxy, *httptest.Server) {
+	t.Helper()
+	legacy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case "/job":
+			io.WriteString(w, `{"done":true}`)
+		case "/down":
+			http.Error(w, secret, http.StatusServiceUnavailable)
+		default:
+			http.Error(w, secret, http.StatusForbidden)
+		}
+	}))
+	t.Cleanup(legacy.Close)
+	at := strings.TrimPrefix(legacy.URL, "http://")
+	c, err := config.Load([]string{
+		"SSE_ROUTE_JOB_PATH=/job", "SSE_ROUTE_JOB_FROM=http://user:" + secret + "@" + at + "/job?token=" + secret, "SSE_ROUTE_JOB_DONE=.done",
+		"SSE_ROUTE_JOB_HEADERS=Authorization: Bearer " + secret,
+		"SSE_ROUTE_DOWN_PATH=/down", "SSE_ROUTE_DOWN_FROM=http://" + at + "/down?token={query.token}",
+		"SSE_ROUTE_NO_PATH=/no", "SSE_ROUTE_NO_FROM=ws://" + at + "/no?token={query.token}",
+	}, config.ReadFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := proxy.New(c, slog.New(slog.DiscardHandler))
+	s := httptest.NewServer(p)
+	t.Cleanup(func() { s.CloseClientConnections(); s.Close(); p.Close(); upstream.CloseIdle() })
+	return p, s
+}
+
+func get(t *testing.T, h http.Handler, path string) (int, string) {
+	t.Helper()
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, httptest.NewRequest("GET", path, nil))
+	return w.Code, w.Body.String()
+}
+
+// visit asks for a stream and reads its first bytes.
+func visit(t *testing.T, address string) string {
+	t.Helper()
+	resp, err := http.Get(address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	buf := make([]byte, 512)
+	n, _ := io.ReadAtLeast(resp.Body, buf, 8)
+	return string(buf[:n])
+}
+
+func TestStatusAndMetrics(t *testing.T) {
+	p, s := front(t)
+	h := New(p, func() bool { return true }, "1.2.3")
+	for _, path := range []string{"/job", "/down?token=" + secret, "/no?token=" + secret, "/no"} {
+		if body := visit(t, s.URL+path); strings.Contains(body, secret) {
+			t.Errorf("%s answers with the secret: %q", path, body)
+		}
+	}
+	code, text := get(t, h, "/api/status")
+	var got Status
+	if err := json.Unmarshal([]byte(text), &got); code != 200 || err != nil {
+		t.Fatal(code, err)
+	}
+	if strings.Contains(text, secret) {
+		t.Errorf("the status holds the secret: %s", text)
+	}
+	byName := map[string]Route{}
+	for _, rt := range got.Routes {
+		byName[rt.Name] = rt
+	}
+	if job := byName["job"]; job.Upstream.State != "up" || job.Streams != 1 || job.Events != 1 || !job.Shared || !strings.HasSuffix(job.From, "/job?token=…") {
+		t.Errorf("job is %+v", job)
+	}
+	if down := byName["down"]; down.Upstream.State != "down" || down.Upstream.LastError != "answered 503" || down.Upstream.LastFailed == nil || down.Shared {
+		t.Errorf("down is %+v", down)
+	}
+	if no := byName["no"]; no.Upstream.State != "idle" || no.Upstream.Failures != 1 {
+		t.Errorf("no is %+v", no)
+	}
+	_, text = get(t, h, "/metrics")
+	if strings.Contains(text, secret) {
+		t.Error("the metrics hold the secret")
+	}
+	for _, line := range []string{
+		`sidestream_build_info{version="1.2.3"} 1`,
+		`sidestream_clients{route="job",transport="sse"} 0`,
+		`sidestream_clients{route="job",transport="websocket"} 0`,
+		`sidestream_upstream_up{route="job"} 1`,
+		`sidestream_upstream_up{route="down"} 0`,
+		`sidestream_events_total{route="job"} 1`,
+		`sidestream_polls_total{outcome="new",route="job"} 1`,
+		`sidestream_rejected_total{reason="upstream"} 1`,
+		`sidestream_rejected_total{reason="bad_request"} 1`,
+		`sidestream_disconnects_total{reason="finished"} 1`,
+		`sidestream_gaps_total{reason="upstream",route="job"} 0`,
+	} {
+		if !strings.Contains(text, line+"\n") {
+			t.Errorf("no line %s", line)
+		}
+	}
+	if _, again := get(t, h, "/metrics"); !strings.Contains(again, "go_goroutines") || !strings.Contains(again, "process_") {
+		t.Error("the runtime's own metrics are missing")
+	}
+}
+
+func TestHealth(t *testing.T) {
+	p, _ := front(t)
+	ready := false
+	h := New(p, func() bool { return ready }, "dev")
+	if code, _ := get(t, h, "/livez"); code != 200 {
+		t.Errorf("/livez is %d", code)
+	}
+	if code, _ := get(t, h, "/readyz"); code != 503 {
+		t.Errorf("/readyz is %d before it is ready", code)
+	}
+	ready = true
+	if code, _ := get(t, h, "/readyz"); code != 200 {
+		t.Errorf("/readyz is %d", code)
+	}
+	if code, _ := get(t, h, "/nothing"); code != 404 {
+		t.Errorf("/nothing is %d", code)
+	}
+}
+
+// TestReadmeNamesMetricsThatExist holds what the README tells operators to watch against what there is.
+func TestReadmeNamesMetricsThatExist(t *testing.T) {
+	p, _ := front(t)
+	_, text := get(t, New(p, func() bool { return true }, "dev"), "/metrics")
+	for _, name := range []string{"clients", "upstream_up", "gaps_total", "jq_failures_total", "oversize_total", "polls_total", "rejected_total", "disconnects_total"} {
+		if !regexp.MustCompile(`(?m)^sidestream_` + name + `\{`).MatchString(text) {
+			t.Errorf("no metric sidestream_%s", name)
+		}
+	}
+	if !slices.Contains(proxy.Rejections[:], "max_clients") {
+		t.Error("the README's reasons have gone")
+	}
+}
