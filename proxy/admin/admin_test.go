@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"go.uber.org/goleak"
 
@@ -79,6 +80,16 @@ func TestStatusAndMetrics(t *testing.T) {
 		if body := visit(t, s.URL+path); strings.Contains(body, secret) {
 			t.Errorf("%s answers with the secret: %q", path, body)
 		}
+	}
+	// A client has its answer a moment before the stream is forgotten and the client counted out.
+	settled := func() bool {
+		return p.Routes[2].Streams.Health().State == "idle" && p.Routes[1].Clients.Gone[2].Load() == 1
+	}
+	if p.Routes[2].Name != "no" || p.Routes[1].Name != "job" {
+		t.Fatal("the routes are in another order")
+	}
+	for end := time.Now().Add(10 * time.Second); !settled() && time.Now().Before(end); {
+		<-time.After(time.Millisecond)
 	}
 	code, text := get(t, h, "/api/status")
 	var got Status

@@ -9,6 +9,7 @@
 package upstream
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
@@ -188,7 +189,7 @@ func (p *poll) fetch(ctx context.Context) (resp *http.Response, body []byte, out
 	if body, err = p.body(resp); err != nil {
 		return resp, nil, PollFailed, err
 	}
-	if len(body) == 0 && p.q.Route.settings.Every == 0 { // how long polls say that nothing came
+	if len(bytes.TrimSpace(body)) == 0 && p.q.Route.settings.Every == 0 { // how long polls say that nothing came
 		return resp, nil, PollNotModified, nil
 	}
 	return resp, body, PollUnchanged, nil
@@ -236,8 +237,11 @@ func (p *poll) body(resp *http.Response) ([]byte, error) {
 		p.q.Route.Stats.Oversize.Add(1)
 		return nil, fmt.Errorf("the answer is over MAX_MESSAGE (%d bytes)", limit)
 	}
-	return body, nil
+	return bytes.TrimPrefix(body, byteOrderMark), nil
 }
+
+// byteOrderMark is what some services begin their JSON with; parsers may ignore it (RFC 8259, section 8.1).
+var byteOrderMark = []byte("\uFEFF")
 
 // understand translates an answer and keeps of it what is new.
 func (p *poll) understand(ctx context.Context, resp *http.Response, body []byte) (a answer, outcome int, err error) {

@@ -33,6 +33,15 @@ func TestPollPayloadErrors(t *testing.T) {
 	}
 }
 
+func TestPollByteOrderMark(t *testing.T) {
+	polled(t, Settings{Every: time.Second}, &api{answer: bodies("\uFEFF{\"a\":1}", `{"a":1}`)}, func(k *taking) {
+		time.Sleep(2500 * time.Millisecond)
+		if got := k.texts(); len(got) != 1 || got[0] != `{"a":1}` {
+			t.Errorf("%q", got)
+		}
+	})
+}
+
 func TestPollLimits(t *testing.T) {
 	var bomb bytes.Buffer
 	z := gzip.NewWriter(&bomb)

@@ -394,3 +394,23 @@ func TestNeeds(t *testing.T) {
 		t.Error("{stream.n} is a client's")
 	}
 }
+
+func TestBodyThatBeginsWithAPlaceholderIsNoJSON(t *testing.T) {
+	rt, err := Compile(Settings{From: "http://h/p", Body: "{query.x}"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := rt.headerText("Content-Type"); !strings.HasPrefix(got, "text/plain") {
+		t.Errorf("it is sent as %q", got)
+	}
+}
+
+// headerText is the literal value of a header of the route.
+func (rt *Route) headerText(name string) string {
+	for _, h := range rt.headers {
+		if h.name == name {
+			return h.value.parts[0].literal
+		}
+	}
+	return ""
+}

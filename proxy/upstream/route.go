@@ -293,7 +293,11 @@ func (c *compiler) contentType() string {
 			return strings.ToLower(strings.TrimSpace(media))
 		}
 	}
-	switch body := strings.TrimSpace(c.s.Body); {
+	body := strings.TrimSpace(c.s.Body)
+	if at := placeholder.FindStringIndex(body); at != nil && at[0] == 0 {
+		return "text/plain; charset=utf-8" // its brace is none of JSON's
+	}
+	switch {
 	case body == "":
 		return ""
 	case formBody.MatchString(body):
