@@ -53,7 +53,9 @@ func setHeader(h http.Header) {
 // write sends data at once.
 func (o *output) write(data ...[]byte) error {
 	if o.deadlines {
+		// Taken back afterwards: in HTTP/2 it resets the stream when it comes, whether or not anything is being written.
 		o.flusher.SetWriteDeadline(time.Now().Add(stallTime))
+		defer o.flusher.SetWriteDeadline(time.Time{})
 	}
 	for _, d := range data {
 		if _, err := o.w.Write(d); err != nil {

@@ -450,3 +450,56 @@ func TestNoWakeUpIsLost(t *testing.T) {
 		t.Errorf("%d events came when nothing but the clock can have woken the shard", late)
 	}
 }
+
+// TestACoalescedFirstEventLeavesBeforeTheCut: nothing but what the client began with has been read for it.
+func TestACoalescedFirstEventLeavesBeforeTheCut(t *testing.T) {
+	h := newHarbour(t, stream.Bounds{}, time.Hour)
+	h.route.Coalesce = 5 * time.Second
+	warm, in := h.open("1.1", "")
+	defer warm.Close()
+	h.ring.Append(translate.Message{Data: []byte(payload(1))})
+	r := reference{in: in, next: 1}
+	if _, err := r.event(); err != nil { // the group was walked: what comes now is held back
+		t.Fatal(err)
+	}
+	c, in := h.open("1.1", "")
+	defer c.Close()
+	eventually(t, "it is there", func() bool { return h.route.Stats.Clients.Load() == 2 })
+	h.ring.Append(translate.Message{Data: []byte(payload(2))})
+	go h.clients.Drain(0)
+	for _, r := range []*reference{{in: in, next: 2}, &r} {
+		if _, err := r.event(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// TestWhoComesToAnEmptyShardMissesNothing lets clients come one after the other while events flow, so that the group
+// of each is new.
+func TestWhoComesToAnEmptyShardMissesNothing(t *testing.T) {
+	h := newHarbour(t, stream.Bounds{Events: 100}, time.Hour)
+	done := make(chan struct{})
+	var publishing sync.WaitGroup
+	publishing.Go(func() {
+		for i := 1; ; i++ {
+			h.ring.Append(translate.Message{Data: []byte(payload(i))})
+			select {
+			case <-done:
+				return
+			case <-time.After(200 * time.Microsecond):
+			}
+		}
+	})
+	for range 300 {
+		c, in := h.open("1.1", "")
+		r := reference{in: in, next: -1}
+		for range 3 {
+			if _, err := r.event(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		c.Close()
+	}
+	close(done)
+	publishing.Wait()
+}

@@ -290,6 +290,7 @@ func (s *shard) enter(j *joining) {
 		s.slow(index, j.rest)
 		return
 	}
+	s.forget()       // nobody may have watched the ring until now
 	s.advance(index) // what has come since it was begun
 	s.tally(s.groups[c.group])
 }
@@ -380,6 +381,7 @@ func (s *shard) resume(index uint32) {
 		s.depart(index)
 		return
 	}
+	s.forget()
 	s.advance(index)
 	s.tally(s.groups[c.group])
 }

@@ -20,8 +20,7 @@ func (s *shard) walk(g *group) {
 		return
 	}
 	g.first = (g.first + 1) % n
-	s.batches[0].forget()
-	s.batches[1].forget()
+	s.forget()
 	for i := range n {
 		at := g.first + i
 		if at >= n {
@@ -39,6 +38,12 @@ func (s *shard) tally(g *group) {
 	g.route.Stats.Events.Add(s.events)
 	g.route.Stats.Bytes.Add(s.bytes)
 	s.events, s.bytes = 0, 0
+}
+
+// forget lets go of what was read of rings: they may have grown, or ended.
+func (s *shard) forget() {
+	s.batches[0].forget()
+	s.batches[1].forget()
 }
 
 // advance writes to one client what the ring has for it.
@@ -210,6 +215,7 @@ func (s *shard) end(index uint32, end stream.End) {
 // comeBack releases a client. One whose socket is full is cut as it is: what it has is the beginning of something.
 func (s *shard) comeBack(index uint32, reason int) {
 	c := &s.slots[index]
+	s.forget()
 	s.advance(index) // what COALESCE held back
 	s.tally(s.groups[c.group])
 	switch {
