@@ -117,8 +117,8 @@ func options(args, environ []string) (rest, env []string, err error) {
 	env = environ
 	for i := 0; i < len(args); i++ {
 		name, file, given := strings.Cut(args[i], "=")
-		switch strings.TrimPrefix(name, "-") {
-		case "-env-file", "env-file":
+		switch name {
+		case "--env-file", "-env-file":
 			if !given {
 				if i++; i == len(args) {
 					return nil, nil, fmt.Errorf("%w: -env-file needs the name of a file", errUsage)
@@ -132,7 +132,7 @@ func options(args, environ []string) (rest, env []string, err error) {
 			if env, err = config.Overlay(env, data); err != nil {
 				return nil, nil, fmt.Errorf("%w: %s: %v", errUsage, file, err)
 			}
-		case "h", "help", "-help":
+		case "-h", "-help", "--help":
 			return nil, nil, flag.ErrHelp
 		default:
 			rest = append(rest, args[i])

@@ -1,6 +1,8 @@
 package proxy
 
 import (
+	"bytes"
+	"context"
 	"crypto/tls"
 	"log"
 	"log/slog"
@@ -33,10 +35,15 @@ func NewServer(h http.Handler, certificate *Certificate, logger *slog.Logger) *h
 	return s
 }
 
-// debugLog takes net/http's complaints about its clients, which nobody needs at night.
+// debugLog takes net/http's complaints about its clients, which nobody needs at night, and its word that a handler
+// panicked, which somebody does.
 type debugLog struct{ log *slog.Logger }
 
 func (d debugLog) Write(p []byte) (int, error) {
-	d.log.Debug("http server", "err", string(p))
+	level := slog.LevelDebug
+	if bytes.HasPrefix(p, []byte("http: panic")) || bytes.HasPrefix(p, []byte("http2: panic")) {
+		level = slog.LevelError
+	}
+	d.log.Log(context.Background(), level, "http server", "err", string(p))
 	return len(p), nil
 }

@@ -81,7 +81,11 @@ func (st *Stream) run() {
 			failures = 0
 		}
 		delay := st.delay(failures, err)
-		st.log.Warn("upstream lost", "err", err, "retry", delay.Round(time.Millisecond).String())
+		level := slog.LevelDebug // a state that goes on is no news
+		if failures == 0 || held >= 0 {
+			level = slog.LevelWarn
+		}
+		st.log.Log(st.alive, level, "upstream lost", "err", err, "retry", delay.Round(time.Millisecond).String())
 		pause(st.alive, delay)
 		if st.alive.Err() != nil {
 			st.log.Info("stream ended")
@@ -90,12 +94,13 @@ func (st *Stream) run() {
 	}
 }
 
-// session is one connection from dialling to its end; held is for how long it was one.
+// session is one connection from dialling to its end; held is for how long it was one, negative when it
+// never was.
 func (st *Stream) session() (held time.Duration, err error) {
 	conn, err := st.source.Connect(st.alive)
 	if err != nil {
 		st.judge(err)
-		return 0, err
+		return -1, err
 	}
 	since := time.Now()
 	st.connected()

@@ -222,6 +222,9 @@ func (s *Streams) remove(st *Stream) {
 
 // ended is called when the goroutine of st is through. mu is held.
 func (s *Streams) ended(st *Stream) {
+	if _, replaced := s.old[st]; !replaced && s.byKey[st.req.Key] != st {
+		return // removed meanwhile
+	}
 	_, end := st.Ring.Last()
 	switch {
 	case s.closed:
@@ -232,7 +235,9 @@ func (s *Streams) ended(st *Stream) {
 		s.mark(st, true)
 		return
 	case end.Kind == Refused:
-		s.remember(st.req.Key, st.refused.Load())
+		if refused := st.refused.Load(); refused != nil {
+			s.remember(st.req.Key, refused)
+		}
 	}
 	s.remove(st)
 }

@@ -16,6 +16,7 @@ type Request struct {
 	Route *Route
 	Key   [sha256.Size]byte // identity: address, headers, opening frames, body; {stream.*} by name only
 
+	shown   string // see String
 	url     translate.Text
 	headers []field
 	body    translate.Text
@@ -38,6 +39,7 @@ func (rt *Route) Expand(r *http.Request, path func(name string) string) (Request
 	if err := checkSegments(q.url); err != nil {
 		return q, err
 	}
+	q.shown = Redact(rt.from.shown(c))
 	for _, h := range rt.headers {
 		value, err := h.value.expand(c)
 		if err != nil {
@@ -116,14 +118,9 @@ func (q *Request) identity() []byte {
 	return id
 }
 
-// String is the address, fit for logs: without userinfo and query values.
-func (q *Request) String() string {
-	address, err := q.url.Fill(func(name string) string { return "{stream." + name + "}" })
-	if err != nil {
-		return q.Route.From()
-	}
-	return Redact(address)
-}
+// String is the address, fit for logs: path values are shown; userinfo, and what comes of the client's query, headers
+// and cookies, is not.
+func (q *Request) String() string { return q.shown }
 
 // fill returns address and header, with {stream.*} filled in by value.
 func (q *Request) fill(value func(string) string) (address string, h http.Header, err error) {

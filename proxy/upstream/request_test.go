@@ -414,3 +414,17 @@ func (rt *Route) headerText(name string) string {
 	}
 	return ""
 }
+
+func TestLogAddressHoldsNothingOfQueryHeadersAndCookies(t *testing.T) {
+	rt, err := Compile(Settings{From: "ws://u:hidden@h/ws/{path.id}/{query.token}/{cookie.sid}?k={header.X-Key}", PathNames: []string{"id"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, _ := http.NewRequest("GET", "/?token=hidden", nil)
+	r.Header.Set("X-Key", "hidden")
+	r.AddCookie(&http.Cookie{Name: "sid", Value: "hidden"})
+	q, err := rt.Expand(r, func(string) string { return "a b" })
+	if got := q.String(); err != nil || got != "ws://h/ws/a%20b/{query.token}/{cookie.sid}?k=…" {
+		t.Errorf("%q, %v", got, err)
+	}
+}

@@ -148,6 +148,24 @@ func (t template) expand(c *clientRequest) (translate.Text, error) {
 	return text, nil
 }
 
+// shown is t with the path's values only: they name things, the others may be secrets.
+func (t template) shown(c *clientRequest) string {
+	var b strings.Builder
+	for _, p := range t.parts {
+		text := p.literal
+		if p.kind != "" {
+			text = p.text()
+		}
+		if p.kind == "path" {
+			if value, err := p.value(c); err == nil {
+				text = value
+			}
+		}
+		b.WriteString(text)
+	}
+	return b.String()
+}
+
 func (p part) value(c *clientRequest) (string, error) {
 	value := c.lookup(p.kind, p.name)
 	if value == "" && p.fallback != nil {
