@@ -42,7 +42,7 @@ func (b *batch) load(ring *stream.Ring, cursor uint64, flags uint8) {
 		b.events, b.next, b.end, b.more = b.events[:mostVectors], b.next-uint64(n-mostVectors), stream.End{}, true
 	}
 	b.from = b.next - uint64(len(b.events))
-	if last, _ := ring.Last(); b.next != stream.Begin && b.next < last {
+	if last, _ := ring.Last(); !stream.Pending(b.next) && b.next < last {
 		b.more = true
 	}
 	b.vectors, b.size = append(b.vectors[:0], unix.Iovec{}), 0 // the first is for pre
@@ -55,7 +55,7 @@ func (b *batch) load(ring *stream.Ring, cursor uint64, flags uint8) {
 
 // fits says whether b is what a client that stands at cursor needs.
 func (b *batch) fits(cursor uint64, flags uint8) bool {
-	return b.missed == 0 && b.from == cursor && b.flags == flags&isOld && b.next != stream.Begin
+	return b.missed == 0 && b.from == cursor && b.flags == flags&isOld && !stream.Pending(b.next)
 }
 
 // forget makes b hold nothing: the ring has grown.
@@ -81,7 +81,7 @@ func (b *batch) bytes(events uint64) int {
 func (b *batch) gap(ring *stream.Ring, flags uint8) []byte {
 	reason, missed := translate.GapEvicted, int64(b.missed)
 	switch {
-	case b.next == stream.Begin:
+	case stream.Pending(b.next):
 		return nil // the history is awaited
 	case flags&isLost != 0:
 		reason, missed = translate.GapRestart, -1

@@ -113,7 +113,7 @@ func (c *client) catchUp() (reason int, over bool, err error) {
 		var missed uint64
 		var end stream.End
 		c.batch, c.Cursor, missed, end = c.Ring.After(c.batch[:0], c.Cursor)
-		awaited := c.Cursor == stream.Begin // the history of a list
+		awaited := stream.Pending(c.Cursor) // the history of a list
 		events := c.batch
 		if gap := c.gap(c.Cursor-uint64(len(events)), missed); gap != nil {
 			events = append([][]byte{gap}, events...)
@@ -161,7 +161,7 @@ func (c *client) count() {
 func (c *client) gap(position, missed uint64) []byte {
 	reason, n := translate.GapEvicted, int64(missed)
 	switch {
-	case c.Cursor == stream.Begin:
+	case stream.Pending(c.Cursor):
 		return nil
 	case c.Lost:
 		reason, n, c.Lost = translate.GapRestart, -1, false

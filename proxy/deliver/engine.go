@@ -137,8 +137,8 @@ func (j *joining) begin(pre []byte) {
 	b.prepend(pre)
 	var took uint64
 	took, j.rest, j.err = b.write(int(j.slot.fd))
-	if b.next != stream.Begin {
-		j.slot.cursor = b.from + took
+	j.slot.cursor = b.from + took
+	if !stream.Pending(b.next) {
 		j.Route.Stats.Replayed.Add(int64(max(j.joined, b.from) - b.from)) // the shard writes the rest of them
 	}
 	if took > 0 {

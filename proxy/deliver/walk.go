@@ -55,10 +55,11 @@ func (s *shard) advance(index uint32) {
 		if b.ring != g.ring || !b.fits(c.cursor, c.flags) {
 			b.load(g.ring, c.cursor, c.flags)
 		}
-		if b.next == stream.Begin {
+		if stream.Pending(b.next) {
+			c.cursor = b.next
 			return
 		}
-		if c.cursor == stream.Begin {
+		if stream.Pending(c.cursor) {
 			c.cursor = b.from
 		}
 		if !s.give(index, g, b) {

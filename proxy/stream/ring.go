@@ -16,6 +16,12 @@ import (
 // of a list is in.
 const Begin = ^uint64(0)
 
+// waiting is the cursor of a client that came before the history of a list was in: it begins where START meant then.
+const waiting = Begin - 1
+
+// Pending says that cursor is no place yet: Begin, or that of a client that waits for a list's history.
+func Pending(cursor uint64) bool { return cursor >= waiting }
+
 // StartAll as Bounds.Start begins at the oldest event kept.
 const StartAll = -1
 
@@ -59,6 +65,7 @@ type Ring struct {
 	bytes    int
 	block    []byte // where the next events are encoded; shared by several, and kept as long as one of them
 	history  bool   // the first append is still awaited, and is history
+	began    uint64 // where START meant when the history was in
 	end      End
 	watchers map[*watcher]struct{}
 }
@@ -105,6 +112,9 @@ func (r *Ring) Append(ms ...translate.Message) {
 	started := r.history
 	r.history = false
 	r.evict(now)
+	if started {
+		r.began = r.start()
+	}
 	if len(ms) > 0 || started {
 		r.wake()
 	}
@@ -191,6 +201,9 @@ func (r *Ring) Close(e End) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.end.Kind == Open {
+		if r.history {
+			r.began = r.start()
+		}
 		r.end, r.history = e, false
 		r.wake()
 	}
@@ -220,8 +233,8 @@ func (r *Ring) Watch(wake func()) (stop func()) {
 const maxBatch = 256 << 10
 
 // After appends to dst the events behind cursor, a batch at a time, and returns the cursor behind them and how many were
-// missed before them. end is set once nothing is behind next any more. A cursor of Begin stays one while the history is
-// awaited.
+// missed before them. end is set once nothing is behind next any more. A cursor of Begin stays [Pending] while the
+// history is awaited.
 func (r *Ring) After(dst [][]byte, cursor uint64) (events [][]byte, next, missed uint64, end End) {
 	return r.after(dst, cursor, (*event).bytes)
 }
@@ -235,10 +248,14 @@ func (r *Ring) after(dst [][]byte, cursor uint64, bytes func(*event) []byte) (ev
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.evict(time.Now())
-	if cursor == Begin {
-		if r.history {
-			return dst, Begin, 0, End{}
-		}
+	switch {
+	case Pending(cursor) && r.history:
+		return dst, waiting, 0, End{}
+	case cursor == waiting && r.end.Kind == Finished:
+		cursor = min(r.began, r.start())
+	case cursor == waiting:
+		cursor = r.began
+	case cursor == Begin:
 		cursor = r.start()
 	}
 	if before := r.before(); cursor < before {

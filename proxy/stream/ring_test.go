@@ -78,7 +78,7 @@ func (m *model) after(cursor uint64) (data string, next, missed uint64, end End)
 	at := int(cursor)
 	if cursor == Begin {
 		if m.history {
-			return "", Begin, 0, End{}
+			return "", waiting, 0, End{}
 		}
 		n := m.bounds.Start
 		if m.end.Kind == Finished {
