@@ -90,6 +90,25 @@ func TestMaxAge(t *testing.T) {
 	})
 }
 
+// TestMaxAgeMakesRoomForItsSuccessor: who was told to come back is not turned away because some have not left yet.
+func TestMaxAgeMakesRoomForItsSuccessor(t *testing.T) {
+	limits := Settings{MaxAge: 20 * time.Second, Linger: time.Minute, Own: &Limit{Max: 1}}
+	bubble(t, limits, new(legacy), func(t *testing.T, s *Streams) {
+		first := join(t, s, "a")
+		time.Sleep(20 * time.Second)
+		synctest.Wait()
+		second := join(t, s, "a")
+		if second.Stream == first.Stream {
+			t.Error("it was given its old stream")
+		}
+		first.Leave()
+		if n := s.Own.Used(); n != 1 {
+			t.Errorf("%d places are taken, want 1", n)
+		}
+		second.Leave()
+	})
+}
+
 func TestMaxAgeWithoutClients(t *testing.T) {
 	bubble(t, Settings{MaxAge: 20 * time.Second, Linger: time.Minute}, new(legacy), func(t *testing.T, s *Streams) {
 		gone, stays, leaves := join(t, s, "gone"), join(t, s, "stays"), join(t, s, "leaves")

@@ -42,6 +42,7 @@ type Stream struct {
 	clients  int
 	finished bool        // complete, and remembered for a while
 	up       bool        // the upstream is connected
+	given    bool        // its place under the limits is given back
 	aging    bool        // it was once, so age runs
 	linger   *time.Timer // until it is removed
 	age      *time.Timer // until it is replaced, then until it is removed

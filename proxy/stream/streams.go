@@ -215,9 +215,17 @@ func (s *Streams) remove(st *Stream) {
 	}
 	delete(s.old, st)
 	s.mark(st, false)
-	s.All.Give()
-	s.Own.Give()
+	s.give(st)
 	s.tell()
+}
+
+// give gives the place of st back, once. mu is held.
+func (s *Streams) give(st *Stream) {
+	if !st.given {
+		st.given = true
+		s.All.Give()
+		s.Own.Give()
+	}
 }
 
 // ended is called when the goroutine of st is through. mu is held.
@@ -270,6 +278,7 @@ func (s *Streams) retire(st *Stream) {
 		delete(s.byKey, st.req.Key)
 		s.old[st] = struct{}{}
 		st.linger.Stop()
+		s.give(st) // to the one that replaces it: else its clients would come back to a full house
 		close(st.retiring)
 		st.age.Reset(retireTime)
 	default:
