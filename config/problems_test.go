@@ -10,6 +10,8 @@ import (
 	"math/big"
 	"strings"
 	"testing"
+
+	"sidestream/translate"
 )
 
 // Each case adds variables to two routes that are right, and tells the whole error.
@@ -98,13 +100,15 @@ func TestProblems(t *testing.T) {
 			`SSE_ROUTE_FEED_BODY: has no effect here, it is for a poll (FROM is a WebSocket URL); unset it`,
 			`SSE_ROUTE_FEED_EVERY: has no effect here, it is for a poll (FROM is a WebSocket URL); unset it`}},
 		// of later versions
-		{"later settings", []string{"SSE_ROUTE_FEED_CONNECT=secret", "SSE_ROUTE_FEED_SUBSCRIBE=x", "SSE_ROUTE_FEED_CURSOR=x", "SSE_ROUTE_FEED_KEY=x",
+		{"later settings", []string{"SSE_ROUTE_FEED_CURSOR=x", "SSE_ROUTE_FEED_KEY=x",
 			"SSE_ROUTE_FEED_SEND=true", "SSE_ROUTE_FEED_SCOPE=session", "SSE_ROUTE_POLL_SEND=false", "SSE_ROUTE_POLL_SCOPE=request"}, []string{
-			`SSE_ROUTE_FEED_CONNECT: not in this version; unset it`, `SSE_ROUTE_FEED_CURSOR: not in this version; unset it`,
+			`SSE_ROUTE_FEED_CURSOR: not in this version; unset it`,
 			`SSE_ROUTE_FEED_KEY: not in this version; unset it`, `SSE_ROUTE_FEED_SCOPE: not in this version; unset it`,
-			`SSE_ROUTE_FEED_SEND: not in this version; unset it`, `SSE_ROUTE_FEED_SUBSCRIBE: not in this version; unset it`}},
-		{"later protocol", []string{"SSE_ROUTE_FEED_PROTOCOL=sockjs+stomp"}, []string{`SSE_ROUTE_FEED_PROTOCOL: "sockjs+stomp" is not in this version; unset it, or write raw`}},
-		{"no protocol", []string{"SSE_ROUTE_FEED_PROTOCOL=socketio"}, []string{`SSE_ROUTE_FEED_PROTOCOL: "socketio" is no dialect; the nearest is socket.io`}},
+			`SSE_ROUTE_FEED_SEND: not in this version; unset it`}},
+		{"no protocol", []string{"SSE_ROUTE_FEED_PROTOCOL=soap"}, []string{`SSE_ROUTE_FEED_PROTOCOL: "soap" is no dialect; write one of ` + dialects()}},
+		{"dialect settings of raw", []string{"SSE_ROUTE_FEED_CONNECT=secret", "SSE_ROUTE_FEED_SUBSCRIBE=x"}, []string{
+			`SSE_ROUTE_FEED_CONNECT: raw has no connection payload; unset it`,
+			`SSE_ROUTE_FEED_SUBSCRIBE: raw has no subscriptions of its own; unset it, and write what to send in HELLO`}},
 		{"later mode", []string{"SSE_ROUTE_POLL_MODE=patch"}, []string{`SSE_ROUTE_POLL_MODE: "patch" is not in this version; write changes, every, items`}},
 	}
 	read := files(map[string]string{"secret": "secret"})
@@ -264,4 +268,12 @@ func pair(t *testing.T) (cert, key string) {
 	}
 	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})),
 		string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: keyDER}))
+}
+
+func dialects() string {
+	var names []string
+	for _, d := range translate.Dialects {
+		names = append(names, d.Name)
+	}
+	return strings.Join(names, ", ")
 }

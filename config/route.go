@@ -40,7 +40,7 @@ func (l *loader) route(route string, global, own values) *Route {
 	if _, set := vs["START"]; !set && kind == "poll" {
 		r.Start = 1
 	}
-	l.checkLater(route, own, s)
+	l.checkLater(own)
 	l.checkKind(own, kind)
 	l.checkPath(route, vs, s.Path)
 	l.checkLinger(route, vs, r)
@@ -68,22 +68,12 @@ func (l *loader) kind(route string, vs values, from string) string {
 }
 
 // checkLater refuses what is reserved for later versions, rather than act as if it were not there.
-func (l *loader) checkLater(route string, own values, s settings) {
+func (l *loader) checkLater(own values) {
 	for _, f := range routeFields {
 		v, set := own[f.env]
 		if set && !v.bad && f.later && v.text != f.value && !(f.env == "SEND" && none(v.text)) {
 			l.problems.add(v.variable, notYet)
 		}
-	}
-	variable := own.variable(name{route, "PROTOCOL"})
-	outer, _, _ := strings.Cut(s.Protocol, "+")
-	switch {
-	case s.Protocol == "raw" || s.Protocol == "":
-	case slices.Contains(laterProtocols, s.Protocol) || outer == "sockjs":
-		l.problems.add(variable, "%s is not in this version; unset it, or write raw", quote(s.Protocol))
-	default:
-		l.problems.add(variable, "%s is no dialect; the nearest is %s", quote(s.Protocol),
-			nearest(s.Protocol, append([]string{"raw"}, laterProtocols...)))
 	}
 }
 
@@ -126,8 +116,8 @@ func (l *loader) checkEager(route string, vs values, r *Route) {
 func (l *loader) compile(route string, vs values, s settings) *upstream.Route {
 	known := slices.Clone(l.problems)
 	compiled, err := upstream.Compile(upstream.Settings{
-		PathNames: wildcards(s.Path), From: s.From, Headers: s.Headers, Forward: s.Forward, Protocol: "raw",
-		Subprotocol: s.Subprotocol, Hello: s.Hello, Reply: s.Reply, Ping: s.Ping, PingEvery: s.PingEvery.duration(),
+		PathNames: wildcards(s.Path), From: s.From, Headers: s.Headers, Forward: s.Forward, Protocol: s.Protocol,
+		Connect: s.Connect, Subscribe: s.Subscribe, Subprotocol: s.Subprotocol, Hello: s.Hello, Reply: s.Reply, Ping: s.Ping, PingEvery: s.PingEvery.duration(),
 		Idle: s.Idle.duration(), Every: s.Every.duration(), Mode: s.Mode, Method: s.Method, Body: s.Body,
 		Timeout: s.Timeout.duration(), Select: s.Select, Event: s.Event, Data: s.Data, ID: s.ID, Done: s.Done,
 		Binary: s.Binary, MaxMessage: int(s.MaxMessage),

@@ -36,7 +36,9 @@ type settings struct {
 	From         string `env:"FROM" show:"required" doc:"ws:// wss:// subscribes, http:// https:// polls; a template"`
 	Headers      string `env:"HEADERS" doc:"upstream headers, one Name: value a line; templates. Origin is the upstream's own unless given or forwarded"`
 	Forward      list   `env:"FORWARD" doc:"client request headers copied upstream, comma-separated"`
-	Protocol     string `env:"PROTOCOL" envDefault:"raw" doc:"dialect spoken inside the WebSocket"`
+	Protocol     string `env:"PROTOCOL" envDefault:"raw" doc:"dialect spoken inside the WebSocket, see below"`
+	Connect      string `env:"CONNECT" kind:"ws" doc:"the dialect's connection payload; a template"`
+	Subscribe    string `env:"SUBSCRIBE" kind:"ws" doc:"what to subscribe to in the dialect's own terms, one a line; templates"`
 	Subprotocol  list   `env:"SUBPROTOCOL" show:"dialect's" kind:"ws" doc:"Sec-WebSocket-Protocol offered, comma-separated"`
 	Hello        string `env:"HELLO" kind:"ws" doc:"opening script, one step a line, run again on every connection: > frame sends (a template), < jq waits for a message for which the program is true (10 s, then reconnect), ! jq means refused when true, from there until the connection ends; a line without mark sends"`
 	Reply        string `env:"REPLY" kind:"ws" doc:"jq over each incoming message; each output is sent back as a frame"`
@@ -68,17 +70,11 @@ type settings struct {
 	MaxClients   count  `env:"MAX_CLIENTS" max:"1000000000" doc:"SSE clients of the route at once; 0 no limit of its own"`
 	MaxStreams   count  `env:"MAX_STREAMS" max:"1000000000" doc:"upstream connections of the route at once; 0 no limit of its own"`
 
-	Connect   string `env:"CONNECT" later:"yes"`
-	Subscribe string `env:"SUBSCRIBE" later:"yes"`
-	Cursor    string `env:"CURSOR" later:"yes"`
-	Key       string `env:"KEY" later:"yes"`
-	Send      string `env:"SEND" envDefault:"false" later:"yes"`
-	Scope     string `env:"SCOPE" envDefault:"request" later:"yes"`
+	Cursor string `env:"CURSOR" later:"yes"`
+	Key    string `env:"KEY" later:"yes"`
+	Send   string `env:"SEND" envDefault:"false" later:"yes"`
+	Scope  string `env:"SCOPE" envDefault:"request" later:"yes"`
 }
-
-// laterProtocols are the dialects of later versions; sockjs may also carry another one, as in sockjs+stomp.
-var laterProtocols = []string{"socket.io", "socket.io-v2", "graphql-transport-ws", "graphql-ws", "stomp", "signalr",
-	"actioncable", "phoenix", "sockjs", "mqtt", "wamp"}
 
 // field is one variable as the tags above describe it.
 type field struct {

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Runs every check and every test. On a Debian machine with Go it installs what is missing: Chromium, Firefox, nginx,
-# Node. Nothing is skipped: what cannot run fails. It may be called from anywhere.
+# Node, and the servers of the protocols that legacy services speak. Nothing is skipped: what cannot run fails. It may be called from anywhere.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -29,6 +29,11 @@ command -v firefox-esr >/dev/null || missing+=(firefox-esr)
 [ -x /usr/sbin/nginx ] || command -v nginx >/dev/null || missing+=(nginx-light)
 command -v node >/dev/null || missing+=(nodejs)
 command -v npm >/dev/null || missing+=(npm)
+[ -x /usr/sbin/mosquitto ] || missing+=(mosquitto)
+[ -x /usr/sbin/rabbitmq-server ] || missing+=(rabbitmq-server)
+command -v puma >/dev/null || missing+=(puma)
+ruby -e 'require "action_cable"' 2>/dev/null || missing+=(ruby-actioncable)
+[ -x /usr/bin/etcd ] || missing+=(etcd-server)
 # The race detector links against C.
 command -v gcc >/dev/null || missing+=(gcc libc6-dev)
 if [ "${#missing[@]}" -gt 0 ]; then
@@ -36,16 +41,19 @@ if [ "${#missing[@]}" -gt 0 ]; then
   command -v apt-get >/dev/null || { echo "install these first, there is no apt-get: ${missing[*]}" >&2; exit 1; }
   retry as_root apt-get update -q
   retry as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "${missing[@]}"
-  # Debian's package starts nginx on port 80; the tests start their own, and nothing stays behind.
-  if [[ " ${missing[*]} " == *" nginx-light "* && -d /run/systemd/system ]]; then
-    as_root systemctl disable --now nginx.service
+  # Debian's packages start these; the tests start their own, and nothing stays behind.
+  if [ -d /run/systemd/system ]; then
+    for service in nginx:nginx-light mosquitto rabbitmq-server etcd:etcd-server; do
+      if [[ " ${missing[*]} " == *" ${service#*:} "* ]]; then as_root systemctl disable --now "${service%:*}.service"; fi
+    done
   fi
 fi
 go version
 echo "node $(node --version), npm $(npm --version)"
 
-headline "npm packages of e2e/clients"
+headline "npm packages of e2e/clients and e2e/servers"
 (cd e2e/clients && retry npm ci --no-audit --no-fund)
+(cd e2e/servers && retry npm ci --no-audit --no-fund)
 
 headline "Go modules"
 retry go mod download

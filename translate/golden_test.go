@@ -4,13 +4,18 @@ import (
 	"bytes"
 	"context"
 	"encoding/hex"
+	"errors"
 	"flag"
 	"fmt"
+	"maps"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
+	"unicode"
 
 	"golang.org/x/tools/txtar"
 )
@@ -20,13 +25,21 @@ var update = flag.Bool("update", false, "write what comes out into the golden fi
 // TestGolden plays the sessions of testdata/<dialect>/*.txtar. A file holds the route's settings, each in a part of its
 // name; "in", what happens, one thing a line:
 //
-//	open        a connection begins
-//	< text      a text message arrives
-//	<< hex      a binary one
-//	ping        the time of PING has come
+//	dial             where to connect is asked
+//	answer body      what the request before the dial was answered with, status 200
+//	open [protocol]  a connection begins, on which the upstream has chosen that subprotocol
+//	< text           a text message arrives
+//	<q "text"        one written as Go does it, for those with line ends or control characters
+//	<< hex           a binary one
+//	skipped          one was over MAX_MESSAGE
+//	ping             the time of Timers.Every has come
+//	send text        a client's message is to be sent
+//	closed code why  the upstream has closed the connection; 0: it was lost
+//	leave            we do
 //
-// and "out", where each is answered by what the session does: "> frame" is sent, "| line" is a line of the SSE bytes,
-// "ready", "waits" and "done" are the session's states, "refused" and "failed" say why.
+// and "out", where each is answered by what the session does: "> frame" (">q" quoted, ">>" binary) is sent, "| line" is a
+// line of the SSE bytes, "ready", "resumed", "waits", "every", "silence", "done" and "resumable" are the session's states,
+// "refused", "finished", "later", "retry" and "failed" say why.
 func TestGolden(t *testing.T) {
 	files, err := filepath.Glob("testdata/*/*.txtar")
 	if err != nil || len(files) < 4 {
@@ -64,6 +77,7 @@ type player struct {
 	program *Program
 	out     bytes.Buffer
 	events  int
+	was     Timers // as shown last
 }
 
 func play(t *testing.T, dialect string, parts map[string]string) string {
@@ -79,7 +93,7 @@ func play(t *testing.T, dialect string, parts map[string]string) string {
 		}
 	}
 	p := player{program: program(t, settings...)}
-	p.session = script(t, parts["HELLO"], parts["REPLY"], parts["PING"]).Wrap(d.New(Options{Binary: parts["BINARY"]}))
+	p.session = script(t, parts["HELLO"], parts["REPLY"], parts["PING"]).Wrap(d.New(options(t, d, parts)))
 	for line := range strings.SplitSeq(parts["in"], "\n") {
 		if line == "" {
 			continue
@@ -87,9 +101,36 @@ func play(t *testing.T, dialect string, parts map[string]string) string {
 		fmt.Fprintf(&p.out, "%s\n", line)
 		word, rest, _ := strings.Cut(line, " ")
 		switch word {
+		case "dial":
+			p.dial(nil)
+		case "answer":
+			p.dial(&HTTPResponse{Status: 200, Header: http.Header{}, Body: []byte(rest)})
 		case "open":
-			frames, err := p.session.Open()
+			frames, err := p.session.Open(rest)
 			p.show(Received{Replies: frames}, err)
+		case "<q":
+			text, err := strconv.Unquote(rest)
+			if err != nil {
+				t.Fatalf("%q: %v", rest, err)
+			}
+			p.receive(Frame{Data: []byte(text)})
+		case "skipped":
+			p.show(Received{}, p.session.Skipped())
+		case "send":
+			frames, err := p.session.Send(Message{Data: []byte(rest)})
+			p.show(Received{Replies: frames}, err)
+		case "closed":
+			number, reason, _ := strings.Cut(rest, " ")
+			code, err := strconv.Atoi(number)
+			if err != nil {
+				t.Fatal(err)
+			}
+			p.show(Received{}, p.session.Closed(code, reason))
+			if p.session.Resumable() {
+				fmt.Fprintln(&p.out, "    resumable")
+			}
+		case "leave":
+			p.show(Received{Replies: p.session.Leave()}, nil)
 		case "<":
 			p.receive(Frame{Data: []byte(rest)})
 		case "<<":
@@ -99,13 +140,52 @@ func play(t *testing.T, dialect string, parts map[string]string) string {
 			}
 			p.receive(Frame{Binary: true, Data: data})
 		case "ping":
-			f, err := p.session.Timers().Ping()
-			p.show(Received{Replies: []Frame{f}}, err)
+			frames, err := p.session.Ping()
+			p.show(Received{Replies: frames}, err)
 		default:
 			t.Fatalf("what is %q?", line)
 		}
 	}
 	return p.out.String()
+}
+
+// options are a route's with these settings.
+func options(t *testing.T, d Dialect, parts map[string]string) Options {
+	if d.Check != nil {
+		if err := d.Check(parts["CONNECT"], SplitLines(parts["SUBSCRIBE"])); err != nil {
+			t.Fatal(err)
+		}
+	}
+	address := parts["FROM"]
+	if address == "" {
+		address = "ws://legacy.example/feed"
+	}
+	return Options{
+		Dial: func() (Dial, error) {
+			return Dial{URL: address, Header: http.Header{}, Subprotocols: d.Subprotocols}, nil
+		},
+		Connect:    func() (string, error) { return parts["CONNECT"], nil },
+		Subscribe:  func() ([]string, error) { return SplitLines(parts["SUBSCRIBE"]), nil },
+		Binary:     parts["BINARY"],
+		MaxMessage: 1 << 20,
+	}
+}
+
+func (p *player) dial(last *HTTPResponse) {
+	d, err := p.session.Dial(last)
+	h := d.Header
+	if r := d.Request; r != nil {
+		fmt.Fprintf(&p.out, "    asks %s %s\n", r.Method, r.URL)
+		h = r.Header
+	} else if err == nil {
+		fmt.Fprintf(&p.out, "    dials %s %s\n", d.URL, strings.Join(d.Subprotocols, ", "))
+	}
+	for _, name := range slices.Sorted(maps.Keys(h)) {
+		fmt.Fprintf(&p.out, "    %s: %s\n", name, strings.Join(h[name], ", "))
+	}
+	if err != nil {
+		p.show(Received{}, err)
+	}
 }
 
 func (p *player) receive(f Frame) {
@@ -138,14 +218,54 @@ func (p *player) show(got Received, err error) {
 		fmt.Fprintf(&p.out, "    failed: %v\n", failed)
 	}
 	for _, f := range got.Replies {
-		fmt.Fprintf(&p.out, "    > %s\n", f.Data)
+		switch {
+		case f.Binary:
+			fmt.Fprintf(&p.out, "    >> %x\n", f.Data)
+		case bytes.ContainsFunc(f.Data, unicode.IsControl):
+			fmt.Fprintf(&p.out, "    >q %q\n", f.Data)
+		default:
+			fmt.Fprintf(&p.out, "    > %s\n", f.Data)
+		}
 	}
-	switch {
-	case err != nil:
-		fmt.Fprintf(&p.out, "    refused: %v\n", err)
-	case got.Ready:
+	if err != nil {
+		fmt.Fprintf(&p.out, "    %s: %v\n", verdict(err), err)
+		return
+	}
+	if got.Ready {
 		fmt.Fprintln(&p.out, "    ready")
-	case p.session.Timers().Opening > 0:
-		fmt.Fprintf(&p.out, "    waits %v\n", p.session.Timers().Opening)
 	}
+	if got.Resumed {
+		fmt.Fprintln(&p.out, "    resumed")
+	}
+	p.timers()
+}
+
+// verdict names what an error of a session asks for.
+func verdict(err error) string {
+	var refused *Refused
+	var later *Later
+	switch {
+	case errors.As(err, &refused):
+		return "refused"
+	case errors.Is(err, ErrFinished):
+		return "finished"
+	case errors.As(err, &later):
+		return fmt.Sprintf("later (%v)", later.After)
+	}
+	return "retry"
+}
+
+// timers shows the timers that have changed.
+func (p *player) timers() {
+	now := p.session.Timers()
+	if now.Opening > 0 {
+		fmt.Fprintf(&p.out, "    waits %v\n", now.Opening)
+	}
+	if now.Every != p.was.Every {
+		fmt.Fprintf(&p.out, "    every %v\n", now.Every)
+	}
+	if now.Silence != p.was.Silence {
+		fmt.Fprintf(&p.out, "    silence %v\n", now.Silence)
+	}
+	p.was = now
 }

@@ -71,11 +71,15 @@ type scripted struct {
 	next     int  // step to be done
 	refusing []*Code
 	count    Counter
+
+	// Since each was sent last.
+	sinceInner, sinceOwn time.Duration
 }
 
-func (s *scripted) Open() ([]Frame, error) {
+func (s *scripted) Open(subprotocol string) ([]Frame, error) {
 	s.ready, s.resumed, s.next, s.refusing, s.count = false, false, 0, nil, Counter{}
-	frames, err := s.Session.Open()
+	s.sinceInner, s.sinceOwn = 0, 0
+	frames, err := s.Session.Open(subprotocol)
 	if err != nil || s.Session.Timers().Opening > 0 {
 		return frames, err
 	}
@@ -117,16 +121,16 @@ func (s *scripted) through() bool { return s.ready && s.next >= len(s.script.Ste
 
 func (s *scripted) Receive(ctx context.Context, f Frame) (Received, error) {
 	was := s.through()
-	got, err := s.Session.Receive(ctx, f)
-	if err != nil {
-		return got, err
-	}
+	got, ended := s.Session.Receive(ctx, f)
 	messages := got.Messages
 	got.Messages = messages[:0:0]
 	for _, m := range messages {
 		if err := s.meet(ctx, m, &got); err != nil {
 			return got, err
 		}
+	}
+	if ended != nil {
+		return got, ended
 	}
 	if got.Ready {
 		s.ready, s.resumed = true, got.Resumed
@@ -224,26 +228,51 @@ func (s *scripted) reply(ctx context.Context, in input, got *Received) {
 	}
 }
 
-var errNoPing = errors.New("no ping of the route")
-
 func (s *scripted) Timers() Timers {
 	t := s.Session.Timers()
 	if s.ready && s.next < len(s.script.Steps) {
 		t.Opening, t.Step = StepTimeout, t.Step+1+s.next
 	}
-	if !s.script.Ping.Empty() && s.script.Every > 0 {
-		t.Every, t.Ping = s.script.Every, s.ping
-	}
+	t.Every = shorter(t.Every, s.every())
 	return t
 }
 
-func (s *scripted) ping() (Frame, error) {
-	frames, err := s.fill(s.script.Ping)
-	if err != nil {
-		return Frame{}, err
+// every is how often PING is sent, 0 never.
+func (s *scripted) every() time.Duration {
+	if s.script.Ping.Empty() {
+		return 0
 	}
-	if len(frames) != 1 {
-		return Frame{}, errNoPing
+	return s.script.Every
+}
+
+// shorter is the shorter of two spans of which 0 means never.
+func shorter(a, b time.Duration) time.Duration {
+	if a == 0 || b != 0 && b < a {
+		return b
 	}
-	return frames[0], nil
+	return a
+}
+
+// Ping is asked for at the shorter of two intervals: the dialect's and PING's.
+func (s *scripted) Ping() ([]Frame, error) {
+	inner, own := s.Session.Timers().Every, s.every()
+	passed := shorter(inner, own)
+	var frames []Frame
+	if s.sinceInner += passed; inner > 0 && s.sinceInner >= inner {
+		s.sinceInner = 0
+		sent, err := s.Session.Ping()
+		if err != nil {
+			return nil, err
+		}
+		frames = sent
+	}
+	if s.sinceOwn += passed; own > 0 && s.sinceOwn >= own {
+		s.sinceOwn = 0
+		sent, err := s.fill(s.script.Ping)
+		if err != nil {
+			return nil, err
+		}
+		frames = append(frames, sent...)
+	}
+	return frames, nil
 }

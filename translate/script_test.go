@@ -89,7 +89,7 @@ func sent(frames []Frame) []string {
 func TestCounterStartsOverWithTheConnection(t *testing.T) {
 	s := rawSession(t, script(t, "> {\"id\":{stream.n}}\n> {\"id\":{stream.n}}\n< .ok\n> {\"id\":{stream.n}}", "", "ping {stream.n}"), "")
 	for connection := range 3 {
-		frames, err := s.Open()
+		frames, err := s.Open("")
 		if err != nil || !slices.Equal(sent(frames), []string{`{"id":1}`, `{"id":2}`}) {
 			t.Fatalf("connection %d: %q, %v", connection, sent(frames), err)
 		}
@@ -101,9 +101,9 @@ func TestCounterStartsOverWithTheConnection(t *testing.T) {
 			t.Fatalf("connection %d: %+v, %v", connection, got, err)
 		}
 		for want := 4; want < 6; want++ {
-			f, err := s.Timers().Ping()
-			if err != nil || string(f.Data) != fmt.Sprintf("ping %d", want) || f.Binary {
-				t.Fatalf("connection %d: %q, %v", connection, f.Data, err)
+			frames, err := s.Ping()
+			if err != nil || !slices.Equal(sent(frames), []string{fmt.Sprintf("ping %d", want)}) {
+				t.Fatalf("connection %d: %q, %v", connection, sent(frames), err)
 			}
 		}
 	}
@@ -111,11 +111,11 @@ func TestCounterStartsOverWithTheConnection(t *testing.T) {
 
 func TestTimersOfSteps(t *testing.T) {
 	s := rawSession(t, script(t, "< .a\n> x\n< .b", "", ""), "")
-	if _, err := s.Open(); err != nil {
+	if _, err := s.Open(""); err != nil {
 		t.Fatal(err)
 	}
 	first := s.Timers()
-	if first.Opening != StepTimeout || first.Every != 0 || first.Ping != nil {
+	if first.Opening != StepTimeout || first.Every != 0 {
 		t.Fatalf("%+v", first)
 	}
 	receive := func(frame string) Received {
@@ -156,7 +156,7 @@ func TestRefusals(t *testing.T) {
 		"null does not":              {"! .e", []string{`{"e":null}`, `{"e":false}`}, 0},
 	} {
 		s := rawSession(t, script(t, test.hello, "", ""), "")
-		if _, err := s.Open(); err != nil {
+		if _, err := s.Open(""); err != nil {
 			t.Fatal(err)
 		}
 		refusedAt := 0
@@ -174,7 +174,7 @@ func TestRefusals(t *testing.T) {
 			t.Errorf("%s: refused at frame %d, want %d", name, refusedAt, test.at)
 		}
 		// The next connection begins without any.
-		if _, err := s.Open(); err != nil {
+		if _, err := s.Open(""); err != nil {
 			t.Fatal(err)
 		}
 		if strings.HasPrefix(test.hello, "<") {
@@ -187,7 +187,7 @@ func TestRefusals(t *testing.T) {
 
 func TestReplies(t *testing.T) {
 	s := rawSession(t, script(t, "", `if .n then range(.n) else (., "a b", {b:2,a:1}) end`, ""), "")
-	if _, err := s.Open(); err != nil {
+	if _, err := s.Open(""); err != nil {
 		t.Fatal(err)
 	}
 	got, err := s.Receive(context.Background(), Frame{Data: []byte(`{"x": 9007199254740993}`)})
@@ -213,7 +213,7 @@ func TestCutProgramsAreReported(t *testing.T) {
 		{"! last(repeat(1))", ""}, {"< last(repeat(1))", ""}, {"", "repeat(empty)"}, {"! last(repeat(1))\n! .\n< .", "."},
 	} {
 		s := rawSession(t, script(t, test.hello, test.reply, ""), "")
-		if _, err := s.Open(); err != nil {
+		if _, err := s.Open(""); err != nil {
 			t.Fatal(err)
 		}
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Millisecond)
@@ -227,7 +227,7 @@ func TestCutProgramsAreReported(t *testing.T) {
 
 func TestProgramsSeeWhatTheScriptParsed(t *testing.T) {
 	s := rawSession(t, script(t, "", "empty", ""), "")
-	if _, err := s.Open(); err != nil {
+	if _, err := s.Open(""); err != nil {
 		t.Fatal(err)
 	}
 	for frame, want := range map[string]string{`{"n":9007199254740993}`: `#={"n":9007199254740993}`, `tick`: `#=tick`} {
@@ -287,7 +287,7 @@ func FuzzReceive(f *testing.F) {
 	p := program(f, "SELECT=if type==\"array\" then .[] else . end", "EVENT=.type?")
 	f.Fuzz(func(t *testing.T, first, second []byte, binary bool) {
 		s := rawSession(t, sc, BinaryBase64)
-		if frames, err := s.Open(); err != nil || !slices.Equal(sent(frames), []string{"hi 1"}) {
+		if frames, err := s.Open(""); err != nil || !slices.Equal(sent(frames), []string{"hi 1"}) {
 			t.Fatal(sent(frames), err)
 		}
 		for _, data := range [][]byte{first, second} {

@@ -34,6 +34,7 @@ type Stream struct {
 	cancel   context.CancelFunc
 	verdict  chan struct{} // closed when the first attempt to connect has an outcome
 	told     bool          // it is
+	owed     bool          // a gap, unless the next connection says that nothing was lost
 	done     chan struct{} // closed when the goroutine is through
 	retiring chan struct{} // closed when the stream has reached its age
 	refused  atomic.Pointer[translate.Refused]
@@ -104,10 +105,17 @@ func (st *Stream) session() (held time.Duration, err error) {
 		return -1, err
 	}
 	since := time.Now()
+	if st.owed && !conn.Resumed() {
+		st.Ring.Append(translate.Message{Gap: translate.GapUpstream})
+	}
+	st.owed = false
 	st.connected()
 	err = conn.Run(st.alive, st.emit)
 	if st.alive.Err() == nil && lost(err) {
-		st.Ring.Append(translate.Message{Gap: translate.GapUpstream})
+		st.owed = resumes(err)
+		if !st.owed {
+			st.Ring.Append(translate.Message{Gap: translate.GapUpstream})
+		}
 	}
 	st.judge(err)
 	return time.Since(since), err
@@ -124,6 +132,12 @@ func lost(err error) bool {
 		return !retry.Lossless
 	}
 	return true
+}
+
+// resumes says whether the next connection can tell if anything was lost.
+func resumes(err error) bool {
+	var retry *upstream.Retry
+	return errors.As(err, &retry) && retry.Resumes
 }
 
 func (st *Stream) emit(ms []translate.Message) error {
@@ -162,6 +176,9 @@ func (st *Stream) final(err error) bool {
 	switch {
 	case errors.Is(err, translate.ErrFinished):
 		st.log.Info("stream finished")
+		if st.owed { // the connection that would have told ended before it did
+			st.Ring.Append(translate.Message{Gap: translate.GapUpstream})
+		}
 		st.Ring.Close(End{Kind: Finished})
 	case errors.As(err, &refused):
 		st.log.Warn("upstream refused", "err", err)

@@ -12,7 +12,10 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"unicode"
 	"unicode/utf8"
+
+	"sidestream/translate"
 )
 
 // segment keeps a value inside one segment of a URL path (RFC 3986, section 3.3).
@@ -107,6 +110,54 @@ func inText() place {
 			at.read(r)
 		}
 		return at.escape(0)
+	}
+}
+
+// inLine is for one line of SUBSCRIBE: a value in the topic cannot make another topic of it.
+func inLine(kind translate.Place, line string) place {
+	text := inText()
+	if kind == translate.TextLine || kind == translate.NoSubscribe {
+		return text
+	}
+	at := placeholder.FindStringIndex(line)
+	whole := at != nil && at[0] == 0 && (at[1] == len(line) || strings.IndexByte(" \t", line[at[1]]) >= 0)
+	more := kind == translate.NamespaceLine
+	var before string
+	behind := false // the topic
+	return func(literal string, all bool) escape {
+		if behind {
+			return text(literal, all)
+		}
+		before += literal
+		if blank := strings.IndexAny(before, " \t"); blank >= 0 {
+			behind = true
+			return text(before[blank:], all)
+		}
+		if more && strings.Contains(before, "?") {
+			return inForm("", all)
+		}
+		return topic(whole, more)
+	}
+}
+
+// topic keeps a value inside one level of a topic or destination, or inside the topic it is the whole of; and it is no
+// wildcard. namespace: nor may it begin a query or end a name.
+func topic(whole, namespace bool) escape {
+	barred := "+#*>"
+	if !whole {
+		barred += "/"
+	}
+	if namespace {
+		barred += "?,"
+	}
+	return func(v string) (string, error) {
+		if strings.ContainsAny(v, barred) {
+			return "", fmt.Errorf("stands in a topic, where none of %s may", barred)
+		}
+		if strings.ContainsFunc(v, unicode.IsSpace) {
+			return "", errors.New("stands in a topic, where no blank may")
+		}
+		return plainText(v)
 	}
 }
 

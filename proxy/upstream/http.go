@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -63,6 +64,20 @@ func address(scheme, host string) string {
 		return host + ":443"
 	}
 	return host + ":80"
+}
+
+// newRequest makes a request of which Host may be one of the headers.
+func newRequest(ctx context.Context, method, address string, h http.Header, body string) (*http.Request, error) {
+	req, err := http.NewRequestWithContext(ctx, method, address, strings.NewReader(body))
+	if err != nil {
+		return nil, cleaned(err)
+	}
+	req.Header = h
+	if host := h.Get("Host"); host != "" {
+		req.Host = host
+		h.Del("Host")
+	}
+	return req, nil
 }
 
 // verdict makes an error of an answer that is not what was asked for: *[translate.Refused] when asking again is

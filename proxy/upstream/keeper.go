@@ -2,6 +2,7 @@ package upstream
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -14,25 +15,24 @@ import (
 // keeper does what time demands of a connection: pings, keepalives, giving up, and the farewell.
 type keeper struct {
 	*socket
+	timers translate.Timers
 	idle   time.Duration  // 0 never
 	pinged time.Time      // when the last WebSocket ping went out
 	pings  sync.WaitGroup // those without their pong
 }
 
+var errSilence = errors.New("no message came for as long as the dialect allows")
+
 // keep works until alive is done. When ctx is, it closes the connection politely and ends alive.
 func (c *socket) keep(ctx, alive context.Context, end context.CancelCauseFunc) {
-	c.mu.Lock()
-	timers := c.session.Timers()
-	c.mu.Unlock()
-	k := keeper{socket: c, idle: c.q.Route.settings.Idle, pinged: time.Now()}
-	if s := timers.Silence; s > 0 && (k.idle == 0 || s < k.idle) {
-		k.idle = s
-	}
+	k := keeper{socket: c, timers: c.now(), idle: c.q.Route.settings.Idle, pinged: time.Now()}
 	defer k.pings.Wait()
-	watch, stop := after(k.idle / 2)
+	watch, stop := timer(k.idle / 2)
 	defer stop()
-	app, stopApp := after(timers.Every)
+	app, stopApp := timer(k.timers.Every)
 	defer stopApp()
+	silence, stopSilence := timer(k.timers.Silence)
+	defer stopSilence()
 	for {
 		var err error
 		select {
@@ -41,9 +41,20 @@ func (c *socket) keep(ctx, alive context.Context, end context.CancelCauseFunc) {
 		case <-ctx.Done():
 			c.farewell(websocket.StatusGoingAway)
 			err = ctx.Err()
+		case <-c.retimed:
+			was := k.timers
+			k.timers = c.now()
+			rearm(app, was.Every, k.timers.Every)
+			rearm(silence, was.Silence, k.timers.Silence)
 		case <-app.C:
-			app.Reset(timers.Every)
-			err = k.keepalive(alive, timers.Ping)
+			app.Reset(k.timers.Every)
+			err = k.keepalive(alive)
+		case <-silence.C:
+			left := time.Until(c.heard().Add(k.timers.Silence))
+			if left <= 0 {
+				err = fmt.Errorf("%w (%v)", errSilence, k.timers.Silence)
+			}
+			silence.Reset(left)
 		case <-watch.C:
 			var next time.Duration
 			next, err = k.check(alive)
@@ -56,13 +67,32 @@ func (c *socket) keep(ctx, alive context.Context, end context.CancelCauseFunc) {
 	}
 }
 
-// after is a timer that never fires when d is 0.
-func after(d time.Duration) (t *time.Timer, stop func() bool) {
+// now is the session's timers.
+func (c *socket) now() translate.Timers {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.timers = c.session.Timers()
+	return c.timers
+}
+
+// timer is one that never fires when d is 0.
+func timer(d time.Duration) (t *time.Timer, stop func() bool) {
 	t = time.NewTimer(max(d, 1))
 	if d == 0 {
 		t.Stop()
 	}
 	return t, t.Stop
+}
+
+// rearm sets t to its new span if that is another.
+func rearm(t *time.Timer, was, now time.Duration) {
+	switch {
+	case now == was:
+	case now == 0:
+		t.Stop()
+	default:
+		t.Reset(now)
+	}
 }
 
 // check pings a connection that was silent for half of idle and gives up one that was for all of it. It returns when to
@@ -72,7 +102,7 @@ func (k *keeper) check(alive context.Context) (time.Duration, error) {
 	if time.Since(last) >= k.idle {
 		return 0, fmt.Errorf("%w (%v)", errIdle, k.idle)
 	}
-	next := later(last, k.pinged).Add(k.idle / 2)
+	next := latest(last, k.pinged).Add(k.idle / 2)
 	if !time.Now().Before(next) {
 		k.pinged = time.Now()
 		next = k.pinged.Add(k.idle / 2)
@@ -88,20 +118,20 @@ func (k *keeper) check(alive context.Context) (time.Duration, error) {
 	return time.Until(next), nil
 }
 
-func later(a, b time.Time) time.Time {
+func latest(a, b time.Time) time.Time {
 	if a.After(b) {
 		return a
 	}
 	return b
 }
 
-// keepalive sends the application's own ping.
-func (k *keeper) keepalive(ctx context.Context, ping func() (translate.Frame, error)) error {
+// keepalive sends what the session wants to be sent from time to time.
+func (k *keeper) keepalive(ctx context.Context) error {
 	k.mu.Lock()
-	f, err := ping()
+	frames, err := k.session.Ping()
 	k.mu.Unlock()
 	if err != nil {
 		return err
 	}
-	return k.send(ctx, []translate.Frame{f})
+	return k.send(ctx, frames)
 }

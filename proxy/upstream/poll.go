@@ -19,7 +19,6 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net/http"
-	"strings"
 	"time"
 
 	"sidestream/translate"
@@ -205,14 +204,9 @@ func (p *poll) request(ctx context.Context) (*http.Request, error) {
 		return nil, err
 	}
 	method := p.q.Route.settings.Method
-	req, err := http.NewRequestWithContext(ctx, method, address, strings.NewReader(body))
+	req, err := newRequest(ctx, method, address, h, body)
 	if err != nil {
-		return nil, cleaned(err)
-	}
-	req.Header = h
-	if host := h.Get("Host"); host != "" {
-		req.Host = host
-		h.Del("Host")
+		return nil, err
 	}
 	if method != http.MethodGet && method != http.MethodHead || p.q.Route.settings.Mode == ModeEvery {
 		return req, nil

@@ -16,11 +16,13 @@ type Request struct {
 	Route *Route
 	Key   [sha256.Size]byte // identity: address, headers, opening frames, body; {stream.*} by name only
 
-	shown   string // see String
-	url     translate.Text
-	headers []field
-	body    translate.Text
-	script  translate.Script
+	shown     string // see String
+	url       translate.Text
+	headers   []field
+	body      translate.Text
+	connect   translate.Text
+	subscribe []translate.Text
+	script    translate.Script
 }
 
 type field struct {
@@ -54,6 +56,16 @@ func (rt *Route) Expand(r *http.Request, path func(name string) string) (Request
 	}
 	if q.body, err = rt.body.expand(c); err != nil {
 		return q, err
+	}
+	if q.connect, err = rt.connect.expand(c); err != nil {
+		return q, err
+	}
+	for _, line := range rt.subscribe {
+		text, err := line.expand(c)
+		if err != nil {
+			return q, err
+		}
+		q.subscribe = append(q.subscribe, text)
 	}
 	if q.script, err = rt.expandScript(c); err != nil {
 		return q, err
@@ -111,6 +123,11 @@ func (q *Request) identity() []byte {
 		id = h.value.Identity(id)
 	}
 	id = q.body.Identity(id)
+	id = q.connect.Identity(id)
+	id = strconv.AppendInt(id, int64(len(q.subscribe)), 10)
+	for _, line := range q.subscribe {
+		id = line.Identity(id)
+	}
 	id = q.script.Ping.Identity(id)
 	for _, s := range q.script.Steps {
 		id = s.Send.Identity(id)

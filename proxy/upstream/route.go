@@ -21,6 +21,8 @@ type Settings struct {
 	Headers     string // one "Name: value" a line
 	Forward     []string
 	Protocol    string // "" raw
+	Connect     string
+	Subscribe   string // one subscription a line
 	Subprotocol []string
 	Hello       string
 	Reply       string
@@ -61,17 +63,19 @@ type Route struct {
 	// Stats counts what all sources of the route meet.
 	Stats Stats
 
-	settings Settings
-	dialect  translate.Dialect
-	from     template
-	headers  []header
-	forward  []string
-	body     template
-	steps    []step
-	ping     template
-	reply    *translate.Code
-	program  translate.Program
-	noisy    quiet // programs that fail
+	settings  Settings
+	dialect   translate.Dialect
+	from      template
+	headers   []header
+	forward   []string
+	body      template
+	connect   template
+	subscribe []template
+	steps     []step
+	ping      template
+	reply     *translate.Code
+	program   translate.Program
+	noisy     quiet // programs that fail
 }
 
 type header struct {
@@ -99,7 +103,8 @@ func (rt *Route) From() string { return Redact(rt.settings.From) }
 func (rt *Route) Shared() bool { return len(rt.Needs()) == 0 }
 
 func (rt *Route) templates() []template {
-	all := []template{rt.from, rt.body, rt.ping}
+	all := []template{rt.from, rt.body, rt.connect, rt.ping}
+	all = append(all, rt.subscribe...)
 	for _, h := range rt.headers {
 		all = append(all, h.value)
 	}
@@ -116,6 +121,7 @@ func Compile(s Settings) (*Route, error) {
 	c.from()
 	c.headers()
 	c.forward()
+	c.subscriptions()
 	c.hello()
 	c.rt.ping = c.template("PING", s.Ping, inText())
 	c.rt.body = c.template("BODY", s.Body, c.bodyPlace())
@@ -257,6 +263,54 @@ func (c *compiler) forward() {
 		default:
 			c.rt.forward = append(c.rt.forward, canonical)
 		}
+	}
+}
+
+// subscriptions are CONNECT and SUBSCRIBE, of which the dialect knows what they have to look like.
+func (c *compiler) subscriptions() {
+	s, d := c.s, c.rt.dialect
+	if d.New == nil {
+		return // no dialect, which is said already
+	}
+	if c.rt.Polls() && d.Name != "raw" {
+		c.bad("PROTOCOL", "%s is spoken over WebSockets, but FROM polls; begin FROM with ws:// or wss://, or unset PROTOCOL", d.Name)
+		return
+	}
+	if s.Connect != "" && !d.Connects {
+		c.bad("CONNECT", "%s has no connection payload; unset it", d.Name)
+	}
+	lines := translate.SplitLines(s.Subscribe)
+	switch {
+	case len(lines) > 0 && d.Subscribes == translate.NoSubscribe:
+		c.bad("SUBSCRIBE", "%s has no subscriptions of its own; unset it, and write what to send in HELLO", d.Name)
+	case len(lines) == 0 && d.Required:
+		c.bad("SUBSCRIBE", "%s needs to know what to subscribe to; write one subscription a line", d.Name)
+	}
+	c.rt.connect = c.template("CONNECT", s.Connect, inText())
+	plain := make([]string, len(lines))
+	for i, line := range lines {
+		c.rt.subscribe = append(c.rt.subscribe, c.template("SUBSCRIBE", line, inLine(d.Subscribes, line)))
+		plain[i] = placeholder.ReplaceAllString(line, "0")
+	}
+	if len(c.problems) == 0 && d.Check != nil {
+		c.checked(d.Check(placeholder.ReplaceAllString(s.Connect, "0"), plain))
+	}
+}
+
+// checked notes what a dialect says of its settings.
+func (c *compiler) checked(err error) {
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		for _, err := range joined.Unwrap() {
+			c.checked(err)
+		}
+		return
+	}
+	var e *translate.CheckError
+	switch {
+	case errors.As(err, &e):
+		c.bad(e.Setting, "%s", e.Problem)
+	case err != nil:
+		c.bad("SUBSCRIBE", "%v", err)
 	}
 }
 

@@ -37,6 +37,7 @@ type Conn interface {
 type Retry struct {
 	After    time.Duration // not to be retried sooner
 	Lossless bool          // nothing can have been lost: a poll goes on where it was
+	Resumes  bool          // whether anything was lost, the next connection's Resumed says
 	Err      error
 }
 
@@ -51,7 +52,10 @@ func (q Request) Source(log *slog.Logger) Source {
 		return &poll{q: q, log: log}
 	}
 	s := &subscription{q: q, log: log}
-	s.session = q.script.Wrap(q.Route.dialect.New(translate.Options{Dial: s.dial, Binary: q.Route.settings.Binary}))
+	s.session = q.script.Wrap(q.Route.dialect.New(translate.Options{
+		Dial: s.dial, Connect: s.connect, Subscribe: s.subscribe,
+		Binary: q.Route.settings.Binary, MaxMessage: q.Route.settings.MaxMessage,
+	}))
 	return s
 }
 

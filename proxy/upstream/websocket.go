@@ -37,6 +37,9 @@ const (
 	maxEarly      = 1024     // messages
 	maxEarlyBytes = 16 << 20 // of their data
 
+	maxRequests = 16      // before one dial
+	maxAnswer   = 1 << 20 // bytes of the answer to one
+
 	maxSkipped = 64 << 20 // bytes of one message over MAX_MESSAGE that are read past before the connection is given up
 )
 
@@ -47,19 +50,37 @@ type subscription struct {
 	q       Request
 	log     *slog.Logger
 	session translate.Session
-	count   translate.Counter // {stream.n} of the address: counts dials
+	dials   translate.Counter // {stream.n} of the address: counts dials
+	count   translate.Counter // {stream.n} of CONNECT and SUBSCRIBE: counts from 1 on each connection
 }
 
 // dial is the route's own address and header, for the dialect to build on.
 func (s *subscription) dial() (translate.Dial, error) {
-	address, h, err := s.q.fill(s.count.Value)
+	address, h, err := s.q.fill(s.dials.Value)
 	if err != nil {
 		return translate.Dial{}, err
 	}
 	if h.Get("Origin") == "" {
 		h.Set("Origin", origin(address))
 	}
-	return translate.Dial{URL: address, Header: h, Subprotocols: s.q.Route.settings.Subprotocol}, nil
+	offered := s.q.Route.settings.Subprotocol
+	if len(offered) == 0 {
+		offered = s.q.Route.dialect.Subprotocols
+	}
+	return translate.Dial{URL: address, Header: h, Subprotocols: offered}, nil
+}
+
+func (s *subscription) connect() (string, error) { return s.q.connect.Fill(s.count.Value) }
+
+func (s *subscription) subscribe() (lines []string, err error) {
+	for _, t := range s.q.subscribe {
+		line, err := t.Fill(s.count.Value)
+		if err != nil {
+			return nil, err
+		}
+		lines = append(lines, line)
+	}
+	return lines, nil
 }
 
 // origin is the upstream's own, which is what a page served by it would send.
@@ -76,20 +97,69 @@ func origin(address string) string {
 }
 
 func (s *subscription) Connect(ctx context.Context) (Conn, error) {
-	dial, err := s.session.Dial()
+	s.count = translate.Counter{}
+	dial, err := s.prepare(ctx)
 	if err != nil {
-		return nil, err
+		return nil, later(err)
 	}
-	c := &socket{subscription: s, start: time.Now()}
+	c := &socket{subscription: s, start: time.Now(), retimed: make(chan struct{}, 1)}
 	if err := c.handshake(ctx, dial); err != nil {
 		return nil, err
 	}
 	if err := c.open(ctx); err != nil {
 		c.ws.CloseNow()
-		return nil, err
+		return nil, later(err)
 	}
 	s.q.Route.Stats.Connects.Add(1)
 	return c, nil
+}
+
+// later puts what the session knows of the next attempt into this package's terms.
+func later(err error) error {
+	if d := after(err); d > 0 {
+		return &Retry{After: d, Err: err}
+	}
+	return err
+}
+
+// prepare asks the session where to dial, and makes the requests that it needs to know.
+func (s *subscription) prepare(ctx context.Context) (translate.Dial, error) {
+	var last *translate.HTTPResponse
+	for range maxRequests {
+		dial, err := s.session.Dial(last)
+		if err != nil || dial.Request == nil {
+			return dial, err
+		}
+		if last, err = s.request(ctx, dial.Request); err != nil {
+			return dial, err
+		}
+	}
+	return translate.Dial{}, fmt.Errorf("more than %d requests before the dial", maxRequests)
+}
+
+func (s *subscription) request(ctx context.Context, r *translate.HTTPRequest) (*translate.HTTPResponse, error) {
+	ctx, cancel := context.WithTimeout(ctx, dialTime)
+	defer cancel()
+	req, err := newRequest(ctx, r.Method, r.URL, r.Header, string(r.Body))
+	if err != nil {
+		return nil, err
+	}
+	resp, err := polls.Do(req)
+	if err != nil {
+		return nil, fmt.Errorf("request before the dial: %w", cleaned(err))
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode < 200 || resp.StatusCode > 299 {
+		return nil, fmt.Errorf("request before the dial: %w", verdict(resp))
+	}
+	body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
+	if err != nil {
+		return nil, fmt.Errorf("request before the dial: %w", cleaned(err))
+	}
+	if len(body) > maxAnswer {
+		return nil, fmt.Errorf("request before the dial: the answer is over %d bytes", maxAnswer)
+	}
+	return &translate.HTTPResponse{Status: resp.StatusCode, Header: resp.Header, Body: body}, nil
 }
 
 // socket is one connection. Run's caller reads, and a keeper beside it writes what time demands.
@@ -100,19 +170,31 @@ type socket struct {
 	resumed bool
 	early   []translate.Message // came before the connection was ready
 	gap     bool                // and some of them were skipped
+	ended   error               // the dialect finished before it was ready
 	buf     bytes.Buffer        // the frame being read
 	last    atomic.Int64        // when something was received last, in ns since start
+	message atomic.Int64        // when a message, or a part of one, was
 	start   time.Time
+	retimed chan struct{} // has one element when the session's timers have changed
 
-	mu sync.Mutex // guards session
+	mu     sync.Mutex // guards session and timers
+	timers translate.Timers
 }
 
 func (c *socket) touch() {
 	c.last.Store(int64(time.Since(c.start)))
 }
 
+func (c *socket) touchMessage() {
+	c.touch()
+	c.message.Store(c.last.Load())
+}
+
 // received is when something was received last.
 func (c *socket) received() time.Time { return c.start.Add(time.Duration(c.last.Load())) }
+
+// heard is when a message was.
+func (c *socket) heard() time.Time { return c.start.Add(time.Duration(c.message.Load())) }
 
 func (c *socket) handshake(ctx context.Context, d translate.Dial) error {
 	ctx, cancel := context.WithTimeout(ctx, dialTime)
@@ -138,7 +220,7 @@ func (c *socket) handshake(ctx context.Context, d translate.Dial) error {
 	}
 	ws.SetReadLimit(-1) // read has its own, which lets the connection live
 	c.ws = ws
-	c.touch() // the handshake may have taken longer than IDLE
+	c.touchMessage() // the handshake may have taken longer than IDLE
 	return nil
 }
 
@@ -152,7 +234,7 @@ func refusal(resp *http.Response, err error) error {
 
 // open speaks until the session is ready.
 func (c *socket) open(ctx context.Context) error {
-	frames, err := c.session.Open()
+	frames, err := c.session.Open(c.ws.Subprotocol())
 	if err != nil {
 		return err
 	}
@@ -186,7 +268,9 @@ func (c *socket) step(ctx context.Context) (ready bool, err error) {
 	}
 	frame.Data = bytes.Clone(frame.Data)
 	got, err := c.receive(ctx, frame)
-	if err != nil {
+	if errors.Is(err, translate.ErrFinished) { // what it said before is for the ring
+		c.ended = err
+	} else if err != nil {
 		return false, err
 	}
 	c.early = append(c.early, got.Messages...)
@@ -196,6 +280,9 @@ func (c *socket) step(ctx context.Context) (ready bool, err error) {
 	}
 	if len(c.early) > maxEarly || size > maxEarlyBytes {
 		return false, fmt.Errorf("more than %d messages or %d bytes arrived before HELLO was through", maxEarly, maxEarlyBytes)
+	}
+	if c.ended != nil {
+		return true, nil
 	}
 	c.resumed = got.Resumed
 	return got.Ready, c.send(ctx, got.Replies)
@@ -210,12 +297,26 @@ func (c *socket) receive(ctx context.Context, f translate.Frame) (got translate.
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		got, err = c.session.Receive(ctx, f)
+		c.retime()
 		return err
 	})
 	for _, failed := range got.Failed {
 		rt.failed(c.log, failed)
 	}
 	return got, err
+}
+
+// retime lets the keeper know when the session's timers have changed. mu is held.
+func (c *socket) retime() {
+	t := c.session.Timers()
+	if t == c.timers {
+		return
+	}
+	c.timers = t
+	select {
+	case c.retimed <- struct{}{}:
+	default:
+	}
 }
 
 func (c *socket) send(ctx context.Context, frames []translate.Frame) error {
@@ -238,9 +339,9 @@ func (c *socket) send(ctx context.Context, frames []translate.Frame) error {
 func (c *socket) read(ctx context.Context) (f translate.Frame, skipped bool, err error) {
 	kind, r, err := c.ws.Reader(ctx)
 	if err != nil {
-		return f, false, c.closed(err)
+		return f, false, c.closed(ctx, err)
 	}
-	c.touch()
+	c.touchMessage()
 	r = lifeReader{r, c}
 	if c.buf.Cap() > 1<<20 {
 		c.buf = bytes.Buffer{} // one large message shall not be kept for the life of the connection
@@ -248,7 +349,7 @@ func (c *socket) read(ctx context.Context) (f translate.Frame, skipped bool, err
 	c.buf.Reset()
 	limit := int64(c.q.Route.settings.MaxMessage)
 	if _, err := c.buf.ReadFrom(io.LimitReader(r, limit+1)); err != nil {
-		return f, false, c.closed(err)
+		return f, false, c.closed(ctx, err)
 	}
 	c.q.Route.Stats.Received.Add(1)
 	if int64(c.buf.Len()) <= limit {
@@ -259,6 +360,11 @@ func (c *socket) read(ctx context.Context) (f translate.Frame, skipped bool, err
 	n, err := io.Copy(io.Discard, io.LimitReader(r, maxSkipped))
 	if err == nil && n == maxSkipped {
 		err = fmt.Errorf("a message of over %d bytes", maxSkipped)
+	}
+	if err == nil {
+		c.mu.Lock()
+		err = c.session.Skipped()
+		c.mu.Unlock()
 	}
 	return f, true, err
 }
@@ -272,15 +378,26 @@ type lifeReader struct {
 func (r lifeReader) Read(p []byte) (int, error) {
 	n, err := r.Reader.Read(p)
 	if n > 0 {
-		r.c.touch()
+		r.c.touchMessage()
 	}
 	return n, err
 }
 
-// closed makes the library's error short: a close code, or what went wrong.
-func (c *socket) closed(err error) error {
+// closed asks the session what the end of the connection means, and makes the library's error short: a close code, or
+// what went wrong.
+func (c *socket) closed(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return ctx.Err() // our own doing
+	}
 	var e websocket.CloseError
-	if errors.As(err, &e) {
+	coded := errors.As(err, &e)
+	c.mu.Lock()
+	meaning := c.session.Closed(int(e.Code), e.Reason)
+	c.mu.Unlock()
+	switch {
+	case meaning != nil:
+		return meaning
+	case coded:
 		return fmt.Errorf("closed by the upstream with code %d", e.Code)
 	}
 	return fmt.Errorf("connection lost: %w", cleaned(err))
@@ -307,13 +424,40 @@ func (c *socket) Run(ctx context.Context, emit func([]translate.Message) error) 
 	end(err)
 	<-kept
 	c.ws.CloseNow()
-	return err
+	return c.verdict(err)
+}
+
+// verdict is err with what the session knows of the next connection.
+func (c *socket) verdict(err error) error {
+	if final(err) {
+		return err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.session.Resumable() {
+		return &Retry{Resumes: true, After: after(err), Err: err}
+	}
+	return later(err)
+}
+
+// final says that err is the last word on a stream.
+func final(err error) bool {
+	var refused *translate.Refused
+	return errors.Is(err, translate.ErrFinished) || errors.As(err, &refused)
+}
+
+// after is how long the session wants to wait, 0 when it does not say.
+func after(err error) time.Duration {
+	var l *translate.Later
+	if errors.As(err, &l) {
+		return min(l.After, maxRetryAfter)
+	}
+	return 0
 }
 
 // goodbye tells an upstream that is still there why we leave.
 func (c *socket) goodbye(err error) {
-	var refused *translate.Refused
-	if errors.Is(err, translate.ErrFinished) || errors.As(err, &refused) {
+	if final(err) {
 		c.farewell(websocket.StatusNormalClosure)
 	}
 }
@@ -323,6 +467,12 @@ func (c *socket) goodbye(err error) {
 func (c *socket) farewell(code websocket.StatusCode) {
 	cut := time.AfterFunc(byeTime, func() { c.conn.Close() })
 	defer cut.Stop()
+	c.mu.Lock()
+	last := c.session.Leave()
+	c.mu.Unlock()
+	if c.send(context.Background(), last) != nil {
+		return
+	}
 	c.ws.Close(code, "")
 }
 
@@ -335,6 +485,9 @@ func (c *socket) pump(ctx context.Context, emit func([]translate.Message) error)
 	}
 	if err := c.emit(ctx, first, emit); err != nil {
 		return err
+	}
+	if c.ended != nil {
+		return c.ended
 	}
 	for {
 		frame, skipped, err := c.read(ctx)

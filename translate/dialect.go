@@ -1,0 +1,108 @@
+package translate
+
+import (
+	"encoding/base64"
+	"fmt"
+	"strings"
+	"unicode/utf8"
+)
+
+// What becomes of binary messages (BINARY).
+const (
+	BinaryBase64 = "base64" // standard encoding with padding (RFC 4648, section 4)
+	BinaryText   = "text"   // taken as UTF-8
+	BinaryDrop   = "drop"
+)
+
+// Options are what a dialect needs of its route and request.
+type Options struct {
+	Dial       func() (Dial, error)     // the request's own address, header and subprotocols, made anew for each dial
+	Connect    func() (string, error)   // CONNECT with its placeholders filled in, "" when unset; for each connection
+	Subscribe  func() ([]string, error) // the lines of SUBSCRIBE, likewise
+	Binary     string                   // one of the Binary constants; "" is BinaryBase64
+	MaxMessage int                      // bytes of a message put together out of several frames; 0 no bound
+}
+
+// binary does to m, whose data are bytes, what BINARY says; false: m is dropped.
+func (o *Options) binary(m *Message) bool {
+	switch o.Binary {
+	case BinaryDrop:
+		return false
+	case BinaryText:
+	default:
+		m.Data, m.Text = base64.StdEncoding.AppendEncode(nil, m.Data), true
+	}
+	return true
+}
+
+// bytes is for dialects that do not say whether a payload is text: what is UTF-8 is; the rest goes the way of BINARY.
+func (o *Options) bytes(m *Message) bool { return utf8.Valid(m.Data) || o.binary(m) }
+
+// Place says where the values of clients stand in the lines of SUBSCRIBE.
+type Place int
+
+const (
+	NoSubscribe   Place = iota // the dialect takes no SUBSCRIBE
+	TextLine                   // JSON, or a text with JSON's brackets
+	TopicLine                  // a topic up to the first blank, then as TextLine
+	NamespaceLine              // as TopicLine, but the topic may be followed by a URL's query
+)
+
+// Dialect is one row of the table of dialects.
+type Dialect struct {
+	Name         string
+	New          func(Options) Session
+	Subprotocols []string // offered unless SUBPROTOCOL is set
+	Connects     bool     // takes CONNECT
+	Subscribes   Place
+	Required     bool // SUBSCRIBE must be set
+
+	// Check looks at CONNECT and the lines of SUBSCRIBE, in which placeholders stand as 0, before anything is
+	// dialled; its errors name what to write instead. nil: nothing to check. connect and subscribe are joined in one
+	// error when both are wrong, each as *[CheckError].
+	Check func(connect string, subscribe []string) error
+}
+
+// CheckError is what is wrong with one of a dialect's settings.
+type CheckError struct {
+	Setting string // CONNECT or SUBSCRIBE
+	Problem string // with the fix; holds no value
+}
+
+func (e *CheckError) Error() string { return e.Setting + ": " + e.Problem }
+
+// badConnect and badLine make the errors of a dialect's Check; lines count from 1.
+func badConnect(format string, args ...any) error {
+	return &CheckError{"CONNECT", fmt.Sprintf(format, args...)}
+}
+
+func badLine(line int, format string, args ...any) error {
+	return &CheckError{"SUBSCRIBE", fmt.Sprintf("line %d: ", line) + fmt.Sprintf(format, args...)}
+}
+
+// Dialects are those that this version speaks, by the name that PROTOCOL gives them.
+var Dialects = []Dialect{
+	{Name: "raw", New: newRaw},
+}
+
+// FindDialect returns the dialect called name, or an error that lists the known ones.
+func FindDialect(name string) (Dialect, error) {
+	var known []string
+	for _, d := range Dialects {
+		if d.Name == name {
+			return d, nil
+		}
+		known = append(known, d.Name)
+	}
+	return Dialect{}, fmt.Errorf("%q is no dialect; write one of %s", name, strings.Join(known, ", "))
+}
+
+// SplitLines returns the lines of CONNECT or SUBSCRIBE that hold something, without the blanks around them.
+func SplitLines(text string) (lines []string) {
+	for line := range strings.Lines(text) {
+		if line = strings.TrimSpace(line); line != "" {
+			lines = append(lines, line)
+		}
+	}
+	return lines
+}
