@@ -28,6 +28,8 @@ type legacy struct {
 	connect func(ctx context.Context, n int) error
 	// run is the nth connection; nil: it says nothing until ctx is done.
 	run func(ctx context.Context, n int, emit func(...string) error) error
+	// resumed is what the nth connection says of the one before; nil: that something may be lost.
+	resumed func(n int) bool
 }
 
 type fakeSource struct {
@@ -69,7 +71,7 @@ func (s *fakeSource) Connect(ctx context.Context) (upstream.Conn, error) {
 	return &fakeConn{s.legacy, n}, nil
 }
 
-func (c *fakeConn) Resumed() bool { return false }
+func (c *fakeConn) Resumed() bool { return c.resumed != nil && c.resumed(c.n) }
 
 func (c *fakeConn) Run(ctx context.Context, emit func([]translate.Message) error) error {
 	defer func() {

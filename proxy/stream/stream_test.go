@@ -75,6 +75,58 @@ func TestWhatLosesNothingLeavesNoGap(t *testing.T) {
 	}
 }
 
+// Whether anything was lost is said by the next connection, and only then.
+func TestResumption(t *testing.T) {
+	l := &legacy{
+		connect: func(ctx context.Context, n int) error {
+			if n == 3 {
+				return errLost // says nothing either way
+			}
+			return nil
+		},
+		run: func(ctx context.Context, n int, emit func(...string) error) error {
+			if err := emit(fmt.Sprint(n)); err != nil {
+				return err
+			}
+			switch n {
+			case 1, 2, 4:
+				return &upstream.Retry{Resumes: true, Err: errLost}
+			case 5:
+				return errLost
+			}
+			return silent(ctx)
+		},
+		resumed: func(n int) bool { return n != 4 },
+	}
+	bubble(t, Settings{}, l, func(t *testing.T, s *Streams) {
+		a := join(t, s, "a")
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		// 2 goes on from 1, 4 could not from 2, 5 does from 4; and what 5 may have lost was said before 6.
+		expect(t, a.Ring, 0, "1 2 + 4 5 + 6", Open)
+	})
+}
+
+func TestFinishedBeforeItCouldResume(t *testing.T) {
+	l := &legacy{
+		connect: func(ctx context.Context, n int) error {
+			if n > 1 {
+				return translate.ErrFinished
+			}
+			return nil
+		},
+		run: func(ctx context.Context, n int, emit func(...string) error) error {
+			return errors.Join(emit("1"), &upstream.Retry{Resumes: true, Err: errLost})
+		},
+	}
+	bubble(t, Settings{}, l, func(t *testing.T, s *Streams) {
+		a := join(t, s, "a")
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		expect(t, a.Ring, 0, "1 +", Finished)
+	})
+}
+
 // No connection, no events, no gap: whatever is missing was said when the last one was lost.
 func TestFailedDialsLeaveNoGap(t *testing.T) {
 	l := &legacy{connect: func(ctx context.Context, n int) error { return errLost }}

@@ -247,3 +247,7 @@ func (k *taking) end() error {
 	<-k.done
 	return k.err
 }
+
+var quietLog = slog.New(slog.DiscardHandler)
+
+func newGet(target string) *http.Request { return httptest.NewRequest("GET", target, nil) }
