@@ -328,6 +328,46 @@ func (p *Program) appendItem(ctx context.Context, out []Message, m Message, in i
 	return append(out, made), done, err
 }
 
+// Parse parses m once for all programs that run over it. Strict: data that is not JSON, or not UTF-8, is an error that
+// wraps [ErrPayload]; otherwise it is a string.
+func (m Message) Parse(strict bool) (Message, error) {
+	in, err := newInput(m, strict)
+	if err != nil {
+		return m, fmt.Errorf("%w %w", ErrPayload, err)
+	}
+	m.parsed = &in
+	return m, nil
+}
+
+// Value returns the first output of c over m in its written form: strings as they are, the rest as compact JSON. ok is
+// false when it is null, or there is none.
+func (c *Code) Value(ctx context.Context, m Message) (text string, ok bool, err error) {
+	v, ok, err := c.Output(ctx, m)
+	if err != nil || !ok || v == nil {
+		return "", false, err
+	}
+	data, err := written(v)
+	return string(data), true, err
+}
+
+// Output returns the first output of c over m, as gojq has it; ok is false when there is none.
+func (c *Code) Output(ctx context.Context, m Message) (v any, ok bool, err error) {
+	in, err := m.input(false)
+	if err != nil {
+		return nil, false, err
+	}
+	return c.first(ctx, in.value, in.known)
+}
+
+// Truth says whether the first output of c over m is neither null nor false.
+func (c *Code) Truth(ctx context.Context, m Message) (bool, error) {
+	in, err := m.input(false)
+	if err != nil {
+		return false, err
+	}
+	return c.truth(ctx, in.value, in.known)
+}
+
 // text returns the first output as a name or id; null, nothing and "" are "".
 func (c *Code) text(ctx context.Context, value any, known []any) (string, error) {
 	v, ok, err := c.first(ctx, value, known)

@@ -11,9 +11,10 @@ type Text struct {
 }
 
 type textPart struct {
-	literal string
-	stream  string // "n" or "" for a literal
-	escape  func(string) (string, error)
+	literal  string
+	stream   string // name, or "" for a literal
+	fallback string // inserted where there is no value
+	escape   func(string) (string, error)
 }
 
 // Literal returns s as a Text without placeholders.
@@ -32,9 +33,10 @@ func (t Text) Append(s string) Text {
 	return Text{append(t.parts[:len(t.parts):len(t.parts)], textPart{literal: s})}
 }
 
-// AppendStream returns t followed by the placeholder {stream.name}, whose value escape makes fit for its place.
-func (t Text) AppendStream(name string, escape func(string) (string, error)) Text {
-	return Text{append(t.parts[:len(t.parts):len(t.parts)], textPart{stream: name, escape: escape})}
+// AppendStream returns t followed by the placeholder {stream.name}, whose value, or fallback where it is empty, escape
+// makes fit for its place.
+func (t Text) AppendStream(name, fallback string, escape func(string) (string, error)) Text {
+	return Text{append(t.parts[:len(t.parts):len(t.parts)], textPart{stream: name, fallback: fallback, escape: escape})}
 }
 
 // Empty says that nothing is in t.
@@ -51,6 +53,10 @@ func (t Text) Identity(dst []byte) []byte {
 		dst = append(dst, kind)
 		dst = append(strconv.AppendInt(dst, int64(len(p.literal)+len(p.stream)), 10), ':')
 		dst = append(append(dst, p.literal...), p.stream...)
+		if p.fallback != "" {
+			dst = strconv.AppendInt(append(dst, 'd'), int64(len(p.fallback)), 10)
+			dst = append(append(dst, ':'), p.fallback...)
+		}
 	}
 	return dst
 }
@@ -66,7 +72,11 @@ func (t Text) Fill(value func(name string) string) (string, error) {
 		if p.stream == "" {
 			continue
 		}
-		s, err := p.escape(value(p.stream))
+		v := value(p.stream)
+		if v == "" {
+			v = p.fallback
+		}
+		s, err := p.escape(v)
 		if err != nil {
 			return "", err
 		}

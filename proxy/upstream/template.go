@@ -102,18 +102,20 @@ func parsePart(text string, m []int) part {
 }
 
 func (p part) check(names []string) error {
-	if p.kind == "stream" && p.name == "cursor" {
-		return fmt.Errorf("%s needs CURSOR, which this version does not have", p.text())
-	}
 	if p.kind == "path" && !contains(names, p.name) {
 		return fmt.Errorf("%s is no wildcard of PATH; write {%s} there", p.text(), p.name)
 	}
 	if p.escape == nil {
 		return fmt.Errorf("%s cannot stand here; a placeholder is allowed in the path and in the query of an address, not in its scheme, host or port", p.text())
 	}
-	if p.fallback != nil {
+	switch {
+	case p.fallback != nil:
 		if _, err := p.escape(*p.fallback); err != nil {
 			return fmt.Errorf("the default of %s %w", p.text(), err)
+		}
+	case p.kind == "stream" && p.name == "cursor":
+		if _, err := p.escape(""); err != nil {
+			return fmt.Errorf("%s is empty at first, which cannot stand here; give it a default, such as {stream.cursor:0}", p.text())
 		}
 	}
 	return nil
@@ -136,7 +138,11 @@ func (t template) expand(c *clientRequest) (translate.Text, error) {
 		case "":
 			text = text.Append(p.literal)
 		case "stream":
-			text = text.AppendStream(p.name, p.escape)
+			fallback := ""
+			if p.fallback != nil {
+				fallback = *p.fallback
+			}
+			text = text.AppendStream(p.name, fallback, p.escape)
 		default:
 			value, err := p.value(c)
 			if err != nil {
