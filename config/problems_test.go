@@ -41,7 +41,7 @@ func TestProblems(t *testing.T) {
 		{"start", []string{"SSE_START=-1"}, []string{`SSE_START: "-1" is no place to start; write live, latest, all or a number of events`}},
 		{"level", []string{"SSE_LOG_LEVEL=warning"}, []string{`SSE_LOG_LEVEL: "warning" is none of debug, info, warn, error; write warn`}},
 		{"format", []string{"SSE_LOG_FORMAT=JSON"}, []string{`SSE_LOG_FORMAT: "JSON" is none of auto, text, json; write auto`}},
-		{"mode", []string{"SSE_ROUTE_POLL_MODE=change"}, []string{`SSE_ROUTE_POLL_MODE: "change" is none of changes, every, items; write changes`}},
+		{"mode", []string{"SSE_ROUTE_POLL_MODE=change"}, []string{`SSE_ROUTE_POLL_MODE: "change" is none of changes, every, items, patch; write changes`}},
 		{"binary", []string{"SSE_ROUTE_FEED_BINARY=hex"}, []string{`SSE_ROUTE_FEED_BINARY: "hex" is none of base64, text, drop; write text`}},
 		{"long value", []string{"SSE_MAX_CLIENTS=" + strings.Repeat("9", 99)}, []string{`SSE_MAX_CLIENTS: "` + strings.Repeat("9", 60) + `"... is not a number; write digits only, such as 1000`}},
 		// names
@@ -100,16 +100,18 @@ func TestProblems(t *testing.T) {
 			`SSE_ROUTE_FEED_BODY: has no effect here, it is for a poll (FROM is a WebSocket URL); unset it`,
 			`SSE_ROUTE_FEED_EVERY: has no effect here, it is for a poll (FROM is a WebSocket URL); unset it`}},
 		// of later versions
-		{"later settings", []string{"SSE_ROUTE_FEED_CURSOR=x", "SSE_ROUTE_FEED_KEY=x",
-			"SSE_ROUTE_FEED_SEND=true", "SSE_ROUTE_FEED_SCOPE=session", "SSE_ROUTE_POLL_SEND=false", "SSE_ROUTE_POLL_SCOPE=request"}, []string{
-			`SSE_ROUTE_FEED_CURSOR: not in this version; unset it`,
-			`SSE_ROUTE_FEED_KEY: not in this version; unset it`, `SSE_ROUTE_FEED_SCOPE: not in this version; unset it`,
-			`SSE_ROUTE_FEED_SEND: not in this version; unset it`}},
+		{"later settings", []string{"SSE_ROUTE_FEED_SEND=true", "SSE_ROUTE_FEED_SCOPE=session", "SSE_ROUTE_POLL_SEND=false", "SSE_ROUTE_POLL_SCOPE=request"}, []string{
+			`SSE_ROUTE_FEED_SCOPE: not in this version; unset it`, `SSE_ROUTE_FEED_SEND: not in this version; unset it`}},
 		{"no protocol", []string{"SSE_ROUTE_FEED_PROTOCOL=soap"}, []string{`SSE_ROUTE_FEED_PROTOCOL: "soap" is no dialect; write one of ` + dialects()}},
 		{"dialect settings of raw", []string{"SSE_ROUTE_FEED_CONNECT=secret", "SSE_ROUTE_FEED_SUBSCRIBE=x"}, []string{
 			`SSE_ROUTE_FEED_CONNECT: raw has no connection payload; unset it`,
 			`SSE_ROUTE_FEED_SUBSCRIBE: raw has no subscriptions of its own; unset it, and write what to send in HELLO`}},
-		{"later mode", []string{"SSE_ROUTE_POLL_MODE=patch"}, []string{`SSE_ROUTE_POLL_MODE: "patch" is not in this version; write changes, every, items`}},
+		{"cursor alone", []string{"SSE_ROUTE_POLL_CURSOR=.next"}, []string{`SSE_ROUTE_POLL_CURSOR: is set, but nothing uses it; write {stream.cursor} in FROM, BODY or HEADERS`}},
+		{"settings of a cursor", []string{"SSE_ROUTE_POLL_RESET=.gone", "SSE_ROUTE_POLL_FIRST=http://legacy/"}, []string{
+			`SSE_ROUTE_POLL_FIRST: is for a poll with a CURSOR; set that, or unset it`, `SSE_ROUTE_POLL_RESET: is for a poll with a CURSOR; set that, or unset it`}},
+		{"patches of events", []string{"SSE_ROUTE_POLL_MODE=patch", "SSE_ROUTE_POLL_EVENT=.x", "SSE_ROUTE_POLL_PAGES=2"}, []string{
+			`SSE_ROUTE_POLL_EVENT: has no effect with MODE=patch, whose events are called snapshot and patch; unset it`,
+			`SSE_ROUTE_POLL_MODE: patch compares whole documents, which come neither in pages nor behind a CURSOR; unset PAGES, NEXT and CURSOR`}},
 	}
 	read := files(map[string]string{"secret": "secret"})
 	for _, c := range cases {
@@ -193,14 +195,14 @@ func TestAllProblemsAtOnce(t *testing.T) {
 	_, err := Load([]string{
 		"SSE_LISTEN=8080", "SSE_DRAIN=soon", "SSE_RETRY=0", "SSE_LINGER=1m", "SSE_BOGUS=1", "SSE_TLS_CERT=c", "SSE_UPSTREAM=ftp://x",
 		"SSE_ROUTE_A_PATH=a", "SSE_ROUTE_A_FROM=ws://a", "SSE_ROUTE_A_MODE=items",
-		"SSE_ROUTE_B_PATH=/b", "SSE_ROUTE_B_HEADERS_FILE=none", "SSE_ROUTE_B_KEY=1",
+		"SSE_ROUTE_B_PATH=/b", "SSE_ROUTE_B_HEADERS_FILE=none", "SSE_ROUTE_B_SCOPE=1",
 	}, files(nil))
 	list, _ := errors.AsType[*Error](err)
 	var got []string
 	for _, p := range list.Problems {
 		got = append(got, p.Variable)
 	}
-	want := "SSE_BOGUS SSE_DRAIN SSE_LISTEN SSE_RETRY SSE_ROUTE_A_MODE SSE_ROUTE_A_PATH SSE_ROUTE_B_FROM SSE_ROUTE_B_HEADERS_FILE SSE_ROUTE_B_KEY SSE_TLS_KEY SSE_UPSTREAM"
+	want := "SSE_BOGUS SSE_DRAIN SSE_LISTEN SSE_RETRY SSE_ROUTE_A_MODE SSE_ROUTE_A_PATH SSE_ROUTE_B_FROM SSE_ROUTE_B_HEADERS_FILE SSE_ROUTE_B_SCOPE SSE_TLS_KEY SSE_UPSTREAM"
 	if strings.Join(got, " ") != want {
 		t.Errorf("got  %v\nwant %v\n%v", got, want, err)
 	}

@@ -13,6 +13,12 @@ import (
 
 const notYet = "not in this version; unset it"
 
+// How long a poll may take unless TIMEOUT says. Consul's longest wait, 5 min and a sixteenth, shall fit.
+const (
+	defaultTimeout  = span(10 * time.Second)
+	longPollTimeout = span(6 * time.Minute)
+)
+
 func (d span) duration() time.Duration { return time.Duration(d) }
 
 // route makes one Route of its own values over the global ones.
@@ -39,6 +45,12 @@ func (l *loader) route(route string, global, own values) *Route {
 	kind := l.kind(route, vs, s.From)
 	if _, set := vs["START"]; !set && kind == "poll" {
 		r.Start = 1
+	}
+	if _, set := vs["TIMEOUT"]; !set {
+		s.Timeout = defaultTimeout
+		if s.Every == 0 {
+			s.Timeout = longPollTimeout
+		}
 	}
 	l.checkLater(own)
 	l.checkKind(own, kind)
@@ -119,6 +131,7 @@ func (l *loader) compile(route string, vs values, s settings) *upstream.Route {
 		PathNames: wildcards(s.Path), From: s.From, Headers: s.Headers, Forward: s.Forward, Protocol: s.Protocol,
 		Connect: s.Connect, Subscribe: s.Subscribe, Subprotocol: s.Subprotocol, Hello: s.Hello, Reply: s.Reply, Ping: s.Ping, PingEvery: s.PingEvery.duration(),
 		Idle: s.Idle.duration(), Every: s.Every.duration(), Mode: s.Mode, Method: s.Method, Body: s.Body,
+		Cursor: s.Cursor, First: s.First, Reset: s.Reset, Next: s.Next, Pages: int(s.Pages), Interval: s.Interval, Key: s.Key,
 		Timeout: s.Timeout.duration(), Select: s.Select, Event: s.Event, Data: s.Data, ID: s.ID, Done: s.Done,
 		Binary: s.Binary, MaxMessage: int(s.MaxMessage),
 	})

@@ -46,14 +46,21 @@ type settings struct {
 	PingEvery    span   `env:"PING_EVERY" envDefault:"30s" min:"10ms" max:"24h" kind:"ws" doc:"how often PING is sent"`
 	Idle         span   `env:"IDLE" envDefault:"60s" min:"10ms" max:"24h" kind:"ws" global:"yes" doc:"nothing received for so long, pongs included (WebSocket pings are sent at half of it): reconnect"`
 	Every        span   `env:"EVERY" envDefault:"2s" min:"10ms" max:"24h" kind:"poll" global:"yes" doc:"poll interval, start to start; 0: at once after each answer, at most twice a second when nothing new came"`
-	Mode         string `env:"MODE" envDefault:"changes" oneof:"changes every items" kind:"poll" doc:"changes emits when the translated result differs from the last one; every always; items emits the list's new elements (SELECT defaults to .[], the first answer is history)"`
+	Mode         string `env:"MODE" show:"changes, or every with CURSOR" oneof:"changes every items patch" kind:"poll" doc:"changes emits when the translated result differs from the last one; every always; items emits the list's new elements (SELECT defaults to .[], the first answer is history); patch emits a snapshot event, then RFC 6902 patch events"`
+	Cursor       string `env:"CURSOR" kind:"poll" doc:"jq over the answer; its value is {stream.cursor} in the next request; null or nothing keeps the old one. A smaller whole number than before starts over, with a gap"`
+	First        string `env:"FIRST" show:"FROM" kind:"poll" doc:"address while there is no cursor; a template"`
+	Reset        string `env:"RESET" show:"status==410" kind:"poll" doc:"jq over any answer: true says that the cursor is too old; it is forgotten, and a gap said"`
+	Next         string `env:"NEXT" show:"Link: rel=next" kind:"poll" doc:"jq over a page: where the next one is. A string is an address, relative to this one's; an object is values to set in its query; true is FROM with the new cursor; anything else: there is none"`
+	Pages        count  `env:"PAGES" show:"1, or 20 with NEXT" max:"1000" kind:"poll" doc:"how many pages of one answer are followed at the most"`
+	Interval     string `env:"INTERVAL" kind:"poll" doc:"jq over the answer: seconds until the next poll; can only lengthen EVERY, as X-Poll-Interval and Retry-After do"`
 	Method       string `env:"METHOD" show:"GET, or POST with a body" kind:"poll" doc:"method of the poll request"`
 	Body         string `env:"BODY" kind:"poll" doc:"body of the poll request; a template"`
-	Timeout      span   `env:"TIMEOUT" envDefault:"10s" min:"10ms" max:"24h" kind:"poll" global:"yes" doc:"how long a poll request may take; 0 for ever"`
+	Timeout      span   `env:"TIMEOUT" show:"10s, or 6m with EVERY=0" min:"10ms" max:"24h" kind:"poll" global:"yes" doc:"how long a poll request may take, with EVERY=0 until it says more; 0 for ever"`
 	Select       string `env:"SELECT" show:"." doc:"jq: zero or more items out of each message (filter, split)"`
 	Event        string `env:"EVENT" show:"dialect's" doc:"jq on the item: event name; null or empty: none"`
 	Data         string `env:"DATA" show:"." doc:"jq on the item: data; strings are sent raw, the rest as compact JSON. With neither SELECT, EVENT, DATA nor ID set the bytes pass through unparsed"`
 	ID           string `env:"ID" show:"sidecar's" doc:"jq on the item: event id"`
+	Key          string `env:"KEY" doc:"jq on the item: what a newer event replaces an older one by. With START=latest a client begins with the newest event of each key, and one that has fallen off the replay buffer gets those behind its gap. With MODE=patch: on an element of a list of objects, what it is known by"`
 	Done         string `env:"DONE" doc:"jq on the item: true ends the stream after it"`
 	Binary       string `env:"BINARY" envDefault:"base64" oneof:"base64 text drop" kind:"ws" doc:"binary messages: base64, text, drop"`
 	Start        start  `env:"START" show:"live for ws, latest for polls" global:"yes" doc:"where a client without Last-Event-ID begins: live, latest, all, or a number of events. The client that opened the stream begins at its birth"`
@@ -70,8 +77,6 @@ type settings struct {
 	MaxClients   count  `env:"MAX_CLIENTS" max:"1000000000" doc:"SSE clients of the route at once; 0 no limit of its own"`
 	MaxStreams   count  `env:"MAX_STREAMS" max:"1000000000" doc:"upstream connections of the route at once; 0 no limit of its own"`
 
-	Cursor string `env:"CURSOR" later:"yes"`
-	Key    string `env:"KEY" later:"yes"`
 	Send   string `env:"SEND" envDefault:"false" later:"yes"`
 	Scope  string `env:"SCOPE" envDefault:"request" later:"yes"`
 }

@@ -19,6 +19,7 @@ import (
 const (
 	maxItems  = 1 << 16  // messages out of one
 	maxOutput = 64 << 20 // bytes of all of them
+	maxKey    = 1 << 10  // bytes of a KEY
 )
 
 // variables are what a program knows beside its input. Each is also a function without the dollar sign, which compose
@@ -230,6 +231,7 @@ type Program struct {
 	Data   *Code // data of an item; nil: the item
 	ID     *Code // id of an item; nil: the dialect's
 	Done   *Code // true ends the stream after the item; nil: never
+	Key    *Code // key of an item; nil: none
 
 	// Strict makes data that is not JSON, or not UTF-8, an error: polls. Otherwise programs see it as a string.
 	Strict bool
@@ -290,7 +292,7 @@ func unnest(err error) error {
 
 // Plain says that no program is set: the bytes pass through unparsed.
 func (p *Program) Plain() bool {
-	return p.Select == nil && p.Event == nil && p.Data == nil && p.ID == nil && p.Done == nil
+	return p.Select == nil && p.Event == nil && p.Data == nil && p.ID == nil && p.Done == nil && p.Key == nil
 }
 
 // appendItem makes one message of item, or none when DATA yields nothing. selected: item is no longer m's own value.
@@ -313,7 +315,15 @@ func (p *Program) appendItem(ctx context.Context, out []Message, m Message, in i
 			return out, false, err
 		}
 	}
-	// DONE alone reads the value but changes nothing: the bytes stay as they came.
+	if p.Key != nil {
+		if made.Key, err = p.Key.text(ctx, item, in.known); err != nil {
+			return out, false, err
+		}
+		if len(made.Key) > maxKey {
+			return out, false, &ProgramError{p.Key.setting, fmt.Errorf("yields more than %d bytes", maxKey)}
+		}
+	}
+	// DONE and KEY alone read the value but change nothing: the bytes stay as they came.
 	if p.Data == nil && !selected && p.Event == nil && p.ID == nil {
 		return append(out, made), done, nil
 	}

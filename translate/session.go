@@ -17,6 +17,11 @@ type Message struct {
 	Topic string // what the message was published under, in dialects that have it
 	Data  []byte
 
+	// Key is what a newer message replaces an older one by, where a client begins (KEY); "" none.
+	Key string
+	// State, if not nil, is what all messages so far come to: a client that begins behind this one gets it, as an event
+	// called snapshot, in their place.
+	State []byte
 	// Text says that Data is text whatever it looks like, so that jq sees a string: "1234" may be base64.
 	Text bool
 	// Gap, if not empty, makes this no message but the place where some are missing, for the reason named.

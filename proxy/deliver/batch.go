@@ -17,6 +17,7 @@ const mostVectors = 1023
 // batch is what a ring has behind a cursor, ready to be written to any number of clients that stand there.
 type batch struct {
 	ring       *stream.Ring // nil: nothing is loaded
+	asked      uint64       // the cursor that it was read behind
 	from, next uint64
 	missed     uint64
 	end        stream.End
@@ -30,7 +31,7 @@ type batch struct {
 
 // load reads ring behind cursor, framed for clients with flags.
 func (b *batch) load(ring *stream.Ring, cursor uint64, flags uint8) {
-	b.ring = ring
+	b.ring, b.asked = ring, cursor
 	read := ring.Chunks
 	if flags&isOld != 0 {
 		read = ring.After
@@ -53,9 +54,10 @@ func (b *batch) load(ring *stream.Ring, cursor uint64, flags uint8) {
 	b.pre = nil
 }
 
-// fits says whether b is what a client that stands at cursor needs.
+// fits says whether b is what a client that stands at cursor needs. It is only for those who stand where it was read
+// from: what a beginner gets may be a piece that stands in for the past, which is not for who has that.
 func (b *batch) fits(cursor uint64, flags uint8) bool {
-	return b.missed == 0 && b.from == cursor && b.flags == flags&isOld && !stream.Pending(b.next)
+	return b.missed == 0 && b.asked == cursor && b.flags == flags&isOld && !stream.Pending(b.next)
 }
 
 // forget makes b hold nothing: the ring has grown.

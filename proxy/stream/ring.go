@@ -68,6 +68,7 @@ type Ring struct {
 	began    uint64 // where START meant when the history was in
 	end      End
 	watchers map[*watcher]struct{}
+	state    state
 }
 
 type event struct {
@@ -75,6 +76,7 @@ type event struct {
 	front int    // bytes of chunk before the event itself
 	id    string // "" for the ring's own
 	at    time.Time
+	keyed *keyed // as the newest of its key; nil: it has none
 }
 
 // bytes is the event without its chunk.
@@ -137,6 +139,7 @@ func (r *Ring) append(m translate.Message, now time.Time) {
 	if m.Gap != "" {
 		r.stats.gap(m.Gap)
 	}
+	r.note(m, &e)
 	r.events = append(r.events, e)
 	r.bytes += len(e.chunk)
 	r.stats.Events.Add(1)
@@ -174,6 +177,7 @@ func (r *Ring) evict(now time.Time) {
 			break
 		}
 		r.bytes -= len(e.chunk)
+		r.detach(e.keyed)
 		*e = event{}
 		r.head++
 	}
@@ -251,6 +255,15 @@ func (r *Ring) after(dst [][]byte, cursor uint64, bytes func(*event) []byte) (ev
 	switch {
 	case Pending(cursor) && r.history:
 		return dst, waiting, 0, End{}
+	case Pending(cursor) && r.standsIn(), cursor < r.before() && r.state.any():
+		if past, ok := r.past(); ok {
+			if !Pending(cursor) {
+				missed = r.unseen(cursor)
+			}
+			return append(dst, bytes(&past)), r.last, missed, r.end
+		}
+	}
+	switch {
 	case cursor == waiting && r.end.Kind == Finished:
 		cursor = min(r.began, r.start())
 	case cursor == waiting:
@@ -304,8 +317,16 @@ func (r *Ring) Find(id string) (cursor uint64, ok bool) {
 }
 
 // Position is an id for the place behind the event at cursor, whether or not that event is kept or has an id of its
-// own: [Ring.Find] knows it as long as the ring lives.
-func (r *Ring) Position(cursor uint64) string { return r.own(cursor) }
+// own: [Ring.Find] knows it as long as the ring lives. Where one piece stands in for the past, which a client may have
+// got the beginning of, it is the place before everything.
+func (r *Ring) Position(cursor uint64) string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.standsIn() || r.state.any() && r.before() > 0 {
+		cursor = 0
+	}
+	return r.own(cursor)
+}
 
 // LastID is the id of the newest event, or the position before the first one.
 func (r *Ring) LastID() string {

@@ -251,3 +251,9 @@ func (k *taking) end() error {
 var quietLog = slog.New(slog.DiscardHandler)
 
 func newGet(target string) *http.Request { return httptest.NewRequest("GET", target, nil) }
+
+// wait is end for a source that ends by itself.
+func (k *taking) wait() error {
+	<-k.done
+	return k.err
+}

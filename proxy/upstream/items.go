@@ -5,6 +5,8 @@
 //     what is outside the overlap is new. Without an overlap, elements that the pages remembered have not had are.
 //   - A page of which nothing is remembered has slid past: elements between the two were never seen. That is a gap.
 //   - The first page is history.
+//   - Where a cursor leads from page to page nothing lies between them, so there is no gap; the memory only drops what an
+//     inclusive cursor brings twice.
 
 package upstream
 
@@ -27,8 +29,8 @@ type items struct {
 	pages uint64
 }
 
-// news returns the messages of the new elements, in order, led by a gap if there is one.
-func (it *items) news(out []translate.Message) []translate.Message {
+// news returns the messages of the new elements, in order, led by a gap if there is one. continuous: a cursor led here.
+func (it *items) news(out []translate.Message, continuous bool) []translate.Message {
 	page := make([]itemKey, len(out))
 	named := true
 	for i, m := range out {
@@ -42,11 +44,11 @@ func (it *items) news(out []translate.Message) []translate.Message {
 		return nil
 	}
 	from, to, overlaps := 0, len(page), false
-	if !named {
+	if !named && !continuous {
 		from, to, overlaps = overlap(it.page, page)
 	}
 	var news []translate.Message
-	if len(it.page) > 0 && !overlaps && !slices.ContainsFunc(page, it.has) {
+	if !continuous && len(it.page) > 0 && !overlaps && !slices.ContainsFunc(page, it.has) {
 		news = append(news, translate.Message{Gap: translate.GapUpstream})
 	}
 	for i := from; i < to; i++ {

@@ -55,7 +55,7 @@ func TestItems(t *testing.T) {
 	} {
 		var it items
 		for i, p := range test.pages {
-			if got := write(it.news(page(p))); got != test.want[i] {
+			if got := write(it.news(page(p), false)); got != test.want[i] {
 				t.Errorf("%s: page %d (%s) brings %q, want %q", name, i+1, p, got, test.want[i])
 			}
 		}
@@ -71,7 +71,7 @@ func TestItemsAreForgotten(t *testing.T) {
 			for i := range 20 {
 				p = append(p, fmt.Sprint("x", n*10+i, id, strings.Repeat(fmt.Sprint(n*10+i), len(id))))
 			}
-			if got := it.news(page(strings.Join(p, " "))); n > 0 && (len(got) != 10 || got[0].Gap != "") {
+			if got := it.news(page(strings.Join(p, " ")), false); n > 0 && (len(got) != 10 || got[0].Gap != "") {
 				t.Fatalf("page %d brings %q", n, write(got))
 			}
 			if len(it.known) > 2*minRemembered+20 {

@@ -1,15 +1,16 @@
 // This file is the poll. Its rules:
 //
-//   - One request in flight, EVERY from start to start and up to a tenth more, so that many routes do not ask in step.
+//   - One request in flight, EVERY from start to start and up to a tenth more, so that many routes do not ask in step. With
+//     EVERY=0 the next one goes out at once when something new came, as long as that is no hot loop.
 //   - Validators (ETag, Last-Modified; RFC 9110, section 8.8) are sent back as they came, and are kept only once their
 //     answer was understood. Servers lie with them, so what was translated is compared as well.
 //   - An answer that is not what was asked for is an error and never an event: pages keep what they had.
 //   - A poll that fails has lost nothing: the next one that succeeds goes on where it was.
+//   - A cursor is kept once the messages of its answer are in the ring.
 
 package upstream
 
 import (
-	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
@@ -51,16 +52,22 @@ type poll struct {
 	answered       bool              // there was one
 	heard          bool              // so was an answer without any, as 304
 	items          items
-	started        time.Time // when the last request began
-	fresh          bool      // and whether it brought something
+	patcher        *translate.Patcher // with MODE=patch
+	cursor         string             // of the last answer whose messages are in the ring; "" none
+
+	started time.Time     // when the last request began
+	fresh   bool          // whether it brought something
+	wait    time.Duration // how long it asked us to wait, from its start
+	bucket  bucket
 }
 
 // answer is what one poll brought.
 type answer struct {
 	messages []translate.Message
 	done     bool
-	dropped  bool // a program failed for it
-	first    bool // that was understood
+	dropped  bool   // a program failed for it
+	first    bool   // that was understood
+	cursor   string // to be kept once the messages are in the ring
 }
 
 func (p *poll) Connect(ctx context.Context) (Conn, error) {
@@ -91,6 +98,7 @@ func (c *polling) Run(ctx context.Context, emit func([]translate.Message) error)
 				return err
 			}
 		}
+		c.keep(a.cursor)
 		if a.done {
 			return translate.ErrFinished
 		}
@@ -115,22 +123,47 @@ func sleep(ctx context.Context, d time.Duration) error {
 	}
 }
 
+// keep goes on from cursor. Validators are of another address then.
+func (p *poll) keep(cursor string) {
+	if cursor != p.cursor {
+		p.cursor, p.etag, p.modified = cursor, "", ""
+	}
+}
+
 // next is when the next request may begin.
 func (p *poll) next() time.Time {
 	every := p.q.Route.settings.Every
+	at := p.started
 	switch {
 	case every > 0:
-		return p.started.Add(every + rand.N(every/10+1))
+		at = at.Add(every + rand.N(every/10+1))
 	case p.fresh:
-		return p.started
+		at = p.bucket.take(at)
 	default:
-		return p.started.Add(emptyPace)
+		at = at.Add(emptyPace)
 	}
+	return latest(at, p.started.Add(p.wait))
+}
+
+// bucket lets polls follow each other at once as long as that is an exception: a burst, and then so many a second.
+type bucket struct {
+	full time.Time // when it is full again
+}
+
+const (
+	bucketBurst = 20
+	bucketEvery = 200 * time.Millisecond
+)
+
+// take returns when the next poll may begin, not before at.
+func (b *bucket) take(at time.Time) time.Time {
+	b.full = latest(b.full, at).Add(bucketEvery)
+	return latest(at, b.full.Add(-bucketBurst*bucketEvery))
 }
 
 // ask makes one request. Its error is *[translate.Refused], *[Retry] or ctx's.
 func (p *poll) ask(ctx context.Context) (answer, error) {
-	p.started, p.fresh = time.Now(), false
+	p.started, p.fresh, p.wait = time.Now(), false, 0
 	a, outcome, err := p.exchange(ctx)
 	if ctx.Err() != nil {
 		return answer{}, ctx.Err()
@@ -140,7 +173,7 @@ func (p *poll) ask(ctx context.Context) (answer, error) {
 		outcome = PollRefused
 	}
 	p.q.Route.Stats.Polls[outcome].Add(1)
-	p.fresh = outcome == PollNew
+	p.fresh = outcome == PollNew && (p.q.Route.cursor == nil || a.cursor != p.cursor)
 	if err == nil {
 		a.first = !p.heard && !a.dropped
 		p.heard = p.heard || a.first
@@ -156,127 +189,119 @@ func (p *poll) ask(ctx context.Context) (answer, error) {
 	return answer{}, &Retry{After: wait, Lossless: true, Err: err}
 }
 
-func (p *poll) exchange(ctx context.Context) (a answer, outcome int, err error) {
-	resp, body, outcome, err := p.fetch(ctx)
-	if body == nil {
-		return a, outcome, err
-	}
-	return p.understand(ctx, resp, body)
-}
-
-// fetch makes the request, within TIMEOUT. body is nil when there is nothing to understand.
-func (p *poll) fetch(ctx context.Context) (resp *http.Response, body []byte, outcome int, err error) {
-	if d := p.q.Route.settings.Timeout; d > 0 {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, d)
-		defer cancel()
-	}
-	req, err := p.request(ctx)
-	if err != nil {
-		return nil, nil, PollFailed, err
-	}
-	if resp, err = polls.Do(req); err != nil {
-		return nil, nil, PollFailed, fmt.Errorf("poll: %w", cleaned(err))
-	}
-	defer resp.Body.Close()
-	switch {
-	case resp.StatusCode == http.StatusNotModified, resp.StatusCode == http.StatusNoContent:
-		return resp, nil, PollNotModified, nil
-	case resp.StatusCode < 200 || resp.StatusCode > 299:
-		return resp, nil, PollFailed, verdict(resp)
-	}
-	if body, err = p.body(resp); err != nil {
-		return resp, nil, PollFailed, err
-	}
-	if len(bytes.TrimSpace(body)) == 0 && p.q.Route.settings.Every == 0 { // how long polls say that nothing came
-		return resp, nil, PollNotModified, nil
-	}
-	return resp, body, PollUnchanged, nil
-}
-
-func (p *poll) request(ctx context.Context) (*http.Request, error) {
-	address, h, err := p.q.fill(p.count.Value)
-	if err != nil {
-		return nil, err
-	}
-	body, err := p.q.body.Fill(p.count.Value)
-	if err != nil {
-		return nil, err
-	}
-	method := p.q.Route.settings.Method
-	req, err := newRequest(ctx, method, address, h, body)
-	if err != nil {
-		return nil, err
-	}
-	if method != http.MethodGet && method != http.MethodHead || p.q.Route.settings.Mode == ModeEvery {
-		return req, nil
-	}
-	if p.etag != "" {
-		h.Set("If-None-Match", p.etag)
-	}
-	if p.modified != "" {
-		h.Set("If-Modified-Since", p.modified)
-	}
-	return req, nil
-}
-
-func (p *poll) body(resp *http.Response) ([]byte, error) {
-	limit := int64(p.q.Route.settings.MaxMessage)
-	body, err := io.ReadAll(io.LimitReader(resp.Body, limit+1))
-	if err != nil {
-		return nil, fmt.Errorf("read the answer: %w", cleaned(err))
-	}
-	p.q.Route.Stats.Received.Add(1)
-	if int64(len(body)) > limit {
-		p.q.Route.Stats.Oversize.Add(1)
-		return nil, fmt.Errorf("the answer is over MAX_MESSAGE (%d bytes)", limit)
-	}
-	return bytes.TrimPrefix(body, byteOrderMark), nil
-}
-
-// byteOrderMark is what some services begin their JSON with; parsers may ignore it (RFC 8259, section 8.1).
-var byteOrderMark = []byte("\uFEFF")
-
-// understand translates an answer and keeps of it what is new.
-func (p *poll) understand(ctx context.Context, resp *http.Response, body []byte) (a answer, outcome int, err error) {
+// exchange makes the request, follows its pages, and keeps what is new.
+func (p *poll) exchange(ctx context.Context) (answer, int, error) {
 	rt := p.q.Route
+	a := answer{cursor: p.cursor}
 	var out []translate.Message
-	err = rt.bounded(ctx, func(ctx context.Context) (err error) {
-		out, a.done, err = rt.program.Apply(ctx, translate.Message{Data: body, Header: resp.Header, Status: resp.StatusCode})
-		return err
-	})
-	if errors.Is(err, translate.ErrPayload) {
+	var first *http.Response // of the pages
+	outcome, gap, address := PollUnchanged, false, ""
+	for range rt.settings.Pages {
+		pg, got, err := p.fetch(ctx, address, a.cursor)
+		switch {
+		case errors.Is(err, errReset):
+			return p.reset(), PollUnchanged, nil
+		case err != nil:
+			return answer{}, got, err
+		}
+		p.wait = max(p.wait, p.asked(pg))
+		if pg.body == nil {
+			outcome = got
+			break
+		}
+		if first == nil {
+			first = pg.resp
+		}
+		made, done, err := p.translate(ctx, pg)
+		if err != nil {
+			return p.dropped(ctx, pg, err)
+		}
+		out, a.done = append(out, made...), done
+		if done {
+			break
+		}
+		gap, address, err = p.follow(ctx, pg, &a)
+		if err != nil {
+			return answer{}, PollFailed, err
+		}
+		if gap || address == "" {
+			break
+		}
+	}
+	if first == nil {
+		return a, outcome, nil
+	}
+	p.etag, p.modified = first.Header.Get("ETag"), first.Header.Get("Last-Modified")
+	var err error
+	if a.messages, err = p.news(ctx, out); err != nil {
 		return answer{}, PollFailed, err
 	}
-	if ctx.Err() != nil {
-		return answer{}, PollFailed, ctx.Err()
+	if gap {
+		a.messages = append([]translate.Message{{Gap: translate.GapUpstream}}, a.messages...)
 	}
-	if err != nil {
-		rt.failed(p.log, err)
-		return answer{dropped: true}, PollUnchanged, nil
-	}
-	p.etag, p.modified = resp.Header.Get("ETag"), resp.Header.Get("Last-Modified")
-	a.messages = p.news(out)
 	if len(a.messages) == 0 {
 		return a, PollUnchanged, nil
 	}
 	return a, PollNew, nil
 }
 
+// translate runs the route's programs over one page.
+func (p *poll) translate(ctx context.Context, pg reply) (out []translate.Message, done bool, err error) {
+	err = p.q.Route.bounded(ctx, func(ctx context.Context) (err error) {
+		out, done, err = p.q.Route.program.Apply(ctx, pg.message)
+		return err
+	})
+	return out, done, err
+}
+
+// dropped is the answer that a program failed for. Behind a cursor it would come again and again, and nothing else:
+// it is left out, and that is said.
+func (p *poll) dropped(ctx context.Context, pg reply, failed error) (a answer, outcome int, err error) {
+	if ctx.Err() != nil {
+		return answer{}, PollFailed, ctx.Err()
+	}
+	p.q.Route.failed(p.log, failed)
+	a = answer{cursor: p.cursor, dropped: true}
+	if p.q.Route.cursor == nil {
+		return a, PollUnchanged, nil
+	}
+	if _, _, err := p.follow(ctx, pg, &a); err != nil {
+		return answer{}, PollFailed, err
+	}
+	if a.cursor != p.cursor {
+		a.messages = []translate.Message{{Gap: translate.GapUpstream}}
+	}
+	return a, PollUnchanged, nil
+}
+
 // news is what of out is to be emitted.
-func (p *poll) news(out []translate.Message) []translate.Message {
+func (p *poll) news(ctx context.Context, out []translate.Message) ([]translate.Message, error) {
 	switch p.q.Route.settings.Mode {
 	case ModeEvery:
-		return out
+		return out, nil
 	case ModeItems:
-		return p.items.news(out)
+		return p.items.news(out, p.q.Route.cursor != nil), nil
+	case ModePatch:
+		return p.patches(ctx, out)
 	}
 	sum := digest(out...)
 	if p.answered && sum == p.last {
-		return nil
+		return nil, nil
 	}
 	p.answered, p.last = true, sum
-	return out
+	return out, nil
+}
+
+// patches is the snapshot or patch that takes pages from the last document to this one.
+func (p *poll) patches(ctx context.Context, out []translate.Message) (made []translate.Message, err error) {
+	if len(out) != 1 {
+		return nil, fmt.Errorf("MODE=patch needs one document out of each answer, and SELECT and DATA make %d", len(out))
+	}
+	err = p.q.Route.bounded(ctx, func(ctx context.Context) (err error) {
+		made, err = p.patcher.Next(ctx, out[0])
+		return err
+	})
+	return made, err
 }
 
 // digest is equal for equal messages.

@@ -9,6 +9,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"net/http/httptest"
 	"slices"
 	"strings"
 	"testing"
@@ -90,7 +91,7 @@ func TestPollTimeout(t *testing.T) {
 	}}
 	polled(t, Settings{Every: time.Second, Timeout: 3 * time.Second}, a, func(k *taking) {
 		time.Sleep(7 * time.Second)
-		k.expect("3s lost: poll: context deadline exceeded", "6s lost: read the answer: context deadline exceeded", "6s 1")
+		k.expect("3s lost: poll: no answer within TIMEOUT (3s)", "6s lost: no answer within TIMEOUT (3s)", "6s 1")
 	})
 }
 
@@ -126,10 +127,16 @@ func TestPollPrograms(t *testing.T) {
 
 // A program has a second of real time for one answer, TIMEOUT or not, and then the answer is dropped.
 func TestPollProgramIsCut(t *testing.T) {
-	rt := compiled(t, Settings{From: "http://legacy/", Data: "last(repeat(1))"})
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("ETag", "x")
+		io.WriteString(w, "1")
+	}))
+	defer server.Close()
+	defer polls.CloseIdleConnections()
+	rt := compiled(t, Settings{From: server.URL, Data: "last(repeat(1))"})
 	p := &poll{q: expanded(t, rt, "/"), log: slog.New(slog.DiscardHandler)}
 	began := time.Now()
-	a, outcome, err := p.understand(context.Background(), &http.Response{StatusCode: 200, Header: http.Header{"Etag": {"x"}}}, []byte("1"))
+	a, outcome, err := p.exchange(context.Background())
 	if took := time.Since(began); took < programTime || took > 5*programTime {
 		t.Errorf("cut after %v", took)
 	}

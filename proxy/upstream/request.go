@@ -18,6 +18,7 @@ type Request struct {
 
 	shown     string // see String
 	url       translate.Text
+	first     *translate.Text // instead of url while there is no cursor; nil: none
 	headers   []field
 	body      translate.Text
 	connect   translate.Text
@@ -40,6 +41,16 @@ func (rt *Route) Expand(r *http.Request, path func(name string) string) (Request
 	}
 	if err := checkSegments(q.url); err != nil {
 		return q, err
+	}
+	if rt.first != nil {
+		first, err := rt.first.expand(c)
+		if err != nil {
+			return q, err
+		}
+		if err := checkSegments(first); err != nil {
+			return q, err
+		}
+		q.first = &first
 	}
 	q.shown = Redact(rt.from.shown(c))
 	for _, h := range rt.headers {
@@ -117,6 +128,9 @@ func checkSegments(address translate.Text) error {
 // differ look the same.
 func (q *Request) identity() []byte {
 	id := q.url.Identity(nil)
+	if q.first != nil {
+		id = q.first.Identity(id)
+	}
 	id = strconv.AppendInt(id, int64(len(q.headers)), 10)
 	for _, h := range q.headers {
 		id = translate.Literal(h.name).Identity(id)
@@ -139,9 +153,13 @@ func (q *Request) identity() []byte {
 // and cookies, is not.
 func (q *Request) String() string { return q.shown }
 
-// fill returns address and header, with {stream.*} filled in by value.
-func (q *Request) fill(value func(string) string) (address string, h http.Header, err error) {
-	if address, err = q.url.Fill(value); err != nil {
+// fill returns address and header, with {stream.*} filled in by value. first: there is no cursor yet.
+func (q *Request) fill(value func(string) string, first bool) (address string, h http.Header, err error) {
+	at := q.url
+	if first && q.first != nil {
+		at = *q.first
+	}
+	if address, err = at.Fill(value); err != nil {
 		return "", nil, err
 	}
 	h = http.Header{}

@@ -183,7 +183,7 @@ func TestFormBodies(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, h, _ := q.fill(one)
+	_, h, _ := q.fill(one, false)
 	if body, _ := q.body.Fill(one); body != "a=x%26b%3D2+&b=1" || h.Get("Content-Type") != "application/x-www-form-urlencoded" {
 		t.Errorf("%s as %s", body, h.Get("Content-Type"))
 	}
@@ -200,7 +200,7 @@ func TestHeaderTemplates(t *testing.T) {
 			}
 			continue
 		}
-		_, h, err2 := q.fill(one)
+		_, h, err2 := q.fill(one, false)
 		if err != nil || err2 != nil || h.Get("Authorization") != want || h.Get("X-Fixed") != "{a}" || h.Get("User-Agent") != "sidestream" {
 			t.Errorf("%q: %v, %v, %v", value, h, err, err2)
 		}
@@ -213,7 +213,7 @@ func TestForward(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, h, err := q.fill(one)
+	_, h, err := q.fill(one, false)
 	if err != nil || len(h) != 3 || h.Get("Cookie") != "sid=1" || h.Get("User-Agent") != "browser" || strings.Join(h["X-Two"], ",") != "a,b" {
 		t.Errorf("%v, %v", h, err)
 	}
@@ -263,7 +263,7 @@ func FuzzExpand(f *testing.F) {
 			}
 			return
 		}
-		raw, h, err := q.fill(one)
+		raw, h, err := q.fill(one, false)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -341,7 +341,8 @@ func TestCompileProblems(t *testing.T) {
 		"wildcard":       {Settings{From: "ws://h/{path.id}"}, "FROM", "{path.id} is no wildcard of PATH"},
 		"default":        {Settings{From: "ws://h/{query.a:..}"}, "FROM", "the default of {query.a} is empty, . or .."},
 		"default, JSON":  {Settings{From: "ws://h/", Hello: `{"a":{query.a:x}}`}, "HELLO", "the default of {query.a} stands in JSON outside a string"},
-		"cursor":         {Settings{From: "ws://h/?{stream.cursor}"}, "FROM", "{stream.cursor} needs CURSOR"},
+		"cursor":         {Settings{From: "ws://h/?{stream.cursor}"}, "CURSOR", "is not set, but {stream.cursor} is used"},
+		"no default":     {Settings{From: "http://h/", Cursor: ".n", Body: `{"since":{stream.cursor}}`}, "BODY", "{stream.cursor} is empty at first, which cannot stand here; give it a default, such as {stream.cursor:0}"},
 		"header":         {Settings{From: "ws://h/", Headers: "X-A b"}, "HEADERS", "a line has no colon"},
 		"header, ours":   {Settings{From: "ws://h/", Headers: "Connection: x"}, "HEADERS", "belongs to the connection"},
 		"forward, ours":  {Settings{From: "ws://h/", Forward: []string{"Upgrade"}}, "FORWARD", "belongs to the connection"},

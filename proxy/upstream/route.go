@@ -30,7 +30,14 @@ type Settings struct {
 	PingEvery   time.Duration // 0 never
 	Idle        time.Duration // 0 never
 	Every       time.Duration // 0 at once after each answer
-	Mode        string        // "" changes
+	Mode        string        // "" changes, or every with CURSOR
+	Cursor      string
+	First       string // "" From
+	Next        string
+	Pages       int // 0 is 1, or 20 with Next
+	Reset       string
+	Interval    string
+	Key         string
 	Method      string
 	Body        string
 	Timeout     time.Duration // 0 none
@@ -56,6 +63,7 @@ const (
 	ModeChanges = "changes" // when the translated result differs from the last one
 	ModeEvery   = "every"   // always
 	ModeItems   = "items"   // the list's new elements
+	ModePatch   = "patch"   // a snapshot, then RFC 6902 patches
 )
 
 // Route is a compiled route: it makes a client's request into an upstream request. Safe for concurrent use.
@@ -63,19 +71,21 @@ type Route struct {
 	// Stats counts what all sources of the route meet.
 	Stats Stats
 
-	settings  Settings
-	dialect   translate.Dialect
-	from      template
-	headers   []header
-	forward   []string
-	body      template
-	connect   template
-	subscribe []template
-	steps     []step
-	ping      template
-	reply     *translate.Code
-	program   translate.Program
-	noisy     quiet // programs that fail
+	settings                           Settings
+	dialect                            translate.Dialect
+	from                               template
+	headers                            []header
+	forward                            []string
+	body                               template
+	connect                            template
+	subscribe                          []template
+	steps                              []step
+	ping                               template
+	reply                              *translate.Code
+	first                              *template // nil: from
+	cursor, next, reset, interval, key *translate.Code
+	program                            translate.Program
+	noisy                              quiet // programs that fail
 }
 
 type header struct {
@@ -104,6 +114,9 @@ func (rt *Route) Shared() bool { return len(rt.Needs()) == 0 }
 
 func (rt *Route) templates() []template {
 	all := []template{rt.from, rt.body, rt.connect, rt.ping}
+	if rt.first != nil {
+		all = append(all, *rt.first)
+	}
 	all = append(all, rt.subscribe...)
 	for _, h := range rt.headers {
 		all = append(all, h.value)
@@ -123,9 +136,11 @@ func Compile(s Settings) (*Route, error) {
 	c.forward()
 	c.subscriptions()
 	c.hello()
+	c.cursor()
 	c.rt.ping = c.template("PING", s.Ping, inText())
 	c.rt.body = c.template("BODY", s.Body, c.bodyPlace())
 	c.programs()
+	c.usesCursor()
 	c.rt.settings = s
 	return c.rt, errors.Join(c.problems...)
 }
@@ -169,7 +184,16 @@ func (c *compiler) defaults() {
 		}
 	}
 	fill(&s.Protocol, "raw")
+	if s.Cursor != "" {
+		fill(&s.Mode, ModeEvery)
+	}
 	fill(&s.Mode, ModeChanges)
+	if s.Pages == 0 {
+		s.Pages = 1
+		if s.Next != "" {
+			s.Pages = 20
+		}
+	}
 	fill(&s.Binary, translate.BinaryBase64)
 	method := http.MethodGet
 	if s.Body != "" {
@@ -180,7 +204,7 @@ func (c *compiler) defaults() {
 	if c.rt.dialect, err = translate.FindDialect(s.Protocol); err != nil {
 		c.bad("PROTOCOL", "%v", err)
 	}
-	c.oneOf("MODE", s.Mode, ModeChanges, ModeEvery, ModeItems)
+	c.oneOf("MODE", s.Mode, ModeChanges, ModeEvery, ModeItems, ModePatch)
 	c.oneOf("BINARY", s.Binary, translate.BinaryBase64, translate.BinaryText, translate.BinaryDrop)
 	if !methodToken.MatchString(s.Method) || s.Method == http.MethodConnect {
 		c.bad("METHOD", "%q is no method; write it in capital letters, e.g. POST", s.Method)
@@ -329,6 +353,51 @@ func (c *compiler) hello() {
 	}
 }
 
+// cursor is what the answer to a poll may say of the next one.
+func (c *compiler) cursor() {
+	s, rt := c.s, c.rt
+	rt.cursor = c.code("CURSOR", "CURSOR", s.Cursor)
+	rt.reset = c.code("RESET", "RESET", s.Reset)
+	rt.next = c.code("NEXT", "NEXT", s.Next)
+	rt.interval = c.code("INTERVAL", "INTERVAL", s.Interval)
+	if s.First != "" {
+		first := c.template("FIRST", s.First, inURL())
+		rt.first = &first
+		if scheme, _, _ := strings.Cut(s.First, "://"); scheme != "http" && scheme != "https" {
+			c.bad("FIRST", "must begin with http:// or https://")
+		}
+	}
+	if s.Cursor == "" {
+		for _, other := range [][2]string{{"FIRST", s.First}, {"RESET", s.Reset}} {
+			if other[1] != "" {
+				c.bad(other[0], "is for a poll with a CURSOR; set that, or unset it")
+			}
+		}
+	}
+	if s.Next != "" && s.Pages == 1 {
+		c.bad("NEXT", "finds pages, but PAGES is 1; set that higher, or unset NEXT")
+	}
+	if s.Mode == ModePatch && (s.Pages > 1 || s.Cursor != "") {
+		c.bad("MODE", "patch compares whole documents, which come neither in pages nor behind a CURSOR; unset PAGES, NEXT and CURSOR")
+	}
+}
+
+// usesCursor holds that CURSOR and {stream.cursor} come together.
+func (c *compiler) usesCursor() {
+	used := false
+	for _, t := range c.rt.templates() {
+		for _, p := range t.parts {
+			used = used || p.kind == "stream" && p.name == "cursor"
+		}
+	}
+	switch {
+	case used && c.s.Cursor == "":
+		c.bad("CURSOR", "is not set, but {stream.cursor} is used; set it to the jq program that finds the cursor in an answer")
+	case !used && c.s.Cursor != "":
+		c.bad("CURSOR", "is set, but nothing uses it; write {stream.cursor} in FROM, BODY or HEADERS")
+	}
+}
+
 // bodyPlace tells how values are written in BODY: as its content type has it.
 func (c *compiler) bodyPlace() place {
 	if c.contentType() == "application/x-www-form-urlencoded" {
@@ -374,7 +443,14 @@ func (c *compiler) programs() {
 		Data:   c.code("DATA", "DATA", s.Data),
 		ID:     c.code("ID", "ID", s.ID),
 		Done:   c.code("DONE", "DONE", s.Done),
+		Key:    c.code("KEY", "KEY", s.Key),
 		Strict: rt.Polls(),
+	}
+	if s.Mode == ModePatch && rt.Polls() {
+		rt.key, rt.program.Key = rt.program.Key, nil
+		if s.Event != "" {
+			c.bad("EVENT", "has no effect with MODE=patch, whose events are called snapshot and patch; unset it")
+		}
 	}
 	if body := c.contentType(); body != "" && !rt.hasHeader("Content-Type") {
 		rt.headers = append(rt.headers, header{"Content-Type", template{[]part{{literal: body}}}})

@@ -49,7 +49,7 @@ func (e *Retry) Unwrap() error { return e.Err }
 // Source returns the source of q. Nothing is dialled yet.
 func (q Request) Source(log *slog.Logger) Source {
 	if q.Route.Polls() {
-		return &poll{q: q, log: log}
+		return q.poll(log)
 	}
 	s := &subscription{q: q, log: log}
 	s.session = q.script.Wrap(q.Route.dialect.New(translate.Options{
@@ -57,6 +57,14 @@ func (q Request) Source(log *slog.Logger) Source {
 		Binary: q.Route.settings.Binary, MaxMessage: q.Route.settings.MaxMessage,
 	}))
 	return s
+}
+
+func (q Request) poll(log *slog.Logger) *poll {
+	p := &poll{q: q, log: log}
+	if q.Route.settings.Mode == ModePatch {
+		p.patcher = translate.NewPatcher(q.Route.key)
+	}
+	return p
 }
 
 // Stats counts what the sources of a route meet. Each is a total since the start.
@@ -112,7 +120,8 @@ func (rt *Route) bounded(ctx context.Context, f func(context.Context) error) err
 
 // unparsed says that no program ever runs.
 func (rt *Route) unparsed() bool {
-	return rt.program.Plain() && rt.reply == nil && len(rt.steps) == 0
+	return rt.program.Plain() && rt.reply == nil && len(rt.steps) == 0 && rt.cursor == nil && rt.next == nil &&
+		rt.reset == nil && rt.interval == nil && rt.settings.Mode != ModePatch
 }
 
 // failed counts and says that a program failed.

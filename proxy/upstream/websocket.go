@@ -56,7 +56,7 @@ type subscription struct {
 
 // dial is the route's own address and header, for the dialect to build on.
 func (s *subscription) dial() (translate.Dial, error) {
-	address, h, err := s.q.fill(s.dials.Value)
+	address, h, err := s.q.fill(s.dials.Value, false)
 	if err != nil {
 		return translate.Dial{}, err
 	}

@@ -1,0 +1,145 @@
+package stream
+
+// This file is what stands in for the past of a ring. The rules:
+//
+//   - Where messages have a key (KEY), it is the newest event of each key, also of those that are evicted. Where they say what
+//     all of them come to (Message.State), it is that, as one event called snapshot with the id of the newest event.
+//   - A client that begins where START=latest says, or that has fallen off the ring, gets it as one piece and goes on behind
+//     the newest event. Of a ring with snapshots every client that has no place in it does, whatever START says.
+//   - Each event of it has the id that it was given first, so who is cut in the middle comes back to a place from where
+//     everything after is either kept or said to be missing.
+//   - It is bounded as the ring is: REPLAY_EVENTS keys, and REPLAY_BYTES of events that the ring keeps no more.
+
+import (
+	"container/list"
+
+	"sidestream/translate"
+)
+
+// state is guarded by its ring's mu. The zero value is none.
+type state struct {
+	keys     map[string]*list.Element // of keyed, by key; nil until there is one
+	order    *list.List               // of keyed, oldest event first
+	detached int                      // bytes of those events that the ring keeps no more
+
+	now []byte // Message.State of the newest message that had one
+
+	piece event  // all of it, encoded
+	at    uint64 // for the newest event with this number; 0: not encoded
+}
+
+// keyed is the newest event of a key.
+type keyed struct {
+	key   string
+	seq   uint64
+	chunk []byte // the event, as in the ring
+	front int
+	own   bool // chunk is its own, as the ring keeps the event no more
+	gone  bool // there is a newer one, or it is over the bounds
+}
+
+func (k *keyed) bytes() []byte { return (&event{chunk: k.chunk, front: k.front}).bytes() }
+
+// any says that something stands in for the past.
+func (s *state) any() bool { return s.keys != nil || s.now != nil }
+
+// note takes in the event just appended as number r.last.
+func (r *Ring) note(m translate.Message, e *event) {
+	s := &r.state
+	s.piece, s.at = event{}, 0
+	if m.State != nil {
+		s.now = append([]byte(nil), m.State...)
+	}
+	if m.Key == "" || m.Gap != "" {
+		return
+	}
+	if s.keys == nil {
+		s.keys, s.order = map[string]*list.Element{}, list.New()
+	}
+	if old := s.keys[m.Key]; old != nil {
+		r.forget(old)
+	}
+	e.keyed = &keyed{key: m.Key, seq: r.last, chunk: e.chunk, front: e.front}
+	s.keys[m.Key] = s.order.PushBack(e.keyed)
+	r.bound()
+}
+
+func (r *Ring) forget(el *list.Element) {
+	k := r.state.order.Remove(el).(*keyed)
+	k.gone = true
+	delete(r.state.keys, k.key)
+	if k.own {
+		r.state.detached -= len(k.chunk)
+	}
+}
+
+// bound forgets the oldest keys that are over the bounds.
+func (r *Ring) bound() {
+	s := &r.state
+	for s.order.Len() > 1 {
+		over := r.bounds.Events > 0 && s.order.Len() > r.bounds.Events || r.bounds.Bytes > 0 && s.detached > r.bounds.Bytes
+		if !over {
+			return
+		}
+		r.forget(s.order.Front())
+	}
+}
+
+// detach is told that an event leaves the ring. What stands for its key gets bytes of its own, so that it does not keep
+// a whole block.
+func (r *Ring) detach(k *keyed) {
+	if k == nil || k.gone {
+		return
+	}
+	k.chunk, k.own = append([]byte(nil), k.chunk...), true
+	r.state.detached += len(k.chunk)
+	r.bound()
+}
+
+// standsIn says whether the past stands in for where START says that a client begins.
+func (r *Ring) standsIn() bool {
+	return r.state.now != nil || r.state.keys != nil && r.bounds.Start == 1
+}
+
+// past is the one piece that stands in for all events up to the newest; false when nothing does.
+func (r *Ring) past() (event, bool) {
+	s := &r.state
+	if !s.any() || r.last == 0 {
+		return event{}, false
+	}
+	if s.at == r.last {
+		return s.piece, true
+	}
+	size := len(s.now)
+	if s.now == nil {
+		for el := s.order.Front(); el != nil; el = el.Next() {
+			size += len(el.Value.(*keyed).chunk)
+		}
+	}
+	all, start, front := translate.AppendChunk(make([]byte, 0, size+2*overhead), r.appendPast)
+	s.piece, s.at = event{chunk: all[start:], front: front}, r.last
+	return s.piece, true
+}
+
+func (r *Ring) appendPast(dst []byte) []byte {
+	s := &r.state
+	if s.now != nil {
+		return translate.AppendEvent(dst, r.own(r.last), translate.Message{Event: translate.EventSnapshot, Data: s.now})
+	}
+	for el := s.order.Front(); el != nil; el = el.Next() {
+		dst = append(dst, el.Value.(*keyed).bytes()...)
+	}
+	return dst
+}
+
+// unseen is how many events a client with this cursor never gets when it gets the past.
+func (r *Ring) unseen(cursor uint64) uint64 {
+	n := r.last - cursor
+	if r.state.now != nil {
+		return n
+	}
+	for el := r.state.order.Back(); el != nil && el.Value.(*keyed).seq > cursor; el = el.Prev() {
+		n--
+	}
+	return n
+}

@@ -1,0 +1,415 @@
+// This file is the requests of a poll and what their answers say beside their data: where the next page is, the cursor of
+// the next poll, that one has to start over, how long to wait. The rules:
+//
+//   - Pages are followed within one poll, PAGES at most, and only where our credentials were meant to go. If one fails the
+//     whole poll has: it begins again where the last one had ended.
+//   - A cursor is text. One that is a whole number and smaller than the one before says that the upstream has started
+//     over: what lies between is a gap, and the next poll starts without a cursor.
+//   - RESET, by default status 410, says that the cursor is too old: likewise. Without a cursor it is an error.
+//   - What an answer asks us to wait can only lengthen EVERY.
+
+package upstream
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+
+	"sidestream/translate"
+)
+
+const (
+	maxCursor  = 4 << 10  // bytes
+	maxProblem = 64 << 10 // bytes of an answer that is none, for RESET and INTERVAL to look at
+)
+
+// reply is one answer: a page of it.
+type reply struct {
+	resp    *http.Response
+	url     *url.URL          // that answered, behind redirects
+	body    []byte            // nil: nothing came
+	message translate.Message // the body, parsed
+}
+
+var (
+	errReset    = errors.New("the cursor is too old")
+	errPatience = errors.New("no answer within TIMEOUT")
+)
+
+// fetch makes one request: to address, or where the cursor leads when that is empty.
+func (p *poll) fetch(ctx context.Context, address, cursor string) (pg reply, outcome int, err error) {
+	ctx, alive, stop := p.patience(ctx)
+	defer stop()
+	req, err := p.request(ctx, address, cursor)
+	if err != nil {
+		return pg, PollFailed, err
+	}
+	resp, err := polls.Do(req)
+	if err != nil {
+		return pg, PollFailed, fmt.Errorf("poll: %w", because(ctx, err))
+	}
+	defer resp.Body.Close()
+	pg = reply{resp: resp, url: resp.Request.URL}
+	if resp.StatusCode == http.StatusNotModified || resp.StatusCode == http.StatusNoContent {
+		return pg, PollNotModified, nil
+	}
+	if resp.StatusCode < 200 || resp.StatusCode > 299 {
+		return pg, PollFailed, p.unwelcome(ctx, resp, cursor)
+	}
+	body, err := p.body(resp, alive)
+	if err != nil {
+		return pg, PollFailed, because(ctx, err)
+	}
+	if len(bytes.TrimSpace(body)) == 0 && p.q.Route.settings.Every == 0 { // how long polls say that nothing came
+		return pg, PollNotModified, nil
+	}
+	pg.body = body
+	pg.message, err = translate.Message{Data: body, Header: resp.Header, Status: resp.StatusCode}.Parse(true)
+	if err == nil && p.mustReset(ctx, pg.message) {
+		err = resetting(cursor)
+	}
+	return pg, PollFailed, err
+}
+
+// because is why a request failed: our own impatience rather than what came of it.
+func because(ctx context.Context, err error) error {
+	if cause := context.Cause(ctx); cause != nil {
+		return cause
+	}
+	return cleaned(err)
+}
+
+// patience bounds a request by TIMEOUT: all of it, or for long polls each wait for more, which alive ends.
+func (p *poll) patience(ctx context.Context) (_ context.Context, alive, stop func()) {
+	d := p.q.Route.settings.Timeout
+	if d == 0 {
+		return ctx, func() {}, func() {}
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	t := time.AfterFunc(d, func() { cancel(fmt.Errorf("%w (%v)", errPatience, d)) })
+	alive = func() {}
+	if p.q.Route.settings.Every == 0 {
+		alive = func() { t.Reset(d) }
+	}
+	return ctx, alive, func() { t.Stop(); cancel(nil) }
+}
+
+func (p *poll) request(ctx context.Context, address, cursor string) (*http.Request, error) {
+	value := func(name string) string {
+		if name == "cursor" {
+			return cursor
+		}
+		return p.count.Value(name)
+	}
+	from, h, err := p.q.fill(value, cursor == "")
+	if err != nil {
+		return nil, err
+	}
+	body, err := p.q.body.Fill(value)
+	if err != nil {
+		return nil, err
+	}
+	first := address == "" // of the pages
+	if first {
+		address = from
+	}
+	method := p.q.Route.settings.Method
+	req, err := newRequest(ctx, method, address, h, body)
+	if err != nil {
+		return nil, err
+	}
+	if !first || method != http.MethodGet && method != http.MethodHead || p.q.Route.settings.Mode == ModeEvery {
+		return req, nil
+	}
+	if p.etag != "" {
+		h.Set("If-None-Match", p.etag)
+	}
+	if p.modified != "" {
+		h.Set("If-Modified-Since", p.modified)
+	}
+	return req, nil
+}
+
+func (p *poll) body(resp *http.Response, alive func()) ([]byte, error) {
+	limit := int64(p.q.Route.settings.MaxMessage)
+	body, err := io.ReadAll(io.LimitReader(livingReader{resp.Body, alive}, limit+1))
+	if err != nil {
+		return nil, fmt.Errorf("read the answer: %w", cleaned(err))
+	}
+	p.q.Route.Stats.Received.Add(1)
+	if int64(len(body)) > limit {
+		p.q.Route.Stats.Oversize.Add(1)
+		return nil, fmt.Errorf("the answer is over MAX_MESSAGE (%d bytes)", limit)
+	}
+	return bytes.TrimPrefix(body, byteOrderMark), nil
+}
+
+// byteOrderMark is what some services begin their JSON with; parsers may ignore it (RFC 8259, section 8.1).
+var byteOrderMark = []byte("\uFEFF")
+
+// unwelcome is the error of an answer other than 2xx.
+func (p *poll) unwelcome(ctx context.Context, resp *http.Response, cursor string) error {
+	rt := p.q.Route
+	m := translate.Message{Header: resp.Header, Status: resp.StatusCode}
+	if rt.reset != nil || rt.interval != nil {
+		body, err := io.ReadAll(io.LimitReader(resp.Body, maxProblem))
+		if err != nil {
+			return because(ctx, err)
+		}
+		m.Data = bytes.TrimPrefix(body, byteOrderMark)
+	}
+	m, err := m.Parse(false)
+	if err == nil && p.mustReset(ctx, m) && cursor != "" {
+		return errReset
+	}
+	err = verdict(resp)
+	var retry *Retry
+	if errors.As(err, &retry) {
+		retry.After = max(retry.After, p.interval(ctx, m))
+	}
+	return err
+}
+
+// mustReset says whether an answer is the verdict on our cursor.
+func (p *poll) mustReset(ctx context.Context, m translate.Message) (yes bool) {
+	rt := p.q.Route
+	if rt.reset == nil {
+		return rt.cursor != nil && m.Status == http.StatusGone
+	}
+	p.try(ctx, func(ctx context.Context) (err error) {
+		yes, err = rt.reset.Truth(ctx, m)
+		return err
+	})
+	return yes
+}
+
+// resetting is the error of an answer with which RESET is true.
+func resetting(cursor string) error {
+	if cursor == "" {
+		return errors.New("RESET is true, but there is no cursor to forget")
+	}
+	return errReset
+}
+
+// reset forgets the cursor.
+func (p *poll) reset() answer {
+	p.log.Warn("the upstream does not know the cursor any more: starting over")
+	return answer{messages: []translate.Message{{Gap: translate.GapUpstream}}}
+}
+
+// try runs f, one program over an answer, bounded. A failure is counted and said.
+func (p *poll) try(ctx context.Context, f func(context.Context) error) {
+	if err := p.q.Route.bounded(ctx, f); err != nil && ctx.Err() == nil {
+		p.q.Route.failed(p.log, err)
+	}
+}
+
+// asked is how long an answer wants us to wait.
+func (p *poll) asked(pg reply) time.Duration {
+	wait := retryAfter(pg.resp.Header.Get("Retry-After"), time.Now())
+	wait = max(wait, retryAfter(pg.resp.Header.Get("X-Poll-Interval"), time.Now()))
+	return max(wait, p.interval(context.Background(), pg.message))
+}
+
+// interval is INTERVAL of an answer, 0 when it says nothing.
+func (p *poll) interval(ctx context.Context, m translate.Message) (d time.Duration) {
+	rt := p.q.Route
+	if rt.interval == nil || m.Data == nil {
+		return 0
+	}
+	p.try(ctx, func(ctx context.Context) error {
+		text, ok, err := rt.interval.Value(ctx, m)
+		if err != nil || !ok {
+			return err
+		}
+		seconds, err := strconv.ParseFloat(text, 64)
+		if err != nil || seconds < 0 || seconds != seconds {
+			return errors.New("INTERVAL yields what is no number of seconds")
+		}
+		d = time.Duration(min(seconds, maxRetryAfter.Seconds()) * float64(time.Second))
+		return nil
+	})
+	return d
+}
+
+// follow finds the cursor behind a page and the address of the next page, "" for none. back says that the upstream has
+// started over.
+func (p *poll) follow(ctx context.Context, pg reply, a *answer) (back bool, address string, err error) {
+	rt := p.q.Route
+	err = rt.bounded(ctx, func(ctx context.Context) (err error) {
+		if rt.cursor == nil {
+			return nil
+		}
+		cursor, ok, err := rt.cursor.Value(ctx, pg.message)
+		switch {
+		case err != nil:
+			return err
+		case len(cursor) > maxCursor:
+			return fmt.Errorf("CURSOR yields more than %d bytes", maxCursor)
+		case ok && smaller(cursor, a.cursor):
+			back, a.cursor = true, ""
+		case ok:
+			a.cursor = cursor
+		}
+		return nil
+	})
+	if err != nil || back || rt.settings.Pages <= 1 {
+		return back, "", err
+	}
+	address, err = p.nextPage(ctx, pg, a.cursor)
+	return false, address, err
+}
+
+var wholeNumber = regexp.MustCompile(`^(0|[1-9][0-9]*)$`)
+
+// smaller says whether both are whole numbers and a is the smaller one.
+func smaller(a, b string) bool {
+	if !wholeNumber.MatchString(a) || !wholeNumber.MatchString(b) {
+		return false
+	}
+	return len(a) < len(b) || len(a) == len(b) && a < b
+}
+
+// nextPage is where NEXT says, or without it the header Link.
+func (p *poll) nextPage(ctx context.Context, pg reply, cursor string) (address string, err error) {
+	rt := p.q.Route
+	var ref *url.URL
+	if rt.next == nil {
+		ref, err = pg.url.Parse(nextLink(pg.resp.Header.Values("Link")))
+	} else {
+		var v any
+		var ok bool
+		err = rt.bounded(ctx, func(ctx context.Context) (err error) {
+			v, ok, err = rt.next.Output(ctx, pg.message)
+			return err
+		})
+		if err == nil && ok {
+			ref, err = p.reference(pg.url, v, cursor)
+		}
+	}
+	if err != nil || ref == nil || ref.String() == pg.url.String() {
+		return "", err
+	}
+	if ref.Scheme != pg.url.Scheme || authority(ref) != authority(pg.url) {
+		return "", errors.New("the next page is on another host, where our credentials were not meant to go")
+	}
+	return ref.String(), nil
+}
+
+func authority(u *url.URL) string { return address(u.Scheme, u.Host) }
+
+// reference is what an output of NEXT means: true, the route's own address with the new cursor; a string, an address
+// relative to the page's; an object, values to set in its query; nothing else, no page.
+func (p *poll) reference(at *url.URL, v any, cursor string) (*url.URL, error) {
+	switch v := v.(type) {
+	case bool:
+		if !v {
+			return nil, nil
+		}
+		own, _, err := p.q.fill(func(name string) string {
+			if name == "cursor" {
+				return cursor
+			}
+			return ""
+		}, cursor == "")
+		if err != nil {
+			return nil, err
+		}
+		return url.Parse(own)
+	case string:
+		if v == "" {
+			return nil, nil
+		}
+		ref, err := at.Parse(v)
+		if err != nil {
+			return nil, errors.New("NEXT yields what is no address")
+		}
+		return ref, nil
+	case map[string]any:
+		next := *at
+		query := at.Query()
+		for name, value := range v {
+			if value == nil {
+				query.Del(name)
+				continue
+			}
+			query.Set(name, scalar(value))
+		}
+		next.RawQuery = query.Encode()
+		return &next, nil
+	}
+	return nil, nil
+}
+
+// scalar is a value as it stands in a query.
+func scalar(v any) string {
+	if s, ok := v.(string); ok {
+		return s
+	}
+	text, err := json.Marshal(v)
+	if err != nil {
+		return ""
+	}
+	return string(text)
+}
+
+// nextLink finds the target of rel=next in the values of the header Link (RFC 8288, section 3), "" for none.
+func nextLink(values []string) string {
+	for _, value := range values {
+		for value != "" {
+			open := strings.IndexByte(value, '<')
+			end := strings.IndexByte(value, '>')
+			if open < 0 || end < open {
+				break
+			}
+			target := value[open+1 : end]
+			var params string
+			params, value = linkParams(value[end+1:])
+			for param := range strings.SplitSeq(params, ";") {
+				name, rel, _ := strings.Cut(strings.TrimSpace(param), "=")
+				rel = strings.ToLower(strings.Trim(strings.TrimSpace(rel), `"`))
+				if strings.EqualFold(strings.TrimSpace(name), "rel") && contains(strings.Fields(rel), "next") {
+					return target
+				}
+			}
+		}
+	}
+	return ""
+}
+
+// linkParams cuts the parameters of one link off what follows: up to a comma outside of quotes.
+func linkParams(s string) (params, rest string) {
+	quoted := false
+	for i := range len(s) {
+		switch {
+		case s[i] == '"':
+			quoted = !quoted
+		case s[i] == ',' && !quoted:
+			return s[:i], s[i+1:]
+		}
+	}
+	return s, ""
+}
+
+// livingReader notes that bytes go on arriving.
+type livingReader struct {
+	io.Reader
+	alive func()
+}
+
+func (r livingReader) Read(p []byte) (int, error) {
+	n, err := r.Reader.Read(p)
+	if n > 0 {
+		r.alive()
+	}
+	return n, err
+}
