@@ -41,7 +41,7 @@ func TestProblems(t *testing.T) {
 		{"start", []string{"SSE_START=-1"}, []string{`SSE_START: "-1" is no place to start; write live, latest, all or a number of events`}},
 		{"level", []string{"SSE_LOG_LEVEL=warning"}, []string{`SSE_LOG_LEVEL: "warning" is none of debug, info, warn, error; write warn`}},
 		{"format", []string{"SSE_LOG_FORMAT=JSON"}, []string{`SSE_LOG_FORMAT: "JSON" is none of auto, text, json; write auto`}},
-		{"mode", []string{"SSE_ROUTE_POLL_MODE=change"}, []string{`SSE_ROUTE_POLL_MODE: "change" is none of changes, every, items, patch; write changes`}},
+		{"mode", []string{"SSE_ROUTE_POLL_MODE=change"}, []string{`SSE_ROUTE_POLL_MODE: "change" is none of changes, every, items, patch, stream; write changes`}},
 		{"binary", []string{"SSE_ROUTE_FEED_BINARY=hex"}, []string{`SSE_ROUTE_FEED_BINARY: "hex" is none of base64, text, drop; write text`}},
 		{"long value", []string{"SSE_MAX_CLIENTS=" + strings.Repeat("9", 99)}, []string{`SSE_MAX_CLIENTS: "` + strings.Repeat("9", 60) + `"... is not a number; write digits only, such as 1000`}},
 		// names
@@ -109,6 +109,10 @@ func TestProblems(t *testing.T) {
 		{"cursor alone", []string{"SSE_ROUTE_POLL_CURSOR=.next"}, []string{`SSE_ROUTE_POLL_CURSOR: is set, but nothing uses it; write {stream.cursor} in FROM, BODY or HEADERS`}},
 		{"settings of a cursor", []string{"SSE_ROUTE_POLL_RESET=.gone", "SSE_ROUTE_POLL_FIRST=http://legacy/"}, []string{
 			`SSE_ROUTE_POLL_FIRST: is for a poll with a CURSOR; set that, or unset it`, `SSE_ROUTE_POLL_RESET: is for a poll with a CURSOR; set that, or unset it`}},
+		{"polls' settings of a stream", []string{"SSE_ROUTE_POLL_MODE=stream", "SSE_ROUTE_POLL_EVERY=1s", "SSE_ROUTE_POLL_IDLE=1s", "SSE_ROUTE_POLL_PAGES=3", "SSE_ROUTE_POLL_HELLO=x"}, []string{
+			`SSE_ROUTE_POLL_EVERY: has no effect here, it is for a poll (MODE is stream); unset it`,
+			`SSE_ROUTE_POLL_HELLO: has no effect here, it is for a WebSocket (FROM is an HTTP URL); unset it`,
+			`SSE_ROUTE_POLL_MODE: stream reads one answer that never ends; unset PAGES, NEXT, FIRST, RESET and INTERVAL`}},
 		{"patches of events", []string{"SSE_ROUTE_POLL_MODE=patch", "SSE_ROUTE_POLL_EVENT=.x", "SSE_ROUTE_POLL_PAGES=2"}, []string{
 			`SSE_ROUTE_POLL_EVENT: has no effect with MODE=patch, whose events are called snapshot and patch; unset it`,
 			`SSE_ROUTE_POLL_MODE: patch compares whole documents, which come neither in pages nor behind a CURSOR; unset PAGES, NEXT and CURSOR`}},

@@ -43,7 +43,7 @@ func (l *loader) route(route string, global, own values) *Route {
 		MaxStreams:   int(s.MaxStreams),
 	}
 	kind := l.kind(route, vs, s.From)
-	if _, set := vs["START"]; !set && kind == "poll" {
+	if _, set := vs["START"]; !set && kind == "poll" && s.Mode != upstream.ModeStream {
 		r.Start = 1
 	}
 	if _, set := vs["TIMEOUT"]; !set {
@@ -53,7 +53,7 @@ func (l *loader) route(route string, global, own values) *Route {
 		}
 	}
 	l.checkLater(own)
-	l.checkKind(own, kind)
+	l.checkKind(own, kind, s.Mode == "stream")
 	l.checkPath(route, vs, s.Path)
 	l.checkLinger(route, vs, r)
 	r.Upstream = l.compile(route, vs, s)
@@ -90,10 +90,18 @@ func (l *loader) checkLater(own values) {
 }
 
 // checkKind reports settings of the route's own that have no effect on its kind. Global ones merely do not apply.
-func (l *loader) checkKind(own values, kind string) {
+func (l *loader) checkKind(own values, kind string, stream bool) {
 	others := map[string]string{"ws": "a poll (FROM is a WebSocket URL)", "poll": "a WebSocket (FROM is an HTTP URL)"}
 	for _, f := range routeFields {
-		if v, set := own[f.env]; set && kind != "" && f.kind != "" && f.kind != kind {
+		v, set := own[f.env]
+		if !set || kind == "" || f.kind == "" {
+			continue
+		}
+		kinds := strings.Fields(f.kind)
+		switch {
+		case kind == "poll" && stream && f.env == "EVERY":
+			l.problems.add(v.variable, "has no effect here, it is for a poll (MODE is stream); unset it")
+		case !slices.Contains(kinds, kind) && !(kind == "poll" && stream && slices.Contains(kinds, "stream")):
 			l.problems.add(v.variable, "has no effect here, it is for %s; unset it", others[kind])
 		}
 	}

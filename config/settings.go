@@ -12,7 +12,8 @@ import (
 //	show        default as the documentation tells it, where it is not a value
 //	doc         meaning
 //	global      "yes": a route's setting that may also be given globally
-//	kind        "ws" or "poll": the kind of route it has an effect on; both without
+//	kind        "ws", "poll" or "stream" (MODE=stream, which also takes what is for polls): the kinds of route it has an
+//	            effect on; all without
 //	oneof       the values allowed, separated by blanks
 //	min, max    bounds of spans, sizes and counts; 0 means none and is outside them...
 //	none        ..."no": except where having none makes no sense
@@ -44,9 +45,9 @@ type settings struct {
 	Reply        string `env:"REPLY" kind:"ws" doc:"jq over each incoming message; each output is sent back as a frame"`
 	Ping         string `env:"PING" kind:"ws" doc:"application-level keepalive frame; a template"`
 	PingEvery    span   `env:"PING_EVERY" envDefault:"30s" min:"10ms" max:"24h" kind:"ws" doc:"how often PING is sent"`
-	Idle         span   `env:"IDLE" envDefault:"60s" min:"10ms" max:"24h" kind:"ws" global:"yes" doc:"nothing received for so long, pongs included (WebSocket pings are sent at half of it): reconnect"`
+	Idle         span   `env:"IDLE" envDefault:"60s" min:"10ms" max:"24h" kind:"ws stream" global:"yes" doc:"nothing received for so long, pongs included (WebSocket pings are sent at half of it): reconnect"`
 	Every        span   `env:"EVERY" envDefault:"2s" min:"10ms" max:"24h" kind:"poll" global:"yes" doc:"poll interval, start to start; 0: at once after each answer, at most twice a second when nothing new came"`
-	Mode         string `env:"MODE" show:"changes, or every with CURSOR" oneof:"changes every items patch" kind:"poll" doc:"changes emits when the translated result differs from the last one; every always; items emits the list's new elements (SELECT defaults to .[], the first answer is history); patch emits a snapshot event, then RFC 6902 patch events"`
+	Mode         string `env:"MODE" show:"changes, or every with CURSOR" oneof:"changes every items patch stream" kind:"poll" doc:"changes emits when the translated result differs from the last one; every always; items emits the list's new elements (SELECT defaults to .[], the first answer is history); patch emits a snapshot event, then RFC 6902 patch events; stream is no poll: it reads Server-Sent Events or lines of JSON from an answer that never ends"`
 	Cursor       string `env:"CURSOR" kind:"poll" doc:"jq over the answer; its value is {stream.cursor} in the next request; null or nothing keeps the old one. A smaller whole number than before starts over, with a gap"`
 	First        string `env:"FIRST" show:"FROM" kind:"poll" doc:"address while there is no cursor; a template"`
 	Reset        string `env:"RESET" show:"status==410" kind:"poll" doc:"jq over any answer: true says that the cursor is too old; it is forgotten, and a gap said"`
@@ -77,8 +78,8 @@ type settings struct {
 	MaxClients   count  `env:"MAX_CLIENTS" max:"1000000000" doc:"SSE clients of the route at once; 0 no limit of its own"`
 	MaxStreams   count  `env:"MAX_STREAMS" max:"1000000000" doc:"upstream connections of the route at once; 0 no limit of its own"`
 
-	Send   string `env:"SEND" envDefault:"false" later:"yes"`
-	Scope  string `env:"SCOPE" envDefault:"request" later:"yes"`
+	Send  string `env:"SEND" envDefault:"false" later:"yes"`
+	Scope string `env:"SCOPE" envDefault:"request" later:"yes"`
 }
 
 // field is one variable as the tags above describe it.

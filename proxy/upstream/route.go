@@ -64,6 +64,7 @@ const (
 	ModeEvery   = "every"   // always
 	ModeItems   = "items"   // the list's new elements
 	ModePatch   = "patch"   // a snapshot, then RFC 6902 patches
+	ModeStream  = "stream"  // no poll: an answer that never ends
 )
 
 // Route is a compiled route: it makes a client's request into an upstream request. Safe for concurrent use.
@@ -102,6 +103,9 @@ type step struct {
 
 // Polls says that the route asks over HTTP rather than subscribing over a WebSocket.
 func (rt *Route) Polls() bool { return strings.HasPrefix(rt.settings.From, "http") }
+
+// Follows says that it asks once, for an answer that never ends.
+func (rt *Route) Follows() bool { return rt.Polls() && rt.settings.Mode == ModeStream }
 
 // History says that the first thing a source emits was there before the stream: MODE=items.
 func (rt *Route) History() bool { return rt.Polls() && rt.settings.Mode == ModeItems }
@@ -204,7 +208,7 @@ func (c *compiler) defaults() {
 	if c.rt.dialect, err = translate.FindDialect(s.Protocol); err != nil {
 		c.bad("PROTOCOL", "%v", err)
 	}
-	c.oneOf("MODE", s.Mode, ModeChanges, ModeEvery, ModeItems, ModePatch)
+	c.oneOf("MODE", s.Mode, ModeChanges, ModeEvery, ModeItems, ModePatch, ModeStream)
 	c.oneOf("BINARY", s.Binary, translate.BinaryBase64, translate.BinaryText, translate.BinaryDrop)
 	if !methodToken.MatchString(s.Method) || s.Method == http.MethodConnect {
 		c.bad("METHOD", "%q is no method; write it in capital letters, e.g. POST", s.Method)
@@ -377,6 +381,9 @@ func (c *compiler) cursor() {
 	if s.Next != "" && s.Pages == 1 {
 		c.bad("NEXT", "finds pages, but PAGES is 1; set that higher, or unset NEXT")
 	}
+	if s.Mode == ModeStream && (s.Pages > 1 || s.First != "" || s.Reset != "" || s.Interval != "") {
+		c.bad("MODE", "stream reads one answer that never ends; unset PAGES, NEXT, FIRST, RESET and INTERVAL")
+	}
 	if s.Mode == ModePatch && (s.Pages > 1 || s.Cursor != "") {
 		c.bad("MODE", "patch compares whole documents, which come neither in pages nor behind a CURSOR; unset PAGES, NEXT and CURSOR")
 	}
@@ -393,7 +400,7 @@ func (c *compiler) usesCursor() {
 	switch {
 	case used && c.s.Cursor == "":
 		c.bad("CURSOR", "is not set, but {stream.cursor} is used; set it to the jq program that finds the cursor in an answer")
-	case !used && c.s.Cursor != "":
+	case !used && c.s.Cursor != "" && !c.rt.Follows():
 		c.bad("CURSOR", "is set, but nothing uses it; write {stream.cursor} in FROM, BODY or HEADERS")
 	}
 }
@@ -444,7 +451,7 @@ func (c *compiler) programs() {
 		ID:     c.code("ID", "ID", s.ID),
 		Done:   c.code("DONE", "DONE", s.Done),
 		Key:    c.code("KEY", "KEY", s.Key),
-		Strict: rt.Polls(),
+		Strict: rt.Polls() && !rt.Follows(),
 	}
 	if s.Mode == ModePatch && rt.Polls() {
 		rt.key, rt.program.Key = rt.program.Key, nil
@@ -456,7 +463,11 @@ func (c *compiler) programs() {
 		rt.headers = append(rt.headers, header{"Content-Type", template{[]part{{literal: body}}}})
 	}
 	if rt.Polls() && !rt.hasHeader("Accept") {
-		rt.headers = append(rt.headers, header{"Accept", template{[]part{{literal: "application/json"}}}})
+		accept := "application/json"
+		if rt.Follows() {
+			accept = "text/event-stream, application/x-ndjson, application/json;q=0.9"
+		}
+		rt.headers = append(rt.headers, header{"Accept", template{[]part{{literal: accept}}}})
 	}
 }
 

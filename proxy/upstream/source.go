@@ -48,7 +48,10 @@ func (e *Retry) Unwrap() error { return e.Err }
 
 // Source returns the source of q. Nothing is dialled yet.
 func (q Request) Source(log *slog.Logger) Source {
-	if q.Route.Polls() {
+	switch {
+	case q.Route.Follows():
+		return &follow{q: q, log: log}
+	case q.Route.Polls():
 		return q.poll(log)
 	}
 	s := &subscription{q: q, log: log}

@@ -1,0 +1,254 @@
+// This file is the third source: a body over HTTP that never ends (MODE=stream), as events (text/event-stream) or as lines of
+// JSON. Its rules:
+//
+//   - The content type says which; a page of HTML is an error.
+//   - The last id is sent back as Last-Event-ID, and CURSOR as {stream.cursor}. Only CURSOR makes a promise: with it, a
+//     connection that goes on from a cursor has lost nothing; without it nobody knows what the upstream makes of
+//     Last-Event-ID, so a gap is said.
+//   - Anything that arrives, comments and blank lines included, is life. All of IDLE without ends the connection.
+//   - An end of the body is no end of the stream, but 204 is, as for an EventSource.
+
+package upstream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"mime"
+	"net/http"
+	"time"
+
+	"sidestream/translate"
+)
+
+const readSize = 32 << 10 // bytes taken from a body at once
+
+var errEnded = errors.New("the upstream ended its answer")
+
+// follow is the source of a route with MODE=stream.
+type follow struct {
+	q      Request
+	log    *slog.Logger
+	count  translate.Counter // {stream.n}: counts requests
+	lastID string            // of the last event in the ring
+	cursor string            // of the last message in the ring; "" none
+}
+
+func (f *follow) Connect(ctx context.Context) (Conn, error) {
+	alive, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(ctx, func() { cancel(ctx.Err()) })
+	c := &following{follow: f, alive: alive, cancel: cancel, resumed: f.cursor != ""}
+	err := c.ask(alive)
+	if !stop() || err != nil {
+		c.close()
+		if ctx.Err() != nil {
+			err = ctx.Err()
+		}
+		return nil, err
+	}
+	f.q.Route.Stats.Connects.Add(1)
+	return c, nil
+}
+
+// following is one answer being read.
+type following struct {
+	*follow
+	alive   context.Context // of the request
+	cancel  context.CancelCauseFunc
+	resumed bool
+	body    io.ReadCloser
+	records translate.Records
+}
+
+func (c *following) Resumed() bool { return c.resumed }
+
+func (c *following) close() {
+	c.cancel(nil)
+	if c.body != nil {
+		c.body.Close()
+	}
+}
+
+// ask makes the request, whose header has to come within TIMEOUT.
+func (c *following) ask(ctx context.Context) error {
+	rt := c.q.Route
+	req, err := c.request(ctx)
+	if err != nil {
+		return err
+	}
+	if d := rt.settings.Timeout; d > 0 {
+		t := time.AfterFunc(d, func() { c.cancel(fmt.Errorf("%w (%v)", errPatience, d)) })
+		defer t.Stop()
+	}
+	resp, err := polls.Do(req)
+	if err != nil {
+		return fmt.Errorf("connect: %w", because(ctx, err))
+	}
+	c.body = resp.Body
+	switch status := resp.StatusCode; {
+	case status == http.StatusNoContent:
+		return translate.ErrFinished
+	case status < 200 || status > 299:
+		return c.unwelcome(resp)
+	}
+	media, _, err := mime.ParseMediaType(resp.Header.Get("Content-Type"))
+	if err != nil {
+		media = ""
+	}
+	if c.records = translate.RecordsOf(media, rt.settings.MaxMessage); c.records == nil {
+		return fmt.Errorf("answered with a page (%s), not with a stream", media)
+	}
+	return nil
+}
+
+// unwelcome is the error of an answer other than 2xx. 410 for a cursor is that it is too old.
+func (c *following) unwelcome(resp *http.Response) error {
+	if resp.StatusCode == http.StatusGone && c.cursor != "" {
+		c.log.Warn("the upstream does not know the cursor any more: starting over")
+		c.follow.cursor, c.lastID = "", ""
+		return errReset
+	}
+	return verdict(resp)
+}
+
+func (c *following) request(ctx context.Context) (*http.Request, error) {
+	value := func(name string) string {
+		if name == "cursor" {
+			return c.cursor
+		}
+		return c.count.Value(name)
+	}
+	address, h, err := c.q.fill(value, false)
+	if err != nil {
+		return nil, err
+	}
+	body, err := c.q.body.Fill(value)
+	if err != nil {
+		return nil, err
+	}
+	if c.lastID != "" {
+		h.Set("Last-Event-ID", c.lastID)
+	}
+	h.Set("Accept-Encoding", "identity") // compression holds events back
+	return newRequest(ctx, c.q.Route.settings.Method, address, h, body)
+}
+
+func (c *following) Run(ctx context.Context, emit func([]translate.Message) error) error {
+	defer c.close()
+	stop := context.AfterFunc(ctx, func() { c.cancel(ctx.Err()) })
+	defer stop()
+	err := c.pump(emit)
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	if final(err) {
+		return err
+	}
+	retry := c.records.Retry()
+	if c.q.Route.cursor != nil && c.cursor != "" {
+		return &Retry{Resumes: true, After: retry, Err: err}
+	}
+	if retry > 0 {
+		return &Retry{After: retry, Err: err}
+	}
+	return err
+}
+
+// pump reads until the answer ends.
+func (c *following) pump(emit func([]translate.Message) error) error {
+	rt := c.q.Route
+	idle := time.NewTimer(time.Hour)
+	idle.Stop()
+	if d := rt.settings.Idle; d > 0 {
+		idle = time.AfterFunc(d, func() { c.cancel(fmt.Errorf("%w (%v)", errIdle, d)) })
+	}
+	defer idle.Stop()
+	buf := make([]byte, readSize)
+	for {
+		n, err := c.body.Read(buf)
+		if n > 0 {
+			if d := rt.settings.Idle; d > 0 {
+				idle.Reset(d)
+			}
+			if err := c.take(c.records.Next(buf[:n]), emit); err != nil {
+				return err
+			}
+		}
+		if errors.Is(err, io.EOF) {
+			return errEnded
+		}
+		if err != nil {
+			return fmt.Errorf("connection lost: %w", because(c.alive, err))
+		}
+	}
+}
+
+// take emits messages, and goes on from behind them once they are in the ring.
+func (c *following) take(ms []translate.Message, emit func([]translate.Message) error) error {
+	rt := c.q.Route
+	for i, m := range ms {
+		if m.Gap != "" {
+			rt.Stats.Oversize.Add(1)
+			c.log.Warn("message over MAX_MESSAGE skipped", "limit", rt.settings.MaxMessage)
+			continue
+		}
+		rt.Stats.Received.Add(1)
+		if parsed, err := m.Parse(false); err == nil && !rt.unparsed() {
+			ms[i] = parsed
+		}
+	}
+	if len(ms) > 0 {
+		out, done, err := rt.apply(c.alive, c.log, ms)
+		if err != nil {
+			return err
+		}
+		if len(out) > 0 {
+			if err := emit(out); err != nil {
+				return err
+			}
+		}
+		c.behind(ms)
+		if done {
+			return translate.ErrFinished
+		}
+	}
+	if id := c.records.LastID(); len(id) <= maxCursor {
+		c.lastID = headerSafe(id)
+	}
+	return nil
+}
+
+// behind remembers the cursor of the last message that has one.
+func (c *following) behind(ms []translate.Message) {
+	rt := c.q.Route
+	if rt.cursor == nil {
+		return
+	}
+	for _, m := range ms {
+		if m.Gap != "" {
+			continue
+		}
+		var cursor string
+		var ok bool
+		err := rt.bounded(c.alive, func(ctx context.Context) (err error) {
+			cursor, ok, err = rt.cursor.Value(ctx, m)
+			return err
+		})
+		switch {
+		case err != nil && c.alive.Err() == nil:
+			rt.failed(c.log, err)
+		case ok && len(cursor) <= maxCursor:
+			c.follow.cursor = cursor
+		}
+	}
+}
+
+// headerSafe is id if it may stand in a header, else "".
+func headerSafe(id string) string {
+	if _, err := headerValue(id); err != nil {
+		return ""
+	}
+	return id
+}

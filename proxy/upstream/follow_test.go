@@ -1,0 +1,181 @@
+package upstream
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"sidestream/translate"
+)
+
+// streaming answers with a body of this type that the test writes.
+func streaming(media string, talk func(n int, say func(string), r *http.Request)) *api {
+	return &api{abandoned: true, answer: func(n int, w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", media)
+		flush := http.NewResponseController(w).Flush
+		flush()
+		talk(n, func(text string) { io.WriteString(w, text); flush() }, r)
+	}}
+}
+
+func TestFollowEvents(t *testing.T) {
+	a := streaming("text/event-stream; charset=utf-8", func(n int, say func(string), r *http.Request) {
+		say("retry: 7000\n: hello\n\nid: 5\nevent: price\nda")
+		time.Sleep(time.Second)
+		say("ta: 1\n\ndata: 2\n\n")
+		time.Sleep(30 * time.Second)
+		say(":\n")
+		time.Sleep(45 * time.Second)
+		say("id: 6\ndata: 3\n\nid: 7\ndata: incomplete\n")
+	})
+	polled(t, Settings{Mode: ModeStream, Idle: time.Minute}, a, func(k *taking) {
+		time.Sleep(80 * time.Second)
+		k.expect("1s price:1#5 2", "1m16s 3#6", "1m16s lost: the upstream ended its answer")
+		time.Sleep(5 * time.Second)
+		var ids []string
+		for _, r := range a.requests {
+			ids = append(ids, fmt.Sprint(r.Header.Get("Last-Event-ID"), " ", r.Header.Get("Accept"), " ", r.Header.Get("Accept-Encoding")))
+		}
+		if !slices.Equal(ids, []string{" text/event-stream, application/x-ndjson, application/json;q=0.9 identity", "6 text/event-stream, application/x-ndjson, application/json;q=0.9 identity"}) ||
+			a.at()[1] != 83*time.Second {
+			t.Errorf("%q at %v", ids, a.at())
+		}
+	})
+}
+
+func TestFollowLines(t *testing.T) {
+	a := streaming("application/json", func(n int, say func(string), r *http.Request) {
+		say(`{"type":"ADDED","object":{"rv":1}}` + "\n" + `{"type":"ADD`)
+		time.Sleep(time.Second)
+		say(`ED","object":{"rv":2}}` + "\r\n\n")
+		<-r.Context().Done()
+	})
+	polled(t, Settings{Mode: ModeStream, Event: ".type", Data: ".object"}, a, func(k *taking) {
+		time.Sleep(2 * time.Second)
+		k.expect(`0s ADDED:{"rv":1}`, `1s ADDED:{"rv":2}`)
+	})
+}
+
+// resumption runs a stream that is cut once, and returns what the second connection says and asked for.
+func resumption(t *testing.T, s Settings, answer func(n int, w http.ResponseWriter)) (resumed bool, err error, asked, id string) {
+	t.Helper()
+	a := &api{answer: func(n int, w http.ResponseWriter, r *http.Request) { answer(n, w) }}
+	bubble(t, a.ServeHTTP, func(t *testing.T) {
+		s.Mode, s.From = ModeStream, "http://legacy/watch?since={stream.cursor:0}"
+		if s.Cursor == "" {
+			s.From = "http://legacy/watch"
+		}
+		source := expanded(t, compiled(t, s), "/").Source(quietLog)
+		for range 2 {
+			var conn Conn
+			if conn, err = source.Connect(t.Context()); err != nil {
+				continue
+			}
+			resumed = conn.Resumed()
+			err = conn.Run(t.Context(), func([]translate.Message) error { return nil })
+		}
+		last := a.requests[len(a.requests)-1]
+		asked, id = last.RequestURI, last.Header.Get("Last-Event-ID")
+	})
+	return resumed, err, asked, id
+}
+
+// Only CURSOR promises that nothing is lost.
+func TestFollowResumes(t *testing.T) {
+	events := func(n int, w http.ResponseWriter) {
+		w.Header().Set("Content-Type", "text/event-stream")
+		fmt.Fprintf(w, "id: %d\ndata: {\"rv\":%d}\n\n", n, n+10)
+	}
+	var retry *Retry
+	resumed, err, asked, id := resumption(t, Settings{}, events)
+	if resumed || errors.As(err, &retry) || asked != "/watch" || id != "1" {
+		t.Errorf("without CURSOR: %v, %v, %s, %s", resumed, err, asked, id)
+	}
+	resumed, err, asked, id = resumption(t, Settings{Cursor: ".rv"}, events)
+	if !resumed || !errors.As(err, &retry) || !retry.Resumes || asked != "/watch?since=11" || id != "1" {
+		t.Errorf("with CURSOR: %v, %v, %s, %s", resumed, err, asked, id)
+	}
+	resumed, err, _, id = resumption(t, Settings{Cursor: "id"}, events)
+	if !resumed || !errors.As(err, &retry) || !retry.Resumes || id != "1" {
+		t.Errorf("with the id as CURSOR: %v, %v, %s", resumed, err, id)
+	}
+	// A cursor that is too old is forgotten.
+	resumed, err, asked, _ = resumption(t, Settings{Cursor: ".rv"}, func(n int, w http.ResponseWriter) {
+		if n == 2 {
+			w.WriteHeader(http.StatusGone)
+			return
+		}
+		events(n, w)
+	})
+	if !errors.Is(err, errReset) || asked != "/watch?since=11" {
+		t.Errorf("gone: %v, %v, %s", resumed, err, asked)
+	}
+}
+
+func TestFollowVerdicts(t *testing.T) {
+	for name, test := range map[string]struct {
+		answer func(w http.ResponseWriter)
+		want   string
+	}{
+		"401":       {func(w http.ResponseWriter) { w.WriteHeader(401) }, "upstream refused (401): answered 401"},
+		"204":       {func(w http.ResponseWriter) { w.WriteHeader(204) }, "upstream finished"},
+		"a login":   {func(w http.ResponseWriter) { w.Header().Set("Content-Type", "text/html"); io.WriteString(w, "<html>") }, "answered with a page (text/html), not with a stream"},
+		"503":       {func(w http.ResponseWriter) { w.WriteHeader(503) }, "answered 503"},
+		"DONE":      {func(w http.ResponseWriter) { io.WriteString(w, "1\n\"end\"\n2\n") }, "upstream finished"},
+		"no header": {func(w http.ResponseWriter) { time.Sleep(20 * time.Second) }, "connect: no answer within TIMEOUT (10s)"},
+	} {
+		a := &api{abandoned: true, answer: func(n int, w http.ResponseWriter, r *http.Request) { test.answer(w) }}
+		bubble(t, a.ServeHTTP, func(t *testing.T) {
+			s := Settings{From: "http://legacy/", Mode: ModeStream, Done: `. == "end"`, Timeout: 10 * time.Second}
+			source := expanded(t, compiled(t, s), "/").Source(quietLog)
+			conn, err := source.Connect(t.Context())
+			got := ""
+			if err == nil {
+				err = conn.Run(t.Context(), func(ms []translate.Message) error { got += write(ms); return nil })
+			}
+			if err == nil || err.Error() != test.want || name == "DONE" && got != `1 "end"` {
+				t.Errorf("%s: %v, %q", name, err, got)
+			}
+			time.Sleep(30 * time.Second)
+		})
+	}
+}
+
+// Silence ends a connection, and so does who waits for it.
+func TestFollowEnds(t *testing.T) {
+	a := streaming("text/event-stream", func(n int, say func(string), r *http.Request) {
+		say("data: 1\n\n")
+		<-r.Context().Done()
+	})
+	polled(t, Settings{Mode: ModeStream, Idle: 20 * time.Second}, a, func(k *taking) {
+		time.Sleep(20500 * time.Millisecond)
+		k.expect("0s 1", "20s lost: connection lost: nothing was received for IDLE (20s)")
+	})
+	polled(t, Settings{Mode: ModeStream}, a, func(k *taking) { // without IDLE
+		time.Sleep(10 * time.Hour)
+		if got := k.texts(); len(got) != 1 {
+			t.Errorf("%q", got)
+		}
+	})
+}
+
+func TestFollowOversize(t *testing.T) {
+	a := streaming("text/event-stream", func(n int, say func(string), r *http.Request) {
+		say("data: 1\n\ndata: " + strings.Repeat("x", 101) + "\n\ndata: " + strings.Repeat("y", 100) + "\n\n")
+		<-r.Context().Done()
+	})
+	polled(t, Settings{Mode: ModeStream, MaxMessage: 100}, a, func(k *taking) {
+		time.Sleep(time.Second)
+		if got := strings.Join(k.texts(), " "); got != "1 gap upstream "+strings.Repeat("y", 100) {
+			t.Errorf("%q", got)
+		}
+		if n := k.route.Stats.Oversize.Load(); n != 1 {
+			t.Errorf("%d counted", n)
+		}
+	})
+}
