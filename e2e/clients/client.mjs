@@ -1,6 +1,6 @@
 // One SSE client of the three that pages and Node programs really use, told to show what it sees.
 //
-//	node client.mjs eventsource|polyfill|fetch URL
+//	node client.mjs eventsource|polyfill|fetch|patched URL
 //
 // It prints one JSON line for each thing the library says: {"saw":"open"}, {"saw":"message","event","id","data"},
 // {"saw":"error","state"}, {"saw":"end"}. After "end" it goes on for longer than any retry hint of the tests, to let
@@ -27,6 +27,17 @@ function listen(source) {
 }
 
 const clients = {
+  // A page with MODE=patch: after each event it shows the document that it has.
+  async patched() {
+    const { EventSource } = await import("eventsource");
+    const { default: patch } = await import("fast-json-patch");
+    const source = new EventSource(url);
+    let doc;
+    const show = e => say({ saw: "message", event: e.type, id: e.lastEventId, data: JSON.stringify(doc) });
+    source.addEventListener("snapshot", e => { doc = JSON.parse(e.data); show(e); });
+    source.addEventListener("patch", e => { doc = patch.applyPatch(doc, JSON.parse(e.data), true).newDocument; show(e); });
+    source.addEventListener("stream.gap", show);
+  },
   async eventsource() {
     const { EventSource } = await import("eventsource");
     listen(new EventSource(url));
