@@ -83,6 +83,7 @@ func badLine(line int, format string, args ...any) error {
 // Dialects are those that this version speaks, by the name that PROTOCOL gives them.
 var Dialects = []Dialect{
 	{Name: "raw", New: newRaw},
+	{Name: "stomp", New: newStomp, Subprotocols: []string{"v12.stomp", "v11.stomp"}, Connects: true, Subscribes: TopicLine, Required: true, Check: checkStomp},
 }
 
 // FindDialect returns the dialect called name, or an error that lists the known ones.

@@ -1,0 +1,662 @@
+// This file is STOMP 1.2, 1.1 and 1.0 over WebSockets, as a subscriber (STOMP Protocol Specification 1.2 and 1.1,
+// stomp.github.io).
+//
+//	C-> CONNECT accept-version, host, heart-beat, and what CONNECT says     never escaped
+//	S-> CONNECTED version, heart-beat, server                              decides escaping and the form of ACK
+//	C-> SUBSCRIBE id, destination, ack, receipt                            one a line of SUBSCRIBE
+//	S-> RECEIPT receipt-id                                                 where the broker is known to confirm
+//	S-> MESSAGE subscription, message-id, destination, ack, content-length
+//	C-> ACK                                                                with ack other than auto, once the event is in the ring
+//	S-> ERROR message                                                      and the broker closes
+//	both "\n"                                                              heart-beat
+//
+// The rules:
+//
+//   - Messages are pieces of one byte stream: a WebSocket message may hold several frames, half a frame, or line ends alone.
+//   - Ready is what the broker has confirmed: CONNECTED, and a RECEIPT for each subscription from brokers that are known to
+//     send one by the server header. Spring's simple broker has none (SimpleBrokerMessageHandler), and is ready at CONNECTED.
+//   - Heart-beats are agreed on as the specification has it (1.2, "Heart-beating"); we send ours early and give the broker
+//     twice its time.
+//   - Of a header that is repeated the first counts. An undefined escape, which the specification makes fatal, is kept as it
+//     is: brokers differ here (stomp-broker-js escapes nothing).
+//   - There is no resumption: a message-id is of one session.
+
+package translate
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+)
+
+const (
+	openingTime   = 10 * time.Second // for each step of an opening
+	stompBeat     = 10 * time.Second // what we offer and ask for
+	maxStompHead  = 64 << 10         // bytes of a frame's headers
+	maxStompSubs  = 1000             // lines of SUBSCRIBE
+	defaultBounds = 1 << 20          // where MaxMessage is not set
+)
+
+// stompConfirms are the beginnings of the server header of brokers that answer receipts.
+var stompConfirms = []string{"RabbitMQ", "ActiveMQ", "apache-apollo"}
+
+func newStomp(o Options) Session {
+	s := &stomp{Options: o}
+	if s.MaxMessage == 0 {
+		s.MaxMessage = defaultBounds
+	}
+	return s
+}
+
+// The steps of an opening.
+const (
+	stompConnecting = iota
+	stompSubscribing
+	stompReady
+)
+
+type stomp struct {
+	Base
+	Options
+
+	secrets []string // values of CONNECT, which are not to be in an error
+	subs    []stompSub
+
+	// Of the present connection.
+	parser  stompParser
+	step    int
+	version string
+	unheard map[string]bool // receipts not yet come
+	offered [2]time.Duration
+	every   time.Duration
+	silence time.Duration
+}
+
+type stompSub struct {
+	destination string
+	headers     map[string]string
+}
+
+func (s *stomp) Dial(*HTTPResponse) (Dial, error) { return s.Options.Dial() }
+
+func (s *stomp) Open(string) ([]Frame, error) {
+	s.parser = stompParser{max: s.MaxMessage}
+	s.step, s.version, s.unheard, s.every, s.silence = stompConnecting, "1.2", nil, 0, 0
+	connect, err := s.Options.Connect()
+	if err != nil {
+		return nil, err
+	}
+	lines, err := s.Options.Subscribe()
+	if err != nil {
+		return nil, err
+	}
+	s.subs = s.subs[:0]
+	for _, line := range lines {
+		sub, err := parseStompSub(line)
+		if err != nil {
+			return nil, err
+		}
+		s.subs = append(s.subs, sub)
+	}
+	headers, err := stompHeaders(connect)
+	if err != nil {
+		return nil, err
+	}
+	s.secrets = s.secrets[:0]
+	for _, h := range headers {
+		s.secrets = append(s.secrets, h.value)
+	}
+	headers = withDefault(headers, "accept-version", "1.2,1.1")
+	headers = withDefault(headers, "host", "/")
+	headers = withDefault(headers, "heart-beat", fmt.Sprintf("%d,%d", stompBeat.Milliseconds(), stompBeat.Milliseconds()))
+	s.offered = beats(valueOf(headers, "heart-beat"))
+	frame := []byte("CONNECT\n")
+	for _, h := range headers {
+		frame = append(append(append(append(frame, h.name...), ':'), h.value...), '\n')
+	}
+	return []Frame{{Data: append(frame, '\n', 0)}}, nil
+}
+
+type stompHeader struct{ name, value string }
+
+// stompHeaders reads CONNECT: name:value a line.
+func stompHeaders(text string) (headers []stompHeader, err error) {
+	for _, line := range SplitLines(text) {
+		name, value, ok := strings.Cut(line, ":")
+		if name = strings.TrimSpace(name); !ok || name == "" {
+			return nil, errors.New("a line of CONNECT is not name:value")
+		}
+		headers = append(headers, stompHeader{name, strings.TrimSpace(value)})
+	}
+	return headers, nil
+}
+
+func valueOf(headers []stompHeader, name string) string {
+	for _, h := range headers {
+		if h.name == name {
+			return h.value
+		}
+	}
+	return ""
+}
+
+func withDefault(headers []stompHeader, name, value string) []stompHeader {
+	for _, h := range headers {
+		if h.name == name {
+			return headers
+		}
+	}
+	return append(headers, stompHeader{name, value})
+}
+
+// parseStompSub reads a line of SUBSCRIBE: destination {headers}.
+func parseStompSub(line string) (stompSub, error) {
+	destination, rest, _ := strings.Cut(line, " ")
+	sub := stompSub{destination: destination, headers: map[string]string{}}
+	if rest = strings.TrimSpace(rest); rest == "" {
+		return sub, nil
+	}
+	headers, err := scalars(rest)
+	if err != nil {
+		return sub, fmt.Errorf("behind the destination %w; write headers as {\"name\":\"value\"}", err)
+	}
+	for _, own := range []string{"id", "destination", "receipt"} {
+		if _, set := headers[own]; set {
+			return sub, fmt.Errorf("the header %s is the sidecar's own; leave it out", own)
+		}
+	}
+	sub.headers = headers
+	return sub, nil
+}
+
+// scalars reads a JSON object of scalars as texts.
+func scalars(text string) (map[string]string, error) {
+	var raw map[string]json.RawMessage
+	if err := json.Unmarshal([]byte(text), &raw); err != nil || raw == nil {
+		return nil, errors.New("comes what is no JSON object")
+	}
+	out := make(map[string]string, len(raw))
+	for name, value := range raw {
+		var s string
+		switch value[0] {
+		case '"':
+			if err := json.Unmarshal(value, &s); err != nil {
+				return nil, err
+			}
+		case '{', '[':
+			return nil, errors.New("comes an object with more than plain values in it")
+		default:
+			s = string(value)
+		}
+		out[name] = s
+	}
+	return out, nil
+}
+
+// beats reads a heart-beat header: what its sender can do and what it wants, in ms.
+func beats(value string) (spans [2]time.Duration) {
+	for i, text := range strings.SplitN(value, ",", 2) {
+		ms, err := strconv.ParseUint(strings.TrimSpace(text), 10, 31)
+		if err == nil {
+			spans[i] = time.Duration(ms) * time.Millisecond
+		}
+	}
+	return spans
+}
+
+func (s *stomp) Timers() Timers {
+	if s.step < stompReady {
+		return Timers{Opening: openingTime, Step: s.step}
+	}
+	return Timers{Every: s.every, Silence: s.silence}
+}
+
+func (s *stomp) Ping() ([]Frame, error) { return []Frame{{Data: []byte("\n")}}, nil }
+
+func (s *stomp) Skipped() error {
+	return errors.New("a WebSocket message over MAX_MESSAGE was skipped, and with it the STOMP framing")
+}
+
+// Closed explains the one end that RabbitMQ does not: it closes with 1000 and says nothing for a queue that is not there.
+func (s *stomp) Closed(code int, _ string) error {
+	if s.step == stompSubscribing && code != 0 {
+		return fmt.Errorf("the broker closed with code %d instead of confirming SUBSCRIBE; does every destination exist?", code)
+	}
+	return nil
+}
+
+func (s *stomp) Leave() []Frame { return []Frame{{Data: []byte("DISCONNECT\n\n\x00")}} }
+
+func (s *stomp) Receive(_ context.Context, f Frame) (got Received, err error) {
+	s.parser.feed(f.Data)
+	for {
+		frame, ok, err := s.parser.next(s.version)
+		if err != nil || !ok {
+			return got, err
+		}
+		if err := s.frame(frame, &got); err != nil {
+			return got, err
+		}
+	}
+}
+
+func (s *stomp) frame(f stompFrame, got *Received) error {
+	switch f.command {
+	case "CONNECTED":
+		return s.connected(f, got)
+	case "RECEIPT":
+		delete(s.unheard, f.headers["receipt-id"])
+		s.confirm(got)
+	case "MESSAGE":
+		return s.message(f, got)
+	case "ERROR":
+		return s.verdict(f)
+	}
+	return nil
+}
+
+func (s *stomp) connected(f stompFrame, got *Received) error {
+	if s.step != stompConnecting {
+		return errors.New("the broker sent a second CONNECTED")
+	}
+	if s.version = f.headers["version"]; s.version == "" {
+		s.version = "1.0"
+	}
+	if s.version != "1.0" && s.version != "1.1" && s.version != "1.2" {
+		return &Refused{http.StatusBadRequest, fmt.Sprintf("the broker speaks STOMP %s; this sidecar 1.0 to 1.2", printable(s.version))}
+	}
+	theirs := beats(f.headers["heart-beat"])
+	if s.offered[0] > 0 && theirs[1] > 0 {
+		s.every = max(time.Millisecond, (max(s.offered[0], theirs[1]) * 2 / 3).Truncate(time.Millisecond))
+	}
+	if s.offered[1] > 0 && theirs[0] > 0 {
+		s.silence = 2 * max(s.offered[1], theirs[0])
+	}
+	confirms := slices.ContainsFunc(stompConfirms, func(name string) bool { return strings.HasPrefix(f.headers["server"], name) })
+	s.step, s.unheard = stompSubscribing, map[string]bool{}
+	for i, sub := range s.subs {
+		headers := map[string]string{"ack": "auto"}
+		maps.Copy(headers, sub.headers)
+		headers["id"], headers["destination"] = "sub-"+strconv.Itoa(i), sub.destination
+		if confirms {
+			headers["receipt"] = "r-" + strconv.Itoa(i)
+			s.unheard[headers["receipt"]] = true
+		}
+		frame, err := s.encode("SUBSCRIBE", headers, nil)
+		if err != nil {
+			return &Refused{http.StatusBadRequest, "SUBSCRIBE: " + err.Error()}
+		}
+		got.Replies = append(got.Replies, frame)
+	}
+	s.confirm(got)
+	return nil
+}
+
+// confirm is ready once nothing is awaited any more.
+func (s *stomp) confirm(got *Received) {
+	if s.step == stompSubscribing && len(s.unheard) == 0 {
+		s.step, got.Ready = stompReady, true
+	}
+}
+
+func (s *stomp) message(f stompFrame, got *Received) error {
+	m := Message{Topic: f.headers["destination"], Data: f.body, Header: http.Header{}}
+	index, err := strconv.Atoi(strings.TrimPrefix(f.headers["subscription"], "sub-"))
+	known := err == nil && index >= 0 && index < len(s.subs)
+	if known && m.Topic == "" {
+		m.Topic = s.subs[index].destination
+	}
+	for name, value := range f.headers {
+		m.Header[name] = []string{value}
+	}
+	switch {
+	case f.over:
+		got.Messages = append(got.Messages, Message{Gap: GapUpstream})
+	case s.bytes(&m):
+		got.Messages = append(got.Messages, m)
+	}
+	if !known {
+		return nil
+	}
+	if ack := s.subs[index].headers["ack"]; ack == "" || ack == "auto" {
+		return nil
+	}
+	headers := map[string]string{"id": f.headers["ack"]}
+	if s.version != "1.2" {
+		headers = map[string]string{"message-id": f.headers["message-id"]}
+		if s.version == "1.1" {
+			headers["subscription"] = f.headers["subscription"]
+		}
+	}
+	frame, err := s.encode("ACK", headers, nil)
+	if err != nil {
+		return err
+	}
+	got.Replies = append(got.Replies, frame)
+	return nil
+}
+
+// verdict reads an ERROR frame. Brokers have no codes, only words.
+func (s *stomp) verdict(f stompFrame) error {
+	words := strings.ToLower(f.headers["message"] + " " + string(f.body[:min(len(f.body), 1<<10)]))
+	shown := s.hidden(f.headers["message"])
+	for _, test := range []struct {
+		status int
+		words  []string
+	}{
+		{http.StatusUnauthorized, []string{"bad connect", "bad_connect", "access refused for user", "authentication", "not authenticated", "login", "credentials", "username", "password"}},
+		{http.StatusForbidden, []string{"access_refused", "access refused", "forbidden", "not authorized", "access denied", "permission"}},
+		{http.StatusNotFound, []string{"not_found", "not found", "does not exist"}},
+		{http.StatusBadRequest, []string{"unknown destination", "invalid destination", "supported", "version", "precondition_failed"}},
+	} {
+		if slices.ContainsFunc(test.words, func(w string) bool { return strings.Contains(words, w) }) {
+			return &Refused{test.status, "the broker said: " + shown}
+		}
+	}
+	return fmt.Errorf("the broker said: %s", shown)
+}
+
+// hidden is text fit for logs, without what CONNECT holds.
+func (s *stomp) hidden(text string) string {
+	for _, secret := range s.secrets {
+		if len(secret) > 2 {
+			text = strings.ReplaceAll(text, secret, "…")
+		}
+	}
+	return printable(text)
+}
+
+// printable is the beginning of a text of the legacy service, fit for logs.
+func printable(text string) string {
+	const most = 100
+	text = strings.Map(func(r rune) rune {
+		if r < ' ' || r == 0x7f || r == utf8.RuneError {
+			return ' '
+		}
+		return r
+	}, text[:min(len(text), 4*most)])
+	text = strings.Join(strings.Fields(text), " ")
+	if n := 0; len(text) > most {
+		for i := range text {
+			if n = i; i > most {
+				break
+			}
+		}
+		text = text[:n] + "…"
+	}
+	return text
+}
+
+// Send puts {"destination","headers","body"} into a SEND frame. A body that is a string is sent as it is, any other as
+// JSON.
+func (s *stomp) Send(m Message) ([]Frame, error) {
+	var send struct {
+		Destination string
+		Headers     json.RawMessage
+		Body        json.RawMessage
+	}
+	const form = `write {"destination":"/topic/x","headers":{"name":"value"},"body":"text or JSON"}`
+	if err := json.Unmarshal(m.Data, &send); err != nil || send.Destination == "" {
+		return nil, errors.New("is no STOMP message; " + form)
+	}
+	headers := map[string]string{}
+	if len(send.Headers) > 0 {
+		var err error
+		if headers, err = scalars(string(send.Headers)); err != nil {
+			return nil, errors.New("has headers that are no object of plain values; " + form)
+		}
+	}
+	body, kind := []byte(send.Body), "application/json"
+	if len(body) > 0 && body[0] == '"' {
+		var text string
+		if err := json.Unmarshal(body, &text); err != nil {
+			return nil, errors.New("has a body that is no JSON; " + form)
+		}
+		body, kind = []byte(text), "text/plain"
+	}
+	if headers["content-type"] == "" && len(body) > 0 {
+		headers["content-type"] = kind
+	}
+	headers["destination"], headers["content-length"] = send.Destination, strconv.Itoa(len(body))
+	frame, err := s.encode("SEND", headers, body)
+	return []Frame{frame}, err
+}
+
+// encode writes a frame other than CONNECT, with its headers in order.
+func (s *stomp) encode(command string, headers map[string]string, body []byte) (Frame, error) {
+	b := append([]byte(command), '\n')
+	for _, name := range slices.Sorted(maps.Keys(headers)) {
+		n, err := s.escape(name)
+		if err != nil {
+			return Frame{}, err
+		}
+		v, err := s.escape(headers[name])
+		if err != nil {
+			return Frame{}, err
+		}
+		b = append(append(append(append(b, n...), ':'), v...), '\n')
+	}
+	return Frame{Data: append(append(append(b, '\n'), body...), 0)}, nil
+}
+
+var (
+	stompEscapes12 = strings.NewReplacer("\\", `\\`, "\r", `\r`, "\n", `\n`, ":", `\c`)
+	stompEscapes11 = strings.NewReplacer("\\", `\\`, "\n", `\n`, ":", `\c`)
+)
+
+// escape writes a header's name or value as the version has it ("Value Encoding").
+func (s *stomp) escape(text string) (string, error) {
+	if strings.IndexByte(text, 0) >= 0 {
+		return "", errors.New("a header holds a NUL")
+	}
+	switch s.version {
+	case "1.2":
+		return stompEscapes12.Replace(text), nil
+	case "1.1":
+		if strings.IndexByte(text, '\r') >= 0 {
+			return "", errors.New("a header holds a CR, which STOMP 1.1 cannot say")
+		}
+		return stompEscapes11.Replace(text), nil
+	}
+	if strings.ContainsAny(text, "\r\n") {
+		return "", errors.New("a header holds a line end, which STOMP 1.0 cannot say")
+	}
+	return text, nil
+}
+
+// unescape reads one.
+func unescape(text, version string) string {
+	if version == "1.0" || strings.IndexByte(text, '\\') < 0 {
+		return text
+	}
+	var b strings.Builder
+	for i := 0; i < len(text); i++ {
+		if text[i] != '\\' || i+1 == len(text) {
+			b.WriteByte(text[i])
+			continue
+		}
+		i++
+		switch c := text[i]; {
+		case c == 'n':
+			b.WriteByte('\n')
+		case c == 'c':
+			b.WriteByte(':')
+		case c == '\\':
+			b.WriteByte('\\')
+		case c == 'r' && version == "1.2":
+			b.WriteByte('\r')
+		default:
+			b.WriteByte('\\')
+			b.WriteByte(c)
+		}
+	}
+	return b.String()
+}
+
+// stompFrame is a frame of the broker.
+type stompFrame struct {
+	command string
+	headers map[string]string
+	body    []byte // good until the next feed
+	over    bool   // the body is over MAX_MESSAGE and was left out
+}
+
+// stompParser finds frames in pieces of bytes.
+type stompParser struct {
+	max     int
+	buf     []byte
+	begun   *stompFrame // its headers are through
+	length  int         // of its body; -1: it ends at a NUL
+	scanned int         // bytes of buf that hold no NUL
+	left    int         // bytes of a body still to be dropped
+	toNUL   bool        // one is dropped up to its NUL
+}
+
+func (p *stompParser) feed(data []byte) {
+	if len(p.buf) == 0 && cap(p.buf) > 64<<10 {
+		p.buf = nil
+	}
+	p.buf = append(p.buf, data...) // behind what was given out, never over it
+}
+
+var errStompFraming = errors.New("the upstream does not speak STOMP")
+
+// next returns the next whole frame, false when there is none yet.
+func (p *stompParser) next(version string) (f stompFrame, ok bool, err error) {
+	if p.begun == nil {
+		if ok, err := p.head(version); !ok || err != nil {
+			return f, false, err
+		}
+	}
+	if ok, err = p.body(); !ok || err != nil {
+		return f, false, err
+	}
+	f, p.begun = *p.begun, nil
+	return f, true, nil
+}
+
+// head reads command and headers.
+func (p *stompParser) head(version string) (bool, error) {
+	p.buf = bytes.TrimLeft(p.buf, "\r\n")
+	end, after := bytes.Index(p.buf, []byte("\n\n")), 2
+	if crlf := bytes.Index(p.buf, []byte("\n\r\n")); crlf >= 0 && (end < 0 || crlf < end) {
+		end, after = crlf, 3
+	}
+	if end < 0 || end > maxStompHead {
+		if len(p.buf) > maxStompHead || bytes.IndexByte(p.buf, 0) >= 0 {
+			return false, errStompFraming
+		}
+		return false, nil
+	}
+	lines := strings.Split(string(p.buf[:end]), "\n")
+	p.buf = p.buf[end+after:]
+	f := &stompFrame{command: strings.TrimSuffix(lines[0], "\r"), headers: map[string]string{}}
+	if f.command == "CONNECTED" {
+		version = "1.0" // whose headers are not escaped
+	}
+	for _, line := range lines[1:] {
+		name, value, ok := strings.Cut(strings.TrimSuffix(line, "\r"), ":")
+		if !ok {
+			return false, errStompFraming
+		}
+		name = unescape(name, version)
+		if _, repeated := f.headers[name]; !repeated {
+			f.headers[name] = unescape(value, version)
+		}
+	}
+	p.begun, p.length, p.scanned, p.left, p.toNUL = f, -1, 0, 0, false
+	if text, set := f.headers["content-length"]; set {
+		n, err := strconv.ParseUint(strings.TrimSpace(text), 10, 31)
+		if err != nil {
+			return false, errStompFraming
+		}
+		if p.length = int(n); p.length > p.max {
+			f.over, p.left = true, p.length
+		}
+	}
+	return true, nil
+}
+
+// body reads up to and with the NUL.
+func (p *stompParser) body() (bool, error) {
+	f := p.begun
+	if p.length < 0 {
+		return p.bodyToNUL(f), nil
+	}
+	if f.over {
+		n := min(p.left, len(p.buf))
+		p.buf, p.left = p.buf[n:], p.left-n
+		if p.left > 0 || len(p.buf) == 0 {
+			return false, nil
+		}
+	} else {
+		if len(p.buf) <= p.length {
+			return false, nil
+		}
+		f.body, p.buf = p.buf[:p.length:p.length], p.buf[p.length:]
+	}
+	if p.buf[0] != 0 {
+		return false, errStompFraming
+	}
+	p.buf = p.buf[1:]
+	return true, nil
+}
+
+func (p *stompParser) bodyToNUL(f *stompFrame) bool {
+	at := bytes.IndexByte(p.buf[p.scanned:], 0)
+	if at < 0 {
+		p.scanned = len(p.buf)
+		if p.scanned > p.max || p.toNUL {
+			f.over, p.toNUL, p.buf, p.scanned = true, true, nil, 0
+		}
+		return false
+	}
+	at += p.scanned
+	if f.over = f.over || at > p.max; !f.over {
+		f.body = p.buf[:at:at]
+	}
+	p.buf, p.scanned = p.buf[at+1:], 0
+	return true
+}
+
+// checkStomp looks at the settings before anything is dialled.
+func checkStomp(connect string, lines []string) error {
+	var problems []error
+	headers, err := stompHeaders(connect)
+	if err != nil {
+		problems = append(problems, badConnect("is not a list of headers; write one name:value a line, such as login:guest"))
+	}
+	if value := valueOf(headers, "heart-beat"); value != "" {
+		if out, in, ok := strings.Cut(value, ","); !ok || !wholeMS(out) || !wholeMS(in) {
+			problems = append(problems, badConnect("heart-beat is not two numbers of ms with a comma between, such as 10000,10000"))
+		}
+	}
+	if len(lines) > maxStompSubs {
+		problems = append(problems, badLine(maxStompSubs+1, "no more than %d subscriptions", maxStompSubs))
+	}
+	for i, line := range lines {
+		sub, err := parseStompSub(line)
+		if err != nil {
+			problems = append(problems, badLine(i+1, "%v", err))
+			continue
+		}
+		if ack := sub.headers["ack"]; ack != "" && ack != "auto" && ack != "client" && ack != "client-individual" {
+			problems = append(problems, badLine(i+1, "ack is one of auto, client, client-individual"))
+		}
+	}
+	return errors.Join(problems...)
+}
+
+func wholeMS(text string) bool {
+	_, err := strconv.ParseUint(strings.TrimSpace(text), 10, 31)
+	return err == nil
+}
