@@ -46,6 +46,7 @@ const (
 	TextLine                   // JSON, or a text with JSON's brackets
 	TopicLine                  // a topic up to the first blank, then as TextLine
 	NamespaceLine              // as TopicLine, but the topic may be followed by a URL's query
+	MethodLine                 // as TopicLine, but the word "stream" may stand before
 )
 
 // Dialect is one row of the table of dialects.
