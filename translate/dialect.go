@@ -84,6 +84,7 @@ func badLine(line int, format string, args ...any) error {
 // Dialects are those that this version speaks, by the name that PROTOCOL gives them.
 var Dialects = []Dialect{
 	{Name: "raw", New: newRaw},
+	{Name: "signalr", New: newSignalR, Subscribes: MethodLine, Check: checkSignalR},
 }
 
 // FindDialect returns the dialect called name, or an error that lists the known ones.

@@ -1,0 +1,35 @@
+// The official clients at work against our own small servers, which they hold to the protocols:
+// `node official.mjs signalr|phoenix|wamp URL [JSON options]` prints what its page would see, one JSON object a line.
+import { createRequire } from "node:module";
+import { WebSocket } from "ws";
+
+const [kind, url] = process.argv.slice(2);
+const options = JSON.parse(process.argv[4] ?? "{}");
+const require = createRequire(import.meta.url);
+const saw = (what) => console.log(JSON.stringify(what));
+
+async function signalr() {
+  const { HubConnectionBuilder, LogLevel } = require("@microsoft/signalr");
+  const hub = new HubConnectionBuilder().configureLogging(LogLevel.Error).withUrl(url, options.withUrl ?? {}).build();
+  hub.keepAliveIntervalInMilliseconds = options.keepAlive ?? 15000;
+  for (const name of options.on) hub.on(name, (...args) => saw({ event: name, args }));
+  hub.onclose((error) => saw({ closed: error?.message ?? null }));
+  try {
+    await hub.start();
+  } catch (error) {
+    return saw({ refused: error.message });
+  }
+  for (const [method, ...args] of options.invoke ?? []) {
+    try {
+      saw({ result: await hub.invoke(method, ...args) });
+    } catch (error) {
+      saw({ error: error.message });
+    }
+  }
+  for (const [method, ...args] of options.stream ?? []) {
+    hub.stream(method, ...args).subscribe({ next: (item) => saw({ item }), complete: () => saw({ complete: method }), error: (e) => saw({ error: e.message }) });
+  }
+  saw({ ready: true });
+}
+
+await { signalr }[kind]();
