@@ -84,6 +84,7 @@ func badLine(line int, format string, args ...any) error {
 // Dialects are those that this version speaks, by the name that PROTOCOL gives them.
 var Dialects = []Dialect{
 	{Name: "raw", New: newRaw},
+	{Name: "phoenix", New: newPhoenix, Subscribes: TopicLine, Required: true, Check: checkPhoenix},
 	{Name: "signalr", New: newSignalR, Subscribes: MethodLine, Check: checkSignalR},
 }
 

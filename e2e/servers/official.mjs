@@ -32,4 +32,23 @@ async function signalr() {
   saw({ ready: true });
 }
 
-await { signalr }[kind]();
+async function phoenix() {
+  const { Socket } = require("phoenix");
+  const socket = new Socket(url, { transport: WebSocket, params: options.params ?? {}, vsn: options.vsn ?? "2.0.0", heartbeatIntervalMs: options.heartbeat ?? 30000, ...(options.authToken && { authToken: options.authToken }) });
+  const shown = (data) => (data instanceof ArrayBuffer ? { hex: Buffer.from(data).toString("hex") } : data);
+  socket.onClose((e) => saw({ closed: e.code }));
+  socket.connect();
+  for (const [topic, params] of Object.entries(options.join)) {
+    const channel = socket.channel(topic, params);
+    channel.onMessage = (event, data) => { if (!event.startsWith("chan_reply_") && event !== "phx_reply") saw({ topic, event, data: shown(data) }); return data; };
+    channel.join(5000)
+      .receive("ok", (response) => {
+        saw({ joined: topic, response });
+        if (options.shout) channel.push("shout", Uint8Array.from(options.shout).buffer).receive("ok", (r) => saw({ reply: shown(r) }));
+      })
+      .receive("error", (response) => saw({ refused: topic, response }))
+      .receive("timeout", () => saw({ timeout: topic }));
+  }
+}
+
+await { signalr, phoenix }[kind]();

@@ -161,7 +161,7 @@ serve({
     // send invokes on the clients; all of records leave in one message.
     send: ({ group, records }) => chosen(group).map((c) => c.say(...records)).length,
     price: ({ item }) => chosen().filter((c) => c.waiting.length).map((c) => c.waiting.shift()(item)).length,
-    close: ({ record }) => chosen().map((c) => { c.why = "closed"; c.say(record); c.ws.close(1000); }).length,
+    close: ({ record }) => chosen().map((c) => { c.why = "closed"; connections.delete(c); c.say(record); c.ws.close(1000); }).length,
     raw: ({ text, hex }) => chosen().map((c) => c.ws.send(hex ? Buffer.from(hex, "hex") : text)).length,
   },
 });
