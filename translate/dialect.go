@@ -86,6 +86,7 @@ var Dialects = []Dialect{
 	{Name: "raw", New: newRaw},
 	{Name: "phoenix", New: newPhoenix, Subscribes: TopicLine, Required: true, Check: checkPhoenix},
 	{Name: "signalr", New: newSignalR, Subscribes: MethodLine, Check: checkSignalR},
+	{Name: "wamp", New: newWAMP, Subprotocols: []string{wampSubprotocol}, Connects: true, Subscribes: TopicLine, Required: true, Check: checkWAMP},
 }
 
 // FindDialect returns the dialect called name, or an error that lists the known ones.

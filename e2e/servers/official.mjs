@@ -51,4 +51,26 @@ async function phoenix() {
   }
 }
 
-await { signalr, phoenix }[kind]();
+async function wamp() {
+  const { Wampy } = require("wampy");
+  const { sign } = await import("wampy/wampcra.js");
+  const login = options.ticket !== undefined ? { authmethods: ["ticket"], onChallenge: () => options.ticket }
+    : options.secret !== undefined ? { authmethods: ["wampcra"], onChallenge: sign(options.secret) } : {};
+  const session = new Wampy(url, { realm: options.realm, ws: WebSocket, maxRetries: 1, ...(options.authid && { authid: options.authid }), ...login });
+  try {
+    await session.connect();
+  } catch (error) {
+    return saw({ refused: error.errorUri ?? error.message, message: error.details?.message });
+  }
+  for (const [topic, how] of options.subscribe ?? []) {
+    try {
+      await session.subscribe(topic, ({ details, argsList, argsDict }) => saw({ topic: details.topic ?? topic, args: argsList ?? null, kwargs: argsDict ?? null }), how);
+      saw({ subscribed: topic });
+    } catch (error) {
+      saw({ error: error.error ?? error.errorUri, topic });
+    }
+  }
+  for (const [topic, ...args] of options.publish ?? []) saw({ published: typeof (await session.publish(topic, args)).publicationId });
+}
+
+await { signalr, phoenix, wamp }[kind]();
