@@ -100,7 +100,7 @@ func TestDialectPhoenixBinaryPush(t *testing.T) {
 
 func TestDialectPhoenixV1(t *testing.T) {
 	h := startHub(t, "phoenix", `{}`)
-	s := startSidecar(t, hubRoute("phoenix", "ws://"+h.addr+"/socket?vsn=1.0.0", "SUBSCRIBE=room:lobby", "EVENT=topic", "HELLO=room:lobby ask {}\n< event == \"phx_reply\"")...)
+	s := startSidecar(t, hubRoute("phoenix", "ws://"+h.addr+"/socket?vsn=1.0.0", "SUBSCRIBE=room:lobby", "EVENT=topic", "SUBPROTOCOL=phoenix,base64url.bearer.phx.dG9r", "HELLO=room:lobby ask {}\n< event == \"phx_reply\"")...)
 	events := ask(t, s.addr, "HTTP/1.0", "/events", "retry: ")
 	h.says(t, 1, "broadcast", "room:lobby", "new_msg", map[string]any{"n": 1})
 	events.event(t, "room:lobby", `{"n":1}`)

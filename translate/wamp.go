@@ -20,8 +20,8 @@
 //   - Requests count from 1 on each connection.
 //   - An event's topic is that of its details, where a pattern was subscribed to, else the one subscribed to. The
 //     publication is no event id: publications are not in order.
-//   - Every GOODBYE of the router is answered and is followed by a new connection, after a while: what was
-//     subscribed to has not ended.
+//   - A GOODBYE of the router, whatever its reason, is answered and followed by a new connection, after a while: what
+//     was subscribed to has not ended.
 //   - Signs of life are WebSocket pings, which IDLE sends. Nothing bridges a reconnect.
 //   - The ticket and the secret stand in no error, also when the router says them.
 

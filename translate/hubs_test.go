@@ -83,3 +83,30 @@ func sendable(t *testing.T, frames []Frame) {
 
 // pieces makes a script for drive.
 func pieces(texts ...string) []byte { return []byte(strings.Join(texts, "\xff")) }
+
+// An opening that takes too long says what was waited for.
+func TestOpeningsSayWhatTheyWaitFor(t *testing.T) {
+	sessions := map[string]struct {
+		session Session
+		say     []string
+		want    []string
+	}{
+		"signalr": {hubSession("Join"), []string{"{}\x1e"}, []string{"hub of ASP.NET Core SignalR", "write stream before"}},
+		"phoenix": {phxSession("ws://h/", "room:a"), nil, []string{"phx_join"}},
+		"wamp":    {wampSession(`{"realm":"a","authid":"b","ticket":"c"}`, "com.a"), []string{`[4,"ticket",{}]`, `[2,1,{}]`}, []string{"WELCOME", "the login", "SUBSCRIBE"}},
+	}
+	for name, c := range sessions {
+		if _, err := c.session.Open(""); err != nil {
+			t.Fatal(err)
+		}
+		for i, want := range c.want {
+			timers := c.session.Timers()
+			if timers.Opening == 0 || timers.Step != i+1 || !strings.Contains(timers.Waiting, want) {
+				t.Errorf("%s: %+v, want %q", name, timers, want)
+			}
+			if i < len(c.say) {
+				receive(t, c.session, Frame{Data: []byte(c.say[i])})
+			}
+		}
+	}
+}
