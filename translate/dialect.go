@@ -46,6 +46,7 @@ const (
 	TextLine                   // JSON, or a text with JSON's brackets
 	TopicLine                  // a topic up to the first blank, then as TextLine
 	NamespaceLine              // as TopicLine, but the topic may be followed by a URL's query
+	MethodLine                 // as TopicLine, but the word "stream" may stand before
 )
 
 // Dialect is one row of the table of dialects.
@@ -84,6 +85,9 @@ func badLine(line int, format string, args ...any) error {
 var Dialects = []Dialect{
 	{Name: "raw", New: newRaw},
 	{Name: "stomp", New: newStomp, Subprotocols: []string{"v12.stomp", "v11.stomp"}, Connects: true, Subscribes: TopicLine, Required: true, Check: checkStomp},
+	{Name: "phoenix", New: newPhoenix, Subscribes: TopicLine, Required: true, Check: checkPhoenix},
+	{Name: "signalr", New: newSignalR, Subscribes: MethodLine, Check: checkSignalR},
+	{Name: "wamp", New: newWAMP, Subprotocols: []string{wampSubprotocol}, Connects: true, Subscribes: TopicLine, Required: true, Check: checkWAMP},
 }
 
 // FindDialect returns the dialect called name, or an error that lists the known ones.

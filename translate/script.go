@@ -232,6 +232,7 @@ func (s *scripted) Timers() Timers {
 	t := s.Session.Timers()
 	if s.ready && s.next < len(s.script.Steps) {
 		t.Opening, t.Step = StepTimeout, t.Step+1+s.next
+		t.Waiting = fmt.Sprintf("line %d of HELLO", s.next+1)
 	}
 	t.Every = shorter(t.Every, s.every())
 	return t

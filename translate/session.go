@@ -139,6 +139,7 @@ type Received struct {
 type Timers struct {
 	Opening time.Duration // how long the present step may take; 0: the session is ready
 	Step    int           // grows when Opening begins anew
+	Waiting string        // what for, and what to check when it does not come; "" is not said
 	Every   time.Duration // how often Ping is asked for; 0 never
 	Silence time.Duration // nothing received for so long means the connection is dead; 0: no rule of the dialect
 }

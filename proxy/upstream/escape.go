@@ -119,14 +119,18 @@ func inLine(kind translate.Place, line string) place {
 	if kind == translate.TextLine || kind == translate.NoSubscribe {
 		return text
 	}
+	line = methodOf(kind, line)
 	at := placeholder.FindStringIndex(line)
 	whole := at != nil && at[0] == 0 && (at[1] == len(line) || strings.IndexByte(" \t", line[at[1]]) >= 0)
 	more := kind == translate.NamespaceLine
 	var before string
-	behind := false // the topic
+	first, behind := true, false // the topic
 	return func(literal string, all bool) escape {
 		if behind {
 			return text(literal, all)
+		}
+		if first {
+			literal, first = methodOf(kind, literal), false
 		}
 		before += literal
 		if blank := strings.IndexAny(before, " \t"); blank >= 0 {
@@ -138,6 +142,14 @@ func inLine(kind translate.Place, line string) place {
 		}
 		return topic(whole, more)
 	}
+}
+
+// methodOf is a MethodLine without the word that may stand before its name.
+func methodOf(kind translate.Place, line string) string {
+	if rest, ok := strings.CutPrefix(line, "stream"); ok && kind == translate.MethodLine && rest != "" && strings.IndexByte(" \t", rest[0]) >= 0 {
+		return strings.TrimLeft(rest, " \t")
+	}
+	return line
 }
 
 // topic keeps a value inside one level of a topic or destination, or inside the topic it is the whole of; and it is no

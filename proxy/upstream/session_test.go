@@ -6,6 +6,9 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -369,6 +372,35 @@ func TestTopics(t *testing.T) {
 		"room=a/b&whole=a", "room=%23&whole=a", "room=a%20{}&whole=a", "room=%e2%80%a8x&whole=a", "n=x&whole=a", "whole=%ff"} {
 		if got, err := lines(query + "&room=7&n=1&s=x"); err == nil {
 			t.Errorf("%s became %s", query, got)
+		}
+	}
+}
+
+// A method's name cannot become its arguments, with or without the word before it.
+func TestPlacesInMethods(t *testing.T) {
+	rt := compiled(t, Settings{From: "ws://legacy", Protocol: "signalr", Subscribe: "{query.m} [{query.n}]\nstream {query.m}\nstream  X{query.m}Y  [\"{query.s}\",{query.n}]"})
+	fill := func(method string) (lines []string, err error) {
+		address := "/?" + url.Values{"m": {method}, "n": {"7"}, "s": {`a "b" [c]`}}.Encode()
+		q, err := rt.Expand(httptest.NewRequest("GET", address, nil), func(string) string { return "" })
+		if err != nil {
+			return nil, err
+		}
+		for _, text := range q.subscribe {
+			line, err := text.Fill(func(string) string { return "" })
+			if err != nil {
+				return nil, err
+			}
+			lines = append(lines, line)
+		}
+		return lines, nil
+	}
+	want := []string{"Join [7]", "stream Join", `stream  XJoinY  ["a \"b\" [c]",7]`}
+	if got, err := fill("Join"); err != nil || !slices.Equal(got, want) {
+		t.Errorf("%q, %v", got, err)
+	}
+	for _, bad := range []string{"Join [1]", "a/b", "a b", "a\tb"} {
+		if got, err := fill(bad); err == nil {
+			t.Errorf("%q became %q", bad, got)
 		}
 	}
 }

@@ -243,7 +243,7 @@ func (c *socket) open(ctx context.Context) error {
 	}
 	ready := false
 	for t := c.session.Timers(); t.Opening > 0 && !ready; {
-		step, stop := context.WithTimeoutCause(ctx, t.Opening, fmt.Errorf("no answer within %v (step %d of the opening)", t.Opening, t.Step))
+		step, stop := context.WithTimeoutCause(ctx, t.Opening, unanswered(t))
 		for now := t; now.Step == t.Step && now.Opening > 0 && !ready; now = c.session.Timers() {
 			if ready, err = c.step(step); err != nil {
 				stop()
@@ -254,6 +254,14 @@ func (c *socket) open(ctx context.Context) error {
 		t = c.session.Timers()
 	}
 	return nil
+}
+
+// unanswered is the error of an opening that took too long.
+func unanswered(t translate.Timers) error {
+	if t.Waiting == "" {
+		return fmt.Errorf("no answer within %v (step %d of the opening)", t.Opening, t.Step)
+	}
+	return fmt.Errorf("no answer within %v, waiting for %s", t.Opening, t.Waiting)
 }
 
 // step takes one frame before the connection is ready.

@@ -211,7 +211,7 @@ func TestHelloTimeout(t *testing.T) {
 	}}
 	subscribed(t, Settings{Hello: "< .a\n< .b"}, f, func(t *testing.T, k *taking) {
 		time.Sleep(31 * time.Second)
-		k.expect("19s lost: no answer within 10s (step 2 of the opening)", "30s lost: no answer within 10s (step 1 of the opening)")
+		k.expect("19s lost: no answer within 10s, waiting for line 2 of HELLO", "30s lost: no answer within 10s, waiting for line 1 of HELLO")
 	})
 }
 
