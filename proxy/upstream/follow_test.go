@@ -37,10 +37,9 @@ func TestFollowEvents(t *testing.T) {
 		time.Sleep(80 * time.Second)
 		k.expect("1s price:1#5 2", "1m16s 3#6", "1m16s lost: the upstream ended its answer")
 		time.Sleep(5 * time.Second)
-		var ids []string
-		for _, r := range a.requests {
-			ids = append(ids, fmt.Sprint(r.Header.Get("Last-Event-ID"), " ", r.Header.Get("Accept"), " ", r.Header.Get("Accept-Encoding")))
-		}
+		ids := a.told(func(r *http.Request) string {
+			return fmt.Sprint(r.Header.Get("Last-Event-ID"), " ", r.Header.Get("Accept"), " ", r.Header.Get("Accept-Encoding"))
+		})
 		if !slices.Equal(ids, []string{" text/event-stream, application/x-ndjson, application/json;q=0.9 identity", "6 text/event-stream, application/x-ndjson, application/json;q=0.9 identity"}) ||
 			a.at()[1] != 83*time.Second {
 			t.Errorf("%q at %v", ids, a.at())
@@ -62,7 +61,7 @@ func TestFollowLines(t *testing.T) {
 }
 
 // resumption runs a stream that is cut once, and returns what the second connection says and asked for.
-func resumption(t *testing.T, s Settings, answer func(n int, w http.ResponseWriter)) (resumed bool, err error, asked, id string) {
+func resumption(t *testing.T, s Settings, answer func(n int, w http.ResponseWriter)) (resumed bool, asked, id string, err error) {
 	t.Helper()
 	a := &api{answer: func(n int, w http.ResponseWriter, r *http.Request) { answer(n, w) }}
 	bubble(t, a.ServeHTTP, func(t *testing.T) {
@@ -79,10 +78,11 @@ func resumption(t *testing.T, s Settings, answer func(n int, w http.ResponseWrit
 			resumed = conn.Resumed()
 			err = conn.Run(t.Context(), func([]translate.Message) error { return nil })
 		}
-		last := a.requests[len(a.requests)-1]
-		asked, id = last.RequestURI, last.Header.Get("Last-Event-ID")
+		all := a.asked()
+		ids := a.told(func(r *http.Request) string { return r.Header.Get("Last-Event-ID") })
+		asked, id = all[len(all)-1], ids[len(ids)-1]
 	})
-	return resumed, err, asked, id
+	return resumed, asked, id, err
 }
 
 // Only CURSOR promises that nothing is lost.
@@ -92,20 +92,20 @@ func TestFollowResumes(t *testing.T) {
 		fmt.Fprintf(w, "id: %d\ndata: {\"rv\":%d}\n\n", n, n+10)
 	}
 	var retry *Retry
-	resumed, err, asked, id := resumption(t, Settings{}, events)
+	resumed, asked, id, err := resumption(t, Settings{}, events)
 	if resumed || errors.As(err, &retry) || asked != "/watch" || id != "1" {
 		t.Errorf("without CURSOR: %v, %v, %s, %s", resumed, err, asked, id)
 	}
-	resumed, err, asked, id = resumption(t, Settings{Cursor: ".rv"}, events)
+	resumed, asked, id, err = resumption(t, Settings{Cursor: ".rv"}, events)
 	if !resumed || !errors.As(err, &retry) || !retry.Resumes || asked != "/watch?since=11" || id != "1" {
 		t.Errorf("with CURSOR: %v, %v, %s, %s", resumed, err, asked, id)
 	}
-	resumed, err, _, id = resumption(t, Settings{Cursor: "id"}, events)
+	resumed, _, id, err = resumption(t, Settings{Cursor: "id"}, events)
 	if !resumed || !errors.As(err, &retry) || !retry.Resumes || id != "1" {
 		t.Errorf("with the id as CURSOR: %v, %v, %s", resumed, err, id)
 	}
 	// A cursor that is too old is forgotten.
-	resumed, err, asked, _ = resumption(t, Settings{Cursor: ".rv"}, func(n int, w http.ResponseWriter) {
+	resumed, asked, _, err = resumption(t, Settings{Cursor: ".rv"}, func(n int, w http.ResponseWriter) {
 		if n == 2 {
 			w.WriteHeader(http.StatusGone)
 			return

@@ -8,20 +8,25 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"sidestream/translate"
 )
 
-// asked are the request targets that a was asked for.
-func (a *api) asked() (targets []string) {
+// told writes each request that came as f has it.
+func (a *api) told(f func(r *http.Request) string) (all []string) {
+	synctest.Wait()
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for _, r := range a.requests {
-		targets = append(targets, r.RequestURI)
+		all = append(all, f(r))
 	}
-	return targets
+	return all
 }
+
+// asked are the request targets that a was asked for.
+func (a *api) asked() []string { return a.told(func(r *http.Request) string { return r.RequestURI }) }
 
 func targets(t *testing.T, a *api, want ...string) {
 	t.Helper()
@@ -281,10 +286,7 @@ func TestCursorAndValidators(t *testing.T) {
 	}}
 	polled(t, Settings{From: "http://legacy/?{stream.cursor}", Cursor: ".n", Mode: ModeChanges, Every: 10 * time.Second}, a, func(k *taking) {
 		time.Sleep(36 * time.Second)
-		var sent []string
-		for _, r := range a.requests {
-			sent = append(sent, r.RequestURI+" "+r.Header.Get("If-None-Match"))
-		}
+		sent := a.told(func(r *http.Request) string { return r.RequestURI + " " + r.Header.Get("If-None-Match") })
 		if !slices.Equal(sent, []string{"/? ", "/?1 ", "/?2 ", "/?2 3"}) {
 			t.Errorf("%q", sent)
 		}
