@@ -18,6 +18,9 @@ import (
 // At capacity, clients are told to come back after this to twice this.
 const busyTime = 30 * time.Second
 
+// verdictTime is how long [stream.Streams.Join] waits: what took less has its verdict.
+const verdictTime = 3 * time.Second
+
 // Why requests were rejected, as an index into Rejected.
 const (
 	Forbidden   = iota // from another origin
@@ -68,6 +71,7 @@ func (rt *Route) serveEvents(w http.ResponseWriter, r *http.Request) {
 	}
 	id, inQuery := lastEventID(r)
 	if p.clients.Draining() {
+		deliver.Decline(w)
 		p.Rejected[Draining].Add(1)
 		deliver.Busy(w, r, id, rt.deliver.RetryHint())
 	}
@@ -89,12 +93,44 @@ func (rt *Route) give() {
 
 // busy tells a client to come back later. It panics, as [deliver.Busy] does.
 func (p *Proxy) busy(w http.ResponseWriter, r *http.Request, why int, id string) {
+	deliver.Decline(w)
 	p.Rejected[why].Add(1)
 	deliver.Busy(w, r, id, busyTime+rand.N(busyTime))
 }
 
 func (rt *Route) join(w http.ResponseWriter, r *http.Request, req upstream.Request, id string, inQuery bool) {
-	p := rt.proxy
+	c, ok := rt.seat(w, r, req, id)
+	if !ok {
+		return
+	}
+	leave := c.Leave
+	c.LastID, c.Leave = id, func() {
+		leave()
+		rt.give()
+	}
+	if id != "" {
+		if cursor, ok := c.Ring.Find(id); ok {
+			c.Cursor = cursor
+		} else {
+			c.Lost = true
+		}
+	}
+	if over(c.Ring, c.Cursor) {
+		c.Leave()
+		answerOver(w, inQuery)
+		return
+	}
+	rt.proxy.clients.Serve(w, r, c)
+}
+
+// seat finds a client its place: beside those who read the same stream, or in a stream of its own once its upstream's
+// verdict is known. false: it has been answered.
+func (rt *Route) seat(w http.ResponseWriter, r *http.Request, req upstream.Request, id string) (c deliver.Client, ok bool) {
+	if c, ok = rt.tables.Beside(req.Key); ok {
+		return c, true
+	}
+	deliver.Decline(w, rt.give) // the verdict may take a while
+	p, asked := rt.proxy, time.Now()
 	seat, err := rt.Streams.Join(r.Context(), req)
 	if err != nil {
 		rt.give()
@@ -103,32 +139,15 @@ func (rt *Route) join(w http.ResponseWriter, r *http.Request, req upstream.Reque
 	switch {
 	case errors.As(err, &refused):
 		p.reject(w, RefusedUp, refused.Status, fmt.Sprintf("the upstream refused this request (%d)", refused.Status))
-		return
+		return c, false
 	case errors.Is(err, stream.ErrBusy):
 		p.busy(w, r, FullStreams, id)
-		return
+		return c, false
 	case err != nil:
-		return // the client has gone
+		return c, false // the client has gone
 	}
-	st := seat.Stream
-	leave := func() {
-		st.Leave()
-		rt.give()
-	}
-	c := deliver.Client{Route: &rt.deliver, Ring: seat.Ring, Retiring: seat.Retiring(), Cursor: seat.Start(), LastID: id, Leave: leave}
-	if id != "" {
-		if cursor, ok := seat.Ring.Find(id); ok {
-			c.Cursor = cursor
-		} else {
-			c.Lost = true
-		}
-	}
-	if over(seat.Ring, c.Cursor) {
-		leave()
-		answerOver(w, inQuery)
-		return
-	}
-	p.clients.Serve(w, r, c)
+	c = deliver.Client{Route: &rt.deliver, Ring: seat.Ring, Retiring: seat.Retiring(), Cursor: seat.Start(), Leave: seat.Leave}
+	return rt.tables.First(req.Key, c, time.Since(asked) < verdictTime), true
 }
 
 // over says that a stream is finished and its client has all of it.
@@ -149,6 +168,7 @@ func answerOver(w http.ResponseWriter, inQuery bool) {
 }
 
 func (p *Proxy) reject(w http.ResponseWriter, why, status int, text string) {
+	deliver.Decline(w)
 	p.Rejected[why].Add(1)
 	w.Header().Set("Cache-Control", "no-store")
 	http.Error(w, text, status)

@@ -56,6 +56,7 @@ var Reasons = [reasons]string{"left", "stalled", "finished", "refused", "aged", 
 // Stats counts the clients of a route. All but Clients are totals since the start.
 type Stats struct {
 	Clients  atomic.Int64 // connected now
+	Direct   atomic.Int64 // came past net/http
 	Events   atomic.Int64 // written
 	Bytes    atomic.Int64 // of events
 	Replayed atomic.Int64 // events that were there before their client

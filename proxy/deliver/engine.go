@@ -19,6 +19,7 @@ import (
 	"runtime"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -81,23 +82,30 @@ func (e *engine) close() {
 	e.running.Wait()
 }
 
+// kick wakes the shards that somebody has joined.
+func (e *engine) kick() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, s := range e.shards {
+		if s.expects() {
+			s.kick()
+		}
+	}
+}
+
 // handOver takes a client over from net/http, or returns false and has done nothing.
 func (c *Clients) handOver(w http.ResponseWriter, r *http.Request, cl Client) bool {
-	tcp, ok := r.Context().Value(connKey{}).(*net.TCPConn)
-	if !ok || r.ProtoMajor != 1 {
-		return false
-	}
-	s := c.engine.shard(c)
-	if s == nil {
-		return false
-	}
 	old := r.ProtoMinor == 0
 	head := appendHead(nil, w.Header(), old)
-	if _, _, err := http.NewResponseController(w).Hijack(); err != nil {
+	v, past := w.(*visit)
+	s, fd, err := (*shard)(nil), 0, error(nil)
+	if past {
+		s, fd = v.shard, int(v.fd)
+		err = v.take()
+		cl.Route.Stats.Direct.Add(1)
+	} else if s, fd, err = c.hijack(w, r); s == nil {
 		return false
 	}
-	fd, err := duplicate(tcp)
-	tcp.Close()
 	if err != nil {
 		c.gone(cl.Route, cl.Leave, Left, r.RemoteAddr)
 		return true
@@ -111,8 +119,26 @@ func (c *Clients) handOver(w http.ResponseWriter, r *http.Request, cl Client) bo
 	}
 	j.joined, _ = cl.Ring.Last()
 	j.begin(frame(head, j.slot.flags, translate.AppendRetry(nil, cl.Route.RetryHint())))
-	s.join(j)
+	s.join(j, !past)
 	return true
+}
+
+// hijack takes the connection of a request from net/http, for the shard that it returns; nil: it is still there. err is
+// that the connection was lost on the way.
+func (c *Clients) hijack(w http.ResponseWriter, r *http.Request) (s *shard, fd int, err error) {
+	tcp, ok := r.Context().Value(connKey{}).(*net.TCPConn)
+	if !ok || r.ProtoMajor != 1 {
+		return nil, 0, nil
+	}
+	if s = c.engine.shard(c); s == nil {
+		return nil, 0, nil
+	}
+	if _, _, err := http.NewResponseController(w).Hijack(); err != nil {
+		return nil, 0, nil
+	}
+	fd, err = duplicate(tcp)
+	tcp.Close()
+	return s, fd, err
 }
 
 // batches are those of clients on their way: a burst of them comes back for the same events.
@@ -209,7 +235,7 @@ func frame(dst []byte, flags uint8, data []byte) []byte {
 }
 
 // duplicate returns another descriptor of c's socket.
-func duplicate(c *net.TCPConn) (fd int, err error) {
+func duplicate(c syscall.Conn) (fd int, err error) {
 	raw, err := c.SyscallConn()
 	if err != nil {
 		return 0, err
