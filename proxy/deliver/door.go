@@ -23,6 +23,7 @@ import (
 	"errors"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -55,9 +56,10 @@ type door struct {
 	waiting  map[int32]uint32 // descriptors that have said nothing, and which use of each
 	queue    []silent         // the same, oldest first, and some that are not waiting any more
 	uses     uint32
-	others   []int32 // for net/http
-	failed   error   // of accept
-	unknown  int     // clients that their shards are not told of
+	others   []int32               // for net/http
+	failed   error                 // of accept
+	from     unix.RawSockaddrInet6 // whom it accepted last; larger than IPv4's
+	unknown  int                   // clients that their shards are not told of
 	events   []unix.EpollEvent
 	head     []byte
 	source   bytes.Reader
@@ -107,7 +109,6 @@ func (d *door) open(l *net.TCPListener) (err error) {
 		unix.Close(d.epoll)
 		return err
 	}
-	unix.SetsockoptInt(d.listener, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1) // inherited; net does so as well
 	for _, fd := range []int{d.listener, d.event} {
 		if err = d.watch(fd, unix.EPOLLIN); err != nil {
 			d.release()
@@ -236,7 +237,9 @@ func (d *door) tell() {
 // accept takes those in whom the kernel has connected.
 func (d *door) accept() {
 	for range acceptsMax {
-		fd, _, errno := unix.RawSyscall6(unix.SYS_ACCEPT4, uintptr(d.listener), 0, 0, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0, 0)
+		size := uint32(unsafe.Sizeof(d.from))
+		fd, _, errno := unix.RawSyscall6(unix.SYS_ACCEPT4, uintptr(d.listener), uintptr(unsafe.Pointer(&d.from)),
+			uintptr(unsafe.Pointer(&size)), unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0, 0)
 		switch errno {
 		case 0:
 			watchOver(fd)
@@ -251,17 +254,17 @@ func (d *door) accept() {
 	}
 }
 
-// greet sees what a connection has said. Who has said nothing is waited for if that is wanted; else it has closed.
-func (d *door) greet(fd int32, wait bool) {
+// greet sees what a connection has said. One that is fresh, just accepted, and has said nothing is waited for.
+func (d *door) greet(fd int32, fresh bool) {
 	n, errno := peek(fd, d.head)
 	switch {
-	case errno == unix.EAGAIN && wait && d.watch(int(fd), unix.EPOLLIN|unix.EPOLLRDHUP) == nil:
+	case errno == unix.EAGAIN && fresh && d.watch(int(fd), unix.EPOLLIN|unix.EPOLLRDHUP) == nil:
 		d.uses++
 		d.waiting[fd] = d.uses
 		d.queue = append(d.queue, silent{fd, d.uses, time.Now().Add(silence)})
 	case errno != 0 && errno != unix.EAGAIN, errno == 0 && n == 0:
 		unix.Close(int(fd))
-	case errno != 0 || n == len(d.head) || !plain(d.head[:n]) || !d.serve(fd, d.head[:n]):
+	case errno != 0 || n == len(d.head) || !plain(d.head[:n]) || !d.serve(fd, d.head[:n], fresh):
 		d.others = append(d.others, fd)
 	}
 }
@@ -287,15 +290,16 @@ func (d *door) expire() {
 	d.queue = nil
 }
 
-// serve asks the handler, and returns whether the connection has become a client.
-func (d *door) serve(fd int32, head []byte) bool {
+// serve asks the handler, and returns whether the connection has become a client. fresh says that it is the one that was
+// accepted last.
+func (d *door) serve(fd int32, head []byte, fresh bool) bool {
 	d.source.Reset(head)
 	d.parser.Reset(&d.source)
 	r, err := http.ReadRequest(d.parser)
 	if err != nil {
 		return false
 	}
-	if r.RemoteAddr = peer(int(fd)); r.RemoteAddr == "" {
+	if r.RemoteAddr = d.remote(fd, fresh); r.RemoteAddr == "" {
 		return false
 	}
 	s := d.clients.engine.shard(d.clients)
@@ -309,6 +313,19 @@ func (d *door) serve(fd int32, head []byte) bool {
 	}
 	d.unknown++
 	return true
+}
+
+// remote is the address of fd's other end, "" when that is gone already.
+func (d *door) remote(fd int32, fresh bool) string {
+	port := binary.BigEndian.Uint16((*[2]byte)(unsafe.Pointer(&d.from.Port))[:])
+	switch {
+	case fresh && d.from.Family == unix.AF_INET:
+		four := (*unix.RawSockaddrInet4)(unsafe.Pointer(&d.from))
+		return netip.AddrPortFrom(netip.AddrFrom4(four.Addr), port).String()
+	case fresh && d.from.Family == unix.AF_INET6 && d.from.Scope_id == 0:
+		return netip.AddrPortFrom(netip.AddrFrom16(d.from.Addr).Unmap(), port).String()
+	}
+	return peer(int(fd))
 }
 
 // peek looks at what fd has to be read.

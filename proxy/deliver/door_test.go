@@ -335,3 +335,39 @@ func TestAPanicOfTheHandlerIsNetHTTPs(t *testing.T) {
 		t.Errorf("asked %d times, want twice for each", len(asked))
 	}
 }
+
+// TestTheHandlerSeesTheSame: a handler that declines is asked again by net/http, with the same request.
+func TestTheHandlerSeesTheSame(t *testing.T) {
+	for listen, dial := range map[string]string{"127.0.0.1:0": "127.0.0.1", "[::1]:0": "::1", ":0": "127.0.0.1"} {
+		l, err := Listen(listen)
+		if err != nil {
+			t.Skip(err)
+		}
+		var c Clients
+		seen := make(chan string, 2)
+		handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			seen <- dump(r) + r.RemoteAddr
+			Decline(w)
+		})
+		s := &http.Server{Handler: handler}
+		served := make(chan struct{})
+		go func() { defer close(served); s.Serve(c.Listener(l, handler)) }()
+		_, port, _ := net.SplitHostPort(l.Addr().String())
+		for _, pause := range []time.Duration{0, 50 * time.Millisecond} {
+			conn, err := net.Dial("tcp", net.JoinHostPort(dial, port))
+			if err != nil {
+				t.Fatal(err)
+			}
+			<-time.After(pause)
+			io.WriteString(conn, "GET /a%20b?c HTTP/1.1\r\nHost: x:80\r\nPragma: no-cache\r\nA: 1\r\na: 2\r\n\r\n")
+			first, second := <-seen, <-seen
+			if first != second || !strings.HasSuffix(first, conn.LocalAddr().String()) {
+				t.Errorf("%s: first\n%s\nthen\n%s\nfrom %s", listen, first, second, conn.LocalAddr())
+			}
+			conn.Close()
+		}
+		s.Close()
+		c.Close()
+		<-served
+	}
+}

@@ -96,7 +96,7 @@ func (e *engine) kick() {
 // handOver takes a client over from net/http, or returns false and has done nothing.
 func (c *Clients) handOver(w http.ResponseWriter, r *http.Request, cl Client) bool {
 	old := r.ProtoMinor == 0
-	head := appendHead(nil, w.Header(), old)
+	head := appendHead(make([]byte, 0, headSize), w.Header(), old)
 	v, past := w.(*visit)
 	s, fd, err := (*shard)(nil), 0, error(nil)
 	if past {
@@ -181,6 +181,9 @@ func (j *joining) gap(b *batch) []byte {
 	}
 	return gap
 }
+
+// headSize is what most heads and what follows at once fit in.
+const headSize = 512
 
 // appendHead is the head of the answer (RFC 9112, section 4). The connection ends with it, but HTTP/1.1 clients are not
 // told so: undici, which is Node's fetch, takes any end of an announced close for a complete body, chunked or not.

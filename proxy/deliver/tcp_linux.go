@@ -9,12 +9,14 @@ import (
 )
 
 // Listen listens on address as [net.Listen] does, over TCP, with what [Listener] sets. Keep-alive probes, which find
-// peers that vanished where there are no heartbeats, are set on the listener once: accepted connections inherit them. It
+// peers that vanished where there are no heartbeats, are set on the listener once, as is TCP_NODELAY, which is net's
+// default: accepted connections inherit them. It
 // is without MPTCP (RFC 8684), Go's default, where each accept costs more and not every option is inherited.
 func Listen(address string) (net.Listener, error) {
 	config := net.ListenConfig{KeepAlive: -1, Control: func(_, _ string, c syscall.RawConn) error {
 		return c.Control(func(fd uintptr) {
 			unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1)
+			unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
 			for option, value := range map[int]int{unix.TCP_KEEPIDLE: 15, unix.TCP_KEEPINTVL: 15, unix.TCP_KEEPCNT: 9} {
 				unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, option, value)
 			}
