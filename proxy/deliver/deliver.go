@@ -83,6 +83,8 @@ type Clients struct {
 	present  sync.WaitGroup
 	stopped  bool
 	engine   engine // for the clients that need no goroutine
+	alarms   alarms // for those that do
+	crowds   crowds // the same
 }
 
 func (c *Clients) init() { c.once.Do(func() { c.draining = make(chan struct{}) }) }
@@ -156,6 +158,7 @@ func (c *Clients) gone(rt *Route, leave func(), reason int, address string) {
 // It panics with [http.ErrAbortHandler].
 func Busy(w http.ResponseWriter, r *http.Request, id string, retry time.Duration) {
 	out := newOutput(w, r)
+	out.limit(stallTime)
 	out.write(translate.AppendBusy(translate.AppendRetry(nil, retry), id))
 	out.part(r.Context())
 	out.abort()

@@ -35,10 +35,11 @@ import (
 )
 
 const (
-	silence    = time.Second // a connection that has said nothing for so long is net/http's
-	acceptsMax = 64          // accepted at once, before those are asked who have said something
-	unknownMax = 256         // clients that their shards are not told of yet
-	peekSize   = 8192        // a larger head is net/http's
+	silence    = time.Second      // a connection that has said nothing for so long is net/http's
+	acceptsMax = 64               // accepted at once, before those are asked who have said something
+	patience   = time.Millisecond // before a shard is told of a client
+	unknownMax = 256              // clients that their shards are not told of yet
+	peekSize   = 8192             // a larger head is net/http's
 )
 
 // door is a [net.Listener]: Accept answers who can be answered at once and returns everyone else.
@@ -60,6 +61,7 @@ type door struct {
 	failed   error                 // of accept
 	from     unix.RawSockaddrInet6 // whom it accepted last; larger than IPv4's
 	unknown  int                   // clients that their shards are not told of
+	since    time.Time             // the first of them came
 	events   []unix.EpollEvent
 	head     []byte
 	source   bytes.Reader
@@ -209,7 +211,7 @@ func (d *door) round() {
 			d.greet(e.Fd, false)
 		}
 	}
-	if d.unknown >= unknownMax {
+	if d.unknown >= unknownMax || d.unknown > 0 && time.Since(d.since) >= patience {
 		d.tell()
 	}
 	d.expire()
@@ -219,7 +221,7 @@ func (d *door) round() {
 func (d *door) timeout() int {
 	switch {
 	case d.unknown > 0:
-		return 1
+		return int(patience / time.Millisecond)
 	case len(d.queue) > 0:
 		return int(max(0, time.Until(d.queue[0].until)+time.Millisecond-1) / time.Millisecond)
 	}
@@ -311,7 +313,9 @@ func (d *door) serve(fd int32, head []byte, fresh bool) bool {
 	if !d.visit.ask(d.handler, r) {
 		return false
 	}
-	d.unknown++
+	if d.unknown++; d.unknown == 1 {
+		d.since = time.Now()
+	}
 	return true
 }
 
