@@ -43,7 +43,10 @@ func (rt *Route) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	p := rt.proxy
 	switch {
 	case r.Method == http.MethodGet && !upgrades(r) && (p.passthrough == nil || accepts(r, translate.ContentType)):
-		rt.serveEvents(w, r)
+		// Nothing of the admission is on the stack for as long as the client is there.
+		if c, ok := rt.receive(w, r); ok {
+			p.clients.Serve(w, r, c)
+		}
 	case p.preflight(r):
 		rt.answerPreflight(w, r)
 	default:
@@ -56,18 +59,18 @@ func upgrades(r *http.Request) bool {
 	return hasToken(r.Header.Values("Connection"), "upgrade") && hasToken(r.Header.Values("Upgrade"), "websocket")
 }
 
-// serveEvents answers with the route's event stream.
-func (rt *Route) serveEvents(w http.ResponseWriter, r *http.Request) {
+// receive admits a client of the route's event stream. false: it has been answered with something else.
+func (rt *Route) receive(w http.ResponseWriter, r *http.Request) (c deliver.Client, ok bool) {
 	p := rt.proxy
 	w.Header().Add("Vary", "Accept")
 	if !p.admit(w, r) {
 		p.reject(w, Forbidden, http.StatusForbidden, "requests from another origin are refused; add it to SSE_CORS_ORIGINS")
-		return
+		return c, false
 	}
 	req, err := rt.Upstream.Expand(r, r.PathValue)
 	if err != nil {
 		p.reject(w, BadRequest, http.StatusBadRequest, err.Error())
-		return
+		return c, false
 	}
 	id, inQuery := lastEventID(r)
 	if p.clients.Draining() {
@@ -82,7 +85,7 @@ func (rt *Route) serveEvents(w http.ResponseWriter, r *http.Request) {
 		p.all.Give()
 		p.busy(w, r, FullClients, id)
 	}
-	rt.join(w, r, req, id, inQuery)
+	return rt.join(w, r, req, id, inQuery)
 }
 
 // give gives a client's place back.
@@ -98,10 +101,10 @@ func (p *Proxy) busy(w http.ResponseWriter, r *http.Request, why int, id string)
 	deliver.Busy(w, r, id, busyTime+rand.N(busyTime))
 }
 
-func (rt *Route) join(w http.ResponseWriter, r *http.Request, req upstream.Request, id string, inQuery bool) {
-	c, ok := rt.seat(w, r, req, id)
-	if !ok {
-		return
+// join finds out where a client begins.
+func (rt *Route) join(w http.ResponseWriter, r *http.Request, req upstream.Request, id string, inQuery bool) (c deliver.Client, ok bool) {
+	if c, ok = rt.seat(w, r, req, id); !ok {
+		return c, false
 	}
 	leave := c.Leave
 	c.LastID, c.Leave = id, func() {
@@ -118,9 +121,9 @@ func (rt *Route) join(w http.ResponseWriter, r *http.Request, req upstream.Reque
 	if over(c.Ring, c.Cursor) {
 		c.Leave()
 		answerOver(w, inQuery)
-		return
+		return c, false
 	}
-	rt.proxy.clients.Serve(w, r, c)
+	return c, true
 }
 
 // seat finds a client its place: beside those who read the same stream, or in a stream of its own once its upstream's

@@ -18,6 +18,7 @@ type client struct {
 	clients *Clients
 	out     *output
 	ctx     context.Context // done when the client is gone
+	address string
 	wake    chan struct{}
 	seat    int // in its crowd
 	batch   [][]byte
@@ -27,6 +28,15 @@ type client struct {
 	hold    time.Time // when it may be written to again, once something waits for that
 	release time.Time // when it is to come back; zero: not yet
 	why     int       // with release: the reason it will have gone for
+}
+
+// run serves the client, and lets it go.
+func (c *client) run() {
+	reason := Left
+	defer func() { c.clients.gone(c.Route, c.Leave, reason, c.address) }()
+	if reason = c.serve(); reason != Finished {
+		c.out.abort()
+	}
 }
 
 // serve writes events until there is a reason to stop.

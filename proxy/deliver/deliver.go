@@ -127,22 +127,24 @@ func (c *Clients) Draining() bool {
 // client over to where it needs no goroutine. To cut the connection it panics with [http.ErrAbortHandler], which
 // net/http handles.
 func (c *Clients) Serve(w http.ResponseWriter, r *http.Request, cl Client) {
+	if conn := c.receive(w, r, cl); conn != nil {
+		conn.run()
+	}
+}
+
+// receive counts a client in. It returns nil if that has been handed over.
+func (c *Clients) receive(w http.ResponseWriter, r *http.Request, cl Client) *client {
 	if !c.enter() {
 		cl.Leave()
 		Busy(w, r, cl.LastID, cl.Route.RetryHint())
-		return
+		return nil
 	}
 	cl.Route.Stats.Clients.Add(1)
 	cl.Route.Log.Debug("client joined", "client", r.RemoteAddr, "stream", cl.Ring.Birth())
 	if c.handOver(w, r, cl) {
-		return
+		return nil
 	}
-	reason := Left
-	defer func() { c.gone(cl.Route, cl.Leave, reason, r.RemoteAddr) }()
-	conn := client{Client: cl, clients: c, out: newOutput(w, r), ctx: r.Context()}
-	if reason = conn.serve(); reason != Finished {
-		conn.out.abort()
-	}
+	return &client{Client: cl, clients: c, out: newOutput(w, r), ctx: r.Context(), address: r.RemoteAddr}
 }
 
 // gone counts a client out.
