@@ -126,7 +126,7 @@ func (c *client) write(data ...[]byte) error {
 		return c.out.write(data...)
 	}
 	c.alarm.began.Store(c.wrote.UnixNano())
-	c.clients.alarms.set(&c.alarm, c.wrote.Add(stallTime), c.wrote)
+	c.clients.alarms.set(&c.alarm, c.wrote.Add(stallTime), time.Now()) // an alarm that comes from now on sees began
 	err := c.out.write(data...)
 	c.alarm.began.Store(0)
 	return err

@@ -6,7 +6,8 @@
 //
 //   - The first bytes - head, retry hint, what the ring has for it - leave in one write, made by the goroutine that
 //     accepted the client: a burst of joins does not hold up those who are there.
-//   - The descriptor is a duplicate: net's own closes with its poller entry, the socket lives on, non-blocking.
+//   - The descriptor is a duplicate: net's own closes with its poller entry, the socket lives on, non-blocking. Who came
+//     past net/http (door.go) has but one.
 //   - HTTP/2 and TLS have no descriptor of their own to write to, and keep their goroutines (client.go).
 
 package deliver
