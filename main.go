@@ -208,7 +208,7 @@ func (s *sidecar) listen(l net.Listener, secured bool) error {
 	if secured {
 		return s.server.ServeTLS(l, "", "")
 	}
-	return s.server.Serve(l)
+	return s.server.Serve(s.proxy.Listener(l))
 }
 
 // run returns when ctx is done or a server has failed, and everything has stopped.

@@ -144,7 +144,7 @@ func serve(t *testing.T, env ...string) *sidecar {
 	}
 	p := New(c, log)
 	s := &sidecar{Proxy: p, server: NewServer(p, cert, log)}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := deliver.Listen("127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -153,9 +153,9 @@ func serve(t *testing.T, env ...string) *sidecar {
 	go func() {
 		defer close(served)
 		if cert != nil {
-			s.server.ServeTLS(deliver.Listener{Listener: l}, "", "")
+			s.server.ServeTLS(l, "", "")
 		} else {
-			s.server.Serve(deliver.Listener{Listener: l})
+			s.server.Serve(p.Listener(l))
 		}
 	}()
 	t.Cleanup(func() {

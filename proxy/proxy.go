@@ -5,6 +5,7 @@ package proxy
 import (
 	"context"
 	"log/slog"
+	"net"
 	"net/http"
 	"path"
 	"strings"
@@ -50,6 +51,7 @@ type Route struct {
 	proxy   *Proxy
 	own     *stream.Limit
 	deliver deliver.Route
+	tables  deliver.Tables
 }
 
 // New returns the proxy that c describes.
@@ -97,6 +99,9 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
+// Listener returns l for a server of p: plain requests for event streams are answered without net/http. Not for TLS.
+func (p *Proxy) Listener(l net.Listener) net.Listener { return p.clients.Listener(l, p) }
+
 // route is the route that a request hits: only by a clean path, so that ServeMux is never asked about one that it would
 // answer with a redirect of its own.
 func (p *Proxy) route(r *http.Request) *Route {
@@ -114,6 +119,7 @@ func (p *Proxy) route(r *http.Request) *Route {
 }
 
 func (p *Proxy) pass(w http.ResponseWriter, r *http.Request) {
+	deliver.Decline(w)
 	if p.passthrough == nil {
 		http.Error(w, "no route here, and SSE_UPSTREAM is not set", http.StatusNotFound)
 		return

@@ -18,6 +18,9 @@ import (
 // At capacity, clients are told to come back after this to twice this.
 const busyTime = 30 * time.Second
 
+// verdictTime is how long [stream.Streams.Join] waits: what took less has its verdict.
+const verdictTime = 3 * time.Second
+
 // Why requests were rejected, as an index into Rejected.
 const (
 	Forbidden   = iota // from another origin
@@ -40,7 +43,10 @@ func (rt *Route) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	p := rt.proxy
 	switch {
 	case r.Method == http.MethodGet && !upgrades(r) && (p.passthrough == nil || accepts(r, translate.ContentType)):
-		rt.serveEvents(w, r)
+		// Nothing of the admission is on the stack for as long as the client is there.
+		if c, ok := rt.receive(w, r); ok {
+			p.clients.Serve(w, r, c)
+		}
 	case p.preflight(r):
 		rt.answerPreflight(w, r)
 	default:
@@ -53,21 +59,22 @@ func upgrades(r *http.Request) bool {
 	return hasToken(r.Header.Values("Connection"), "upgrade") && hasToken(r.Header.Values("Upgrade"), "websocket")
 }
 
-// serveEvents answers with the route's event stream.
-func (rt *Route) serveEvents(w http.ResponseWriter, r *http.Request) {
+// receive admits a client of the route's event stream. false: it has been answered with something else.
+func (rt *Route) receive(w http.ResponseWriter, r *http.Request) (c deliver.Client, ok bool) {
 	p := rt.proxy
 	w.Header().Add("Vary", "Accept")
 	if !p.admit(w, r) {
 		p.reject(w, Forbidden, http.StatusForbidden, "requests from another origin are refused; add it to SSE_CORS_ORIGINS")
-		return
+		return c, false
 	}
 	req, err := rt.Upstream.Expand(r, r.PathValue)
 	if err != nil {
 		p.reject(w, BadRequest, http.StatusBadRequest, err.Error())
-		return
+		return c, false
 	}
 	id, inQuery := lastEventID(r)
 	if p.clients.Draining() {
+		deliver.Decline(w)
 		p.Rejected[Draining].Add(1)
 		deliver.Busy(w, r, id, rt.deliver.RetryHint())
 	}
@@ -78,7 +85,7 @@ func (rt *Route) serveEvents(w http.ResponseWriter, r *http.Request) {
 		p.all.Give()
 		p.busy(w, r, FullClients, id)
 	}
-	rt.join(w, r, req, id, inQuery)
+	return rt.join(w, r, req, id, inQuery)
 }
 
 // give gives a client's place back.
@@ -89,12 +96,44 @@ func (rt *Route) give() {
 
 // busy tells a client to come back later. It panics, as [deliver.Busy] does.
 func (p *Proxy) busy(w http.ResponseWriter, r *http.Request, why int, id string) {
+	deliver.Decline(w)
 	p.Rejected[why].Add(1)
 	deliver.Busy(w, r, id, busyTime+rand.N(busyTime))
 }
 
-func (rt *Route) join(w http.ResponseWriter, r *http.Request, req upstream.Request, id string, inQuery bool) {
-	p := rt.proxy
+// join finds out where a client begins.
+func (rt *Route) join(w http.ResponseWriter, r *http.Request, req upstream.Request, id string, inQuery bool) (c deliver.Client, ok bool) {
+	if c, ok = rt.seat(w, r, req, id); !ok {
+		return c, false
+	}
+	leave := c.Leave
+	c.LastID, c.Leave = id, func() {
+		leave()
+		rt.give()
+	}
+	if id != "" {
+		if cursor, ok := c.Ring.Find(id); ok {
+			c.Cursor = cursor
+		} else {
+			c.Lost = true
+		}
+	}
+	if over(c.Ring, c.Cursor) {
+		c.Leave()
+		answerOver(w, inQuery)
+		return c, false
+	}
+	return c, true
+}
+
+// seat finds a client its place: beside those who read the same stream, or in a stream of its own once its upstream's
+// verdict is known. false: it has been answered.
+func (rt *Route) seat(w http.ResponseWriter, r *http.Request, req upstream.Request, id string) (c deliver.Client, ok bool) {
+	if c, ok = rt.tables.Beside(req.Key); ok {
+		return c, true
+	}
+	deliver.Decline(w, rt.give) // the verdict may take a while
+	p, asked := rt.proxy, time.Now()
 	seat, err := rt.Streams.Join(r.Context(), req)
 	if err != nil {
 		rt.give()
@@ -103,32 +142,15 @@ func (rt *Route) join(w http.ResponseWriter, r *http.Request, req upstream.Reque
 	switch {
 	case errors.As(err, &refused):
 		p.reject(w, RefusedUp, refused.Status, fmt.Sprintf("the upstream refused this request (%d)", refused.Status))
-		return
+		return c, false
 	case errors.Is(err, stream.ErrBusy):
 		p.busy(w, r, FullStreams, id)
-		return
+		return c, false
 	case err != nil:
-		return // the client has gone
+		return c, false // the client has gone
 	}
-	st := seat.Stream
-	leave := func() {
-		st.Leave()
-		rt.give()
-	}
-	c := deliver.Client{Route: &rt.deliver, Ring: seat.Ring, Retiring: seat.Retiring(), Cursor: seat.Start(), LastID: id, Leave: leave}
-	if id != "" {
-		if cursor, ok := seat.Ring.Find(id); ok {
-			c.Cursor = cursor
-		} else {
-			c.Lost = true
-		}
-	}
-	if over(seat.Ring, c.Cursor) {
-		leave()
-		answerOver(w, inQuery)
-		return
-	}
-	p.clients.Serve(w, r, c)
+	c = deliver.Client{Route: &rt.deliver, Ring: seat.Ring, Retiring: seat.Retiring(), Cursor: seat.Start(), Leave: seat.Leave}
+	return rt.tables.First(req.Key, c, time.Since(asked) < verdictTime), true
 }
 
 // over says that a stream is finished and its client has all of it.
@@ -149,6 +171,7 @@ func answerOver(w http.ResponseWriter, inQuery bool) {
 }
 
 func (p *Proxy) reject(w http.ResponseWriter, why, status int, text string) {
+	deliver.Decline(w)
 	p.Rejected[why].Add(1)
 	w.Header().Set("Cache-Control", "no-store")
 	http.Error(w, text, status)

@@ -2,7 +2,9 @@ package deliver
 
 import (
 	"context"
+	"errors"
 	"math/rand/v2"
+	"syscall"
 	"time"
 
 	"sidestream/proxy/stream"
@@ -12,99 +14,130 @@ import (
 // client is one connection being served. One goroutine each; it is the only one that writes.
 type client struct {
 	Client
+	alarm   alarm
 	clients *Clients
 	out     *output
 	ctx     context.Context // done when the client is gone
+	address string
+	wake    chan struct{}
+	seat    int // in its crowd
 	batch   [][]byte
 	joined  uint64    // the newest event when the client came
 	first   []byte    // to be written before anything else
 	wrote   time.Time // when bytes were written last
+	hold    time.Time // when it may be written to again, once something waits for that
+	release time.Time // when it is to come back; zero: not yet
+	why     int       // with release: the reason it will have gone for
+}
+
+// run serves the client, and lets it go.
+func (c *client) run() {
+	reason := Left
+	defer func() { c.clients.gone(c.Route, c.Leave, reason, c.address) }()
+	if reason = c.serve(); reason != Finished {
+		c.out.abort()
+	}
 }
 
 // serve writes events until there is a reason to stop.
 func (c *client) serve() (reason int) {
-	wake := make(chan struct{}, 1)
+	c.wake = make(chan struct{}, 1)
+	c.alarm.ring, c.alarm.cut = c.ring, c.out.cut
 	// Watching begins before the ring is read, so nothing falls between; the cursor sees to it that nothing comes twice.
-	stop := c.Ring.Watch(func() {
-		select {
-		case wake <- struct{}{}:
-		default:
-		}
-	})
-	defer stop()
+	c.clients.crowds.enter(c)
+	defer c.clients.crowds.leave(c)
+	defer c.clients.alarms.stop(&c.alarm)
 	c.joined, _ = c.Ring.Last()
 	// The first bytes leave only once it is known where the client begins: from its answer on it misses nothing.
 	c.first = translate.AppendRetry(nil, c.Route.RetryHint())
-	beat, stopBeat := c.heartbeat()
-	defer stopBeat()
-	retiring, draining := c.Retiring, (<-chan struct{})(c.clients.draining)
-	release, why := time.NewTimer(time.Hour), Left
-	release.Stop()
-	defer release.Stop()
-	hold := time.NewTimer(time.Hour) // until the client may be written to again
-	hold.Stop()
-	defer hold.Stop()
-	for held := false; ; {
-		if !held {
-			if reason, over, err := c.catchUp(); err != nil {
-				return c.out.why(err)
-			} else if over {
-				return reason
-			}
+	for draining, retiring := (<-chan struct{})(c.clients.draining), c.Retiring; ; {
+		if reason, over := c.turn(); over {
+			return reason
 		}
 		select {
-		case <-wake:
-			if rest := c.Route.Coalesce - time.Since(c.wrote); rest > 0 && !held {
-				held = true
-				hold.Reset(rest)
-			}
-		case <-hold.C:
-			held = false
+		case <-c.wake:
 		case <-c.ctx.Done():
 			return Left
-		case <-beat.C:
-			next, err := c.idle()
-			if err != nil {
-				return c.out.why(err)
-			}
-			beat.Reset(next)
 		case <-draining:
-			draining, retiring, why = nil, nil, Drained
-			release.Reset(rand.N(max(c.clients.window, 1)))
+			draining, retiring = nil, nil
+			c.release, c.why = time.Now().Add(rand.N(max(c.clients.window, 1))), Drained
 		case <-retiring:
-			retiring, why = nil, Aged
-			release.Reset(rand.N(ageWindow))
-		case <-release.C:
-			if held {
-				if reason, over, err := c.catchUp(); over || err != nil {
-					return reason
-				}
-			}
-			return c.comeBack(why)
+			retiring = nil
+			c.release, c.why = time.Now().Add(rand.N(ageWindow)), Aged
 		}
 	}
 }
 
-// heartbeat is a timer that fires when the next one may be due; never without heartbeats.
-func (c *client) heartbeat() (t *time.Timer, stop func() bool) {
-	t = time.NewTimer(max(c.Route.Heartbeat, 1))
-	if c.Route.Heartbeat == 0 {
-		t.Stop()
+// ring wakes the client: its ring has grown, or it wanted to be woken.
+func (c *client) ring() {
+	select {
+	case c.wake <- struct{}{}:
+	default:
 	}
-	return t, t.Stop
 }
 
-// idle writes a heartbeat if nothing else was written for so long, and returns when to look again.
-func (c *client) idle() (time.Duration, error) {
-	if rest := c.Route.Heartbeat - time.Since(c.wrote); rest > 0 {
-		return rest, nil
+// turn does what is due, and sees to it that the client is woken when something else is. over says that nothing will
+// follow, for the reason given.
+func (c *client) turn() (reason int, over bool) {
+	now := time.Now()
+	released := !c.release.IsZero() && !now.Before(c.release)
+	if c.hold.IsZero() {
+		c.hold = c.wrote.Add(c.Route.Coalesce)
 	}
-	return c.Route.Heartbeat, c.write([]byte(translate.Heartbeat))
+	if released || !now.Before(c.hold) {
+		c.hold = time.Time{}
+		if reason, over, err := c.catchUp(); err != nil {
+			return c.gone(err), true
+		} else if over {
+			return reason, true
+		}
+	}
+	if released {
+		return c.comeBack(c.why), true
+	}
+	if hb := c.Route.Heartbeat; hb > 0 && now.Sub(c.wrote) >= hb {
+		if err := c.write([]byte(translate.Heartbeat)); err != nil {
+			return c.gone(err), true
+		}
+	}
+	if next := c.next(); !next.IsZero() {
+		c.clients.alarms.set(&c.alarm, next, now)
+	}
+	return 0, false
 }
 
+// next is when something is due; zero: only when something happens.
+func (c *client) next() (next time.Time) {
+	if c.Route.Heartbeat > 0 {
+		next = c.wrote.Add(c.Route.Heartbeat)
+	}
+	for _, t := range [...]time.Time{c.hold, c.release} {
+		if !t.IsZero() && (next.IsZero() || t.Before(next)) {
+			next = t
+		}
+	}
+	return next
+}
+
+// write writes data at once. Where the kernel does not watch over a peer that takes nothing, its alarm does.
 func (c *client) write(data ...[]byte) error {
 	c.wrote = time.Now()
-	return c.out.write(data...)
+	if !c.out.deadlines {
+		return c.out.write(data...)
+	}
+	c.alarm.began.Store(c.wrote.UnixNano())
+	c.clients.alarms.set(&c.alarm, c.wrote.Add(stallTime), time.Now()) // an alarm that comes from now on sees began
+	err := c.out.write(data...)
+	c.alarm.began.Store(0)
+	return err
+}
+
+// gone tells a peer that took nothing from one that is gone.
+func (c *client) gone(err error) (reason int) {
+	if c.alarm.stalled.Load() || errors.Is(err, syscall.ETIMEDOUT) {
+		return Stalled
+	}
+	return Left
 }
 
 // catchUp writes all that waits in the ring. over says that nothing will follow, for the reason given.

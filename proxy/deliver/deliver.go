@@ -56,6 +56,7 @@ var Reasons = [reasons]string{"left", "stalled", "finished", "refused", "aged", 
 // Stats counts the clients of a route. All but Clients are totals since the start.
 type Stats struct {
 	Clients  atomic.Int64 // connected now
+	Direct   atomic.Int64 // came past net/http
 	Events   atomic.Int64 // written
 	Bytes    atomic.Int64 // of events
 	Replayed atomic.Int64 // events that were there before their client
@@ -82,6 +83,8 @@ type Clients struct {
 	present  sync.WaitGroup
 	stopped  bool
 	engine   engine // for the clients that need no goroutine
+	alarms   alarms // for those that do
+	crowds   crowds // the same
 }
 
 func (c *Clients) init() { c.once.Do(func() { c.draining = make(chan struct{}) }) }
@@ -124,22 +127,24 @@ func (c *Clients) Draining() bool {
 // client over to where it needs no goroutine. To cut the connection it panics with [http.ErrAbortHandler], which
 // net/http handles.
 func (c *Clients) Serve(w http.ResponseWriter, r *http.Request, cl Client) {
+	if conn := c.receive(w, r, cl); conn != nil {
+		conn.run()
+	}
+}
+
+// receive counts a client in. It returns nil if that has been handed over.
+func (c *Clients) receive(w http.ResponseWriter, r *http.Request, cl Client) *client {
 	if !c.enter() {
 		cl.Leave()
 		Busy(w, r, cl.LastID, cl.Route.RetryHint())
-		return
+		return nil
 	}
 	cl.Route.Stats.Clients.Add(1)
 	cl.Route.Log.Debug("client joined", "client", r.RemoteAddr, "stream", cl.Ring.Birth())
 	if c.handOver(w, r, cl) {
-		return
+		return nil
 	}
-	reason := Left
-	defer func() { c.gone(cl.Route, cl.Leave, reason, r.RemoteAddr) }()
-	conn := client{Client: cl, clients: c, out: newOutput(w, r), ctx: r.Context()}
-	if reason = conn.serve(); reason != Finished {
-		conn.out.abort()
-	}
+	return &client{Client: cl, clients: c, out: newOutput(w, r), ctx: r.Context(), address: r.RemoteAddr}
 }
 
 // gone counts a client out.
@@ -155,6 +160,7 @@ func (c *Clients) gone(rt *Route, leave func(), reason int, address string) {
 // It panics with [http.ErrAbortHandler].
 func Busy(w http.ResponseWriter, r *http.Request, id string, retry time.Duration) {
 	out := newOutput(w, r)
+	out.limit(stallTime)
 	out.write(translate.AppendBusy(translate.AppendRetry(nil, retry), id))
 	out.part(r.Context())
 	out.abort()

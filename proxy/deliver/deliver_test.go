@@ -59,7 +59,9 @@ func newBench(t *testing.T, bounds stream.Bounds) *bench {
 	b := &bench{t: t, retiring: make(chan struct{}), l: &pipes{conns: make(chan net.Conn), done: make(chan struct{})},
 		route: Route{Heartbeat: 15 * time.Second, Retry: 3 * time.Second, Stats: new(Stats), Log: slog.New(slog.DiscardHandler)}}
 	b.ring = stream.NewRing(bounds, &b.stats, false)
-	b.server = &http.Server{Handler: b, ConnContext: WithConn}
+	b.server = &http.Server{Handler: b, ConnContext: WithConn, Protocols: new(http.Protocols)}
+	b.server.Protocols.SetHTTP1(true)
+	b.server.Protocols.SetUnencryptedHTTP2(true)
 	go b.server.Serve(b.l)
 	return b
 }

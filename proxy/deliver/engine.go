@@ -6,7 +6,8 @@
 //
 //   - The first bytes - head, retry hint, what the ring has for it - leave in one write, made by the goroutine that
 //     accepted the client: a burst of joins does not hold up those who are there.
-//   - The descriptor is a duplicate: net's own closes with its poller entry, the socket lives on, non-blocking.
+//   - The descriptor is a duplicate: net's own closes with its poller entry, the socket lives on, non-blocking. Who came
+//     past net/http (door.go) has but one.
 //   - HTTP/2 and TLS have no descriptor of their own to write to, and keep their goroutines (client.go).
 
 package deliver
@@ -19,6 +20,7 @@ import (
 	"runtime"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -81,23 +83,30 @@ func (e *engine) close() {
 	e.running.Wait()
 }
 
+// kick wakes the shards that somebody has joined.
+func (e *engine) kick() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, s := range e.shards {
+		if s.expects() {
+			s.kick()
+		}
+	}
+}
+
 // handOver takes a client over from net/http, or returns false and has done nothing.
 func (c *Clients) handOver(w http.ResponseWriter, r *http.Request, cl Client) bool {
-	tcp, ok := r.Context().Value(connKey{}).(*net.TCPConn)
-	if !ok || r.ProtoMajor != 1 {
-		return false
-	}
-	s := c.engine.shard(c)
-	if s == nil {
-		return false
-	}
 	old := r.ProtoMinor == 0
-	head := appendHead(nil, w.Header(), old)
-	if _, _, err := http.NewResponseController(w).Hijack(); err != nil {
+	head := appendHead(make([]byte, 0, headSize), w.Header(), old)
+	v, past := w.(*visit)
+	s, fd, err := (*shard)(nil), 0, error(nil)
+	if past {
+		s, fd = v.shard, int(v.fd)
+		err = v.take()
+		cl.Route.Stats.Direct.Add(1)
+	} else if s, fd, err = c.hijack(w, r); s == nil {
 		return false
 	}
-	fd, err := duplicate(tcp)
-	tcp.Close()
 	if err != nil {
 		c.gone(cl.Route, cl.Leave, Left, r.RemoteAddr)
 		return true
@@ -111,8 +120,26 @@ func (c *Clients) handOver(w http.ResponseWriter, r *http.Request, cl Client) bo
 	}
 	j.joined, _ = cl.Ring.Last()
 	j.begin(frame(head, j.slot.flags, translate.AppendRetry(nil, cl.Route.RetryHint())))
-	s.join(j)
+	s.join(j, !past)
 	return true
+}
+
+// hijack takes the connection of a request from net/http, for the shard that it returns; nil: it is still there. err is
+// that the connection was lost on the way.
+func (c *Clients) hijack(w http.ResponseWriter, r *http.Request) (s *shard, fd int, err error) {
+	tcp, ok := r.Context().Value(connKey{}).(*net.TCPConn)
+	if !ok || r.ProtoMajor != 1 {
+		return nil, 0, nil
+	}
+	if s = c.engine.shard(c); s == nil {
+		return nil, 0, nil
+	}
+	if _, _, err := http.NewResponseController(w).Hijack(); err != nil {
+		return nil, 0, nil
+	}
+	fd, err = duplicate(tcp)
+	tcp.Close()
+	return s, fd, err
 }
 
 // batches are those of clients on their way: a burst of them comes back for the same events.
@@ -155,6 +182,9 @@ func (j *joining) gap(b *batch) []byte {
 	}
 	return gap
 }
+
+// headSize is what most heads and what follows at once fit in.
+const headSize = 512
 
 // appendHead is the head of the answer (RFC 9112, section 4). The connection ends with it, but HTTP/1.1 clients are not
 // told so: undici, which is Node's fetch, takes any end of an announced close for a complete body, chunked or not.
@@ -209,7 +239,7 @@ func frame(dst []byte, flags uint8, data []byte) []byte {
 }
 
 // duplicate returns another descriptor of c's socket.
-func duplicate(c *net.TCPConn) (fd int, err error) {
+func duplicate(c syscall.Conn) (fd int, err error) {
 	raw, err := c.SyscallConn()
 	if err != nil {
 		return 0, err

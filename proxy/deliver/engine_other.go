@@ -3,6 +3,7 @@
 package deliver
 
 import (
+	"net"
 	"net/http"
 	"time"
 )
@@ -15,3 +16,9 @@ func (engine) drain(time.Duration) {}
 func (engine) close() {}
 
 func (c *Clients) handOver(http.ResponseWriter, *http.Request, Client) bool { return false }
+
+// Listener returns l: here everyone comes by net/http.
+func (c *Clients) Listener(l net.Listener, _ http.Handler) net.Listener { return l }
+
+// Decline does nothing: see above.
+func Decline(http.ResponseWriter, ...func()) {}

@@ -3,12 +3,9 @@ package deliver
 import (
 	"context"
 	"crypto/tls"
-	"errors"
 	"net"
 	"net/http"
-	"os"
 	"runtime"
-	"syscall"
 	"time"
 
 	"sidestream/translate"
@@ -50,27 +47,24 @@ func setHeader(h http.Header) {
 	h.Set("X-Accel-Buffering", "no") // nginx: do not wait for more
 }
 
-// write sends data at once.
-func (o *output) write(data ...[]byte) error {
+// limit bounds the time that the answer may take, where the kernel does not.
+func (o *output) limit(d time.Duration) {
 	if o.deadlines {
-		// Taken back afterwards: in HTTP/2 it resets the stream when it comes, whether or not anything is being written.
-		o.flusher.SetWriteDeadline(time.Now().Add(stallTime))
-		defer o.flusher.SetWriteDeadline(time.Time{})
+		o.flusher.SetWriteDeadline(time.Now().Add(d))
 	}
+}
+
+// cut makes a write fail that does not end. Any goroutine may call it while the handler runs.
+func (o *output) cut() { o.flusher.SetWriteDeadline(time.Unix(1, 0)) }
+
+// write sends data at once. There is no deadline for each: in HTTP/2 that is two messages to the connection's goroutine.
+func (o *output) write(data ...[]byte) error {
 	for _, d := range data {
 		if _, err := o.w.Write(d); err != nil {
 			return err
 		}
 	}
 	return o.flusher.Flush()
-}
-
-// why tells a peer that took nothing from one that is gone.
-func (o *output) why(err error) (reason int) {
-	if errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, syscall.ETIMEDOUT) {
-		return Stalled
-	}
-	return Left
 }
 
 // part gives what was written a moment to leave before the abort.

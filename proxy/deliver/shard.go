@@ -142,19 +142,28 @@ func (s *shard) kick() {
 	}
 }
 
-func (s *shard) join(j joining) {
+// join leaves a client in the inbox. tell wakes the shard for it; else that is up to the engine's kick.
+func (s *shard) join(j joining, tell bool) {
 	s.mu.Lock()
 	closing := s.closing
 	if !closing {
 		s.joins = append(s.joins, j)
 	}
 	s.mu.Unlock()
-	if closing {
+	switch {
+	case closing:
 		unix.Close(int(j.slot.fd))
 		s.clients.gone(j.Route, j.Leave, Left, "")
-		return
+	case tell:
+		s.kick()
 	}
-	s.kick()
+}
+
+// expects says whether somebody is in the inbox.
+func (s *shard) expects() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.joins) > 0
 }
 
 func (s *shard) drain(window time.Duration) {

@@ -9,16 +9,20 @@ import (
 )
 
 // Listen listens on address as [net.Listen] does, over TCP, with what [Listener] sets. Keep-alive probes, which find
-// peers that vanished where there are no heartbeats, are set on the listener once: accepted connections inherit them.
+// peers that vanished where there are no heartbeats, are set on the listener once, as is TCP_NODELAY, which is net's
+// default: accepted connections inherit them. It
+// is without MPTCP (RFC 8684), Go's default, where each accept costs more and not every option is inherited.
 func Listen(address string) (net.Listener, error) {
 	config := net.ListenConfig{KeepAlive: -1, Control: func(_, _ string, c syscall.RawConn) error {
 		return c.Control(func(fd uintptr) {
 			unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1)
+			unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
 			for option, value := range map[int]int{unix.TCP_KEEPIDLE: 15, unix.TCP_KEEPINTVL: 15, unix.TCP_KEEPCNT: 9} {
 				unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, option, value)
 			}
 		})
 	}}
+	config.SetMultipathTCP(false)
 	l, err := config.Listen(context.Background(), "tcp", address)
 	if err != nil {
 		return nil, err
@@ -35,12 +39,15 @@ func (l Listener) Accept() (net.Conn, error) {
 	c, err := l.Listener.Accept()
 	if tcp, ok := c.(*net.TCPConn); ok && err == nil {
 		if raw, err := tcp.SyscallConn(); err == nil {
-			raw.Control(func(fd uintptr) {
-				unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(stallTime.Milliseconds()))
-			})
+			raw.Control(watchOver)
 		}
 	}
 	return c, err
+}
+
+// watchOver has the kernel cut the accepted connection fd when its peer takes nothing.
+func watchOver(fd uintptr) {
+	unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(stallTime.Milliseconds()))
 }
 
 // unsent is how many bytes the kernel holds that the peer has not acknowledged.

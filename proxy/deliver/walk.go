@@ -170,15 +170,6 @@ func (s *shard) releases(g *group, now uint32, drained bool, window time.Duratio
 	return true
 }
 
-func closed(c <-chan struct{}) bool {
-	select {
-	case <-c:
-		return true
-	default:
-		return false
-	}
-}
-
 // heartbeats writes one to whom nothing else was written for so long: a little less for some, so that those who got the
 // same event do not get their heartbeats in the same instant.
 func (s *shard) heartbeats(g *group, now, every uint32) {

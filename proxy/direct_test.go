@@ -1,0 +1,232 @@
+//go:build linux && !portable
+
+package proxy
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"sidestream/proxy/deliver"
+)
+
+// byNetHTTP is the sidecar's server without the door: everyone comes by net/http.
+func (s *sidecar) byNetHTTP(t *testing.T) (address string) {
+	l, err := deliver.Listen("127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	go s.server.Serve(l) // ends with the server
+	return l.Addr().String()
+}
+
+// varying is what differs from one answer to the next.
+var varying = regexp.MustCompile(`(?m)^Date: .*$|retry: [0-9]+`)
+
+// say sends request and returns all that is answered until nothing comes for a while, and how it ended.
+func say(t *testing.T, address, request string) string {
+	t.Helper()
+	c, err := net.Dial("tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	io.WriteString(c, request)
+	var all []byte
+	for p := make([]byte, 64<<10); ; {
+		c.SetReadDeadline(time.Now().Add(150 * time.Millisecond))
+		n, err := c.Read(p)
+		all = append(all, p[:n]...)
+		if err != nil {
+			end := "end"
+			if errors.Is(err, os.ErrDeadlineExceeded) {
+				end = "open"
+			}
+			return varying.ReplaceAllString(string(all), "") + end
+		}
+	}
+}
+
+// counted is all that a request may have been counted as.
+func (s *sidecar) counted() (text string) {
+	for i := range s.Rejected {
+		text += fmt.Sprint(Rejections[i], s.Rejected[i].Load(), " ")
+	}
+	for _, rt := range s.Routes {
+		text += fmt.Sprint(rt.Clients.Clients.Load(), rt.Clients.Replayed.Load(), rt.own.Used(), " ")
+	}
+	return text + fmt.Sprint(s.all.Used())
+}
+
+// settle waits until nobody but those who stay is there.
+func (s *sidecar) settle(t *testing.T, stay int) {
+	t.Helper()
+	eventually(t, "the others have left", func() bool { return s.all.Used() == stay })
+}
+
+// TestBothWaysAreOne asks for the same past net/http and by it: every byte and every counter must be the same.
+func TestBothWaysAreOne(t *testing.T) {
+	f := newFeed(t)
+	legacyAddr := legacy(t, echoLegacy)
+	s := serve(t, "SSE_UPSTREAM="+legacyAddr, "SSE_CORS_ORIGINS=https://app.example", "SSE_MAX_CLIENTS=3", "SSE_RETRY=1s",
+		"SSE_ROUTE_A_PATH=/a", "SSE_ROUTE_A_FROM="+f.ws()+"/ws", "SSE_ROUTE_A_START=all", "SSE_ROUTE_A_HEARTBEAT=1h",
+		"SSE_ROUTE_B_PATH=/b/{id}", "SSE_ROUTE_B_FROM="+f.ws()+"/ws?id={path.id}&q={query.q}", "SSE_ROUTE_B_HEARTBEAT=1h")
+	slow := s.byNetHTTP(t)
+	warm := s.get(t, "/a") // so that the stream is there
+	f.publish(t, "", "one")
+	id := warm.wantData(t, "one").id
+	f.publish(t, "", "two")
+	warm.wantData(t, "two")
+	other := s.get(t, "/b/7?q=x")
+	const accept = "Accept: text/event-stream\r\n"
+	for _, test := range []struct {
+		name, line, head string
+		direct           int64
+	}{
+		{"a stream", "GET /a HTTP/1.1", accept, 1},
+		{"HTTP/1.0", "GET /a HTTP/1.0", accept, 1},
+		{"a query", "GET /a?x=1;y=2 HTTP/1.1", accept, 1},
+		{"resumed", "GET /a HTTP/1.1", accept + "Last-Event-ID: " + id + "\r\n", 1},
+		{"resumed by query", "GET /a?lastEventId=" + id + " HTTP/1.1", accept, 1},
+		{"an unknown id", "GET /a HTTP/1.1", accept + "Last-Event-ID: nonsense\r\n", 1},
+		{"an allowed origin", "GET /a HTTP/1.1", accept + "Origin: https://app.example\r\nSec-Fetch-Site: cross-site\r\n", 1},
+		{"a wildcard", "GET /b/7?q=x HTTP/1.1", accept, 1},
+		{"a list of types", "GET /a HTTP/1.1", "Accept: text/html, text/event-stream;q=0.5\r\n", 1},
+		{"another origin", "GET /a HTTP/1.1", accept + "Origin: https://evil.example\r\n", 0},
+		{"another site", "GET /a HTTP/1.1", accept + "Sec-Fetch-Site: cross-site\r\n", 0},
+		{"a missing value", "GET /b/7 HTTP/1.1", accept, 0},
+		{"another type", "GET /a HTTP/1.1", "Accept: text/html\r\n", 0},
+		{"no type", "GET /a HTTP/1.1", "", 0},
+		{"weight 0", "GET /a HTTP/1.1", "Accept: text/event-stream;q=0\r\n", 0},
+		{"another path", "GET /c HTTP/1.1", accept, 0},
+		{"an unclean path", "GET //a HTTP/1.1", accept, 0},
+		{"a slash more", "GET /a/ HTTP/1.1", accept, 0},
+		{"an escaped path", "GET /%61 HTTP/1.1", accept, 1},
+		{"preflight", "OPTIONS /a HTTP/1.1", "Origin: https://app.example\r\nAccess-Control-Request-Method: GET\r\n", 0},
+		{"another method", "HEAD /a HTTP/1.1", accept, 0},
+		{"a body", "GET /a HTTP/1.1", accept + "Content-Length: 0\r\n", 0},
+		{"two hosts", "GET /a HTTP/1.1", accept + "Host: x\r\n", 0},
+		{"a line that goes on", "GET /a HTTP/1.1", accept + "A: b\r\n c\r\n", 0},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			s.settle(t, 2)
+			before := s.counted()
+			direct := func() int64 { return s.Routes[0].Clients.Direct.Load() + s.Routes[1].Clients.Direct.Load() }
+			n := direct()
+			request := test.line + "\r\nHost: sidecar\r\nConnection: close\r\n" + test.head + "\r\n"
+			past := say(t, s.addr, request)
+			s.settle(t, 2)
+			between := s.counted()
+			if got := direct() - n; got != test.direct {
+				t.Errorf("%d came past net/http, want %d", got, test.direct)
+			}
+			by := say(t, slow, request)
+			s.settle(t, 2)
+			if past != by || past == "" {
+				t.Errorf("past net/http\n%s\nby it\n%s", past, by)
+			}
+			if first, second := difference(before, between), difference(between, s.counted()); first != second {
+				t.Errorf("past net/http it is counted as\n%s\nby it as\n%s", first, second)
+			}
+			if got := direct() - n; got != test.direct {
+				t.Errorf("%d came past net/http, want %d", got, test.direct)
+			}
+		})
+	}
+	t.Run("at capacity", func(t *testing.T) {
+		third := s.get(t, "/a")
+		defer third.conn.Close()
+		n := s.Rejected[FullClients].Load()
+		for i, address := range []string{s.addr, slow} {
+			answer := say(t, address, "GET /a HTTP/1.1\r\nHost: x\r\n"+accept+"\r\n")
+			if !strings.Contains(answer, "stream.busy") || s.Rejected[FullClients].Load() != n+int64(i)+1 {
+				t.Errorf("%s, rejected %d", answer, s.Rejected[FullClients].Load()-n)
+			}
+		}
+	})
+	s.settle(t, 2)
+	warm.conn.Close()
+	other.conn.Close()
+	s.settle(t, 0)
+}
+
+// difference is what counters have grown by.
+func difference(before, after string) (text string) {
+	was, is := strings.Fields(before), strings.Fields(after)
+	for i := range is {
+		if was[i] != is[i] {
+			var a, b int
+			fmt.Sscan(strings.TrimLeft(was[i], "abcdefghijklmnopqrstuvwxyz_"), &a)
+			fmt.Sscan(strings.TrimLeft(is[i], "abcdefghijklmnopqrstuvwxyz_"), &b)
+			text += fmt.Sprint(i, ":", b-a, " ")
+		}
+	}
+	return text
+}
+
+// TestWhoWaitsHoldsUpNobody: a verdict that does not come is waited for by net/http's goroutine.
+func TestWhoWaitsHoldsUpNobody(t *testing.T) {
+	f := newFeed(t)
+	silent, err := net.Listen("tcp", "127.0.0.1:0") // takes connections and says nothing
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer silent.Close()
+	s := serve(t, "SSE_ROUTE_A_PATH=/a", "SSE_ROUTE_A_FROM="+f.ws()+"/ws", "SSE_ROUTE_B_PATH=/b", "SSE_ROUTE_B_FROM=ws://"+silent.Addr().String())
+	s.get(t, "/a")
+	waits := make(chan time.Duration, 2)
+	for range 2 {
+		go func() { // ends with its answer, after 3 s
+			began := time.Now()
+			c, err := net.Dial("tcp", s.addr)
+			if err == nil {
+				io.WriteString(c, "GET /b HTTP/1.1\r\nHost: x\r\nAccept: text/event-stream\r\n\r\n")
+				io.ReadFull(c, make([]byte, 20))
+				c.Close()
+			}
+			waits <- time.Since(began)
+		}()
+	}
+	eventually(t, "they wait", func() bool { return s.Routes[1].own.Used() == 2 })
+	began := time.Now()
+	s.get(t, "/a")
+	if d := time.Since(began); d > 2*time.Second || s.Routes[0].Clients.Direct.Load() != 1 {
+		t.Errorf("held up for %v, %d came past net/http", d, s.Routes[0].Clients.Direct.Load())
+	}
+	for range 2 {
+		if d := <-waits; d < 2*time.Second {
+			t.Errorf("a verdict was not waited for: %v", d)
+		}
+	}
+	if n := s.Routes[1].Clients.Direct.Load(); n != 0 {
+		t.Errorf("%d came past net/http without a verdict", n)
+	}
+}
+
+// TestDrainOfThosePastNetHTTP: who is there is told to come back, and who comes then is busy.
+func TestDrainOfThosePastNetHTTP(t *testing.T) {
+	f := newFeed(t)
+	s := serve(t, "SSE_ROUTE_A_PATH=/a", "SSE_ROUTE_A_FROM="+f.ws()+"/ws", "SSE_RETRY=1s")
+	clients := []*response{s.get(t, "/a"), s.get(t, "/a"), s.get(t, "/a")}
+	if n := s.Routes[0].Clients.Direct.Load(); n != 2 {
+		t.Fatalf("%d came past net/http, want 2", n)
+	}
+	s.Drain(20 * time.Millisecond)
+	for i, c := range clients {
+		if text, err := c.rest(); !errors.Is(err, io.ErrUnexpectedEOF) || !strings.Contains(text, "retry: ") {
+			t.Errorf("client %d got %q, %v", i, text, err)
+		}
+	}
+	if text, err := s.get(t, "/a").rest(); !errors.Is(err, io.ErrUnexpectedEOF) || !strings.Contains(text, "stream.busy") {
+		t.Errorf("who came then got %q, %v", text, err)
+	}
+	if n := s.Rejected[Draining].Load(); n != 1 {
+		t.Errorf("%d rejected, want 1", n)
+	}
+}
