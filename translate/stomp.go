@@ -35,7 +35,6 @@ import (
 	"strconv"
 	"strings"
 	"time"
-	"unicode/utf8"
 )
 
 const (
@@ -215,7 +214,11 @@ func beats(value string) (spans [2]time.Duration) {
 
 func (s *stomp) Timers() Timers {
 	if s.step < stompReady {
-		return Timers{Opening: openingTime, Step: s.step}
+		waiting := "CONNECTED; FROM must be the address where the broker speaks STOMP over WebSockets"
+		if s.step == stompSubscribing {
+			waiting = "the receipts for SUBSCRIBE"
+		}
+		return Timers{Opening: openingTime, Step: s.step, Waiting: waiting}
 	}
 	return Timers{Every: s.every, Silence: s.silence}
 }
@@ -272,7 +275,7 @@ func (s *stomp) connected(f stompFrame, got *Received) error {
 		s.version = "1.0"
 	}
 	if s.version != "1.0" && s.version != "1.1" && s.version != "1.2" {
-		return &Refused{http.StatusBadRequest, fmt.Sprintf("the broker speaks STOMP %s; this sidecar 1.0 to 1.2", printable(s.version))}
+		return &Refused{http.StatusBadRequest, fmt.Sprintf("the broker speaks STOMP %s; this sidecar 1.0 to 1.2", serverText(s.version))}
 	}
 	theirs := beats(f.headers["heart-beat"])
 	if s.offered[0] > 0 && theirs[1] > 0 {
@@ -372,28 +375,7 @@ func (s *stomp) hidden(text string) string {
 			text = strings.ReplaceAll(text, secret, "…")
 		}
 	}
-	return printable(text)
-}
-
-// printable is the beginning of a text of the legacy service, fit for logs.
-func printable(text string) string {
-	const most = 100
-	text = strings.Map(func(r rune) rune {
-		if r < ' ' || r == 0x7f || r == utf8.RuneError {
-			return ' '
-		}
-		return r
-	}, text[:min(len(text), 4*most)])
-	text = strings.Join(strings.Fields(text), " ")
-	if n := 0; len(text) > most {
-		for i := range text {
-			if n = i; i > most {
-				break
-			}
-		}
-		text = text[:n] + "…"
-	}
-	return text
+	return serverText(text)
 }
 
 // Send puts {"destination","headers","body"} into a SEND frame. A body that is a string is sent as it is, any other as

@@ -188,16 +188,6 @@ func TestStompSettings(t *testing.T) {
 	}
 }
 
-func TestPrintable(t *testing.T) {
-	for in, want := range map[string]string{
-		"": "", "a\r\n\tb  c\x00\x7f": "a b c", "\xff": "", strings.Repeat("é", 100): strings.Repeat("é", 51) + "…", strings.Repeat("x", 500): strings.Repeat("x", 101) + "…",
-	} {
-		if got := printable(in); got != want {
-			t.Errorf("%q: %q", in, got)
-		}
-	}
-}
-
 func FuzzStomp(f *testing.F) {
 	f.Add(bytes.Join([][]byte{step(6, "CONNECTED\nversion:1.1\nheart-beat:1,1\nserver:RabbitMQ\n\n\x00"), step(6, "RECEIPT\nreceipt-id:r-0\n\n\x00"),
 		step(7, "MESSAGE\nsubscription:sub-0\nack:1\ncontent-length:3\n\nabc\x00\nMESS"), step(1, ""), step(2, `{"destination":"a","body":{}}`), step(5, "")}, nil))
