@@ -85,6 +85,7 @@ func badLine(line int, format string, args ...any) error {
 var Dialects = []Dialect{
 	{Name: "raw", New: newRaw},
 	{Name: "stomp", New: newStomp, Subprotocols: []string{"v12.stomp", "v11.stomp"}, Connects: true, Subscribes: TopicLine, Required: true, Check: checkStomp},
+	{Name: "mqtt", New: newMQTT, Subprotocols: []string{"mqtt"}, Connects: true, Subscribes: TopicLine, Required: true, Check: checkMQTT},
 	{Name: "phoenix", New: newPhoenix, Subscribes: TopicLine, Required: true, Check: checkPhoenix},
 	{Name: "signalr", New: newSignalR, Subscribes: MethodLine, Check: checkSignalR},
 	{Name: "wamp", New: newWAMP, Subprotocols: []string{wampSubprotocol}, Connects: true, Subscribes: TopicLine, Required: true, Check: checkWAMP},

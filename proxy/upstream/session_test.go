@@ -239,6 +239,45 @@ func TestResumableIsSaid(t *testing.T) {
 	})
 }
 
+// What came on a connection that never was ready is lost, whatever the next one says.
+func TestNothingGoesOnFromAFailedOpening(t *testing.T) {
+	f := accepting(nil)
+	f.talk = func(p *peer) {
+		p.say("early")
+		if p.n != 2 {
+			p.say("ready")
+			p.hear()
+		}
+	}
+	s := &spoken{opening: 10 * time.Second, resumes: true, receive: func(s *spoken, text string) (translate.Received, error) {
+		if text == "ready" {
+			s.timers.Opening = 0
+			return translate.Received{Ready: true, Resumed: true}, nil
+		}
+		return received(text), nil
+	}}
+	settings := speaking(t, s, Settings{})
+	bubble(t, f.ServeHTTP, func(t *testing.T) {
+		settings.From = "ws://legacy/feed"
+		source := expanded(t, compiled(t, settings), "/").Source(quietLog)
+		var got []string
+		for range 4 {
+			conn, err := source.Connect(t.Context())
+			if err != nil {
+				got = append(got, "failed")
+				continue
+			}
+			got = append(got, fmt.Sprint(conn.Resumed()))
+			ctx, stop := context.WithCancel(t.Context())
+			stop()
+			conn.Run(ctx, func([]translate.Message) error { return nil })
+		}
+		if want := "true failed false true"; strings.Join(got, " ") != want {
+			t.Errorf("%q, want %s", got, want)
+		}
+	})
+}
+
 // What was said before the end counts, also when the end comes before the session is ready.
 func TestFinishedWhileOpening(t *testing.T) {
 	f := accepting(func(p *peer) { p.say("1", "2", "end"); p.hear(); p.hear() })

@@ -52,6 +52,7 @@ type subscription struct {
 	session translate.Session
 	dials   translate.Counter // {stream.n} of the address: counts dials
 	count   translate.Counter // {stream.n} of CONNECT and SUBSCRIBE: counts from 1 on each connection
+	dropped bool              // messages came on a connection that never was ready: nothing goes on from there
 }
 
 // dial is the route's own address and header, for the dialect to build on.
@@ -108,8 +109,11 @@ func (s *subscription) Connect(ctx context.Context) (Conn, error) {
 	}
 	if err := c.open(ctx); err != nil {
 		c.ws.CloseNow()
+		s.dropped = s.dropped || len(c.early) > 0
 		return nil, later(err)
 	}
+	c.resumed = c.resumed && !s.dropped
+	s.dropped = false
 	s.q.Route.Stats.Connects.Add(1)
 	return c, nil
 }

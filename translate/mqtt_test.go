@@ -1,0 +1,216 @@
+package translate
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"testing"
+)
+
+func mqttSession(t testing.TB, max int, connect string, lines ...string) *mqtt {
+	t.Helper()
+	s := newMQTT(Options{Connect: fixed(connect), Subscribe: fixedLines(lines...), MaxMessage: max}).(*mqtt)
+	mqttOpen(t, s, 0, 0)
+	return s
+}
+
+// mqttOpen makes a connection ready whose CONNACK has these flags, and grants QoS qos.
+func mqttOpen(t testing.TB, s *mqtt, present, qos byte) Received {
+	t.Helper()
+	if _, err := s.Open("mqtt"); err != nil {
+		t.Fatal(err)
+	}
+	body, suback := []byte{present, 0}, []byte{0, 1}
+	if s.version == 5 {
+		body, suback = append(body, 0), append(suback, 0)
+	}
+	got, err := s.Receive(context.Background(), packet(mqttConnack, 0, body))
+	if err == nil && !got.Ready {
+		got, err = s.Receive(context.Background(), packet(mqttSuback, 0, append(suback, bytes.Repeat([]byte{qos}, len(s.filters))...)))
+	}
+	if err != nil || !got.Ready {
+		t.Fatalf("not ready: %v", err)
+	}
+	return got
+}
+
+// published is a PUBLISH packet; with id 0 of QoS 0.
+func published(flags byte, topic string, id uint16, payload []byte) []byte {
+	body := appendMQTT(nil, topic)
+	if id > 0 {
+		flags |= 2
+		body = binary.BigEndian.AppendUint16(body, id)
+	}
+	return packet(mqttPublish, flags, append(body, payload...)).Data
+}
+
+// giveBinary is give for binary messages.
+func giveBinary(s Session, data []byte, random *rand.Rand, n int) (got Received, err error) {
+	for len(data) > 0 {
+		k := min(len(data), 1+random.IntN(n))
+		piece := bytes.Clone(data[:k])
+		part, err := s.Receive(context.Background(), Frame{Binary: true, Data: piece})
+		clear(piece)
+		got.Messages = append(got.Messages, part.Messages...)
+		got.Replies = append(got.Replies, part.Replies...)
+		if err != nil {
+			return got, err
+		}
+		data = data[k:]
+	}
+	return got, nil
+}
+
+func TestMQTTPacketsInPieces(t *testing.T) {
+	var all []byte
+	var want []string
+	for i := range 60 {
+		payload := fmt.Sprint(i, strings.Repeat("p", i*i))
+		all = append(all, published(0, fmt.Sprint("t/", i), uint16(i%3), []byte(payload))...)
+		want = append(want, fmt.Sprint("t/", i, " ", payload))
+	}
+	for seed := range uint64(20) {
+		s := mqttSession(t, 1<<20, "", "t/#")
+		got, err := giveBinary(s, all, rand.New(rand.NewPCG(seed, 0)), 1+int(seed)*50)
+		if err != nil || len(got.Messages) != len(want) || len(got.Replies) != 40 {
+			t.Fatalf("seed %d: %d messages, %d replies, %v", seed, len(got.Messages), len(got.Replies), err)
+		}
+		for i, m := range got.Messages {
+			if m.Topic+" "+string(m.Data) != want[i] {
+				t.Fatalf("seed %d: message %d is %q of %q", seed, i, m.Data, m.Topic)
+			}
+		}
+	}
+}
+
+// What is over MAX_MESSAGE is a gap, and is acknowledged: it would come for ever.
+func TestMQTTBounds(t *testing.T) {
+	random := rand.New(rand.NewPCG(1, 1))
+	for _, size := range []int{100, 101, 100_000, 300_000} {
+		s := mqttSession(t, 100, "", "t")
+		got, err := giveBinary(s, append(published(0, "t", 7, bytes.Repeat([]byte("x"), size)), published(0, "t", 0, []byte("next"))...), random, 10_000)
+		if err != nil || len(got.Messages) != 2 || string(got.Messages[1].Data) != "next" || len(got.Replies) != 1 || !bytes.Equal(got.Replies[0].Data, []byte{0x40, 2, 0, 7}) {
+			t.Fatalf("%d bytes: %d messages, %d replies, %v", size, len(got.Messages), len(got.Replies), err)
+		}
+		if whole := len(got.Messages[0].Data) == size && got.Messages[0].Gap == ""; whole != (size == 100) {
+			t.Errorf("%d bytes: %+v", size, got.Messages[0])
+		}
+		if n := cap(s.parser.buf); n > 4*maxMQTTTopic {
+			t.Errorf("%d bytes: %d are kept", size, n)
+		}
+	}
+	s := mqttSession(t, 100, "", "t")
+	if _, err := s.Receive(context.Background(), Frame{Binary: true, Data: []byte{0x30, 0xff, 0xff, 0xff, 0xff, 1}}); err != errMQTTFraming {
+		t.Errorf("a length of five bytes: %v", err)
+	}
+	for i := range 3 * mqttTopics {
+		s.remember(fmt.Sprint(i), [16]byte{})
+	}
+	if len(s.topics) != mqttTopics || s.order.Len() != mqttTopics {
+		t.Errorf("%d topics are remembered", len(s.topics))
+	}
+}
+
+// Which connections can be bridged, and which were.
+func TestMQTTResumption(t *testing.T) {
+	for name, test := range map[string]struct {
+		connect   string
+		lines     []string
+		granted   byte
+		present   byte
+		resumable bool
+		resumed   bool
+	}{
+		"3.1.1":                      {``, []string{"a 1"}, 1, 1, false, false},
+		"3.1.1, a session":           {`{"clientId":"c","cleanSession":false}`, []string{"a 1"}, 1, 1, true, true},
+		"3.1.1, it is gone":          {`{"clientId":"c","cleanSession":false}`, []string{"a 1"}, 1, 0, true, false},
+		"3.1.1, one with QoS 0":      {`{"clientId":"c","cleanSession":false}`, []string{"a 1", "b"}, 1, 1, false, true},
+		"5":                          {`{"version":5}`, []string{"a 1"}, 1, 1, true, true},
+		"5, granted with QoS 0":      {`{"version":5}`, []string{"a 1"}, 0, 1, false, true},
+		"5, QoS 0":                   {`{"version":5}`, []string{"a"}, 0, 1, false, false},
+		"5, none is wanted":          {`{"version":5,"sessionExpiry":0}`, []string{"a 1"}, 1, 1, false, false},
+		"5, a clean one is wanted":   {`{"version":5,"cleanSession":true}`, []string{"a 1"}, 1, 1, false, false},
+		"5, one that lasts is asked": {`{"version":5,"sessionExpiry":600,"clientId":"c"}`, []string{"a 1"}, 1, 1, true, true},
+	} {
+		s := newMQTT(Options{Connect: fixed(test.connect), Subscribe: fixedLines(test.lines...)}).(*mqtt)
+		if got := mqttOpen(t, s, test.present, test.granted); got.Resumed {
+			t.Errorf("%s: the first connection goes on from another", name)
+		}
+		if s.Resumable() != test.resumable {
+			t.Errorf("%s: resumable is %v", name, s.Resumable())
+		}
+		// What cannot be bridged may have gone on at the broker all the same, but a gap was said by then.
+		if got := mqttOpen(t, s, test.present, test.granted); got.Resumed != test.resumed {
+			t.Errorf("%s: resumed is %v", name, got.Resumed)
+		}
+	}
+}
+
+// Client identifiers of streams differ, and are such as every broker takes.
+func TestMQTTClientIDs(t *testing.T) {
+	seen := map[string]bool{}
+	for range 100 {
+		s := newMQTT(Options{Connect: fixed(""), Subscribe: fixedLines("a")}).(*mqtt)
+		frames, err := s.Open("mqtt")
+		if err != nil {
+			t.Fatal(err)
+		}
+		id := string(frames[0].Data[14:])
+		if len(id) != 22 || strings.Trim(id, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789") != "" || seen[id] {
+			t.Fatalf("%q", id)
+		}
+		seen[id] = true
+		again, err := s.Open("mqtt")
+		if err != nil || !bytes.Equal(frames[0].Data, again[0].Data) {
+			t.Fatalf("the second connection is another client: %q, %v", again[0].Data, err)
+		}
+	}
+}
+
+func TestMQTTSettings(t *testing.T) {
+	for _, test := range []struct{ connect, line, want string }{
+		{`{"username":"a","password":"b","clientId":"c","version":"5","keepAlive":10,"sessionExpiry":60}`, "$share/g/a/+/b/# 1", ""},
+		{``, "a/b 0", ""},
+		{`[]`, "a", "CONNECT: is no JSON object of what MQTT knows"},
+		{`{"user":"a"}`, "a", "CONNECT: is no JSON object of what MQTT knows"},
+		{`{"version":3}`, "a", "CONNECT: version is 4 (MQTT 3.1.1) or 5"},
+		{`{"sessionExpiry":60}`, "a", `CONNECT: sessionExpiry is for "version":5; with MQTT 3.1.1 write "cleanSession":false`},
+		{`{"cleanSession":false}`, "a", `CONNECT: "cleanSession":false needs a "clientId" of its own, by which the broker knows its session`},
+		{`{"password":"x"}`, "a", "CONNECT: a password needs a username"},
+		{``, "a 2", "SUBSCRIBE: line 1: QoS 2 is not spoken; write 1, which loses nothing either"},
+		{``, "a b", "SUBSCRIBE: line 1: behind the topic filter comes what is no QoS; write 0 or 1"},
+		{``, "a/#/b", "SUBSCRIBE: line 1: # is the last level of a topic filter or none"},
+		{``, "a/b+", "SUBSCRIBE: line 1: # and + stand for whole levels of a topic filter"},
+	} {
+		got := ""
+		if err := checkMQTT(test.connect, []string{test.line}); err != nil {
+			got = err.Error()
+		}
+		if !strings.HasPrefix(got, test.want) || test.want == "" && got != "" {
+			t.Errorf("%s, %s: %s", test.connect, test.line, got)
+		}
+	}
+	s := mqttSession(t, 100, "", "a")
+	for _, bad := range []string{"", "x", `{"payload":"x"}`, `{"topic":"a/#","payload":""}`, `{"topic":"a","qos":2}`} {
+		if frames, err := s.Send(Message{Data: []byte(bad)}); err == nil || !strings.Contains(err.Error(), "write {") {
+			t.Errorf("%q: %d frames, %v", bad, len(frames), err)
+		}
+	}
+}
+
+func FuzzMQTT(f *testing.F) {
+	f.Add(bytes.Join([][]byte{step(7, "\x20\x02\x00\x00"), step(7, "\x90\x03\x00\x01\x01"), step(7, string(published(0, "a", 1, []byte("x")))),
+		step(7, "\x30"), step(7, "\x03\x00\x01a"), step(1, ""), step(2, `{"topic":"a","payload":1}`), step(3, ""), step(5, "")}, nil), true)
+	f.Fuzz(func(t *testing.T, script []byte, five bool) {
+		connect := `{"version":5,"clientId":"c"}`
+		if !five {
+			connect = `{"clientId":"c","cleanSession":false}`
+		}
+		fuzzSession(t, "mqtt", Options{Connect: fixed(connect), Subscribe: fixedLines("a 1")}, script, func(s Session) int {
+			return cap(s.(*mqtt).parser.buf) - maxMQTTTopic
+		})
+	})
+}
