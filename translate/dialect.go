@@ -57,6 +57,7 @@ type Dialect struct {
 	Connects     bool     // takes CONNECT
 	Subscribes   Place
 	Required     bool // SUBSCRIBE must be set
+	Stream       bool // messages are pieces of one byte stream; it is read in other pieces, and has bounds of its own
 
 	// Check looks at CONNECT and the lines of SUBSCRIBE, in which placeholders stand as 0, before anything is
 	// dialled; its errors name what to write instead. nil: nothing to check. connect and subscribe are joined in one
@@ -84,8 +85,8 @@ func badLine(line int, format string, args ...any) error {
 // Dialects are those that this version speaks, by the name that PROTOCOL gives them.
 var Dialects = []Dialect{
 	{Name: "raw", New: newRaw},
-	{Name: "stomp", New: newStomp, Subprotocols: []string{"v12.stomp", "v11.stomp"}, Connects: true, Subscribes: TopicLine, Required: true, Check: checkStomp},
-	{Name: "mqtt", New: newMQTT, Subprotocols: []string{"mqtt"}, Connects: true, Subscribes: TopicLine, Required: true, Check: checkMQTT},
+	{Name: "stomp", New: newStomp, Stream: true, Subprotocols: []string{"v12.stomp", "v11.stomp"}, Connects: true, Subscribes: TopicLine, Required: true, Check: checkStomp},
+	{Name: "mqtt", New: newMQTT, Stream: true, Subprotocols: []string{"mqtt"}, Connects: true, Subscribes: TopicLine, Required: true, Check: checkMQTT},
 	{Name: "phoenix", New: newPhoenix, Subscribes: TopicLine, Required: true, Check: checkPhoenix},
 	{Name: "signalr", New: newSignalR, Subscribes: MethodLine, Check: checkSignalR},
 	{Name: "wamp", New: newWAMP, Subprotocols: []string{wampSubprotocol}, Connects: true, Subscribes: TopicLine, Required: true, Check: checkWAMP},

@@ -359,6 +359,36 @@ func TestSkippedMayEndTheConnection(t *testing.T) {
 	})
 }
 
+// A byte stream is read in pieces, however large its messages are, and nothing of it is left out.
+func TestByteStreams(t *testing.T) {
+	text := strings.Repeat("0123456789", 30_000)
+	f := accepting(func(p *peer) { p.say("hello", "begin ", text, "", " end"); p.hear() })
+	var got strings.Builder
+	s := &spoken{opening: 10 * time.Second, receive: func(s *spoken, text string) (translate.Received, error) {
+		if text == "hello" {
+			s.timers.Opening = 0
+			return translate.Received{Ready: true}, nil
+		}
+		if len(text) > pieceSize {
+			t.Errorf("a piece of %d bytes", len(text))
+		}
+		got.WriteString(text)
+		if strings.HasSuffix(text, "end") {
+			return received("whole"), nil
+		}
+		return translate.Received{}, nil
+	}}
+	settings := speaking(t, s, Settings{MaxMessage: 100})
+	translate.Dialects[len(translate.Dialects)-1].Stream = true
+	subscribed(t, settings, f, func(t *testing.T, k *taking) {
+		time.Sleep(time.Second)
+		k.expect("0s whole")
+		if got.String() != "begin "+text+" end" {
+			t.Errorf("%d bytes came", got.Len())
+		}
+	})
+}
+
 func TestDialectSettings(t *testing.T) {
 	speaking(t, new(spoken), Settings{})
 	d := &translate.Dialects[len(translate.Dialects)-1]

@@ -37,8 +37,9 @@ const (
 	maxEarly      = 1024     // messages
 	maxEarlyBytes = 16 << 20 // of their data
 
-	maxRequests = 16      // before one dial
-	maxAnswer   = 1 << 20 // bytes of the answer to one
+	pieceSize   = 32 << 10 // bytes of a byte stream read at once
+	maxRequests = 16       // before one dial
+	maxAnswer   = 1 << 20  // bytes of the answer to one
 
 	maxSkipped = 64 << 20 // bytes of one message over MAX_MESSAGE that are read past before the connection is given up
 )
@@ -107,7 +108,7 @@ func (s *subscription) Connect(ctx context.Context) (Conn, error) {
 	if err := c.handshake(ctx, dial); err != nil {
 		return nil, err
 	}
-	if err := c.open(ctx); err != nil {
+	if err := c.begin(ctx); err != nil {
 		c.ws.CloseNow()
 		s.dropped = s.dropped || len(c.early) > 0
 		return nil, later(err)
@@ -176,8 +177,11 @@ type socket struct {
 	gap     bool                // and some of them were skipped
 	ended   error               // the dialect finished before it was ready
 	buf     bytes.Buffer        // the frame being read
-	last    atomic.Int64        // when something was received last, in ns since start
-	message atomic.Int64        // when a message, or a part of one, was
+	open    bool                // the session is ready
+	rest    io.Reader           // of the message being read in pieces; nil: none is
+	kind    websocket.MessageType
+	last    atomic.Int64 // when something was received last, in ns since start
+	message atomic.Int64 // when a message, or a part of one, was
 	start   time.Time
 	retimed chan struct{} // has one element when the session's timers have changed
 
@@ -236,8 +240,8 @@ func refusal(resp *http.Response, err error) error {
 	return verdict(resp)
 }
 
-// open speaks until the session is ready.
-func (c *socket) open(ctx context.Context) error {
+// begin speaks until the session is ready.
+func (c *socket) begin(ctx context.Context) error {
 	frames, err := c.session.Open(c.ws.Subprotocol())
 	if err != nil {
 		return err
@@ -349,6 +353,14 @@ func (c *socket) send(ctx context.Context, frames []translate.Frame) error {
 
 // read returns the next frame, whose data is good until the next call, or that one was skipped for its size.
 func (c *socket) read(ctx context.Context) (f translate.Frame, skipped bool, err error) {
+	limit := int64(c.q.Route.settings.MaxMessage)
+	switch stream := c.q.Route.dialect.Stream; {
+	case stream && c.open:
+		f, err = c.readPiece(ctx)
+		return f, false, err
+	case stream: // a reader ends with its ctx, which here is that of a step: whole messages, then
+		limit = maxEarlyBytes
+	}
 	kind, r, err := c.ws.Reader(ctx)
 	if err != nil {
 		return f, false, c.closed(ctx, err)
@@ -359,7 +371,6 @@ func (c *socket) read(ctx context.Context) (f translate.Frame, skipped bool, err
 		c.buf = bytes.Buffer{} // one large message shall not be kept for the life of the connection
 	}
 	c.buf.Reset()
-	limit := int64(c.q.Route.settings.MaxMessage)
 	if _, err := c.buf.ReadFrom(io.LimitReader(r, limit+1)); err != nil {
 		return f, false, c.closed(ctx, err)
 	}
@@ -379,6 +390,35 @@ func (c *socket) read(ctx context.Context) (f translate.Frame, skipped bool, err
 		c.mu.Unlock()
 	}
 	return f, true, err
+}
+
+// readPiece returns the next piece of a byte stream, whatever its messages are.
+func (c *socket) readPiece(ctx context.Context) (f translate.Frame, err error) {
+	if c.buf.Cap() < pieceSize {
+		c.buf.Grow(pieceSize)
+	}
+	piece := c.buf.AvailableBuffer()[:pieceSize]
+	for {
+		if c.rest == nil {
+			var r io.Reader
+			if c.kind, r, err = c.ws.Reader(ctx); err != nil {
+				return f, c.closed(ctx, err)
+			}
+			c.q.Route.Stats.Received.Add(1)
+			c.touchMessage()
+			c.rest = lifeReader{r, c}
+		}
+		n, err := c.rest.Read(piece)
+		if errors.Is(err, io.EOF) {
+			c.rest, err = nil, nil
+		}
+		if err != nil {
+			return f, c.closed(ctx, err)
+		}
+		if n > 0 {
+			return translate.Frame{Binary: c.kind == websocket.MessageBinary, Data: piece[:n]}, nil
+		}
+	}
 }
 
 // lifeReader notes that a message goes on arriving.
@@ -416,6 +456,7 @@ func (c *socket) closed(ctx context.Context, err error) error {
 }
 
 func (c *socket) Run(ctx context.Context, emit func([]translate.Message) error) error {
+	c.open = true
 	// The connection outlives ctx by its closing handshake, which the library forbids once a reader is cancelled.
 	alive, end := context.WithCancelCause(context.WithoutCancel(ctx))
 	kept := make(chan struct{})

@@ -1,0 +1,397 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// rabbit is a RabbitMQ node of the test's own, with its WebSocket plugins for STOMP and MQTT.
+type rabbit struct {
+	*process
+	stomp, mqtt string // addresses; the path is /ws
+	env         []string
+}
+
+// startRabbit starts one, which takes some seconds, with a port mapper of its own: the one that RabbitMQ would start
+// outlives it.
+func startRabbit(t *testing.T) *rabbit {
+	t.Helper()
+	dir := t.TempDir()
+	port := func(addr string) string { _, p, _ := strings.Cut(addr, ":"); return p }
+	amqp, dist, epmd := freeAddr(t), freeAddr(t), freeAddr(t)
+	r := &rabbit{stomp: freeAddr(t), mqtt: freeAddr(t)}
+	write := func(name, text string) string {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	plugins := write("plugins", "[rabbitmq_web_stomp,rabbitmq_web_mqtt].\n")
+	config := write("rabbitmq.conf", strings.Join([]string{
+		"listeners.tcp.1 = " + amqp, "stomp.listeners.tcp = none", "mqtt.listeners.tcp = none",
+		"web_stomp.tcp.ip = 127.0.0.1", "web_stomp.tcp.port = " + port(r.stomp),
+		"web_mqtt.tcp.ip = 127.0.0.1", "web_mqtt.tcp.port = " + port(r.mqtt), "mqtt.allow_anonymous = false",
+	}, "\n")+"\n")
+	r.env = []string{"HOME=" + dir, "RABBITMQ_NODENAME=sidestream" + port(amqp) + "@localhost", "RABBITMQ_MNESIA_BASE=" + dir, "RABBITMQ_LOG_BASE=" + dir,
+		"RABBITMQ_ENABLED_PLUGINS_FILE=" + plugins, "RABBITMQ_CONFIG_FILE=" + config, "RABBITMQ_DIST_PORT=" + port(dist),
+		"ERL_EPMD_PORT=" + port(epmd), "ERL_EPMD_ADDRESS=127.0.0.1"}
+	launch(t, nil, "epmd", "-port", port(epmd), "-address", "127.0.0.1")
+	eventually(t, "Erlang's port mapper", func() bool { return open(epmd) })
+	r.start(t)
+	return r
+}
+
+func (r *rabbit) start(t *testing.T) {
+	t.Helper()
+	r.process = launch(t, r.env, "/usr/lib/rabbitmq/bin/rabbitmq-server")
+	eventually(t, "RabbitMQ to start", func() bool {
+		select {
+		case <-r.ended:
+			t.Fatalf("RabbitMQ ended: %s%s", &r.stdout, &r.stderr)
+		default:
+		}
+		return strings.Contains(r.stdout.String(), "completed with") && open(r.stomp) && open(r.mqtt)
+	})
+}
+
+// open says whether somebody listens at addr.
+func open(addr string) bool {
+	conn, err := net.Dial("tcp", addr)
+	if err != nil {
+		return false
+	}
+	conn.Close()
+	return true
+}
+
+// publish sends messages with the official STOMP client.
+func (r *rabbit) publish(t *testing.T, messages ...map[string]any) {
+	t.Helper()
+	text, err := json.Marshal(messages)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := launch(t, nil, "node", "servers/stompjs.mjs", "ws://"+r.stomp+"/ws", "guest", "guest", string(text))
+	if p.wait(t) != 0 {
+		t.Fatalf("not published: %s", &p.stderr)
+	}
+}
+
+func said(destination, body string) map[string]any {
+	return map[string]any{"destination": destination, "body": body}
+}
+
+// connects is how often s has got through to its upstream.
+func (s *sidecar) connects() int { return strings.Count(s.stderr.String(), "upstream connected") }
+
+// silence is a client that says what it has to and then nothing: it returns once the server has cut it.
+func silence(t *testing.T, addr, hello string) {
+	t.Helper()
+	conn, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	conn.SetDeadline(time.Now().Add(patience))
+	if _, err := conn.Write([]byte(hello)); err != nil {
+		t.Fatal(err)
+	}
+	buf := make([]byte, 1024)
+	for err == nil {
+		_, err = conn.Read(buf)
+	}
+	if os.IsTimeout(err) {
+		t.Fatal("a silent client is not cut")
+	}
+}
+
+// stompHandshake upgrades and connects with a heart-beat of half a second that then does not come: 0x81 begins a text
+// message, of which the mask is zero.
+func stompHandshake(addr string) string {
+	frame := "CONNECT\nlogin:guest\npasscode:guest\naccept-version:1.2\nheart-beat:500,0\n\n\x00"
+	return "GET /ws HTTP/1.1\r\nHost: " + addr + "\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n" +
+		"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Protocol: v12.stomp\r\n\r\n" +
+		"\x81" + string([]byte{0x80 | byte(len(frame)), 0, 0, 0, 0}) + frame
+}
+
+const login = "CONNECT=login:guest\npasscode:guest"
+
+// TestDialectRabbitMQ is STOMP 1.2 and MQTT 3.1.1 against one RabbitMQ.
+func TestDialectRabbitMQ(t *testing.T) {
+	r := startRabbit(t)
+	stomp, mqtt := "ws://"+r.stomp+"/ws", "ws://"+r.mqtt+"/ws"
+	t.Run("STOMP", func(t *testing.T) {
+		s := startSidecar(t, hubRoute("stomp", stomp, login+"\nheart-beat:500,500", "SUBSCRIBE=/topic/news.*\n/queue/jobs {\"ack\":\"client-individual\"}",
+			`EVENT=$headers.type // $topic`, "MAX_MESSAGE=1KiB")...)
+		events := ask(t, s.addr, "HTTP/1.1", "/events", "")
+		events.until(t, "retry:")
+		s.explains(t, "upstream connected")
+		r.publish(t, map[string]any{"destination": "/topic/news.a", "body": `{"a":1}`, "headers": map[string]string{"type": "x:y"}},
+			said("/topic/news.b", "zwei\nß"), map[string]any{"destination": "/topic/news.c", "base64": "AP8B"}, said("/queue/jobs", "job 1"), said("/queue/jobs", "job 2"))
+		events.event(t, "x:y", `{"a":1}`)
+		events.until(t, "event: /topic/news.b\ndata: zwei\ndata: ß\n\n")
+		events.event(t, "/topic/news.c", "AP8B")
+		events.event(t, "/queue/jobs", "job 1")
+		events.event(t, "/queue/jobs", "job 2")
+		atLimit(t, events, func(filling string) { r.publish(t, said("/topic/news.l", filling)) }, func(filling string) int { return len(filling) }, 1<<10,
+			func(filling string) string { return "data: " + filling + "\n\n" })
+		for range 2 { // without heart-beats it would be gone as well
+			silence(t, r.stomp, stompHandshake(r.stomp))
+		}
+		if n := s.connects(); n != 1 {
+			t.Errorf("%d connections", n)
+		}
+	})
+	t.Run("STOMP, what was not acknowledged comes again", func(t *testing.T) {
+		r.publish(t, said("/queue/kept", "1"))
+		env := hubRoute("stomp", stomp, login, "SUBSCRIBE=/queue/kept {\"ack\":\"client\"}", "LINGER=1s", "RETRY=100ms")
+		for _, want := range []string{"1", "2"} {
+			s := startSidecar(t, env...)
+			events := ask(t, s.addr, "HTTP/1.1", "/events", "")
+			events.event(t, "", want)
+			if want == "2" && strings.Contains(events.got.String(), "data: 1\n") {
+				t.Error("what was acknowledged came again")
+			}
+			s.drain(t)
+			r.publish(t, said("/queue/kept", "2"))
+		}
+	})
+	t.Run("MQTT", func(t *testing.T) {
+		s := startSidecar(t, hubRoute("mqtt", mqtt, `CONNECT={"username":"guest","password":"guest","keepAlive":2}`, "SUBSCRIBE=news/+ 1\nplain", "EVENT=topic")...)
+		events := ask(t, s.addr, "HTTP/1.1", "/events", "")
+		events.until(t, "retry:")
+		s.explains(t, "upstream connected")
+		r.publish(t, said("/topic/news.a", `{"a":1}`), said("/topic/plain", "text"), map[string]any{"destination": "/topic/news.b", "base64": "AP8B"})
+		events.event(t, "news/a", `{"a":1}`)
+		events.event(t, "plain", "text")
+		events.event(t, "news/b", "AP8B")
+	})
+	for name, test := range map[string]struct {
+		env    []string
+		status int
+		says   string
+	}{
+		"STOMP, a wrong password":       {hubRoute("stomp", stomp, "CONNECT=login:guest\npasscode:wrong", "SUBSCRIBE=/topic/a"), 401, "Bad CONNECT"},
+		"STOMP, no such destination":    {hubRoute("stomp", stomp, login, "SUBSCRIBE=/nonsense/a"), 400, "Unknown destination"},
+		"STOMP, where MQTT is spoken":   {hubRoute("stomp", mqtt, login, "SUBSCRIBE=/topic/a"), 200, "SUBPROTOCOL"},
+		"STOMP, a queue that is not":    {hubRoute("stomp", stomp, login, "SUBSCRIBE=/amq/queue/nope"), 200, "does every destination exist?"},
+		"MQTT, a wrong password":        {hubRoute("mqtt", mqtt, `CONNECT={"username":"guest","password":"wrong"}`, "SUBSCRIBE=a"), 401, "refused CONNECT with code"},
+		"MQTT, nobody":                  {hubRoute("mqtt", mqtt, "SUBSCRIBE=a"), 401, "refused CONNECT with code"},
+		"MQTT 5, where it is not known": {hubRoute("mqtt", mqtt, `CONNECT={"version":5,"username":"guest","password":"guest"}`, "SUBSCRIBE=a"), 400, "leave version out"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := startSidecar(t, test.env...)
+			if status := s.firstStatus(t); status != test.status {
+				t.Errorf("status %d", status)
+			}
+			s.explains(t, test.says)
+			if strings.Contains(s.stderr.String(), "wrong") {
+				t.Errorf("the password is in the log: %s", &s.stderr)
+			}
+		})
+	}
+	t.Run("it dies and comes back", func(t *testing.T) {
+		s := startSidecar(t, append(hubRoute("stomp", stomp, login, "SUBSCRIBE=/topic/a"),
+			"SSE_ROUTE_MQTT_PATH=/mqtt", "SSE_ROUTE_MQTT_PROTOCOL=mqtt", "SSE_ROUTE_MQTT_FROM="+mqtt, "SSE_ROUTE_MQTT_SUBSCRIBE=a",
+			`SSE_ROUTE_MQTT_CONNECT={"username":"guest","password":"guest"}`)...)
+		both := []*stream{ask(t, s.addr, "HTTP/1.1", "/events", ""), ask(t, s.addr, "HTTP/1.1", "/mqtt", "")}
+		eventually(t, "both to connect", func() bool { return s.connects() == 2 })
+		r.Process.Kill()
+		<-r.ended
+		for _, events := range both {
+			events.event(t, "stream.gap", gapEvent)
+		}
+		r.start(t)
+		eventually(t, "both to connect again", func() bool { return s.connects() == 4 })
+		r.publish(t, said("/topic/a", "again"))
+		for _, events := range both {
+			events.event(t, "", "again")
+		}
+	})
+}
+
+// broker is a mosquitto of the test's own. It needs a plain listener too, by which the test publishes.
+type broker struct {
+	*process
+	plain, ws, config string
+}
+
+func startMosquitto(t *testing.T, settings ...string) *broker {
+	t.Helper()
+	b := &broker{plain: freeAddr(t), ws: freeAddr(t)}
+	port := func(addr string) string { _, p, _ := strings.Cut(addr, ":"); return p }
+	dir := t.TempDir()
+	b.config = filepath.Join(dir, "mosquitto.conf")
+	lines := append([]string{"listener " + port(b.plain) + " 127.0.0.1", "listener " + port(b.ws) + " 127.0.0.1", "protocol websockets"}, settings...)
+	if err := os.WriteFile(b.config, []byte(strings.Join(lines, "\n")+"\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	b.start(t)
+	return b
+}
+
+func (b *broker) start(t *testing.T) {
+	t.Helper()
+	b.process = launch(t, nil, "/usr/sbin/mosquitto", "-c", b.config)
+	eventually(t, "mosquitto to listen", func() bool { return open(b.plain) && open(b.ws) })
+}
+
+// publish sends one message over plain TCP, in bytes by hand (MQTT 3.1.1, 3.1 and 3.3), with QoS 1, and waits for PUBACK.
+func (b *broker) publish(t *testing.T, topic, payload string, retain bool) {
+	t.Helper()
+	conn, err := net.Dial("tcp", b.plain)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	conn.SetDeadline(time.Now().Add(patience))
+	first := byte(0x32)
+	if retain {
+		first |= 1
+	}
+	body := string([]byte{byte(len(topic) >> 8), byte(len(topic))}) + topic + "\x00\x01" + payload
+	length := []byte{byte(len(body)&127 | 128), byte(len(body) >> 7 & 127)}
+	if len(body) >= 1<<14 {
+		t.Fatal("longer than the length that is written here")
+	}
+	connect := "\x10\x0e\x00\x04MQTT\x04\x02\x00\x1e\x00\x02pb"
+	if _, err := conn.Write(append(append([]byte(connect), first), append(length, body...)...)); err != nil {
+		t.Fatal(err)
+	}
+	var answer [8]byte
+	if n, err := readFull(conn, answer[:]); err != nil || string(answer[:n]) != "\x20\x02\x00\x00\x40\x02\x00\x01" {
+		t.Fatalf("answered %x, %v", answer[:n], err)
+	}
+}
+
+func readFull(conn net.Conn, p []byte) (n int, err error) {
+	for n < len(p) && err == nil {
+		var k int
+		k, err = conn.Read(p[n:])
+		n += k
+	}
+	return n, err
+}
+
+func TestDialectMosquitto(t *testing.T) {
+	for _, version := range []string{"4", "5"} {
+		t.Run("version "+version, func(t *testing.T) {
+			b := startMosquitto(t, "allow_anonymous true")
+			qos := map[string]string{"4": "0", "5": "1"}[version]
+			b.publish(t, "news/kept", "retained", true)
+			s := startSidecar(t, hubRoute("mqtt", "ws://"+b.ws, `CONNECT={"version":`+version+`,"keepAlive":1}`, "SUBSCRIBE=news/# "+qos, "MAX_MESSAGE=1KiB",
+				`EVENT=if $headers.retain then "retained" else topic end`)...)
+			events := ask(t, s.addr, "HTTP/1.1", "/events", "")
+			events.event(t, "retained", "retained")
+			b.publish(t, "news/a", `{"a":1}`, false)
+			events.event(t, "news/a", `{"a":1}`)
+			b.publish(t, "news/b", "\x00\xff\x01", false)
+			events.event(t, "news/b", "AP8B")
+			atLimit(t, events, func(filling string) { b.publish(t, "news/l", filling, false) }, func(filling string) int { return len(filling) }, 1<<10,
+				func(filling string) string { return "event: news/l\ndata: " + filling + "\n\n" })
+			for range 2 { // a client with the same keep alive that says nothing
+				silence(t, b.plain, "\x10\x0e\x00\x04MQTT\x04\x02\x00\x01\x00\x02xy")
+			}
+			if n := s.connects(); n != 1 {
+				t.Errorf("%d connections", n)
+			}
+			events.got.Reset()
+			b.Process.Kill()
+			<-b.ended
+			b.start(t)
+			b.publish(t, "news/kept", "retained", true)
+			events.event(t, "stream.gap", gapEvent)
+			eventually(t, "the second connection", func() bool { return s.connects() == 2 })
+			b.publish(t, "news/c", "again", false)
+			events.event(t, "news/c", "again")
+			if strings.Contains(events.got.String(), "event: retained") {
+				t.Error("a retained message that had not changed came again")
+			}
+		})
+	}
+}
+
+// A session at the broker bridges an interruption: nothing is lost, nothing comes twice, nothing is said.
+func TestDialectMosquittoResumes(t *testing.T) {
+	b := startMosquitto(t, "allow_anonymous true", "max_queued_messages 10000")
+	for name, connect := range map[string]string{"5": `{"version":5}`, "3.1.1": `{"clientId":"kept","cleanSession":false}`} {
+		t.Run(name, func(t *testing.T) {
+			r := startRecorder(t, b.ws)
+			s := startSidecar(t, hubRoute("mqtt", "ws://"+r.addr(), "CONNECT="+connect, "SUBSCRIBE=news 1")...)
+			events := ask(t, s.addr, "HTTP/1.1", "/events", "")
+			s.explains(t, "upstream connected")
+			for n := range 60 {
+				if n%12 == 6 {
+					eventually(t, "the connection", func() bool { return s.connects() == 1+n/12 })
+					r.cut()
+				}
+				b.publish(t, "news", fmt.Sprint("n", n), false)
+			}
+			for n := range 60 {
+				events.event(t, "", fmt.Sprint("n", n))
+			}
+			if got := events.got.String(); strings.Contains(got, "stream.gap") || strings.Count(got, "data: n") != 60 {
+				t.Errorf("%s", got)
+			}
+			if s.connects() < 5 {
+				t.Errorf("only %d connections: nothing was bridged", s.connects())
+			}
+		})
+	}
+}
+
+func TestDialectMosquittoRefuses(t *testing.T) {
+	dir, err := os.MkdirTemp("", "sidestream-mosquitto-") // mosquitto, which gives up being root, must get in
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	passwords := filepath.Join(dir, "passwords")
+	if err := errors.Join(os.Chmod(dir, 0o755), os.WriteFile(passwords, nil, 0o644)); err != nil {
+		t.Fatal(err)
+	}
+	b := startMosquitto(t, "allow_anonymous false", "password_file "+passwords)
+	for _, version := range []string{"4", "5"} {
+		s := startSidecar(t, hubRoute("mqtt", "ws://"+b.ws, `CONNECT={"version":`+version+`,"username":"joe","password":"geheim"}`, "SUBSCRIBE=a")...)
+		if status := s.firstStatus(t); status != 401 {
+			t.Errorf("version %s: status %d", version, status)
+		}
+		if strings.Contains(s.stderr.String(), "geheim") {
+			t.Errorf("the password is in the log: %s", &s.stderr)
+		}
+	}
+	s := startSidecar(t, hubRoute("mqtt", "ws://"+b.ws, "SUBSCRIBE=a", "SUBPROTOCOL=chat")...)
+	s.firstStatus(t)
+	s.explains(t, "SUBPROTOCOL")
+}
+
+// aedes sends a packet in several messages.
+func TestDialectAedes(t *testing.T) {
+	h := startHub(t, "aedes", `{"password":"secret"}`)
+	s := startSidecar(t, hubRoute("mqtt", "ws://"+h.addr, `CONNECT={"username":"joe","password":"secret"}`, "SUBSCRIBE=news/# 1", "EVENT=topic")...)
+	events := ask(t, s.addr, "HTTP/1.1", "/events", "")
+	events.until(t, "retry:")
+	s.explains(t, "upstream connected")
+	for qos := range 2 {
+		h.do(t, map[string]any{"do": "publish", "topic": fmt.Sprint("news/", qos), "payload": `{"a":1}`, "qos": qos}, nil)
+		events.event(t, fmt.Sprint("news/", qos), `{"a":1}`)
+	}
+	h.comesBack(t, events)
+	eventually(t, "the second connection", func() bool { return s.connects() == 2 })
+	h.do(t, map[string]any{"do": "publish", "topic": "news/x", "payload": "again"}, nil)
+	events.event(t, "news/x", "again")
+	refused := startSidecar(t, hubRoute("mqtt", "ws://"+h.addr, `CONNECT={"username":"joe","password":"wrong"}`, "SUBSCRIBE=a")...)
+	if status := refused.firstStatus(t); status != 401 {
+		t.Errorf("status %d", status)
+	}
+}
