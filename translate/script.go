@@ -4,7 +4,7 @@
 //   - Steps run in order once the dialect is ready: ">" sends, "=" sends what a program makes of the state, "<" waits for a
 //     message, "!" means refused, "~" means to connect anew.
 //   - Each incoming message meets RESUMED, if the opening is not through, with the state of before; then STATE; then every
-//     "!" and "~" seen so far, PONG, the waiting "<", and REPLY. What "<" or PONG takes goes no further. A "!" or "~" holds
+//     "!" and "~" seen so far, the waiting "<", PONG, and REPLY. What "<" or PONG takes goes no further. A "!" or "~" holds
 //     from its line on until the connection ends.
 //   - A step's program that fails has not matched: feeds mix messages of several shapes. A failing REPLY or STATE is reported,
 //     and so is any program that was cut for its time.
@@ -239,11 +239,11 @@ func (s *scripted) meet(ctx context.Context, m Message, got *Received) error {
 		}
 		got.cut(err)
 	}
-	if s.answered(ctx, in, got) {
-		return nil
-	}
 	if taken, err := s.wait(ctx, in, got); taken || err != nil {
 		return err
+	}
+	if s.answered(ctx, in, got) {
+		return nil
 	}
 	s.reply(ctx, in, got)
 	got.Messages = append(got.Messages, m)
