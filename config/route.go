@@ -137,7 +137,8 @@ func (l *loader) compile(route string, vs values, s settings) *upstream.Route {
 	known := slices.Clone(l.problems)
 	compiled, err := upstream.Compile(upstream.Settings{
 		PathNames: wildcards(s.Path), From: s.From, Headers: s.Headers, Forward: s.Forward, Protocol: s.Protocol,
-		Connect: s.Connect, Subscribe: s.Subscribe, Subprotocol: s.Subprotocol, Hello: s.Hello, Reply: s.Reply, Ping: s.Ping, PingEvery: s.PingEvery.duration(),
+		Connect: s.Connect, Subscribe: s.Subscribe, Subprotocol: s.Subprotocol, Hello: s.Hello, Reply: s.Reply, Ping: s.Ping, PingEvery: s.PingEvery.span(), PingProgram: s.PingEvery.program(), Pong: s.Pong,
+		State: s.State, Resumed: s.Resumed, Ticket: s.Ticket, Dial: s.Dial, Close: s.Close, Separator: s.Separator,
 		Idle: s.Idle.duration(), Every: s.Every.duration(), Mode: s.Mode, Method: s.Method, Body: s.Body,
 		Cursor: s.Cursor, First: s.First, Reset: s.Reset, Next: s.Next, Pages: int(s.Pages), Interval: s.Interval, Key: s.Key,
 		Timeout: s.Timeout.duration(), Select: s.Select, Event: s.Event, Data: s.Data, ID: s.ID, Done: s.Done,

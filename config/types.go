@@ -15,6 +15,7 @@ type (
 	size   int           // bytes, with KiB, MiB, GiB or without
 	count  int           // 0 or off: none
 	toggle bool          // true or false
+	rhythm string        // Go duration from 10ms to 24h, 0 or off: none; or a jq program, which does not begin like a number
 	list   []string      // comma-separated, blanks around the items dropped
 	start  int           // live, latest, all or a number of events, as Route.Start has it
 )
@@ -69,6 +70,44 @@ var units = []struct {
 	suffix string
 	bytes  int64
 }{{"KiB", 1 << 10}, {"MiB", 1 << 20}, {"GiB", 1 << 30}}
+
+// The bounds of a rhythm, as those of a span stand in its tags.
+const (
+	shortestRhythm = 10 * time.Millisecond
+	longestRhythm  = 24 * time.Hour
+)
+
+func (r *rhythm) UnmarshalText(text []byte) error {
+	*r = rhythm(strings.TrimSpace(string(text)))
+	if r.program() != "" {
+		return nil
+	}
+	var d span
+	if err := d.UnmarshalText(text); err != nil {
+		return err
+	}
+	if d != 0 && (d.duration() < shortestRhythm || d.duration() > longestRhythm) {
+		return &valueError{string(*r), "is out of bounds; write 10ms to 24h, or 0 for none"}
+	}
+	return nil
+}
+
+// program is r's jq, "" when it is a span.
+func (r rhythm) program() string {
+	if r == "" || r == "off" || strings.IndexByte("0123456789+-.", r[0]) >= 0 {
+		return ""
+	}
+	return string(r)
+}
+
+// span is how long r is, 0 when it is a program.
+func (r rhythm) span() time.Duration {
+	d, err := time.ParseDuration(string(r))
+	if err != nil {
+		return 0
+	}
+	return d
+}
 
 func (b *size) UnmarshalText(text []byte) error {
 	s := strings.TrimSpace(string(text))

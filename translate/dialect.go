@@ -21,6 +21,7 @@ type Options struct {
 	Subscribe  func() ([]string, error) // the lines of SUBSCRIBE, likewise
 	Binary     string                   // one of the Binary constants; "" is BinaryBase64
 	MaxMessage int                      // bytes of a message put together out of several frames; 0 no bound
+	Separator  string                   // raw: what ends a record where a frame may hold several; "" a frame is one
 }
 
 // binary does to m, whose data are bytes, what BINARY says; false: m is dropped.

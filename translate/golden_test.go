@@ -93,7 +93,7 @@ func play(t *testing.T, dialect string, parts map[string]string) string {
 		}
 	}
 	p := player{program: program(t, settings...)}
-	p.session = script(t, parts["HELLO"], parts["REPLY"], parts["PING"]).Wrap(d.New(options(t, d, parts)))
+	p.session = script(t, parts["HELLO"], parts["REPLY"], parts["PING"]).with(t, parts).Wrap(d.New(options(t, d, parts)))
 	for line := range strings.SplitSeq(parts["in"], "\n") {
 		if line == "" {
 			continue
@@ -109,11 +109,7 @@ func play(t *testing.T, dialect string, parts map[string]string) string {
 			frames, err := p.session.Open(rest)
 			p.show(Received{Replies: frames}, err)
 		case "<q":
-			text, err := strconv.Unquote(rest)
-			if err != nil {
-				t.Fatalf("%q: %v", rest, err)
-			}
-			p.receive(Frame{Data: []byte(text)})
+			p.receive(Frame{Data: []byte(unquoted(t, strings.Trim(rest, `"`)))})
 		case "skipped":
 			p.show(Received{}, p.session.Skipped())
 		case "send":
@@ -149,6 +145,31 @@ func play(t *testing.T, dialect string, parts map[string]string) string {
 	return p.out.String()
 }
 
+// with adds to s what else the parts set.
+func (s *Script) with(t *testing.T, parts map[string]string) *Script {
+	s.State, s.Resumed, s.Pong, s.Dial = jq(t, "STATE", parts["STATE"]), jq(t, "RESUMED", parts["RESUMED"]), jq(t, "PONG", parts["PONG"]), jq(t, "DIAL", parts["DIAL"])
+	s.Interval = jq(t, "PING_EVERY", parts["PING_EVERY"])
+	var err error
+	if s.Close, err = ParseClose(parts["CLOSE"]); err != nil {
+		t.Fatal(err)
+	}
+	if address := parts["TICKET"]; address != "" {
+		s.Ticket = func() (*HTTPRequest, error) {
+			return &HTTPRequest{Method: "POST", URL: address, Header: http.Header{"Authorization": {"Bearer key"}}}, nil
+		}
+	}
+	return s
+}
+
+func unquoted(t *testing.T, s string) string {
+	t.Helper()
+	text, err := strconv.Unquote(`"` + s + `"`)
+	if err != nil {
+		t.Fatalf("%q: %v", s, err)
+	}
+	return text
+}
+
 // options are a route's with these settings.
 func options(t *testing.T, d Dialect, parts map[string]string) Options {
 	if d.Check != nil {
@@ -162,11 +183,17 @@ func options(t *testing.T, d Dialect, parts map[string]string) Options {
 	}
 	return Options{
 		Dial: func() (Dial, error) {
-			return Dial{URL: address, Header: http.Header{}, Subprotocols: d.Subprotocols}, nil
+			h := http.Header{}
+			for line := range strings.Lines(parts["HEADERS"]) {
+				name, value, _ := strings.Cut(strings.TrimSpace(line), ": ")
+				h.Add(name, value)
+			}
+			return Dial{URL: address, Header: h, Subprotocols: d.Subprotocols}, nil
 		},
 		Connect:    func() (string, error) { return parts["CONNECT"], nil },
 		Subscribe:  func() ([]string, error) { return SplitLines(parts["SUBSCRIBE"]), nil },
 		Binary:     parts["BINARY"],
+		Separator:  unquoted(t, parts["SEPARATOR"]),
 		MaxMessage: 1 << 20,
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/http"
 	"regexp"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -24,7 +25,7 @@ const (
 
 // variables are what a program knows beside its input. Each is also a function without the dollar sign, which compose
 // files and shells would expand.
-var variables = []string{"$event", "$id", "$topic", "$headers", "$status"}
+var variables = []string{"$event", "$id", "$topic", "$headers", "$status", "$state"}
 
 // Code is one compiled jq program. It is safe for concurrent use.
 type Code struct {
@@ -96,7 +97,9 @@ type input struct {
 
 // newInput parses m. Strict: data that is not JSON, or not UTF-8, is an error; otherwise it is a string.
 func newInput(m Message, strict bool) (input, error) {
-	in := input{known: []any{orNull(m.Event), orNull(m.ID), orNull(m.Topic), headerValue(m.Header), statusValue(m.Status)}}
+	in := input{known: []any{
+		orNull(m.Event), orNull(m.ID), orNull(m.Topic), headerValue(m.Header), statusValue(m.Status), stateValue(m.state),
+	}}
 	value, err := parseJSON(m.Data)
 	switch {
 	case err == nil && !m.Text:
@@ -108,6 +111,11 @@ func newInput(m Message, strict bool) (input, error) {
 	}
 	return in, nil
 }
+
+var stateIndex = slices.Index(variables, "$state")
+
+// setState lets the programs that follow see values.
+func (in *input) setState(values map[string]any) { in.known[stateIndex] = stateValue(values) }
 
 // input returns m parsed, once.
 func (m Message) input(strict bool) (input, error) {
@@ -131,6 +139,14 @@ func headerValue(h http.Header) any {
 	values := make(map[string]any, len(h))
 	for name, v := range h {
 		values[strings.ToLower(name)] = strings.Join(v, ", ")
+	}
+	return values
+}
+
+// stateValue is never null, so that programs may look for names.
+func stateValue(values map[string]any) any {
+	if values == nil {
+		return map[string]any{}
 	}
 	return values
 }
@@ -240,8 +256,8 @@ type Program struct {
 // ErrPayload is wrapped by Apply's error when the data is not what the route expects, whatever its programs.
 var ErrPayload = errors.New("payload")
 
-// Apply runs the route's jq programs over m: `.` is the data, $event, $id, $topic, $headers and $status what is known
-// beside it. done says that the stream ends after out. A *[ProgramError] says that a program failed or was cut by ctx; an
+// Apply runs the route's jq programs over m: `.` is the data, $event, $id, $topic, $headers, $status and $state what is
+// known beside it. done says that the stream ends after out. A *[ProgramError] says that a program failed or was cut by ctx; an
 // error wrapping [ErrPayload], that the program is strict and the data is not JSON. In both cases nothing of m is to be
 // emitted.
 func (p *Program) Apply(ctx context.Context, m Message) (out []Message, done bool, err error) {

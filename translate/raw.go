@@ -1,10 +1,11 @@
 package translate
 
 import (
+	"bytes"
 	"context"
 )
 
-// raw is the dialect without a protocol: a WebSocket message is a message.
+// raw is the dialect without a protocol: a WebSocket message is a message, or with SEPARATOR several.
 type raw struct {
 	Base
 	Options
@@ -17,11 +18,37 @@ func (s *raw) Dial(*HTTPResponse) (Dial, error) { return s.Options.Dial() }
 func (s *raw) Open(string) ([]Frame, error) { return nil, nil }
 
 func (s *raw) Receive(_ context.Context, f Frame) (Received, error) {
-	m := Message{Data: f.Data}
-	if f.Binary && !s.binary(&m) {
-		return Received{}, nil
+	if s.Separator == "" {
+		return Received{Messages: s.take(nil, f.Binary, f.Data)}, nil
 	}
-	return Received{Messages: []Message{m}}, nil
+	var got Received
+	for rest, more := f.Data, true; more; {
+		var record []byte
+		record, rest, more = bytes.Cut(rest, []byte(s.Separator))
+		if len(record) == 0 {
+			continue
+		}
+		if len(got.Messages) == maxItems {
+			got.Messages = append(got.Messages, Message{Gap: GapUpstream})
+			break
+		}
+		got.Messages = s.take(got.Messages, f.Binary, record)
+	}
+	return got, nil
 }
 
-func (s *raw) Send(m Message) ([]Frame, error) { return []Frame{{Binary: m.Binary, Data: m.Data}}, nil }
+// take appends one record as BINARY has it.
+func (s *raw) take(messages []Message, binary bool, data []byte) []Message {
+	m := Message{Data: data}
+	if binary && !s.binary(&m) {
+		return messages
+	}
+	return append(messages, m)
+}
+
+func (s *raw) Send(m Message) ([]Frame, error) {
+	if s.Separator != "" {
+		m.Data = append(bytes.Clone(m.Data), s.Separator...)
+	}
+	return []Frame{{Binary: m.Binary, Data: m.Data}}, nil
+}

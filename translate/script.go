@@ -1,11 +1,14 @@
-// This file is the opening script of a connection (HELLO), its replies (REPLY) and its keepalive (PING), over any
-// dialect. The rules:
+// This file is what a route adds to any dialect: its opening script (HELLO), what it remembers (STATE), its replies (REPLY),
+// its keepalive (PING, PONG) and what close codes mean to it (CLOSE). The rules:
 //
-//   - Steps run in order once the dialect is ready: ">" sends, "<" waits for a message, "!" means refused.
-//   - Each incoming message meets every "!" seen so far, then the waiting "<", then REPLY; what "<" takes goes no
-//     further. A "!" holds from its line on until the connection ends.
-//   - A step's program that fails has not matched: feeds mix messages of several shapes. A failing REPLY is reported, and
-//     so is any program that was cut for its time.
+//   - Steps run in order once the dialect is ready: ">" sends, "=" sends what a program makes of the state, "<" waits for a
+//     message, "!" means refused, "~" means to connect anew.
+//   - Each incoming message meets RESUMED, if the opening is not through, with the state of before; then STATE; then every
+//     "!" and "~" seen so far, the waiting "<", PONG, and REPLY. What "<" or PONG takes goes no further. A "!" or "~" holds
+//     from its line on until the connection ends.
+//   - A step's program that fails has not matched: feeds mix messages of several shapes. A failing REPLY or STATE is reported,
+//     and so is any program that was cut for its time.
+//   - A ping that is due while the one before has no answer (PONG) ends the connection.
 
 package translate
 
@@ -23,19 +26,33 @@ const StepTimeout = 10 * time.Second
 // Step is one line of HELLO: exactly one field is set.
 type Step struct {
 	Send   Text
+	Make   *Code // each output over null is sent
 	Wait   *Code
 	Refuse *Code
+	Anew   *Code
 }
 
 // Script is what a route adds to its dialect. The zero value adds nothing.
 type Script struct {
-	Steps []Step
-	Reply *Code         // each output is sent back; nil: nothing
-	Ping  Text          // application-level keepalive; empty: none
-	Every time.Duration // how often Ping is sent
+	Steps      []Step
+	Reply      *Code         // each output is sent back; nil: nothing
+	State      *Code         // each output, an object, is merged into Kept; nil: nothing is
+	Kept       *State        // the stream's own, which templates insert; nil: one that nobody else sees
+	Resumed    *Code         // true for a message of the opening: nothing was lost since the last connection; nil: that is never known
+	Ping       Text          // application-level keepalive; empty: none
+	Every      time.Duration // how often Ping is sent
+	Interval   *Code         // or: milliseconds, computed over null whenever the state has changed
+	Pong       *Code         // true for the answer to Ping; nil: none is expected
+	Close      ClosePolicy
+	Ticket     func() (*HTTPRequest, error) // what is asked before each dial; nil: nothing
+	Dial       *Code                        // the address, over Ticket's answer; nil: the dialect's
+	ProgramFor time.Duration                // how long a program may run that no message bounds; 0 for ever
 }
 
-// SplitHello splits the value of HELLO into its lines: each step's mark ('>', '<' or '!') and text. Blank lines are left
+// helloMarks are what a line of HELLO may begin with.
+const helloMarks = "><!=~"
+
+// SplitHello splits the value of HELLO into its lines: each step's mark (one of > < ! = ~) and text. Blank lines are left
 // out; a line without mark sends.
 func SplitHello(hello string) (marks []byte, lines []string) {
 	for line := range strings.Lines(hello) {
@@ -44,7 +61,7 @@ func SplitHello(hello string) (marks []byte, lines []string) {
 			continue
 		}
 		mark, text := byte('>'), line
-		if strings.IndexByte("><!", line[0]) >= 0 {
+		if strings.IndexByte(helloMarks, line[0]) >= 0 {
 			mark, text = line[0], strings.TrimSpace(line[1:])
 		}
 		marks, lines = append(marks, mark), append(lines, text)
@@ -52,13 +69,16 @@ func SplitHello(hello string) (marks []byte, lines []string) {
 	return marks, lines
 }
 
-// Wrap returns inner with the script's steps, replies and keepalive. What inner is asked to send, it puts in its own
-// terms.
+// Wrap returns inner with what the script adds. What inner is asked to send, it puts in its own terms.
 func (s *Script) Wrap(inner Session) Session {
-	if len(s.Steps) == 0 && s.Reply == nil && s.Ping.Empty() {
+	if len(s.Steps) == 0 && s.Reply == nil && s.State == nil && s.Ping.Empty() && s.Close == nil && s.Ticket == nil && s.Dial == nil {
 		return inner
 	}
-	return &scripted{Session: inner, script: s}
+	script := *s
+	if script.Kept == nil {
+		script.Kept = new(State)
+	}
+	return &scripted{Session: inner, script: &script}
 }
 
 type scripted struct {
@@ -67,18 +87,32 @@ type scripted struct {
 
 	// Of the present connection.
 	ready    bool // the dialect is, so the steps run
-	resumed  bool // as the dialect said
+	resumed  bool // as the dialect said, or RESUMED
 	next     int  // step to be done
-	refusing []*Code
+	watching []watch
 	count    Counter
+	interval time.Duration // of PING, as its program has it
+	unheard  bool          // PING was sent and PONG has not come
 
 	// Since each was sent last.
 	sinceInner, sinceOwn time.Duration
 }
 
+// watch is a program that ends the connection when it is true.
+type watch struct {
+	code    *Code
+	verdict error
+}
+
+var (
+	errMatchedRefusal = &Refused{403, "a message matched a ! line of HELLO"}
+	errMatchedAnew    = errors.New("a message matched a ~ line of HELLO")
+)
+
 func (s *scripted) Open(subprotocol string) ([]Frame, error) {
-	s.ready, s.resumed, s.next, s.refusing, s.count = false, false, 0, nil, Counter{}
-	s.sinceInner, s.sinceOwn = 0, 0
+	s.ready, s.resumed, s.next, s.watching, s.count = false, false, 0, nil, Counter{}
+	s.sinceInner, s.sinceOwn, s.unheard = 0, 0, false
+	s.bounded(s.schedule) // one that fails without a state has no say yet
 	frames, err := s.Session.Open(subprotocol)
 	if err != nil || s.Session.Timers().Opening > 0 {
 		return frames, err
@@ -88,29 +122,69 @@ func (s *scripted) Open(subprotocol string) ([]Frame, error) {
 	return append(frames, more...), err
 }
 
+// bounded runs f, which runs programs that belong to no message.
+func (s *scripted) bounded(f func(context.Context) error) error {
+	ctx := context.Background()
+	if s.script.ProgramFor > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, s.script.ProgramFor)
+		defer cancel()
+	}
+	return f(ctx)
+}
+
 // advance does the steps up to the next wait, or to the end.
 func (s *scripted) advance() ([]Frame, error) {
 	var frames []Frame
 	for ; s.next < len(s.script.Steps); s.next++ {
 		step := s.script.Steps[s.next]
+		var sent []Frame
+		var err error
 		switch {
 		case step.Wait != nil:
 			return frames, nil
 		case step.Refuse != nil:
-			s.refusing = append(s.refusing, step.Refuse)
+			s.watching = append(s.watching, watch{step.Refuse, errMatchedRefusal})
+		case step.Anew != nil:
+			s.watching = append(s.watching, watch{step.Anew, errMatchedAnew})
+		case step.Make != nil:
+			sent, err = s.made(step.Make)
 		default:
-			sent, err := s.fill(step.Send)
-			if err != nil {
-				return nil, fmt.Errorf("HELLO line %d: %w", s.next+1, err)
-			}
-			frames = append(frames, sent...)
+			sent, err = s.fill(step.Send)
 		}
+		if err != nil {
+			return nil, fmt.Errorf("HELLO line %d: %w", s.next+1, err)
+		}
+		frames = append(frames, sent...)
 	}
 	return frames, nil
 }
 
+// made is what code makes of the state.
+func (s *scripted) made(code *Code) (frames []Frame, err error) {
+	err = s.bounded(func(ctx context.Context) error {
+		frames, err = s.outputs(ctx, code, s.nothing())
+		return err
+	})
+	return frames, err
+}
+
+// nothing is what programs see that run over the state alone.
+func (s *scripted) nothing() input {
+	in, _ := newInput(Message{Data: []byte("null"), state: s.script.Kept.values}, false)
+	return in
+}
+
+// value fills in the placeholders of frames.
+func (s *scripted) value(name string) string {
+	if name, ok := strings.CutPrefix(name, StatePrefix); ok {
+		return s.script.Kept.Text(name)
+	}
+	return s.count.Value(name)
+}
+
 func (s *scripted) fill(t Text) ([]Frame, error) {
-	text, err := t.Fill(s.count.Value)
+	text, err := t.Fill(s.value)
 	if err != nil {
 		return nil, err
 	}
@@ -133,7 +207,7 @@ func (s *scripted) Receive(ctx context.Context, f Frame) (Received, error) {
 		return got, ended
 	}
 	if got.Ready {
-		s.ready, s.resumed = true, got.Resumed
+		s.ready, s.resumed = true, s.resumed || got.Resumed
 		frames, err := s.advance()
 		if err != nil {
 			return got, err
@@ -145,8 +219,9 @@ func (s *scripted) Receive(ctx context.Context, f Frame) (Received, error) {
 	return got, nil
 }
 
-// meet takes one message past "!", "<" and REPLY into got.
+// meet takes one message past the programs into got.
 func (s *scripted) meet(ctx context.Context, m Message, got *Received) error {
+	m.state = s.script.Kept.values
 	if m.Gap != "" || !s.reads() {
 		got.Messages = append(got.Messages, m)
 		return nil
@@ -155,25 +230,62 @@ func (s *scripted) meet(ctx context.Context, m Message, got *Received) error {
 	if err != nil {
 		return err
 	}
-	m.parsed = &in
-	for _, refuse := range s.refusing {
-		yes, err := refuse.truth(ctx, in.value, in.known)
+	s.remember(ctx, &in, got)
+	m.parsed, m.state = &in, s.script.Kept.values
+	for _, w := range s.watching {
+		yes, err := w.code.truth(ctx, in.value, in.known)
 		if yes && err == nil {
-			return &Refused{403, "a message matched a ! line of HELLO"}
+			return w.verdict
 		}
 		got.cut(err)
 	}
 	if taken, err := s.wait(ctx, in, got); taken || err != nil {
 		return err
 	}
+	if s.answered(ctx, in, got) {
+		return nil
+	}
 	s.reply(ctx, in, got)
 	got.Messages = append(got.Messages, m)
 	return nil
 }
 
+// remember runs RESUMED over the state of before a message, and STATE, and lets the programs behind see the new one.
+func (s *scripted) remember(ctx context.Context, in *input, got *Received) {
+	if s.script.Resumed != nil && !s.through() && !s.resumed {
+		yes, err := s.script.Resumed.truth(ctx, in.value, in.known)
+		s.resumed = yes && err == nil
+		got.cut(err)
+	}
+	if s.script.State == nil {
+		return
+	}
+	if err := s.script.Kept.take(ctx, s.script.State, *in); err != nil {
+		got.fail(err)
+	}
+	in.setState(s.script.Kept.values)
+	if err := s.schedule(ctx); err != nil {
+		got.fail(err)
+	}
+}
+
+// answered says that a message is the answer to PING.
+func (s *scripted) answered(ctx context.Context, in input, got *Received) bool {
+	if s.script.Pong == nil {
+		return false
+	}
+	yes, err := s.script.Pong.truth(ctx, in.value, in.known)
+	got.cut(err)
+	if !yes || err != nil {
+		return false
+	}
+	s.unheard = false
+	return true
+}
+
 // reads says whether any program wants to see messages now.
 func (s *scripted) reads() bool {
-	return len(s.refusing) > 0 || s.script.Reply != nil || s.ready && s.next < len(s.script.Steps)
+	return len(s.watching) > 0 || s.script.Reply != nil || s.script.State != nil || s.script.Pong != nil || s.ready && s.next < len(s.script.Steps)
 }
 
 // wait tries the waiting step, and does those behind it if it has what it waits for.
@@ -199,81 +311,69 @@ func (r *Received) cut(err error) {
 	}
 }
 
-// maxReplies bounds what one message can make us send.
+// fail notes a program that failed, of those that were cut the first only.
+func (r *Received) fail(err error) {
+	if errors.Is(err, context.DeadlineExceeded) {
+		r.cut(err)
+		return
+	}
+	r.Failed = append(r.Failed, err)
+}
+
+// maxReplies bounds what one message, or one line of HELLO, can make us send.
 const maxReplies = 64
 
 func (s *scripted) reply(ctx context.Context, in input, got *Received) {
 	if s.script.Reply == nil {
 		return
 	}
-	outputs, err := s.script.Reply.outputs(ctx, in.value, in.known)
-	if err == nil && len(outputs) > maxReplies {
-		err = &ProgramError{s.script.Reply.setting, fmt.Errorf("more than %d replies to one message", maxReplies)}
-	}
-	if errors.Is(err, context.DeadlineExceeded) {
-		got.cut(err)
-		return
-	}
+	frames, err := s.outputs(ctx, s.script.Reply, in)
 	if err != nil {
-		got.Failed = append(got.Failed, err)
-		return
+		got.fail(err)
+	}
+	got.Replies = append(got.Replies, frames...)
+}
+
+// outputs are the frames that code makes of in.
+func (s *scripted) outputs(ctx context.Context, code *Code, in input) (frames []Frame, err error) {
+	outputs, err := code.outputs(ctx, in.value, in.known)
+	if err == nil && len(outputs) > maxReplies {
+		err = fmt.Errorf("more than %d frames at once", maxReplies)
+	}
+	var failed *ProgramError
+	if errors.As(err, &failed) {
+		return nil, err
 	}
 	for _, data := range outputs {
-		frames, err := s.Session.Send(Message{Data: data})
 		if err != nil {
-			got.Failed = append(got.Failed, &ProgramError{s.script.Reply.setting, err})
-			return
+			break
 		}
-		got.Replies = append(got.Replies, frames...)
-	}
-}
-
-func (s *scripted) Timers() Timers {
-	t := s.Session.Timers()
-	if s.ready && s.next < len(s.script.Steps) {
-		t.Opening, t.Step = StepTimeout, t.Step+1+s.next
-		t.Waiting = fmt.Sprintf("line %d of HELLO", s.next+1)
-	}
-	t.Every = shorter(t.Every, s.every())
-	return t
-}
-
-// every is how often PING is sent, 0 never.
-func (s *scripted) every() time.Duration {
-	if s.script.Ping.Empty() {
-		return 0
-	}
-	return s.script.Every
-}
-
-// shorter is the shorter of two spans of which 0 means never.
-func shorter(a, b time.Duration) time.Duration {
-	if a == 0 || b != 0 && b < a {
-		return b
-	}
-	return a
-}
-
-// Ping is asked for at the shorter of two intervals: the dialect's and PING's.
-func (s *scripted) Ping() ([]Frame, error) {
-	inner, own := s.Session.Timers().Every, s.every()
-	passed := shorter(inner, own)
-	var frames []Frame
-	if s.sinceInner += passed; inner > 0 && s.sinceInner >= inner {
-		s.sinceInner = 0
-		sent, err := s.Session.Ping()
-		if err != nil {
-			return nil, err
-		}
-		frames = sent
-	}
-	if s.sinceOwn += passed; own > 0 && s.sinceOwn >= own {
-		s.sinceOwn = 0
-		sent, err := s.fill(s.script.Ping)
-		if err != nil {
-			return nil, err
-		}
+		var sent []Frame
+		sent, err = s.Session.Send(Message{Data: data})
 		frames = append(frames, sent...)
 	}
+	if err != nil {
+		return frames, &ProgramError{code.setting, err}
+	}
 	return frames, nil
+}
+
+// Resumable is true when the next connection can say by RESUMED whether anything was lost.
+func (s *scripted) Resumable() bool {
+	return s.Session.Resumable() || s.script.Resumed != nil && !s.script.Kept.Empty()
+}
+
+// Closed lets the route's policy judge before the dialect.
+func (s *scripted) Closed(code int, reason string) error {
+	rule := s.script.Close.rule(code)
+	if rule == nil {
+		return s.Session.Closed(code, reason)
+	}
+	if rule.anew {
+		s.script.Kept.forget()
+	}
+	if rule.verdict != nil {
+		return rule.verdict
+	}
+	return fmt.Errorf("closed by the upstream with code %d", code)
 }

@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -15,7 +16,7 @@ import (
 
 func same(s string) (string, error) { return s, nil }
 
-// script compiles what a route has. {stream.n} is the one placeholder known.
+// script compiles what a route has. {stream.n} and {state.NAME} are the placeholders known.
 func script(t testing.TB, hello, reply, ping string) *Script {
 	t.Helper()
 	s := &Script{Reply: jq(t, "REPLY", reply), Ping: text(ping), Every: 30 * time.Second}
@@ -26,6 +27,10 @@ func script(t testing.TB, hello, reply, ping string) *Script {
 			s.Steps = append(s.Steps, Step{Wait: jq(t, "HELLO", lines[i])})
 		case '!':
 			s.Steps = append(s.Steps, Step{Refuse: jq(t, "HELLO", lines[i])})
+		case '~':
+			s.Steps = append(s.Steps, Step{Anew: jq(t, "HELLO", lines[i])})
+		case '=':
+			s.Steps = append(s.Steps, Step{Make: jq(t, "HELLO", lines[i])})
 		default:
 			s.Steps = append(s.Steps, Step{Send: text(lines[i])})
 		}
@@ -33,15 +38,18 @@ func script(t testing.TB, hello, reply, ping string) *Script {
 	return s
 }
 
+var ours = regexp.MustCompile(`\{(stream\.n|state\.[^{}]+)\}`)
+
 func text(s string) Text {
 	var t Text
-	for i, literal := range strings.Split(s, "{stream.n}") {
-		if i > 0 {
-			t = t.AppendStream("n", "", same)
-		}
-		t = t.Append(literal)
+	pos := 0
+	for _, m := range ours.FindAllStringSubmatchIndex(s, -1) {
+		t = t.Append(s[pos:m[0]])
+		name, fallback, _ := strings.Cut(s[m[2]:m[3]], ":")
+		t = t.AppendStream(strings.TrimPrefix(name, "stream."), fallback, same)
+		pos = m[1]
 	}
-	return t
+	return t.Append(s[pos:])
 }
 
 func rawSession(t testing.TB, s *Script, binary string) Session {
@@ -283,7 +291,8 @@ func FuzzReceive(f *testing.F) {
 	f.Add([]byte("tick"), []byte("\xff\x00"), true)
 	f.Add([]byte(`{"type":"error"}`), []byte(``), false)
 	f.Add([]byte(strings.Repeat("[", 12000)), []byte(`"\ud800"`), false)
-	sc := script(f, "> hi {stream.n}\n! .type==\"error\"\n< .type==\"welcome\"\n> sub", `select(.type=="ping")|.type="pong"`, "")
+	sc := script(f, "> hi {stream.n}\n! .type==\"error\"\n< .type==\"welcome\"\n> sub\n= $state", `select(.type=="ping")|.type="pong"`, "{state.id:1}")
+	sc.State, sc.Resumed, sc.Interval = jq(f, "STATE", "objects"), jq(f, "RESUMED", ".id == $state.id"), jq(f, "PING_EVERY", "$state.type")
 	p := program(f, "SELECT=if type==\"array\" then .[] else . end", "EVENT=.type?")
 	f.Fuzz(func(t *testing.T, first, second []byte, binary bool) {
 		s := rawSession(t, sc, BinaryBase64)
@@ -317,6 +326,13 @@ func FuzzReceive(f *testing.F) {
 			}
 			if err != nil {
 				return
+			}
+			frames, err := s.Ping()
+			if every := s.Timers().Every; err != nil || every != 0 && (every < minInterval || every > maxInterval) || len(frames) > 1 {
+				t.Fatal(frames, err, every)
+			}
+			if kept := s.(*scripted).script.Kept; len(kept.values) > maxStateNames || len(kept.values) != len(kept.texts) {
+				t.Fatal(kept)
 			}
 		}
 	})

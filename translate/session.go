@@ -33,7 +33,8 @@ type Message struct {
 	// Binary says that Data, which is to be sent, came as bytes rather than text.
 	Binary bool
 
-	parsed *input // what a script has parsed of Data already
+	parsed *input         // what a script has parsed of Data already
+	state  map[string]any // what the script's state was behind it
 }
 
 // Frame is one WebSocket message.

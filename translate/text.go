@@ -39,6 +39,9 @@ func (t Text) AppendStream(name, fallback string, escape func(string) (string, e
 	return Text{append(t.parts[:len(t.parts):len(t.parts)], textPart{stream: name, fallback: fallback, escape: escape})}
 }
 
+// StatePrefix is what the names of placeholders begin with that insert the state: {state.NAME} is "state.NAME" here.
+const StatePrefix = "state."
+
 // Empty says that nothing is in t.
 func (t Text) Empty() bool { return len(t.parts) == 0 }
 

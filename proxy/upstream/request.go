@@ -23,6 +23,7 @@ type Request struct {
 	body      translate.Text
 	connect   translate.Text
 	subscribe []translate.Text
+	ticket    translate.Text
 	script    translate.Script
 }
 
@@ -78,6 +79,12 @@ func (rt *Route) Expand(r *http.Request, path func(name string) string) (Request
 		}
 		q.subscribe = append(q.subscribe, text)
 	}
+	if q.ticket, err = rt.ticket.expand(c); err != nil {
+		return q, err
+	}
+	if err := checkSegments(q.ticket); err != nil {
+		return q, err
+	}
 	if q.script, err = rt.expandScript(c); err != nil {
 		return q, err
 	}
@@ -86,13 +93,20 @@ func (rt *Route) Expand(r *http.Request, path func(name string) string) (Request
 }
 
 func (rt *Route) expandScript(c *clientRequest) (translate.Script, error) {
-	s := translate.Script{Reply: rt.reply, Every: rt.settings.PingEvery}
+	s := translate.Script{
+		Reply: rt.reply, State: rt.state, Resumed: rt.resumed, Every: rt.settings.PingEvery, Interval: rt.pingEvery, Pong: rt.pong,
+		Close: rt.closing, Dial: rt.toDial,
+	}
 	for _, st := range rt.steps {
 		switch st.mark {
 		case '<':
 			s.Steps = append(s.Steps, translate.Step{Wait: st.code})
 		case '!':
 			s.Steps = append(s.Steps, translate.Step{Refuse: st.code})
+		case '~':
+			s.Steps = append(s.Steps, translate.Step{Anew: st.code})
+		case '=':
+			s.Steps = append(s.Steps, translate.Step{Make: st.code})
 		default:
 			send, err := st.send.expand(c)
 			if err != nil {
@@ -108,6 +122,9 @@ func (rt *Route) expandScript(c *clientRequest) (translate.Script, error) {
 
 // checkSegments refuses a path that values next to each other, or next to a literal dot, have made climb.
 func checkSegments(address translate.Text) error {
+	if address.Empty() {
+		return nil
+	}
 	text, err := address.Fill(func(string) string { return "0" })
 	if err != nil {
 		return &BadRequest{"the request does not make an upstream address"}
@@ -142,6 +159,7 @@ func (q *Request) identity() []byte {
 	for _, line := range q.subscribe {
 		id = line.Identity(id)
 	}
+	id = q.ticket.Identity(id)
 	id = q.script.Ping.Identity(id)
 	for _, s := range q.script.Steps {
 		id = s.Send.Identity(id)

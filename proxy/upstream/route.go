@@ -28,6 +28,14 @@ type Settings struct {
 	Reply       string
 	Ping        string
 	PingEvery   time.Duration // 0 never
+	PingProgram string        // jq that yields milliseconds, instead of PingEvery
+	Pong        string
+	State       string
+	Resumed     string
+	Ticket      string
+	Dial        string
+	Close       string
+	Separator   string        // with Go's escapes
 	Idle        time.Duration // 0 never
 	Every       time.Duration // 0 at once after each answer
 	Mode        string        // "" changes, or every with CURSOR
@@ -87,6 +95,13 @@ type Route struct {
 	cursor, next, reset, interval, key *translate.Code
 	program                            translate.Program
 	noisy                              quiet // programs that fail
+
+	// What a feed asks for beside messages: see feed.go.
+	state, resumed, pingEvery, pong, toDial *translate.Code
+	closing                                 translate.ClosePolicy
+	ticket                                  template
+	ticketMethod                            string // "" no TICKET
+	separator                               string
 }
 
 type header struct {
@@ -117,7 +132,7 @@ func (rt *Route) From() string { return Redact(rt.settings.From) }
 func (rt *Route) Shared() bool { return len(rt.Needs()) == 0 }
 
 func (rt *Route) templates() []template {
-	all := []template{rt.from, rt.body, rt.connect, rt.ping}
+	all := []template{rt.from, rt.ticket, rt.body, rt.connect, rt.ping}
 	if rt.first != nil {
 		all = append(all, *rt.first)
 	}
@@ -140,8 +155,10 @@ func Compile(s Settings) (*Route, error) {
 	c.forward()
 	c.subscriptions()
 	c.hello()
+	c.keepalive()
+	c.memory()
+	c.ticket()
 	c.cursor()
-	c.rt.ping = c.template("PING", s.Ping, inText())
 	c.rt.body = c.template("BODY", s.Body, c.bodyPlace())
 	c.programs()
 	c.usesCursor()
@@ -163,6 +180,12 @@ func (c *compiler) template(setting, text string, at place) template {
 	t, err := compile(text, c.s.PathNames, at)
 	if err != nil {
 		c.bad(setting, "%v", err)
+	}
+	for _, p := range t.parts {
+		if p.kind == "state" && c.s.State == "" {
+			c.bad(setting, "%s is filled in by STATE, which is not set; set it to jq that yields {%s: ...}", p.text(), p.name)
+			break
+		}
 	}
 	return t
 }
@@ -533,7 +556,7 @@ func (rt *Route) Needs() []string {
 	}
 	for _, t := range rt.templates() {
 		for _, p := range t.parts {
-			if p.kind != "" && p.kind != "stream" {
+			if p.kind != "" && !p.ours() {
 				add(p.text())
 			}
 		}

@@ -239,8 +239,18 @@ func TestResumableIsSaid(t *testing.T) {
 	})
 }
 
-// What came on a connection that never was ready is lost, whatever the next one says.
-func TestNothingGoesOnFromAFailedOpening(t *testing.T) {
+// What came on a connection that never was ready goes out before what the next one says, if that can go on from there;
+// else it is lost, and nothing goes on, whatever the next one says.
+func TestAFailedOpening(t *testing.T) {
+	for resumes, want := range map[bool]string{
+		true:  "true early | failed | true early early | true early",
+		false: "true early | failed | false early | true early",
+	} {
+		t.Run(fmt.Sprint(resumes), func(t *testing.T) { failOpening(t, resumes, want) })
+	}
+}
+
+func failOpening(t *testing.T, resumes bool, want string) {
 	f := accepting(nil)
 	f.talk = func(p *peer) {
 		p.say("early")
@@ -249,7 +259,7 @@ func TestNothingGoesOnFromAFailedOpening(t *testing.T) {
 			p.hear()
 		}
 	}
-	s := &spoken{opening: 10 * time.Second, resumes: true, receive: func(s *spoken, text string) (translate.Received, error) {
+	s := &spoken{opening: 10 * time.Second, resumes: resumes, receive: func(s *spoken, text string) (translate.Received, error) {
 		if text == "ready" {
 			s.timers.Opening = 0
 			return translate.Received{Ready: true, Resumed: true}, nil
@@ -267,12 +277,13 @@ func TestNothingGoesOnFromAFailedOpening(t *testing.T) {
 				got = append(got, "failed")
 				continue
 			}
-			got = append(got, fmt.Sprint(conn.Resumed()))
+			said := fmt.Sprint(conn.Resumed())
 			ctx, stop := context.WithCancel(t.Context())
 			stop()
-			conn.Run(ctx, func([]translate.Message) error { return nil })
+			conn.Run(ctx, func(ms []translate.Message) error { said += " " + write(ms); return nil })
+			got = append(got, said)
 		}
-		if want := "true failed false true"; strings.Join(got, " ") != want {
+		if strings.Join(got, " | ") != want {
 			t.Errorf("%q, want %s", got, want)
 		}
 	})

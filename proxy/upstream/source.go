@@ -55,9 +55,13 @@ func (q Request) Source(log *slog.Logger) Source {
 		return q.poll(log)
 	}
 	s := &subscription{q: q, log: log}
-	s.session = q.script.Wrap(q.Route.dialect.New(translate.Options{
+	s.q.script.Kept, s.q.script.ProgramFor = &s.state, programTime
+	if q.Route.ticketMethod != "" {
+		s.q.script.Ticket = s.ticket
+	}
+	s.session = s.q.script.Wrap(q.Route.dialect.New(translate.Options{
 		Dial: s.dial, Connect: s.connect, Subscribe: s.subscribe,
-		Binary: q.Route.settings.Binary, MaxMessage: q.Route.settings.MaxMessage,
+		Binary: q.Route.settings.Binary, MaxMessage: q.Route.settings.MaxMessage, Separator: q.Route.separator,
 	}))
 	return s
 }
@@ -123,7 +127,7 @@ func (rt *Route) bounded(ctx context.Context, f func(context.Context) error) err
 
 // unparsed says that no program ever runs.
 func (rt *Route) unparsed() bool {
-	return rt.program.Plain() && rt.reply == nil && len(rt.steps) == 0 && rt.cursor == nil && rt.next == nil &&
+	return rt.program.Plain() && rt.reply == nil && rt.state == nil && rt.pong == nil && len(rt.steps) == 0 && rt.cursor == nil && rt.next == nil &&
 		rt.reset == nil && rt.interval == nil && rt.settings.Mode != ModePatch
 }
 

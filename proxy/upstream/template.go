@@ -1,7 +1,7 @@
 // This file is the templates of the environment table. The rules:
 //
-//   - Placeholders are {path.NAME} {query.NAME} {header.NAME} {cookie.NAME} {query} {stream.n} {stream.cursor}, each with an
-//     optional default behind a colon. Every other brace is literal.
+//   - Placeholders are {path.NAME} {query.NAME} {header.NAME} {cookie.NAME} {query} {stream.n} {stream.cursor}
+//     {state.NAME}, each with an optional default behind a colon. Every other brace is literal.
 //   - An inserted value is never expanded again, is at most 1 KiB, and never leaves its field: each place has an
 //     escape of its own, found when the template is compiled.
 //   - A missing or empty value without default is the client's mistake and names the placeholder. Only {query}, a whole
@@ -23,7 +23,7 @@ import (
 // maxValue bounds one inserted value, in bytes.
 const maxValue = 1 << 10
 
-var placeholder = regexp.MustCompile(`\{(?:(path|query|header|cookie|stream)\.([^{}:"\s]+)|(query))(:[^{}]*)?\}`)
+var placeholder = regexp.MustCompile(`\{(?:(path|query|header|cookie|stream|state)\.([^{}:"\s]+)|(query))(:[^{}]*)?\}`)
 
 // BadRequest says that a client's request does not fill a template. Its text is for the client: it names the
 // placeholder, never a value.
@@ -36,7 +36,7 @@ type escape func(string) (string, error)
 
 type part struct {
 	literal  string
-	kind     string // path, query, header, cookie, stream; "" for a literal
+	kind     string // path, query, header, cookie, stream, state; "" for a literal
 	name     string // "" with kind query: the whole query
 	fallback *string
 	escape   escape
@@ -48,6 +48,24 @@ func (p part) text() string {
 		return "{" + p.kind + "}"
 	}
 	return "{" + p.kind + "." + p.name + "}"
+}
+
+// ours says that the stream fills the placeholder in, not the client.
+func (p part) ours() bool { return p.kind == "stream" || p.kind == "state" }
+
+// streamName is what the stream calls it.
+func (p part) streamName() string {
+	if p.kind == "state" {
+		return translate.StatePrefix + p.name
+	}
+	return p.name
+}
+
+func (p part) fallbackText() string {
+	if p.fallback == nil {
+		return ""
+	}
+	return *p.fallback
 }
 
 // whole says that the placeholder is {query}, the client's whole query.
@@ -113,9 +131,9 @@ func (p part) check(names []string) error {
 		if _, err := p.escape(*p.fallback); err != nil {
 			return fmt.Errorf("the default of %s %w", p.text(), err)
 		}
-	case p.kind == "stream" && p.name == "cursor":
+	case p.kind == "stream" && p.name == "cursor" || p.kind == "state":
 		if _, err := p.escape(""); err != nil {
-			return fmt.Errorf("%s is empty at first, which cannot stand here; give it a default, such as {stream.cursor:0}", p.text())
+			return fmt.Errorf("%s is empty at first, which cannot stand here; give it a default, such as {%s.%s:0}", p.text(), p.kind, p.name)
 		}
 	}
 	return nil
@@ -137,12 +155,8 @@ func (t template) expand(c *clientRequest) (translate.Text, error) {
 		switch p.kind {
 		case "":
 			text = text.Append(p.literal)
-		case "stream":
-			fallback := ""
-			if p.fallback != nil {
-				fallback = *p.fallback
-			}
-			text = text.AppendStream(p.name, fallback, p.escape)
+		case "stream", "state":
+			text = text.AppendStream(p.streamName(), p.fallbackText(), p.escape)
 		default:
 			value, err := p.value(c)
 			if err != nil {

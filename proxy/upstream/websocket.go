@@ -19,6 +19,7 @@ import (
 	"net/http"
 	"net/http/httptrace"
 	"net/url"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -51,14 +52,57 @@ type subscription struct {
 	q       Request
 	log     *slog.Logger
 	session translate.Session
+	state   translate.State   // {state.*}: what STATE has captured
 	dials   translate.Counter // {stream.n} of the address: counts dials
 	count   translate.Counter // {stream.n} of CONNECT and SUBSCRIBE: counts from 1 on each connection
-	dropped bool              // messages came on a connection that never was ready: nothing goes on from there
+	dropped bool              // messages that came on a connection which never was ready are lost: nothing goes on from there
+
+	// What came before a connection was ready waits here for the ring; also that of one which never was, if the next goes
+	// on behind it.
+	early []translate.Message
+	gap   bool // and some of them were skipped
+}
+
+// value fills in {stream.n}, by counting with c, and {state.*}.
+func (s *subscription) value(c *translate.Counter) func(string) string {
+	return func(name string) string {
+		if name, ok := strings.CutPrefix(name, translate.StatePrefix); ok {
+			return s.state.Text(name)
+		}
+		return c.Value(name)
+	}
+}
+
+// ticket is the request that TICKET makes before each dial.
+func (s *subscription) ticket() (*translate.HTTPRequest, error) {
+	value := s.value(&s.dials)
+	own, h, err := s.q.fill(value, false)
+	if err != nil {
+		return nil, err
+	}
+	target, err := s.q.ticket.Fill(value)
+	if err != nil {
+		return nil, err
+	}
+	if h.Get("Accept") == "" {
+		h.Set("Accept", "application/json")
+	}
+	if !sameHost(own, target) {
+		h.Del("Host") // which is the name of FROM's
+	}
+	return &translate.HTTPRequest{Method: s.q.Route.ticketMethod, URL: target, Header: h}, nil
+}
+
+// sameHost says whether two addresses have the same host, whatever their ports.
+func sameHost(a, b string) bool {
+	one, err := url.Parse(a)
+	two, err2 := url.Parse(b)
+	return err == nil && err2 == nil && strings.EqualFold(one.Hostname(), two.Hostname())
 }
 
 // dial is the route's own address and header, for the dialect to build on.
 func (s *subscription) dial() (translate.Dial, error) {
-	address, h, err := s.q.fill(s.dials.Value, false)
+	address, h, err := s.q.fill(s.value(&s.dials), false)
 	if err != nil {
 		return translate.Dial{}, err
 	}
@@ -72,11 +116,11 @@ func (s *subscription) dial() (translate.Dial, error) {
 	return translate.Dial{URL: address, Header: h, Subprotocols: offered}, nil
 }
 
-func (s *subscription) connect() (string, error) { return s.q.connect.Fill(s.count.Value) }
+func (s *subscription) connect() (string, error) { return s.q.connect.Fill(s.value(&s.count)) }
 
 func (s *subscription) subscribe() (lines []string, err error) {
 	for _, t := range s.q.subscribe {
-		line, err := t.Fill(s.count.Value)
+		line, err := t.Fill(s.value(&s.count))
 		if err != nil {
 			return nil, err
 		}
@@ -100,6 +144,10 @@ func origin(address string) string {
 
 func (s *subscription) Connect(ctx context.Context) (Conn, error) {
 	s.count = translate.Counter{}
+	if !s.session.Resumable() {
+		s.dropped = s.dropped || len(s.early) > 0
+		s.early, s.gap = nil, false
+	}
 	dial, err := s.prepare(ctx)
 	if err != nil {
 		return nil, later(err)
@@ -110,7 +158,6 @@ func (s *subscription) Connect(ctx context.Context) (Conn, error) {
 	}
 	if err := c.begin(ctx); err != nil {
 		c.ws.CloseNow()
-		s.dropped = s.dropped || len(c.early) > 0
 		return nil, later(err)
 	}
 	c.resumed = c.resumed && !s.dropped
@@ -173,12 +220,10 @@ type socket struct {
 	ws      *websocket.Conn
 	conn    net.Conn // below ws
 	resumed bool
-	early   []translate.Message // came before the connection was ready
-	gap     bool                // and some of them were skipped
-	ended   error               // the dialect finished before it was ready
-	buf     bytes.Buffer        // the frame being read
-	open    bool                // the session is ready
-	rest    io.Reader           // of the message being read in pieces; nil: none is
+	ended   error        // the dialect finished before it was ready
+	buf     bytes.Buffer // the frame being read
+	open    bool         // the session is ready
+	rest    io.Reader    // of the message being read in pieces; nil: none is
 	kind    websocket.MessageType
 	last    atomic.Int64 // when something was received last, in ns since start
 	message atomic.Int64 // when a message, or a part of one, was
@@ -295,6 +340,7 @@ func (c *socket) step(ctx context.Context) (ready bool, err error) {
 		size += len(m.Data)
 	}
 	if len(c.early) > maxEarly || size > maxEarlyBytes {
+		c.early, c.gap = nil, true
 		return false, fmt.Errorf("more than %d messages or %d bytes arrived before HELLO was through", maxEarly, maxEarlyBytes)
 	}
 	if c.ended != nil {
@@ -532,10 +578,10 @@ func (c *socket) farewell(code websocket.StatusCode) {
 // pump reads until the connection ends.
 func (c *socket) pump(ctx context.Context, emit func([]translate.Message) error) error {
 	first := c.early
-	c.early = nil
 	if c.gap {
 		first = append([]translate.Message{{Gap: translate.GapUpstream}}, first...)
 	}
+	c.early, c.gap = nil, false
 	if err := c.emit(ctx, first, emit); err != nil {
 		return err
 	}

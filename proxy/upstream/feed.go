@@ -1,0 +1,118 @@
+package upstream
+
+import (
+	"errors"
+	"net/url"
+	"strconv"
+	"strings"
+
+	"sidestream/translate"
+)
+
+// keepalive is PING, PING_EVERY and PONG.
+func (c *compiler) keepalive() {
+	s, rt := c.s, c.rt
+	rt.ping = c.template("PING", s.Ping, inText())
+	rt.pingEvery = c.code("PING_EVERY", "PING_EVERY", s.PingProgram)
+	rt.pong = c.code("PONG", "PONG", s.Pong)
+	if s.PingProgram != "" && (s.Ping == "" || s.State == "") {
+		c.bad("PING_EVERY", "a program computes how often PING is sent out of $state; set PING and STATE too, or write a span such as 30s")
+	}
+	if s.Pong != "" && s.Ping == "" {
+		c.bad("PONG", "waits for the answer to PING, which is not set; set it, or unset PONG")
+	}
+}
+
+// memory is what outlives a connection, and what its end means.
+func (c *compiler) memory() {
+	s, rt := c.s, c.rt
+	rt.state = c.code("STATE", "STATE", s.State)
+	rt.resumed = c.code("RESUMED", "RESUMED", s.Resumed)
+	if s.Resumed != "" && (s.State == "" || !c.waits()) {
+		c.bad("RESUMED", "looks at the messages of the opening, with what STATE remembers; set STATE, and have a line in HELLO that waits (< jq)")
+	}
+	var err error
+	if rt.closing, err = translate.ParseClose(s.Close); err != nil {
+		c.bad("CLOSE", "%v", err)
+	}
+	if s.Separator != "" && c.rawOnly("SEPARATOR") {
+		if rt.separator, err = unescape(s.Separator); err != nil {
+			c.bad("SEPARATOR", "%v", err)
+		}
+	}
+}
+
+// waits says that HELLO has a line that waits.
+func (c *compiler) waits() bool {
+	for _, st := range c.rt.steps {
+		if st.mark == '<' {
+			return true
+		}
+	}
+	return false
+}
+
+// rawOnly says that the route speaks raw, else notes that setting does not belong here.
+func (c *compiler) rawOnly(setting string) bool {
+	if c.s.Protocol != "raw" && c.rt.dialect.New != nil {
+		c.bad(setting, "is for PROTOCOL=raw; %s has an own way, unset it", c.s.Protocol)
+		return false
+	}
+	return true
+}
+
+// maxSeparator bounds SEPARATOR, in bytes.
+const maxSeparator = 8
+
+// unescape reads a text with Go's escapes, such as \n or \x1e.
+func unescape(text string) (string, error) {
+	var out []byte
+	for rest := text; rest != ""; {
+		r, multibyte, tail, err := strconv.UnquoteChar(rest, 0)
+		if err != nil {
+			return "", errors.New(`holds an escape that Go has not; write it like \n, \t or \x1e`)
+		}
+		if rest = tail; multibyte {
+			out = append(out, string(r)...)
+		} else {
+			out = append(out, byte(r))
+		}
+	}
+	if len(out) > maxSeparator {
+		return "", errors.New(`has more than 8 bytes; write what ends a record, such as \n or \x1e`)
+	}
+	return string(out), nil
+}
+
+// ticket is TICKET and DIAL.
+func (c *compiler) ticket() {
+	s, rt := c.s, c.rt
+	if s.Dial != "" && c.rawOnly("DIAL") {
+		rt.toDial = c.code("DIAL", "DIAL", s.Dial)
+		if s.Ticket == "" && s.State == "" {
+			c.bad("DIAL", "reads the answer to TICKET or what STATE remembers, and neither is set; set one, or write the address in FROM")
+		}
+	}
+	if s.Ticket == "" || !c.rawOnly("TICKET") {
+		return
+	}
+	if s.Dial == "" {
+		c.bad("TICKET", "has an answer that nobody reads; set DIAL to jq that yields the address, such as .url")
+	}
+	method, address := "POST", s.Ticket
+	if first, rest, two := strings.Cut(s.Ticket, " "); two {
+		method, address = first, strings.TrimSpace(rest)
+	}
+	if !methodToken.MatchString(method) || method == "CONNECT" {
+		c.bad("TICKET", "has what is no method before the address; write it like GET https://host/path")
+		return
+	}
+	if scheme, _, _ := strings.Cut(address, "://"); scheme != "http" && scheme != "https" || strings.Contains(address, "#") {
+		c.bad("TICKET", "is no address to ask; write [METHOD ]http://host/path or https://, without #")
+		return
+	}
+	if u, err := url.Parse(placeholder.ReplaceAllString(address, "x")); err != nil || u.Hostname() == "" {
+		c.bad("TICKET", "is no address to ask; write [METHOD ]http://host/path or https://, without #")
+	}
+	rt.ticketMethod, rt.ticket = method, c.template("TICKET", address, inURL())
+}

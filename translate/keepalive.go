@@ -1,0 +1,105 @@
+package translate
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+)
+
+func (s *scripted) Timers() Timers {
+	t := s.Session.Timers()
+	if s.ready && s.next < len(s.script.Steps) {
+		t.Opening, t.Step = StepTimeout, t.Step+1+s.next
+		t.Waiting = fmt.Sprintf("line %d of HELLO", s.next+1)
+	}
+	t.Every = shorter(t.Every, s.every())
+	return t
+}
+
+// every is how often PING is sent, 0 never.
+func (s *scripted) every() time.Duration {
+	switch {
+	case s.script.Ping.Empty():
+		return 0
+	case s.script.Interval != nil:
+		return s.interval
+	}
+	return s.script.Every
+}
+
+// Bounds on an interval that upstream has a say in.
+const (
+	minInterval = 10 * time.Millisecond
+	maxInterval = 24 * time.Hour
+)
+
+// schedule computes the interval of PING; without a number there are no pings.
+func (s *scripted) schedule(ctx context.Context) error {
+	s.interval = 0
+	if s.script.Interval == nil {
+		return nil
+	}
+	in := s.nothing()
+	v, _, err := s.script.Interval.first(ctx, in.value, in.known)
+	if err == nil {
+		s.interval = milliseconds(v)
+	}
+	return err
+}
+
+// milliseconds is a program's number as a span between the bounds, 0 for anything else.
+func milliseconds(v any) time.Duration {
+	if _, quoted := v.(string); quoted {
+		return 0
+	}
+	text, err := written(v)
+	if err != nil {
+		return 0
+	}
+	ms, err := strconv.ParseFloat(string(text), 64) // null, which a NaN is written as too, is none
+	if err != nil && !errors.Is(err, strconv.ErrRange) {
+		return 0
+	}
+	least, most := float64(minInterval.Milliseconds()), float64(maxInterval.Milliseconds())
+	return time.Duration(min(max(ms, least), most) * float64(time.Millisecond))
+}
+
+// shorter is the shorter of two spans of which 0 means never.
+func shorter(a, b time.Duration) time.Duration {
+	if a == 0 || b != 0 && b < a {
+		return b
+	}
+	return a
+}
+
+var errUnheard = errors.New("no message matched PONG since the last PING")
+
+// Ping is asked for at the shorter of two intervals: the dialect's and PING's.
+func (s *scripted) Ping() ([]Frame, error) {
+	inner, own := s.Session.Timers().Every, s.every()
+	passed := shorter(inner, own)
+	var frames []Frame
+	if s.sinceInner += passed; inner > 0 && s.sinceInner >= inner {
+		s.sinceInner = 0
+		sent, err := s.Session.Ping()
+		if err != nil {
+			return nil, err
+		}
+		frames = sent
+	}
+	if s.sinceOwn += passed; own > 0 && s.sinceOwn >= own {
+		s.sinceOwn = 0
+		if s.unheard {
+			return nil, errUnheard
+		}
+		s.unheard = s.script.Pong != nil
+		sent, err := s.fill(s.script.Ping)
+		if err != nil {
+			return nil, err
+		}
+		frames = append(frames, sent...)
+	}
+	return frames, nil
+}

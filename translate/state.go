@@ -1,0 +1,93 @@
+// This file is what a subscription remembers of its messages (STATE): session ids, sequence numbers, addresses to resume
+// at. The rules:
+//
+//   - Each object that the program yields is merged into the state; a null value deletes the name.
+//   - The state outlives connections and is no part of a stream's identity.
+//   - Its values come from upstream, so they are hostile: bounded here, and escaped wherever a template inserts them.
+
+package translate
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+)
+
+// Bounds on the state of one stream.
+const (
+	maxStateNames = 64
+	maxStateName  = 128     // bytes
+	maxStateValue = 4 << 10 // bytes of a value as it is written
+)
+
+// State is what STATE has captured for one stream. The zero value is empty. Programs may still read a map that they were
+// given when the state has gone on: each change makes a new one.
+type State struct {
+	values map[string]any
+	texts  map[string]string // as templates insert them
+}
+
+// Text returns what {state.name} stands for, "" when nothing is known.
+func (s *State) Text(name string) string { return s.texts[name] }
+
+// Empty says that nothing is remembered.
+func (s *State) Empty() bool { return len(s.values) == 0 }
+
+// forget makes s empty.
+func (s *State) forget() { *s = State{} }
+
+// take runs the program over a message and merges what it yields. What is over a bound is left out, and the error says so
+// without the value; the rest counts.
+func (s *State) take(ctx context.Context, c *Code, in input) error {
+	var over error
+	err := c.each(ctx, in.value, in.known, func(v any) error {
+		if v == nil {
+			return nil
+		}
+		object, ok := v.(map[string]any)
+		if !ok {
+			return errors.New("yields something else than an object")
+		}
+		over = errors.Join(over, s.merge(object))
+		return nil
+	})
+	if err == nil && over != nil {
+		err = &ProgramError{c.setting, errOverState}
+	}
+	return err
+}
+
+var errOverState = fmt.Errorf("a state of more than %d names or with a value of more than %d bytes is not kept", maxStateNames, maxStateValue)
+
+func (s *State) merge(object map[string]any) error {
+	values, texts := maps.Clone(s.values), maps.Clone(s.texts)
+	if values == nil {
+		values, texts = map[string]any{}, map[string]string{}
+	}
+	for name, v := range object {
+		if v == nil {
+			delete(values, name)
+			delete(texts, name)
+		}
+	}
+	var over error
+	for _, name := range slices.Sorted(maps.Keys(object)) {
+		v := object[name]
+		if v == nil {
+			continue
+		}
+		text, err := written(v)
+		if err != nil {
+			return err
+		}
+		if _, known := values[name]; len(text) > maxStateValue || len(name) > maxStateName || !known && len(values) >= maxStateNames {
+			over = errOverState
+			continue
+		}
+		values[name], texts[name] = v, string(text)
+	}
+	s.values, s.texts = values, texts
+	return over
+}
