@@ -424,11 +424,11 @@ func (s *socketio) echoes(text string) bool {
 	return found
 }
 
-// holds says that a text of value is within text.
+// holds says that a text of value is within text; one of three letters is no secret.
 func holds(value any, text string) bool {
 	switch v := value.(type) {
 	case string:
-		return v != "" && strings.Contains(text, v)
+		return len(v) > 3 && strings.Contains(text, v)
 	case []any:
 		return slices.ContainsFunc(v, func(v any) bool { return holds(v, text) })
 	case map[string]any:
