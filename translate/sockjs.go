@@ -12,7 +12,7 @@
 // The rules:
 //
 //   - The inner dialect opens with o. Its own subprotocols are not offered: SockJS knows none.
-//   - SockJS carries text alone. A dialect that sends bytes cannot be spoken through it.
+//   - SockJS carries text alone. A dialect that opens with bytes is refused (400).
 //   - An empty message means nothing.
 
 package translate
@@ -25,6 +25,7 @@ import (
 	"errors"
 	"fmt"
 	"math/big"
+	"net/http"
 	"net/url"
 	"strings"
 )
@@ -124,8 +125,10 @@ func (s *sockjs) opened() (got Received, err error) {
 		return got, err
 	}
 	got.Ready = s.Session.Timers().Opening == 0
-	got.Replies, err = wrapped(frames)
-	return got, err
+	if got.Replies, err = wrapped(frames); err != nil {
+		return got, &Refused{http.StatusBadRequest, "PROTOCOL: " + err.Error()}
+	}
+	return got, nil
 }
 
 // inner gives messages to the inner dialect.
@@ -174,7 +177,7 @@ func wrapped(frames []Frame) ([]Frame, error) {
 	var out []Frame
 	for _, f := range frames {
 		if f.Binary {
-			return nil, errors.New("SockJS carries text alone, and this is to be sent as bytes")
+			return nil, errors.New("SockJS carries text alone, but the dialect in it sends bytes")
 		}
 		text := append([]byte{'['}, jsonString(string(f.Data))...)
 		out = append(out, Frame{Data: append(bytes.TrimSpace(text), ']')})

@@ -1,6 +1,8 @@
 package translate
 
 import (
+	"context"
+	"errors"
 	"net/http"
 	"regexp"
 	"strings"
@@ -74,6 +76,12 @@ func TestSockJSIsText(t *testing.T) {
 	sioSay(t, s, "o")
 	if frames, err := s.Send(Message{Data: []byte{1}, Binary: true}); err == nil || !strings.Contains(err.Error(), "text alone") {
 		t.Errorf("%v, %v", frames, err)
+	}
+	mqtt := sockSession(t, "sockjs+mqtt", Options{Connect: fixed(""), Subscribe: fixedLines("a")})
+	mqtt.Open("")
+	var refused *Refused
+	if _, err := mqtt.Receive(context.Background(), Frame{Data: []byte("o")}); !errors.As(err, &refused) || refused.Status != 400 {
+		t.Errorf("MQTT: %v", err)
 	}
 	if frames, err := s.Send(Message{Data: []byte("\xff")}); err != nil || string(frames[0].Data) != "[\"\\ufffd\"]" {
 		t.Errorf("%+v, %v", frames, err)
