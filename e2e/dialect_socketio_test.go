@@ -29,6 +29,7 @@ func (h *hub) emits(t *testing.T, space, name, args string) {
 }
 
 func TestDialectSocketIO(t *testing.T) {
+	t.Parallel()
 	for _, version := range []string{"4", "2", "4 for 2"} {
 		t.Run(version, func(t *testing.T) {
 			t.Parallel()
@@ -83,6 +84,7 @@ func TestDialectSocketIO(t *testing.T) {
 // Events missed while the connection was lost come with the next one, and no gap is said; a server that has been restarted
 // does not know them.
 func TestDialectSocketIORecovery(t *testing.T) {
+	t.Parallel()
 	h := startHub(t, "socketio", `{"recovery":true}`)
 	s := startSidecar(t, hubRoute("socket.io", "ws://"+h.addr, `CONNECT={"token":"t"}`, "SUBSCRIBE=/\n/admin")...)
 	events := ask(t, s.addr, "HTTP/1.0", "/events", "retry: ")
@@ -113,6 +115,7 @@ func TestDialectSocketIORecovery(t *testing.T) {
 }
 
 func TestDialectSocketIORefusals(t *testing.T) {
+	t.Parallel()
 	v4, v2 := startHub(t, "socketio", `{}`), startHub(t, "socketio", `{"version":2}`)
 	for name, c := range map[string]struct {
 		h         *hub
@@ -170,6 +173,7 @@ func TestDialectSocketIOLimit(t *testing.T) {
 
 // An idle session lives for many of the server's intervals, and one that does not speak its keepalive dies.
 func TestDialectSocketIOKeepalive(t *testing.T) {
+	t.Parallel()
 	for protocol, c := range map[string]struct{ options, query, hello string }{
 		"socket.io":    {`{"pingInterval":150,"pingTimeout":1500}`, "EIO=4&transport=websocket", "HELLO=40"},
 		"socket.io-v2": {`{"version":2,"pingInterval":150,"pingTimeout":1500}`, "EIO=3&transport=websocket", "SELECT=."},

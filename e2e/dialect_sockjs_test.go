@@ -55,6 +55,7 @@ func TestDialectSockJS(t *testing.T) {
 }
 
 func TestDialectSockJSStomp(t *testing.T) {
+	t.Parallel()
 	h := startHub(t, "sockjs", `{}`)
 	s := startSidecar(t, hubRoute("sockjs+stomp", "ws://"+h.addr+"/stomp", "CONNECT=login:me\npasscode:s3cret", "SUBSCRIBE=/topic/a\n/topic/b", "EVENT=topic")...)
 	events := ask(t, s.addr, "HTTP/1.0", "/events", "retry: ")
@@ -75,6 +76,7 @@ func TestDialectSockJSStomp(t *testing.T) {
 }
 
 func TestDialectSockJSRefusals(t *testing.T) {
+	t.Parallel()
 	h := startHub(t, "sockjs", `{}`)
 	sio := startHub(t, "socketio", `{}`)
 	for name, c := range map[string]struct {
