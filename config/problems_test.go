@@ -106,7 +106,7 @@ func TestProblems(t *testing.T) {
 		// of later versions
 		{"later settings", []string{"SSE_ROUTE_FEED_SEND=true", "SSE_ROUTE_FEED_SCOPE=session", "SSE_ROUTE_POLL_SEND=false", "SSE_ROUTE_POLL_SCOPE=request"}, []string{
 			`SSE_ROUTE_FEED_SCOPE: not in this version; unset it`, `SSE_ROUTE_FEED_SEND: not in this version; unset it`}},
-		{"no protocol", []string{"SSE_ROUTE_FEED_PROTOCOL=soap"}, []string{`SSE_ROUTE_FEED_PROTOCOL: "soap" is no dialect; write one of ` + dialects()}},
+		{"no protocol", []string{"SSE_ROUTE_FEED_PROTOCOL=soap"}, []string{`SSE_ROUTE_FEED_PROTOCOL: "soap" is no dialect; write one of ` + dialects() + `, or sockjs+ and one of them, such as sockjs+stomp`}},
 		{"dialect settings of raw", []string{"SSE_ROUTE_FEED_CONNECT=secret", "SSE_ROUTE_FEED_SUBSCRIBE=x"}, []string{
 			`SSE_ROUTE_FEED_CONNECT: raw has no connection payload; unset it`,
 			`SSE_ROUTE_FEED_SUBSCRIBE: raw has no subscriptions of its own; unset it, and write what to send in HELLO`}},

@@ -86,23 +86,31 @@ func badLine(line int, format string, args ...any) error {
 // Dialects are those that this version speaks, by the name that PROTOCOL gives them.
 var Dialects = []Dialect{
 	{Name: "raw", New: newRaw},
+	{Name: "socket.io", New: newSocketIO, Connects: true, Subscribes: NamespaceLine, Check: checkSocketIO},
+	{Name: "socket.io-v2", New: newSocketIOv2, Subscribes: NamespaceLine, Check: checkSocketIOv2},
 	{Name: "stomp", New: newStomp, Stream: true, Subprotocols: []string{"v12.stomp", "v11.stomp"}, Connects: true, Subscribes: TopicLine, Required: true, Check: checkStomp},
 	{Name: "mqtt", New: newMQTT, Stream: true, Subprotocols: []string{"mqtt"}, Connects: true, Subscribes: TopicLine, Required: true, Check: checkMQTT},
 	{Name: "phoenix", New: newPhoenix, Subscribes: TopicLine, Required: true, Check: checkPhoenix},
 	{Name: "signalr", New: newSignalR, Subscribes: MethodLine, Check: checkSignalR},
 	{Name: "wamp", New: newWAMP, Subprotocols: []string{wampSubprotocol}, Connects: true, Subscribes: TopicLine, Required: true, Check: checkWAMP},
+	{Name: "sockjs", New: newSockJS},
 }
 
-// FindDialect returns the dialect called name, or an error that lists the known ones.
+// FindDialect returns the dialect called name, or, where sockjs+ stands before its name, the same over SockJS. Its error
+// lists the known ones.
 func FindDialect(name string) (Dialect, error) {
+	inner, over := strings.CutPrefix(name, sockJSPrefix)
 	var known []string
 	for _, d := range Dialects {
-		if d.Name == name {
+		switch {
+		case over && d.Name == inner && inner != "sockjs":
+			return overSockJS(d), nil
+		case d.Name == name:
 			return d, nil
 		}
 		known = append(known, d.Name)
 	}
-	return Dialect{}, fmt.Errorf("%q is no dialect; write one of %s", name, strings.Join(known, ", "))
+	return Dialect{}, fmt.Errorf("%q is no dialect; write one of %s, or "+sockJSPrefix+" and one of them, such as "+sockJSPrefix+"stomp", name, strings.Join(known, ", "))
 }
 
 // SplitLines returns the lines of CONNECT or SUBSCRIBE that hold something, without the blanks around them.

@@ -1,5 +1,5 @@
 // The official clients at work against our own small servers, which they hold to the protocols:
-// `node official.mjs signalr|phoenix|wamp URL [JSON options]` prints what its page would see, one JSON object a line.
+// `node official.mjs signalr|phoenix|wamp|stomp URL [JSON options]` prints what its page would see, one JSON object a line.
 import { createRequire } from "node:module";
 import { WebSocket } from "ws";
 
@@ -73,4 +73,17 @@ async function wamp() {
   for (const [topic, ...args] of options.publish ?? []) saw({ published: typeof (await session.publish(topic, args)).publicationId });
 }
 
-await { signalr, phoenix, wamp }[kind]();
+// STOMP over SockJS, as pages of Spring speak it.
+async function stomp() {
+  const { Client } = await import("@stomp/stompjs");
+  const SockJS = require("sockjs-client");
+  const client = new Client({ webSocketFactory: () => new SockJS(url, null, { transports: ["websocket"] }), connectHeaders: options.headers ?? {} });
+  client.onConnect = () => {
+    for (const topic of options.subscribe) client.subscribe(topic, (m) => saw({ topic: m.headers.destination, body: m.body }));
+    saw({ connected: true });
+  };
+  client.onStompError = (frame) => { saw({ refused: frame.headers.message }); client.deactivate(); };
+  client.activate();
+}
+
+await { signalr, phoenix, wamp, stomp }[kind]();
