@@ -58,6 +58,9 @@ type Dialect struct {
 	Subscribes   Place
 	Required     bool // SUBSCRIBE must be set
 
+	// Unchosen is what to change when a server chooses none of Subprotocols; "" says to check SUBPROTOCOL.
+	Unchosen string
+
 	// Check looks at CONNECT and the lines of SUBSCRIBE, in which placeholders stand as 0, before anything is
 	// dialled; its errors name what to write instead. nil: nothing to check. connect and subscribe are joined in one
 	// error when both are wrong, each as *[CheckError].
@@ -84,6 +87,10 @@ func badLine(line int, format string, args ...any) error {
 // Dialects are those that this version speaks, by the name that PROTOCOL gives them.
 var Dialects = []Dialect{
 	{Name: "raw", New: newRaw},
+	{Name: gqlTransport, New: newGraphQLTransport, Subprotocols: []string{gqlTransport}, Connects: true, Subscribes: TextLine, Required: true, Check: checkGraphQL,
+		Unchosen: "write PROTOCOL=" + gqlLegacy},
+	{Name: gqlLegacy, New: newGraphQLLegacy, Subprotocols: []string{gqlLegacy}, Connects: true, Subscribes: TextLine, Required: true, Check: checkGraphQL,
+		Unchosen: "write PROTOCOL=" + gqlTransport},
 	{Name: "stomp", New: newStomp, Subprotocols: []string{"v12.stomp", "v11.stomp"}, Connects: true, Subscribes: TopicLine, Required: true, Check: checkStomp},
 	{Name: "mqtt", New: newMQTT, Subprotocols: []string{"mqtt"}, Connects: true, Subscribes: TopicLine, Required: true, Check: checkMQTT},
 	{Name: "phoenix", New: newPhoenix, Subscribes: TopicLine, Required: true, Check: checkPhoenix},
