@@ -13,7 +13,7 @@ import { options, serve } from "./serve.mjs";
 
 const rooms = new Map(); // name -> subscribers
 const connections = new Set();
-const seen = { connects: [], terminated: 0, completed: 0, answered: 0 };
+const seen = { connects: [], terminated: 0, completed: 0, answered: 0, subscribed: 0 };
 
 // follow yields what the control emits to a room.
 function follow(name) {
@@ -21,6 +21,7 @@ function follow(name) {
   const give = (step) => (waiting.length ? waiting.shift()(step) : queue.push(step));
   if (!rooms.has(name)) rooms.set(name, new Set());
   rooms.get(name).add(give);
+  seen.subscribed++;
   return {
     [Symbol.asyncIterator]() { return this; },
     async next() {
@@ -101,7 +102,6 @@ serve({
     say: ({ topic, tick }) => say(topic, tick),
     end: ({ topic }) => { for (const give of rooms.get(topic)) give({ done: true }); },
     fail: ({ topic, why }) => { for (const give of rooms.get(topic)) give({ fail: why }); },
-    kick: ({ code, reason }) => { for (const socket of connections) socket.close(code, reason); },
     seen: () => seen,
   },
 });
