@@ -91,6 +91,7 @@ var Dialects = []Dialect{
 		Unchosen: "write PROTOCOL=" + gqlLegacy},
 	{Name: gqlLegacy, New: newGraphQLLegacy, Subprotocols: []string{gqlLegacy}, Connects: true, Subscribes: TextLine, Required: true, Check: checkGraphQL,
 		Unchosen: "write PROTOCOL=" + gqlTransport},
+	{Name: "actioncable", New: newActionCable, Subprotocols: cableOffered, Subscribes: TextLine, Required: true, Check: checkActionCable},
 	{Name: "stomp", New: newStomp, Subprotocols: []string{"v12.stomp", "v11.stomp"}, Connects: true, Subscribes: TopicLine, Required: true, Check: checkStomp},
 	{Name: "mqtt", New: newMQTT, Subprotocols: []string{"mqtt"}, Connects: true, Subscribes: TopicLine, Required: true, Check: checkMQTT},
 	{Name: "phoenix", New: newPhoenix, Subscribes: TopicLine, Required: true, Check: checkPhoenix},
