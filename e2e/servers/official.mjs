@@ -1,5 +1,5 @@
 // The official clients at work against our own small servers, which they hold to the protocols:
-// `node official.mjs signalr|phoenix|wamp URL [JSON options]` prints what its page would see, one JSON object a line.
+// `node official.mjs signalr|phoenix|wamp|anycable URL [JSON options]` prints what its page would see, one JSON object a line.
 import { createRequire } from "node:module";
 import { WebSocket } from "ws";
 
@@ -73,4 +73,14 @@ async function wamp() {
   for (const [topic, ...args] of options.publish ?? []) saw({ published: typeof (await session.publish(topic, args)).publicationId });
 }
 
-await { signalr, phoenix, wamp }[kind]();
+async function anycable() {
+  const { createCable } = await import("@anycable/core");
+  const cable = createCable(url, { protocol: "actioncable-v1-ext-json", websocketImplementation: WebSocket, pingInterval: options.ping ?? 3000, protocolOptions: { pongs: true } });
+  cable.on("connect", (e) => saw({ connected: e }));
+  const channel = cable.subscribeTo("ChatChannel", { room: options.room });
+  channel.on("connect", () => saw({ subscribed: options.room }));
+  channel.on("message", (message, meta) => saw({ message, offset: meta?.offset }));
+  channel.on("close", (e) => saw({ closed: e?.constructor?.name }));
+}
+
+await { signalr, phoenix, wamp, anycable }[kind]();
