@@ -60,6 +60,9 @@ type Dialect struct {
 	Required     bool // SUBSCRIBE must be set
 	Stream       bool // messages are pieces of one byte stream; it is read in other pieces, and has bounds of its own
 
+	// Unchosen is what to change when a server chooses none of Subprotocols; "" says to check SUBPROTOCOL.
+	Unchosen string
+
 	// Check looks at CONNECT and the lines of SUBSCRIBE, in which placeholders stand as 0, before anything is
 	// dialled; its errors name what to write instead. nil: nothing to check. connect and subscribe are joined in one
 	// error when both are wrong, each as *[CheckError].
@@ -88,6 +91,11 @@ var Dialects = []Dialect{
 	{Name: "raw", New: newRaw},
 	{Name: "socket.io", New: newSocketIO, Connects: true, Subscribes: NamespaceLine, Check: checkSocketIO},
 	{Name: "socket.io-v2", New: newSocketIOv2, Subscribes: NamespaceLine, Check: checkSocketIOv2},
+	{Name: gqlTransport, New: newGraphQLTransport, Subprotocols: []string{gqlTransport}, Connects: true, Subscribes: TextLine, Required: true, Check: checkGraphQL,
+		Unchosen: "write PROTOCOL=" + gqlLegacy},
+	{Name: gqlLegacy, New: newGraphQLLegacy, Subprotocols: []string{gqlLegacy}, Connects: true, Subscribes: TextLine, Required: true, Check: checkGraphQL,
+		Unchosen: "write PROTOCOL=" + gqlTransport},
+	{Name: "actioncable", New: newActionCable, Subprotocols: cableOffered, Subscribes: TextLine, Required: true, Check: checkActionCable},
 	{Name: "stomp", New: newStomp, Stream: true, Subprotocols: []string{"v12.stomp", "v11.stomp"}, Connects: true, Subscribes: TopicLine, Required: true, Check: checkStomp},
 	{Name: "mqtt", New: newMQTT, Stream: true, Subprotocols: []string{"mqtt"}, Connects: true, Subscribes: TopicLine, Required: true, Check: checkMQTT},
 	{Name: "phoenix", New: newPhoenix, Subscribes: TopicLine, Required: true, Check: checkPhoenix},

@@ -39,7 +39,7 @@ const maxSockJSTexts = 10000
 // overSockJS is the dialect inner with SockJS around it.
 func overSockJS(inner Dialect) Dialect {
 	d := inner
-	d.Name, d.Subprotocols = sockJSPrefix+inner.Name, nil
+	d.Name, d.Subprotocols, d.Stream = sockJSPrefix+inner.Name, nil, false
 	d.New = func(o Options) Session { return &sockjs{Session: inner.New(o), address: sockJSAddress} }
 	return d
 }

@@ -1,5 +1,6 @@
 // The official clients at work against our own small servers, which they hold to the protocols:
-// `node official.mjs signalr|phoenix|wamp|stomp URL [JSON options]` prints what its page would see, one JSON object a line.
+// `node official.mjs signalr|phoenix|wamp|stomp|anycable URL [JSON options]` prints what its page would see, one JSON object a
+// line.
 import { createRequire } from "node:module";
 import { WebSocket } from "ws";
 
@@ -86,4 +87,14 @@ async function stomp() {
   client.activate();
 }
 
-await { signalr, phoenix, wamp, stomp }[kind]();
+async function anycable() {
+  const { createCable } = await import("@anycable/core");
+  const cable = createCable(url, { protocol: "actioncable-v1-ext-json", websocketImplementation: WebSocket, pingInterval: options.ping ?? 3000, protocolOptions: { pongs: true } });
+  cable.on("connect", (e) => saw({ connected: e }));
+  const channel = cable.subscribeTo("ChatChannel", { room: options.room });
+  channel.on("connect", () => saw({ subscribed: options.room }));
+  channel.on("message", (message, meta) => saw({ message, offset: meta?.offset }));
+  channel.on("close", (e) => saw({ closed: e?.constructor?.name }));
+}
+
+await { signalr, phoenix, wamp, stomp, anycable }[kind]();

@@ -269,12 +269,20 @@ func (c *socket) handshake(ctx context.Context, d translate.Dial) error {
 	}
 	if len(d.Subprotocols) > 0 && ws.Subprotocol() == "" {
 		ws.CloseNow()
-		return errors.New("the upstream chose none of the subprotocols offered; check SUBPROTOCOL")
+		return errors.New("the upstream chose none of the subprotocols offered; " + c.unchosen())
 	}
 	ws.SetReadLimit(-1) // read has its own, which lets the connection live
 	c.ws = ws
 	c.touchMessage() // the handshake may have taken longer than IDLE
 	return nil
+}
+
+// unchosen is what to change then.
+func (c *socket) unchosen() string {
+	if hint := c.q.Route.dialect.Unchosen; hint != "" && len(c.q.Route.settings.Subprotocol) == 0 {
+		return hint
+	}
+	return "check SUBPROTOCOL"
 }
 
 // refusal tells a verdict from a failure by the answer to the upgrade.

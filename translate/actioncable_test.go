@@ -1,0 +1,153 @@
+package translate
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+const cableRoom = `{"channel":"C","room":"a"}`
+
+func cableSession(lines ...string) *cable {
+	return newActionCable(Options{
+		Dial: func() (Dial, error) {
+			return Dial{URL: "ws://h/cable?a=b", Header: http.Header{}, Subprotocols: cableOffered}, nil
+		},
+		Subscribe: fixedLines(lines...),
+	}).(*cable)
+}
+
+func (s *cable) hears(texts ...string) (got Received, err error) {
+	for _, text := range texts {
+		if got, err = s.Receive(context.Background(), Frame{Data: []byte(text)}); err != nil {
+			return got, err
+		}
+	}
+	return got, nil
+}
+
+const cableConfirmed = `{"type":"confirm_subscription","identifier":"{\"channel\":\"C\",\"room\":\"a\"}"}`
+
+func cableData(stream, epoch string, offset int) string {
+	return fmt.Sprintf(`{"identifier":"{\"channel\":\"C\",\"room\":\"a\"}","message":%d,"stream_id":%q,"epoch":%q,"offset":%d}`, offset, stream, epoch, offset)
+}
+
+func TestActionCableCheck(t *testing.T) {
+	for line, want := range map[string]string{
+		cableRoom: "", `{ "channel" : "C" }`: "",
+		"ChatChannel": "no JSON object", `["C"]`: "no JSON object", `{"channel":"C"`: "no JSON object", `{"room":"a"}`: "no channel", `{"channel":7}`: "no JSON object",
+	} {
+		err := checkActionCable("", []string{cableRoom, line})
+		if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), "line 2")) {
+			t.Errorf("%s: %v, want %q", line, err, want)
+		}
+	}
+}
+
+// AnyCable may choose Rails' protocol of the two; its sid tells, and the next connection offers only the extension.
+func TestActionCableFindsAnyCable(t *testing.T) {
+	s := cableSession(cableRoom)
+	s.Open(cableV1)
+	s.hears(`{"type":"welcome","sid":"x"}`, cableConfirmed, `{"type":"ping","message":1700000000}`)
+	if d, _ := s.Dial(nil); !slices.Equal(d.Subprotocols, []string{cableExtended}) || d.URL != "ws://h/cable?a=b" || s.Resumable() {
+		t.Errorf("%+v, resumable %v", d, s.Resumable())
+	}
+	s.Open(cableExtended)
+	s.hears(`{"type":"welcome","sid":"a&b"}`, cableConfirmed)
+	if s.Resumable() {
+		t.Error("resumable before any ping")
+	}
+	s.hears(`{"type":"ping","message":1700000003}`)
+	if d, _ := s.Dial(nil); d.URL != "ws://h/cable?a=b&sid=a%26b" || !s.Resumable() {
+		t.Errorf("%+v, resumable %v", d, s.Resumable())
+	}
+}
+
+// A server that never answers for its history is not asked again.
+func TestActionCableSilentHistory(t *testing.T) {
+	s := cableSession(cableRoom)
+	s.Open(cableExtended)
+	s.hears(`{"type":"welcome","sid":"x"}`, cableConfirmed, `{"type":"ping","message":1700000000}`)
+	s.Open(cableExtended)
+	if got, _ := s.hears(`{"type":"welcome","sid":"x"}`, cableConfirmed); got.Ready {
+		t.Error("ready without its history")
+	}
+	s.Open(cableExtended)
+	if got, _ := s.hears(`{"type":"welcome","sid":"x"}`, cableConfirmed); !got.Ready || got.Resumed {
+		t.Errorf("%+v", got)
+	}
+}
+
+func TestActionCableBounds(t *testing.T) {
+	s := cableSession(cableRoom)
+	s.Open(cableExtended)
+	s.hears(`{"type":"welcome","sid":"x"}`, cableConfirmed, `{"type":"ping","message":1700000000}`)
+	for i := range 3 * maxCableSeen {
+		s.hears(cableData("s", "e", i))
+	}
+	at := s.streams[cableRoom]["s"]
+	if len(at.seen) != maxCableSeen || at.Offset != 3*maxCableSeen-1 {
+		t.Errorf("%d offsets, at %d", len(at.seen), at.Offset)
+	}
+	if got, _ := s.hears(cableData("s", "e", 3*maxCableSeen-5)); len(got.Messages) != 0 {
+		t.Error("delivered twice")
+	}
+	if got, _ := s.hears(cableData("s", "other", 1)); len(got.Messages) != 1 || !s.Resumable() {
+		t.Error("a new epoch is none")
+	}
+	for i := range maxCableKeeps + 1 {
+		s.hears(cableData(fmt.Sprint("s", i), "e", 1))
+	}
+	if len(s.streams[cableRoom]) != maxCableKeeps || s.Resumable() {
+		t.Errorf("%d streams, resumable %v", len(s.streams[cableRoom]), s.Resumable())
+	}
+}
+
+func TestActionCableSilence(t *testing.T) {
+	for pings, want := range map[string]time.Duration{
+		"": 0, "1700000000": 12 * time.Second, "1700000000 1700000003": 12 * time.Second, "1700000000 1700000010": 40 * time.Second,
+		"1700000000000 1700000010000": 40 * time.Second, "1700000000 1700009999": 12 * time.Second, "1700000000 1700000100": 2 * time.Minute, `"x" null`: 12 * time.Second, "-1 1e300": 12 * time.Second,
+	} {
+		s := cableSession(cableRoom)
+		s.Open(cableV1)
+		for ping := range strings.FieldsSeq(pings) {
+			s.hears(`{"type":"ping","message":` + ping + `}`)
+		}
+		if got := s.Timers().Silence; got != want {
+			t.Errorf("%s: %v, want %v", pings, got, want)
+		}
+	}
+}
+
+func FuzzActionCable(f *testing.F) {
+	welcome, ping := "\x00{\"type\":\"welcome\",\"sid\":\"x\"}", "\x00{\"type\":\"ping\",\"message\":1700000000}"
+	f.Add(pieces("\x07", welcome, "\x00"+cableConfirmed, ping, "\x00"+cableData("s", "e", 1), "\x06", "\x07", "\x00{\"type\":\"welcome\",\"sid\":\"x\",\"restored\":true}"), true)
+	f.Add(pieces(welcome, "\x00"+cableConfirmed, "\x04{\"identifier\":{\"channel\":\"C\"},\"data\":\"x\"}", "\x04{\"a\":1}", "\x00{\"type\":\"disconnect\",\"reconnect\":true,\"reason\":\"no_pong\"}"), true)
+	f.Add(pieces(welcome, "\x00{\"identifier\":\"x\",\"message\":\"<b>\"}", "\x00{\"type\":\"ping\",\"message\":1e300}"), false)
+	f.Fuzz(func(t *testing.T, script []byte, extended bool) {
+		s := cableSession(cableRoom)
+		s.Open(cableV1)
+		drive(t, &spokenCable{s, extended}, script, func() {
+			if len(s.streams) > 1 || len(s.streams[cableRoom]) > maxCableKeeps || len(s.sid) > maxCableID || len(s.confirm) > 1 || s.silence > cableLongest || s.silence < 0 {
+				t.Fatal("it grows")
+			}
+		})
+	})
+}
+
+// spokenCable has had its protocol chosen.
+type spokenCable struct {
+	*cable
+	extended bool
+}
+
+func (s *spokenCable) Open(string) ([]Frame, error) {
+	if s.extended {
+		return s.cable.Open(cableExtended)
+	}
+	return s.cable.Open(cableV1)
+}
