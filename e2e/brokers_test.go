@@ -181,13 +181,14 @@ func TestDialectRabbitMQ(t *testing.T) {
 		status int
 		says   string
 	}{
-		"STOMP, a wrong password":       {hubRoute("stomp", stomp, "CONNECT=login:guest\npasscode:wrong", "SUBSCRIBE=/topic/a"), 401, "Bad CONNECT"},
-		"STOMP, no such destination":    {hubRoute("stomp", stomp, login, "SUBSCRIBE=/nonsense/a"), 400, "Unknown destination"},
-		"STOMP, where MQTT is spoken":   {hubRoute("stomp", mqtt, login, "SUBSCRIBE=/topic/a"), 200, "SUBPROTOCOL"},
-		"STOMP, a queue that is not":    {hubRoute("stomp", stomp, login, "SUBSCRIBE=/amq/queue/nope"), 200, "does every destination exist?"},
-		"MQTT, a wrong password":        {hubRoute("mqtt", mqtt, `CONNECT={"username":"guest","password":"wrong"}`, "SUBSCRIBE=a"), 401, "refused CONNECT with code"},
-		"MQTT, nobody":                  {hubRoute("mqtt", mqtt, "SUBSCRIBE=a"), 401, "refused CONNECT with code"},
-		"MQTT 5, where it is not known": {hubRoute("mqtt", mqtt, `CONNECT={"version":5,"username":"guest","password":"guest"}`, "SUBSCRIBE=a"), 400, "leave version out"},
+		"STOMP, a wrong password":     {hubRoute("stomp", stomp, "CONNECT=login:guest\npasscode:wrong", "SUBSCRIBE=/topic/a"), 401, "Bad CONNECT"},
+		"STOMP, no such destination":  {hubRoute("stomp", stomp, login, "SUBSCRIBE=/nonsense/a"), 400, "Unknown destination"},
+		"STOMP, where MQTT is spoken": {hubRoute("stomp", mqtt, login, "SUBSCRIBE=/topic/a"), 200, "SUBPROTOCOL"},
+		"STOMP, a queue that is not":  {hubRoute("stomp", stomp, login, "SUBSCRIBE=/amq/queue/nope"), 200, "does every destination exist?"},
+		// RabbitMQ 3.10 closes without an answer here.
+		"MQTT, a wrong password":        {hubRoute("mqtt", mqtt, `CONNECT={"username":"guest","password":"wrong"}`, "SUBSCRIBE=a"), 200, "instead of answering CONNECT"},
+		"MQTT, nobody":                  {hubRoute("mqtt", mqtt, "SUBSCRIBE=a"), 200, "instead of answering CONNECT"},
+		"MQTT 5, where it is not known": {hubRoute("mqtt", mqtt, `CONNECT={"version":5,"username":"guest","password":"guest"}`, "SUBSCRIBE=a"), 200, "instead of answering CONNECT"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := startSidecar(t, test.env...)

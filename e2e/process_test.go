@@ -119,15 +119,24 @@ func run(t *testing.T, env []string, args ...string) (status int, stdout, stderr
 	return status, p.stdout.String(), p.stderr.String()
 }
 
-// freeAddr returns an address on which nothing listens. A server that is restarted needs one known beforehand.
+// given are the addresses that freeAddr has returned.
+var given sync.Map
+
+// freeAddr returns an address on which nothing listens, and none twice. A server that is restarted needs one known
+// beforehand.
 func freeAddr(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		addr := l.Addr().String()
+		l.Close()
+		if _, twice := given.LoadOrStore(addr, true); !twice {
+			return addr
+		}
 	}
-	defer l.Close()
-	return l.Addr().String()
 }
 
 // sidecar is a running sidestream.

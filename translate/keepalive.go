@@ -76,21 +76,30 @@ func shorter(a, b time.Duration) time.Duration {
 
 var errUnheard = errors.New("no message matched PONG since the last PING")
 
-// Ping is asked for at the shorter of two intervals: the dialect's and PING's.
+// due adds what has passed to the time since a ping, and says that the next is due: now, or before anybody is asked again.
+func due(since *time.Duration, passed, every time.Duration) bool {
+	*since += passed
+	if every == 0 || *since+passed <= every {
+		return false
+	}
+	*since = 0
+	return true
+}
+
+// Ping is asked for at the shorter of two intervals: the dialect's and PING's. The other one is kept early rather than
+// late, as servers hang up on who is late.
 func (s *scripted) Ping() ([]Frame, error) {
 	inner, own := s.Session.Timers().Every, s.every()
 	passed := shorter(inner, own)
 	var frames []Frame
-	if s.sinceInner += passed; inner > 0 && s.sinceInner >= inner {
-		s.sinceInner = 0
+	if due(&s.sinceInner, passed, inner) {
 		sent, err := s.Session.Ping()
 		if err != nil {
 			return nil, err
 		}
 		frames = sent
 	}
-	if s.sinceOwn += passed; own > 0 && s.sinceOwn >= own {
-		s.sinceOwn = 0
+	if due(&s.sinceOwn, passed, own) {
 		if s.unheard {
 			return nil, errUnheard
 		}

@@ -337,3 +337,43 @@ func FuzzReceive(f *testing.F) {
 		}
 	})
 }
+
+// beating is a dialect with a keepalive of its own.
+type beating struct {
+	raw
+	every time.Duration
+}
+
+func (b *beating) Timers() Timers         { return Timers{Every: b.every} }
+func (b *beating) Ping() ([]Frame, error) { return []Frame{{Data: []byte("beat")}}, nil }
+
+// Two keepalives of different intervals: neither is ever late.
+func TestKeepalivesTogether(t *testing.T) {
+	for _, test := range []struct{ inner, own time.Duration }{{15, 10}, {10, 15}, {10, 10}, {10, 35}, {35, 10}, {0, 10}, {10, 0}, {7, 100}} {
+		sc := script(t, "", "", "own")
+		sc.Every = test.own * time.Second
+		s := sc.Wrap(&beating{every: test.inner * time.Second})
+		if _, err := s.Open(""); err != nil {
+			t.Fatal(err)
+		}
+		every := s.Timers().Every
+		last := map[string]time.Duration{}
+		for now := every; now <= 10*time.Minute; now += every {
+			for name, most := range map[string]time.Duration{"beat": test.inner * time.Second, "own": test.own * time.Second} {
+				if most > 0 && now-last[name] > most {
+					t.Fatalf("%v and %v: %s was sent %v ago", test.inner, test.own, name, now-last[name])
+				}
+			}
+			frames, err := s.Ping()
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, f := range frames {
+				last[string(f.Data)] = now
+			}
+		}
+		if (test.inner == 0) != (last["beat"] == 0) || (test.own == 0) != (last["own"] == 0) {
+			t.Errorf("%v and %v: %v", test.inner, test.own, last)
+		}
+	}
+}

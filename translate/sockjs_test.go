@@ -58,7 +58,7 @@ func TestSockJSDialects(t *testing.T) {
 			}
 			continue
 		}
-		if err != nil || over.Name != sockJSPrefix+d.Name || over.Connects != d.Connects || over.Subscribes != d.Subscribes || over.Required != d.Required || len(over.Subprotocols) > 0 {
+		if err != nil || over.Name != sockJSPrefix+d.Name || over.Connects != d.Connects || over.Subscribes != d.Subscribes || over.Required != d.Required || len(over.Subprotocols) > 0 || over.Stream {
 			t.Errorf("%+v, %v", over, err)
 		}
 	}
