@@ -180,12 +180,21 @@ func TestDialectAnyCable(t *testing.T) {
 		t.Errorf("a gap, or twice: %q", text)
 	}
 
+	h.do(t, map[string]any{"do": "overtake", "topic": "a", "messages": []any{map[string]any{"n": 5}, map[string]any{"n": 6}}}, nil)
+	events.event(t, "", `{"n":6}`)
+	h.do(t, map[string]any{"do": "interrupt", "topic": "a", "messages": []any{map[string]any{"n": 7}}}, nil)
+	events.event(t, "", `{"n":5}`)
+	events.event(t, "", `{"n":7}`)
+	if text := events.got.String(); strings.Contains(text, "stream.gap") || strings.Count(text, `{"n":6}`) != 1 {
+		t.Errorf("a gap, or twice: %q", text)
+	}
+
 	events.got.Reset()
 	h.kill()
 	h.start(t) // with another epoch, which shows only then
 	events.event(t, "stream.gap", gapEvent)
-	h.chats(t, 1, "a", map[string]any{"n": 5})
-	events.event(t, "", `{"n":5}`)
+	h.chats(t, 1, "a", map[string]any{"n": 8})
+	events.event(t, "", `{"n":8}`)
 }
 
 // An AnyCable that prefers Rails' protocol is found out by the next connection.

@@ -20,9 +20,10 @@
 //   - Rails says nothing to an identifier whose channel it does not know.
 //   - Pings come every 3 s, unless AnyCable is configured otherwise, which two of them tell. Silence of four times that,
 //     12 s at least, is the end of a connection that has seen one. Pongs are sent once AnyCable has missed them.
-//   - A reconnect to AnyCable asks for what came since the last ping, and behind the last message of each stream. It is
-//     complete when all of it is confirmed; without a ping before the interruption there is nothing to ask from.
-//     What is delivered twice is left out. disconnect ends the session, not the positions in the streams.
+//   - A reconnect to AnyCable asks for what came since the last ping, and behind the last message of each stream before
+//     which none is missing: broadcasts may overtake each other. It is complete when all of it is confirmed; without a
+//     ping before the interruption there is nothing to ask from. What is delivered twice is left out. disconnect ends
+//     the session, not the positions in the streams.
 
 package translate
 
@@ -84,7 +85,7 @@ type cable struct {
 // cablePosition is how far a stream was read.
 type cablePosition struct {
 	Epoch  string `json:"epoch"`
-	Offset int64  `json:"offset"`
+	Offset int64  `json:"offset"` // to ask from
 	seen   []int64
 }
 
@@ -279,7 +280,21 @@ func (s *cable) positions(id string) map[string]*cablePosition {
 	if s.streams[id] == nil {
 		return map[string]*cablePosition{}
 	}
+	for _, at := range s.streams[id] {
+		at.Offset = at.whole()
+	}
 	return s.streams[id]
+}
+
+// whole is the last offset of those remembered before which none is missing.
+func (p *cablePosition) whole() int64 {
+	seen := slices.Sorted(slices.Values(p.seen))
+	for i, offset := range seen[1:] {
+		if offset != seen[i]+1 {
+			return seen[i]
+		}
+	}
+	return seen[len(seen)-1]
 }
 
 // progress is ready once all is confirmed.
@@ -371,7 +386,6 @@ func (s *cable) track(m cableMessage) bool {
 	if at.seen = append(at.seen, *m.Offset); len(at.seen) > maxCableSeen {
 		at.seen = append(at.seen[:0], at.seen[1:]...)
 	}
-	at.Offset = *m.Offset
 	return true
 }
 

@@ -3,6 +3,7 @@ package translate
 import (
 	"context"
 	"fmt"
+	"math"
 	"net/http"
 	"slices"
 	"strings"
@@ -90,8 +91,8 @@ func TestActionCableBounds(t *testing.T) {
 		s.hears(cableData("s", "e", i))
 	}
 	at := s.streams[cableRoom]["s"]
-	if len(at.seen) != maxCableSeen || at.Offset != 3*maxCableSeen-1 {
-		t.Errorf("%d offsets, at %d", len(at.seen), at.Offset)
+	if len(at.seen) != maxCableSeen || at.whole() != 3*maxCableSeen-1 {
+		t.Errorf("%d offsets, at %d", len(at.seen), at.whole())
 	}
 	if got, _ := s.hears(cableData("s", "e", 3*maxCableSeen-5)); len(got.Messages) != 0 {
 		t.Error("delivered twice")
@@ -104,6 +105,33 @@ func TestActionCableBounds(t *testing.T) {
 	}
 	if len(s.streams[cableRoom]) != maxCableKeeps || s.Resumable() {
 		t.Errorf("%d streams, resumable %v", len(s.streams[cableRoom]), s.Resumable())
+	}
+}
+
+// A broadcast that was overtaken, and had not come when the connection was lost, is in the history that is asked for.
+func TestActionCableAsksForWhatWasOvertaken(t *testing.T) {
+	for name, c := range map[string]struct {
+		came []int
+		want string
+	}{
+		"in order": {[]int{3, 4, 5}, `"offset":5`}, "out of order": {[]int{3, 5, 4}, `"offset":5`}, "one is missing": {[]int{3, 4, 6}, `"offset":4`},
+		"the first is the last": {[]int{6, 3}, `"offset":3`}, "one": {[]int{7}, `"offset":7`}, "the largest": {[]int{math.MaxInt, 1}, `"offset":1`},
+	} {
+		s := cableSession(cableRoom)
+		s.Open(cableExtended)
+		s.hears(`{"type":"welcome","sid":"x"}`, cableConfirmed, `{"type":"ping","message":1700000000}`)
+		for _, offset := range c.came {
+			s.hears(cableData("s", "e", offset))
+		}
+		s.Open(cableExtended)
+		got, err := s.hears(`{"type":"welcome","sid":"y"}`)
+		if err != nil || len(got.Replies) != 1 || !strings.Contains(string(got.Replies[0].Data), c.want) {
+			t.Errorf("%s: %+v, %v", name, got, err)
+		}
+		last := c.came[len(c.came)-1]
+		if got, _ := s.hears(cableData("s", "e", last)); len(got.Messages) != 0 {
+			t.Errorf("%s: %d came twice", name, last)
+		}
 	}
 }
 

@@ -78,11 +78,16 @@ class Session {
   }
 }
 
-function say(name, message) {
+function keep(name, message) {
   const offset = (offsets.get(name) ?? 0) + 1;
   offsets.set(name, offset);
   const item = { offset, at: now(), message };
   streams.set(name, [...(streams.get(name) ?? []), item].slice(-(options.keeps ?? 100)));
+  return item;
+}
+
+function say(name, message) {
+  const item = keep(name, message);
   for (const { session } of sockets) for (const id of session.ids) if (streamOf(id) === name) session.data(id, item);
 }
 
@@ -103,6 +108,11 @@ serve({
   doing: {
     count: ({ topic }) => [...sockets].filter(({ session }) => [...session.ids].some((id) => streamOf(id) === "chat:" + topic)).length,
     say: ({ topic, message }) => say("chat:" + topic, message),
+    // overtake says the last of messages; the others are on their way and do not come.
+    overtake: ({ topic, messages }) => {
+      for (const message of messages.slice(0, -1)) keep("chat:" + topic, message);
+      say("chat:" + topic, messages.at(-1));
+    },
     // interrupt cuts every connection and says what nobody is there to hear.
     interrupt: ({ topic, messages, forget }) => {
       for (const entry of sockets) { entry.ws.terminate(); sockets.delete(entry); }
