@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -207,7 +208,7 @@ func TestDialectRabbitMQ(t *testing.T) {
 			`SSE_ROUTE_MQTT_CONNECT={"username":"guest","password":"guest"}`)...)
 		both := []*stream{ask(t, s.addr, "HTTP/1.1", "/events", ""), ask(t, s.addr, "HTTP/1.1", "/mqtt", "")}
 		eventually(t, "both to connect", func() bool { return s.connects() == 2 })
-		r.Process.Kill()
+		syscall.Kill(-r.Process.Pid, syscall.SIGKILL) // the group: what was started is a script
 		<-r.ended
 		for _, events := range both {
 			events.event(t, "stream.gap", gapEvent)

@@ -288,7 +288,11 @@ func (c *socket) unchosen() string {
 // refusal tells a verdict from a failure by the answer to the upgrade.
 func refusal(resp *http.Response, err error) error {
 	if resp == nil || resp.StatusCode == http.StatusSwitchingProtocols {
-		return fmt.Errorf("connect: %w", cleaned(err))
+		err = cleaned(err)
+		if strings.Contains(err.Error(), "Sec-WebSocket-Protocol") {
+			return fmt.Errorf("connect: %w; check SUBPROTOCOL, and whether it is PROTOCOL that is spoken there", err)
+		}
+		return fmt.Errorf("connect: %w", err)
 	}
 	return verdict(resp)
 }
