@@ -271,6 +271,9 @@ func check(c *config.Config, w io.Writer) error {
 			sharing = "one upstream connection for each different " + strings.Join(needs, ", ")
 		}
 		fmt.Fprintf(w, "\nroute %s\n  path    %s\n  from    %s %s\n  sharing %s\n", rt.Name, rt.Path, kind, rt.Upstream.From(), sharing)
+		if rt.Send {
+			fmt.Fprintln(w, "  send    POST to the path sends one message upstream")
+		}
 	}
 	_, err := fmt.Fprintln(w, "\nok")
 	return err

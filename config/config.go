@@ -42,6 +42,7 @@ type Route struct {
 	MaxAge       time.Duration   // so long after its upstream connected a stream is replaced; 0 never
 	MaxClients   int             // SSE clients of this route at once; 0 no limit of its own
 	MaxStreams   int             // upstream connections of this route at once; 0 no limit of its own
+	Send         bool            // POST to Path sends the body upstream
 }
 
 // StartAll as Route.Start begins at the oldest event kept.

@@ -49,6 +49,8 @@ var (
 	delivered  = define(counter, "delivered_events_total", "Events written to clients.", "route")
 	written    = define(counter, "delivered_bytes_total", "Bytes of events written to clients.", "route")
 	replayed   = define(counter, "replayed_events_total", "Events written to clients that came after them.", "route")
+	sent       = define(counter, "sent_messages_total", "Clients' messages written to the upstream (SEND).", "route")
+	unsent     = define(counter, "send_failures_total", "Clients' messages that could not be.", "route")
 	rejected   = define(counter, "rejected_total", "Requests for an event stream that got none.", "reason")
 	gone       = define(counter, "disconnects_total", "SSE clients that have gone.", "reason")
 )
@@ -116,4 +118,8 @@ func route(send func(metric, float64, ...string), rt *proxy.Route) {
 	one(delivered, rt.Clients.Events.Load())
 	one(written, rt.Clients.Bytes.Load())
 	one(replayed, rt.Clients.Replayed.Load())
+	if rt.Send {
+		one(sent, ring.Sent.Load())
+		one(unsent, ring.SendFailed.Load())
+	}
 }

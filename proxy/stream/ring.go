@@ -351,6 +351,9 @@ type Stats struct {
 	Bytes   atomic.Int64 // encoded
 	Gaps    [3]atomic.Int64
 	Refused atomic.Int64 // streams that the upstream refused, at first or later
+
+	Sent       atomic.Int64 // clients' messages that were written to the upstream
+	SendFailed atomic.Int64 // those that could not be
 }
 
 // GapReasons names the entries of Stats.Gaps.
