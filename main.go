@@ -262,6 +262,9 @@ func check(c *config.Config, w io.Writer) error {
 		to = upstream.Redact(c.Upstream.String())
 	}
 	fmt.Fprintf(w, "listen   %s\nadmin    %s\nupstream %s\n", c.Listen, orOff(c.AdminListen), to)
+	if c.Tunnel != nil {
+		fmt.Fprintf(w, "tunnel   WebSockets under %s, over /_sidestream/tunnel\n", strings.Join(c.Tunnel.Prefixes, ", "))
+	}
 	for _, rt := range c.Routes {
 		kind, sharing := "subscribes to", "one upstream connection, shared by all clients"
 		if rt.Upstream.Polls() {

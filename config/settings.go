@@ -24,6 +24,7 @@ type globals struct {
 	TLSCert     string `env:"TLS_CERT" doc:"path of the PEM certificate chain; HTTPS with HTTP/2, reloaded when the file changes. Without: HTTP/1.1 and h2c"`
 	TLSKey      string `env:"TLS_KEY" doc:"path of the PEM key"`
 	CORSOrigins list   `env:"CORS_ORIGINS" doc:"exact origins, comma-separated, allowed cross-origin with credentials"`
+	Tunnel      list   `env:"TUNNEL" doc:"path prefixes, comma-separated, whose WebSockets pages may have over events and POSTs, under /_sidestream/tunnel; / for all. Needs SSE_UPSTREAM"`
 	MaxClients  count  `env:"MAX_CLIENTS" envDefault:"10000" max:"1000000000" doc:"SSE clients at once; 0 no limit; also per route"`
 	MaxStreams  count  `env:"MAX_STREAMS" envDefault:"10000" max:"1000000000" doc:"upstream connections at once; 0 no limit; also per route"`
 	Drain       span   `env:"DRAIN" envDefault:"10s" max:"1h" doc:"shutdown window over which clients are released"`

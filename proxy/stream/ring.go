@@ -181,11 +181,37 @@ func (r *Ring) evict(now time.Time) {
 		*e = event{}
 		r.head++
 	}
+	r.compact()
+}
+
+func (r *Ring) compact() {
 	if r.head > len(r.events)/2 {
 		n := copy(r.events, r.events[r.head:])
 		clear(r.events[n:])
 		r.events, r.head = r.events[:n], 0
 	}
+}
+
+// Acknowledge lets go of the events up to cursor: whoever reads the ring has them. Those who ask for them again are told
+// that they are missing.
+func (r *Ring) Acknowledge(cursor uint64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for r.len() > 0 && r.before() < cursor {
+		e := &r.events[r.head]
+		r.bytes -= len(e.chunk)
+		r.detach(e.keyed)
+		*e = event{}
+		r.head++
+	}
+	r.compact()
+}
+
+// Held is how many encoded bytes the ring keeps.
+func (r *Ring) Held() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.bytes
 }
 
 func (r *Ring) len() int { return len(r.events) - r.head }

@@ -31,7 +31,9 @@
 //
 // The script acknowledges what it has handled, or the sidecar stops reading from the upstreams: it adds
 // data.length + 100 for each event, and when the sum has reached W it POSTs the last event's id as "ack" and begins
-// again from 0. An ack may go along with any other POST, and needs one of its own when there is none.
+// again from 0. An ack may go along with any other POST of any tunnel of the page, or in one of its own, without frames. It
+// must not wait for a POST under way: the upstream may take no more until its own messages are read. What is answered to it
+// does not matter; it is taken in first.
 //
 // # Upward: POST /_sidestream/tunnel/PATH?QUERY
 //
@@ -46,7 +48,7 @@
 //	b<length>\n<bytes>      a binary message
 //	c<length>\n<bytes>      close: nothing (no code), or "code reason" such as "4001 bye", or "1000 ". Nothing may follow
 //
-// Frames are numbered from 1. The script has one POST of a tunnel in flight at a time and puts what was sent meanwhile
+// Frames are numbered from 1. The script has one POST with frames of a tunnel in flight at a time and puts what was sent meanwhile
 // into the next, up to some 256 KiB (nginx takes 1 MiB by default). When it does not know what became of a POST it repeats
 // it with the same numbers, with further frames behind them if it likes: a frame that was taken before is not sent again.
 // It may send frames once it has seen "open".
@@ -61,8 +63,8 @@
 //	410   the tunnel has ended: its "close" event is there, or on its way. Send no more
 //	413   a message is over MAX_MESSAGE; "close" with 1009 follows as an event
 //	429   too many POSTs of this tunnel at once: repeat it after a second
-//	503   to "open": no room, or the sidecar stops: the tunnel fails with 1006. Otherwise: the upstream does not take
-//	      more at present: repeat it at once
+//	503   to "open": no room, or the sidecar stops: the tunnel fails with 1006. Otherwise: the upstream has taken nothing
+//	      for 20 s: repeat it at once, for as long as the page likes
 //
 // To everything else, 502 and 504 of a proxy between and a failed fetch among it, the answer is to repeat the POST, after
 // a second, and to fail with 1006 when that has not helped for 30 s.
@@ -85,7 +87,7 @@
 //
 // GET and POST are refused with 403 across sites as all requests for events are. A page belongs to who made it: its id, the
 // Cookie and Authorization headers must be the same in all of its requests, and so must Origin where it is sent; with others
-// it is not found (404), or made anew (GET), as if the id had never been seen. Each upstream is dialled with the header of the
+// it is not found (404), or made anew (GET with another cookie), as if the id had never been seen. Each upstream is dialled with the header of the
 // POST that opened its tunnel, as the pass-through would forward it. When the page's cookies change (a login), its tunnels
 // fail and the next page has the new ones.
 package tunnel
