@@ -106,6 +106,17 @@ func TestProblems(t *testing.T) {
 		{"sending to a poll", []string{"SSE_ROUTE_FEED_SEND=maybe", "SSE_ROUTE_POLL_SEND=true"}, []string{
 			`SSE_ROUTE_FEED_SEND: "maybe" is neither true nor false; write true or false`,
 			`SSE_ROUTE_POLL_SEND: a poll has no way up; begin FROM with ws:// or wss://, or unset SEND`}},
+		{"tunnel", []string{"SSE_UPSTREAM=http://legacy", "SSE_TUNNEL=socket,http://x/y,/a/../b,//c,/d?e,/f/*,/ok,/ok/", "SSE_LINGER=2s", "SSE_RETRY=900ms"}, []string{
+			`SSE_TUNNEL: "socket" does not begin with /; write a path, such as /socket`,
+			`SSE_TUNNEL: "http://x/y" is a URL; write its path only, such as /socket`,
+			`SSE_TUNNEL: "/a/../b" is not clean; leave out what is doubled, and . and ..`,
+			`SSE_TUNNEL: "//c" is not clean; leave out what is doubled, and . and ..`,
+			`SSE_TUNNEL: "/d?e" holds what no path prefix does; write a path, such as /socket, which stands for all below it too`,
+			`SSE_TUNNEL: "/f/*" holds what no path prefix does; write a path, such as /socket, which stands for all below it too`}},
+		{"tunnel without upstream", []string{"SSE_TUNNEL=/"}, []string{
+			`SSE_TUNNEL: needs SSE_UPSTREAM, whose WebSockets are meant; set it to your service's base URL, such as http://localhost:3000`}},
+		{"tunnel with upstream off", []string{"SSE_TUNNEL=/", "SSE_UPSTREAM=off"}, []string{
+			`SSE_TUNNEL: needs SSE_UPSTREAM, whose WebSockets are meant; set it to your service's base URL, such as http://localhost:3000`}},
 		{"an eager session", []string{"SSE_ROUTE_FEED_SCOPE=session", "SSE_ROUTE_FEED_EAGER=true", "SSE_ROUTE_POLL_SCOPE=user"}, []string{
 			`SSE_ROUTE_FEED_EAGER: the route uses the client's request (a placeholder, FORWARD or SCOPE=session), so nothing can start before there is one; unset EAGER, or take these out`,
 			`SSE_ROUTE_POLL_SCOPE: "user" is none of request, session; write request`}},

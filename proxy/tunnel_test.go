@@ -168,6 +168,31 @@ func TestTunnelIsExact(t *testing.T) {
 	}
 }
 
+func TestTunnelOverHTTP2(t *testing.T) {
+	up := newPeers(t)
+	s := serve(t, tunnelEnv(up)...)
+	p := s.begin(t, func(p *page.Page) {
+		protocols := new(http.Protocols)
+		protocols.SetUnencryptedHTTP2(true)
+		p.Client.Transport.(*http.Transport).Protocols = protocols
+		p.Header = http.Header{"Cookie": {"a=1; b=2"}}
+	})
+	const tunnels = 20 // more than a browser's connections over HTTP/1.1
+	for n := range tunnels {
+		ws := openTunnel(t, p, n+1, "/socket")
+		ws.Send(page.Message{Data: fmt.Sprint(n)})
+		if n == tunnels/2 {
+			p.Cut()
+		}
+		if m := receive(t, ws); m.Data != fmt.Sprint(n) {
+			t.Errorf("tunnel %d: %+v", n, m)
+		}
+	}
+	if got := up.last().Header.Get("Cookie"); got != "a=1; b=2" {
+		t.Errorf("cookies %q", got)
+	}
+}
+
 // The upstream sees what it would have seen if the WebSocket had passed through.
 func TestTunnelDialsAsThePassThrough(t *testing.T) {
 	up := newPeers(t)
@@ -548,7 +573,6 @@ func TestTunnelAnswers(t *testing.T) {
 		{at, frames(head(`"seq":5`), "te"), []string{cookie, "Origin: https://app.example"}, 204}, // the first Origin is the page's
 		{at, frames(head(`"seq":6`), "tx"), []string{cookie, "Origin: http://" + s.addr}, 404},
 		{at, frames(head(`"seq":6`), "tf"), []string{cookie}, 204},
-		{at, frames(head(`"seq":7`), "b"+strings.Repeat("x", 1<<10+1)), []string{cookie}, 413},
 	} {
 		if status := post(c.path, c.body, c.head...); status != c.status {
 			t.Errorf("%d: POST %s %.80q: %d, want %d", i, c.path, c.body, status, c.status)
@@ -558,6 +582,9 @@ func TestTunnelAnswers(t *testing.T) {
 		if got := receive(t, ws); got != want {
 			t.Errorf("got %+v, want %+v", got, want)
 		}
+	}
+	if status := post(at, frames(head(`"seq":7`), "b"+strings.Repeat("x", 1<<10+1)), cookie); status != 413 {
+		t.Errorf("a message over MAX_MESSAGE: %d", status)
 	}
 	if how := ws.Closed(); how.Code != 1009 {
 		t.Errorf("%+v", how)
@@ -607,7 +634,7 @@ func TestTunnelSaysWhatCannotBeBridged(t *testing.T) {
 	s := serve(t, tunnelEnv(up)...)
 	const at = "/_sidestream/tunnel?page=" + pageID
 	r := s.get(t, at)
-	first := r.wantData(t, `[0,"page",524288]`)
+	first := r.wantData(t, `[0,"page",524288,30000]`)
 	if status, _ := s.post(t, "/_sidestream/tunnel/socket", frames(`{"page":"`+pageID+`","tunnel":1,"open":[]}`)); status != 202 {
 		t.Fatal(status)
 	}
@@ -633,7 +660,7 @@ func TestTunnelLimits(t *testing.T) {
 		t.Errorf("a third tunnel: %d", status)
 	}
 	other := s.get(t, "/_sidestream/tunnel?page=another-page-0001")
-	other.wantData(t, `[0,"page",524288]`)
+	other.wantData(t, `[0,"page",524288,30000]`)
 	if e := s.get(t, "/_sidestream/tunnel?page=another-page-0002").next(t); e.name != "stream.busy" {
 		t.Errorf("a third client: %+v", e)
 	}

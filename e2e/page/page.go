@@ -59,6 +59,8 @@ type Page struct {
 	last    string // the last event's id
 	every   int    // when to acknowledge
 	weight  int    // since the last acknowledgement
+	linger  time.Duration
+	heard   time.Time // when the stream was last there
 	sockets map[int]*Socket
 	over    bool
 	cuts    int
@@ -75,9 +77,11 @@ func (p *Page) Begin(ctx context.Context) error {
 	}
 	p.tasks.Go(func() { // ends with p.ctx
 		for p.ctx.Err() == nil && !p.isOver() {
-			if err := p.listen(); err != nil {
-				pause(p.ctx, again/10)
+			p.listen()
+			if p.isAway() {
+				p.fail()
 			}
+			pause(p.ctx, again/10)
 		}
 	})
 	select {
@@ -102,6 +106,13 @@ func (p *Page) Cut() int {
 		p.cut()
 	}
 	return p.cuts
+}
+
+// isAway says that the stream could not be had for so long that the page is gone.
+func (p *Page) isAway() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.linger > 0 && time.Since(p.heard) > p.linger
 }
 
 func (p *Page) isOver() bool {
@@ -131,7 +142,12 @@ func (p *Page) listen() error {
 	if err != nil {
 		return err
 	}
-	defer resp.Body.Close()
+	defer func() {
+		resp.Body.Close()
+		p.mu.Lock()
+		p.heard = time.Now()
+		p.mu.Unlock()
+	}()
 	if resp.StatusCode != http.StatusOK {
 		p.fail()
 		return fmt.Errorf("status %d", resp.StatusCode)
@@ -154,7 +170,9 @@ func (p *Page) listen() error {
 		case "":
 			if line == "\n" {
 				p.event(id, name, data)
-				name, data = "", ""
+				if name, data = "", ""; p.isOver() {
+					return errors.New("the page is over")
+				}
 			}
 		}
 	}
@@ -192,7 +210,7 @@ func (p *Page) event(id, name, data string) {
 	switch kind {
 	case "page":
 		first := false
-		p.once.Do(func() { json.Unmarshal(e[2], &p.every); close(p.began); first = true })
+		p.once.Do(func() { p.start(e); first = true })
 		if !first {
 			p.fail()
 		}
@@ -223,6 +241,17 @@ func (p *Page) event(id, name, data string) {
 		default:
 		}
 	}
+}
+
+// start takes in the page's first event.
+func (p *Page) start(e []json.RawMessage) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	ms := 0
+	json.Unmarshal(e[2], &p.every)
+	json.Unmarshal(e[3], &ms)
+	p.linger = time.Duration(ms) * time.Millisecond
+	close(p.began)
 }
 
 // acknowledge POSTs what has come, beside all other POSTs.
@@ -303,12 +332,16 @@ func (p *Page) Dial(ctx context.Context, n int, target string, protocols ...stri
 	}
 	select {
 	case <-s.opened:
-		p.tasks.Go(s.send) // ends with the tunnel or the page
-		return s, nil
 	case <-s.closed:
-		return s, fmt.Errorf("closed: %+v", s.Closed())
 	case <-ctx.Done():
 		return s, ctx.Err()
+	}
+	select {
+	case <-s.opened: // it may have been closed since
+		p.tasks.Go(s.send) // ends with the tunnel or the page
+		return s, nil
+	default:
+		return s, fmt.Errorf("closed: %+v", s.Closed())
 	}
 }
 
@@ -321,12 +354,16 @@ func (s *Socket) ended() bool {
 	}
 }
 
-// Closed waits for the end.
+// Closed waits for the end, a minute at most; then the code is -1.
 func (s *Socket) Closed() Close {
+	late := time.NewTimer(time.Minute)
+	defer late.Stop()
 	select {
 	case <-s.closed:
 	case <-s.page.ctx.Done():
 		s.finish(failed)
+	case <-late.C:
+		return Close{Code: -1}
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()

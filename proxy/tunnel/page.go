@@ -148,7 +148,7 @@ func newPage(ps *Pages, key [sha256.Size]byte) *page {
 		turn: make(chan struct{}, 1), room: make(chan struct{}, 1), tunnels: map[int]*tunnel{}}
 	p.linger = time.AfterFunc(time.Hour, p.expire)
 	p.linger.Stop()
-	p.say(appendPage(nil, max(ps.Window/8, 1)))
+	p.say(appendPage(nil, max(ps.Window/8, 1), ps.Linger))
 	return p
 }
 

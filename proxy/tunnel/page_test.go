@@ -251,7 +251,7 @@ func TestDialIsGivenUp(t *testing.T) {
 		w.expect("1s given up")
 		time.Sleep(29 * time.Second)
 		w.expect("1s given up", "30s given up") // dialTime
-		if got, want := told(c), `[0,"page",131072] [1,"close",1006,"",false,0] [2,"close",1006,"",false,0]`; got != want {
+		if got, want := told(c), `[0,"page",131072,30000] [1,"close",1006,"",false,0] [2,"close",1006,"",false,0]`; got != want {
 			t.Errorf("told %s, want %s", got, want)
 		}
 		w.post("/never", `"tunnel":3,"open":[]`)

@@ -14,7 +14,7 @@
 // script opens one for the page, when it has its first tunnel, and closes it after its last. Events without a name have
 // an array as JSON data:
 //
-//	[0,"page",W]                        always the first event of a page; tunnels may be opened from now on
+//	[0,"page",W,L]                      always the first event of a page; tunnels may be opened from now on. L is LINGER in ms
 //	[N,"open","protocol"]               tunnel N is open; protocol is what the upstream chose, "" when none was offered
 //	[N,"text","..."]                    a text message
 //	[N,"binary","..."]                  a binary message, in base64 (RFC 4648, section 4)
@@ -27,7 +27,8 @@
 //	               tunnels of the page fail with 1006, and the script begins a new page when it needs one
 //	stream.busy    no room, or the sidecar stops: likewise
 //
-// A [0,"page"] that comes a second time means the same as stream.gap. Unknown kinds of events are to be ignored.
+// A [0,"page"] that comes a second time means the same as stream.gap, and so does a script's own clock when it could not
+// get the stream back for L ms. Unknown kinds of events, and further elements of known ones, are to be ignored.
 //
 // The script acknowledges what it has handled, or the sidecar stops reading from the upstreams: it adds
 // data.length + 100 for each event, and when the sum has reached W it POSTs the last event's id as "ack" and begins

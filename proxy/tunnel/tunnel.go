@@ -77,8 +77,8 @@ func (t *tunnel) run(in *http.Request, protocols []string) {
 	}
 	stats.Opened.Add(1)
 	log.Debug("tunnel opened")
+	close(t.opened) // first: the page answers at once
 	t.page.say(appendOpen(nil, t.n, t.ws.Subprotocol()))
-	close(t.opened)
 	how := t.read()
 	log.Debug("tunnel ended", "code", how.code)
 	t.end(how)

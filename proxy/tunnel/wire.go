@@ -10,6 +10,7 @@ import (
 	"io"
 	"strconv"
 	"strings"
+	"time"
 	"unicode/utf8"
 )
 
@@ -43,8 +44,9 @@ func appendHead(dst []byte, n int, kind string) []byte {
 }
 
 // appendPage is the first event of a page.
-func appendPage(dst []byte, ackEvery int) []byte {
-	return append(strconv.AppendInt(appendHead(dst, 0, pageKind), int64(ackEvery), 10), ']')
+func appendPage(dst []byte, ackEvery int, linger time.Duration) []byte {
+	dst = strconv.AppendInt(appendHead(dst, 0, pageKind), int64(ackEvery), 10)
+	return append(strconv.AppendInt(append(dst, ','), linger.Milliseconds(), 10), ']')
 }
 
 func appendOpen(dst []byte, n int, protocol string) []byte {

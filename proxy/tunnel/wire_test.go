@@ -10,6 +10,7 @@ import (
 	"io"
 	"strings"
 	"testing"
+	"time"
 	"unicode/utf8"
 
 	"sidestream/translate"
@@ -68,7 +69,7 @@ func TestCloseEvent(t *testing.T) {
 	if got := string(appendClose(nil, 2, ending{code: 1006, status: 403})); got != `[2,"close",1006,"",false,403]` {
 		t.Error(got)
 	}
-	if got := string(appendPage(nil, 512)); got != `[0,"page",512]` {
+	if got := string(appendPage(nil, 512, 30*time.Second)); got != `[0,"page",512,30000]` {
 		t.Error(got)
 	}
 }
