@@ -262,6 +262,9 @@ func check(c *config.Config, w io.Writer) error {
 		to = upstream.Redact(c.Upstream.String())
 	}
 	fmt.Fprintf(w, "listen   %s\nadmin    %s\nupstream %s\n", c.Listen, orOff(c.AdminListen), to)
+	if c.Tunnel != nil {
+		fmt.Fprintf(w, "tunnel   WebSockets under %s, over /_sidestream/tunnel\n", strings.Join(c.Tunnel.Prefixes, ", "))
+	}
 	for _, rt := range c.Routes {
 		kind, sharing := "subscribes to", "one upstream connection, shared by all clients"
 		if rt.Upstream.Polls() {
@@ -271,6 +274,9 @@ func check(c *config.Config, w io.Writer) error {
 			sharing = "one upstream connection for each different " + strings.Join(needs, ", ")
 		}
 		fmt.Fprintf(w, "\nroute %s\n  path    %s\n  from    %s %s\n  sharing %s\n", rt.Name, rt.Path, kind, rt.Upstream.From(), sharing)
+		if rt.Send {
+			fmt.Fprintln(w, "  send    POST to the path sends one message upstream")
+		}
 	}
 	_, err := fmt.Fprintln(w, "\nok")
 	return err

@@ -19,6 +19,7 @@ type Config struct {
 	CORSOrigins []string      // origins allowed cross-origin with credentials, as browsers send them: scheme://host[:port], lower case
 	MaxClients  int           // SSE clients at once; 0 no limit
 	MaxStreams  int           // upstream connections at once; 0 no limit
+	Tunnel      *Tunnel       // WebSockets over events and POSTs; nil: off
 	Drain       time.Duration // shutdown window over which clients are released; 0 at once
 	LogLevel    slog.Level
 	LogFormat   string   // auto, text or json
@@ -42,6 +43,18 @@ type Route struct {
 	MaxAge       time.Duration   // so long after its upstream connected a stream is replaced; 0 never
 	MaxClients   int             // SSE clients of this route at once; 0 no limit of its own
 	MaxStreams   int             // upstream connections of this route at once; 0 no limit of its own
+	Send         bool            // POST to Path sends the body upstream
+}
+
+// Tunnel says which WebSockets may travel over events and POSTs. It has the global values of what routes have too.
+type Tunnel struct {
+	Prefixes    []string // paths, each with all below it; "/" all
+	Heartbeat   time.Duration
+	Coalesce    time.Duration
+	Retry       time.Duration
+	Linger      time.Duration
+	ReplayBytes int // what may wait for a page's acknowledgement
+	MaxMessage  int // bytes, either way
 }
 
 // StartAll as Route.Start begins at the oldest event kept.

@@ -95,6 +95,31 @@ func TestRouteOverGlobalOverDefault(t *testing.T) {
 	}
 }
 
+func TestTunnel(t *testing.T) {
+	for _, off := range []string{"", "off", "0", " , "} {
+		if c := load(t, "SSE_UPSTREAM=http://legacy", "SSE_TUNNEL="+off); c.Tunnel != nil {
+			t.Errorf("%q: %+v", off, c.Tunnel)
+		}
+	}
+	c := load(t, "SSE_UPSTREAM=http://legacy", "SSE_TUNNEL=/socket, /cable/,/socket", "SSE_HEARTBEAT=1s", "SSE_COALESCE=2ms", "SSE_RETRY=3ms",
+		"SSE_LINGER=4s", "SSE_REPLAY_BYTES=5KiB", "SSE_MAX_MESSAGE=6KiB")
+	want := &Tunnel{Prefixes: []string{"/socket", "/cable/"}, Heartbeat: time.Second, Coalesce: 2 * time.Millisecond, Retry: 3 * time.Millisecond,
+		Linger: 4 * time.Second, ReplayBytes: 5 << 10, MaxMessage: 6 << 10}
+	if !reflect.DeepEqual(c.Tunnel, want) {
+		t.Errorf("got  %+v\nwant %+v", c.Tunnel, want)
+	}
+}
+
+func TestSendAndScope(t *testing.T) {
+	c := load(t, append(base, "SSE_ROUTE_FEED_SEND=true", "SSE_ROUTE_FEED_SCOPE=session", "SSE_ROUTE_POLL_SEND=off", "SSE_ROUTE_POLL_SCOPE=request")...)
+	if feed, poll := c.Routes[0], c.Routes[1]; !feed.Send || feed.Upstream.Shared() || feed.Start != StartAll || poll.Send || !poll.Upstream.Shared() || poll.Start != 1 {
+		t.Errorf("%+v %+v", feed, poll)
+	}
+	if c := load(t, append(base, "SSE_ROUTE_FEED_SCOPE=session", "SSE_ROUTE_FEED_START=live")...); c.Routes[0].Start != 0 {
+		t.Errorf("START is %d", c.Routes[0].Start)
+	}
+}
+
 func TestStart(t *testing.T) {
 	for text, want := range map[string]int{"live": 0, "latest": 1, "all": StartAll, "0": 0, "500": 500} {
 		if c := load(t, append(base, "SSE_START="+text)...); c.Routes[0].Start != want || c.Routes[1].Start != want {

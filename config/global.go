@@ -13,7 +13,7 @@ import (
 // globals makes a Config without routes of the global variables.
 func (l *loader) globals(vs values) *Config {
 	g := parse[globals](l, globalFields, vs)
-	parse[settings](l, routeFields, inherited(vs)) // for routes to come, or none: a wrong value is wrong
+	shared := parse[settings](l, routeFields, inherited(vs)) // for routes to come, or none: a wrong value is wrong
 	c := &Config{
 		Listen:      g.Listen,
 		AdminListen: g.AdminListen,
@@ -31,6 +31,7 @@ func (l *loader) globals(vs values) *Config {
 	c.Upstream = l.upstream(vs, g.Upstream)
 	l.checkTLS(vs, g.TLSCert, g.TLSKey)
 	c.CORSOrigins = l.origins(vs, g.CORSOrigins)
+	c.Tunnel = l.tunnel(vs, g.Tunnel, shared, c.Upstream != nil)
 	_ = c.LogLevel.UnmarshalText([]byte(g.LogLevel)) // one of four, checked by parse
 	return c
 }

@@ -134,9 +134,7 @@ func globalNames() (names []string) {
 
 func settingNames() (names []string) {
 	for _, f := range routeFields {
-		if !f.later {
-			names = append(names, f.env)
-		}
+		names = append(names, f.env)
 	}
 	return names
 }

@@ -95,7 +95,7 @@ func TestProblems(t *testing.T) {
 		{"linger none", []string{"SSE_LINGER=off"}, []string{`SSE_LINGER: LINGER 0s does not exceed 2×RETRY, 6s: clients would come back to a stream that is gone; set LINGER above 6s`}},
 		{"retry", []string{"SSE_RETRY=15s", "SSE_ROUTE_FEED_EAGER=true"}, []string{`SSE_RETRY: LINGER 30s does not exceed 2×RETRY, 30s: clients would come back to a stream that is gone; set LINGER above 30s or RETRY below 15s`}},
 		{"eager", []string{"SSE_ROUTE_A_PATH=/a", "SSE_ROUTE_A_FROM=ws://legacy/{query.x}", "SSE_ROUTE_A_EAGER=true"}, []string{
-			`SSE_ROUTE_A_EAGER: the route uses the client's request (a placeholder or FORWARD), so nothing can start before there is one; unset EAGER, or take these out`}},
+			`SSE_ROUTE_A_EAGER: the route uses the client's request (a placeholder, FORWARD or SCOPE=session), so nothing can start before there is one; unset EAGER, or take these out`}},
 		{"ws settings on a poll", []string{"SSE_ROUTE_POLL_HELLO=x", "SSE_ROUTE_POLL_PING=x", "SSE_ROUTE_POLL_IDLE=1s"}, []string{
 			`SSE_ROUTE_POLL_HELLO: has no effect here, it is for a WebSocket (FROM is an HTTP URL); unset it`,
 			`SSE_ROUTE_POLL_IDLE: has no effect here, it is for a WebSocket (FROM is an HTTP URL); unset it`,
@@ -103,9 +103,23 @@ func TestProblems(t *testing.T) {
 		{"poll settings on a ws", []string{"SSE_ROUTE_FEED_EVERY=1s", "SSE_ROUTE_FEED_BODY=x"}, []string{
 			`SSE_ROUTE_FEED_BODY: has no effect here, it is for a poll (FROM is a WebSocket URL); unset it`,
 			`SSE_ROUTE_FEED_EVERY: has no effect here, it is for a poll (FROM is a WebSocket URL); unset it`}},
-		// of later versions
-		{"later settings", []string{"SSE_ROUTE_FEED_SEND=true", "SSE_ROUTE_FEED_SCOPE=session", "SSE_ROUTE_POLL_SEND=false", "SSE_ROUTE_POLL_SCOPE=request"}, []string{
-			`SSE_ROUTE_FEED_SCOPE: not in this version; unset it`, `SSE_ROUTE_FEED_SEND: not in this version; unset it`}},
+		{"sending to a poll", []string{"SSE_ROUTE_FEED_SEND=maybe", "SSE_ROUTE_POLL_SEND=true"}, []string{
+			`SSE_ROUTE_FEED_SEND: "maybe" is neither true nor false; write true or false`,
+			`SSE_ROUTE_POLL_SEND: a poll has no way up; begin FROM with ws:// or wss://, or unset SEND`}},
+		{"tunnel", []string{"SSE_UPSTREAM=http://legacy", "SSE_TUNNEL=socket,http://x/y,/a/../b,//c,/d?e,/f/*,/ok,/ok/", "SSE_LINGER=2s", "SSE_RETRY=900ms"}, []string{
+			`SSE_TUNNEL: "socket" does not begin with /; write a path, such as /socket`,
+			`SSE_TUNNEL: "http://x/y" is a URL; write its path only, such as /socket`,
+			`SSE_TUNNEL: "/a/../b" is not clean; leave out what is doubled, and . and ..`,
+			`SSE_TUNNEL: "//c" is not clean; leave out what is doubled, and . and ..`,
+			`SSE_TUNNEL: "/d?e" holds what no path prefix does; write a path, such as /socket, which stands for all below it too`,
+			`SSE_TUNNEL: "/f/*" holds what no path prefix does; write a path, such as /socket, which stands for all below it too`}},
+		{"tunnel without upstream", []string{"SSE_TUNNEL=/"}, []string{
+			`SSE_TUNNEL: needs SSE_UPSTREAM, whose WebSockets are meant; set it to your service's base URL, such as http://localhost:3000`}},
+		{"tunnel with upstream off", []string{"SSE_TUNNEL=/", "SSE_UPSTREAM=off"}, []string{
+			`SSE_TUNNEL: needs SSE_UPSTREAM, whose WebSockets are meant; set it to your service's base URL, such as http://localhost:3000`}},
+		{"an eager session", []string{"SSE_ROUTE_FEED_SCOPE=session", "SSE_ROUTE_FEED_EAGER=true", "SSE_ROUTE_POLL_SCOPE=user"}, []string{
+			`SSE_ROUTE_FEED_EAGER: the route uses the client's request (a placeholder, FORWARD or SCOPE=session), so nothing can start before there is one; unset EAGER, or take these out`,
+			`SSE_ROUTE_POLL_SCOPE: "user" is none of request, session; write request`}},
 		{"no protocol", []string{"SSE_ROUTE_FEED_PROTOCOL=soap"}, []string{`SSE_ROUTE_FEED_PROTOCOL: "soap" is no dialect; write one of ` + dialects() + `, or sockjs+ and one of them, such as sockjs+stomp`}},
 		{"dialect settings of raw", []string{"SSE_ROUTE_FEED_CONNECT=secret", "SSE_ROUTE_FEED_SUBSCRIBE=x"}, []string{
 			`SSE_ROUTE_FEED_CONNECT: raw has no connection payload; unset it`,

@@ -11,8 +11,6 @@ import (
 	"sidestream/proxy/upstream"
 )
 
-const notYet = "not in this version; unset it"
-
 // How long a poll may take unless TIMEOUT says. Consul's longest wait, 5 min and a sixteenth, shall fit.
 const (
 	defaultTimeout  = span(10 * time.Second)
@@ -41,9 +39,12 @@ func (l *loader) route(route string, global, own values) *Route {
 		MaxAge:       s.MaxAge.duration(),
 		MaxClients:   int(s.MaxClients),
 		MaxStreams:   int(s.MaxStreams),
+		Send:         bool(s.Send),
 	}
 	kind := l.kind(route, vs, s.From)
-	if _, set := vs["START"]; !set && kind == "poll" && s.Mode != upstream.ModeStream {
+	if _, set := vs["START"]; !set && s.Scope == "session" {
+		r.Start = StartAll // a client that was cut before its first event has no id, and shall miss nothing
+	} else if !set && kind == "poll" && s.Mode != upstream.ModeStream {
 		r.Start = 1
 	}
 	if _, set := vs["TIMEOUT"]; !set {
@@ -52,8 +53,10 @@ func (l *loader) route(route string, global, own values) *Route {
 			s.Timeout = longPollTimeout
 		}
 	}
-	l.checkLater(own)
 	l.checkKind(own, kind, s.Mode == "stream")
+	if r.Send && kind == "poll" {
+		l.problems.add(vs.variable(name{route, "SEND"}), "a poll has no way up; begin FROM with ws:// or wss://, or unset SEND")
+	}
 	l.checkPath(route, vs, s.Path)
 	l.checkLinger(route, vs, r)
 	r.Upstream = l.compile(route, vs, s)
@@ -77,16 +80,6 @@ func (l *loader) kind(route string, vs values, from string) string {
 		l.problems.add(variable, "does not begin with ws://, wss://, http:// or https://; write the whole URL, such as ws://localhost:3000/feed")
 	}
 	return ""
-}
-
-// checkLater refuses what is reserved for later versions, rather than act as if it were not there.
-func (l *loader) checkLater(own values) {
-	for _, f := range routeFields {
-		v, set := own[f.env]
-		if set && !v.bad && f.later && v.text != f.value && !(f.env == "SEND" && none(v.text)) {
-			l.problems.add(v.variable, notYet)
-		}
-	}
 }
 
 // checkKind reports settings of the route's own that have no effect on its kind. Global ones merely do not apply.
@@ -127,7 +120,7 @@ func (l *loader) checkLinger(route string, vs values, r *Route) {
 
 func (l *loader) checkEager(route string, vs values, r *Route) {
 	if r.Eager && r.Upstream != nil && !r.Upstream.Shared() {
-		l.problems.add(vs.variable(name{route, "EAGER"}), "the route uses the client's request (a placeholder or FORWARD), "+
+		l.problems.add(vs.variable(name{route, "EAGER"}), "the route uses the client's request (a placeholder, FORWARD or SCOPE=session), "+
 			"so nothing can start before there is one; unset EAGER, or take these out")
 	}
 }
@@ -142,7 +135,7 @@ func (l *loader) compile(route string, vs values, s settings) *upstream.Route {
 		Idle: s.Idle.duration(), Every: s.Every.duration(), Mode: s.Mode, Method: s.Method, Body: s.Body,
 		Cursor: s.Cursor, First: s.First, Reset: s.Reset, Next: s.Next, Pages: int(s.Pages), Interval: s.Interval, Key: s.Key,
 		Timeout: s.Timeout.duration(), Select: s.Select, Event: s.Event, Data: s.Data, ID: s.ID, Done: s.Done,
-		Binary: s.Binary, MaxMessage: int(s.MaxMessage),
+		Binary: s.Binary, MaxMessage: int(s.MaxMessage), Session: s.Scope == "session",
 	})
 	for _, e := range settingErrors(err) {
 		if variable := vs.variable(name{route, e.Setting}); !known.about(variable) {

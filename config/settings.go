@@ -17,7 +17,6 @@ import (
 //	oneof       the values allowed, separated by blanks
 //	min, max    bounds of spans, sizes and counts; 0 means none and is outside them...
 //	none        ..."no": except where having none makes no sense
-//	later       "yes": reserved for a later version, refused unless it holds envDefault
 type globals struct {
 	Listen      string `env:"LISTEN" envDefault:":8080" doc:"public address"`
 	AdminListen string `env:"ADMIN_LISTEN" envDefault:"127.0.0.1:9091" doc:"health, metrics, status; off disables"`
@@ -25,6 +24,7 @@ type globals struct {
 	TLSCert     string `env:"TLS_CERT" doc:"path of the PEM certificate chain; HTTPS with HTTP/2, reloaded when the file changes. Without: HTTP/1.1 and h2c"`
 	TLSKey      string `env:"TLS_KEY" doc:"path of the PEM key"`
 	CORSOrigins list   `env:"CORS_ORIGINS" doc:"exact origins, comma-separated, allowed cross-origin with credentials"`
+	Tunnel      list   `env:"TUNNEL" doc:"path prefixes, comma-separated, whose WebSockets pages may have over events and POSTs, under /_sidestream/tunnel; / for all. Needs SSE_UPSTREAM"`
 	MaxClients  count  `env:"MAX_CLIENTS" envDefault:"10000" max:"1000000000" doc:"SSE clients at once; 0 no limit; also per route"`
 	MaxStreams  count  `env:"MAX_STREAMS" envDefault:"10000" max:"1000000000" doc:"upstream connections at once; 0 no limit; also per route"`
 	Drain       span   `env:"DRAIN" envDefault:"10s" max:"1h" doc:"shutdown window over which clients are released"`
@@ -84,9 +84,8 @@ type settings struct {
 	MaxMessage   size   `env:"MAX_MESSAGE" envDefault:"1MiB" min:"1" max:"1GiB" none:"no" global:"yes" doc:"largest upstream message or body"`
 	MaxClients   count  `env:"MAX_CLIENTS" max:"1000000000" doc:"SSE clients of the route at once; 0 no limit of its own"`
 	MaxStreams   count  `env:"MAX_STREAMS" max:"1000000000" doc:"upstream connections of the route at once; 0 no limit of its own"`
-
-	Send  string `env:"SEND" envDefault:"false" later:"yes"`
-	Scope string `env:"SCOPE" envDefault:"request" later:"yes"`
+	Send         toggle `env:"SEND" envDefault:"false" doc:"POST to PATH sends the body upstream as one message; for ws"`
+	Scope        string `env:"SCOPE" envDefault:"request" oneof:"request session" doc:"session: each ?session= value, 16 to 128 random characters of A-Z a-z 0-9 _ - chosen by the page, has an upstream of its own; START is then all unless set"`
 }
 
 // field is one variable as the tags above describe it.
@@ -100,7 +99,6 @@ type field struct {
 	min, max     string
 	global       bool
 	noNone       bool
-	later        bool
 }
 
 var (
@@ -115,7 +113,7 @@ func fieldsOf[T any]() []field {
 			goName: f.Name, env: f.Tag.Get("env"), value: f.Tag.Get("envDefault"), shown: f.Tag.Get("show"),
 			doc: f.Tag.Get("doc"), kind: f.Tag.Get("kind"), oneof: strings.Fields(f.Tag.Get("oneof")),
 			min: f.Tag.Get("min"), max: f.Tag.Get("max"), global: f.Tag.Get("global") == "yes",
-			noNone: f.Tag.Get("none") == "no", later: f.Tag.Get("later") == "yes",
+			noNone: f.Tag.Get("none") == "no",
 		})
 	}
 	return fields
@@ -138,9 +136,7 @@ func Variables() []Variable {
 		vs = append(vs, Variable{Name: prefix + f.env, Default: f.shownDefault(), Meaning: f.doc, Global: true})
 	}
 	for _, f := range routeFields {
-		if !f.later {
-			vs = append(vs, Variable{Name: f.env, Default: f.shownDefault(), Meaning: f.doc, Route: true, Global: f.global})
-		}
+		vs = append(vs, Variable{Name: f.env, Default: f.shownDefault(), Meaning: f.doc, Route: true, Global: f.global})
 	}
 	return vs
 }

@@ -26,7 +26,10 @@ import (
 	"sidestream/proxy/upstream"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// net/http waits half a second for who was answered before its body was read; nobody can wait for that.
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("net/http.(*conn).closeWriteAndWait"))
+}
 
 // feed is a legacy service: a WebSocket at /ws that sends what publish is given, and JSON at any other path.
 type feed struct {

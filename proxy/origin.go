@@ -49,21 +49,32 @@ func sameHost(origin string, r *http.Request) bool {
 }
 
 // preflight says whether r asks, for an allowed origin, if it may send what is answered here (Fetch Standard, CORS
-// protocol).
-func (p *Proxy) preflight(r *http.Request) bool {
-	return r.Method == http.MethodOptions && p.allowed(r.Header.Get("Origin")) &&
-		r.Header.Get("Access-Control-Request-Method") == http.MethodGet
+// protocol): GET, and POST where that is.
+func (p *Proxy) preflight(r *http.Request, posts bool) bool {
+	if r.Method != http.MethodOptions || !p.allowed(r.Header.Get("Origin")) {
+		return false
+	}
+	method := r.Header.Get("Access-Control-Request-Method")
+	return method == http.MethodGet || posts && method == http.MethodPost
 }
 
 func (rt *Route) answerPreflight(w http.ResponseWriter, r *http.Request) {
+	methods, headers := "GET, OPTIONS", rt.Upstream.ClientHeaders()
+	if rt.Send {
+		methods, headers = "GET, POST, OPTIONS", append(headers, "Idempotency-Key")
+	}
+	answerPreflight(w, r, methods, headers)
+}
+
+func answerPreflight(w http.ResponseWriter, r *http.Request, methods string, more []string) {
 	h := w.Header()
 	h.Add("Vary", "Origin")
 	h.Add("Vary", "Access-Control-Request-Method")
 	h.Set("Access-Control-Allow-Origin", r.Header.Get("Origin"))
 	h.Set("Access-Control-Allow-Credentials", "true")
-	h.Set("Access-Control-Allow-Methods", "GET, OPTIONS")
+	h.Set("Access-Control-Allow-Methods", methods)
 	headers := []string{"Accept", "Authorization", "Cache-Control", "Content-Type", "Last-Event-ID"}
-	h.Set("Access-Control-Allow-Headers", strings.Join(append(headers, rt.Upstream.ClientHeaders()...), ", "))
+	h.Set("Access-Control-Allow-Headers", strings.Join(append(headers, more...), ", "))
 	h.Set("Access-Control-Max-Age", "600")
 	w.WriteHeader(http.StatusNoContent)
 }

@@ -24,6 +24,7 @@ type Proxy struct {
 	Rejected Rejected
 	Routes   []*Route // in order of their names
 	Streams  *stream.Limit
+	Tunnel   *Tunnel // nil when off
 
 	log         *slog.Logger
 	mux         *http.ServeMux
@@ -66,6 +67,9 @@ func New(c *config.Config, log *slog.Logger) *Proxy {
 		p.passthrough.Upgraded = p.upgraded
 		p.passthrough.Answer = p.vary
 	}
+	if c.Tunnel != nil {
+		p.Tunnel = newTunnel(p, c, log)
+	}
 	for _, rc := range c.Routes {
 		rt := &Route{Route: rc, proxy: p, own: &stream.Limit{Max: rc.MaxClients}}
 		routeLog := log.With("route", rc.Name)
@@ -89,6 +93,10 @@ func settings(rc *config.Route, log *slog.Logger) stream.Settings {
 
 // ServeHTTP answers a request of a route, and passes every other one through.
 func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if path, query, hasQuery, ok := p.tunnelled(r); ok {
+		p.Tunnel.serve(w, r, path, query, hasQuery)
+		return
+	}
 	switch rt := p.route(r); {
 	case rt == nil:
 		p.pass(w, r)
@@ -161,6 +169,9 @@ func (p *Proxy) Close() {
 	var closing sync.WaitGroup
 	for _, rt := range p.Routes {
 		closing.Go(rt.Streams.Close)
+	}
+	if p.Tunnel != nil {
+		closing.Go(p.Tunnel.Pages.Close)
 	}
 	closing.Wait()
 	upstream.CloseIdle()

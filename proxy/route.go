@@ -47,7 +47,9 @@ func (rt *Route) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		if c, ok := rt.receive(w, r); ok {
 			p.clients.Serve(w, r, c)
 		}
-	case p.preflight(r):
+	case r.Method == http.MethodPost && rt.Send:
+		rt.serveSend(w, r)
+	case p.preflight(r, rt.Send):
 		rt.answerPreflight(w, r)
 	default:
 		p.pass(w, r)
@@ -64,7 +66,7 @@ func (rt *Route) receive(w http.ResponseWriter, r *http.Request) (c deliver.Clie
 	p := rt.proxy
 	w.Header().Add("Vary", "Accept")
 	if !p.admit(w, r) {
-		p.reject(w, Forbidden, http.StatusForbidden, "requests from another origin are refused; add it to SSE_CORS_ORIGINS")
+		p.reject(w, Forbidden, http.StatusForbidden, otherOrigin)
 		return c, false
 	}
 	req, err := rt.Upstream.Expand(r, r.PathValue)

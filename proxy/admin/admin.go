@@ -47,6 +47,17 @@ type Status struct {
 	Ready    bool    `json:"ready"`
 	Draining bool    `json:"draining"`
 	Routes   []Route `json:"routes"`
+	Tunnel   *Tunnel `json:"tunnel,omitempty"` // absent when off
+}
+
+// Tunnel is the WebSockets that travel over events and POSTs.
+type Tunnel struct {
+	Prefixes []string `json:"prefixes"`
+	Pages    int      `json:"pages"`   // now, lingering ones included
+	Clients  int64    `json:"clients"` // event streams of pages, now
+	Tunnels  int      `json:"tunnels"` // now
+	Opened   int64    `json:"opened"`  // since the start
+	Failed   int64    `json:"failed"`  // since the start: refused by the upstream, or not answered
 }
 
 // Route is one route's part of it. It holds no secret: addresses are without userinfo and query values.
@@ -86,6 +97,10 @@ func status(p *proxy.Proxy, ready bool, version string) Status {
 			one.Upstream.LastFailed = &h.ErrorAt
 		}
 		s.Routes = append(s.Routes, one)
+	}
+	if t := p.Tunnel; t != nil {
+		s.Tunnel = &Tunnel{Prefixes: t.Prefixes, Clients: t.Clients.Clients.Load(), Opened: t.Pages.Stats.Opened.Load(), Failed: t.Pages.Stats.Failed.Load()}
+		s.Tunnel.Pages, s.Tunnel.Tunnels = t.Pages.Count()
 	}
 	return s
 }

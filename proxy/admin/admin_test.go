@@ -138,6 +138,47 @@ func TestStatusAndMetrics(t *testing.T) {
 	}
 }
 
+func TestTunnelsAndSendingAreCounted(t *testing.T) {
+	c, err := config.Load([]string{"SSE_UPSTREAM=http://127.0.0.1:9", "SSE_TUNNEL=/socket", "SSE_ROUTE_A_PATH=/a", "SSE_ROUTE_A_FROM=ws://127.0.0.1:9/" + secret + "?" + secret,
+		"SSE_ROUTE_A_SEND=true"}, config.ReadFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := proxy.New(c, slog.New(slog.DiscardHandler))
+	s := httptest.NewServer(p)
+	t.Cleanup(func() { s.CloseClientConnections(); s.Close(); p.Close() })
+	resp, err := http.Get(s.URL + "/_sidestream/tunnel?page=" + secret + secret + secret)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	opened, err := http.Post(s.URL+"/_sidestream/tunnel/socket", "", strings.NewReader(`{"page":"`+secret+secret+secret+`","tunnel":1,"open":[]}`+"\n"))
+	if err != nil || opened.StatusCode != 202 {
+		t.Fatal(opened, err)
+	}
+	opened.Body.Close()
+	for end := time.Now().Add(10 * time.Second); p.Tunnel.Pages.Stats.Failed.Load() == 0 && time.Now().Before(end); {
+		<-time.After(time.Millisecond)
+	}
+	h := New(p, func() bool { return true }, "dev")
+	_, text := get(t, h, "/metrics")
+	for _, line := range []string{"sidestream_tunnel_pages 1", "sidestream_tunnel_clients 1", "sidestream_tunnels_opened_total 0", "sidestream_tunnel_failures_total 1",
+		`sidestream_tunnel_messages_total{direction="up"} 0`, `sidestream_tunnel_gaps_total{reason="restart"} 0`, `sidestream_sent_messages_total{route="a"} 0`} {
+		if !strings.Contains(text, line+"\n") {
+			t.Errorf("no line %s", line)
+		}
+	}
+	var got Status
+	_, status := get(t, h, "/api/status")
+	if err := json.Unmarshal([]byte(status), &got); err != nil || got.Tunnel == nil || got.Tunnel.Pages != 1 || got.Tunnel.Clients != 1 || got.Tunnel.Failed != 1 ||
+		!slices.Equal(got.Tunnel.Prefixes, []string{"/socket"}) {
+		t.Errorf("%v %s", err, status)
+	}
+	if strings.Contains(text+status, secret+secret) {
+		t.Error("the page's id is shown")
+	}
+}
+
 func TestHealth(t *testing.T) {
 	p, _ := front(t)
 	ready := false

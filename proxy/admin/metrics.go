@@ -49,7 +49,18 @@ var (
 	delivered  = define(counter, "delivered_events_total", "Events written to clients.", "route")
 	written    = define(counter, "delivered_bytes_total", "Bytes of events written to clients.", "route")
 	replayed   = define(counter, "replayed_events_total", "Events written to clients that came after them.", "route")
+	sent       = define(counter, "sent_messages_total", "Clients' messages written to the upstream (SEND).", "route")
+	unsent     = define(counter, "send_failures_total", "Clients' messages that could not be.", "route")
 	rejected   = define(counter, "rejected_total", "Requests for an event stream that got none.", "reason")
+	tunnels    = define(gauge, "tunnels", "WebSockets of pages that travel over events and POSTs now (SSE_TUNNEL).")
+	pages      = define(gauge, "tunnel_pages", "Pages that have or had tunnels, lingering ones included.")
+	pageEvents = define(gauge, "tunnel_clients", "Event streams of such pages, connected now.")
+	opened     = define(counter, "tunnels_opened_total", "Tunnels whose upstream let them in.")
+	unopened   = define(counter, "tunnel_failures_total", "Tunnels whose upstream refused the upgrade, or did not answer.")
+	expired    = define(counter, "tunnel_pages_expired_total", "Pages that did not come back within LINGER.")
+	carried    = define(counter, "tunnel_messages_total", "Messages through tunnels: up to the upstream, down to the page.", "direction")
+	weight     = define(counter, "tunnel_bytes_total", "Bytes of those messages.", "direction")
+	pageGaps   = define(counter, "tunnel_gaps_total", "Gaps said to pages, at which their tunnels fail.", "reason")
 	gone       = define(counter, "disconnects_total", "SSE clients that have gone.", "reason")
 )
 
@@ -76,6 +87,12 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 		route(send, rt)
 		for i := range left {
 			left[i] += rt.Clients.Gone[i].Load()
+		}
+	}
+	if c.p.Tunnel != nil {
+		tunnel(send, c.p.Tunnel)
+		for i := range left {
+			left[i] += c.p.Tunnel.Clients.Gone[i].Load()
 		}
 	}
 	for i, reason := range deliver.Reasons {
@@ -116,4 +133,26 @@ func route(send func(metric, float64, ...string), rt *proxy.Route) {
 	one(delivered, rt.Clients.Events.Load())
 	one(written, rt.Clients.Bytes.Load())
 	one(replayed, rt.Clients.Replayed.Load())
+	if rt.Send {
+		one(sent, ring.Sent.Load())
+		one(unsent, ring.SendFailed.Load())
+	}
+}
+
+func tunnel(send func(metric, float64, ...string), t *proxy.Tunnel) {
+	numPages, numTunnels := t.Pages.Count()
+	st := &t.Pages.Stats
+	send(tunnels, float64(numTunnels))
+	send(pages, float64(numPages))
+	send(pageEvents, float64(t.Clients.Clients.Load()))
+	send(opened, float64(st.Opened.Load()))
+	send(unopened, float64(st.Failed.Load()))
+	send(expired, float64(st.Expired.Load()))
+	send(carried, float64(st.Up.Load()), "up")
+	send(carried, float64(st.Down.Load()), "down")
+	send(weight, float64(st.UpBytes.Load()), "up")
+	send(weight, float64(st.DownBytes.Load()), "down")
+	for i, reason := range stream.GapReasons {
+		send(pageGaps, float64(st.Rings.Gaps[i].Load()), reason)
+	}
 }

@@ -28,6 +28,8 @@ type legacy struct {
 	connect func(ctx context.Context, n int) error
 	// run is the nth connection; nil: it says nothing until ctx is done.
 	run func(ctx context.Context, n int, emit func(...string) error) error
+	// send takes what is sent on the nth connection.
+	send func(ctx context.Context, n int, data string) error
 	// resumed is what the nth connection says of the one before; nil: that something may be lost.
 	resumed func(n int) bool
 }
@@ -72,6 +74,11 @@ func (s *fakeSource) Connect(ctx context.Context) (upstream.Conn, error) {
 }
 
 func (c *fakeConn) Resumed() bool { return c.resumed != nil && c.resumed(c.n) }
+
+// Send is answered by send.
+func (c *fakeConn) Send(ctx context.Context, m translate.Message) error {
+	return c.send(ctx, c.n, string(m.Data))
+}
 
 func (c *fakeConn) Run(ctx context.Context, emit func([]translate.Message) error) error {
 	defer func() {

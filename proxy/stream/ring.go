@@ -181,11 +181,37 @@ func (r *Ring) evict(now time.Time) {
 		*e = event{}
 		r.head++
 	}
+	r.compact()
+}
+
+func (r *Ring) compact() {
 	if r.head > len(r.events)/2 {
 		n := copy(r.events, r.events[r.head:])
 		clear(r.events[n:])
 		r.events, r.head = r.events[:n], 0
 	}
+}
+
+// Acknowledge lets go of the events up to cursor: whoever reads the ring has them. Those who ask for them again are told
+// that they are missing.
+func (r *Ring) Acknowledge(cursor uint64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for r.len() > 0 && r.before() < cursor {
+		e := &r.events[r.head]
+		r.bytes -= len(e.chunk)
+		r.detach(e.keyed)
+		*e = event{}
+		r.head++
+	}
+	r.compact()
+}
+
+// Held is how many encoded bytes the ring keeps.
+func (r *Ring) Held() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.bytes
 }
 
 func (r *Ring) len() int { return len(r.events) - r.head }
@@ -351,6 +377,9 @@ type Stats struct {
 	Bytes   atomic.Int64 // encoded
 	Gaps    [3]atomic.Int64
 	Refused atomic.Int64 // streams that the upstream refused, at first or later
+
+	Sent       atomic.Int64 // clients' messages that were written to the upstream
+	SendFailed atomic.Int64 // those that could not be
 }
 
 // GapReasons names the entries of Stats.Gaps.

@@ -38,6 +38,7 @@ type Stream struct {
 	done     chan struct{} // closed when the goroutine is through
 	retiring chan struct{} // closed when the stream has reached its age
 	refused  atomic.Pointer[translate.Refused]
+	way      way
 
 	// Guarded by Streams.mu.
 	clients  int
@@ -109,8 +110,10 @@ func (st *Stream) session() (held time.Duration, err error) {
 		st.Ring.Append(translate.Message{Gap: translate.GapUpstream})
 	}
 	st.owed = false
+	st.way.connect(conn)
 	st.connected()
 	err = conn.Run(st.alive, st.emit)
+	st.way.connect(nil)
 	if st.alive.Err() == nil && lost(err) {
 		st.owed = resumes(err)
 		if !st.owed {

@@ -25,6 +25,7 @@ type Request struct {
 	subscribe []translate.Text
 	ticket    translate.Text
 	script    translate.Script
+	session   string // the client's own part of the identity, with SCOPE=session
 }
 
 type field struct {
@@ -34,9 +35,12 @@ type field struct {
 
 // Expand fills rt's templates from a client's request, whose path wildcards path returns. The error is a *[BadRequest].
 func (rt *Route) Expand(r *http.Request, path func(name string) string) (Request, error) {
-	c := &clientRequest{r: r, path: path}
+	c := &clientRequest{r: r, path: path, scoped: rt.settings.Session}
 	q := Request{Route: rt}
 	var err error
+	if q.session, err = rt.session(c); err != nil {
+		return q, err
+	}
 	if q.url, err = rt.from.expand(c); err != nil {
 		return q, err
 	}
@@ -164,7 +168,7 @@ func (q *Request) identity() []byte {
 	for _, s := range q.script.Steps {
 		id = s.Send.Identity(id)
 	}
-	return id
+	return translate.Literal(q.session).Identity(id)
 }
 
 // String is the address, fit for logs: path values are shown; userinfo, and what comes of the client's query, headers

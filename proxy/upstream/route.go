@@ -56,6 +56,7 @@ type Settings struct {
 	Done        string
 	Binary      string // "" base64
 	MaxMessage  int    // bytes
+	Session     bool   // each ?session= has an upstream of its own
 }
 
 // SettingError says what is wrong with one setting.
@@ -563,6 +564,9 @@ func (rt *Route) Needs() []string {
 	}
 	for _, name := range rt.forward {
 		add(name + " header")
+	}
+	if rt.settings.Session {
+		add("?session=")
 	}
 	return needs
 }

@@ -31,6 +31,10 @@ type Conn interface {
 	// messages are in the ring. The error is never nil: [translate.ErrFinished] and *[translate.Refused] end the
 	// stream, any other asks for a new connection.
 	Run(ctx context.Context, emit func([]translate.Message) error) error
+	// Send puts m in the upstream's terms and returns when it is written. It may be called from Connect's return until
+	// Run's, by several at once: they go one after the other, in the order of their calls. ctx is for the wait only;
+	// what was begun is finished. A *[BadMessage] says that m cannot be sent at all, [ErrNoUplink] that nothing can.
+	Send(ctx context.Context, m translate.Message) error
 }
 
 // Retry is an interruption of which more is known than that it happened.

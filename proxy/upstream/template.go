@@ -208,6 +208,8 @@ type clientRequest struct {
 	r     *http.Request
 	path  func(name string) string
 	query url.Values // parsed when first asked for
+
+	scoped bool // ?session= is the sidecar's own
 }
 
 func (c *clientRequest) lookup(kind, name string) string {
@@ -227,7 +229,7 @@ func (c *clientRequest) lookup(kind, name string) string {
 		return cookie.Value
 	}
 	if name == "" {
-		return wholeQuery(c.r.URL.RawQuery)
+		return wholeQuery(c.r.URL.RawQuery, c.scoped)
 	}
 	if c.query == nil {
 		c.query = c.r.URL.Query()
@@ -236,11 +238,11 @@ func (c *clientRequest) lookup(kind, name string) string {
 }
 
 // wholeQuery is the client's query without the pairs that are the sidecar's own.
-func wholeQuery(raw string) string {
+func wholeQuery(raw string, scoped bool) string {
 	var kept []string
 	for pair := range strings.SplitSeq(raw, "&") {
 		name, _, _ := strings.Cut(pair, "=")
-		if name, err := url.QueryUnescape(name); err == nil && (name == "lastEventId" || name == "last_event_id") {
+		if name, err := url.QueryUnescape(name); err == nil && (name == "lastEventId" || name == "last_event_id" || scoped && name == "session") {
 			continue
 		}
 		if pair != "" {

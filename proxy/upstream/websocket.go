@@ -152,7 +152,7 @@ func (s *subscription) Connect(ctx context.Context) (Conn, error) {
 	if err != nil {
 		return nil, later(err)
 	}
-	c := &socket{subscription: s, start: time.Now(), retimed: make(chan struct{}, 1)}
+	c := &socket{subscription: s, start: time.Now(), retimed: make(chan struct{}, 1), turn: make(chan struct{}, 1)}
 	if err := c.handshake(ctx, dial); err != nil {
 		return nil, err
 	}
@@ -229,6 +229,7 @@ type socket struct {
 	message atomic.Int64 // when a message, or a part of one, was
 	start   time.Time
 	retimed chan struct{} // has one element when the session's timers have changed
+	turn    chan struct{} // full while somebody writes frames
 
 	mu     sync.Mutex // guards session and timers
 	timers translate.Timers
@@ -393,7 +394,8 @@ func (c *socket) retime() {
 	}
 }
 
-func (c *socket) send(ctx context.Context, frames []translate.Frame) error {
+// write is called by who has the turn.
+func (c *socket) write(ctx context.Context, frames []translate.Frame) error {
 	for _, f := range frames {
 		kind := websocket.MessageText
 		if f.Binary {

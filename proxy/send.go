@@ -1,0 +1,148 @@
+package proxy
+
+import (
+	"errors"
+	"io"
+	"mime"
+	"net/http"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"sidestream/proxy/stream"
+	"sidestream/proxy/upstream"
+	"sidestream/translate"
+)
+
+const (
+	bodyTime = 30 * time.Second // for the body of a message to arrive
+	maxKey   = 255              // bytes of an Idempotency-Key
+)
+
+// serveSend sends the body upstream as one message, on the connection of the stream that the same request with GET reads.
+func (rt *Route) serveSend(w http.ResponseWriter, r *http.Request) {
+	p := rt.proxy
+	if !p.admit(w, r) {
+		p.reject(w, Forbidden, http.StatusForbidden, otherOrigin)
+		return
+	}
+	st, err := rt.find(r)
+	switch {
+	case err != nil:
+		p.reject(w, BadRequest, http.StatusBadRequest, err.Error())
+		return
+	case st == nil:
+		refuseSend(w, http.StatusNotFound, "this request has no live stream; open one with the same address and credentials first")
+		return
+	case !st.Reserve():
+		w.Header().Set("Retry-After", "1")
+		refuseSend(w, http.StatusTooManyRequests, "too many messages of this stream are on their way")
+		return
+	}
+	defer st.Release()
+	m, status, problem := readMessage(w, r, rt.Upstream.MaxMessage())
+	if status != 0 {
+		refuseSend(w, status, problem)
+		return
+	}
+	key := r.Header.Get("Idempotency-Key")
+	switch {
+	case len(key) > maxKey:
+		refuseSend(w, http.StatusBadRequest, "the Idempotency-Key is longer than 255 bytes")
+		return
+	case key != "":
+		err = st.SendOnce(r.Context(), key, m)
+	default:
+		err = st.Send(r.Context(), m)
+	}
+	answerSend(w, err)
+}
+
+const otherOrigin = "requests from another origin are refused; add it to SSE_CORS_ORIGINS"
+
+// find returns the live stream that r's GET would read, nil when there is none. A same-origin GET of a browser has no
+// Origin, while its POST has one: where Origin is forwarded, both are looked for.
+func (rt *Route) find(r *http.Request) (*stream.Stream, error) {
+	req, err := rt.Upstream.Expand(r, r.PathValue)
+	if err != nil {
+		return nil, err
+	}
+	st := rt.Streams.Find(req)
+	if st != nil || r.Header.Get("Origin") == "" {
+		return st, nil
+	}
+	bare := r.Clone(r.Context())
+	bare.Header.Del("Origin")
+	if req, err = rt.Upstream.Expand(bare, r.PathValue); err != nil {
+		return nil, nil // such a GET is none
+	}
+	return rt.Streams.Find(req), nil
+}
+
+// readMessage makes a message of r's body. status is that of the answer when it is none.
+func readMessage(w http.ResponseWriter, r *http.Request, most int) (m translate.Message, status int, problem string) {
+	binary, ok := binaryType(r.Header)
+	if !ok {
+		return m, http.StatusUnsupportedMediaType, "send application/json or text in UTF-8, or application/octet-stream for bytes, not encoded"
+	}
+	if r.ContentLength > int64(most) {
+		return m, http.StatusRequestEntityTooLarge, "the message is over MAX_MESSAGE"
+	}
+	control := http.NewResponseController(w)
+	control.SetReadDeadline(time.Now().Add(bodyTime))
+	data, err := io.ReadAll(http.MaxBytesReader(w, r.Body, int64(most)))
+	var large *http.MaxBytesError
+	switch {
+	case errors.As(err, &large):
+		return m, http.StatusRequestEntityTooLarge, "the message is over MAX_MESSAGE"
+	case err != nil:
+		return m, http.StatusBadRequest, "the request's body cannot be read"
+	case !binary && !utf8.Valid(data):
+		return m, http.StatusBadRequest, "the message is not UTF-8; send application/octet-stream for bytes"
+	}
+	control.SetReadDeadline(time.Time{})
+	return translate.Message{Data: data, Binary: binary}, 0, ""
+}
+
+// binaryType says whether a body is bytes rather than text. Without a type it is bytes (RFC 9110, section 8.3). ok is false
+// when it is neither, as forms are.
+func binaryType(h http.Header) (binary, ok bool) {
+	if h.Get("Content-Encoding") != "" {
+		return false, false
+	}
+	if h.Get("Content-Type") == "" {
+		return true, true
+	}
+	media, params, err := mime.ParseMediaType(h.Get("Content-Type"))
+	charset := strings.ToLower(params["charset"])
+	switch {
+	case err != nil:
+		return false, false
+	case media == "application/octet-stream":
+		return true, true
+	case charset != "" && charset != "utf-8" && charset != "us-ascii":
+		return false, false
+	}
+	return false, media == "application/json" || strings.HasSuffix(media, "+json") || strings.HasPrefix(media, "text/")
+}
+
+// answerSend tells the client what has become of its message.
+func answerSend(w http.ResponseWriter, err error) {
+	var bad *upstream.BadMessage
+	switch {
+	case err == nil:
+		w.Header().Set("Cache-Control", "no-store")
+		w.WriteHeader(http.StatusAccepted)
+	case errors.As(err, &bad):
+		refuseSend(w, http.StatusBadRequest, "the message cannot be sent: "+bad.Error())
+	case errors.Is(err, stream.ErrReused):
+		refuseSend(w, http.StatusUnprocessableEntity, err.Error())
+	default:
+		refuseSend(w, http.StatusBadGateway, "the message could not be written to the upstream")
+	}
+}
+
+func refuseSend(w http.ResponseWriter, status int, text string) {
+	w.Header().Set("Cache-Control", "no-store")
+	http.Error(w, text, status)
+}

@@ -1,0 +1,177 @@
+// This file is the way up through a stream. Its rules:
+//
+//   - A message goes up over the connection there is, or not at all: nothing is kept for the next one.
+//   - A key that was seen in the last minutes has the outcome that it had then, and nothing is sent; also while the first
+//     with it is still under way. What never left is forgotten, so that it can be tried again.
+
+package stream
+
+import (
+	"container/list"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"sync"
+	"time"
+
+	"sidestream/proxy/upstream"
+	"sidestream/translate"
+)
+
+const (
+	maxSends = 64              // of one stream under way at once
+	keyTime  = 5 * time.Minute // how long a key is remembered
+	maxKeys  = 1024            // remembered at once, of one stream
+)
+
+// ErrDown says that a message never left, so that it can be tried again.
+var ErrDown = errors.New("the upstream is not connected now")
+
+// ErrReused says that a key came with another message than before.
+var ErrReused = errors.New("the Idempotency-Key was used for another message")
+
+// way is the way up of one stream.
+type way struct {
+	mu      sync.Mutex    // guards what follows
+	conn    upstream.Conn // nil while there is none
+	sending int
+	keys    map[string]*list.Element // of sent, by key
+	order   list.List                // of *sent, oldest first
+}
+
+// sent is the message of one key, and what became of it.
+type sent struct {
+	key     string
+	digest  [sha256.Size]byte
+	at      time.Time
+	outcome chan struct{} // closed when err is set
+	err     error
+}
+
+func (w *way) connect(c upstream.Conn) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.conn = c
+}
+
+// Find returns the stream of req, nil when there is none to send to.
+func (s *Streams) Find(req upstream.Request) *Stream {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if st := s.byKey[req.Key]; st != nil {
+		if st.finished {
+			return nil
+		}
+		return st
+	}
+	for st := range s.old { // its clients are not all released yet
+		if st.req.Key == req.Key {
+			return st
+		}
+	}
+	return nil
+}
+
+// Reserve takes one of the places of messages under way, so that what waits to be sent is bounded; false when there is
+// none. It must be given back by Release.
+func (st *Stream) Reserve() bool {
+	w := &st.way
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.sending >= maxSends {
+		return false
+	}
+	w.sending++
+	return true
+}
+
+// Release gives a place back.
+func (st *Stream) Release() {
+	st.way.mu.Lock()
+	defer st.way.mu.Unlock()
+	st.way.sending--
+}
+
+// Send returns when m is written to the upstream. Those who call one after the other are served in that order. The error
+// is [ErrDown], a *[upstream.BadMessage], [upstream.ErrNoUplink], or what went wrong when it was written.
+func (st *Stream) Send(ctx context.Context, m translate.Message) (err error) {
+	w := &st.way
+	w.mu.Lock()
+	conn := w.conn
+	w.mu.Unlock()
+	if conn == nil {
+		err = ErrDown
+	} else {
+		err = conn.Send(ctx, m)
+	}
+	if err == nil {
+		st.streams.Stats.Sent.Add(1)
+	} else {
+		st.streams.Stats.SendFailed.Add(1)
+	}
+	return err
+}
+
+// SendOnce is Send, but for a key that was seen before it sends nothing and has the outcome of then. Its error may also be
+// [ErrReused]. ctx ends the wait only: what was begun is finished.
+func (st *Stream) SendOnce(ctx context.Context, key string, m translate.Message) error {
+	one, first := st.way.remember(key, sha256.Sum256(m.Data))
+	switch {
+	case one == nil:
+		return ErrReused
+	case !first:
+		select {
+		case <-one.outcome:
+			return one.err
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	one.err = st.Send(context.WithoutCancel(ctx), m)
+	var bad *upstream.BadMessage
+	if errors.Is(one.err, ErrDown) || errors.As(one.err, &bad) {
+		st.way.forget(one)
+	}
+	close(one.outcome)
+	return one.err
+}
+
+// remember returns what is known of key, and whether that is nothing yet; nil when it was of another message.
+func (w *way) remember(key string, digest [sha256.Size]byte) (one *sent, first bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	now := time.Now()
+	for e := w.order.Front(); e != nil; e = w.order.Front() {
+		if old := e.Value.(*sent); now.Sub(old.at) < keyTime && w.order.Len() < maxKeys {
+			break
+		}
+		w.remove(e)
+	}
+	if e := w.keys[key]; e != nil {
+		one = e.Value.(*sent)
+		if one.digest != digest {
+			return nil, false
+		}
+		return one, false
+	}
+	one = &sent{key: key, digest: digest, at: now, outcome: make(chan struct{})}
+	if w.keys == nil {
+		w.keys = map[string]*list.Element{}
+	}
+	w.keys[key] = w.order.PushBack(one)
+	return one, true
+}
+
+func (w *way) forget(one *sent) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if e := w.keys[one.key]; e != nil && e.Value == any(one) {
+		w.remove(e)
+	}
+}
+
+// remove is called with mu held.
+func (w *way) remove(e *list.Element) {
+	delete(w.keys, e.Value.(*sent).key)
+	w.order.Remove(e)
+}

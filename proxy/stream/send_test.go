@@ -1,0 +1,192 @@
+package stream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"sidestream/proxy/upstream"
+	"sidestream/translate"
+)
+
+// sink takes what is sent.
+type sink struct {
+	mu  sync.Mutex
+	got []string
+}
+
+func (k *sink) send(_ context.Context, n int, data string) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.got = append(k.got, fmt.Sprintf("%d:%s", n, data))
+	return nil
+}
+
+func (k *sink) expect(t *testing.T, want string) {
+	t.Helper()
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if got := strings.Join(k.got, " "); got != want {
+		t.Errorf("the upstream got %q, want %q", got, want)
+	}
+}
+
+func text(s string) translate.Message { return translate.Message{Data: []byte(s)} }
+
+func TestSendGoesOverTheConnectionThereIs(t *testing.T) {
+	k := new(sink)
+	l := &legacy{send: k.send, run: func(ctx context.Context, n int, emit func(...string) error) error {
+		if err := wait(ctx, time.Second); err != nil {
+			return err
+		}
+		return errLost
+	}, connect: func(ctx context.Context, n int) error {
+		if n == 2 {
+			return wait(ctx, time.Minute)
+		}
+		return nil
+	}}
+	bubble(t, Settings{}, l, func(t *testing.T, s *Streams) {
+		if s.Find(request(t, "a")) != nil {
+			t.Error("found a stream that nobody opened")
+		}
+		seat := join(t, s, "a")
+		st := s.Find(request(t, "a"))
+		if st != seat.Stream || s.Find(request(t, "b")) != nil {
+			t.Fatal("found another stream")
+		}
+		if err := st.Send(t.Context(), text("x")); err != nil {
+			t.Error(err)
+		}
+		time.Sleep(5 * time.Second) // the first connection is lost, the second not there yet
+		if err := st.Send(t.Context(), text("y")); !errors.Is(err, ErrDown) {
+			t.Errorf("sent without a connection: %v", err)
+		}
+		k.expect(t, "1:x")
+		if s.Stats.Sent.Load() != 1 || s.Stats.SendFailed.Load() != 1 {
+			t.Errorf("counted %d sent and %d failed", s.Stats.Sent.Load(), s.Stats.SendFailed.Load())
+		}
+		seat.Leave()
+		time.Sleep(29 * time.Second)
+		if s.Find(request(t, "a")) == nil {
+			t.Error("a lingering stream takes messages too")
+		}
+		time.Sleep(time.Second)
+		synctest.Wait()
+		if s.Find(request(t, "a")) != nil {
+			t.Error("found a stream that has gone")
+		}
+	})
+}
+
+func TestSendOnce(t *testing.T) {
+	k := new(sink)
+	l := &legacy{}
+	l.send = func(ctx context.Context, n int, data string) error {
+		switch data {
+		case "slow":
+			time.Sleep(5 * time.Second)
+		case "bad":
+			k.send(ctx, n, data)
+			return &upstream.BadMessage{Err: errLost}
+		case "lost":
+			k.send(ctx, n, data)
+			return errLost
+		}
+		return k.send(ctx, n, data)
+	}
+	bubble(t, Settings{}, l, func(t *testing.T, s *Streams) {
+		st := join(t, s, "a").Stream
+		once := func(key, data string) error { return st.SendOnce(t.Context(), key, text(data)) }
+		for range 2 {
+			if err := once("1", "x"); err != nil {
+				t.Error(err)
+			}
+		}
+		if err := once("1", "y"); !errors.Is(err, ErrReused) {
+			t.Errorf("a key with another message: %v", err)
+		}
+		for range 2 { // it may have left in part, so it is not tried again
+			if err := once("2", "lost"); !errors.Is(err, errLost) {
+				t.Error(err)
+			}
+		}
+		for range 2 { // it never left
+			if err := once("3", "bad"); !errors.As(err, new(*upstream.BadMessage)) {
+				t.Error(err)
+			}
+		}
+		k.expect(t, "1:x 1:lost 1:bad 1:bad")
+
+		// A second one waits for the first, and the first goes on when its client has gone.
+		begun := time.Now()
+		gone, leave := context.WithCancel(t.Context())
+		var both sync.WaitGroup
+		both.Go(func() {
+			if err := st.SendOnce(gone, "4", text("slow")); err != nil || time.Since(begun) != 5*time.Second {
+				t.Errorf("%v after %v", err, time.Since(begun))
+			}
+		})
+		time.Sleep(time.Second)
+		leave()
+		both.Go(func() {
+			if err := once("4", "slow"); err != nil || time.Since(begun) != 5*time.Second {
+				t.Errorf("%v after %v", err, time.Since(begun))
+			}
+		})
+		if err := st.SendOnce(gone, "4", text("slow")); !errors.Is(err, context.Canceled) {
+			t.Errorf("who has gone does not wait: %v", err)
+		}
+		both.Wait()
+		k.expect(t, "1:x 1:lost 1:bad 1:bad 1:slow")
+
+		time.Sleep(keyTime)
+		if err := once("1", "z"); err != nil {
+			t.Errorf("the key is forgotten: %v", err)
+		}
+		k.expect(t, "1:x 1:lost 1:bad 1:bad 1:slow 1:z")
+	})
+}
+
+func TestSentKeysAreBounded(t *testing.T) {
+	k := new(sink)
+	bubble(t, Settings{}, &legacy{send: k.send}, func(t *testing.T, s *Streams) {
+		st := join(t, s, "a").Stream
+		for i := range 3 * maxKeys {
+			if err := st.SendOnce(t.Context(), fmt.Sprint(i), text("x")); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if n, m := st.way.order.Len(), len(st.way.keys); n != maxKeys || m != maxKeys {
+			t.Errorf("%d and %d keys are remembered", n, m)
+		}
+		sent := len(k.got)
+		st.SendOnce(t.Context(), fmt.Sprint(3*maxKeys-1), text("x"))
+		if len(k.got) != sent {
+			t.Error("the newest key is forgotten")
+		}
+	})
+}
+
+func TestReserve(t *testing.T) {
+	bubble(t, Settings{}, new(legacy), func(t *testing.T, s *Streams) {
+		st := join(t, s, "a").Stream
+		for range maxSends {
+			if !st.Reserve() {
+				t.Fatal("no place")
+			}
+		}
+		if st.Reserve() {
+			t.Error("a place too many")
+		}
+		st.Release()
+		if !st.Reserve() {
+			t.Error("no place after one was given back")
+		}
+	})
+}

@@ -1,0 +1,174 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptrace"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/coder/websocket"
+
+	"sidestream/config"
+	"sidestream/proxy/deliver"
+	"sidestream/proxy/stream"
+	"sidestream/proxy/tunnel"
+	"sidestream/proxy/upstream"
+)
+
+// tunnelPath is where tunnels are; what is behind it is the path of the WebSocket. See package tunnel.
+const tunnelPath = "/_sidestream/tunnel"
+
+// tunnelRetry bounds RETRY for pages with tunnels: what is interrupted is a conversation.
+const tunnelRetry = time.Second
+
+// Tunnel is the WebSockets that travel over events and POSTs.
+type Tunnel struct {
+	*config.Tunnel
+	Pages   *tunnel.Pages
+	Clients deliver.Stats
+
+	proxy *Proxy
+}
+
+func newTunnel(p *Proxy, c *config.Config, log *slog.Logger) *Tunnel {
+	t := &Tunnel{Tunnel: c.Tunnel, proxy: p}
+	log = log.With("route", "tunnel")
+	t.Pages = tunnel.New(tunnel.Settings{
+		Clients: deliver.Route{Heartbeat: t.Heartbeat, Coalesce: t.Coalesce, Retry: min(t.Retry, tunnelRetry), Stats: &t.Clients, Log: log},
+		Linger:  t.Linger, Window: t.ReplayBytes, MaxMessage: t.MaxMessage,
+		Pages: &stream.Limit{Max: c.MaxStreams}, Tunnels: p.Streams, Log: log, Dial: p.passthrough.dialWebSocket,
+	})
+	return t
+}
+
+// tunnelled returns the target of the tunnel that r is about, "" for the page's own stream. ok is false when r is about
+// none.
+func (p *Proxy) tunnelled(r *http.Request) (path, query string, hasQuery, ok bool) {
+	if p.Tunnel == nil || !strings.HasPrefix(r.URL.Path, tunnelPath) {
+		return "", "", false, false
+	}
+	path, query, hasQuery = target(r)
+	path, ok = strings.CutPrefix(path, tunnelPath)
+	return path, query, hasQuery, ok && (path == "" || path[0] == '/')
+}
+
+// serve answers what tunnelled has found.
+func (t *Tunnel) serve(w http.ResponseWriter, r *http.Request, path, query string, hasQuery bool) {
+	method := http.MethodGet
+	if path != "" {
+		method = http.MethodPost
+	}
+	switch {
+	case t.proxy.preflight(r, path != ""):
+		answerPreflight(w, r, method+", OPTIONS", nil)
+	case r.Method != method:
+		w.Header().Set("Allow", method)
+		refuseSend(w, http.StatusMethodNotAllowed, "see SSE_TUNNEL: GET is for the page's events, POST below it for its tunnels")
+	case !t.proxy.admit(w, r):
+		t.proxy.reject(w, Forbidden, http.StatusForbidden, otherOrigin)
+	case path == "":
+		// Nothing of the admission is on the stack for as long as the client is there.
+		if c, ok := t.receive(w, r); ok {
+			t.proxy.clients.Serve(w, r, c)
+		}
+	case !slices.ContainsFunc(t.Prefixes, func(prefix string) bool { return tunnel.Under(path, prefix) }):
+		refuseSend(w, http.StatusNotFound, "this path is not under SSE_TUNNEL")
+	default:
+		if hasQuery {
+			path += "?" + query
+		}
+		t.Pages.Post(w, r, path, func() *http.Request { return webSocketRequest(r, path) }, t.proxy.clients.Draining())
+	}
+}
+
+// receive admits a client of a page's stream. false: it has been answered with something else.
+func (t *Tunnel) receive(w http.ResponseWriter, r *http.Request) (c deliver.Client, ok bool) {
+	p := t.proxy
+	id := r.URL.Query().Get("page")
+	if !upstream.ValidSession(id) {
+		p.reject(w, BadRequest, http.StatusBadRequest, "?page= must be 16 to 128 characters of A-Z a-z 0-9 _ -, chosen at random by the page")
+		return c, false
+	}
+	last, _ := lastEventID(r)
+	if p.clients.Draining() {
+		deliver.Decline(w)
+		p.Rejected[Draining].Add(1)
+		deliver.Busy(w, r, last, t.Pages.Settings.Clients.RetryHint())
+	}
+	if !p.all.Take() {
+		p.busy(w, r, FullClients, last)
+	}
+	c, err := t.Pages.Client(r, id, last)
+	if err != nil {
+		p.all.Give()
+	}
+	switch {
+	case errors.Is(err, tunnel.ErrBusy):
+		p.busy(w, r, FullStreams, last)
+	case err != nil:
+		p.reject(w, BadRequest, http.StatusNotFound, err.Error())
+		return c, false
+	}
+	leave := c.Leave
+	c.Leave = func() { leave(); p.all.Give() }
+	return c, true
+}
+
+// webSocketRequest is the request that a page would have made for the WebSocket that a POST for target opens: the same
+// header without what is the POST's own.
+func webSocketRequest(r *http.Request, target string) *http.Request {
+	h := r.Header.Clone()
+	for _, name := range h["Connection"] {
+		for one := range strings.SplitSeq(name, ",") {
+			h.Del(strings.TrimSpace(one))
+		}
+	}
+	for name := range h {
+		if strings.HasPrefix(name, "Sec-") {
+			delete(h, name) // Sec-Fetch-*, of the POST; Sec-WebSocket-* is the handshake's own
+		}
+	}
+	for _, name := range []string{"Accept", "Connection", "Content-Encoding", "Content-Length", "Content-Type", "Expect", "Keep-Alive",
+		"Priority", "Proxy-Authenticate", "Proxy-Authorization", "Proxy-Connection", "Referer", "Te", "Trailer", "Transfer-Encoding", "Upgrade"} {
+		h.Del(name)
+	}
+	return &http.Request{Method: http.MethodGet, RequestURI: target, URL: r.URL, Host: r.Host, Header: h, RemoteAddr: r.RemoteAddr, TLS: r.TLS}
+}
+
+// dialWebSocket opens the WebSocket that in asks for as if it passed through. See tunnel.Settings.
+func (p *Passthrough) dialWebSocket(ctx context.Context, in *http.Request, protocols []string) (ws *websocket.Conn, conn net.Conn, status int, err error) {
+	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(got httptrace.GotConnInfo) { conn = got.Conn }})
+	client := &http.Client{Transport: upgrader{p, in, protocols}, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	ws, resp, err := websocket.Dial(ctx, "ws://"+p.upstream.Host, &websocket.DialOptions{HTTPClient: client, HTTPHeader: in.Header, Host: in.Host,
+		Subprotocols: protocols, CompressionMode: websocket.CompressionDisabled})
+	if err != nil && resp != nil && resp.StatusCode != http.StatusSwitchingProtocols {
+		status = resp.StatusCode
+	}
+	return ws, conn, status, err
+}
+
+// upgrader makes the library's handshake the one that would have passed through.
+type upgrader struct {
+	p         *Passthrough
+	in        *http.Request
+	protocols []string
+}
+
+// RoundTrip is http.RoundTripper's.
+func (u upgrader) RoundTrip(r *http.Request) (*http.Response, error) {
+	path, query, hasQuery := target(u.in)
+	out := exact(r.Clone(r.Context()), u.p.upstream, path, query, hasQuery)
+	forward(out.Header, u.in)
+	if len(u.protocols) > 0 {
+		out.Header.Set("Sec-WebSocket-Protocol", strings.Join(u.protocols, ", ")) // as browsers write it
+	}
+	if out.Header["User-Agent"] == nil {
+		out.Header.Set("User-Agent", "") // the transport has one of its own otherwise
+	}
+	return u.p.transport.RoundTrip(out)
+}

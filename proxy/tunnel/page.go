@@ -1,0 +1,319 @@
+package tunnel
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"log/slog"
+	"net"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/coder/websocket"
+
+	"sidestream/proxy/deliver"
+	"sidestream/proxy/stream"
+	"sidestream/translate"
+)
+
+const (
+	idleLinger = 5 * time.Second // how long a page without tunnels outlives its last client, at most
+	maxPosts   = 4               // of one tunnel under way at once
+	memory     = 1024            // tunnels of a page that have ended are remembered, by their numbers
+)
+
+// Settings are what all pages have in common.
+type Settings struct {
+	Clients    deliver.Route // of the pages' streams
+	Linger     time.Duration // how long a page outlives its last client
+	Window     int           // bytes of events that wait for their acknowledgement
+	MaxMessage int           // bytes of one message, either way
+	Pages      *stream.Limit // at once
+	Tunnels    *stream.Limit // upstream connections of all kinds at once
+	Log        *slog.Logger
+
+	// Dial connects to the upstream with the request of a WebSocket, offering protocols. status is that of an answer
+	// that refused, 0 when there was none. conn is what ws runs on.
+	Dial func(ctx context.Context, in *http.Request, protocols []string) (ws *websocket.Conn, conn net.Conn, status int, err error)
+}
+
+// Stats counts what goes through tunnels. Each is a total since the start.
+type Stats struct {
+	Opened    atomic.Int64 // tunnels
+	Failed    atomic.Int64 // upgrades that the upstream refused, or did not answer
+	Expired   atomic.Int64 // pages that did not come back
+	Up, Down  atomic.Int64 // messages
+	UpBytes   atomic.Int64 // of them
+	DownBytes atomic.Int64
+	Rings     stream.Stats
+}
+
+// Pages are the pages that have tunnels. Safe for concurrent use.
+type Pages struct {
+	Settings
+	Stats Stats
+
+	running sync.WaitGroup // tunnels
+	mu      sync.Mutex     // guards what follows, and the fields of page and tunnel that say so
+	closed  bool
+	byKey   map[[sha256.Size]byte]*page
+	tunnels int // that have not ended
+}
+
+// New returns the pages of a sidecar; there are none yet.
+func New(s Settings) *Pages { return &Pages{Settings: s, byKey: map[[sha256.Size]byte]*page{}} }
+
+// Count returns how many pages there are, and how many tunnels that have not ended.
+func (ps *Pages) Count() (pages, tunnels int) {
+	ps.mu.Lock()
+	defer ps.mu.Unlock()
+	return len(ps.byKey), ps.tunnels
+}
+
+// Close ends all pages and returns when their upstream connections are closed. No page is made any more.
+func (ps *Pages) Close() {
+	ps.mu.Lock()
+	ps.closed = true
+	for _, p := range ps.byKey {
+		p.remove()
+	}
+	ps.mu.Unlock()
+	ps.running.Wait()
+}
+
+// Why there is no page, or no tunnel.
+var (
+	errNoPage   = errors.New("no such page for these credentials")
+	errNoTunnel = errors.New("no such tunnel")
+	errNoRoom   = errors.New("no room for another one")
+	errPosts    = errors.New("too many requests of this tunnel at once")
+)
+
+// page is one page, its ring and its tunnels.
+type page struct {
+	pages *Pages
+	key   [sha256.Size]byte
+	ring  *stream.Ring
+
+	turn chan struct{} // full while somebody emits
+	room chan struct{} // has one element when something was acknowledged
+
+	// Guarded by Pages.mu.
+	origin  string // of the first request that had one
+	clients int
+	live    int // tunnels that have not ended
+	tunnels map[int]*tunnel
+	highest int
+	linger  *time.Timer
+	gone    bool
+}
+
+// identity is the key of a page: its id, and who asks.
+func identity(id string, r *http.Request) [sha256.Size]byte {
+	var b []byte
+	for _, part := range []string{id, strings.Join(r.Header["Cookie"], "; "), strings.Join(r.Header["Authorization"], ", ")} {
+		b = strconv.AppendInt(b, int64(len(part)), 10)
+		b = append(append(b, ' '), part...)
+	}
+	return sha256.Sum256(b)
+}
+
+// enter counts a client into the page of r, which it makes if there is none. The error is errNoRoom or errNoPage.
+func (ps *Pages) enter(id string, r *http.Request) (*page, error) {
+	ps.mu.Lock()
+	defer ps.mu.Unlock()
+	key := identity(id, r)
+	p := ps.byKey[key]
+	switch {
+	case p == nil && (ps.closed || !ps.Settings.Pages.Take()):
+		return nil, errNoRoom
+	case p == nil:
+		p = newPage(ps, key)
+		ps.byKey[key] = p
+	}
+	if !p.belongsTo(r) {
+		return nil, errNoPage
+	}
+	p.clients++
+	p.linger.Stop()
+	return p, nil
+}
+
+func newPage(ps *Pages, key [sha256.Size]byte) *page {
+	p := &page{pages: ps, key: key, ring: stream.NewRing(stream.Bounds{Start: stream.StartAll}, &ps.Stats.Rings, false),
+		turn: make(chan struct{}, 1), room: make(chan struct{}, 1), tunnels: map[int]*tunnel{}}
+	p.linger = time.AfterFunc(time.Hour, p.expire)
+	p.linger.Stop()
+	p.say(appendPage(nil, max(ps.Window/8, 1), ps.Linger))
+	return p
+}
+
+// belongsTo says whether r comes from the page's origin, as far as it tells. Pages.mu is held.
+func (p *page) belongsTo(r *http.Request) bool {
+	origin := r.Header.Get("Origin")
+	if p.origin == "" {
+		p.origin = origin
+	}
+	return origin == "" || origin == p.origin
+}
+
+// leave counts a client out.
+func (p *page) leave() {
+	p.pages.mu.Lock()
+	defer p.pages.mu.Unlock()
+	p.clients--
+	p.await()
+}
+
+// await starts the time after which a page without clients ends. Pages.mu is held.
+func (p *page) await() {
+	if p.clients > 0 || p.gone {
+		return
+	}
+	linger := p.pages.Linger
+	if p.live == 0 {
+		linger = min(linger, idleLinger)
+	}
+	p.linger.Reset(linger)
+}
+
+// expire is the end of a linger time.
+func (p *page) expire() {
+	p.pages.mu.Lock()
+	defer p.pages.mu.Unlock()
+	if p.clients == 0 && !p.gone {
+		p.pages.Stats.Expired.Add(1)
+		p.remove()
+	}
+}
+
+// remove ends the page and its tunnels. Pages.mu is held.
+func (p *page) remove() {
+	p.gone = true
+	p.linger.Stop()
+	delete(p.pages.byKey, p.key)
+	p.pages.Settings.Pages.Give()
+	p.ring.Close(stream.End{Kind: stream.Retired})
+	for _, t := range p.tunnels {
+		t.leave(websocket.StatusGoingAway, "")
+	}
+}
+
+// find returns the page of a POST, and takes in what it acknowledges.
+func (ps *Pages) find(h header, r *http.Request) (*page, error) {
+	ps.mu.Lock()
+	p := ps.byKey[identity(h.Page, r)]
+	known := p != nil && p.belongsTo(r)
+	ps.mu.Unlock()
+	if !known {
+		return nil, errNoPage
+	}
+	if cursor, ok := p.ring.Find(h.Ack); ok && h.Ack != "" {
+		p.acknowledge(cursor)
+	}
+	return p, nil
+}
+
+// open begins tunnel n, unless it was begun before. in is the request of the WebSocket that it stands for. The error is
+// errEnded, errNoTunnel (it was begun for another target), errNoPage or errNoRoom.
+func (p *page) open(n int, target string, in *http.Request, protocols []string) error {
+	ps := p.pages
+	ps.mu.Lock()
+	defer ps.mu.Unlock()
+	t := p.tunnels[n]
+	switch {
+	case t != nil && t.target != target:
+		return errNoTunnel
+	case t != nil && t.isEnded(), t == nil && n+memory <= p.highest:
+		return errEnded
+	case t != nil:
+		return nil
+	case p.gone:
+		return errNoPage
+	case !ps.Tunnels.Take():
+		return errNoRoom
+	}
+	t = newTunnel(p, n, target)
+	p.tunnels[n] = t
+	p.highest = max(p.highest, n)
+	p.forget()
+	p.live++
+	ps.tunnels++
+	p.await()
+	ps.running.Go(func() { // ends with the connection, which remove closes
+		t.run(in, protocols)
+		ps.mu.Lock()
+		defer ps.mu.Unlock()
+		p.live--
+		ps.tunnels--
+		ps.Tunnels.Give()
+	})
+	return nil
+}
+
+// forget lets go of tunnels that ended long ago. Pages.mu is held.
+func (p *page) forget() {
+	if len(p.tunnels) <= 2*memory {
+		return
+	}
+	for n, t := range p.tunnels {
+		if n+memory <= p.highest && t.isEnded() {
+			delete(p.tunnels, n)
+		}
+	}
+}
+
+// tunnel returns tunnel n for a POST, which ends with done. The error is errNoTunnel, errEnded or errPosts.
+func (p *page) tunnel(n int, target string) (t *tunnel, done func(), err error) {
+	ps := p.pages
+	ps.mu.Lock()
+	defer ps.mu.Unlock()
+	t = p.tunnels[n]
+	switch {
+	case t == nil || t.target != target:
+		return nil, nil, errNoTunnel
+	case t.posts >= maxPosts:
+		return nil, nil, errPosts
+	}
+	t.posts++
+	return t, func() {
+		ps.mu.Lock()
+		defer ps.mu.Unlock()
+		t.posts--
+	}, nil
+}
+
+// say appends an event whether or not there is room: those that are few and small.
+func (p *page) say(data []byte) { p.ring.Append(translate.Message{Data: data}) }
+
+// emit appends an event once half of the window is free, so that a message of any size goes through. It drops it when
+// unwanted is closed before.
+func (p *page) emit(unwanted <-chan struct{}, data []byte) {
+	select {
+	case p.turn <- struct{}{}:
+	case <-unwanted:
+		return
+	}
+	defer func() { <-p.turn }()
+	for p.ring.Held() > p.pages.Window/2 {
+		select {
+		case <-p.room:
+		case <-unwanted:
+			return
+		}
+	}
+	p.say(data)
+}
+
+// acknowledge lets go of the events up to cursor.
+func (p *page) acknowledge(cursor uint64) {
+	p.ring.Acknowledge(cursor)
+	select {
+	case p.room <- struct{}{}:
+	default:
+	}
+}

@@ -1,0 +1,305 @@
+package tunnel
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"slices"
+	"sync"
+	"time"
+	"unicode/utf8"
+
+	"github.com/coder/websocket"
+)
+
+const (
+	dialTime = 30 * time.Second // for the upstream's answer to the upgrade
+	byeTime  = 5 * time.Second  // for its answer to a close frame
+	patience = 20 * time.Second // for the upstream to take a frame, until the POST is answered without
+)
+
+// Why a frame was not written.
+var (
+	errEnded   = errors.New("the tunnel has ended")
+	errBusy    = errors.New("the upstream does not take more at present")
+	errSkipped = errors.New("a number was left out")
+)
+
+// tunnel is one WebSocket of a page. One goroutine dials and reads; POSTs write, one after the other.
+type tunnel struct {
+	page   *page
+	n      int
+	target string // path and query as in the first POST
+
+	alive  context.Context // until it is given up while it is dialled
+	giveUp context.CancelFunc
+	opened chan struct{} // closed when ws and conn are set
+	ended  chan struct{} // closed when the last event is in the ring
+	ws     *websocket.Conn
+	conn   net.Conn // below ws
+
+	turn  chan struct{} // full while somebody writes; for good at the end
+	taken uint64        // number of the last frame taken; of who has the turn
+
+	leaving chan struct{} // closed when the closing handshake is begun
+
+	mu        sync.Mutex    // guards what follows
+	connected bool          // ws and conn are set
+	abandoned bool          // it was given up before
+	over      bool          // nothing may be begun any more
+	left      chan struct{} // closed when the closing handshake is through; nil before it is begun
+	agreed    *ending       // what came of it, if it was answered
+	said      *ending       // what the page is told whatever comes of it
+
+	posts int // under way; guarded by Pages.mu
+}
+
+func newTunnel(p *page, n int, target string) *tunnel {
+	t := &tunnel{page: p, n: n, target: target, opened: make(chan struct{}), ended: make(chan struct{}),
+		turn: make(chan struct{}, 1), leaving: make(chan struct{})}
+	t.alive, t.giveUp = context.WithCancel(context.Background())
+	return t
+}
+
+// run is the tunnel's life; in is the request of the WebSocket that it stands for.
+func (t *tunnel) run(in *http.Request, protocols []string) {
+	defer t.giveUp()
+	stats, log := &t.page.pages.Stats, t.page.pages.Log.With("page", t.page.ring.Birth(), "tunnel", t.n)
+	status, err := t.dial(in, protocols)
+	if err != nil {
+		stats.Failed.Add(1)
+		log.Debug("tunnel not opened", "status", status, "err", err)
+		t.end(ending{code: lost.code, status: status})
+		return
+	}
+	stats.Opened.Add(1)
+	log.Debug("tunnel opened")
+	close(t.opened) // first: the page answers at once
+	t.page.say(appendOpen(nil, t.n, t.ws.Subprotocol()))
+	how := t.read()
+	log.Debug("tunnel ended", "code", how.code)
+	t.end(how)
+}
+
+// dial connects to the upstream. status is that of its answer when it refused, 0 when there was none.
+func (t *tunnel) dial(in *http.Request, protocols []string) (status int, err error) {
+	ctx, cancel := context.WithTimeout(t.alive, dialTime)
+	defer cancel()
+	ws, conn, status, err := t.page.pages.Dial(ctx, in, protocols)
+	if err != nil {
+		return status, err
+	}
+	if len(protocols) > 0 && !slices.Contains(protocols, ws.Subprotocol()) { // browsers fail such a connection too
+		ws.CloseNow()
+		return 0, errors.New("the upstream chose none of the subprotocols offered")
+	}
+	ws.SetReadLimit(-1) // read has its own
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.abandoned {
+		ws.CloseNow()
+		return 0, context.Canceled
+	}
+	t.ws, t.conn, t.connected = ws, conn, true
+	return 0, nil
+}
+
+// end says how the tunnel ended, once nobody writes any more.
+func (t *tunnel) end(how ending) {
+	t.mu.Lock()
+	t.over = true
+	left := t.left
+	t.mu.Unlock()
+	if left != nil {
+		<-left
+	}
+	if t.ws != nil {
+		t.ws.CloseNow()
+	}
+	t.turn <- struct{}{} // what is being written fails now
+	t.page.say(appendClose(nil, t.n, how))
+	close(t.ended)
+}
+
+// read moves messages into the page's ring until the connection ends.
+func (t *tunnel) read() ending {
+	var buf bytes.Buffer
+	for {
+		kind, r, err := t.ws.Reader(context.Background())
+		if err != nil {
+			return t.ending(err)
+		}
+		if buf.Cap() > 1<<20 {
+			buf = bytes.Buffer{} // one large message shall not be kept for the life of the tunnel
+		}
+		buf.Reset()
+		most := t.page.pages.MaxMessage
+		if _, err := buf.ReadFrom(io.LimitReader(r, int64(most)+1)); err != nil {
+			return t.ending(err)
+		}
+		switch {
+		case buf.Len() > most:
+			t.leave(websocket.StatusMessageTooBig, "")
+			return tooLarge
+		case kind == websocket.MessageText && !utf8.Valid(buf.Bytes()):
+			t.leave(websocket.StatusInvalidFramePayloadData, "")
+			return lost
+		}
+		t.deliver(kind, buf.Bytes())
+	}
+}
+
+// deliver puts one message into the ring once there is room, or drops it when the tunnel is being closed.
+func (t *tunnel) deliver(kind websocket.MessageType, data []byte) {
+	stats := &t.page.pages.Stats
+	stats.Down.Add(1)
+	stats.DownBytes.Add(int64(len(data)))
+	encoded := make([]byte, 0, len(data)+len(data)/8+32)
+	if kind == websocket.MessageText {
+		encoded = appendText(encoded, t.n, data)
+	} else {
+		encoded = appendBinary(encoded, t.n, data)
+	}
+	t.page.emit(t.leaving, encoded)
+}
+
+// tooLarge is the end for a message that does not pass, in either direction.
+var tooLarge = ending{code: 1009, reason: "message over MAX_MESSAGE", clean: true}
+
+// ending is what err, with which reading has ended, means for the page.
+func (t *tunnel) ending(err error) ending {
+	t.mu.Lock()
+	left := t.left
+	t.mu.Unlock()
+	if left != nil {
+		<-left
+	}
+	var e websocket.CloseError
+	switch {
+	case left != nil && t.said != nil:
+		return *t.said
+	case errors.As(err, &e):
+		return ending{code: int(e.Code), reason: e.Reason, clean: true}
+	case left != nil && t.agreed != nil:
+		return *t.agreed
+	}
+	return lost
+}
+
+// leave begins the closing handshake, or gives up dialling. It does not wait.
+func (t *tunnel) leave(code websocket.StatusCode, reason string) { t.leaveSaying(code, reason, nil) }
+
+// leaveSaying has the page told said, if it is not nil, rather than what the upstream answers.
+func (t *tunnel) leaveSaying(code websocket.StatusCode, reason string, said *ending) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	switch {
+	case t.over || t.left != nil:
+		return
+	case !t.connected:
+		t.abandoned = true
+		t.giveUp()
+		return
+	}
+	t.left, t.said = make(chan struct{}), said
+	close(t.leaving)
+	go t.handshake(code, reason) // ends with t.left, which end waits for; byeTime at most
+}
+
+// handshake closes the connection politely. The library waits five seconds for each half of it, and for ever for the
+// rest of a frame that was begun.
+func (t *tunnel) handshake(code websocket.StatusCode, reason string) {
+	defer close(t.left)
+	cut := time.AfterFunc(byeTime, func() { t.conn.Close() })
+	err := t.ws.Close(code, reason)
+	if cut.Stop() && err == nil {
+		t.agreed = &ending{code: int(code), clean: true}
+	}
+}
+
+// isEnded says that the tunnel's last event is in the ring.
+func (t *tunnel) isEnded() bool { return closed(t.ended) }
+
+func closed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
+}
+
+// take writes the frame with this number, unless it was taken before, and returns when it is written.
+func (t *tunnel) take(number uint64, f frame) error {
+	wait := time.NewTimer(patience)
+	defer wait.Stop()
+	if err := t.takeTurn(wait.C); err != nil {
+		return err
+	}
+	switch {
+	case f.kind == closeFrame:
+		<-t.turn
+		t.leave(websocket.StatusCode(f.code), f.reason)
+		return nil
+	case closed(t.leaving):
+		<-t.turn
+		return errEnded
+	case !closed(t.opened):
+		<-t.turn
+		return errSkipped
+	case number <= t.taken:
+		<-t.turn
+		return nil
+	case number > t.taken+1:
+		<-t.turn
+		return errSkipped
+	}
+	t.taken = number
+	return t.write(f, wait.C)
+}
+
+// takeTurn waits until nobody else writes.
+func (t *tunnel) takeTurn(wait <-chan time.Time) error {
+	if t.isEnded() {
+		return errEnded
+	}
+	select {
+	case t.turn <- struct{}{}:
+		return nil
+	case <-t.ended:
+		return errEnded
+	case <-wait:
+		return errBusy
+	}
+}
+
+// write gives the turn back when f is written, which may be after it has returned errBusy.
+func (t *tunnel) write(f frame, wait <-chan time.Time) error {
+	kind := websocket.MessageText
+	if f.kind == binaryFrame {
+		kind = websocket.MessageBinary
+	}
+	written := make(chan error, 1)
+	go func() { // ends when the frame is written, or with the connection; end waits for the turn
+		err := t.ws.Write(context.Background(), kind, f.data)
+		if err == nil {
+			stats := &t.page.pages.Stats
+			stats.Up.Add(1)
+			stats.UpBytes.Add(int64(len(f.data)))
+		}
+		<-t.turn
+		written <- err
+	}()
+	select {
+	case err := <-written:
+		if err != nil {
+			return errEnded // the reader has found out too
+		}
+		return nil
+	case <-wait:
+		return errBusy
+	}
+}

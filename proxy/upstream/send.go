@@ -1,0 +1,74 @@
+// This file is the way up: what clients POST to a route (SEND). Its rules:
+//
+//   - The frames of one message are not parted by those of another, nor by the dialect's own.
+//   - They leave in the order in which Send was called; a frame that the upstream does not take in 10 s ends the
+//     connection, which ends the wait of all others.
+
+package upstream
+
+import (
+	"context"
+	"errors"
+
+	"sidestream/translate"
+)
+
+// ErrNoUplink says that a route polls, so that nothing can be sent.
+var ErrNoUplink = errors.New("a poll has no way up")
+
+// BadMessage says that the dialect cannot send a message, whoever asks. Its text is for the client.
+type BadMessage struct{ Err error }
+
+func (e *BadMessage) Error() string { return e.Err.Error() }
+
+// Unwrap returns the reason.
+func (e *BadMessage) Unwrap() error { return e.Err }
+
+// MaxMessage is the largest message that the route takes, in bytes.
+func (rt *Route) MaxMessage() int { return rt.settings.MaxMessage }
+
+// Send fails always: a poll only asks.
+func (c *polling) Send(context.Context, translate.Message) error { return ErrNoUplink }
+
+// Send fails always: a stream of HTTP goes one way.
+func (c *following) Send(context.Context, translate.Message) error { return ErrNoUplink }
+
+// Send is Conn's.
+func (c *socket) Send(ctx context.Context, m translate.Message) error {
+	if err := c.takeTurn(ctx); err != nil {
+		return err
+	}
+	defer c.giveTurn()
+	c.mu.Lock()
+	frames, err := c.session.Send(m)
+	c.retime()
+	c.mu.Unlock()
+	if err != nil {
+		return &BadMessage{err}
+	}
+	return c.write(context.WithoutCancel(ctx), frames)
+}
+
+// takeTurn waits until nobody else writes. Those who wait are served in order: a channel's senders queue.
+func (c *socket) takeTurn(ctx context.Context) error {
+	select {
+	case c.turn <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (c *socket) giveTurn() { <-c.turn }
+
+// send writes frames that belong together.
+func (c *socket) send(ctx context.Context, frames []translate.Frame) error {
+	if len(frames) == 0 {
+		return nil
+	}
+	if err := c.takeTurn(ctx); err != nil {
+		return err
+	}
+	defer c.giveTurn()
+	return c.write(ctx, frames)
+}
