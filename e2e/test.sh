@@ -80,16 +80,16 @@ go test -race -timeout 5m ./...
 # The delivery of systems other than Linux, on this one.
 go test -race -timeout 5m -tags portable ./proxy/...
 
-headline "fuzzing, 10 s a target"
+headline "fuzzing, 5 s a target"
 fuzzed="$(grep -rEl --include='*_test.go' '^func Fuzz' . || true)"
 for file in $fuzzed; do
   for target in $(sed -nE 's/^func (Fuzz[A-Za-z0-9_]*)\(.*/\1/p' "$file"); do
     echo "$target in $file"
-    go test -run '^$' -fuzz "^$target\$" -fuzztime 10s "$(dirname "$file")"
+    go test -run '^$' -fuzz "^$target\$" -fuzztime 5s "$(dirname "$file")"
   done
 done
 
 headline "end to end"
-go test -race -tags e2e -timeout 12m -count=1 ./e2e/...
+go test -race -tags e2e -timeout 15m -count=1 ./e2e/...
 
 headline "all passed"
