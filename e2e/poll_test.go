@@ -60,6 +60,7 @@ func (s *server) kill() {
 
 // etcd 2: one event a request, an index in a header, a history of 1,000 events, and headers long before the body.
 func TestEtcd(t *testing.T) {
+	t.Parallel()
 	dir, peer := t.TempDir(), freeAddr(t)
 	etcd := &server{addr: freeAddr(t)}
 	etcd.start = func() *process {
@@ -108,6 +109,7 @@ func TestEtcd(t *testing.T) {
 
 // CouchDB's changes as long polls, and as the stream of lines that it has too.
 func TestCouchDB(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	couch := &server{addr: freeAddr(t)}
 	_, port, _ := strings.Cut(couch.addr, ":")
@@ -147,6 +149,7 @@ func TestCouchDB(t *testing.T) {
 
 // A board of prices: a page that joins gets the newest of each, whatever was evicted since.
 func TestNewestOfEachKey(t *testing.T) {
+	t.Parallel()
 	f := startFeed(t, nil)
 	s := startSidecar(t, "SSE_ROUTE_BOARD_PATH=/board", "SSE_ROUTE_BOARD_FROM=ws://"+f.addr()+"/ws", "SSE_ROUTE_BOARD_KEY=.symbol",
 		"SSE_ROUTE_BOARD_START=latest", "SSE_ROUTE_BOARD_REPLAY_EVENTS=3", "SSE_ROUTE_BOARD_REPLAY_BYTES=4KiB")
@@ -183,6 +186,7 @@ func TestNewestOfEachKey(t *testing.T) {
 
 // Whatever becomes of a document, a page that patches its own has the same, also one that joins late or was cut.
 func TestPatchedDocuments(t *testing.T) {
+	t.Parallel()
 	type element struct {
 		ID   int    `json:"id"`
 		Text string `json:"text"`
