@@ -173,6 +173,7 @@ func TestNewestOfEachKey(t *testing.T) {
 		if want := `{"symbol":"A","n":0} {"symbol":"B","n":6} {"symbol":"C","n":7}`; strings.Join(got, " ") != want {
 			t.Errorf("%s: %q", proto, got)
 		}
+		page.got.Reset()
 		f.say(t, `{"symbol":"A","n":100}`)
 		page.until(t, "data: {\"symbol\":\"A\",\"n\":100}\n\n")
 		f.say(t, `{"symbol":"A","n":0}`)
