@@ -90,6 +90,6 @@ for file in $fuzzed; do
 done
 
 headline "end to end"
-go test -race -tags e2e -timeout 15m -count=1 ./e2e/...
+go test -race -tags e2e -timeout 15m -count=1 -parallel 4 ./e2e/... # they wait more than they work
 
 headline "all passed"
