@@ -113,6 +113,7 @@ func (rt *Route) join(w http.ResponseWriter, r *http.Request, req upstream.Reque
 		leave()
 		rt.give()
 	}
+	c.Beats = strings.Contains(r.URL.RawQuery, beatsParam) && r.URL.Query().Get(beatsParam) == "event"
 	if id != "" {
 		if cursor, ok := c.Ring.Find(id); ok {
 			c.Cursor = cursor
@@ -193,6 +194,9 @@ func lastEventID(r *http.Request) (id string, inQuery bool) {
 	}
 	return "", false
 }
+
+// beatsParam in the query, with the value event, asks for heartbeats that scripts can see.
+const beatsParam = "heartbeat"
 
 // accepts says whether r asks for media by name.
 func accepts(r *http.Request, media string) bool {

@@ -24,6 +24,9 @@ const ContentType = "text/event-stream"
 // Heartbeat is what an idle stream is kept alive with: a comment without text and without a blank line.
 const Heartbeat = ":\n"
 
+// HeartbeatEvent is the name of a heartbeat that scripts can see.
+const HeartbeatEvent = "stream.heartbeat"
+
 // Reasons of a gap, as pages see them.
 const (
 	GapEvicted  = "evicted"  // the ring has let go of the events; their number is known
@@ -66,6 +69,13 @@ func AppendBusy(dst []byte, id string) []byte {
 		id = ""
 	}
 	return appendBlock(dst, id, "stream.busy", []byte("{}"))
+}
+
+// AppendHeartbeat appends a heartbeat as an event, for clients that asked for it: {"every":ms} says when the next one is
+// due if nothing else comes. id is where the client stands; "" leaves that as it is.
+func AppendHeartbeat(dst []byte, id string, every time.Duration) []byte {
+	data := strconv.AppendInt([]byte(`{"every":`), every.Milliseconds(), 10)
+	return appendBlock(dst, id, HeartbeatEvent, append(data, '}'))
 }
 
 // AppendRetry appends the hint after how long a client shall come back, in whole milliseconds.

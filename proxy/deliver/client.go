@@ -23,6 +23,7 @@ type client struct {
 	seat    int // in its crowd
 	batch   [][]byte
 	joined  uint64    // the newest event when the client came
+	fresh   bool      // the first heartbeat as an event is awaited
 	first   []byte    // to be written before anything else
 	wrote   time.Time // when bytes were written last
 	hold    time.Time // when it may be written to again, once something waits for that
@@ -48,6 +49,7 @@ func (c *client) serve() (reason int) {
 	defer c.clients.crowds.leave(c)
 	defer c.clients.alarms.stop(&c.alarm)
 	c.joined, _ = c.Ring.Last()
+	c.fresh = c.Beats
 	// The first bytes leave only once it is known where the client begins: from its answer on it misses nothing.
 	c.first = translate.AppendRetry(nil, c.Route.RetryHint())
 	for draining, retiring := (<-chan struct{})(c.clients.draining), c.Retiring; ; {
@@ -95,8 +97,8 @@ func (c *client) turn() (reason int, over bool) {
 	if released {
 		return c.comeBack(c.why), true
 	}
-	if hb := c.Route.Heartbeat; hb > 0 && now.Sub(c.wrote) >= hb {
-		if err := c.write([]byte(translate.Heartbeat)); err != nil {
+	if hb := c.quiet(); hb > 0 && now.Sub(c.wrote) >= hb {
+		if err := c.beat(); err != nil {
 			return c.gone(err), true
 		}
 	}
@@ -106,10 +108,26 @@ func (c *client) turn() (reason int, over bool) {
 	return 0, false
 }
 
+// quiet is how long nothing may be written before a heartbeat is; 0: for ever.
+func (c *client) quiet() time.Duration {
+	if c.fresh {
+		return min(c.Route.Heartbeat, firstBeat)
+	}
+	return c.Route.Heartbeat
+}
+
+func (c *client) beat() error {
+	if !c.Beats {
+		return c.write([]byte(translate.Heartbeat))
+	}
+	c.fresh = false
+	return c.write(translate.AppendHeartbeat(nil, c.Ring.IDAt(c.Cursor), c.Route.Heartbeat))
+}
+
 // next is when something is due; zero: only when something happens.
 func (c *client) next() (next time.Time) {
-	if c.Route.Heartbeat > 0 {
-		next = c.wrote.Add(c.Route.Heartbeat)
+	if hb := c.quiet(); hb > 0 {
+		next = c.wrote.Add(hb)
 	}
 	for _, t := range [...]time.Time{c.hold, c.release} {
 		if !t.IsZero() && (next.IsZero() || t.Before(next)) {

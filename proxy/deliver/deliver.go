@@ -22,6 +22,7 @@ import (
 
 const (
 	stallTime = 30 * time.Second       // a peer that takes nothing for so long is cut
+	firstBeat = time.Second            // within which a client that asked for heartbeats as events gets the first one
 	moment    = 100 * time.Millisecond // between the last bytes and the abort
 	queueTime = time.Second            // how long a reset waits for the kernel to send what it holds
 	ageWindow = 10 * time.Second       // over which the clients of a stream that has reached its age are released
@@ -71,6 +72,7 @@ type Client struct {
 	Cursor   uint64          // the last event it has, or stream.Begin
 	Lost     bool            // its id is not known: it is told before anything else
 	LastID   string          // what it sent as its last id; "" none
+	Beats    bool            // heartbeats are to be events, the first one as soon as it has what the ring has
 	Leave    func()          // called once when it is gone; what it does is the same for all clients of a ring
 }
 

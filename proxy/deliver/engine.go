@@ -118,6 +118,9 @@ func (c *Clients) handOver(w http.ResponseWriter, r *http.Request, cl Client) bo
 	if cl.Lost {
 		j.slot.flags |= isLost
 	}
+	if cl.Beats {
+		j.slot.flags |= isBeating | isFresh
+	}
 	j.joined, _ = cl.Ring.Last()
 	j.begin(frame(head, j.slot.flags, translate.AppendRetry(nil, cl.Route.RetryHint())))
 	s.join(j, !past)

@@ -34,6 +34,7 @@ type harbour struct {
 	left    atomic.Int64
 	opened  atomic.Int64
 	retire  chan struct{}
+	beats   bool
 }
 
 func newHarbour(t *testing.T, bounds stream.Bounds, heartbeat time.Duration, set ...func(*Route)) *harbour {
@@ -61,7 +62,7 @@ func newHarbour(t *testing.T, bounds stream.Bounds, heartbeat time.Duration, set
 
 func (h *harbour) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	cl := Client{Route: &h.route, Ring: h.ring, Retiring: h.retire, Cursor: stream.Begin, LastID: r.Header.Get("Last-Event-ID"),
-		Leave: func() { h.left.Add(1) }}
+		Leave: func() { h.left.Add(1) }, Beats: h.beats}
 	if cl.LastID != "" {
 		var ok bool
 		if cl.Cursor, ok = h.ring.Find(cl.LastID); !ok {
@@ -332,6 +333,47 @@ func TestFinishedIsACleanEnd(t *testing.T) {
 			t.Errorf("%s: ended with %q and %v", proto, rest, err)
 		}
 		c.Close()
+	}
+}
+
+// Heartbeats as events say where the client stands: at once, and whenever nothing else was written for so long. They are
+// for those only who asked for them.
+func TestHeartbeatEvents(t *testing.T) {
+	h := newHarbour(t, stream.Bounds{Start: stream.StartAll}, 150*time.Millisecond)
+	h.ring.Append(say("one"), translate.Message{ID: "own", Data: []byte("two")})
+	h.beats = true
+	_, fresh := h.open("1.1", "")
+	_, old := h.open("1.0", "own")
+	eventually(t, "two clients", func() bool { return h.route.Stats.Clients.Load() == 2 })
+	h.beats = false
+	_, other := h.open("1.1", "own")
+	const beat = "id: own\nevent: stream.heartbeat\ndata: {\"every\":150}\n\n"
+	read := func(in *bufio.Reader, want string) {
+		t.Helper()
+		if retry, err := in.ReadString('\n'); err != nil || !strings.HasPrefix(retry, "retry: ") {
+			t.Fatalf("%q, %v", retry, err)
+		}
+		got := make([]byte, len(want))
+		if _, err := io.ReadFull(in, got); err != nil || string(got) != want {
+			t.Errorf("got %q, want %q, %v", got, want, err)
+		}
+	}
+	read(fresh, "id: "+h.ring.Birth()+"-1\ndata: one\n\nid: own\ndata: two\n\n"+beat+beat)
+	read(old, beat+beat)
+	read(other, ":\n:\n")
+	h.ring.Append(say("three"))
+	next := "id: " + h.ring.Birth() + "-3\n"
+	for _, in := range []*bufio.Reader{fresh, old} {
+		for line := beat; line != next+"event: stream.heartbeat\n"; { // past those that were under way, and the event
+			var err error
+			if line, err = in.ReadString('\n'); err != nil {
+				t.Fatal(err)
+			}
+			if line == next {
+				more, _ := in.ReadString('\n')
+				line += more
+			}
+		}
 	}
 }
 

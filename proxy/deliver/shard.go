@@ -35,6 +35,8 @@ const (
 	isClosing             // its last bytes are written, or waiting in rests
 	isAway                // it has a moment to leave in
 	isDue                 // it is to come back at slot.due
+	isBeating             // its heartbeats are events
+	isFresh               // it waits for the first of them
 )
 
 // slot is one client. There are many: no pointers, for the collector to skip them.

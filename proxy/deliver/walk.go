@@ -175,12 +175,17 @@ func (s *shard) releases(g *group, now uint32, drained bool, window time.Duratio
 func (s *shard) heartbeats(g *group, now, every uint32) {
 	for _, index := range g.members {
 		c := &s.slots[index]
-		if now-c.wrote < every-every/8-every*(index&15)/128 || c.flags&(isSlow|isClosing|isAway) != 0 {
+		due := now-c.wrote >= every-every/8-every*(index&15)/128 || c.flags&isFresh != 0
+		if !due || c.flags&(isSlow|isClosing|isAway) != 0 {
 			continue
 		}
 		text := beat
 		if c.flags&isOld != 0 {
 			text = beatOld
+		}
+		if c.flags&isBeating != 0 {
+			c.flags &^= isFresh
+			text = frame(nil, c.flags, translate.AppendHeartbeat(nil, g.ring.IDAt(c.cursor), g.route.Heartbeat))
 		}
 		s.say(index, text)
 	}

@@ -364,6 +364,19 @@ func (r *Ring) LastID() string {
 	return r.idOf(len(r.events) - 1)
 }
 
+// IDAt is the id that a client at cursor has received last, "" when that is not the newest event's.
+func (r *Ring) IDAt(cursor uint64) string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	switch {
+	case cursor != r.last || r.history:
+		return ""
+	case r.len() == 0:
+		return r.own(r.last)
+	}
+	return r.idOf(len(r.events) - 1)
+}
+
 // Last returns the cursor of the newest event and how the ring ended.
 func (r *Ring) Last() (cursor uint64, end End) {
 	r.mu.Lock()

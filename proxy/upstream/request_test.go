@@ -79,7 +79,7 @@ func TestAddressTemplates(t *testing.T) {
 		"cookie":                       {"ws://h/?s={cookie.sid}", client{cookie: "sid=a/b"}, "ws://h/?s=a%2Fb"},
 		"cookie, missing":              {"ws://h/?s={cookie.sid}", client{cookie: "other=1"}, "400: {cookie.sid} is missing or empty in the request"},
 		"stream":                       {"ws://h/{stream.n}?n={stream.n}", client{}, "ws://h/1?n=1"},
-		"whole query":                  {"ws://h/?{query}", client{query: "a=1&b=%20x&lastEventId=7&c"}, "ws://h/?a=1&b=%20x&c"},
+		"whole query":                  {"ws://h/?{query}", client{query: "a=1&b=%20x&lastEventId=7&heartbeat=event&c&heartbeat=5"}, "ws://h/?a=1&b=%20x&c&heartbeat=5"},
 		"whole query, behind another":  {"ws://h/?k=v&{query}", client{query: "last_event_id=7&a=1"}, "ws://h/?k=v&a=1"},
 		"whole query, escaped name":    {"ws://h/?{query}", client{query: "a=1&last%45ventId=7"}, "ws://h/?a=1"},
 		"whole query, empty":           {"ws://h/?{query}", client{}, "ws://h/?"},
@@ -224,12 +224,12 @@ func TestIdentity(t *testing.T) {
 		Hello: "> {query.e:x}\n> {\"f\":\"{query.f:x}\",\"n\":{stream.n}}", Ping: "{query.g:x}{stream.n}", Body: "{query.h:x}"}
 	rt := compiled(t, s)
 	keys := map[[32]byte]string{}
-	for _, query := range []string{"", "a=y", "b=y", "c=y", "d=y", "e=y", "f=y", "g=y", "h=y", "c=x%3Bx", "c=y&d=y", "e=xx", "g={stream.n}", "g=1", "lastEventId=7", "other=1"} {
+	for _, query := range []string{"", "a=y", "b=y", "c=y", "d=y", "e=y", "f=y", "g=y", "h=y", "c=x%3Bx", "c=y&d=y", "e=xx", "g={stream.n}", "g=1", "lastEventId=7", "heartbeat=event", "other=1"} {
 		q, err := client{query: query}.expand(rt)
 		if err != nil {
 			t.Fatalf("%s: %v", query, err)
 		}
-		if other, same := keys[q.Key]; same != (query == "lastEventId=7" || query == "other=1") {
+		if other, same := keys[q.Key]; same != (query == "lastEventId=7" || query == "heartbeat=event" || query == "other=1") {
 			t.Errorf("%q and %q: same key is %v", query, other, same)
 		}
 		keys[q.Key] = query

@@ -241,11 +241,10 @@ func (c *clientRequest) lookup(kind, name string) string {
 func wholeQuery(raw string, scoped bool) string {
 	var kept []string
 	for pair := range strings.SplitSeq(raw, "&") {
-		name, _, _ := strings.Cut(pair, "=")
-		if name, err := url.QueryUnescape(name); err == nil && (name == "lastEventId" || name == "last_event_id" || scoped && name == "session") {
-			continue
-		}
-		if pair != "" {
+		name, value, _ := strings.Cut(pair, "=")
+		name, err := url.QueryUnescape(name)
+		own := name == "lastEventId" || name == "last_event_id" || name == "heartbeat" && value == "event" || scoped && name == "session"
+		if pair != "" && (err != nil || !own) {
 			kept = append(kept, pair)
 		}
 	}
