@@ -16,7 +16,7 @@ var arrows = map[string][]string{
 	"sidestream":                {"config", "proxy", "proxy/admin", "proxy/deliver", "proxy/upstream", "e2e/legacy"},
 	"sidestream/config":         {"proxy/upstream", "translate"},
 	"sidestream/translate":      {},
-	"sidestream/proxy":          {"config", "proxy/deliver", "proxy/stream", "proxy/tunnel", "proxy/upstream", "translate"},
+	"sidestream/proxy":          {"config", "proxy/deliver", "proxy/stream", "proxy/tunnel", "proxy/upstream", "proxy/web", "translate"},
 	"sidestream/proxy/admin":    {"proxy", "proxy/deliver", "proxy/stream", "proxy/upstream"},
 	"sidestream/proxy/deliver":  {"proxy/stream", "translate"},
 	"sidestream/proxy/tunnel":   {"proxy/deliver", "proxy/stream", "translate"},

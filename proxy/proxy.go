@@ -17,6 +17,7 @@ import (
 	"sidestream/proxy/deliver"
 	"sidestream/proxy/stream"
 	"sidestream/proxy/upstream"
+	"sidestream/proxy/web"
 )
 
 // Proxy is the sidecar's public handler. It starts nothing until it is asked.
@@ -31,6 +32,7 @@ type Proxy struct {
 	passthrough *Passthrough // nil: 404
 	origins     map[string]bool
 	all         *stream.Limit // SSE clients of all routes
+	scripts     *web.Scripts
 	clients     deliver.Clients
 }
 
@@ -67,9 +69,12 @@ func New(c *config.Config, log *slog.Logger) *Proxy {
 		p.passthrough.Upgraded = p.upgraded
 		p.passthrough.Answer = p.vary
 	}
+	var prefixes []string
 	if c.Tunnel != nil {
+		prefixes = c.Tunnel.Prefixes
 		p.Tunnel = newTunnel(p, c, log)
 	}
+	p.scripts = web.New(prefixes)
 	for _, rc := range c.Routes {
 		rt := &Route{Route: rc, proxy: p, own: &stream.Limit{Max: rc.MaxClients}}
 		routeLog := log.With("route", rc.Name)
@@ -93,6 +98,10 @@ func settings(rc *config.Route, log *slog.Logger) stream.Settings {
 
 // ServeHTTP answers a request of a route, and passes every other one through.
 func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if p.scripts.Has(r.URL.Path) {
+		p.serveScript(w, r)
+		return
+	}
 	if path, query, hasQuery, ok := p.tunnelled(r); ok {
 		p.Tunnel.serve(w, r, path, query, hasQuery)
 		return
@@ -109,6 +118,19 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // Listener returns l for a server of p: plain requests for event streams are answered without net/http. Not for TLS.
 func (p *Proxy) Listener(l net.Listener) net.Listener { return p.clients.Listener(l, p) }
+
+// serveScript answers with a script of the sidecar's own. Any page may load one by its tag; to be imported as a module by
+// another origin, or read, takes its leave.
+func (p *Proxy) serveScript(w http.ResponseWriter, r *http.Request) {
+	if len(p.origins) > 0 {
+		w.Header().Add("Vary", "Origin")
+	}
+	if origin := r.Header.Get("Origin"); p.allowed(origin) {
+		w.Header().Set("Access-Control-Allow-Origin", origin)
+		w.Header().Set("Access-Control-Allow-Credentials", "true")
+	}
+	p.scripts.ServeHTTP(w, r)
+}
 
 // route is the route that a request hits: only by a clean path, so that ServeMux is never asked about one that it would
 // answer with a redirect of its own.

@@ -1,0 +1,348 @@
+// An EventSource for Sidestream's routes: the same interface, and
+//
+//   - tabs that listen to the same URL share one connection. Whoever holds its Web Lock is the leader: it has the
+//     connection and passes every event on over a BroadcastChannel. When it goes, the next in line goes on from the last id;
+//   - it comes back whatever ended the connection, with a growing random pause, and stops only where the sidecar says that
+//     the stream is finished or refused;
+//   - it notices when nothing comes any more, not even the heartbeats that were announced, and connects anew;
+//   - options.gap is called when events are missing.
+//
+// What passes between tabs is a chain: each event carries the id of the one before it. A tab that has the one takes the
+// other; what it has already is left out, whoever sent it; and a tab that waits for a link in vain, or has just begun,
+// opens a connection of its own from its last id until it meets the chain again. So nothing is lost or comes twice,
+// whichever tab dies at whichever moment.
+//
+// The connection is fetch's: it shows the answer's status and events of all names, which a native EventSource hides.
+
+//! classic
+(() => {
+"use strict";
+//! both
+const CONNECTING = 0, OPEN = 1, CLOSED = 2;
+const first = 1000, most = 30000; // between two attempts
+const kept = 1000; // links that wait for the one before
+
+// Connection is one answer after the other, until it is ended: by close, or by the sidecar.
+class Connection {
+  constructor(owner) {
+    this.owner = owner;
+    this.pause = 0;
+    this.run();
+  }
+
+  async run() {
+    const { owner } = this;
+    while (!this.ended) {
+      let status = 0;
+      try {
+        status = await this.listen();
+      } catch {}
+      clearTimeout(this.watch);
+      if (this.ended) return;
+      // A finished stream is answered with 204, or 410 for an id in the query. What the upstream refuses stays refused. The
+      // mere end of an answer may be some proxy's doing.
+      if (status === 204 || status > 399 && status < 500 && ![408, 425, 429].includes(status)) {
+        this.ended = true;
+        return owner.finish();
+      }
+      owner.state(CONNECTING);
+      const hint = status === 200 ? 100 : this.pause ? 0 : this.hint;
+      this.pause = Math.min(Math.max(this.pause * 2, first), most);
+      await new Promise(go => this.timer = setTimeout(go, hint || this.pause * (0.5 + Math.random())));
+    }
+  }
+
+  // listen reads one answer to its end, and returns its status. It throws when the answer is cut off.
+  async listen() {
+    const { owner } = this, abort = this.abort = new AbortController();
+    let url = owner.url.replace(/#.*/, "");
+    if (owner.last) url = url.replace(/([?&])(lastEventId|last_event_id)=[^&]*/g, "$1lastEventId=" + owner.last);
+    if (owner.last && !/[?&]lastEventId=/.test(url)) url += (url.includes("?") ? "&" : "?") + "lastEventId=" + owner.last;
+    url += (url.includes("?") ? "&" : "?") + "heartbeat=event";
+    this.watch = setTimeout(() => abort.abort(), most);
+    const answer = await fetch(url, { headers: { Accept: "text/event-stream" }, cache: "no-store", credentials: owner.credentials, signal: abort.signal });
+    const type = answer.headers.get("Content-Type") || "";
+    if (answer.status !== 200 || !type.startsWith("text/event-stream")) {
+      abort.abort();
+      return answer.status === 200 ? 502 : answer.status;
+    }
+    if (!this.ended) owner.state(OPEN);
+    const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
+    let text = "", event = { data: "" };
+    for (;;) {
+      const { done, value } = await reader.read();
+      if (done) return this.busy ? 0 : 200;
+      this.alive();
+      const lines = (text + value).split("\n");
+      text = lines.pop();
+      for (const line of lines) {
+        if (this.ended) return 0;
+        const at = line.indexOf(":"), name = line.slice(0, at), said = line.slice(at + 2); // one space behind the colon
+        if (line === "") {
+          if (event.some) this.take(event);
+          event = { data: "" };
+        } else if (name === "data") {
+          event.data += (event.some ? "\n" : "") + said;
+          event.some = true;
+        } else if (name === "event") event.type = said;
+        else if (name === "id") event.id = said;
+        else if (name === "retry") this.hint = Number(said);
+      }
+    }
+  }
+
+  take({ type = "message", id, data }) {
+    this.pause = 0;
+    if (type === "stream.heartbeat") {
+      this.every = JSON.parse(data).every;
+      this.alive();
+    }
+    this.busy = type === "stream.busy";
+    this.owner.receive({ type, id: id || this.owner.last, data });
+  }
+
+  // alive puts off the moment at which the connection is taken for dead.
+  alive() {
+    clearTimeout(this.watch);
+    if (this.every) this.watch = setTimeout(() => this.abort.abort(), this.every * 2 + 5000);
+  }
+
+  close() {
+    this.ended = true;
+    clearTimeout(this.timer);
+    clearTimeout(this.watch);
+    if (this.abort) this.abort.abort();
+  }
+}
+
+class SidestreamEventSource extends EventTarget {
+  #url;
+  #withCredentials;
+  #readyState = CONNECTING;
+  #handlers = {};
+  #options;
+  #own = null; // Connection
+  #leads = false;
+  #channel = null;
+  #release = null;
+  #links = new Map(); // events that wait for the one before, by its id
+  #seen = new Set();
+  #patience; // for the leader
+  #missing; // for a link
+  #every = 0; // heartbeats, in ms
+  #inner;
+
+  constructor(url, options = {}) {
+    super();
+    const base = globalThis.document ? document.baseURI : location.href;
+    try {
+      this.#url = new URL(url, base).href;
+    } catch {
+      throw new DOMException(`Cannot open an EventSource to '${url}'. The URL is invalid.`, "SyntaxError");
+    }
+    this.#withCredentials = !!options.withCredentials;
+    this.#options = options;
+    const given = new URL(this.#url).searchParams;
+    this.#inner = {
+      url: this.#url,
+      last: given.get("lastEventId") || "",
+      credentials: this.#withCredentials ? "include" : "same-origin",
+      receive: event => this.#receive(event),
+      state: state => this.#connected(state),
+      finish: () => this.#finish(),
+    };
+    // A position of its own is nobody else's.
+    const alone = options.shared === false || this.#inner.last || !globalThis.BroadcastChannel || !(globalThis.navigator && navigator.locks);
+    this.#begin(alone);
+    this.#hide = event => event.persisted && this.#stop();
+    this.#show = event => event.persisted && this.#readyState !== CLOSED && this.#begin(alone);
+    globalThis.addEventListener("pagehide", this.#hide);
+    globalThis.addEventListener("pageshow", this.#show);
+  }
+
+  #hide;
+  #show;
+
+  get url() { return this.#url; }
+  get withCredentials() { return this.#withCredentials; }
+  get readyState() { return this.#readyState; }
+
+  close() {
+    this.#readyState = CLOSED;
+    this.#stop();
+    globalThis.removeEventListener("pagehide", this.#hide);
+    globalThis.removeEventListener("pageshow", this.#show);
+  }
+
+  #begin(alone) {
+    if (!alone) {
+      const name = "sidestream " + this.#inner.credentials + " " + this.#url;
+      const channel = this.#channel = new BroadcastChannel(name), abort = new AbortController();
+      channel.onmessage = ({ data }) => this.#channel === channel && this.#hear(data);
+      channel.postMessage({ hello: true });
+      this.#release = () => abort.abort();
+      navigator.locks.request(name, { signal: abort.signal }, () => new Promise(release => {
+        if (this.#channel !== channel) return release();
+        this.#release = release;
+        this.#leads = true;
+        this.#connect();
+        if (this.#readyState === OPEN) this.#tell({ state: OPEN });
+      })).catch(() => {}); // it was no longer wanted
+    }
+    this.#connect();
+  }
+
+  // stop lets go of everything.
+  #stop() {
+    this.#calm();
+    if (this.#own) this.#own.close();
+    if (this.#release) this.#release();
+    if (this.#channel) this.#channel.close();
+    this.#own = this.#channel = this.#release = null;
+    this.#leads = false;
+    this.#links.clear();
+  }
+
+  #calm() {
+    clearTimeout(this.#patience);
+    clearTimeout(this.#missing);
+    this.#missing = 0;
+  }
+
+  #connect() {
+    this.#calm();
+    this.#own ||= new Connection(this.#inner);
+  }
+
+  // follow lives from what the leader says, and waits for that for as long as heartbeats allow.
+  #follow(every) {
+    if (this.#leads) return;
+    if (this.#own) this.#own.close();
+    this.#own = null;
+    this.#every = every || this.#every;
+    this.#calm();
+    if (this.#every) this.#patience = setTimeout(() => this.#connect(), this.#every * 2 + 10000);
+    this.#change(OPEN);
+  }
+
+  #tell(message) {
+    if (this.#leads) this.#channel.postMessage(message);
+  }
+
+  // receive takes what the own connection brings.
+  #receive(event) {
+    const before = this.#inner.last;
+    this.#tell({ ...event, before, every: this.#own && this.#own.every });
+    this.#apply(event);
+    this.#pump();
+    // Now it is known where this tab stands: is the leader there too?
+    if (event.type === "stream.heartbeat" && this.#own && !this.#leads && this.#channel) this.#channel.postMessage({ hello: true });
+  }
+
+  // hear takes what other tabs say.
+  #hear(message) {
+    const { last } = this.#inner;
+    if (message.hello) return this.#tell({ type: "stream.heartbeat", id: last, before: last, data: "{}", every: this.#own && this.#own.every, state: this.#readyState });
+    if (this.#leads) return;
+    if (message.end) return this.#finish();
+    if (!message.type) {
+      if (!this.#own) this.#change(message.state);
+      return;
+    }
+    if (message.id && message.id === last) { // the leader is where this tab is
+      if (message.state !== CONNECTING) this.#follow(message.every);
+      return;
+    }
+    if (this.#seen.has(key(message))) return;
+    if (message.type !== "stream.heartbeat") {
+      this.#links.set(message.before, message);
+      if (this.#links.size > kept) this.#links.delete(this.#links.keys().next().value);
+      if (this.#pump()) return;
+    }
+    if (message.id) this.#miss();
+  }
+
+  // miss waits a moment for the link that is missing, which may come from a tab that has just gone.
+  #miss() {
+    if (!this.#own) this.#missing ||= setTimeout(() => this.#connect(), 200);
+  }
+
+  // pump applies what follows on the last event, and returns whether there was anything.
+  #pump() {
+    let some = false;
+    for (let next; !this.#leads && (next = this.#links.get(this.#inner.last));) {
+      this.#links.delete(this.#inner.last);
+      some = true;
+      this.#follow(next.every);
+      this.#apply(next);
+      if (this.#readyState === CLOSED) return true;
+    }
+    return some;
+  }
+
+  // apply shows an event to the page, unless it has seen it.
+  #apply({ type, id, data }) {
+    this.#inner.last = id;
+    if (type !== "stream.heartbeat") {
+      const name = key({ type, id });
+      if (id && this.#seen.has(name)) return;
+      this.#seen.add(name);
+      if (this.#seen.size > kept) this.#seen.delete(this.#seen.values().next().value);
+    }
+    if (type === "stream.gap" && this.#options.gap) this.#options.gap(JSON.parse(data));
+    this.dispatchEvent(new MessageEvent(type, { data, lastEventId: id, origin: new URL(this.#url).origin }));
+  }
+
+  #connected(state) {
+    this.#tell({ state });
+    this.#change(state);
+  }
+
+  #change(state) {
+    if (this.#readyState === CLOSED || this.#readyState === state && state === OPEN) return;
+    this.#readyState = state;
+    this.dispatchEvent(new Event(state === OPEN ? "open" : "error"));
+  }
+
+  // finish is an end that stays one.
+  #finish() {
+    if (this.#readyState === CLOSED) return;
+    this.#tell({ end: true });
+    this.close();
+    this.dispatchEvent(new Event("error"));
+  }
+
+  static {
+    for (const target of [this, this.prototype]) {
+      for (const [name, value] of Object.entries({ CONNECTING, OPEN, CLOSED })) Object.defineProperty(target, name, { value, enumerable: true });
+    }
+    for (const type of ["open", "message", "error"]) {
+      Object.defineProperty(this.prototype, "on" + type, {
+        configurable: true,
+        enumerable: true,
+        get() { return this.#handlers[type]?.handler ?? null; },
+        set(handler) {
+          const old = this.#handlers[type];
+          if (typeof handler !== "function") {
+            if (old) this.removeEventListener(type, old);
+            delete this.#handlers[type];
+          } else if (old) {
+            old.handler = handler;
+          } else {
+            const entry = this.#handlers[type] = { handler, handleEvent: event => entry.handler.call(this, event) };
+            this.addEventListener(type, entry);
+          }
+        },
+      });
+    }
+    Object.defineProperty(this, "name", { value: "SidestreamEventSource" });
+  }
+}
+
+const key = ({ type, id }) => type + " " + id;
+
+//! classic
+globalThis.SidestreamEventSource = SidestreamEventSource;
+})();
+//! module
+export { SidestreamEventSource, SidestreamEventSource as default };

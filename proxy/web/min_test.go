@@ -1,0 +1,56 @@
+package web
+
+import (
+	"bytes"
+	"flag"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/evanw/esbuild/pkg/api"
+)
+
+var update = flag.Bool("update", false, "make the minified files anew")
+
+// part returns the lines of source that are for kind.
+func part(source []byte, kind string) string {
+	var out strings.Builder
+	wanted := true
+	for line := range bytes.Lines(source) {
+		if word, ok := bytes.CutPrefix(bytes.TrimSpace(line), []byte("//! ")); ok {
+			wanted = string(word) == kind || string(word) == "both"
+		} else if wanted {
+			out.Write(line)
+		}
+	}
+	return out.String()
+}
+
+// minify makes what is served of a source.
+func minify(t *testing.T, name, kind string, format api.Format) []byte {
+	t.Helper()
+	made := api.Transform(part(read(name+".js"), kind), api.TransformOptions{MinifyWhitespace: true, MinifyIdentifiers: true,
+		MinifySyntax: true, Format: format, Target: api.ES2022, LegalComments: api.LegalCommentsNone, Sourcefile: name + ".js"})
+	for _, problem := range append(made.Errors, made.Warnings...) {
+		t.Errorf("%s: %s %+v", name, problem.Text, problem.Location)
+	}
+	return append([]byte("// Readable: "+name+".src.js\n"), made.Code...)
+}
+
+// The minified files are made from the sources.
+func TestMinified(t *testing.T) {
+	for _, name := range names {
+		for end, kind := range map[string]string{".js": "classic", ".mjs": "module"} {
+			format := map[string]api.Format{"classic": api.FormatDefault, "module": api.FormatESModule}[kind]
+			want, path := minify(t, name, kind, format), "min/"+name+end
+			if *update {
+				if err := os.WriteFile(path, want, 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if have, _ := os.ReadFile(path); !bytes.Equal(have, want) {
+				t.Errorf("%s is not made from %s.js; run: go test ./proxy/web -update", path, name)
+			}
+		}
+	}
+}

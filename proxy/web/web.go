@@ -1,0 +1,137 @@
+// Package web serves the scripts that pages load from the sidecar. Each has one readable source, from which two files
+// are made:
+//
+//	NAME.js      a classic script
+//	NAME.mjs     the same as an ES module; a file that exports cannot be a classic script
+//	NAME.src.js  the source itself
+//
+// A line "//! classic", "//! module" or "//! both" in the source says for whom the following lines are. The minified
+// files stand beside the sources; a test holds that they are made from them, and "go test ./proxy/web -update" makes them.
+package web
+
+import (
+	"bytes"
+	"compress/gzip"
+	"crypto/sha256"
+	"embed"
+	"encoding/hex"
+	"encoding/json"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// Path is below what everything is served.
+const Path = "/_sidestream/"
+
+//go:embed websocket.js events.js min
+var content embed.FS
+
+// Scripts are the files, ready to be served. It is made by New, and safe for concurrent use.
+type Scripts struct {
+	files map[string]*file // by path
+}
+
+// file is one answer, plain and compressed.
+type file struct {
+	plain, zipped []byte
+	tag           string // without quotes
+}
+
+// New returns the scripts. prefixes are those of SSE_TUNNEL; with none, websocket.js replaces nothing.
+func New(prefixes []string) *Scripts {
+	if prefixes == nil {
+		prefixes = []string{}
+	}
+	list, err := json.Marshal(prefixes) // what it escapes beyond JSON keeps the text a JavaScript literal anywhere
+	if err != nil {
+		panic(err) // strings can be marshalled
+	}
+	s := &Scripts{files: map[string]*file{}}
+	for _, name := range names {
+		s.add(name+".src.js", read(name+".js"))
+		for _, end := range []string{".js", ".mjs"} {
+			s.add(name+end, bytes.Replace(read("min/"+name+end), []byte("SIDESTREAM_PREFIXES"), list, 1))
+		}
+	}
+	return s
+}
+
+// names are those of the scripts.
+var names = []string{"websocket", "events"}
+
+func read(name string) []byte {
+	text, err := content.ReadFile(name)
+	if err != nil {
+		panic(err) // it is embedded
+	}
+	return text
+}
+
+func (s *Scripts) add(name string, plain []byte) {
+	var zipped bytes.Buffer
+	z, _ := gzip.NewWriterLevel(&zipped, gzip.BestCompression) // the level is one
+	z.Write(plain)                                             // memory takes all
+	z.Close()
+	sum := sha256.Sum256(plain)
+	s.files[Path+name] = &file{plain: plain, zipped: zipped.Bytes(), tag: hex.EncodeToString(sum[:8])}
+}
+
+// Has says whether path is one of the scripts'.
+func (s *Scripts) Has(path string) bool { return s.files[path] != nil }
+
+// ServeHTTP answers GET and HEAD of a path that Has knows. What other origins may is said before.
+func (s *Scripts) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	f, h := s.files[r.URL.Path], w.Header()
+	switch {
+	case f == nil:
+		http.NotFound(w, r)
+		return
+	case r.Method != http.MethodGet && r.Method != http.MethodHead:
+		h.Set("Allow", "GET, HEAD")
+		http.Error(w, "a script can only be read", http.StatusMethodNotAllowed)
+		return
+	}
+	body, tag := f.plain, `"`+f.tag+`"`
+	h.Add("Vary", "Accept-Encoding")
+	if gzips(r) {
+		body, tag = f.zipped, `"`+f.tag+`-gzip"`
+		h.Set("Content-Encoding", "gzip")
+	}
+	h.Set("Cache-Control", "no-cache") // asked for again each time: the prefixes may have changed
+	h.Set("ETag", tag)
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("Cross-Origin-Resource-Policy", "cross-origin") // a script tag of any page may have it
+	if f.has(r.Header.Values("If-None-Match")) {
+		h.Del("Content-Encoding")
+		w.WriteHeader(http.StatusNotModified)
+		return
+	}
+	h.Set("Content-Type", "text/javascript; charset=utf-8")
+	h.Set("Content-Length", strconv.Itoa(len(body)))
+	if r.Method == http.MethodGet {
+		w.Write(body)
+	}
+}
+
+// has says whether one of the tags of If-None-Match is f's. Proxies weaken tags, and compress.
+func (f *file) has(lines []string) bool {
+	for tag := range strings.SplitSeq(strings.Join(lines, ","), ",") {
+		tag = strings.Trim(strings.TrimPrefix(strings.TrimSpace(tag), "W/"), `"`)
+		if tag == "*" || strings.TrimSuffix(tag, "-gzip") == f.tag {
+			return true
+		}
+	}
+	return false
+}
+
+// gzips says whether r accepts gzip (RFC 9110, section 12.5.3).
+func gzips(r *http.Request) bool {
+	all := strings.Split(strings.Join(r.Header.Values("Accept-Encoding"), ","), ",")
+	return slices.ContainsFunc(all, func(one string) bool {
+		name, params, _ := strings.Cut(one, ";")
+		_, weight, weighs := strings.Cut(params, "=")
+		return strings.EqualFold(strings.TrimSpace(name), "gzip") && (!weighs || strings.Trim(strings.TrimSpace(weight), "0.") != "")
+	})
+}

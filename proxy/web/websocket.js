@@ -1,0 +1,522 @@
+// A WebSocket that travels over Server-Sent Events and POSTs, through Sidestream's tunnel. Its wire protocol is written
+// down in proxy/tunnel. The rules of this file:
+//
+//   - The class extends the native one and stands for both: what is not under the tunnel's prefixes is constructed as a
+//     native WebSocket, and every member first asks whose object it is. So instanceof, subclasses and the constants hold
+//     for either kind.
+//   - All tunnels of a page share one EventSource. When it is lost it is opened again with the last id; only when the
+//     sidecar says that something is missing, or cannot be reached for 30 s, do the tunnels fail with 1006.
+//   - Each tunnel has one POST with frames under way. Frames wait in a queue until they are answered with 204, and are
+//     sent again, with the same numbers, when it is not known what became of them.
+//   - What differs between a classic script (websocket.js) and a module (websocket.mjs) stands behind a line that says so.
+//     What is served is made from this file: see web.go.
+
+//! classic
+(() => {
+"use strict";
+const tag = globalThis.document && document.currentScript;
+// A worker is not told which script it loads, so its own address stands for it.
+const here = tag ? tag.src : location.href;
+//! module
+const tag = null;
+const here = import.meta.url;
+//! both
+const prefixes = SIDESTREAM_PREFIXES; // the sidecar fills in the list
+const mode = tag && tag.dataset.mode || new URL(here).searchParams.get("mode");
+// What stands before /_sidestream/ is where the sidecar is, whatever a proxy between has put it under.
+const base = new URL(here.includes("/_sidestream/") ? here.replace(/\/_sidestream\/[^]*/, "/") : "/", here).href;
+const tunnelURL = base + "_sidestream/tunnel";
+const basePath = new URL(base).pathname;
+
+const Native = globalThis.WebSocket;
+const mark = Symbol.for("sidestream.websocket");
+const remembered = "sidestream.websocket";
+const patience = 30000;
+const batch = 256 << 10;
+const CONNECTING = 0, OPEN = 1, CLOSING = 2, CLOSED = 3;
+const encoder = new TextEncoder();
+const text = value => `${value}`; // unlike String, it refuses Symbols
+const wait = ms => new Promise(done => setTimeout(done, ms));
+
+// tunnelled remembers for the session that a real WebSocket did not work. Storage may be forbidden.
+let tunnelled = mode !== "fallback";
+try {
+  tunnelled ||= !!sessionStorage.getItem(remembered);
+} catch {}
+const remember = () => {
+  tunnelled = true;
+  try {
+    sessionStorage.setItem(remembered, "1");
+  } catch {}
+};
+
+// targetOf returns the part of a WebSocket's URL that is the sidecar's, without its first slash; undefined when it is to
+// be a native one.
+const targetOf = url => {
+  const origin = url.origin.replace("ws", "http");
+  if (origin !== new URL(base).origin && origin !== location.origin || url.href.includes("#") || url.username || url.password) return;
+  if (!url.pathname.startsWith(basePath)) return;
+  const path = url.pathname.slice(basePath.length - 1);
+  if (prefixes.some(prefix => (path + "/").startsWith(prefix.replace(/\/$/, "") + "/"))) return path.slice(1) + url.search;
+};
+
+const parse = url => {
+  try {
+    const parsed = new URL(url, globalThis.document ? document.baseURI : location.href);
+    parsed.protocol = parsed.protocol.replace("http", "ws");
+    if (/^wss?:$/.test(parsed.protocol)) return parsed;
+  } catch {}
+};
+
+const listOf = protocols => {
+  const list = Object(protocols) === protocols && protocols[Symbol.iterator] ? Array.from(protocols, text) : [text(protocols)];
+  const wrong = list.find((one, i) => !/^[!#$%&'*+\-.^`|~\w]+$/.test(one) || list.findIndex(other => other.toLowerCase() === one.toLowerCase()) < i);
+  if (wrong !== undefined) throw new DOMException(`The subprotocol '${wrong}' is invalid or duplicated`, "SyntaxError");
+  return list;
+};
+
+// Page is this document's, or worker's, connection to the sidecar. It is begun with the first tunnel and ends with the
+// last one.
+class Page {
+  id = Array.from(crypto.getRandomValues(new Uint8Array(16)), byte => byte.toString(16).padStart(2, "0")).join("");
+  tunnels = new Map();
+  count = 0;
+  last = "";
+  weight = 0;
+  lost = 0;
+  posting = 0;
+  waiting = [];
+
+  constructor() {
+    this.connect();
+  }
+
+  add(tunnel) {
+    tunnel.page = this;
+    tunnel.number = ++this.count;
+    this.tunnels.set(this.count, tunnel);
+    if (this.every) tunnel.open();
+  }
+
+  drop(tunnel) {
+    this.tunnels.delete(tunnel.number);
+    if (!this.tunnels.size) this.end();
+  }
+
+  end() {
+    if (page === this) page = null;
+    this.over = true;
+    clearTimeout(this.timer);
+    this.source.close();
+  }
+
+  connect() {
+    const source = this.source = new EventSource(tunnelURL + "?page=" + this.id + (this.last && "&lastEventId=" + this.last), { withCredentials: true });
+    let opened = Infinity;
+    source.onopen = () => {
+      opened = Date.now();
+      this.lost = 0;
+    };
+    source.onmessage = event => this.take(event);
+    source.onerror = () => {
+      source.close();
+      if (!this.over) this.again(Date.now() - opened < 500 || opened === Infinity);
+    };
+    source.addEventListener("stream.gap", () => this.fail());
+    source.addEventListener("stream.busy", () => this.fail());
+  }
+
+  // again connects once more: at once, unless that has just been done. Where there was no connection yet, the
+  // application's own way to try again is the better one.
+  again(quick) {
+    this.lost ||= Date.now();
+    if (!this.every || Date.now() - this.lost > patience) return this.fail();
+    if (quick) this.timer = setTimeout(() => this.connect(), 500 + Math.random() * 1000);
+    else this.connect();
+  }
+
+  fail() {
+    this.end();
+    for (const tunnel of [...this.tunnels.values()]) tunnel.end();
+  }
+
+  take(event) {
+    const [number, kind, ...rest] = JSON.parse(event.data);
+    this.last = event.lastEventId;
+    this.weight += event.data.length + 100;
+    if (kind === "page") {
+      if (this.every) return this.fail();
+      this.every = rest[0];
+      for (const tunnel of [...this.tunnels.values()]) tunnel.open();
+    }
+    const tunnel = this.tunnels.get(number);
+    if (tunnel) {
+      this.target = tunnel.target;
+      tunnel.take(kind, ...rest);
+    }
+    if (this.weight >= this.every) {
+      this.weight = 0;
+      this.acknowledge();
+    }
+  }
+
+  async acknowledge() {
+    const id = this.last;
+    while (!this.over && !await this.post(this.target, { tunnel: 1, seq: 1, ack: id })) await wait(1000);
+  }
+
+  // turn waits until few POSTs with frames are under way: one lasts as long as its upstream takes nothing. Over
+  // HTTP/1.1 a browser has six connections for a host: the events and what acknowledges them must find one.
+  async turn() {
+    while (this.posting > 2) await new Promise(go => this.waiting.push(go));
+    this.posting++;
+  }
+
+  pass() {
+    this.posting--;
+    this.waiting.splice(0).forEach(go => go());
+  }
+
+  // body is Blobs all the way: they hold Blobs that an application sends, and have no type, which spares a preflight.
+  body(header, frames = []) {
+    return new Blob([JSON.stringify({ page: this.id, ...header }) + "\n", ...frames]);
+  }
+
+  // post returns the answer's status, 0 when there was none.
+  post(target, header, frames) {
+    return fetch(tunnelURL + "/" + target, { method: "POST", credentials: "include", body: this.body(header, frames) }).then(answer => answer.status, () => 0);
+  }
+}
+
+let page = null;
+
+// Tunnel is what a tunnelled WebSocket is made of. Its public names are those of the interface.
+class Tunnel {
+  readyState = CONNECTING;
+  protocol = "";
+  extensions = "";
+  bufferedAmount = 0;
+  binaryType = "blob";
+  handlers = {};
+  queue = [];
+  seq = 1;
+
+  constructor(socket, url, target, protocols) {
+    this.socket = socket;
+    this.url = url.href;
+    this.origin = url.origin;
+    this.target = target;
+    this.protocols = protocols;
+    if (tunnelled) this.join();
+    else this.tryNative();
+  }
+
+  join() {
+    (page ||= new Page()).add(this);
+  }
+
+  // tryNative is data-mode="fallback". The real WebSocket is only shown once it is open; until then the tunnel can still
+  // take its place.
+  tryNative() {
+    const native = new Native(this.url, this.protocols);
+    let opened = false, heard = false;
+    const give = () => {
+      native.onopen = native.onclose = native.onerror = null;
+      clearTimeout(timer);
+      native.close();
+      this.native = null;
+      if (this.readyState === CONNECTING) {
+        this.tried = true;
+        this.join();
+      }
+    };
+    const timer = setTimeout(give, 3000);
+    this.native = { close: give };
+    native.onopen = () => {
+      clearTimeout(timer);
+      opened = true;
+      native.binaryType = this.binaryType;
+      this.native = this.shown = native;
+      this.fire(Event, "open");
+    };
+    native.onmessage = ({ data, origin }) => {
+      heard = true;
+      this.fire(MessageEvent, "message", { data, origin });
+    };
+    native.onerror = () => opened && this.fire(Event, "error");
+    native.onclose = ({ code, reason, wasClean }) => {
+      if (!opened) return give();
+      if (code === 1006 && !heard) remember();
+      this.fire(CloseEvent, "close", { code, reason, wasClean });
+    };
+  }
+
+  fire(Kind, type, init) {
+    this.socket.dispatchEvent(new Kind(type, init));
+  }
+
+  post(header, frames) {
+    return this.page.post(this.target, { tunnel: this.number, ...header }, frames);
+  }
+
+  // retry waits a second, and returns whether the POST that was answered with status is to be repeated.
+  async retry(status, since) {
+    const worth = !status || status === 408 || status === 429 || status >= 500;
+    if (!worth || Date.now() - since > patience) return false;
+    await wait(1000);
+    return !this.over;
+  }
+
+  async open() {
+    const since = Date.now();
+    for (;;) {
+      const status = this.readyState === CONNECTING ? await this.post({ open: this.protocols }) : 202;
+      if (status === 202 || this.over) return;
+      if (status === 404 && !this.moved) {
+        this.moved = true;
+        if (page === this.page) page = null;
+        this.page.drop(this);
+        return this.join();
+      }
+      if (status === 503 || !await this.retry(status, since)) return this.fail();
+    }
+  }
+
+  take(kind, value, reason, clean) {
+    if (kind === "open" && this.readyState === CONNECTING) {
+      if (this.tried) remember();
+      this.readyState = OPEN;
+      this.protocol = value;
+      this.fire(Event, "open");
+    } else if (kind === "text" && this.readyState === OPEN) {
+      this.fire(MessageEvent, "message", { data: value, origin: this.origin });
+    } else if (kind === "binary" && this.readyState === OPEN) {
+      const bytes = Uint8Array.fromBase64 ? Uint8Array.fromBase64(value) : Uint8Array.from(atob(value), c => c.charCodeAt(0));
+      const data = this.binaryType === "blob" ? new Blob([bytes]) : bytes.buffer;
+      this.fire(MessageEvent, "message", { data, origin: this.origin });
+    } else if (kind === "close") {
+      this.end(value, reason, clean);
+    }
+  }
+
+  // end is the end, however it comes: without a clean close it is an error and 1006.
+  end(code, reason, wasClean) {
+    if (this.over) return;
+    this.over = true;
+    this.readyState = CLOSED;
+    this.page.drop(this);
+    if (!wasClean) this.fire(Event, "error");
+    this.fire(CloseEvent, "close", wasClean ? { code, reason, wasClean } : { code: 1006 });
+  }
+
+  // fail is an end that the sidecar does not know of.
+  fail() {
+    if (this.over) return;
+    this.post({ seq: this.seq + this.queue.length }, ["c0\n"]);
+    this.end();
+  }
+
+  send(data) {
+    if (this.readyState === CONNECTING) throw new DOMException("Still in CONNECTING state", "InvalidStateError");
+    const kind = Object.prototype.toString.call(data).slice(8, -1);
+    let size, mark = "b";
+    if (kind === "Blob" || kind === "File") {
+      size = data.size;
+    } else {
+      if (ArrayBuffer.isView(data)) data = new Uint8Array(data.buffer, data.byteOffset, data.byteLength).slice();
+      else if (kind === "ArrayBuffer") data = new Uint8Array(data).slice();
+      else {
+        data = encoder.encode(text(data));
+        mark = "t";
+      }
+      size = data.length;
+    }
+    this.bufferedAmount += size;
+    if (this.readyState === OPEN) this.enqueue(mark, data, size, size);
+  }
+
+  enqueue(mark, data, length, size) {
+    this.queue.push({ parts: [mark + length + "\n", data], size });
+    this.flush();
+  }
+
+  // flush sends what waits. What is sent in one task goes along.
+  async flush() {
+    if (this.busy) return;
+    this.busy = true;
+    await null;
+    for (let since = Date.now(); this.queue.length && !this.over;) {
+      await this.page.turn();
+      const began = Date.now(), frames = [];
+      let count = 0, size = 0;
+      do {
+        frames.push(...this.queue[count].parts);
+        size += this.queue[count++].size;
+      } while (count < this.queue.length && size + this.queue[count].size < batch);
+      const status = await this.post({ seq: this.seq }, frames);
+      this.page.pass();
+      if (status === 204) {
+        this.queue.splice(0, count);
+        this.seq += count;
+        this.bufferedAmount -= size;
+        since = Date.now();
+      } else if (status === 410 || status === 413) {
+        // The reason comes as an event, unless it was a proxy that found the message too large.
+        setTimeout(() => this.fail(), 10000);
+        return;
+      } else if (status === 503 && Date.now() - began > 5000) {
+        // The upstream takes nothing at present; the sidecar has waited for it.
+        since = Date.now();
+      } else if (!await this.retry(status, since)) {
+        return this.fail();
+      }
+    }
+    this.busy = false;
+  }
+
+  close(code, reason) {
+    if (this.readyState >= CLOSING) return;
+    const connecting = this.readyState === CONNECTING;
+    this.readyState = CLOSING;
+    if (this.native) this.native.close();
+    if (connecting) {
+      setTimeout(() => this.page ? this.fail() : this.abandon());
+      return;
+    }
+    const said = code === undefined ? "" : code + " " + reason;
+    this.enqueue("c", said, encoder.encode(said).length, 0);
+  }
+
+  // abandon is the end of a WebSocket that was not given to a page yet.
+  abandon() {
+    this.page = { drop() {} };
+    this.end();
+  }
+
+  // leave closes the tunnel while the document goes away.
+  leave() {
+    const url = tunnelURL + "/" + this.target, header = { tunnel: this.number, seq: this.seq };
+    const bye = this.readyState === CLOSING ? [] : ["c5\n1001 "];
+    const frames = this.queue.flatMap(frame => frame.parts);
+    if (!navigator.sendBeacon(url, this.page.body(header, [...frames, ...bye]))) {
+      header.seq += this.queue.length;
+      navigator.sendBeacon(url, this.page.body(header, ["c5\n1001 "]));
+    }
+  }
+}
+
+// tunnels holds what belongs to the objects that are not native.
+const tunnels = new WeakMap();
+
+class WebSocket extends Native {
+  constructor(url, protocols = []) {
+    if (arguments.length) url = text(url);
+    const parsed = arguments.length && parse(url);
+    const target = parsed ? targetOf(parsed) : undefined;
+    if (target === undefined) return Reflect.construct(Native, arguments.length ? [url, protocols] : [], new.target);
+    const list = listOf(protocols);
+    const socket = Reflect.construct(EventTarget, [], new.target);
+    tunnels.set(socket, new Tunnel(socket, parsed, target, list));
+    return socket;
+  }
+
+  static [Symbol.hasInstance](object) {
+    return this === WebSocket ? object instanceof Native : Function.prototype[Symbol.hasInstance].call(this, object);
+  }
+
+  get binaryType() {
+    const tunnel = tunnels.get(this);
+    return tunnel ? tunnel.binaryType : super.binaryType;
+  }
+
+  set binaryType(type) {
+    const tunnel = tunnels.get(this);
+    type = text(type);
+    if (!tunnel) super.binaryType = type;
+    else if (type === "blob" || type === "arraybuffer") {
+      tunnel.binaryType = type;
+      if (tunnel.shown) tunnel.shown.binaryType = type;
+    }
+  }
+
+  send(data) {
+    const tunnel = tunnels.get(this);
+    if (!tunnel || !arguments.length) return super.send(...arguments);
+    (tunnel.shown || tunnel).send(data);
+  }
+
+  close(...[code, reason]) {
+    const tunnel = tunnels.get(this);
+    if (!tunnel) return super.close(...arguments);
+    if (code !== undefined) {
+      code = Math.min(Math.max(code, 0), 65535) || 0;
+      code = code % 1 === 0.5 ? 2 * Math.round(code / 2) : Math.round(code); // [Clamp] of Web IDL: halves become even
+      if (code !== 1000 && (code < 3000 || code > 4999)) throw new DOMException(`The code must be 1000 or 3000 to 4999, not ${code}`, "InvalidAccessError");
+    }
+    reason = reason === undefined ? "" : text(reason);
+    if (encoder.encode(reason).length > 123) throw new DOMException("The reason is over 123 bytes", "SyntaxError");
+    if (tunnel.shown) tunnel.shown.close(...code === undefined ? [] : [code, reason]);
+    else tunnel.close(code, reason);
+  }
+}
+
+const members = WebSocket.prototype;
+for (const name of ["url", "readyState", "bufferedAmount", "extensions", "protocol"]) {
+  const get = Object.getOwnPropertyDescriptor(Native.prototype, name).get;
+  Object.defineProperty(members, name, {
+    configurable: true,
+    get() {
+      const tunnel = tunnels.get(this);
+      return tunnel ? (tunnel.shown || tunnel)[name] : get.call(this);
+    },
+  });
+}
+
+// A handler is a listener whose place among the others is where it was set first, until it is set to null.
+for (const type of ["open", "message", "error", "close"]) {
+  const native = Object.getOwnPropertyDescriptor(Native.prototype, "on" + type);
+  Object.defineProperty(members, "on" + type, {
+    configurable: true,
+    get() {
+      const tunnel = tunnels.get(this);
+      return tunnel ? (tunnel.handlers[type] || { handler: null }).handler : native.get.call(this);
+    },
+    set(handler) {
+      const tunnel = tunnels.get(this);
+      if (!tunnel) return native.set.call(this, handler);
+      const old = tunnel.handlers[type];
+      if (Object(handler) !== handler) {
+        if (old) this.removeEventListener(type, old);
+        delete tunnel.handlers[type];
+      } else if (old) {
+        old.handler = handler;
+      } else {
+        const entry = tunnel.handlers[type] = { handler, handleEvent: event => typeof entry.handler === "function" && entry.handler.call(event.currentTarget, event) };
+        this.addEventListener(type, entry);
+      }
+    },
+  });
+}
+for (const name of Object.getOwnPropertyNames(members)) {
+  if (name !== "constructor") Object.defineProperty(members, name, { enumerable: true });
+}
+Object.defineProperties(WebSocket, { name: { value: "WebSocket" }, [mark]: { value: true } });
+
+// A document that goes away closes its WebSockets. One that comes back out of the browser's cache finds them lost.
+let hidden = null;
+globalThis.addEventListener("pagehide", () => {
+  if (!page) return;
+  for (const tunnel of page.tunnels.values()) tunnel.leave();
+  hidden = page;
+  page.end();
+});
+globalThis.addEventListener("pageshow", event => {
+  if (event.persisted && hidden) hidden.fail();
+});
+
+//! classic
+// Imported as a module by mistake, it must not replace anything.
+if (this && prefixes.length && !Native[mark]) globalThis.WebSocket = WebSocket;
+})();
+//! module
+export { WebSocket, WebSocket as default };
