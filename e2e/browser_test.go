@@ -323,12 +323,21 @@ func testDemo(t *testing.T, b browser, name string) {
 	shown(t, b, "one connection each, without a gap, and a ping answered", `count("sse-opens") === 1 && count("sse-gaps") === 0 &&
 		count("ws-opens") === 1 && count("ws-pings") >= 1 && count("job-opens") === 1 && count("job-gaps") === 0`)
 
+	b.eval(t, `document.getElementById("ws-tunnel").click(), ""`)
+	shown(t, b, "the old client on the tunnel", `count("ws-opens") === 2 && text("ws-state") === "open" && oldSocket.constructor !== ownWebSocket &&
+		oldSocket.readyState === 1 && text("ws-way") === "over events and POSTs" && performance.getEntriesByType("resource").some(e => e.name.endsWith("/_sidestream/tunnel/ws"))`)
+	messages := b.eval(t, `document.getElementById("ws-count").textContent`)
+	shown(t, b, "more prices through it", `count("ws-count") > 10 + `+messages)
+	b.screenshot(t, "demo-"+name+"-tunnel")
+
 	s.drain(t)
 	s.start(t, "demo")
 	// A page that returns before the drain is over is sent away once more, so it may open more than twice.
-	shown(t, b, "everything again after a restart", `count("sse-opens") >= 2 && count("sse-gaps") === 1 && count("ws-opens") >= 2 &&
+	shown(t, b, "everything again after a restart", `count("sse-opens") >= 2 && count("sse-gaps") === 1 && count("ws-opens") >= 3 &&
 		text("sse-state") === "open" && text("ws-state") === "open" && text("weather-state") === "open"`)
 	b.screenshot(t, "demo-"+name+"-restarted")
+	b.eval(t, `document.getElementById("ws-tunnel").click(), ""`)
+	shown(t, b, "a real WebSocket again", `oldSocket.constructor === ownWebSocket && oldSocket.readyState === 1 && text("ws-way") === "passed through"`)
 	if foreign := b.eval(t, `performance.getEntriesByType("resource").filter(e => !e.name.startsWith(location.origin) && !e.name.startsWith("data:")).map(e => e.name).join()`); foreign != "" {
 		t.Errorf("the page fetched from elsewhere: %s", foreign)
 	}

@@ -3,10 +3,11 @@ package legacy
 import "strings"
 
 // Env returns the variables, KEY=value each, that put a sidecar in front of the service at addr (host:port) with one
-// route for each of the three things it offers.
+// route for each of the three things it offers, and a tunnel for its old WebSocket clients.
 func Env(addr string) []string {
 	return []string{
 		"SSE_UPSTREAM=http://" + addr,
+		"SSE_TUNNEL=/ws",
 
 		"SSE_ROUTE_PRICES_PATH=/prices",
 		"SSE_ROUTE_PRICES_FROM=ws://" + addr + "/ws",

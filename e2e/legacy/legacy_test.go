@@ -357,7 +357,7 @@ func TestPage(t *testing.T) {
 			t.Errorf("unknown path: %d, want 404", resp.StatusCode)
 		}
 		_, env := get(t, client, "/demo.env") // names the address that the request came to, here "pipe"
-		if !strings.HasPrefix(env, "SSE_UPSTREAM=http://pipe\n\nSSE_ROUTE_PRICES_PATH=/prices\n") {
+		if !strings.HasPrefix(env, "SSE_UPSTREAM=http://pipe\n\nSSE_TUNNEL=/ws\n\nSSE_ROUTE_PRICES_PATH=/prices\n") {
 			t.Errorf("environment file: %s", env)
 		}
 	})

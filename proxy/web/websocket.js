@@ -162,7 +162,10 @@ class Page {
 
   async acknowledge() {
     const id = this.last;
-    while (!this.over && !await this.post(this.target, { tunnel: 1, seq: 1, ack: id })) await wait(1000);
+    for (let status = 0; !this.over && (!status || status > 499);) {
+      status = await this.post(this.target, { tunnel: 1, seq: 1, ack: id });
+      if (!status || status > 499) await wait(1000);
+    }
   }
 
   // turn waits until few POSTs with frames are under way: one lasts as long as its upstream takes nothing. Over
