@@ -22,7 +22,7 @@ import (
 
 const (
 	stallTime = 30 * time.Second       // a peer that takes nothing for so long is cut
-	firstBeat = time.Second            // within which a client that asked for heartbeats as events gets the first one
+	firstBeat = time.Second            // a client that asked for heartbeats as events gets the first one within
 	moment    = 100 * time.Millisecond // between the last bytes and the abort
 	queueTime = time.Second            // how long a reset waits for the kernel to send what it holds
 	ageWindow = 10 * time.Second       // over which the clients of a stream that has reached its age are released

@@ -68,7 +68,7 @@ func run(ctx context.Context, w io.Writer, size string) error {
 	if got.Problem != "" {
 		return errors.New(got.Problem)
 	}
-	print(w, got, version)
+	table(w, got, version)
 	return nil
 }
 
@@ -187,7 +187,8 @@ func browse(ctx context.Context, url string) (got outcome, version string, err e
 	return got, "", ctx.Err()
 }
 
-func print(w io.Writer, got outcome, browser string) {
+// table prints the figures as Markdown.
+func table(w io.Writer, got outcome, browser string) {
 	fmt.Fprintf(w, "%s, %d CPUs, %s, headless %s, loopback, HTTP/1.1, messages of 100 bytes, median of %d rounds:\n\n", processor(), runtime.NumCPU(),
 		runtime.Version(), browser, len(got.Tunnel))
 	fmt.Fprintln(w, "| | the browser's WebSocket, passed through | tunnel |\n|---|---|---|")

@@ -109,10 +109,9 @@ io.on("connection", socket => {
 io.attach(server, { destroyUpgrade: false });
 
 const count = { type: GraphQLInt, args: { to: { type: new GraphQLNonNull(GraphQLInt) } } };
-const added = ordered();
 const schema = new GraphQLSchema({
-  query: new GraphQLObjectType({ name: "Query", fields: { added: { type: GraphQLInt, resolve: () => added() } } }),
-  mutation: new GraphQLObjectType({ name: "Mutation", fields: { add: { type: GraphQLInt, args: { n: { type: GraphQLInt } }, resolve: (_, { n }) => added(n) } } }),
+  query: new GraphQLObjectType({ name: "Query", fields: { added: { type: GraphQLInt, resolve: (_, __, seen) => seen() } } }),
+  mutation: new GraphQLObjectType({ name: "Mutation", fields: { add: { type: GraphQLInt, args: { n: { type: GraphQLInt } }, resolve: (_, { n }, seen) => seen(n) } } }),
   subscription: new GraphQLObjectType({ name: "Subscription", fields: { count: { ...count,
     async *subscribe(_, { to }) {
       for (let n = 0; n < to; n++) {
@@ -121,7 +120,7 @@ const schema = new GraphQLSchema({
       }
     } } } }),
 });
-const graphql = makeServer({ schema });
+const graphql = makeServer({ schema, context: ({ extra }) => extra.seen });
 const graphqlSockets = new WebSocketServer({ noServer: true, handleProtocols: () => "graphql-transport-ws" });
 graphqlSockets.on("connection", (ws, request) => {
   const closed = graphql.opened({
@@ -129,7 +128,7 @@ graphqlSockets.on("connection", (ws, request) => {
     send: text => new Promise((done, fail) => ws.send(text, error => error ? fail(error) : done())),
     close: (code, reason) => ws.close(code, reason),
     onMessage: take => ws.on("message", text => take(String(text)).catch(error => ws.close(1011, String(error.message).slice(0, 100)))),
-  }, { request });
+  }, { request, seen: ordered() });
   ws.on("close", closed);
 });
 
