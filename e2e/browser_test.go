@@ -325,7 +325,7 @@ func testDemo(t *testing.T, b browser, name string) {
 
 	b.eval(t, `document.getElementById("ws-tunnel").click(), ""`)
 	shown(t, b, "the old client on the tunnel", `count("ws-opens") === 2 && text("ws-state") === "open" && oldSocket.constructor !== ownWebSocket &&
-		oldSocket.readyState === 1 && text("ws-way") === "over events and POSTs" && performance.getEntriesByType("resource").some(e => e.name.endsWith("/_sidestream/tunnel/ws"))`)
+		oldSocket.readyState === 1 && text("ws-way") === "tunnelled" && performance.getEntriesByType("resource").some(e => e.name.endsWith("/_sidestream/tunnel/ws"))`)
 	messages := b.eval(t, `document.getElementById("ws-count").textContent`)
 	shown(t, b, "more prices through it", `count("ws-count") > 10 + `+messages)
 	b.screenshot(t, "demo-"+name+"-tunnel")
