@@ -68,8 +68,8 @@ func (rt *Route) find(r *http.Request) (*stream.Stream, error) {
 		return nil, err
 	}
 	st := rt.Streams.Find(req)
-	if st != nil || r.Header.Get("Origin") == "" {
-		return st, nil
+	if st != nil || !sameHost(r.Header.Get("Origin"), r) {
+		return st, nil // a GET of another origin would have sent it too
 	}
 	bare := r.Clone(r.Context())
 	bare.Header.Del("Origin")

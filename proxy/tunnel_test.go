@@ -674,6 +674,43 @@ func TestTunnelLimits(t *testing.T) {
 	}
 }
 
+// One page cannot take every place, nor have its events grow without end by opening tunnels that are refused.
+func TestTunnelsOfOnePageAreBounded(t *testing.T) {
+	up := newPeers(t)
+	s := serve(t, tunnelEnv(up, "SSE_REPLAY_BYTES=16KiB", "SSE_MAX_MESSAGE=1KiB")...)
+	s.get(t, "/_sidestream/tunnel?page="+pageID) // it reads nothing
+	open := func(n int, path string) int {
+		status, _ := s.post(t, "/_sidestream/tunnel"+path, frames(fmt.Sprintf(`{"page":"%s","tunnel":%d,"open":[]}`, pageID, n)))
+		return status
+	}
+	refused := 0
+	for n := 1; n <= 3000 && refused == 0; n++ {
+		if status := open(n, "/socket/refused"); status == 503 {
+			refused = n
+		} else if status != 202 {
+			t.Fatalf("tunnel %d: %d", n, status)
+		}
+		if n%50 == 0 {
+			eventually(t, "the tunnels to end", func() bool { _, live := s.Tunnel.Pages.Count(); return live == 0 })
+		}
+	}
+	if refused == 0 {
+		t.Error("3,000 tunnels were opened and refused, and nothing of it read")
+	}
+	other := "another-page-0001"
+	s.get(t, "/_sidestream/tunnel?page="+other).wantData(t, `[0,"page",2048,30000]`)
+	opened := 0
+	for n := 1; n <= 300; n++ {
+		status, _ := s.post(t, "/_sidestream/tunnel/socket", frames(fmt.Sprintf(`{"page":"%s","tunnel":%d,"open":[]}`, other, n)))
+		if status == 202 {
+			opened++
+		}
+	}
+	if opened == 0 || opened > 256 {
+		t.Errorf("%d tunnels of one page at once", opened)
+	}
+}
+
 func TestTunnelsEndWithTheSidecar(t *testing.T) {
 	up := newPeers(t)
 	s := serve(t, tunnelEnv(up)...)

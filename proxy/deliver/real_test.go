@@ -34,7 +34,7 @@ type harbour struct {
 	left    atomic.Int64
 	opened  atomic.Int64
 	retire  chan struct{}
-	beats   bool
+	beats   atomic.Bool
 }
 
 func newHarbour(t *testing.T, bounds stream.Bounds, heartbeat time.Duration, set ...func(*Route)) *harbour {
@@ -62,7 +62,7 @@ func newHarbour(t *testing.T, bounds stream.Bounds, heartbeat time.Duration, set
 
 func (h *harbour) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	cl := Client{Route: &h.route, Ring: h.ring, Retiring: h.retire, Cursor: stream.Begin, LastID: r.Header.Get("Last-Event-ID"),
-		Leave: func() { h.left.Add(1) }, Beats: h.beats}
+		Leave: func() { h.left.Add(1) }, Beats: h.beats.Load()}
 	if cl.LastID != "" {
 		var ok bool
 		if cl.Cursor, ok = h.ring.Find(cl.LastID); !ok {
@@ -341,11 +341,11 @@ func TestFinishedIsACleanEnd(t *testing.T) {
 func TestHeartbeatEvents(t *testing.T) {
 	h := newHarbour(t, stream.Bounds{Start: stream.StartAll}, 150*time.Millisecond)
 	h.ring.Append(say("one"), translate.Message{ID: "own", Data: []byte("two")})
-	h.beats = true
+	h.beats.Store(true)
 	_, fresh := h.open("1.1", "")
 	_, old := h.open("1.0", "own")
 	eventually(t, "two clients", func() bool { return h.route.Stats.Clients.Load() == 2 })
-	h.beats = false
+	h.beats.Store(false)
 	_, other := h.open("1.1", "own")
 	const beat = "id: own\nevent: stream.heartbeat\ndata: {\"every\":150}\n\n"
 	read := func(in *bufio.Reader, want string) {

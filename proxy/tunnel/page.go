@@ -23,6 +23,7 @@ import (
 const (
 	idleLinger = 5 * time.Second // how long a page without tunnels outlives its last client, at most
 	maxPosts   = 4               // of one tunnel under way at once
+	maxLive    = 256             // tunnels of a page at once; browsers allow no more WebSockets
 	memory     = 1024            // tunnels of a page that have ended are remembered, by their numbers
 )
 
@@ -234,6 +235,8 @@ func (p *page) open(n int, target string, in *http.Request, protocols []string) 
 		return nil
 	case p.gone:
 		return errNoPage
+	case p.live >= maxLive, p.ring.Held() > ps.Window: // who reads nothing shall not make more to be read
+		return errNoRoom
 	case !ps.Tunnels.Take():
 		return errNoRoom
 	}

@@ -215,7 +215,12 @@ func (t *tunnel) handshake(code websocket.StatusCode, reason string) {
 	defer close(t.left)
 	cut := time.AfterFunc(byeTime, func() { t.conn.Close() })
 	err := t.ws.Close(code, reason)
-	if cut.Stop() && err == nil {
+	var answer websocket.CloseError
+	switch {
+	case !cut.Stop():
+	case errors.As(err, &answer): // with another code than ours
+		t.agreed = &ending{code: int(answer.Code), reason: answer.Reason, clean: true}
+	case err == nil:
 		t.agreed = &ending{code: int(code), clean: true}
 	}
 }

@@ -279,8 +279,7 @@ func failOpening(t *testing.T, resumes bool, want string) {
 			}
 			said := fmt.Sprint(conn.Resumed())
 			ctx, stop := context.WithCancel(t.Context())
-			stop()
-			conn.Run(ctx, func(ms []translate.Message) error { said += " " + write(ms); return nil })
+			conn.Run(ctx, func(ms []translate.Message) error { said += " " + write(ms); stop(); return nil })
 			got = append(got, said)
 		}
 		if strings.Join(got, " | ") != want {
