@@ -38,8 +38,8 @@ type Settings struct {
 	Log        *slog.Logger
 
 	// Dial connects to the upstream with the request of a WebSocket, offering protocols. status is that of an answer
-	// that refused, 0 when there was none. conn is what ws runs on.
-	Dial func(ctx context.Context, in *http.Request, protocols []string) (ws *websocket.Conn, conn net.Conn, status int, err error)
+	// that refused, 0 when there was none. conn is what ws runs on. pong is its OnPingReceived.
+	Dial func(ctx context.Context, in *http.Request, protocols []string, pong func(context.Context, []byte) bool) (ws *websocket.Conn, conn net.Conn, status int, err error)
 }
 
 // Stats counts what goes through tunnels. Each is a total since the start.
@@ -293,9 +293,9 @@ func (p *page) tunnel(n int, target string) (t *tunnel, done func(), err error) 
 // say appends an event whether or not there is room: those that are few and small.
 func (p *page) say(data []byte) { p.ring.Append(translate.Message{Data: data}) }
 
-// emit appends an event once half of the window is free, so that a message of any size goes through. It drops it when
-// unwanted is closed before.
-func (p *page) emit(unwanted <-chan struct{}, data []byte) {
+// emit appends an event once half of the window is free, so that a message of any size goes through, and encodes it only
+// then. It drops it when unwanted is closed before.
+func (p *page) emit(unwanted <-chan struct{}, encode func() []byte) {
 	select {
 	case p.turn <- struct{}{}:
 	case <-unwanted:
@@ -309,7 +309,7 @@ func (p *page) emit(unwanted <-chan struct{}, data []byte) {
 			return
 		}
 	}
-	p.say(data)
+	p.say(encode())
 }
 
 // acknowledge lets go of the events up to cursor.

@@ -124,8 +124,8 @@ func bubble(t *testing.T, change func(*Settings), talk func(w *world, ws *websoc
 		transport := &http.Transport{DialContext: l.dial}
 		s := Settings{Clients: deliver.Route{Stats: new(deliver.Stats)}, Linger: 30 * time.Second, Window: 1 << 20, MaxMessage: 1 << 20,
 			Pages: &stream.Limit{Max: 100}, Tunnels: &stream.Limit{Max: 100}, Log: slog.New(slog.DiscardHandler)}
-		s.Dial = func(ctx context.Context, in *http.Request, protocols []string) (*websocket.Conn, net.Conn, int, error) {
-			ws, _, err := websocket.Dial(ctx, "ws://legacy"+in.URL.Path, &websocket.DialOptions{HTTPClient: &http.Client{Transport: transport}})
+		s.Dial = func(ctx context.Context, in *http.Request, protocols []string, pong func(context.Context, []byte) bool) (*websocket.Conn, net.Conn, int, error) {
+			ws, _, err := websocket.Dial(ctx, "ws://legacy"+in.URL.Path, &websocket.DialOptions{HTTPClient: &http.Client{Transport: transport}, OnPingReceived: pong})
 			return ws, noConn{}, 0, err
 		}
 		if change != nil {
@@ -285,6 +285,30 @@ func TestAnUpstreamThatTakesNothing(t *testing.T) {
 		if w.Stats.Up.Load() != 2 {
 			t.Errorf("%d messages", w.Stats.Up.Load())
 		}
+	})
+}
+
+// It may ping meanwhile: what is not answered, as it would not be read either, does not end the connection.
+func TestAnUpstreamThatTakesNothingButPings(t *testing.T) {
+	bubble(t, nil, func(w *world, ws *websocket.Conn) {
+		time.Sleep(5 * time.Second)
+		for range 3 {
+			ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+			ws.Ping(ctx)
+			cancel()
+		}
+		w.listen(ws)
+	}, func(w *world) {
+		w.enter()
+		w.post("/a", `"tunnel":1,"open":[]`)
+		synctest.Wait()
+		large := "t" + strings.Repeat("a", 100000)
+		for _, want := range []int{503, 204} {
+			if status := w.post("/a", `"tunnel":1,"seq":1`, large); status != want {
+				t.Errorf("%v: %d, want %d", time.Since(w.begun), status, want)
+			}
+		}
+		w.expect("35s aaaaaaaaaaaaaaaaaaaa")
 	})
 }
 

@@ -44,6 +44,8 @@ type tunnel struct {
 	turn  chan struct{} // full while somebody writes; for good at the end
 	taken uint64        // number of the last frame taken; of who has the turn
 
+	failed bool // a frame could not be written; of who has the turn
+
 	leaving chan struct{} // closed when the closing handshake is begun
 
 	mu        sync.Mutex    // guards what follows
@@ -88,7 +90,7 @@ func (t *tunnel) run(in *http.Request, protocols []string) {
 func (t *tunnel) dial(in *http.Request, protocols []string) (status int, err error) {
 	ctx, cancel := context.WithTimeout(t.alive, dialTime)
 	defer cancel()
-	ws, conn, status, err := t.page.pages.Dial(ctx, in, protocols)
+	ws, conn, status, err := t.page.pages.Dial(ctx, in, protocols, t.pong)
 	if err != nil {
 		return status, err
 	}
@@ -157,13 +159,31 @@ func (t *tunnel) deliver(kind websocket.MessageType, data []byte) {
 	stats := &t.page.pages.Stats
 	stats.Down.Add(1)
 	stats.DownBytes.Add(int64(len(data)))
-	encoded := make([]byte, 0, len(data)+len(data)/8+32)
-	if kind == websocket.MessageText {
-		encoded = appendText(encoded, t.n, data)
-	} else {
-		encoded = appendBinary(encoded, t.n, data)
+	t.page.emit(t.leaving, func() []byte {
+		encoded := make([]byte, 0, len(data)+len(data)/8+32)
+		if kind == websocket.MessageText {
+			return appendText(encoded, t.n, data)
+		}
+		return appendBinary(encoded, t.n, data)
+	})
+}
+
+// pongTime is how long a pong waits for a frame that is being written. The library, which answers pings while it reads,
+// would give up the connection after five seconds.
+const pongTime = 4 * time.Second
+
+// pong says whether a ping is to be answered: not while the upstream takes nothing, as it would not take that either.
+func (t *tunnel) pong(ctx context.Context, _ []byte) bool {
+	wait := time.NewTimer(pongTime)
+	defer wait.Stop()
+	select {
+	case t.turn <- struct{}{}:
+		<-t.turn
+		return true
+	case <-wait.C:
+	case <-ctx.Done():
 	}
-	t.page.emit(t.leaving, encoded)
+	return false
 }
 
 // tooLarge is the end for a message that does not pass, in either direction.
@@ -256,7 +276,11 @@ func (t *tunnel) take(number uint64, f frame) error {
 		<-t.turn
 		return errSkipped
 	case number <= t.taken:
+		failed := t.failed
 		<-t.turn
+		if failed {
+			return errEnded
+		}
 		return nil
 	case number > t.taken+1:
 		<-t.turn
@@ -295,6 +319,7 @@ func (t *tunnel) write(f frame, wait <-chan time.Time) error {
 			stats.Up.Add(1)
 			stats.UpBytes.Add(int64(len(f.data)))
 		}
+		t.failed = t.failed || err != nil
 		<-t.turn
 		written <- err
 	}()
