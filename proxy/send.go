@@ -15,8 +15,9 @@ import (
 )
 
 const (
-	bodyTime = 30 * time.Second // for the body of a message to arrive
-	maxKey   = 255              // bytes of an Idempotency-Key
+	bodyTime    = 30 * time.Second // for the body of a message to arrive
+	crowdedTime = 2 * time.Second  // the same, while half of the places of a stream are taken
+	maxKey      = 255              // bytes of an Idempotency-Key
 )
 
 // serveSend sends the body upstream as one message, on the connection of the stream that the same request with GET reads.
@@ -34,13 +35,19 @@ func (rt *Route) serveSend(w http.ResponseWriter, r *http.Request) {
 	case st == nil:
 		refuseSend(w, http.StatusNotFound, "this request has no live stream; open one with the same address and credentials first")
 		return
-	case !st.Reserve():
+	}
+	crowded, ok := st.Reserve()
+	if !ok {
 		w.Header().Set("Retry-After", "1")
 		refuseSend(w, http.StatusTooManyRequests, "too many messages of this stream are on their way")
 		return
 	}
 	defer st.Release()
-	m, status, problem := readMessage(w, r, rt.Upstream.MaxMessage())
+	within := bodyTime
+	if crowded { // who is slow shall not keep the others from sending
+		within = crowdedTime
+	}
+	m, status, problem := readMessage(w, r, rt.Upstream.MaxMessage(), within)
 	if status != 0 {
 		refuseSend(w, status, problem)
 		return
@@ -80,7 +87,7 @@ func (rt *Route) find(r *http.Request) (*stream.Stream, error) {
 }
 
 // readMessage makes a message of r's body. status is that of the answer when it is none.
-func readMessage(w http.ResponseWriter, r *http.Request, most int) (m translate.Message, status int, problem string) {
+func readMessage(w http.ResponseWriter, r *http.Request, most int, within time.Duration) (m translate.Message, status int, problem string) {
 	binary, ok := binaryType(r.Header)
 	if !ok {
 		return m, http.StatusUnsupportedMediaType, "send application/json or text in UTF-8, or application/octet-stream for bytes, not encoded"
@@ -89,7 +96,7 @@ func readMessage(w http.ResponseWriter, r *http.Request, most int) (m translate.
 		return m, http.StatusRequestEntityTooLarge, "the message is over MAX_MESSAGE"
 	}
 	control := http.NewResponseController(w)
-	control.SetReadDeadline(time.Now().Add(bodyTime))
+	control.SetReadDeadline(time.Now().Add(within))
 	data, err := io.ReadAll(http.MaxBytesReader(w, r.Body, int64(most)))
 	var large *http.MaxBytesError
 	switch {

@@ -401,8 +401,9 @@ func (s *mqtt) connack(r *mqttReader, got *Received) error {
 		return s.refusal("CONNECT", code, reason)
 	}
 	s.resumed = present && s.again && s.asked
-	if !s.resumed {
+	if !s.resumed { // the session that the broker has from here on is a new one, to which nothing is subscribed yet
 		s.handled = [mqttHandled]mqttDone{}
+		s.opened = false
 	}
 	if s.resumed { // and so are the subscriptions
 		s.bridges = true

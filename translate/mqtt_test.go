@@ -149,6 +149,20 @@ func TestMQTTResumption(t *testing.T) {
 	}
 }
 
+// A session that the broker made for a connection which never was ready is not the one that was lost.
+func TestMQTTHalfOpenSession(t *testing.T) {
+	s := mqttSession(t, 100, `{"version":5}`, "a 1")
+	for i, present := range []byte{0, 1} {
+		if _, err := s.Open("mqtt"); err != nil {
+			t.Fatal(err)
+		}
+		got, err := s.Receive(context.Background(), packet(mqttConnack, 0, []byte{present, 0, 0}))
+		if err != nil || got.Ready || got.Resumed || len(got.Replies) != 1 || got.Replies[0].Data[0]>>4 != mqttSubscribe {
+			t.Errorf("attempt %d: %+v, %v", i, got, err)
+		}
+	}
+}
+
 // Client identifiers of streams differ, and are such as every broker takes.
 func TestMQTTClientIDs(t *testing.T) {
 	seen := map[string]bool{}

@@ -55,7 +55,7 @@ func (p *Patcher) Next(ctx context.Context, m Message) ([]Message, error) {
 	if err := json.Compact(&text, m.Data); err != nil {
 		return nil, fmt.Errorf("%w %w", ErrPayload, errNotJSON)
 	}
-	made := Message{Event: EventSnapshot, ID: m.ID, Topic: m.Topic, Data: text.Bytes(), State: text.Bytes()}
+	made := Message{Event: EventSnapshot, Topic: m.Topic, Data: text.Bytes(), State: text.Bytes()}
 	if !p.has {
 		p.last, p.has = doc, true
 		return []Message{made}, nil
@@ -86,6 +86,8 @@ type differ struct {
 	most int    // bytes
 	path []byte // of the value being compared, as a JSON Pointer
 	out  []byte // the patch so far
+
+	compared int
 }
 
 // at runs f with the path one step longer.
@@ -123,10 +125,13 @@ func (d *differ) op(name, from string, value any, valued bool) error {
 		d.out = append(append(d.out, `,"value":`...), text...)
 	}
 	d.out = append(d.out, '}')
+	if err := d.ctx.Err(); err != nil {
+		return err
+	}
 	if len(d.out) >= d.most {
 		return errLarge
 	}
-	return d.ctx.Err()
+	return nil
 }
 
 func appendString(dst []byte, s string) []byte {
@@ -316,11 +321,11 @@ func longestRising(keys []string, place map[string]int) map[string]bool {
 // places compares what lies between the common ends of two lists.
 func (d *differ) places(was, now []any) error {
 	start := 0
-	for start < len(was) && start < len(now) && equalJSON(was[start], now[start]) {
+	for start < len(was) && start < len(now) && d.equal(was[start], now[start]) {
 		start++
 	}
 	end := 0
-	for end < len(was)-start && end < len(now)-start && equalJSON(was[len(was)-1-end], now[len(now)-1-end]) {
+	for end < len(was)-start && end < len(now)-start && d.equal(was[len(was)-1-end], now[len(now)-1-end]) {
 		end++
 	}
 	both := min(len(was), len(now)) - end
@@ -342,8 +347,15 @@ func (d *differ) places(was, now []any) error {
 	return nil
 }
 
-// equalJSON says whether two parsed values are the same; numbers are as they are written.
-func equalJSON(a, b any) bool {
+// equal says whether two parsed values are the same; numbers are as they are written. When the time is over nothing is
+// equal any more, and the next operation says so.
+func (d *differ) equal(a, b any) bool {
+	if d.compared++; d.compared%1024 == 0 && d.ctx.Err() != nil {
+		d.most = 0
+	}
+	if d.most == 0 {
+		return false
+	}
 	switch a := a.(type) {
 	case map[string]any:
 		b, ok := b.(map[string]any)
@@ -351,14 +363,14 @@ func equalJSON(a, b any) bool {
 			return false
 		}
 		for name, v := range a {
-			if w, ok := b[name]; !ok || !equalJSON(v, w) {
+			if w, ok := b[name]; !ok || !d.equal(v, w) {
 				return false
 			}
 		}
 		return true
 	case []any:
 		b, ok := b.([]any)
-		return ok && slices.EqualFunc(a, b, equalJSON)
+		return ok && slices.EqualFunc(a, b, d.equal)
 	}
 	switch b.(type) {
 	case map[string]any, []any:

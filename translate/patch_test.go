@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 )
 
 // apply is RFC 6902 as plainly as it can be written, for what a Patcher makes.
@@ -90,6 +91,11 @@ func edit(doc any, path, op string, value any) (now, was any, err error) {
 	return nil, nil, fmt.Errorf("%q leads nowhere", path)
 }
 
+func sameJSON(a, b any) bool {
+	d := differ{ctx: context.Background(), most: 1}
+	return d.equal(a, b)
+}
+
 // follow gives p the next document and holds that its event leads there from was.
 func follow(t testing.TB, p *Patcher, was any, doc string) (now any, event string) {
 	t.Helper()
@@ -108,12 +114,12 @@ func follow(t testing.TB, p *Patcher, was any, doc string) (now any, event strin
 		} else {
 			now, err = apply(was, m.Data)
 		}
-		if state, bad := parseJSON(m.State); bad != nil || !equalJSON(state, want) {
+		if state, bad := parseJSON(m.State); bad != nil || !sameJSON(state, want) {
 			t.Fatalf("the state of %s is %s", doc, m.State)
 		}
 		event = m.Event + " " + string(m.Data)
 	}
-	if err != nil || !equalJSON(now, want) {
+	if err != nil || !sameJSON(now, want) {
 		t.Fatalf("%s became %v by %s: %v", doc, now, event, err)
 	}
 	return now, event
@@ -276,4 +282,24 @@ func FuzzPatch(f *testing.F) {
 		was, _ = follow(t, p, was, b)
 		follow(t, p, was, a)
 	})
+}
+
+// Lists in lists cost no more than their time.
+func TestPatchesOfDeepListsAreCut(t *testing.T) {
+	p := NewPatcher(nil)
+	doc := func(last int) Message {
+		return Message{Data: []byte(strings.Repeat("[", 3000) + strings.Repeat("0,", 50000) + strconv.Itoa(last) + strings.Repeat("]", 3000))}
+	}
+	if _, err := p.Next(context.Background(), doc(1)); err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithTimeout(context.Background(), 20*time.Millisecond)
+	defer stop()
+	began := time.Now()
+	if _, err := p.Next(ctx, doc(2)); !errors.Is(err, context.DeadlineExceeded) && err != nil {
+		t.Errorf("%v", err)
+	}
+	if took := time.Since(began); took > 2*time.Second {
+		t.Errorf("took %v", took)
+	}
 }

@@ -73,16 +73,16 @@ func (s *Streams) Find(req upstream.Request) *Stream {
 }
 
 // Reserve takes one of the places of messages under way, so that what waits to be sent is bounded; false when there is
-// none. It must be given back by Release.
-func (st *Stream) Reserve() bool {
+// none. It must be given back by Release. crowded says that half of them are taken.
+func (st *Stream) Reserve() (crowded, ok bool) {
 	w := &st.way
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.sending >= maxSends {
-		return false
+		return true, false
 	}
 	w.sending++
-	return true
+	return w.sending > maxSends/2, true
 }
 
 // Release gives a place back.

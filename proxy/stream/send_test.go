@@ -176,16 +176,16 @@ func TestSentKeysAreBounded(t *testing.T) {
 func TestReserve(t *testing.T) {
 	bubble(t, Settings{}, new(legacy), func(t *testing.T, s *Streams) {
 		st := join(t, s, "a").Stream
-		for range maxSends {
-			if !st.Reserve() {
+		for i := range maxSends {
+			if crowded, ok := st.Reserve(); !ok || crowded != (i >= maxSends/2) {
 				t.Fatal("no place")
 			}
 		}
-		if st.Reserve() {
+		if _, ok := st.Reserve(); ok {
 			t.Error("a place too many")
 		}
 		st.Release()
-		if !st.Reserve() {
+		if _, ok := st.Reserve(); !ok {
 			t.Error("no place after one was given back")
 		}
 	})

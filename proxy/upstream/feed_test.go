@@ -35,57 +35,6 @@ var gatewaySettings = Settings{
 	Resumed: `.op == "replayed"`, Select: `select(.seq?)`, Headers: "X-Session: {state.session:none}", From: "ws://legacy/{state.seq:0}",
 }
 
-// What arrived before a connection was ready is not lost when the next one goes on behind it, and neither is said twice.
-func TestEarlyMessagesOutliveAConnectionThatIsResumed(t *testing.T) {
-	f := gateway(func(p *peer) bool {
-		p.say(fmt.Sprintf(`{"seq":%d}`, 100+p.n))
-		if p.n == 2 {
-			return false // cut in the middle
-		}
-		p.say(`{"op":"replayed"}`)
-		return true
-	})
-	subscribed(t, gatewaySettings, f, func(t *testing.T, k *taking) {
-		time.Sleep(2500 * time.Millisecond)
-		got := strings.Join(k.texts(), " | ")
-		const lost = "lost: connection lost: failed to get reader: failed to read frame header: EOF"
-		if want := `{"seq":1} | ` + lost + " | " + lost + ` | {"seq":102} {"seq":103} | {"seq":3} | ` + lost; got != want {
-			t.Errorf("emitted %s\nwant %s", got, want)
-		}
-		f.expect(t, "0s begin", "1s resume 1", "2s resume 102")
-		for i, want := range []string{"/0 none", "/1 s1", "/102 s2"} {
-			if i >= len(f.requests) {
-				t.Errorf("%d dials", i)
-				break
-			}
-			if got := f.requests[i].URL.Path + " " + f.requests[i].Header.Get("X-Session"); got != want {
-				t.Errorf("dial %d: %s, want %s", i, got, want)
-			}
-		}
-	})
-}
-
-// Too much of it is left out, and that is said.
-func TestEarlyMessagesOfResumedConnectionsAreBounded(t *testing.T) {
-	f := gateway(func(p *peer) bool {
-		if p.n == 2 {
-			for range maxEarly + 1 {
-				p.say("x")
-			}
-			p.hear()
-		}
-		p.say(`{"op":"replayed"}`)
-		return true
-	})
-	subscribed(t, gatewaySettings, f, func(t *testing.T, k *taking) {
-		time.Sleep(2500 * time.Millisecond)
-		got := strings.Join(k.texts(), " | ")
-		if !strings.Contains(got, "arrived before HELLO was through | gap upstream | {\"seq\":3}") {
-			t.Error(got)
-		}
-	})
-}
-
 // A connection that is new drops what belonged to the last one.
 func TestEarlyMessagesAreDroppedWithTheirState(t *testing.T) {
 	s := gatewaySettings

@@ -214,7 +214,7 @@ func (p *poll) exchange(ctx context.Context) (answer, int, error) {
 		}
 		made, done, err := p.translate(ctx, pg)
 		if err != nil {
-			return p.dropped(ctx, pg, err)
+			return p.dropped(ctx, out, pg, err)
 		}
 		out, a.done = append(out, made...), done
 		if done {
@@ -231,11 +231,14 @@ func (p *poll) exchange(ctx context.Context) (answer, int, error) {
 	if first == nil {
 		return a, outcome, nil
 	}
-	p.etag, p.modified = first.Header.Get("ETag"), first.Header.Get("Last-Modified")
+	if gap { // the upstream has started over, maybe with the ids that it had before
+		p.items = items{}
+	}
 	var err error
 	if a.messages, err = p.news(ctx, out); err != nil {
 		return answer{}, PollFailed, err
 	}
+	p.etag, p.modified = first.Header.Get("ETag"), first.Header.Get("Last-Modified")
 	if gap {
 		a.messages = append([]translate.Message{{Gap: translate.GapUpstream}}, a.messages...)
 	}
@@ -255,8 +258,8 @@ func (p *poll) translate(ctx context.Context, pg reply) (out []translate.Message
 }
 
 // dropped is the answer that a program failed for. Behind a cursor it would come again and again, and nothing else:
-// it is left out, and that is said.
-func (p *poll) dropped(ctx context.Context, pg reply, failed error) (a answer, outcome int, err error) {
+// it is left out, and that is said behind out, the pages before it.
+func (p *poll) dropped(ctx context.Context, out []translate.Message, pg reply, failed error) (a answer, outcome int, err error) {
 	if ctx.Err() != nil {
 		return answer{}, PollFailed, ctx.Err()
 	}
@@ -268,9 +271,13 @@ func (p *poll) dropped(ctx context.Context, pg reply, failed error) (a answer, o
 	if _, _, err := p.follow(ctx, pg, &a); err != nil {
 		return answer{}, PollFailed, err
 	}
-	if a.cursor != p.cursor {
-		a.messages = []translate.Message{{Gap: translate.GapUpstream}}
+	if a.cursor == p.cursor {
+		return a, PollUnchanged, nil
 	}
+	if a.messages, err = p.news(ctx, out); err != nil {
+		return answer{}, PollFailed, err
+	}
+	a.messages = append(a.messages, translate.Message{Gap: translate.GapUpstream})
 	return a, PollUnchanged, nil
 }
 

@@ -414,3 +414,47 @@ func TestPatchMode(t *testing.T) {
 		}
 	})
 }
+
+// An upstream that starts over may use its ids again.
+func TestItemsStartOver(t *testing.T) {
+	a := &api{answer: bodies(`[{"id":4,"at":4},{"id":5,"at":5}]`, `[{"id":1,"at":1}]`, `[{"id":4,"at":4},{"id":5,"at":5}]`)}
+	s := Settings{From: "http://legacy/?since={stream.cursor:0}", Mode: ModeItems, Cursor: "last.at", ID: ".id", Data: ".id", Every: 10 * time.Second}
+	polled(t, s, a, func(k *taking) {
+		time.Sleep(25 * time.Second)
+		if got := k.texts(); !slices.Equal(got, []string{"4#4 5#5", "gap upstream 1#1", "4#4 5#5"}) {
+			t.Errorf("%q", got)
+		}
+	})
+}
+
+// What a program fails for takes no other page with it.
+func TestPoisonOnALaterPage(t *testing.T) {
+	a := &api{answer: bodies(`{"x":1,"n":1}`, `{"x":"poison","n":2}`, `{"x":3,"n":3}`)}
+	s := Settings{From: "http://legacy/?{stream.cursor}", Cursor: ".n", Next: ".n == 1", Data: ".x + 1", Every: 10 * time.Second}
+	polled(t, s, a, func(k *taking) {
+		time.Sleep(15 * time.Second)
+		if got := k.texts(); !slices.Equal(got, []string{"2 gap upstream", "4"}) {
+			t.Errorf("%q", got)
+		}
+	})
+}
+
+// The validators of an answer that was not understood are not kept: 304 would hide it.
+func TestPatchOfAnAnswerThatFailed(t *testing.T) {
+	a := &api{answer: func(n int, w http.ResponseWriter, r *http.Request) {
+		tag := fmt.Sprintf(`"%d"`, min(n, 2))
+		if r.Header.Get("If-None-Match") == tag {
+			w.WriteHeader(http.StatusNotModified)
+			return
+		}
+		w.Header().Set("ETag", tag)
+		fmt.Fprintf(w, `{"n":%d,"twice":%v}`, min(n, 2), n == 2)
+	}}
+	s := Settings{Mode: ModePatch, Select: "if .twice then (.,.) else . end", Data: ".n", Every: 10 * time.Second}
+	polled(t, s, a, func(k *taking) {
+		time.Sleep(25 * time.Second)
+		if got := k.texts(); len(got) != 3 || got[0] != "snapshot:1" || got[2] != "snapshot:2" {
+			t.Errorf("%q", got)
+		}
+	})
+}

@@ -203,6 +203,7 @@ func resetting(cursor string) error {
 // reset forgets the cursor.
 func (p *poll) reset() answer {
 	p.log.Warn("the upstream does not know the cursor any more: starting over")
+	p.items = items{}
 	return answer{messages: []translate.Message{{Gap: translate.GapUpstream}}}
 }
 

@@ -243,7 +243,7 @@ func TestResumableIsSaid(t *testing.T) {
 // else it is lost, and nothing goes on, whatever the next one says.
 func TestAFailedOpening(t *testing.T) {
 	for resumes, want := range map[bool]string{
-		true:  "true early | failed | true early early | true early",
+		true:  "true early | failed | false early | true early",
 		false: "true early | failed | false early | true early",
 	} {
 		t.Run(fmt.Sprint(resumes), func(t *testing.T) { failOpening(t, resumes, want) })

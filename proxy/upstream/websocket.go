@@ -55,10 +55,9 @@ type subscription struct {
 	state   translate.State   // {state.*}: what STATE has captured
 	dials   translate.Counter // {stream.n} of the address: counts dials
 	count   translate.Counter // {stream.n} of CONNECT and SUBSCRIBE: counts from 1 on each connection
-	dropped bool              // messages that came on a connection which never was ready are lost: nothing goes on from there
+	dropped bool              // a connection never was ready, so nothing is sure to go on from the last one that was
 
-	// What came before a connection was ready waits here for the ring; also that of one which never was, if the next goes
-	// on behind it.
+	// What came before the connection was ready waits here for the ring.
 	early []translate.Message
 	gap   bool // and some of them were skipped
 }
@@ -144,10 +143,6 @@ func origin(address string) string {
 
 func (s *subscription) Connect(ctx context.Context) (Conn, error) {
 	s.count = translate.Counter{}
-	if !s.session.Resumable() {
-		s.dropped = s.dropped || len(s.early) > 0
-		s.early, s.gap = nil, false
-	}
 	dial, err := s.prepare(ctx)
 	if err != nil {
 		return nil, later(err)
@@ -158,6 +153,8 @@ func (s *subscription) Connect(ctx context.Context) (Conn, error) {
 	}
 	if err := c.begin(ctx); err != nil {
 		c.ws.CloseNow()
+		// What it may have taken in is not in the ring, and what the next connection goes on from may be this one.
+		s.dropped, s.early, s.gap = true, nil, false
 		return nil, later(err)
 	}
 	c.resumed = c.resumed && !s.dropped
