@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"os"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -113,6 +114,10 @@ func TestCouchDB(t *testing.T) {
 	dir := t.TempDir()
 	couch := &server{addr: freeAddr(t)}
 	_, port, _ := strings.Cut(couch.addr, ":")
+	config := fmt.Sprintf(`{"log":{"file":%q}}`, dir+"/log.txt") // else it writes one where it was started
+	if err := os.WriteFile(dir+"/config.json", []byte(config), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	couch.start = func() *process {
 		return launch(t, nil, "node", "servers/node_modules/pouchdb-server/bin/pouchdb-server", "--in-memory", "--no-stdout-logs",
 			"--host", "127.0.0.1", "--port", port, "--dir", dir, "--config", dir+"/config.json")
