@@ -13,8 +13,9 @@
 // The rules:
 //
 //   - Messages are binary and pieces of one byte stream: aedes sends one packet as four messages, mosquitto one as one.
-//   - A session at the broker bridges an interruption when everything is subscribed to with QoS 1 and the broker still has
-//     it (CONNACK's session present). MQTT 5 ends such a session by itself: it is asked for, for two minutes, wherever
+//   - A session at the broker bridges an interruption when everything was granted with QoS 1 and the broker still has it
+//     (CONNACK's session present). One whose SUBACK never came, or came for other filters, bridges nothing: it is
+//     subscribed to anew. MQTT 5 ends such a session by itself: it is asked for, for two minutes, wherever
 //     everything is QoS 1. MQTT 3.1.1 does not: it is asked for only with "cleanSession": false and a clientId of one's own,
 //     and is left behind when the stream ends.
 //   - What the broker sends again because our PUBACK was lost (4.4 of 5.0) is not emitted again where it is remembered.
@@ -86,8 +87,10 @@ func readMQTT(connect string) (c mqttSettings, version byte, err error) {
 		return c, 0, badConnect(`sessionExpiry is for "version":5; with MQTT 3.1.1 write "cleanSession":false`)
 	case c.CleanSession != nil && !*c.CleanSession && c.ClientID == "" && version == 4:
 		return c, 0, badConnect(`"cleanSession":false needs a "clientId" of its own, by which the broker knows its session`)
-	case c.Password != nil && c.Username == nil:
-		return c, 0, badConnect("a password needs a username")
+	case c.Password != nil && c.Username == nil && version == 4:
+		return c, 0, badConnect("a password needs a username, or \"version\":5")
+	case c.Username != nil && len(*c.Username) > 1<<16-1, c.Password != nil && len(*c.Password) > 1<<16-1:
+		return c, 0, badConnect("username and password have 65535 bytes at the most")
 	case len(c.ClientID) > 1<<10:
 		return c, 0, badConnect("clientId is over 1 KiB")
 	}
@@ -147,6 +150,7 @@ type mqtt struct {
 
 	// Over all connections.
 	opened  bool                     // one was ready
+	kept    []mqttFilter             // what the session at the broker holds, all granted with QoS 1; nil: there is none that bridges
 	handled [mqttHandled]mqttDone    // messages with QoS 1 in the ring, of this session at the broker
 	at      int                      // where the next goes
 	topics  map[string]*list.Element // of *mqttLast
@@ -157,7 +161,7 @@ type mqtt struct {
 	version  byte
 	filters  []mqttFilter
 	asked    bool // for a session that outlives the connection
-	bridges  bool // everything was granted with QoS 1, within such a session
+	bridges  bool // this one is ready, and kept is true of it
 	parser   mqttParser
 	step     int
 	resumed  bool
@@ -243,12 +247,15 @@ func (s *mqtt) lasting() bool {
 	return s.settings.CleanSession != nil && !*s.settings.CleanSession
 }
 
+// goesOn says that the session which the broker may have is the one that is wanted now.
+func (s *mqtt) goesOn() bool { return s.asked && s.kept != nil && slices.Equal(s.kept, s.filters) }
+
 func (s *mqtt) connect() Frame {
 	c := s.settings
 	clean := c.CleanSession == nil || *c.CleanSession
 	if s.version == 5 {
 		s.asked = s.expiry() > 0
-		clean = !s.asked || !s.again && !s.lasting()
+		clean = !s.asked || !s.goesOn() && !s.lasting()
 	} else {
 		s.asked = !clean
 	}
@@ -400,16 +407,15 @@ func (s *mqtt) connack(r *mqttReader, got *Received) error {
 	if code != 0 {
 		return s.refusal("CONNECT", code, reason)
 	}
-	s.resumed = present && s.again && s.asked
-	if !s.resumed { // the session that the broker has from here on is a new one, to which nothing is subscribed yet
+	if !present {
 		s.handled = [mqttHandled]mqttDone{}
-		s.opened = false
 	}
-	if s.resumed { // and so are the subscriptions
+	if s.resumed = present && s.goesOn(); s.resumed { // and so are the subscriptions
 		s.bridges = true
 		s.ready(got)
 		return nil
 	}
+	s.kept = nil
 	if len(s.filters) == 0 {
 		s.ready(got)
 		return nil
@@ -441,6 +447,9 @@ func (s *mqtt) suback(r *mqttReader, got *Received) error {
 		case code == 0:
 			s.bridges = false
 		}
+	}
+	if s.bridges {
+		s.kept = slices.Clone(s.filters)
 	}
 	s.ready(got)
 	return nil
@@ -547,21 +556,17 @@ func (s *mqtt) refusal(what string, code byte, reason string) error {
 	if reason != "" {
 		text += ": " + s.hidden(reason)
 	}
-	subscribing := strings.HasPrefix(what, "line")
-	if s.version == 4 && !subscribing {
-		switch code {
-		case 1:
-			return &Refused{http.StatusBadRequest, text + `; it does not speak MQTT 3.1.1, write "version":5 in CONNECT`}
-		case 2:
-			return &Refused{http.StatusBadRequest, text + "; it does not take the clientId"}
-		case 4, 5:
-			return &Refused{http.StatusUnauthorized, text}
-		}
-		return &Later{mqttUnwell, errors.New(text)}
+	version := text + "; it does not speak MQTT 5, leave version out of CONNECT"
+	if s.version == 4 {
+		version = text + `; it does not speak MQTT 3.1.1, write "version":5 in CONNECT`
 	}
+	if what == "CONNECT" && code < 0x80 { // also from brokers that do not know MQTT 5, asked for it
+		return oldRefusal(code, version, text)
+	}
+	subscribing := strings.HasPrefix(what, "line")
 	switch code {
 	case 0x84:
-		return &Refused{http.StatusBadRequest, text + `; it does not speak MQTT 5, leave version out of CONNECT`}
+		return &Refused{http.StatusBadRequest, version}
 	case 0x85:
 		return &Refused{http.StatusBadRequest, text + "; it does not take the clientId"}
 	case 0x86, 0x8c:
@@ -585,6 +590,19 @@ func (s *mqtt) refusal(what string, code byte, reason string) error {
 		return &Later{mqttUnwell, errors.New(text)}
 	}
 	return errors.New(text)
+}
+
+// oldRefusal is what a return code of MQTT 3.1.1 means; version is what to say of a version that is not spoken.
+func oldRefusal(code byte, version, text string) error {
+	switch code {
+	case 1:
+		return &Refused{http.StatusBadRequest, version}
+	case 2:
+		return &Refused{http.StatusBadRequest, text + "; it does not take the clientId"}
+	case 4, 5:
+		return &Refused{http.StatusUnauthorized, text}
+	}
+	return &Later{mqttUnwell, errors.New(text)}
 }
 
 // hidden is a text of the broker without what CONNECT holds.

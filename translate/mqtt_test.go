@@ -127,9 +127,9 @@ func TestMQTTResumption(t *testing.T) {
 		"3.1.1":                      {``, []string{"a 1"}, 1, 1, false, false},
 		"3.1.1, a session":           {`{"clientId":"c","cleanSession":false}`, []string{"a 1"}, 1, 1, true, true},
 		"3.1.1, it is gone":          {`{"clientId":"c","cleanSession":false}`, []string{"a 1"}, 1, 0, true, false},
-		"3.1.1, one with QoS 0":      {`{"clientId":"c","cleanSession":false}`, []string{"a 1", "b"}, 1, 1, false, true},
+		"3.1.1, one with QoS 0":      {`{"clientId":"c","cleanSession":false}`, []string{"a 1", "b"}, 1, 1, false, false},
 		"5":                          {`{"version":5}`, []string{"a 1"}, 1, 1, true, true},
-		"5, granted with QoS 0":      {`{"version":5}`, []string{"a 1"}, 0, 1, false, true},
+		"5, granted with QoS 0":      {`{"version":5}`, []string{"a 1"}, 0, 1, false, false},
 		"5, QoS 0":                   {`{"version":5}`, []string{"a"}, 0, 1, false, false},
 		"5, none is wanted":          {`{"version":5,"sessionExpiry":0}`, []string{"a 1"}, 1, 1, false, false},
 		"5, a clean one is wanted":   {`{"version":5,"cleanSession":true}`, []string{"a 1"}, 1, 1, false, false},
@@ -139,12 +139,13 @@ func TestMQTTResumption(t *testing.T) {
 		if got := mqttOpen(t, s, test.present, test.granted); got.Resumed {
 			t.Errorf("%s: the first connection goes on from another", name)
 		}
-		if s.Resumable() != test.resumable {
-			t.Errorf("%s: resumable is %v", name, s.Resumable())
-		}
-		// What cannot be bridged may have gone on at the broker all the same, but a gap was said by then.
-		if got := mqttOpen(t, s, test.present, test.granted); got.Resumed != test.resumed {
-			t.Errorf("%s: resumed is %v", name, got.Resumed)
+		for n := range 3 {
+			if s.Resumable() != test.resumable {
+				t.Errorf("%s: resumable is %v behind connection %d", name, s.Resumable(), n+1)
+			}
+			if got := mqttOpen(t, s, test.present, test.granted); got.Resumed != test.resumed {
+				t.Errorf("%s: resumed is %v with connection %d", name, got.Resumed, n+2)
+			}
 		}
 	}
 }
@@ -161,6 +162,43 @@ func TestMQTTHalfOpenSession(t *testing.T) {
 			t.Errorf("attempt %d: %+v, %v", i, got, err)
 		}
 	}
+}
+
+// Nor is one that holds other filters.
+func TestMQTTSubscribesAnew(t *testing.T) {
+	for _, connect := range []string{`{"version":5}`, `{"clientId":"c","cleanSession":false}`} {
+		lines := []string{"a 1"}
+		s := newMQTT(Options{Connect: fixed(connect), Subscribe: func() ([]string, error) { return lines, nil }}).(*mqtt)
+		mqttOpen(t, s, 0, 1)
+		lines = []string{"a 1", "b 1"}
+		if got := mqttOpen(t, s, 1, 1); got.Resumed || s.step != mqttReady {
+			t.Errorf("%s: other filters are taken for the same", connect)
+		}
+		if got := mqttOpen(t, s, 1, 1); !got.Resumed {
+			t.Errorf("%s: the new ones are not gone on with", connect)
+		}
+	}
+}
+
+// A retained message that was an event is none again, whatever came between.
+func TestMQTTRetainedBehindAFailedOpening(t *testing.T) {
+	retained := func(s *mqtt, want int) {
+		t.Helper()
+		got, err := s.Receive(context.Background(), Frame{Binary: true, Data: published(1, "a", 0, []byte("x"))})
+		if err != nil || len(got.Messages) != want {
+			t.Errorf("%d messages, want %d, %v", len(got.Messages), want, err)
+		}
+	}
+	s := mqttSession(t, 100, ``, "a")
+	retained(s, 1)
+	if _, err := s.Open("mqtt"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Receive(context.Background(), packet(mqttConnack, 0, []byte{0, 0})); err != nil {
+		t.Fatal(err)
+	}
+	mqttOpen(t, s, 0, 0)
+	retained(s, 0)
 }
 
 // Client identifiers of streams differ, and are such as every broker takes.
@@ -193,7 +231,9 @@ func TestMQTTSettings(t *testing.T) {
 		{`{"version":3}`, "a", "CONNECT: version is 4 (MQTT 3.1.1) or 5"},
 		{`{"sessionExpiry":60}`, "a", `CONNECT: sessionExpiry is for "version":5; with MQTT 3.1.1 write "cleanSession":false`},
 		{`{"cleanSession":false}`, "a", `CONNECT: "cleanSession":false needs a "clientId" of its own, by which the broker knows its session`},
-		{`{"password":"x"}`, "a", "CONNECT: a password needs a username"},
+		{`{"password":"x"}`, "a", `CONNECT: a password needs a username, or "version":5`},
+		{`{"password":"x","version":5}`, "a", ""},
+		{`{"username":"` + strings.Repeat("x", 1<<16) + `"}`, "a", "CONNECT: username and password have 65535 bytes at the most"},
 		{``, "a 2", "SUBSCRIBE: line 1: QoS 2 is not spoken; write 1, which loses nothing either"},
 		{``, "a b", "SUBSCRIBE: line 1: behind the topic filter comes what is no QoS; write 0 or 1"},
 		{``, "a/#/b", "SUBSCRIBE: line 1: # is the last level of a topic filter or none"},
