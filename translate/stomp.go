@@ -229,10 +229,11 @@ func (s *stomp) Skipped() error {
 	return errors.New("a WebSocket message over MAX_MESSAGE was skipped, and with it the STOMP framing")
 }
 
-// Closed explains the one end that RabbitMQ does not: it closes with 1000 and says nothing for a queue that is not there.
+// Closed explains the end that RabbitMQ 3.10 does not: it closes with 1000 and says nothing for a queue or exchange that
+// is not there, or not for this user.
 func (s *stomp) Closed(code int, _ string) error {
 	if s.step == stompSubscribing && code != 0 {
-		return fmt.Errorf("the broker closed with code %d instead of confirming SUBSCRIBE; does every destination exist?", code)
+		return fmt.Errorf("the broker closed with code %d instead of confirming SUBSCRIBE; does every destination exist, and may the user of CONNECT read it?", code)
 	}
 	return nil
 }
@@ -348,24 +349,43 @@ func (s *stomp) message(f stompFrame, got *Received) error {
 	return nil
 }
 
-// verdict reads an ERROR frame. Brokers have no codes, only words.
+// stompVerdicts are what brokers write. Those of a version count only while it is agreed on: Spring has them in the names
+// of exceptions, such as MessageConversionException.
+var stompVerdicts = []struct {
+	status int
+	words  []string
+}{
+	{http.StatusUnauthorized, []string{"bad connect", "bad_connect", "access refused for user", "authentication", "not authenticated", "unable to validate user", "login", "credentials", "username", "password"}},
+	{http.StatusForbidden, []string{"access_refused", "access refused", "forbidden", "not authorized", "access denied", "access is denied", "permission"}},
+	{http.StatusNotFound, []string{"not_found", "not found", "does not exist"}},
+	{http.StatusBadRequest, []string{"unknown destination", "invalid destination", "precondition_failed"}},
+}
+
+// verdict reads an ERROR frame. Brokers have no codes, only words: those of the message header first, for the body
+// repeats names, which may be any words.
 func (s *stomp) verdict(f stompFrame) error {
-	words := strings.ToLower(f.headers["message"] + " " + string(f.body[:min(len(f.body), 1<<10)]))
-	shown := s.hidden(f.headers["message"])
-	for _, test := range []struct {
-		status int
-		words  []string
-	}{
-		{http.StatusUnauthorized, []string{"bad connect", "bad_connect", "access refused for user", "authentication", "not authenticated", "login", "credentials", "username", "password"}},
-		{http.StatusForbidden, []string{"access_refused", "access refused", "forbidden", "not authorized", "access denied", "permission"}},
-		{http.StatusNotFound, []string{"not_found", "not found", "does not exist"}},
-		{http.StatusBadRequest, []string{"unknown destination", "invalid destination", "supported", "version", "precondition_failed"}},
-	} {
-		if slices.ContainsFunc(test.words, func(w string) bool { return strings.Contains(words, w) }) {
-			return &Refused{test.status, "the broker said: " + shown}
+	header := f.headers["message"]
+	shown := s.hidden(header)
+	for _, text := range []string{header, string(f.body[:min(len(f.body), 1<<10)])} {
+		if status := s.judge(strings.ToLower(text)); status != 0 {
+			return &Refused{status, "the broker said: " + shown}
 		}
 	}
 	return fmt.Errorf("the broker said: %s", shown)
+}
+
+// judge is the status for a text, 0 when it is no verdict.
+func (s *stomp) judge(text string) int {
+	says := func(word string) bool { return strings.Contains(text, word) }
+	for _, v := range stompVerdicts {
+		if slices.ContainsFunc(v.words, says) {
+			return v.status
+		}
+	}
+	if s.step == stompConnecting && (says("version") || says("supported")) {
+		return http.StatusBadRequest
+	}
+	return 0
 }
 
 // hidden is text fit for logs, without what CONNECT holds.

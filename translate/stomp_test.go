@@ -3,6 +3,7 @@ package translate
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"strings"
@@ -184,6 +185,40 @@ func TestStompSettings(t *testing.T) {
 	for _, bad := range []string{"", "x", `{"body":"x"}`, `{"destination":"/a","headers":{"x":{}}}`, `{"destination":"/a","headers":"x"}`} {
 		if frames, err := stompSession(t, 100, "/a").Send(Message{Data: []byte(bad)}); err == nil || !strings.Contains(err.Error(), "write {") {
 			t.Errorf("%q: %d frames, %v", bad, len(frames), err)
+		}
+	}
+}
+
+// What an ERROR means is in its header; its body repeats names, which may be any words. These are as
+// RabbitMQ, Spring, ActiveMQ and Artemis write them.
+func TestStompVerdicts(t *testing.T) {
+	for _, test := range []struct {
+		step                  int
+		version, header, body string
+		want                  int
+	}{
+		{stompSubscribing, "1.2", "Unknown destination", "'/login/a' is not a valid destination.\nValid destination types are: /topic", 400},
+		{stompConnecting, "1.2", "Version mismatch", "Supported versions are 1.0,1.1,1.2\n", 400},
+		{stompSubscribing, "1.2", "not_found", "NOT_FOUND - no queue 'login-events' in vhost '/'\n", 404},
+		{stompSubscribing, "1.2", "access_refused", "ACCESS_REFUSED - access to queue 'password-resets' refused\n", 403},
+		{stompConnecting, "1.2", "Bad CONNECT", "Virtual host 'nope' access denied", 401},
+		{stompReady, "1.2", `Failed to send message to ExecutorSubscribableChannel[clientInboundChannel]; nested exception is org.springframework.security.access.AccessDeniedException\c Access is denied`, "", 403},
+		{stompReady, "1.2", "org.springframework.messaging.converter.MessageConversionException", "", 0},
+		{stompConnecting, "1.1", "User name [joe] or password is invalid.", "", 401},
+		{stompConnecting, "1.2", "AMQ229031: Unable to validate user from 127.0.0.1", "", 401},
+		{stompReady, "1.2", "Server cancelled subscription", "The server has canceled a subscription.\nNo more messages will be delivered for sub-0.\n", 0},
+		{stompReady, "1.2", "", "", 0},
+	} {
+		s := stompSession(t, 100, "/a")
+		s.step, s.version = test.step, test.version
+		_, err := s.Receive(context.Background(), Frame{Data: []byte("ERROR\nmessage:" + test.header + "\n\n" + test.body + "\x00")})
+		var refused *Refused
+		status := 0
+		if errors.As(err, &refused) {
+			status = refused.Status
+		}
+		if err == nil || status != test.want {
+			t.Errorf("%q, %q: %d, %v", test.header, test.body, status, err)
 		}
 	}
 }
