@@ -42,6 +42,7 @@ func startRabbit(t *testing.T) *rabbit {
 		"listeners.tcp.1 = " + amqp, "stomp.listeners.tcp = none", "mqtt.listeners.tcp = none",
 		"web_stomp.tcp.ip = 127.0.0.1", "web_stomp.tcp.port = " + port(r.stomp),
 		"web_mqtt.tcp.ip = 127.0.0.1", "web_mqtt.tcp.port = " + port(r.mqtt), "mqtt.allow_anonymous = false",
+		"default_permissions.configure = ^(?!forbidden)", "default_permissions.read = ^(?!forbidden)", "default_permissions.write = .*",
 	}, "\n")+"\n")
 	r.env = []string{"HOME=" + dir, "RABBITMQ_NODENAME=sidestream" + port(amqp) + "@localhost", "RABBITMQ_MNESIA_BASE=" + dir, "RABBITMQ_LOG_BASE=" + dir,
 		"RABBITMQ_ENABLED_PLUGINS_FILE=" + plugins, "RABBITMQ_CONFIG_FILE=" + config, "RABBITMQ_DIST_PORT=" + port(dist),
@@ -185,8 +186,10 @@ func TestDialectRabbitMQ(t *testing.T) {
 	}{
 		"STOMP, a wrong password":     {hubRoute("stomp", stomp, "CONNECT=login:guest\npasscode:wrong", "SUBSCRIBE=/topic/a"), 401, "Bad CONNECT"},
 		"STOMP, no such destination":  {hubRoute("stomp", stomp, login, "SUBSCRIBE=/nonsense/a"), 400, "Unknown destination"},
+		"STOMP, nor one called login": {hubRoute("stomp", stomp, login, "SUBSCRIBE=/login/a"), 400, "Unknown destination"},
 		"STOMP, where MQTT is spoken": {hubRoute("stomp", mqtt, login, "SUBSCRIBE=/topic/a"), 200, "SUBPROTOCOL"},
-		"STOMP, a queue that is not":  {hubRoute("stomp", stomp, login, "SUBSCRIBE=/amq/queue/nope"), 200, "does every destination exist?"},
+		"STOMP, a queue that is not":  {hubRoute("stomp", stomp, login, "SUBSCRIBE=/amq/queue/nope"), 200, "does every destination exist"},
+		"STOMP, one that is not ours": {hubRoute("stomp", stomp, login, "SUBSCRIBE=/queue/forbidden"), 200, "may the user of CONNECT read it?"},
 		// RabbitMQ 3.10 closes without an answer here.
 		"MQTT, a wrong password":        {hubRoute("mqtt", mqtt, `CONNECT={"username":"guest","password":"wrong"}`, "SUBSCRIBE=a"), 200, "instead of answering CONNECT"},
 		"MQTT, nobody":                  {hubRoute("mqtt", mqtt, "SUBSCRIBE=a"), 200, "instead of answering CONNECT"},
@@ -235,7 +238,8 @@ func startMosquitto(t *testing.T, settings ...string) *broker {
 	port := func(addr string) string { _, p, _ := strings.Cut(addr, ":"); return p }
 	dir := t.TempDir()
 	b.config = filepath.Join(dir, "mosquitto.conf")
-	lines := append([]string{"listener " + port(b.plain) + " 127.0.0.1", "listener " + port(b.ws) + " 127.0.0.1", "protocol websockets"}, settings...)
+	// A process that gives up being root outlives a test that is killed.
+	lines := append([]string{"user root", "listener " + port(b.plain) + " 127.0.0.1", "listener " + port(b.ws) + " 127.0.0.1", "protocol websockets"}, settings...)
 	if err := os.WriteFile(b.config, []byte(strings.Join(lines, "\n")+"\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
@@ -355,6 +359,23 @@ func TestDialectMosquittoResumes(t *testing.T) {
 	}
 }
 
+// What one filter with QoS 0 misses is said each time, also when the session at the broker goes on.
+func TestDialectMosquittoSaysEachGap(t *testing.T) {
+	t.Parallel()
+	b := startMosquitto(t, "allow_anonymous true")
+	r := startRecorder(t, b.ws)
+	s := startSidecar(t, hubRoute("mqtt", "ws://"+r.addr(), `CONNECT={"clientId":"mixed","cleanSession":false}`, "SUBSCRIBE=sure 1\nplain 0")...)
+	events := ask(t, s.addr, "HTTP/1.1", "/events", "")
+	for n := range 4 {
+		eventually(t, "the connection", func() bool { return s.connects() == 1+n })
+		b.publish(t, "plain", fmt.Sprint("n", n), false)
+		events.event(t, "", fmt.Sprint("n", n))
+		events.got.Reset()
+		r.cut()
+		events.event(t, "stream.gap", gapEvent)
+	}
+}
+
 func TestDialectMosquittoRefuses(t *testing.T) {
 	t.Parallel()
 	dir, err := os.MkdirTemp("", "sidestream-mosquitto-") // mosquitto, which gives up being root, must get in
@@ -398,4 +419,9 @@ func TestDialectAedes(t *testing.T) {
 	if status := refused.firstStatus(t); status != 401 {
 		t.Errorf("status %d", status)
 	}
+	newer := startSidecar(t, hubRoute("mqtt", "ws://"+h.addr, `CONNECT={"version":5,"username":"joe","password":"secret"}`, "SUBSCRIBE=a")...)
+	if status := newer.firstStatus(t); status != 400 {
+		t.Errorf("MQTT 5: status %d", status)
+	}
+	newer.explains(t, "leave version out of CONNECT")
 }
