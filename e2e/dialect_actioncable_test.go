@@ -6,6 +6,7 @@ import (
 	"net"
 	"strings"
 	"testing"
+	"time"
 )
 
 // startRails starts Action Cable on puma, without Rails; the hub's commands work as with servers of node.
@@ -19,7 +20,7 @@ func startRails(t *testing.T) *hub {
 // startRails begins, also anew after a kill.
 func (h *hub) startRails(t *testing.T) {
 	t.Helper()
-	h.process = launch(t, nil, "puma", "-b", "tcp://"+h.addr, "-t", "2:8", "-w", "0", "-e", "production", "servers/cable.ru")
+	h.process = launch(t, h.env, "puma", "-b", "tcp://"+h.addr, "-t", "2:8", "-w", "0", "-e", "production", "servers/cable.ru")
 	p := h.process
 	eventually(t, "puma to listen", func() bool {
 		select {
@@ -123,6 +124,18 @@ func TestDialectActionCableLimit(t *testing.T) {
 		return len(`{"identifier":"{\"channel\":\"ChatChannel\",\"room\":\"a\"}","message":"` + filling + `"}`)
 	}
 	atLimit(t, events, func(filling string) { h.chats(t, 1, "a", filling) }, size, 4096, func(filling string) string { return "data: " + filling + "\n" })
+}
+
+// A session with nothing to say lives through many of Rails' pings, here of 200 ms; one whose server falls silent is given up.
+func TestDialectActionCableIdle(t *testing.T) {
+	t.Parallel()
+	h := &hub{name: "cable.ru", addr: freeAddr(t), env: []string{"BEAT=0.2"}}
+	h.startRails(t)
+	s := startSidecar(t, hubRoute("actioncable", "ws://"+h.addr+"/cable", `SUBSCRIBE={"channel":"ChatChannel","room":"a"}`, "IDLE=1s")...)
+	events := ask(t, s.addr, "HTTP/1.0", "/events", "retry: ")
+	h.chats(t, 1, "a", "first")
+	events.event(t, "", "first")
+	h.idles(t, s, events, 5*time.Second, func() { h.chats(t, 1, "a", "still") }, "still")
 }
 
 // anyCableSeen is what servers/anycable.mjs has seen of its clients.

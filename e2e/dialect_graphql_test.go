@@ -5,6 +5,7 @@ package e2e
 import (
 	"strings"
 	"testing"
+	"time"
 )
 
 // graphQLSeen is what servers/graphql.mjs has seen of its clients.
@@ -164,4 +165,14 @@ func TestDialectGraphQLLimitAndKeepalive(t *testing.T) {
 	if seen := h.graphQLSeen(t); seen.Subscribed != 1 {
 		t.Errorf("subscribed %d times", seen.Subscribed)
 	}
+}
+
+// A legacy session with nothing to say lives through many of the server's intervals; one whose server falls silent is given up.
+func TestDialectGraphQLLegacyIdle(t *testing.T) {
+	h := startHub(t, "graphql", `{"legacy":true,"pings":100}`)
+	s := startSidecar(t, hubRoute("graphql-ws", "ws://"+h.addr+"/graphql", "SUBSCRIBE=subscription { tick { n } }", "IDLE=1s")...)
+	events := ask(t, s.addr, "HTTP/1.0", "/events", "retry: ")
+	h.ticks(t, "a", map[string]any{"n": 1})
+	events.event(t, "", `{"data":{"tick":{"n":1}}}`)
+	h.idles(t, s, events, 4*time.Second, func() { h.ticks(t, "a", map[string]any{"n": 2}) }, `{"data":{"tick":{"n":2}}}`)
 }

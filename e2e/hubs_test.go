@@ -9,13 +9,16 @@ import (
 	"net/http"
 	"regexp"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 )
 
 // hub is one of our own small servers, servers/NAME.mjs.
 type hub struct {
 	*process
 	name, addr, options string
+	env                 []string // of puma's
 }
 
 // startHub starts servers/name.mjs on an address of its own.
@@ -172,6 +175,27 @@ func (h *hub) comesBack(t *testing.T, events *stream) {
 	h.kill()
 	events.event(t, "stream.gap", gapEvent)
 	h.start(t)
+}
+
+// idles leaves a session alone for so long, which is many of its server's intervals and several IDLEs, and sees it live: no
+// gap, no other connection, and what say says arrives. Then the server stands still, and the session is given up.
+func (h *hub) idles(t *testing.T, s *sidecar, events *stream, long time.Duration, say func(), said string) {
+	t.Helper()
+	events.got.Reset()
+	time.Sleep(long)
+	say()
+	events.event(t, "", said)
+	if text := events.got.String(); strings.Contains(text, "stream.gap") || s.connects() != 1 {
+		t.Errorf("%d connections; %q", s.connects(), text)
+	}
+	if err := syscall.Kill(-h.process.Process.Pid, syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	events.event(t, "stream.gap", gapEvent)
+	syscall.Kill(-h.process.Process.Pid, syscall.SIGCONT)
+	events.got.Reset()
+	say()
+	events.event(t, "", said)
 }
 
 // atLimit has the messages sent that small and large make of a filling, of which the second is over MAX_MESSAGE by one

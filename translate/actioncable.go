@@ -24,6 +24,9 @@
 //     which none is missing: broadcasts may overtake each other. It is complete when all of it is confirmed; without a
 //     ping before the interruption there is nothing to ask from. What is delivered twice is left out. disconnect ends
 //     the session, not the positions in the streams.
+//   - Of a stream that had said nothing yet AnyCable does not tell whether its history reaches back far enough. By default
+//     that has 5 min and 100 messages a stream (history_ttl, history_limit): an interruption that is longer, or brings more,
+//     makes a gap.
 
 package translate
 
@@ -53,6 +56,9 @@ const (
 	maxCableID    = 256              // bytes of a sid, a stream's id, an epoch
 	maxCableKeeps = 64               // streams of one identifier
 	maxCableSeen  = 128              // offsets of one stream that are remembered
+
+	cableHistoryTTL   = 5 * time.Minute // AnyCable's defaults
+	cableHistoryLimit = 100
 )
 
 var cableOffered = []string{cableExtended, cableV1, cableUnsupported}
@@ -63,6 +69,7 @@ type cable struct {
 	Options
 	sid     string                               // of the session that may be restored
 	since   int64                                // Unix time of the last ping, 0 none
+	heard   time.Time                            // when it came
 	anyway  bool                                 // the server is AnyCable's
 	pongs   bool                                 // and wants them
 	streams map[string]map[string]*cablePosition // by identifier and stream
@@ -87,6 +94,7 @@ type cablePosition struct {
 	Epoch  string `json:"epoch"`
 	Offset int64  `json:"offset"` // to ask from
 	seen   []int64
+	came   int // messages, where all of them are of a history that was asked for by time alone
 }
 
 func newActionCable(o Options) Session { return &cable{Options: o} }
@@ -155,7 +163,7 @@ func (s *cable) Open(subprotocol string) ([]Frame, error) {
 		s.forget()
 	}
 	s.extended = subprotocol == cableExtended
-	s.resuming = s.extended && s.Resumable()
+	s.resuming = s.extended && s.Resumable() && time.Since(s.heard) < cableHistoryTTL
 	s.welcomed, s.ready, s.whole, s.silence, s.pinged = false, false, true, 0, 0
 	s.confirm, s.histories = map[string]bool{}, map[string]bool{}
 	if !s.resuming {
@@ -320,7 +328,7 @@ func (s *cable) ping(message json.RawMessage) (got Received) {
 		}
 		s.pinged = now
 		if s.ready && s.extended {
-			s.since = now
+			s.since, s.heard = now, time.Now()
 		}
 	}
 	s.silence = max(s.silence, cableSilence)
@@ -377,8 +385,16 @@ func (s *cable) track(m cableMessage) bool {
 		return true
 	}
 	if at == nil || at.Epoch != m.Epoch {
-		at = &cablePosition{Epoch: m.Epoch}
+		at = &cablePosition{Epoch: m.Epoch, came: -1}
+		if s.histories[m.Identifier] {
+			at.came = 0
+		}
 		streams[m.StreamID] = at
+	}
+	if at.came >= 0 && s.histories[m.Identifier] {
+		if at.came++; at.came >= cableHistoryLimit {
+			s.whole = false
+		}
 	}
 	if slices.Contains(at.seen, *m.Offset) {
 		return false

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -132,6 +133,37 @@ func TestActionCableAsksForWhatWasOvertaken(t *testing.T) {
 		if got, _ := s.hears(cableData("s", "e", last)); len(got.Messages) != 0 {
 			t.Errorf("%s: %d came twice", name, last)
 		}
+	}
+}
+
+// A stream that had said nothing has no position: AnyCable is asked by time, and does not tell what its history has lost.
+func TestActionCableQuietStream(t *testing.T) {
+	for name, c := range map[string]struct {
+		before, during int
+		gone           time.Duration
+		want           bool
+	}{
+		"silent": {0, 0, time.Minute, true}, "silent for long": {0, 0, 6 * time.Minute, false}, "some": {0, 99, time.Minute, true},
+		"as many as are kept": {0, 100, time.Minute, false}, "many, from a position": {1, 120, time.Minute, true},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			s := cableSession(cableRoom)
+			s.Open(cableExtended)
+			s.hears(`{"type":"welcome","sid":"x"}`, cableConfirmed, `{"type":"ping","message":1700000000}`)
+			for i := range c.before {
+				s.hears(cableData("s", "e", i))
+			}
+			time.Sleep(c.gone)
+			s.Open(cableExtended)
+			s.hears(`{"type":"welcome","sid":"y"}`)
+			for i := range c.during {
+				s.hears(cableData("s", "e", c.before+i))
+			}
+			got, _ := s.hears(`{"type":"confirm_history","identifier":"{\"channel\":\"C\",\"room\":\"a\"}"}`, cableConfirmed)
+			if !got.Ready || got.Resumed != c.want {
+				t.Errorf("%s: ready %v, resumed %v", name, got.Ready, got.Resumed)
+			}
+		})
 	}
 }
 

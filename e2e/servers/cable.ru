@@ -27,6 +27,11 @@ class ChatChannel < ActionCable::Channel::Base
   end
 end
 
+if ENV["BEAT"] # seconds between two pings
+  ActionCable::Server::Connections.send(:remove_const, :BEAT_INTERVAL)
+  ActionCable::Server::Connections::BEAT_INTERVAL = ENV["BEAT"].to_f
+end
+
 $connects = 0
 config = ActionCable::Server::Base.config
 config.logger = Logger.new(IO::NULL)
