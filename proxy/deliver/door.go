@@ -51,7 +51,7 @@ type door struct {
 
 	mu       sync.Mutex // held while somebody accepts; guards what follows
 	shut     bool
-	epoll    int
+	poller   *poller
 	listener int
 	event    int              // wakes Accept
 	waiting  map[int32]uint32 // descriptors that have said nothing, and which use of each
@@ -62,7 +62,6 @@ type door struct {
 	from     unix.RawSockaddrInet6 // whom it accepted last; larger than IPv4's
 	unknown  int                   // clients that their shards are not told of
 	since    time.Time             // the first of them came
-	events   []unix.EpollEvent
 	head     []byte
 	source   bytes.Reader
 	parser   *bufio.Reader
@@ -84,7 +83,7 @@ func (c *Clients) Listener(l net.Listener, handler http.Handler) net.Listener {
 	if !ok {
 		return l
 	}
-	d := &door{clients: c, handler: handler, addr: l.Addr(), waiting: map[int32]uint32{}, events: make([]unix.EpollEvent, 128),
+	d := &door{clients: c, handler: handler, addr: l.Addr(), waiting: map[int32]uint32{},
 		head: make([]byte, peekSize), parser: bufio.NewReaderSize(nil, peekSize)}
 	if d.open(tcp) != nil {
 		return l
@@ -102,13 +101,13 @@ func (d *door) open(l *net.TCPListener) (err error) {
 		unix.Close(d.listener)
 		return errors.New("not plain TCP") // MPTCP's connections inherit less
 	}
-	if d.epoll, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
+	if d.poller, err = newPoller(128); err != nil {
 		unix.Close(d.listener)
 		return err
 	}
 	if d.event, err = unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK); err != nil {
 		unix.Close(d.listener)
-		unix.Close(d.epoll)
+		d.poller.close()
 		return err
 	}
 	for _, fd := range []int{d.listener, d.event} {
@@ -121,7 +120,7 @@ func (d *door) open(l *net.TCPListener) (err error) {
 }
 
 func (d *door) watch(fd int, events uint32) error {
-	return unix.EpollCtl(d.epoll, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: events, Fd: int32(fd)})
+	return d.poller.add(fd, events, int32(fd), 0)
 }
 
 // Addr is the address listened on.
@@ -156,7 +155,7 @@ func (d *door) release() {
 	}
 	d.waiting, d.others = nil, nil
 	unix.Close(d.listener)
-	unix.Close(d.epoll)
+	d.poller.close()
 	unix.Close(d.event)
 }
 
@@ -197,11 +196,11 @@ func connection(fd int32) (net.Conn, error) {
 
 // round waits until something happens, and sees to it.
 func (d *door) round() {
-	n, err := unix.EpollWait(d.epoll, d.events, d.timeout())
-	if n <= 0 && (err == nil || err == unix.EINTR) {
+	events := d.poller.wait(d.timeout())
+	if len(events) == 0 {
 		d.tell()
 	}
-	for _, e := range d.events[:max(n, 0)] {
+	for _, e := range events {
 		switch int(e.Fd) {
 		case d.event: // closed
 		case d.listener:
@@ -217,13 +216,13 @@ func (d *door) round() {
 	d.expire()
 }
 
-// timeout is how long there is nothing to do but wait, in ms.
-func (d *door) timeout() int {
+// timeout is how long there is nothing to do but wait, less than 0 for ever.
+func (d *door) timeout() time.Duration {
 	switch {
 	case d.unknown > 0:
-		return int(patience / time.Millisecond)
+		return patience
 	case len(d.queue) > 0:
-		return int(max(0, time.Until(d.queue[0].until)+time.Millisecond-1) / time.Millisecond)
+		return max(0, time.Until(d.queue[0].until))
 	}
 	return -1
 }
@@ -273,7 +272,7 @@ func (d *door) greet(fd int32, fresh bool) {
 
 // unwatch ends the waiting for fd.
 func (d *door) unwatch(fd int32) {
-	unix.EpollCtl(d.epoll, unix.EPOLL_CTL_DEL, int(fd), nil)
+	unix.EpollCtl(d.poller.fd, unix.EPOLL_CTL_DEL, int(fd), nil)
 	delete(d.waiting, fd)
 }
 

@@ -68,7 +68,7 @@ type group struct {
 
 type shard struct {
 	clients *Clients
-	epoll   int
+	poller  *poller
 	event   int // wakes the shard
 	start   time.Time
 	kicked  atomic.Bool
@@ -110,19 +110,19 @@ type gone struct {
 }
 
 func newShard(c *Clients) (*shard, error) {
-	epoll, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+	poller, err := newPoller(512)
 	if err != nil {
 		return nil, err
 	}
 	event, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
 	if err != nil {
-		unix.Close(epoll)
+		poller.close()
 		return nil, err
 	}
-	s := &shard{clients: c, epoll: epoll, event: event, start: time.Now(), byRing: map[*stream.Ring]uint32{}, rests: map[uint32][]byte{},
+	s := &shard{clients: c, poller: poller, event: event, start: time.Now(), byRing: map[*stream.Ring]uint32{}, rests: map[uint32][]byte{},
 		slots: make([]slot, 1)} // slot 0 stands for the event descriptor
-	if err := unix.EpollCtl(epoll, unix.EPOLL_CTL_ADD, event, &unix.EpollEvent{Events: unix.EPOLLIN}); err != nil {
-		unix.Close(epoll)
+	if err := poller.add(event, unix.EPOLLIN, 0, 0); err != nil {
+		poller.close()
 		unix.Close(event)
 		return nil, err
 	}
@@ -194,16 +194,12 @@ func (s *shard) touch(g *group) {
 
 // run serves until close.
 func (s *shard) run() {
-	defer unix.Close(s.epoll)
+	defer s.poller.close()
 	defer unix.Close(s.event)
-	events := make([]unix.EpollEvent, 512)
 	for {
-		n, err := unix.EpollWait(s.epoll, events, s.timeout())
-		if err != nil && err != unix.EINTR {
-			n = 0
-		}
+		events := s.poller.wait(s.timeout())
 		s.clock = s.now()
-		for _, e := range events[:max(n, 0)] {
+		for _, e := range events {
 			s.ready(uint32(e.Fd), uint32(e.Pad), e.Events)
 		}
 		if s.inbox() {
@@ -220,8 +216,8 @@ func (s *shard) run() {
 	}
 }
 
-// timeout is how long there is nothing to do but wait, in ms.
-func (s *shard) timeout() int {
+// timeout is how long there is nothing to do but wait, less than 0 for ever.
+func (s *shard) timeout() time.Duration {
 	if len(s.slots) == len(s.free)+1 && len(s.away) == 0 {
 		return -1
 	}
@@ -233,7 +229,7 @@ func (s *shard) timeout() int {
 		rest := g.again() - time.Since(s.start) + time.Millisecond - 1 // rounded up
 		wait = min(wait, int32(rest.Milliseconds()))
 	}
-	return int(max(wait, 0))
+	return time.Duration(max(wait, 0)) * time.Millisecond
 }
 
 // inbox takes what others have left. It returns whether the shard is to end.
@@ -289,12 +285,11 @@ func (s *shard) enter(j *joining) {
 	if len(s.slots) == len(s.free)+2 { // the first: the clock stood still
 		s.ticking = s.now()
 	}
-	interest := unix.EpollEvent{Events: unix.EPOLLRDHUP | unix.EPOLLOUT | unix.EPOLLET&0xffffffff, Fd: int32(index), Pad: int32(gen)}
 	switch {
 	case j.err != nil && j.err != unix.EAGAIN:
 		s.lose(index, why(j.err))
 		return
-	case unix.EpollCtl(s.epoll, unix.EPOLL_CTL_ADD, int(c.fd), &interest) != nil:
+	case s.poller.add(int(c.fd), unix.EPOLLRDHUP|unix.EPOLLOUT|unix.EPOLLET&0xffffffff, int32(index), int32(gen)) != nil:
 		s.lose(index, Left)
 		return
 	case j.rest != nil || j.err != nil:
@@ -342,8 +337,10 @@ func (s *shard) ready(index, gen uint32, events uint32) {
 	}
 	if events&(unix.EPOLLHUP|unix.EPOLLERR|unix.EPOLLRDHUP) != 0 {
 		reason := Left
-		if code, err := unix.GetsockoptInt(int(c.fd), unix.SOL_SOCKET, unix.SO_ERROR); err == nil && code != 0 {
-			reason = why(unix.Errno(code))
+		if events&(unix.EPOLLHUP|unix.EPOLLERR) != 0 {
+			if code, err := unix.GetsockoptInt(int(c.fd), unix.SOL_SOCKET, unix.SO_ERROR); err == nil && code != 0 {
+				reason = why(unix.Errno(code))
+			}
 		}
 		s.lose(index, reason)
 		return
@@ -416,7 +413,7 @@ func (s *shard) bury() {
 		if g.route.Log.Enabled(context.Background(), slog.LevelDebug) {
 			address = peer(int(c.fd))
 		}
-		unix.Close(int(c.fd)) // and out of epoll with it
+		hangUp(c.fd) // and out of epoll with it
 		moved := g.members[len(g.members)-1]
 		g.members[c.pos] = moved
 		s.slots[moved].pos = c.pos

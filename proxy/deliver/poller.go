@@ -1,0 +1,88 @@
+//go:build linux && !portable
+
+package deliver
+
+import (
+	"os"
+	"syscall"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// poller is an epoll instance that is waited for by the runtime's own: a goroutine that waits holds no thread. In
+// epoll_wait(2) itself it would, and the runtime, which takes such a thread's place away after 20 µs, would look for more
+// of them as often: a tenth of the CPU where clients come or events go out every millisecond.
+type poller struct {
+	fd     int
+	file   *os.File
+	conn   syscall.RawConn
+	events []unix.EpollEvent
+	found  int
+	errno  syscall.Errno
+	timed  bool // there is a deadline
+	look   func(fd uintptr) bool
+}
+
+// newPoller makes one that reports so many events at once.
+func newPoller(events int) (*poller, error) {
+	fd, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.SetNonblock(fd, true); err != nil { // for os; epoll_wait does not care
+		unix.Close(fd)
+		return nil, err
+	}
+	p := &poller{fd: fd, file: os.NewFile(uintptr(fd), "epoll"), events: make([]unix.EpollEvent, events)}
+	if err := p.file.SetReadDeadline(time.Time{}); err != nil { // the runtime does not poll it
+		p.close()
+		return nil, err
+	}
+	if p.conn, err = p.file.SyscallConn(); err != nil {
+		p.close()
+		return nil, err
+	}
+	p.look = p.peek
+	return p, nil
+}
+
+func (p *poller) close() { p.file.Close() }
+
+// add watches fd; what comes back is data.
+func (p *poller) add(fd int, events uint32, data, pad int32) error {
+	return unix.EpollCtl(p.fd, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: events, Fd: data, Pad: pad})
+}
+
+// peek takes what there is.
+func (p *poller) peek(uintptr) bool {
+	n, _, errno := unix.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(p.fd), uintptr(unsafe.Pointer(unsafe.SliceData(p.events))), uintptr(len(p.events)), 0, 0, 0)
+	p.found, p.errno = 0, errno
+	if errno == 0 {
+		p.found = int(n)
+	}
+	return p.found > 0 || errno != 0 && errno != unix.EINTR
+}
+
+// wait returns what has happened, once something has, or after timeout; less than 0 is none. The result is valid until the next call.
+func (p *poller) wait(timeout time.Duration) []unix.EpollEvent {
+	if timeout == 0 {
+		p.peek(0)
+		return p.events[:p.found]
+	}
+	if timed := timeout > 0; timed {
+		p.file.SetReadDeadline(time.Now().Add(timeout))
+		p.timed = true
+	} else if p.timed {
+		p.file.SetReadDeadline(time.Time{})
+		p.timed = false
+	}
+	if p.conn.Read(p.look) != nil { // the time is over, before or behind the last look
+		p.peek(0)
+	}
+	return p.events[:p.found]
+}
+
+// hangUp is close(2), past the runtime: of a socket that does not linger it does not block, only costs.
+func hangUp(fd int32) { unix.RawSyscall(unix.SYS_CLOSE, uintptr(fd), 0, 0) }
