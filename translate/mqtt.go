@@ -40,7 +40,6 @@ import (
 	"slices"
 	"strings"
 	"time"
-	"unicode/utf8"
 )
 
 const (
@@ -52,82 +51,6 @@ const (
 	mqttUnwell     = 5 * time.Second // before a broker that says it is busy is asked again
 	maxMQTTFilters = 1000
 )
-
-// mqttSettings is CONNECT.
-type mqttSettings struct {
-	Username      *string
-	Password      *string
-	ClientID      string
-	Version       json.RawMessage // 4 or "3.1.1", 5 or "5"
-	CleanSession  *bool
-	SessionExpiry *uint32 // seconds; MQTT 5
-	KeepAlive     *uint16 // seconds
-}
-
-func readMQTT(connect string) (c mqttSettings, version byte, err error) {
-	version = 4
-	if strings.TrimSpace(connect) == "" {
-		return c, version, nil
-	}
-	d := json.NewDecoder(strings.NewReader(connect))
-	d.DisallowUnknownFields()
-	const form = `write {"username":"..","password":"..","clientId":"..","version":5,"keepAlive":30,"sessionExpiry":120,"cleanSession":false} or a part of it`
-	if err := d.Decode(&c); err != nil || d.More() {
-		return c, 0, badConnect("is no JSON object of what MQTT knows; %s", form)
-	}
-	switch strings.Trim(string(c.Version), `"`) {
-	case "", "4", "3.1.1", "null":
-	case "5", "5.0":
-		version = 5
-	default:
-		return c, 0, badConnect(`version is 4 (MQTT 3.1.1) or 5`)
-	}
-	switch {
-	case c.SessionExpiry != nil && version != 5:
-		return c, 0, badConnect(`sessionExpiry is for "version":5; with MQTT 3.1.1 write "cleanSession":false`)
-	case c.CleanSession != nil && !*c.CleanSession && c.ClientID == "" && version == 4:
-		return c, 0, badConnect(`"cleanSession":false needs a "clientId" of its own, by which the broker knows its session`)
-	case c.Password != nil && c.Username == nil && version == 4:
-		return c, 0, badConnect("a password needs a username, or \"version\":5")
-	case c.Username != nil && len(*c.Username) > 1<<16-1, c.Password != nil && len(*c.Password) > 1<<16-1:
-		return c, 0, badConnect("username and password have 65535 bytes at the most")
-	case len(c.ClientID) > 1<<10:
-		return c, 0, badConnect("clientId is over 1 KiB")
-	}
-	return c, version, nil
-}
-
-type mqttFilter struct {
-	filter string
-	qos    byte
-}
-
-func readFilter(line string) (f mqttFilter, err error) {
-	filter, rest := cutWord(line)
-	f.filter = filter
-	switch rest {
-	case "", "0":
-	case "1":
-		f.qos = 1
-	case "2":
-		return f, errors.New("QoS 2 is not spoken; write 1, which loses nothing either")
-	default:
-		return f, errors.New("behind the topic filter comes what is no QoS; write 0 or 1")
-	}
-	levels := strings.Split(filter, "/")
-	for i, level := range levels {
-		switch {
-		case level == "#" && i < len(levels)-1:
-			return f, errors.New("# is the last level of a topic filter or none")
-		case level != "#" && level != "+" && strings.ContainsAny(level, "#+"):
-			return f, errors.New("# and + stand for whole levels of a topic filter")
-		}
-	}
-	if len(filter) > 1<<16-1 || !utf8.ValidString(filter) || strings.IndexByte(filter, 0) >= 0 {
-		return f, errors.New("is no topic filter")
-	}
-	return f, nil
-}
 
 // The steps of an opening.
 const (
@@ -535,86 +458,6 @@ func (s *mqtt) remember(topic string, sum [16]byte) (same bool) {
 	return false
 }
 
-func (s *mqtt) disconnected(r *mqttReader) error {
-	var code byte
-	reason := ""
-	if len(r.b) > 0 {
-		code = r.byte()
-	}
-	if len(r.b) > 0 {
-		_, reason = r.properties()
-	}
-	if code == 0x8e {
-		return &Refused{http.StatusConflict, "another client has taken over the session; give each sidecar a clientId of its own, or none"}
-	}
-	return s.refusal("the connection", code, reason)
-}
-
-// refusal is what a code of the broker means (3.1.1: 3.2.2.3; 5.0: 2.4).
-func (s *mqtt) refusal(what string, code byte, reason string) error {
-	text := fmt.Sprintf("the broker refused %s with code %d (0x%02x)", what, code, code)
-	if reason != "" {
-		text += ": " + s.hidden(reason)
-	}
-	version := text + "; it does not speak MQTT 5, leave version out of CONNECT"
-	if s.version == 4 {
-		version = text + `; it does not speak MQTT 3.1.1, write "version":5 in CONNECT`
-	}
-	if what == "CONNECT" && code < 0x80 { // also from brokers that do not know MQTT 5, asked for it
-		return oldRefusal(code, version, text)
-	}
-	subscribing := strings.HasPrefix(what, "line")
-	switch code {
-	case 0x84:
-		return &Refused{http.StatusBadRequest, version}
-	case 0x85:
-		return &Refused{http.StatusBadRequest, text + "; it does not take the clientId"}
-	case 0x86, 0x8c:
-		return &Refused{http.StatusUnauthorized, text}
-	case 0x87:
-		if subscribing {
-			return &Refused{http.StatusForbidden, text}
-		}
-		return &Refused{http.StatusUnauthorized, text}
-	case 0x8a:
-		return &Refused{http.StatusForbidden, text}
-	case 0x8f, 0x90, 0x9e, 0xa1, 0xa2:
-		return &Refused{http.StatusBadRequest, text}
-	case 0x9c, 0x9d:
-		return fmt.Errorf("%s; the broker wants its clients elsewhere, change FROM", text)
-	case 0x80:
-		if subscribing {
-			return &Refused{http.StatusForbidden, text}
-		}
-	case 0x88, 0x89, 0x97, 0x9f, 0x96:
-		return &Later{mqttUnwell, errors.New(text)}
-	}
-	return errors.New(text)
-}
-
-// oldRefusal is what a return code of MQTT 3.1.1 means; version is what to say of a version that is not spoken.
-func oldRefusal(code byte, version, text string) error {
-	switch code {
-	case 1:
-		return &Refused{http.StatusBadRequest, version}
-	case 2:
-		return &Refused{http.StatusBadRequest, text + "; it does not take the clientId"}
-	case 4, 5:
-		return &Refused{http.StatusUnauthorized, text}
-	}
-	return &Later{mqttUnwell, errors.New(text)}
-}
-
-// hidden is a text of the broker without what CONNECT holds.
-func (s *mqtt) hidden(text string) string {
-	for _, secret := range []*string{s.settings.Username, s.settings.Password, &s.settings.ClientID} {
-		if secret != nil && len(*secret) > 2 {
-			text = strings.ReplaceAll(text, *secret, "…")
-		}
-	}
-	return serverText(text)
-}
-
 // Send publishes {"topic","payload","qos","retain"}. A payload that is a string is sent as it is, any other as JSON.
 func (s *mqtt) Send(m Message) ([]Frame, error) {
 	const form = `write {"topic":"a/b","payload":"text or JSON","qos":0,"retain":false}`
@@ -652,21 +495,4 @@ func (s *mqtt) Send(m Message) ([]Frame, error) {
 		body = append(body, 0)
 	}
 	return []Frame{packet(mqttPublish, flags, append(body, payload...))}, nil
-}
-
-// checkMQTT looks at the settings before anything is dialled.
-func checkMQTT(connect string, lines []string) error {
-	var problems []error
-	if _, _, err := readMQTT(connect); err != nil {
-		problems = append(problems, err)
-	}
-	if len(lines) > maxMQTTFilters {
-		problems = append(problems, badLine(maxMQTTFilters+1, "no more than %d topic filters", maxMQTTFilters))
-	}
-	for i, line := range lines {
-		if _, err := readFilter(line); err != nil {
-			problems = append(problems, badLine(i+1, "%v", err))
-		}
-	}
-	return errors.Join(problems...)
 }

@@ -36,7 +36,6 @@ package translate
 
 import (
 	"context"
-	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -110,35 +109,6 @@ func socketIO(o Options, v2 bool) Session {
 	return &socketio{Options: o, v2: v2}
 }
 
-// checkSocketIO looks at the settings of v4.
-func checkSocketIO(connect string, lines []string) error {
-	var problems []error
-	if connect != "" {
-		if _, err := sioAuth(connect, "", ""); err != nil {
-			problems = append(problems, badConnect(`is no JSON object; write the auth object of the namespaces, such as {"token":"..."}`))
-		}
-	}
-	for i, line := range lines {
-		if strings.Contains(line, "?") {
-			problems = append(problems, badLine(i+1, "has a query, which namespaces of Socket.IO 3 and 4 have not; write what it says in CONNECT, or PROTOCOL=socket.io-v2 for servers 1 and 2"))
-		}
-	}
-	return errors.Join(append(problems, checkNamespaces(lines))...)
-}
-
-// checkSocketIOv2 looks at those of v2.
-func checkSocketIOv2(_ string, lines []string) error { return checkNamespaces(lines) }
-
-func checkNamespaces(lines []string) error {
-	var problems []error
-	for i, line := range lines {
-		if strings.ContainsAny(line, ", \t") {
-			problems = append(problems, badLine(i+1, "has a comma or a blank; write one namespace a line, such as /admin, and what to send in HELLO"))
-		}
-	}
-	return errors.Join(problems...)
-}
-
 // Dial adds what Socket.IO's addresses have.
 func (s *socketio) Dial(*HTTPResponse) (Dial, error) {
 	d, err := s.Options.Dial()
@@ -147,32 +117,6 @@ func (s *socketio) Dial(*HTTPResponse) (Dial, error) {
 	}
 	d.URL, err = s.address(d.URL)
 	return d, err
-}
-
-func (s *socketio) address(address string) (string, error) {
-	u, err := url.Parse(address)
-	if err != nil {
-		return "", errors.New("the address is none")
-	}
-	if u.Path == "" || u.Path == "/" {
-		u.Path = "/socket.io/"
-	}
-	version, other := "4", "socket.io-v2"
-	if s.v2 {
-		version, other = "3", "socket.io"
-	}
-	for _, own := range []struct{ name, value, fix string }{
-		{"EIO", version, "write PROTOCOL=" + other + ", or leave it out"},
-		{"transport", "websocket", "leave it out"},
-	} {
-		switch got := u.Query()[own.name]; {
-		case len(got) == 0:
-			u.RawQuery = strings.TrimPrefix(strings.TrimSuffix(u.RawQuery, "&")+"&"+own.name+"="+own.value, "&")
-		case len(got) > 1 || got[0] != own.value:
-			return "", &Refused{http.StatusBadRequest, fmt.Sprintf("FROM has another %s than %s; %s", own.name, own.value, own.fix)}
-		}
-	}
-	return u.String(), nil
 }
 
 func (s *socketio) Open(string) ([]Frame, error) {
@@ -288,37 +232,6 @@ func sioSpan(ms float64, unknown time.Duration) time.Duration {
 	}
 	ms = min(ms, float64(sioMaxPing.Milliseconds()))
 	return max(time.Duration(ms*float64(time.Millisecond)), sioMinPing)
-}
-
-// sioAuth is the payload of CONNECT: the auth object, and what to resume if that is known.
-func sioAuth(auth, pid, offset string) (string, error) {
-	auth = strings.TrimSpace(auth)
-	if auth == "" && (pid == "" || offset == "") {
-		return "", nil
-	}
-	if auth == "" {
-		auth = "{}"
-	}
-	var object map[string]json.RawMessage
-	if err := json.Unmarshal([]byte(auth), &object); err != nil || object == nil || !utf8.ValidString(auth) {
-		return "", errors.New("no JSON object")
-	}
-	if pid == "" || offset == "" {
-		return auth, nil
-	}
-	resume := `{"pid":` + string(jsonString(pid)) + `,"offset":` + string(jsonString(offset))
-	if len(object) > 0 {
-		resume += ","
-	}
-	return resume + auth[1:], nil
-}
-
-// sioPrefix is how a packet names its namespace.
-func sioPrefix(name string) string {
-	if name == "/" {
-		return ""
-	}
-	return name + ","
 }
 
 // packet takes one Socket.IO packet.
@@ -476,86 +389,6 @@ func (s *socketio) await(p sioPacket, n *sioSpace, got *Received) error {
 	s.pending = &sioPending{packet: p, space: n, size: len(p.data), left: p.attachments, parts: [][]byte{}}
 	s.pending.over = p.attachments > maxSioAttachments || s.pending.size > s.MaxMessage
 	return s.complete(got)
-}
-
-// binaryFrame takes an attachment.
-func (s *socketio) binaryFrame(data []byte, got *Received) error {
-	if s.v2 {
-		if len(data) == 0 || data[0] != 4 {
-			return errors.New("the server sent a binary message of no Engine.IO type")
-		}
-		data = data[1:]
-	}
-	if s.pending == nil {
-		if s.skipped {
-			return nil
-		}
-		return errors.New("the server sent a binary message that belongs to no event; parsers of its own, such as socket.io-msgpack-parser, are not supported: it has to use the default one")
-	}
-	s.attach(data)
-	return s.complete(got)
-}
-
-// base64Frame takes an attachment from a server that was asked for text (b64=1).
-func (s *socketio) base64Frame(data []byte, got *Received) error {
-	if s.v2 && len(data) > 0 && data[0] == '4' {
-		data = data[1:]
-	}
-	decoded, err := base64.StdEncoding.AppendDecode(nil, data)
-	if err != nil || s.pending == nil && !s.skipped {
-		return errors.New("the server sent an attachment that belongs to no event or is not base64")
-	}
-	if s.pending == nil {
-		return nil
-	}
-	s.attach(decoded)
-	return s.complete(got)
-}
-
-// attach keeps one attachment, within MAX_MESSAGE for all of the event.
-func (s *socketio) attach(data []byte) {
-	p := s.pending
-	p.left--
-	p.size += len(data)
-	if p.over = p.over || p.size > s.MaxMessage; p.over || p.space == nil {
-		p.parts = nil
-		return
-	}
-	p.parts = append(p.parts, slices.Clone(data))
-}
-
-// Skipped was an attachment, if one is on its way; else it may have been an event that some belong to.
-func (s *socketio) Skipped() error {
-	if s.pending == nil {
-		s.skipped = true
-		return nil
-	}
-	p := s.pending
-	p.left, p.parts, p.space = p.left-1, nil, nil // the gap is said already
-	if p.left <= 0 {
-		s.pending = nil
-	}
-	return nil
-}
-
-// complete gives out the pending event once nothing of it is left to come.
-func (s *socketio) complete(got *Received) error {
-	p := s.pending
-	if p.left > 0 {
-		return nil
-	}
-	s.pending = nil
-	if p.space == nil || p.packet.kind != sioBinaryEvent {
-		return nil
-	}
-	if !p.over {
-		return s.event(p.packet, p.space, p.parts, got)
-	}
-	got.Messages = append(got.Messages, Message{Gap: GapUpstream})
-	if p.packet.id != "" { // so that it is not sent again and again
-		got.Replies = append(got.Replies, Frame{Data: []byte("43" + sioPrefix(p.packet.space) + p.packet.id + "[]")})
-	}
-	return nil
 }
 
 // Send emits: ["name",args], with the namespace before it as on the wire. Without one it is the main namespace, or the first
