@@ -58,6 +58,7 @@ type Dialect struct {
 	Connects     bool     // takes CONNECT
 	Subscribes   Place
 	Required     bool // SUBSCRIBE must be set
+	Binary       bool // its messages are binary, which SockJS cannot carry
 	Stream       bool // messages are pieces of one byte stream; it is read in other pieces, and has bounds of its own
 
 	// Unchosen is what to change when a server chooses none of Subprotocols; "" says to check SUBPROTOCOL.
@@ -97,7 +98,7 @@ var Dialects = []Dialect{
 		Unchosen: "write PROTOCOL=" + gqlTransport},
 	{Name: "actioncable", New: newActionCable, Subprotocols: cableOffered, Subscribes: TextLine, Required: true, Check: checkActionCable},
 	{Name: "stomp", New: newStomp, Stream: true, Subprotocols: []string{"v12.stomp", "v11.stomp"}, Connects: true, Subscribes: TopicLine, Required: true, Check: checkStomp},
-	{Name: "mqtt", New: newMQTT, Stream: true, Subprotocols: []string{"mqtt"}, Connects: true, Subscribes: TopicLine, Required: true, Check: checkMQTT},
+	{Name: "mqtt", New: newMQTT, Binary: true, Stream: true, Subprotocols: []string{"mqtt"}, Connects: true, Subscribes: TopicLine, Required: true, Check: checkMQTT},
 	{Name: "phoenix", New: newPhoenix, Subscribes: TopicLine, Required: true, Check: checkPhoenix},
 	{Name: "signalr", New: newSignalR, Subscribes: MethodLine, Check: checkSignalR},
 	{Name: "wamp", New: newWAMP, Subprotocols: []string{wampSubprotocol}, Connects: true, Subscribes: TopicLine, Required: true, Check: checkWAMP},
@@ -111,6 +112,8 @@ func FindDialect(name string) (Dialect, error) {
 	var known []string
 	for _, d := range Dialects {
 		switch {
+		case over && d.Name == inner && d.Binary:
+			return Dialect{}, fmt.Errorf("%q: SockJS carries text alone, and %s is binary; write %s, and in FROM the address of a WebSocket without SockJS", name, inner, inner)
 		case over && d.Name == inner && inner != "sockjs":
 			return overSockJS(d), nil
 		case d.Name == name:
