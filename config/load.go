@@ -24,7 +24,11 @@ func ReadFile(path string) ([]byte, error) {
 		return nil, err
 	}
 	defer f.Close()
-	return io.ReadAll(io.LimitReader(f, maxFile+1))
+	text, err := io.ReadAll(io.LimitReader(f, maxFile+1))
+	if err == nil && len(text) > maxFile {
+		return nil, errors.New("it is larger than 1 MiB")
+	}
+	return text, err
 }
 
 // Load reads the configuration from environ, which has the shape of os.Environ. It reads the files that variables
@@ -167,9 +171,6 @@ func (l *loader) file(path string) ([]byte, error) {
 	text, err := l.readFile(path)
 	if pathErr, ok := errors.AsType[*fs.PathError](err); ok {
 		err = pathErr.Err
-	}
-	if err == nil && len(text) > maxFile {
-		err = errors.New("it is larger than 1 MiB")
 	}
 	return text, err
 }

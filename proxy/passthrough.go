@@ -230,6 +230,9 @@ func (e *exchange) end() {
 // fail answers a request that the service gave no answer to. The error goes to the log alone, once for each time the
 // service goes away: it names addresses.
 func (e *exchange) fail(w http.ResponseWriter, _ *http.Request, err error) {
+	if e.p.Answer != nil {
+		e.p.Answer(e.in, w.Header())
+	}
 	switch {
 	case e.p.closing.Err() != nil && errors.Is(err, context.Canceled):
 		unavailable(w)

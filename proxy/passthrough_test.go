@@ -445,10 +445,11 @@ func TestServiceDown(t *testing.T) {
 	var lines lockedBuffer
 	p := passTo(t, service)
 	p.log = slog.New(slog.NewTextHandler(&lines, nil))
+	p.Answer = func(_ *http.Request, h http.Header) { h.Add("Vary", "Accept") }
 	address := front(t, p)
 	for range 3 {
 		res, body := send(t, address, "GET", "GET /secret?secret HTTP/1.1\r\nHost: h\r\nAuthorization: secret\r\n\r\n")
-		if res.StatusCode != http.StatusBadGateway || body != "the service behind this address does not answer\n" {
+		if res.StatusCode != http.StatusBadGateway || res.Header.Get("Vary") != "Accept" || body != "the service behind this address does not answer\n" {
 			t.Errorf("%d %q", res.StatusCode, body)
 		}
 	}
