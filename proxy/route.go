@@ -43,10 +43,7 @@ func (rt *Route) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	p := rt.proxy
 	switch {
 	case r.Method == http.MethodGet && !upgrades(r) && (p.passthrough == nil || accepts(r, translate.ContentType)):
-		// Nothing of the admission is on the stack for as long as the client is there.
-		if c, ok := rt.receive(w, r); ok {
-			p.clients.Serve(w, r, c)
-		}
+		rt.subscribe(w, r)()
 	case r.Method == http.MethodPost && rt.Send:
 		rt.serveSend(w, r)
 	case p.preflight(r, rt.Send):
@@ -54,6 +51,16 @@ func (rt *Route) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	default:
 		p.pass(w, r)
 	}
+}
+
+// subscribe answers who wants the event stream, and returns what is to be called then: nothing of the admission is on the
+// stack for as long as the client is there.
+func (rt *Route) subscribe(w http.ResponseWriter, r *http.Request) (wait func()) {
+	c, ok := rt.receive(w, r)
+	if !ok {
+		return func() {}
+	}
+	return rt.proxy.clients.Join(w, r, c)
 }
 
 // upgrades says whether r asks for a WebSocket (RFC 6455, section 4.1).

@@ -74,7 +74,7 @@ func (t *Tunnel) serve(w http.ResponseWriter, r *http.Request, path, query strin
 	case path == "":
 		// Nothing of the admission is on the stack for as long as the client is there.
 		if c, ok := t.receive(w, r); ok {
-			t.proxy.clients.Serve(w, r, c)
+			t.proxy.clients.Join(w, r, c)()
 		}
 	case !slices.ContainsFunc(t.Prefixes, func(prefix string) bool { return tunnel.Under(path, prefix) }):
 		refuseSend(w, http.StatusNotFound, "this path is not under SSE_TUNNEL")

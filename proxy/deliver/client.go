@@ -29,45 +29,55 @@ type client struct {
 	hold    time.Time // when it may be written to again, once something waits for that
 	release time.Time // when it is to come back; zero: not yet
 	why     int       // with release: the reason it will have gone for
+	reason  int       // it goes for
 }
 
-// run serves the client, and lets it go.
+// run serves the client until there is a reason to stop, and lets it go. Its stack is most of what a client costs: what
+// is done but once is done elsewhere.
 func (c *client) run() {
-	reason := Left
-	defer func() { c.clients.gone(c.Route, c.Leave, reason, c.address) }()
-	if reason = c.serve(); reason != Finished {
+	c.begin()
+	defer c.quit()
+	draining, retiring := (<-chan struct{})(c.clients.draining), c.Retiring
+	for !c.turn() {
+		select {
+		case <-c.wake:
+		case <-c.ctx.Done():
+			c.out.abort()
+		case <-draining:
+			draining, retiring = nil, nil
+			c.leaves(c.clients.window, Drained)
+		case <-retiring:
+			retiring = nil
+			c.leaves(ageWindow, Aged)
+		}
+	}
+	if c.reason != Finished {
 		c.out.abort()
 	}
 }
 
-// serve writes events until there is a reason to stop.
-func (c *client) serve() (reason int) {
+// begin has the client woken from now on, until quit.
+func (c *client) begin() {
 	c.wake = make(chan struct{}, 1)
 	c.alarm.ring, c.alarm.cut = c.ring, c.out.cut
 	// Watching begins before the ring is read, so nothing falls between; the cursor sees to it that nothing comes twice.
 	c.clients.crowds.enter(c)
-	defer c.clients.crowds.leave(c)
-	defer c.clients.alarms.stop(&c.alarm)
 	c.joined, _ = c.Ring.Last()
 	c.fresh = c.Beats
 	// The first bytes leave only once it is known where the client begins: from its answer on it misses nothing.
 	c.first = translate.AppendRetry(nil, c.Route.RetryHint())
-	for draining, retiring := (<-chan struct{})(c.clients.draining), c.Retiring; ; {
-		if reason, over := c.turn(); over {
-			return reason
-		}
-		select {
-		case <-c.wake:
-		case <-c.ctx.Done():
-			return Left
-		case <-draining:
-			draining, retiring = nil, nil
-			c.release, c.why = time.Now().Add(rand.N(max(c.clients.window, 1))), Drained
-		case <-retiring:
-			retiring = nil
-			c.release, c.why = time.Now().Add(rand.N(ageWindow)), Aged
-		}
-	}
+}
+
+// quit lets the client go, for c.reason.
+func (c *client) quit() {
+	c.clients.alarms.stop(&c.alarm)
+	c.clients.crowds.leave(c)
+	c.clients.gone(c.Route, c.Leave, c.reason, c.address)
+}
+
+// leaves sends the client away at a moment within window.
+func (c *client) leaves(window time.Duration, why int) {
+	c.release, c.why = time.Now().Add(rand.N(max(window, 1))), why
 }
 
 // ring wakes the client: its ring has grown, or it wanted to be woken.
@@ -79,8 +89,8 @@ func (c *client) ring() {
 }
 
 // turn does what is due, and sees to it that the client is woken when something else is. over says that nothing will
-// follow, for the reason given.
-func (c *client) turn() (reason int, over bool) {
+// follow, for c.reason.
+func (c *client) turn() (over bool) {
 	now := time.Now()
 	released := !c.release.IsZero() && !now.Before(c.release)
 	if c.hold.IsZero() {
@@ -88,24 +98,28 @@ func (c *client) turn() (reason int, over bool) {
 	}
 	if released || !now.Before(c.hold) {
 		c.hold = time.Time{}
-		if reason, over, err := c.catchUp(); err != nil {
-			return c.gone(err), true
-		} else if over {
-			return reason, true
+		reason, over, err := c.catchUp()
+		if err != nil {
+			reason, over = c.gone(err), true
+		}
+		if c.reason = reason; over {
+			return true
 		}
 	}
 	if released {
-		return c.comeBack(c.why), true
+		c.reason = c.comeBack(c.why)
+		return true
 	}
 	if hb := c.quiet(); hb > 0 && now.Sub(c.wrote) >= hb {
 		if err := c.beat(); err != nil {
-			return c.gone(err), true
+			c.reason = c.gone(err)
+			return true
 		}
 	}
 	if next := c.next(); !next.IsZero() {
 		c.clients.alarms.set(&c.alarm, next, now)
 	}
-	return 0, false
+	return false
 }
 
 // quiet is how long nothing may be written before a heartbeat is; 0: for ever.

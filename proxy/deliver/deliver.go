@@ -125,28 +125,21 @@ func (c *Clients) Draining() bool {
 	return c.stopped
 }
 
-// Serve answers with an event stream. It returns when the client is gone or the stream is complete, or has handed the
-// client over to where it needs no goroutine. To cut the connection it panics with [http.ErrAbortHandler], which
-// net/http handles.
-func (c *Clients) Serve(w http.ResponseWriter, r *http.Request, cl Client) {
-	if conn := c.receive(w, r, cl); conn != nil {
-		conn.run()
-	}
-}
-
-// receive counts a client in. It returns nil if that has been handed over.
-func (c *Clients) receive(w http.ResponseWriter, r *http.Request, cl Client) *client {
+// Join answers with an event stream, and returns what the handler is to call then: that returns when the client is gone
+// or the stream is complete, or at once if the client was handed over to where it needs no goroutine. To cut the
+// connection both panic with [http.ErrAbortHandler], which net/http handles. They are two for the sake of what the
+// handler has on its stack for as long as the client is there.
+func (c *Clients) Join(w http.ResponseWriter, r *http.Request, cl Client) (wait func()) {
 	if !c.enter() {
 		cl.Leave()
 		Busy(w, r, cl.LastID, cl.Route.RetryHint())
-		return nil
 	}
 	cl.Route.Stats.Clients.Add(1)
 	cl.Route.Log.Debug("client joined", "client", r.RemoteAddr, "stream", cl.Ring.Birth())
 	if c.handOver(w, r, cl) {
-		return nil
+		return func() {}
 	}
-	return &client{Client: cl, clients: c, out: newOutput(w, r), ctx: r.Context(), address: r.RemoteAddr}
+	return (&client{Client: cl, clients: c, out: newOutput(w, r), ctx: r.Context(), address: r.RemoteAddr}).run
 }
 
 // gone counts a client out.

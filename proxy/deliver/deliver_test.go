@@ -67,7 +67,7 @@ func newBench(t *testing.T, bounds stream.Bounds) *bench {
 }
 
 func (b *bench) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	b.clients.Serve(w, r, Client{Route: &b.route, Ring: b.ring, Retiring: b.retiring, Cursor: b.cursor, Lost: b.lost, Leave: func() {}})
+	b.clients.Join(w, r, Client{Route: &b.route, Ring: b.ring, Retiring: b.retiring, Cursor: b.cursor, Lost: b.lost, Leave: func() {}})()
 }
 
 func (b *bench) close() { b.server.Close(); synctest.Wait() }

@@ -69,7 +69,7 @@ func (h *harbour) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			cl.Cursor, cl.Lost = stream.Begin, true
 		}
 	}
-	h.clients.Serve(w, r, cl)
+	h.clients.Join(w, r, cl)()
 }
 
 // open connects; proto is 1.1 or 1.0. Every other client comes by net/http.
