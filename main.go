@@ -180,10 +180,10 @@ func serve(ctx context.Context, c *config.Config, log *slog.Logger, started func
 	s := &sidecar{proxy: p, drain: c.Drain, log: log, failed: make(chan error, 2), server: proxy.NewServer(p, certificate, log)}
 	s.untried.Store(int64(p.EagerRoutes()))
 	if operator != nil {
-		s.admin = &http.Server{Handler: admin.New(p, s.ready, version), ReadHeaderTimeout: 10 * time.Second, ErrorLog: s.server.ErrorLog}
+		s.admin = &http.Server{Handler: admin.New(p, s.ready, version), ReadHeaderTimeout: 10 * time.Second, ErrorLog: proxy.ErrorLog(log)}
 		go func() { s.failed <- s.admin.Serve(operator) }() // ends with stop
 	}
-	go func() { s.failed <- s.listen(public, certificate != nil) }() // ends with stop
+	go func() { s.failed <- s.server.Serve(public) }() // ends with stop
 	log.Info("sidestream serves", "listen", public.Addr().String(), "routes", len(p.Routes), "version", version)
 	if started != nil {
 		started(public.Addr())
@@ -194,7 +194,7 @@ func serve(ctx context.Context, c *config.Config, log *slog.Logger, started func
 // sidecar is what a running sidecar consists of.
 type sidecar struct {
 	proxy   *proxy.Proxy
-	server  *http.Server
+	server  *proxy.Server
 	admin   *http.Server // nil when off
 	drain   time.Duration
 	log     *slog.Logger
@@ -203,13 +203,6 @@ type sidecar struct {
 }
 
 func (s *sidecar) ready() bool { return s.untried.Load() <= 0 && !s.proxy.Draining() }
-
-func (s *sidecar) listen(l net.Listener, secured bool) error {
-	if secured {
-		return s.server.ServeTLS(l, "", "")
-	}
-	return s.server.Serve(s.proxy.Listener(l))
-}
 
 // run returns when ctx is done or a server has failed, and everything has stopped.
 func (s *sidecar) run(ctx context.Context) (err error) {

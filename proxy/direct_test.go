@@ -22,7 +22,7 @@ func (s *sidecar) byNetHTTP(t *testing.T) (address string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	go s.server.Serve(l) // ends with the server
+	go s.server.first.Serve(l) // ends with the server
 	return l.Addr().String()
 }
 

@@ -121,7 +121,7 @@ func (f *feed) ws() string { return "ws" + strings.TrimPrefix(f.URL, "http") }
 // sidecar is a proxy that listens, as main has it.
 type sidecar struct {
 	*Proxy
-	server *http.Server
+	server *Server
 	addr   string
 }
 
@@ -153,14 +153,7 @@ func serve(t *testing.T, env ...string) *sidecar {
 	}
 	s.addr = l.Addr().String()
 	served := make(chan struct{})
-	go func() {
-		defer close(served)
-		if cert != nil {
-			s.server.ServeTLS(l, "", "")
-		} else {
-			s.server.Serve(p.Listener(l))
-		}
-	}()
+	go func() { defer close(served); s.server.Serve(l) }()
 	t.Cleanup(func() {
 		s.server.Close()
 		p.Close()

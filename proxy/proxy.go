@@ -5,7 +5,6 @@ package proxy
 import (
 	"context"
 	"log/slog"
-	"net"
 	"net/http"
 	"path"
 	"strings"
@@ -115,9 +114,6 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		rt.ServeHTTP(w, r)
 	}
 }
-
-// Listener returns l for a server of p: plain requests for event streams are answered without net/http. Not for TLS.
-func (p *Proxy) Listener(l net.Listener) net.Listener { return p.clients.Listener(l, p) }
 
 // serveScript answers with a script of the sidecar's own. Any page may load one by its tag; to be imported as a module by
 // another origin, or read, takes its leave.

@@ -4,36 +4,83 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
+	"errors"
 	"log"
 	"log/slog"
+	"net"
 	"net/http"
 	"time"
 
 	"sidestream/proxy/deliver"
 )
 
-// NewServer returns the public server of h: HTTP/1.1, and HTTP/2 over TLS or, without a certificate, in clear.
-func NewServer(h http.Handler, certificate *Certificate, logger *slog.Logger) *http.Server {
-	s := &http.Server{
+// Server is the public server of a proxy: HTTP/1.1, and HTTP/2 over TLS or, without a certificate, in clear.
+type Server struct {
+	proxy *Proxy
+	tls   *tls.Config // nil: in clear
+	first *http.Server
+	// For HTTP/2 where deliver looks after its connections; the first server has it everywhere else.
+	second *http.Server
+}
+
+// NewServer returns the server of p. A certificate of nil is no TLS.
+func NewServer(p *Proxy, certificate *Certificate, logger *slog.Logger) *Server {
+	s := &Server{proxy: p, first: newServer(p, 2*time.Minute, logger), second: newServer(p, -1, logger)}
+	s.first.Protocols.SetHTTP1(true)
+	s.second.Protocols.SetUnencryptedHTTP2(true)
+	s.second.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		r.TLS = deliver.TLS(r)
+		p.ServeHTTP(w, r)
+	})
+	if certificate == nil {
+		s.first.Protocols.SetUnencryptedHTTP2(true)
+		return s
+	}
+	s.tls = &tls.Config{GetCertificate: certificate.Get, MinVersion: tls.VersionTLS12, NextProtos: []string{"h2", "http/1.1"}}
+	s.first.Protocols.SetHTTP2(true)
+	s.first.TLSConfig = s.tls
+	return s
+}
+
+func newServer(h http.Handler, idle time.Duration, logger *slog.Logger) *http.Server {
+	return &http.Server{
 		Handler:     h,
 		ConnContext: deliver.WithConn,
 		// Bodies and answers may last for ever; a request's head may not.
 		ReadHeaderTimeout: 10 * time.Second,
-		IdleTimeout:       2 * time.Minute,
+		IdleTimeout:       idle,
 		Protocols:         new(http.Protocols),
-		ErrorLog:          log.New(debugLog{logger}, "", 0),
+		ErrorLog:          ErrorLog(logger),
 
 		DisableGeneralOptionsHandler: true, // `OPTIONS *` is passed through like everything else
 	}
-	s.Protocols.SetHTTP1(true)
-	if certificate == nil {
-		s.Protocols.SetUnencryptedHTTP2(true)
-		return s
-	}
-	s.Protocols.SetHTTP2(true)
-	s.TLSConfig = &tls.Config{GetCertificate: certificate.Get, MinVersion: tls.VersionTLS12}
-	return s
 }
+
+// Serve serves those who come to l, which it closes, until Shutdown or Close. It returns why it ended, never nil.
+func (s *Server) Serve(l net.Listener) error {
+	first, second := s.proxy.clients.Listeners(l, s.proxy, s.tls)
+	if second == nil {
+		return s.first.Serve(first)
+	}
+	served := make(chan struct{})
+	go func() { defer close(served); s.second.Serve(second) }() // ends with first
+	err := s.first.Serve(first)
+	<-served
+	return err
+}
+
+// Shutdown ends the server once all requests are answered, or ctx is done, which is its error then.
+func (s *Server) Shutdown(ctx context.Context) error {
+	ended := make(chan error)
+	go func() { ended <- s.second.Shutdown(ctx) }() // ends with ctx
+	return errors.Join(s.first.Shutdown(ctx), <-ended)
+}
+
+// Close ends the server at once.
+func (s *Server) Close() error { return errors.Join(s.first.Close(), s.second.Close()) }
+
+// ErrorLog is a server's of net/http, so that logger gets what matters of its complaints.
+func ErrorLog(logger *slog.Logger) *log.Logger { return log.New(debugLog{logger}, "", 0) }
 
 // debugLog takes net/http's complaints about its clients, which nobody needs at night, and its word that a handler
 // panicked, which somebody does.

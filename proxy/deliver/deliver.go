@@ -68,7 +68,7 @@ type Stats struct {
 type Client struct {
 	Route    *Route
 	Ring     *stream.Ring
-	Retiring <-chan struct{} // closed when the stream's clients shall come back within 10 s
+	Retiring <-chan struct{} // closed when the stream's clients shall come back within 10 s; then Ring wakes its watchers
 	Cursor   uint64          // the last event it has, or stream.Begin
 	Lost     bool            // its id is not known: it is told before anything else
 	LastID   string          // what it sent as its last id; "" none

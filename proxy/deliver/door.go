@@ -42,10 +42,11 @@ const (
 	peekSize   = 8192             // a larger head is net/http's
 )
 
-// door is a [net.Listener]: Accept answers who can be answered at once and returns everyone else.
+// door is a [net.Listener]: Accept answers who can be answered at once and returns everyone else, but for HTTP/2.
 type door struct {
 	clients *Clients
 	handler http.Handler
+	two     *arrivals // of HTTP/2
 	addr    net.Addr
 	closed  atomic.Bool
 
@@ -57,7 +58,7 @@ type door struct {
 	waiting  map[int32]uint32 // descriptors that have said nothing, and which use of each
 	queue    []silent         // the same, oldest first, and some that are not waiting any more
 	uses     uint32
-	others   []int32               // for net/http
+	others   []other               // for net/http
 	failed   error                 // of accept
 	from     unix.RawSockaddrInet6 // whom it accepted last; larger than IPv4's
 	unknown  int                   // clients that their shards are not told of
@@ -68,6 +69,12 @@ type door struct {
 	visit    visit
 }
 
+// other is a connection for net/http.
+type other struct {
+	fd  int32
+	two bool // HTTP/2
+}
+
 // silent is a connection that has said nothing yet.
 type silent struct {
 	fd    int32
@@ -75,18 +82,17 @@ type silent struct {
 	until time.Time
 }
 
-// Listener returns l such that those who ask handler for an event stream need not come by net/http, and become c's
-// clients. It takes l over if l is [Listen]'s, else returns it as it is. It is not for TLS.
-func (c *Clients) Listener(l net.Listener, handler http.Handler) net.Listener {
+// door takes l over if it is [Listen]'s, else it returns nil. HTTP/2 is offered to two.
+func (c *Clients) door(l net.Listener, handler http.Handler, two *arrivals) *door {
 	own, _ := l.(Listener)
 	tcp, ok := own.Listener.(*net.TCPListener)
 	if !ok {
-		return l
+		return nil
 	}
-	d := &door{clients: c, handler: handler, addr: l.Addr(), waiting: map[int32]uint32{},
+	d := &door{clients: c, handler: handler, two: two, addr: l.Addr(), waiting: map[int32]uint32{},
 		head: make([]byte, peekSize), parser: bufio.NewReaderSize(nil, peekSize)}
 	if d.open(tcp) != nil {
-		return l
+		return nil
 	}
 	tcp.Close() // the socket lives on
 	return d
@@ -137,6 +143,7 @@ func (d *door) Close() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.release()
+	d.two.Close()
 	return nil
 }
 
@@ -150,8 +157,8 @@ func (d *door) release() {
 	for fd := range d.waiting {
 		unix.Close(int(fd))
 	}
-	for _, fd := range d.others {
-		unix.Close(int(fd))
+	for _, o := range d.others {
+		unix.Close(int(o.fd))
 	}
 	d.waiting, d.others = nil, nil
 	unix.Close(d.listener)
@@ -165,9 +172,13 @@ func (d *door) Accept() (net.Conn, error) {
 	defer d.mu.Unlock()
 	for !d.closed.Load() {
 		if n := len(d.others); n > 0 {
-			fd := d.others[0]
+			o := d.others[0]
 			d.others = d.others[1:]
-			if c, err := connection(fd); err == nil {
+			switch c, err := connection(o.fd); {
+			case err != nil:
+			case o.two:
+				d.two.offer(newH2Conn(c, d.clients))
+			default:
 				d.tell()
 				return c, nil
 			}
@@ -265,8 +276,10 @@ func (d *door) greet(fd int32, fresh bool) {
 		d.queue = append(d.queue, silent{fd, d.uses, time.Now().Add(silence)})
 	case errno != 0 && errno != unix.EAGAIN, errno == 0 && n == 0:
 		unix.Close(int(fd))
+	case errno == 0 && bytes.HasPrefix(d.head[:n], []byte(h2Preface)):
+		d.others = append(d.others, other{fd, true})
 	case errno != 0 || n == len(d.head) || !plain(d.head[:n]) || !d.serve(fd, d.head[:n], fresh):
-		d.others = append(d.others, fd)
+		d.others = append(d.others, other{fd, false})
 	}
 }
 
@@ -284,7 +297,7 @@ func (d *door) expire() {
 			return
 		} else if waits {
 			d.unwatch(first.fd)
-			d.others = append(d.others, first.fd)
+			d.others = append(d.others, other{first.fd, false})
 		}
 		d.queue = d.queue[1:]
 	}

@@ -198,7 +198,7 @@ func TestSilentPeers(t *testing.T) {
 		t.Fatal(err)
 	}
 	var c Clients
-	d := c.Listener(l, http.NotFoundHandler()).(*door)
+	d := c.door(l, http.NotFoundHandler(), newArrivals(l.Addr()))
 	type accepted struct {
 		net.Conn
 		error
@@ -316,7 +316,7 @@ func TestAPanicOfTheHandlerIsNetHTTPs(t *testing.T) {
 	handler := http.HandlerFunc(func(http.ResponseWriter, *http.Request) { asked <- struct{}{}; panic(http.ErrAbortHandler) })
 	s := &http.Server{Handler: handler}
 	served := make(chan struct{})
-	go func() { defer close(served); s.Serve(c.Listener(l, handler)) }()
+	go func() { defer close(served); s.Serve(c.door(l, handler, newArrivals(l.Addr()))) }()
 	for range 2 {
 		conn, err := net.Dial("tcp", l.Addr().String())
 		if err != nil {
@@ -351,7 +351,7 @@ func TestTheHandlerSeesTheSame(t *testing.T) {
 		})
 		s := &http.Server{Handler: handler}
 		served := make(chan struct{})
-		go func() { defer close(served); s.Serve(c.Listener(l, handler)) }()
+		go func() { defer close(served); s.Serve(c.door(l, handler, newArrivals(l.Addr()))) }()
 		_, port, _ := net.SplitHostPort(l.Addr().String())
 		for _, pause := range []time.Duration{0, 50 * time.Millisecond} {
 			conn, err := net.Dial("tcp", net.JoinHostPort(dial, port))

@@ -1,6 +1,6 @@
 //go:build linux && !portable
 
-// This file takes HTTP/1 clients out of net/http: the head of the answer is written, the connection's descriptor is
+// This file takes HTTP/1 clients without TLS out of net/http: the head of the answer is written, the connection's descriptor is
 // kept, and everything else of the request, its goroutines and buffers can be collected. What a client then costs is
 // one slot of a few dozen bytes without pointers (see shard.go). The rules:
 //
@@ -8,16 +8,19 @@
 //     accepted the client: a burst of joins does not hold up those who are there.
 //   - The descriptor is a duplicate: net's own closes with its poller entry, the socket lives on, non-blocking. Who came
 //     past net/http (door.go) has but one.
-//   - HTTP/2 and TLS have no descriptor of their own to write to, and keep their goroutines (client.go).
+//   - HTTP/2 has no descriptor of its own to write to: see h2_conn.go. HTTP/1 over TLS has neither, and keeps its
+//     goroutines (client.go).
 
 package deliver
 
 import (
 	"bytes"
+	"maps"
 	"math/rand/v2"
 	"net"
 	"net/http"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -31,13 +34,14 @@ import (
 
 // engine is the shards, started when the first client comes.
 type engine struct {
-	mu      sync.Mutex // guards what follows
-	shards  []*shard
-	closed  bool
-	window  time.Duration
-	drained bool
-	turn    atomic.Uint32
-	running sync.WaitGroup
+	mu       sync.Mutex // guards what follows
+	shards   []*shard
+	closed   bool
+	window   time.Duration
+	drained  bool
+	carriers map[*h2Conn]struct{} // connections of HTTP/2
+	turn     atomic.Uint32
+	running  sync.WaitGroup
 }
 
 // shard returns the one for the next client, nil when there is none to be had.
@@ -71,6 +75,9 @@ func (e *engine) drain(window time.Duration) {
 	for _, s := range e.shards {
 		s.drain(window)
 	}
+	for c := range e.carriers {
+		c.awaken()
+	}
 }
 
 func (e *engine) close() {
@@ -79,8 +86,28 @@ func (e *engine) close() {
 	for _, s := range e.shards {
 		s.close()
 	}
+	carriers := slices.Collect(maps.Keys(e.carriers))
 	e.mu.Unlock()
+	for _, c := range carriers {
+		c.Close()
+	}
 	e.running.Wait()
+}
+
+// hold has c drained and closed with the others, until release.
+func (e *engine) hold(c *h2Conn) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.carriers == nil {
+		e.carriers = map[*h2Conn]struct{}{}
+	}
+	e.carriers[c] = struct{}{}
+}
+
+func (e *engine) release(c *h2Conn) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	delete(e.carriers, c)
 }
 
 // kick wakes the shards that somebody has joined.
@@ -96,6 +123,9 @@ func (e *engine) kick() {
 
 // handOver takes a client over from net/http, or returns false and has done nothing.
 func (c *Clients) handOver(w http.ResponseWriter, r *http.Request, cl Client) bool {
+	if r.ProtoMajor > 1 {
+		return c.handOverStream(w, r, cl)
+	}
 	old := r.ProtoMinor == 0
 	head := appendHead(make([]byte, 0, headSize), w.Header(), old)
 	v, past := w.(*visit)

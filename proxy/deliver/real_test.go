@@ -2,9 +2,11 @@ package deliver
 
 import (
 	"bufio"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"log/slog"
 	"math/rand/v2"
 	"net"
@@ -48,16 +50,37 @@ func newHarbour(t *testing.T, bounds stream.Bounds, heartbeat time.Duration, set
 		t.Fatal(err)
 	}
 	h.addr = l.Addr().String()
-	server := &http.Server{Handler: h, ConnContext: WithConn}
-	served := make(chan struct{})
-	go func() { defer close(served); server.Serve(h.clients.Listener(l, h)) }()
+	stop := serving(&h.clients, l, h, nil)
 	t.Cleanup(func() {
-		server.Close()
-		h.clients.Close()
-		<-served
+		stop()
 		eventually(t, "every client has left", func() bool { return h.route.Stats.Clients.Load() == 0 })
 	})
 	return h
+}
+
+// serving has h asked by those who come to l, until stop.
+func serving(c *Clients, l net.Listener, h http.Handler, config *tls.Config) (stop func()) {
+	first, second := c.Listeners(l, h, config)
+	var running sync.WaitGroup
+	var servers []*http.Server
+	for i, l := range []net.Listener{first, second} {
+		if l == nil {
+			continue
+		}
+		s := &http.Server{Handler: h, ConnContext: WithConn, TLSConfig: config, Protocols: new(http.Protocols), ErrorLog: log.New(io.Discard, "", 0)}
+		s.Protocols.SetHTTP1(i == 0)
+		s.Protocols.SetHTTP2(config != nil)
+		s.Protocols.SetUnencryptedHTTP2(second == nil && config == nil || i == 1)
+		servers = append(servers, s)
+		running.Go(func() { s.Serve(l) })
+	}
+	return func() {
+		for _, s := range servers {
+			s.Close()
+		}
+		c.Close()
+		running.Wait()
+	}
 }
 
 func (h *harbour) ServeHTTP(w http.ResponseWriter, r *http.Request) {

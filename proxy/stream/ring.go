@@ -239,6 +239,13 @@ func (r *Ring) Close(e End) {
 	}
 }
 
+// Wake has the watchers woken as if the ring had grown: something else about its stream has changed.
+func (r *Ring) Wake() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.wake()
+}
+
 func (r *Ring) wake() {
 	for w := range r.watchers {
 		w.wake()

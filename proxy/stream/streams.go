@@ -280,6 +280,7 @@ func (s *Streams) retire(st *Stream) {
 		st.linger.Stop()
 		s.give(st) // to the one that replaces it: else its clients would come back to a full house
 		close(st.retiring)
+		st.Ring.Wake()
 		st.age.Reset(retireTime)
 	default:
 		st.Ring.Close(End{Kind: Retired})

@@ -1,0 +1,148 @@
+//go:build linux && !portable
+
+package deliver
+
+import (
+	"context"
+	"crypto/tls"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+)
+
+// arrivals is a [net.Listener] of connections that somebody else has accepted.
+type arrivals struct {
+	addr  net.Addr
+	conns chan net.Conn
+	done  chan struct{}
+	once  sync.Once
+}
+
+func newArrivals(addr net.Addr) *arrivals {
+	return &arrivals{addr: addr, conns: make(chan net.Conn), done: make(chan struct{})}
+}
+
+// offer hands c over to who accepts, or closes it when nobody does any more.
+func (a *arrivals) offer(c net.Conn) {
+	select {
+	case a.conns <- c:
+	case <-a.done:
+		c.Close()
+	}
+}
+
+func (a *arrivals) Accept() (net.Conn, error) {
+	select {
+	case c := <-a.conns:
+		return c, nil
+	case <-a.done:
+		return nil, &net.OpError{Op: "accept", Net: a.addr.Network(), Addr: a.addr, Err: net.ErrClosed}
+	}
+}
+
+func (a *arrivals) Close() error {
+	a.once.Do(func() { close(a.done) })
+	return nil
+}
+
+func (a *arrivals) Addr() net.Addr { return a.addr }
+
+// greetTime is how long a client has for the handshake.
+const greetTime = 10 * time.Second
+
+// Listeners returns l for two servers of net/http with the same handler, who are asked for nothing that is an event
+// stream if it can be helped: those become c's clients. The first is for what comes by HTTP/1, and whatever else comes
+// over. The second is for HTTP/2 alone, which it takes for unencrypted, TLS or not; it must have no idle timeout. It is nil
+// where there is no such thing. Closing the first closes the second. With a config they are for TLS. l is taken over if
+// it is [Listen]'s.
+func (c *Clients) Listeners(l net.Listener, handler http.Handler, config *tls.Config) (first, second net.Listener) {
+	two := newArrivals(l.Addr())
+	if config != nil {
+		return c.secured(l, config, two), two
+	}
+	if d := c.door(l, handler, two); d != nil {
+		return d, two
+	}
+	return l, nil
+}
+
+// secured is a [net.Listener] whose connections have done their handshake. Those of HTTP/2 are offered to others.
+type secured struct {
+	net.Listener
+	clients *Clients
+	config  *tls.Config
+	plain   *arrivals
+	two     *arrivals
+	failed  chan error
+	ctx     context.Context // until Close
+	close   context.CancelFunc
+}
+
+func (c *Clients) secured(l net.Listener, config *tls.Config, two *arrivals) *secured {
+	s := &secured{Listener: l, clients: c, config: config, plain: newArrivals(l.Addr()), two: two, failed: make(chan error)}
+	s.ctx, s.close = context.WithCancel(context.Background())
+	go s.run() // ends with Close
+	return s
+}
+
+func (s *secured) run() {
+	for {
+		c, err := s.Listener.Accept()
+		if err == nil {
+			go s.greet(c) // ends with the handshake
+			continue
+		}
+		select {
+		case s.failed <- err: // which says whether it is worth going on
+		case <-s.ctx.Done():
+			return
+		}
+	}
+}
+
+// greet does the handshake. One that fails is net/http's, which says so to the log, and to who speaks plain HTTP.
+func (s *secured) greet(c net.Conn) {
+	conn := tls.Server(c, s.config)
+	ctx, cancel := context.WithTimeout(s.ctx, greetTime)
+	defer cancel()
+	if err := conn.HandshakeContext(ctx); err == nil && conn.ConnectionState().NegotiatedProtocol == "h2" {
+		s.two.offer(h2Secured{newH2Conn(conn, s.clients), conn})
+		return
+	}
+	s.plain.offer(conn)
+}
+
+// Accept returns the next connection that is not HTTP/2.
+func (s *secured) Accept() (net.Conn, error) {
+	select {
+	case c := <-s.plain.conns:
+		return c, nil
+	case err := <-s.failed:
+		return nil, err
+	case <-s.plain.done:
+		return nil, net.ErrClosed
+	}
+}
+
+func (s *secured) Close() error {
+	s.close()
+	s.plain.Close()
+	s.two.Close()
+	return s.Listener.Close()
+}
+
+// h2Secured is a connection of HTTP/2 within TLS. It has no ConnectionState: net/http would speak HTTP/1 over it.
+type h2Secured struct {
+	*h2Conn
+	secure *tls.Conn
+}
+
+// TLS is what [http.Request].TLS would be, had net/http seen the TLS; nil without.
+func TLS(r *http.Request) *tls.ConnectionState {
+	if c, ok := r.Context().Value(connKey{}).(h2Secured); ok {
+		state := c.secure.ConnectionState()
+		return &state
+	}
+	return r.TLS
+}
