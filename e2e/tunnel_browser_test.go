@@ -180,8 +180,9 @@ func TestTunnelLeaves(t *testing.T) {
 		talk(t, b, "page", "/farewell", "x")
 		heard(t, b, "page", "open,x")
 		last := rand.Text()
-		b.eval(t, fmt.Sprintf(`for (let n = 0; n < 100; n++) talks.page.ws.send("say " + n); talks.page.ws.send(%q); location = "/modes.html"; ""`, last))
+		b.eval(t, fmt.Sprintf(`for (let n = 0; n < 100; n++) talks.page.ws.send("say " + n); talks.page.ws.send(%q); location = "/elsewhere.html?%s"; ""`, last, last))
 		farewell(t, last+" 1001")
+		farewell(t, "arrived "+last)
 
 		b.open(t, "http://"+front+"/always.html")
 		talk(t, b, "cached", "/farewell", "")

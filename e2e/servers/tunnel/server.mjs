@@ -22,7 +22,7 @@ const files = {
   "/lib/stomp.js": new URL("@stomp/stompjs/bundles/stomp.umd.js", modules),
   "/lib/reconnecting-websocket.js": new URL("reconnecting-websocket/dist/reconnecting-websocket-iife.js", modules),
 };
-for (const name of ["clients.js", "conform.js", "modes.js", "worker.js", "shared.js"]) files["/" + name] = new URL(name, here);
+for (const name of ["clients.js", "conform.js", "modes.js", "elsewhere.js", "worker.js", "shared.js"]) files["/" + name] = new URL(name, here);
 
 const page = scripts => `<!doctype html><meta charset="utf-8"><link rel="icon" href="data:,"><title>tunnel</title><body>${scripts}`;
 const classic = ["socket.io", "graphql-ws", "phoenix", "stomp", "reconnecting-websocket"].map(name => `<script src="/lib/${name}.js"></script>`).join("");
@@ -32,6 +32,8 @@ const pages = {
   "/modes.html": page(`<script src="/modes.js"></script>`),
   "/fallback.html": page(`<script src="/_sidestream/websocket.js" data-mode="fallback"></script><script src="/modes.js"></script>`),
   "/always.html": page(`<script src="/_sidestream/websocket.js"></script><script src="/modes.js"></script>`),
+  // It says that it has loaded: a browser that is driven elsewhere before that may never answer its driver.
+  "/elsewhere.html": page(`<script src="/elsewhere.js"></script>`),
   "/shared.html": page(`<script src="/shared.js"></script>`),
   "/tab.html": page(`<script src="/_sidestream/events.js"></script>`),
 };
@@ -45,6 +47,9 @@ const server = createServer(async (request, response) => {
   } else if (files[path]) {
     response.setHeader("Content-Type", "text/javascript; charset=utf-8");
     response.end(await readFile(files[path]));
+  } else if (path === "/arrived") {
+    farewells.push("arrived " + request.url.split("?")[1]);
+    response.end();
   } else if (path === "/farewells") {
     response.end(JSON.stringify(farewells));
   } else {
@@ -76,7 +81,7 @@ const bytes = n => {
 };
 
 const plain = new WebSocketServer({ noServer: true, handleProtocols: offered => offered.has("b") ? "b" : false });
-const farewells = []; // of /farewell: what was said last, and the code
+const farewells = []; // of /farewell: what was said last, and the code; and who arrived elsewhere
 const hung = new Set(); // queries of /hang that were not answered
 plain.on("connection", (ws, request) => {
   const url = new URL(request.url, "http://x"), seen = ordered();

@@ -1,0 +1,2 @@
+"use strict";
+addEventListener("load", () => setTimeout(() => fetch("/arrived" + location.search)));
