@@ -36,7 +36,7 @@ func startChromium(t *testing.T) *chromium {
 		chromedp.Headless, chromedp.DisableGPU, chromedp.WSURLReadTimeout(patience), chromedp.WindowSize(1240, 900),
 		chromedp.Flag("disable-quic", true), chromedp.Flag("disable-background-networking", true),
 		chromedp.Flag("disable-component-update", true), chromedp.Flag("disable-sync", true),
-		chromedp.Flag("disable-dev-shm-usage", true), chromedp.UserDataDir(t.TempDir()),
+		chromedp.Flag("disable-dev-shm-usage", true), chromedp.Flag("ignore-certificate-errors", true), chromedp.UserDataDir(t.TempDir()),
 	}
 	allocated, free := chromedp.NewExecAllocator(context.Background(), options...)
 	ctx, stop := chromedp.NewContext(allocated)
@@ -131,7 +131,7 @@ func startFirefox(t *testing.T) *firefox {
 	conn.SetReadLimit(64 << 20) // a screenshot is one message
 	f := &firefox{conn: conn}
 	t.Cleanup(func() { conn.CloseNow() })
-	f.command(t, "session.new", map[string]any{"capabilities": map[string]any{}}, nil)
+	f.command(t, "session.new", map[string]any{"capabilities": map[string]any{"alwaysMatch": map[string]any{"acceptInsecureCerts": true}}}, nil)
 	var tree struct{ Contexts []struct{ Context string } }
 	f.command(t, "browsingContext.getTree", map[string]any{}, &tree)
 	f.tab = tree.Contexts[0].Context

@@ -28,13 +28,13 @@ type strand struct {
 	id     uint32 // of its stream
 	seat   int    // in its group
 	live   bool   // the head of its answer is written
-	fresh  bool   // nothing was written behind that
 	waits  bool   // for held
 	flags  uint8  // see isLost in shard.go
 	why    uint8  // the reason it will have gone for
 	cursor uint64 // the last event it has, or stream.Begin
 	joined uint64 // the newest event when it came
 	rest   []byte // of something that was begun
+	first  *batch // what it begins with, until that is written
 	wrote  time.Duration
 	due    time.Duration // with isDue: when it is to come back. With isAway: when it is cut
 	stuck  time.Duration // with rest: since when its window has taken nothing
@@ -110,7 +110,7 @@ func (c *h2Conn) adopt(id uint32, cl Client) bool {
 	if c.closed || st == nil || !st.whole || st.strand != nil || c.strands >= h2MaxStrands {
 		return false
 	}
-	s := &strand{id: id, fresh: true, cursor: cl.Cursor, wrote: -cl.Route.Coalesce}
+	s := &strand{id: id, cursor: cl.Cursor, wrote: -cl.Route.Coalesce}
 	if cl.Lost {
 		s.flags |= isLost
 	}
@@ -127,6 +127,9 @@ func (c *h2Conn) adopt(id uint32, cl Client) bool {
 	s.group, s.seat = g, len(g.strands)
 	g.strands = append(g.strands, s)
 	s.joined, _ = cl.Ring.Last()
+	// Read before its answer is: from that on it misses nothing.
+	s.first = batches.Get().(*batch)
+	s.first.load(g.ring, s.cursor, isOld)
 	st.strand = s
 	c.strands++
 	c.shared = true
@@ -428,47 +431,55 @@ func (c *h2Conn) release(s *strand, now time.Duration) {
 
 // give writes what the ring has for a client. end is set once nothing is behind that.
 func (c *h2Conn) give(s *strand, out *h2Batch, now time.Duration) (end stream.End) {
-	g, b := s.group, &out.ring
-	for {
+	g := s.group
+	if first := s.first; first != nil {
+		s.first = nil
+		end, whole := c.offer(s, out, first, translate.AppendRetry(nil, g.route.RetryHint()), now)
+		first.forget()
+		batches.Put(first)
+		if !whole || end.Kind != stream.Open {
+			return end
+		}
+	}
+	for b := &out.ring; ; b.forget() {
 		if b.ring != g.ring || !b.fits(s.cursor, isOld) {
 			b.load(g.ring, s.cursor, isOld) // events as they are, without chunks
 		}
-		var pre []byte
-		if s.fresh {
-			s.fresh = false
-			pre = translate.AppendRetry(nil, g.route.RetryHint())
+		if end, whole := c.offer(s, out, b, nil, now); !whole || !b.more {
+			return end
 		}
-		if gap := b.gap(g.ring, s.flags|isOld); gap != nil {
-			s.flags &^= isLost
-			pre = append(pre, gap...)
-		}
-		pending := stream.Pending(b.next)
-		if s.cursor = b.from; pending {
-			s.cursor = b.next
-		}
-		if !c.say(s, out, pre, now) || pending {
-			return stream.End{}
-		}
-		from := s.cursor
-		for _, e := range b.events {
-			s.cursor++
-			out.events++
-			out.bytes += int64(len(e))
-			if !c.say(s, out, e, now) {
-				break
-			}
-		}
-		if from < s.joined {
-			g.route.Stats.Replayed.Add(int64(min(s.cursor, s.joined) - from))
-		}
-		switch {
-		case len(s.rest) > 0 || s.cursor != b.next:
-			return stream.End{}
-		case !b.more:
-			return b.end
-		}
-		b.forget()
 	}
+}
+
+// offer writes pre, the gap before b, and b. It returns whether the client's window took all, and then b's end.
+func (c *h2Conn) offer(s *strand, out *h2Batch, b *batch, pre []byte, now time.Duration) (end stream.End, whole bool) {
+	if gap := b.gap(s.group.ring, s.flags|isOld); gap != nil {
+		s.flags &^= isLost
+		pre = append(pre, gap...)
+	}
+	if stream.Pending(b.next) {
+		s.cursor = b.next
+		return stream.End{}, c.say(s, out, pre, now)
+	}
+	s.cursor = b.from
+	if !c.say(s, out, pre, now) {
+		return stream.End{}, false
+	}
+	for _, e := range b.events {
+		s.cursor++
+		out.events++
+		out.bytes += int64(len(e))
+		if !c.say(s, out, e, now) {
+			break
+		}
+	}
+	if b.from < s.joined {
+		s.group.route.Stats.Replayed.Add(int64(min(s.cursor, s.joined) - b.from))
+	}
+	if whole = len(s.rest) == 0; whole {
+		end = b.end
+	}
+	return end, whole
 }
 
 // say writes p. What the client's window does not take waits in rest; then it returns false.

@@ -90,6 +90,8 @@ type peerH2 struct {
 	block   bytes.Buffer
 	next    uint32
 
+	answered func() // called when a head has come, before anything else is read
+
 	mu      sync.Mutex
 	grants  bool // what came is granted again
 	streams map[uint32]*heard
@@ -153,6 +155,9 @@ func (p *peerH2) read() {
 		case *http2.MetaHeadersFrame:
 			if s.status = f.PseudoValue("status"); f.StreamEnded() {
 				s.ended = true
+			}
+			if p.answered != nil {
+				p.answered()
 			}
 		case *http2.DataFrame:
 			if s.status == "" {
@@ -318,6 +323,24 @@ func TestH2TakesClientsOver(t *testing.T) {
 		if n := lo.route.Stats.Gone[Left].Load(); n != 1 {
 			t.Errorf("%d have left", n)
 		}
+	})
+}
+
+// TestH2OpenMeansListening: who has been answered gets whatever comes from then on.
+func TestH2OpenMeansListening(t *testing.T) {
+	inLoom(t, stream.Bounds{}, func(t *testing.T, lo *loom) {
+		lo.cursor = stream.Begin
+		p := lo.dial()
+		said := 0
+		p.answered = func() { said++; lo.ring.Append(say(strconv.Itoa(said))) }
+		for n := range 100 {
+			id := p.ask("GET", "/", nil)
+			synctest.Wait()
+			if got := p.lines(id); len(got) < 3 || got[2] != fmt.Sprint("data: ", n+1) {
+				t.Fatalf("got %q, want event %d first", got, n+1)
+			}
+		}
+		p.conn.Close()
 	})
 }
 
