@@ -93,16 +93,16 @@ const (
 // chunkFront is room for the size of a chunk of less than 4 GiB, and its line end.
 const chunkFront = 10
 
-// AppendChunk appends what f appends as one chunk of a body. The chunk is all[start:], and f's bytes begin front bytes
-// into it: the size, which stands before them, is known only afterwards.
-func AppendChunk(dst []byte, f func([]byte) []byte) (all []byte, start, front int) {
+// AppendChunk appends what f appends as one chunk of a body (RFC 9112, section 7.1). f's bytes begin front bytes into it.
+func AppendChunk(dst []byte, f func([]byte) []byte) (all []byte, front int) {
 	var room [chunkFront]byte
-	begin := len(dst) + chunkFront
+	start := len(dst)
+	begin := start + chunkFront
 	all = f(append(dst, room[:]...))
 	line := append(strconv.AppendUint(room[:0], uint64(len(all)-begin), 16), "\r\n"...)
-	start, front = begin-len(line), len(line)
-	copy(all[start:], line)
-	return append(all, ChunkEnd...), start, front
+	front = copy(all[start:], line)
+	n := copy(all[start+front:], all[begin:]) // so that chunks stand without a gap, and several can be written as one
+	return append(all[:start+front+n], ChunkEnd...), front
 }
 
 // ValidID says whether id may stand in an id: line and come back in a header or a query as it is: 1 to 128 bytes of

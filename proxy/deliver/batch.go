@@ -25,7 +25,7 @@ type batch struct {
 	flags      uint8
 	events     [][]byte
 	size       int          // bytes of events
-	vectors    []unix.Iovec // of pre, then of events
+	vectors    []unix.Iovec // of pre, then of events, as few as hold them
 	pre        []byte       // goes before the events, for one client
 }
 
@@ -49,7 +49,12 @@ func (b *batch) load(ring *stream.Ring, cursor uint64, flags uint8) {
 	b.vectors, b.size = append(b.vectors[:0], unix.Iovec{}), 0 // the first is for pre
 	for _, e := range b.events {
 		b.size += len(e)
-		b.vectors = append(b.vectors, vector(e))
+		v := vector(e)
+		if last := &b.vectors[len(b.vectors)-1]; last.Base != nil && end(last) == uintptr(unsafe.Pointer(v.Base)) {
+			last.SetLen(int(last.Len) + len(e)) // the ring puts one event behind the other
+			continue
+		}
+		b.vectors = append(b.vectors, v)
 	}
 	b.pre = nil
 }
@@ -104,6 +109,9 @@ func vector(p []byte) unix.Iovec {
 	v.SetLen(len(p))
 	return v
 }
+
+// end is the address behind v.
+func end(v *unix.Iovec) uintptr { return uintptr(unsafe.Pointer(v.Base)) + uintptr(v.Len) }
 
 // write writes b to fd, which does not block. It returns how many events the socket took, and the rest of the one that
 // it took a part of; everything before that has gone. err is EAGAIN when it took nothing.

@@ -267,8 +267,8 @@ func frame(dst []byte, flags uint8, data []byte) []byte {
 	if flags&isOld != 0 {
 		return append(dst, data...)
 	}
-	all, start, _ := translate.AppendChunk(nil, func(b []byte) []byte { return append(b, data...) })
-	return append(dst, all[start:]...)
+	dst, _ = translate.AppendChunk(dst, func(b []byte) []byte { return append(b, data...) })
+	return dst
 }
 
 // duplicate returns another descriptor of c's socket.

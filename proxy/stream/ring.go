@@ -159,11 +159,11 @@ func (r *Ring) encode(about int, event func([]byte) []byte) (chunk []byte, front
 		r.block = make([]byte, 0, max(about+overhead, min(lastBlock, max(firstBlock, 2*cap(r.block)))))
 	}
 	used := len(r.block)
-	all, start, front := translate.AppendChunk(r.block[used:used:cap(r.block)], event)
+	all, front := translate.AppendChunk(r.block[used:used:cap(r.block)], event)
 	if cap(all) == cap(r.block)-used { // else it was longer than it seemed, and has an array of its own
 		r.block = r.block[:used+len(all)]
 	}
-	return all[start:len(all):len(all)], front
+	return all[:len(all):len(all)], front
 }
 
 // evict lets go of what is over the bounds. Rings are read more often than they turn, so the slice is moved only when

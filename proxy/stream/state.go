@@ -116,8 +116,8 @@ func (r *Ring) past() (event, bool) {
 			size += len(el.Value.(*keyed).chunk)
 		}
 	}
-	all, start, front := translate.AppendChunk(make([]byte, 0, size+2*overhead), r.appendPast)
-	s.piece, s.at = event{chunk: all[start:], front: front}, r.last
+	chunk, front := translate.AppendChunk(make([]byte, 0, size+2*overhead), r.appendPast)
+	s.piece, s.at = event{chunk: chunk, front: front}, r.last
 	return s.piece, true
 }
 
