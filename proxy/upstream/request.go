@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -35,7 +36,18 @@ type field struct {
 
 // Expand fills rt's templates from a client's request, whose path wildcards path returns. The error is a *[BadRequest].
 func (rt *Route) Expand(r *http.Request, path func(name string) string) (Request, error) {
+	if q := rt.only.Load(); q != nil {
+		return *q, nil
+	}
 	c := &clientRequest{r: r, path: path, scoped: rt.settings.Session}
+	q, err := rt.expand(c)
+	if err == nil && !c.asked { // it would come out the same for every other client
+		rt.only.Store(&q)
+	}
+	return q, err
+}
+
+func (rt *Route) expand(c *clientRequest) (Request, error) {
 	q := Request{Route: rt}
 	var err error
 	if q.session, err = rt.session(c); err != nil {
@@ -66,7 +78,7 @@ func (rt *Route) Expand(r *http.Request, path func(name string) string) (Request
 		q.headers = append(q.headers, field{h.name, value})
 	}
 	for _, name := range rt.forward {
-		for _, value := range r.Header.Values(name) {
+		for _, value := range c.header(name) {
 			q.headers = append(q.headers, field{name, translate.Literal(value)})
 		}
 	}
@@ -92,6 +104,7 @@ func (rt *Route) Expand(r *http.Request, path func(name string) string) (Request
 	if q.script, err = rt.expandScript(c); err != nil {
 		return q, err
 	}
+	q.headers, q.subscribe = slices.Clip(q.headers), slices.Clip(q.subscribe)
 	q.Key = sha256.Sum256(q.identity())
 	return q, nil
 }

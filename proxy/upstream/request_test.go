@@ -429,3 +429,37 @@ func TestLogAddressHoldsNothingOfQueryHeadersAndCookies(t *testing.T) {
 		t.Errorf("%q, %v", got, err)
 	}
 }
+
+// TestExpandsOnce what is the same for all: only where nothing of a client's request is looked at, also in vain.
+func TestExpandsOnce(t *testing.T) {
+	for name, test := range map[string]struct {
+		settings Settings
+		only     bool
+	}{
+		"constant":          {Settings{From: "ws://h/a", Headers: "X-Key: k", Hello: "> topic"}, true},
+		"the stream's own":  {Settings{From: "http://h/a?since={stream.cursor:0}", Cursor: ".next"}, true},
+		"query":             {Settings{From: "ws://h/a?{query}"}, false},
+		"with a default":    {Settings{From: "ws://h/a?s={query.s:1}"}, false},
+		"header":            {Settings{From: "ws://h/a", Headers: "X-Key: {header.X-Key:}"}, false},
+		"cookie":            {Settings{From: "ws://h/a", Hello: "> {cookie.sid:}"}, false},
+		"path":              {Settings{From: "ws://h/{path.id:x}", PathNames: []string{"id"}}, false},
+		"forwarded":         {Settings{From: "ws://h/a", Forward: []string{"Cookie"}}, false},
+		"a client's own":    {Settings{From: "ws://h/a", Session: true}, false},
+		"body":              {Settings{From: "http://h/a", Method: "POST", Body: "{query.s:}"}, false},
+		"in the first line": {Settings{From: "ws://h/a", Hello: "> {query.s:}"}, false},
+	} {
+		rt := compiled(t, test.settings)
+		first, err := client{query: "session=" + strings.Repeat("s", 16)}.expand(rt)
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		second, err := client{query: "session=" + strings.Repeat("t", 16) + "&s=2"}.expand(rt)
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		if got := rt.only.Load() != nil; got != test.only || test.only && first.Key != second.Key {
+			t.Errorf("%s: kept: %v, want %v", name, got, test.only)
+		}
+	}
+}

@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"regexp"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"sidestream/translate"
@@ -80,6 +81,8 @@ const (
 type Route struct {
 	// Stats counts what all sources of the route meet.
 	Stats Stats
+
+	only atomic.Pointer[Request] // what Expand makes of every client's request, once it has turned out to use nothing of it
 
 	settings                           Settings
 	dialect                            translate.Dialect

@@ -210,9 +210,17 @@ type clientRequest struct {
 	query url.Values // parsed when first asked for
 
 	scoped bool // ?session= is the sidecar's own
+	asked  bool // something of the request was looked at
+}
+
+// header is all values of one.
+func (c *clientRequest) header(name string) []string {
+	c.asked = true
+	return c.r.Header.Values(name)
 }
 
 func (c *clientRequest) lookup(kind, name string) string {
+	c.asked = true
 	switch kind {
 	case "path":
 		return c.path(name)
