@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"net/http"
+	"slices"
 	"testing"
 	"unicode/utf8"
 )
@@ -68,7 +69,7 @@ func fuzzSession(t *testing.T, name string, o Options, script []byte, kept func(
 			if size > 8*received+fuzzMax*8 {
 				t.Fatalf("%d bytes of messages out of %d", size, received)
 			}
-			frames = got.Replies
+			frames = slices.Concat(got.Replies, got.Acks)
 			if err != nil {
 				ready = open()
 			}

@@ -244,7 +244,7 @@ func (p *player) show(got Received, err error) {
 	for _, failed := range got.Failed {
 		fmt.Fprintf(&p.out, "    failed: %v\n", failed)
 	}
-	for _, f := range got.Replies {
+	for _, f := range slices.Concat(got.Replies, got.Acks) {
 		switch {
 		case f.Binary:
 			fmt.Fprintf(&p.out, "    >> %x\n", f.Data)

@@ -388,7 +388,7 @@ func (s *mqtt) publish(pk mqttPacket, r *mqttReader, got *Received) error {
 	if qos == 1 {
 		id = r.uint16()
 		reply := packet(mqttPuback, 0, binary.BigEndian.AppendUint16(nil, id))
-		defer func() { got.Replies = append(got.Replies, reply) }()
+		defer func() { got.Acks = append(got.Acks, reply) }()
 	}
 	if pk.over {
 		got.Messages = append(got.Messages, Message{Gap: GapUpstream})

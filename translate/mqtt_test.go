@@ -55,7 +55,7 @@ func giveBinary(s Session, data []byte, random *rand.Rand, n int) (got Received,
 		part, err := s.Receive(context.Background(), Frame{Binary: true, Data: piece})
 		clear(piece)
 		got.Messages = append(got.Messages, part.Messages...)
-		got.Replies = append(got.Replies, part.Replies...)
+		got.Replies = append(append(got.Replies, part.Replies...), part.Acks...)
 		if err != nil {
 			return got, err
 		}

@@ -129,7 +129,8 @@ type HTTPResponse struct {
 
 // Received is what became of one frame.
 type Received struct {
-	Replies  []Frame   // to be sent once the messages are in the ring
+	Replies  []Frame   // to be sent once the messages are in the ring; while the connection is not ready, at once
+	Acks     []Frame   // the same, but never before that: the legacy service forgets what they confirm
 	Messages []Message // in order
 	Ready    bool      // the dialect and its script are through
 	Resumed  bool      // with Ready: nothing was lost since the last connection

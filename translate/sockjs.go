@@ -19,6 +19,7 @@ package translate
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/json"
@@ -145,9 +146,10 @@ func (s *sockjs) inner(ctx context.Context, texts []string) (got Received, err e
 			got.Ready, got.Resumed = true, one.Resumed
 		}
 		replies, wrong := wrapped(one.Replies)
-		got.Replies = append(got.Replies, replies...)
+		acks, wrongAcks := wrapped(one.Acks)
+		got.Replies, got.Acks = append(got.Replies, replies...), append(got.Acks, acks...)
 		if err == nil {
-			err = wrong
+			err = cmp.Or(wrong, wrongAcks)
 		}
 		if err != nil {
 			return got, err

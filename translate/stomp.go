@@ -74,6 +74,7 @@ type stomp struct {
 	step    int
 	version string
 	unheard map[string]bool // receipts not yet come
+	sent    bool            // something of a client's
 	offered [2]time.Duration
 	every   time.Duration
 	silence time.Duration
@@ -83,7 +84,7 @@ func (s *stomp) Dial(*HTTPResponse) (Dial, error) { return s.Options.Dial() }
 
 func (s *stomp) Open(string) ([]Frame, error) {
 	s.parser = stompParser{max: s.MaxMessage}
-	s.step, s.version, s.unheard, s.every, s.silence = stompConnecting, "1.2", nil, 0, 0
+	s.step, s.version, s.unheard, s.every, s.silence, s.sent = stompConnecting, "1.2", nil, 0, 0, false
 	connect, err := s.Options.Connect()
 	if err != nil {
 		return nil, err
@@ -263,7 +264,7 @@ func (s *stomp) message(f stompFrame, got *Received) error {
 	if err != nil {
 		return err
 	}
-	got.Replies = append(got.Replies, frame)
+	got.Acks = append(got.Acks, frame)
 	return nil
 }
 
@@ -281,12 +282,13 @@ var stompVerdicts = []struct {
 }
 
 // verdict reads an ERROR frame. Brokers have no codes, only words: those of the message header first, for the body
-// repeats names, which may be any words.
+// repeats names, which may be any words. Behind a client's SEND it may be about that alone, and is no verdict on the
+// stream of all the others: the next opening tells.
 func (s *stomp) verdict(f stompFrame) error {
 	header := f.headers["message"]
 	shown := s.hidden(header)
 	for _, text := range []string{header, string(f.body[:min(len(f.body), 1<<10)])} {
-		if status := s.judge(strings.ToLower(text)); status != 0 {
+		if status := s.judge(strings.ToLower(text)); status != 0 && !s.sent {
 			return &Refused{status, "the broker said: " + shown}
 		}
 	}
@@ -349,5 +351,6 @@ func (s *stomp) Send(m Message) ([]Frame, error) {
 	}
 	headers["destination"], headers["content-length"] = send.Destination, strconv.Itoa(len(body))
 	frame, err := s.encode("SEND", headers, body)
+	s.sent = s.sent || err == nil
 	return []Frame{frame}, err
 }

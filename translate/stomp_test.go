@@ -30,7 +30,7 @@ func give(s Session, data []byte, random *rand.Rand, n int) (got Received, err e
 			got.Messages = append(got.Messages, m)
 		}
 		clear(piece)
-		got.Replies = append(got.Replies, part.Replies...)
+		got.Replies = append(append(got.Replies, part.Replies...), part.Acks...)
 		got.Ready = got.Ready || part.Ready
 		if err != nil {
 			return got, err
@@ -231,4 +231,26 @@ func FuzzStomp(f *testing.F) {
 			return cap(s.(*stomp).parser.buf)
 		})
 	})
+}
+
+// TestStompErrorBehindASend is no verdict on the stream, which others read: one client may send to anywhere.
+func TestStompErrorBehindASend(t *testing.T) {
+	const unknown = "ERROR\nmessage:not_found\n\nNOT_FOUND - no exchange 'nowhere'\x00"
+	for _, sends := range []bool{false, true} {
+		s := newStomp(Options{Connect: fixed(""), Subscribe: fixedLines("/topic/a")}).(*stomp)
+		for range 2 { // what was sent on an earlier connection does not count
+			s.Open("")
+			if got, err := s.Receive(t.Context(), Frame{Data: []byte("CONNECTED\nversion:1.2\n\n\x00")}); err != nil || !got.Ready {
+				t.Fatal(err)
+			}
+			if sends {
+				s.Send(Message{Data: []byte(`{"destination":"/exchange/nowhere/x","body":"y"}`)})
+			}
+			_, err := s.Receive(t.Context(), Frame{Data: []byte(unknown)})
+			if refused := errors.As(err, new(*Refused)); err == nil || refused == sends {
+				t.Errorf("sends: %v: %v", sends, err)
+			}
+			sends = false
+		}
+	}
 }

@@ -59,7 +59,8 @@ type subscription struct {
 
 	// What came before the connection was ready waits here for the ring.
 	early []translate.Message
-	gap   bool // and some of them were skipped
+	acks  []translate.Frame // for them
+	gap   bool              // and some of them were skipped
 }
 
 // value fills in {stream.n}, by counting with c, and {state.*}.
@@ -154,7 +155,7 @@ func (s *subscription) Connect(ctx context.Context) (Conn, error) {
 	if err := c.begin(ctx); err != nil {
 		c.ws.CloseNow()
 		// What it may have taken in is not in the ring, and what the next connection goes on from may be this one.
-		s.dropped, s.early, s.gap = true, nil, false
+		s.dropped, s.early, s.acks, s.gap = true, nil, nil, false
 		return nil, later(err)
 	}
 	c.resumed = c.resumed && !s.dropped
@@ -344,13 +345,13 @@ func (c *socket) step(ctx context.Context) (ready bool, err error) {
 	} else if err != nil {
 		return false, err
 	}
-	c.early = append(c.early, got.Messages...)
+	c.early, c.acks = append(c.early, got.Messages...), append(c.acks, got.Acks...)
 	size := 0
 	for _, m := range c.early {
 		size += len(m.Data)
 	}
-	if len(c.early) > maxEarly || size > maxEarlyBytes {
-		c.early, c.gap = nil, true
+	if max(len(c.early), len(c.acks)) > maxEarly || size > maxEarlyBytes {
+		c.early, c.acks, c.gap = nil, nil, true
 		return false, fmt.Errorf("more than %d messages or %d bytes arrived before HELLO was through", maxEarly, maxEarlyBytes)
 	}
 	if c.ended != nil {
@@ -592,8 +593,12 @@ func (c *socket) pump(ctx context.Context, emit func([]translate.Message) error)
 	if c.gap {
 		first = append([]translate.Message{{Gap: translate.GapUpstream}}, first...)
 	}
-	c.early, c.gap = nil, false
+	acks := c.acks
+	c.early, c.acks, c.gap = nil, nil, false
 	if err := c.emit(ctx, first, emit); err != nil {
+		return err
+	}
+	if err := c.send(ctx, acks); err != nil {
 		return err
 	}
 	if c.ended != nil {
@@ -619,7 +624,7 @@ func (c *socket) pump(ctx context.Context, emit func([]translate.Message) error)
 		if err != nil {
 			return err
 		}
-		if err := c.send(ctx, got.Replies); err != nil {
+		if err := c.send(ctx, append(got.Replies, got.Acks...)); err != nil {
 			return err
 		}
 	}

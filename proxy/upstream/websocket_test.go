@@ -380,3 +380,33 @@ func TestEndlessMessage(t *testing.T) {
 		})
 	}
 }
+
+// TestAcknowledgedOnceInTheRing: what comes while the session is opening is not the broker's to forget before it is
+// known that it opens.
+func TestAcknowledgedOnceInTheRing(t *testing.T) {
+	f := &feed{options: websocket.AcceptOptions{Subprotocols: []string{"v12.stomp"}}}
+	acked := false
+	f.talk = func(p *peer) {
+		p.hear()
+		p.say("CONNECTED\nversion:1.2\nserver:RabbitMQ/3.10\n\n\x00")
+		p.hear()
+		p.hear()
+		if !acked {
+			p.say("RECEIPT\nreceipt-id:r-0\n\n\x00", "MESSAGE\nsubscription:sub-0\nmessage-id:1\nack:1\ndestination:/queue/a\n\nprecious\x00")
+		}
+		if p.n == 1 { // the broker goes away
+			return
+		}
+		p.say("RECEIPT\nreceipt-id:r-1\n\n\x00")
+		heard := p.hear()
+		f.note(heard)
+		acked = strings.HasPrefix(heard, "ACK\n")
+		f.listen(p)
+	}
+	subscribed(t, Settings{Protocol: "stomp", Subscribe: "/queue/a {\"ack\":\"client\"}\n/queue/b"}, f, func(t *testing.T, k *taking) {
+		time.Sleep(20 * time.Second)
+		if all := strings.Join(k.texts(), " "); strings.Count(all, "precious") != 1 || !acked {
+			t.Errorf("emitted %q; acknowledged: %v; the broker heard %q", all, acked, f.heard)
+		}
+	})
+}
