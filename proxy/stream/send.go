@@ -2,7 +2,8 @@
 //
 //   - A message goes up over the connection there is, or not at all: nothing is kept for the next one.
 //   - A key that was seen in the last minutes has the outcome that it had then, and nothing is sent; also while the first
-//     with it is still under way. What never left is forgotten, so that it can be tried again.
+//     with it is still under way. What never left is forgotten, so that it can be tried again. A stream that replaces one
+//     that has reached its age knows the same keys.
 
 package stream
 
@@ -35,8 +36,13 @@ type way struct {
 	mu      sync.Mutex    // guards what follows
 	conn    upstream.Conn // nil while there is none
 	sending int
-	keys    map[string]*list.Element // of sent, by key
-	order   list.List                // of *sent, oldest first
+}
+
+// keys are those of messages, and what became of them. The zero value has none. Safe for concurrent use.
+type keys struct {
+	mu    sync.Mutex // guards what follows
+	byKey map[string]*list.Element
+	order list.List // of *sent, oldest first
 }
 
 // sent is the message of one key, and what became of it.
@@ -115,7 +121,7 @@ func (st *Stream) Send(ctx context.Context, m translate.Message) (err error) {
 // SendOnce is Send, but for a key that was seen before it sends nothing and has the outcome of then. Its error may also be
 // [ErrReused]. ctx ends the wait only: what was begun is finished.
 func (st *Stream) SendOnce(ctx context.Context, key string, m translate.Message) error {
-	one, first := st.way.remember(key, sha256.Sum256(m.Data))
+	one, first := st.keys.remember(key, sha256.Sum256(m.Data))
 	switch {
 	case one == nil:
 		return ErrReused
@@ -130,24 +136,24 @@ func (st *Stream) SendOnce(ctx context.Context, key string, m translate.Message)
 	one.err = st.Send(context.WithoutCancel(ctx), m)
 	var bad *upstream.BadMessage
 	if errors.Is(one.err, ErrDown) || errors.As(one.err, &bad) {
-		st.way.forget(one)
+		st.keys.forget(one)
 	}
 	close(one.outcome)
 	return one.err
 }
 
 // remember returns what is known of key, and whether that is nothing yet; nil when it was of another message.
-func (w *way) remember(key string, digest [sha256.Size]byte) (one *sent, first bool) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
+func (k *keys) remember(key string, digest [sha256.Size]byte) (one *sent, first bool) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
 	now := time.Now()
-	for e := w.order.Front(); e != nil; e = w.order.Front() {
-		if old := e.Value.(*sent); now.Sub(old.at) < keyTime && w.order.Len() < maxKeys {
+	for e := k.order.Front(); e != nil; e = k.order.Front() {
+		if old := e.Value.(*sent); now.Sub(old.at) < keyTime && k.order.Len() < maxKeys {
 			break
 		}
-		w.remove(e)
+		k.remove(e)
 	}
-	if e := w.keys[key]; e != nil {
+	if e := k.byKey[key]; e != nil {
 		one = e.Value.(*sent)
 		if one.digest != digest {
 			return nil, false
@@ -155,23 +161,23 @@ func (w *way) remember(key string, digest [sha256.Size]byte) (one *sent, first b
 		return one, false
 	}
 	one = &sent{key: key, digest: digest, at: now, outcome: make(chan struct{})}
-	if w.keys == nil {
-		w.keys = map[string]*list.Element{}
+	if k.byKey == nil {
+		k.byKey = map[string]*list.Element{}
 	}
-	w.keys[key] = w.order.PushBack(one)
+	k.byKey[key] = k.order.PushBack(one)
 	return one, true
 }
 
-func (w *way) forget(one *sent) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if e := w.keys[one.key]; e != nil && e.Value == any(one) {
-		w.remove(e)
+func (k *keys) forget(one *sent) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if e := k.byKey[one.key]; e != nil && e.Value == any(one) {
+		k.remove(e)
 	}
 }
 
 // remove is called with mu held.
-func (w *way) remove(e *list.Element) {
-	delete(w.keys, e.Value.(*sent).key)
-	w.order.Remove(e)
+func (k *keys) remove(e *list.Element) {
+	delete(k.byKey, e.Value.(*sent).key)
+	k.order.Remove(e)
 }

@@ -153,6 +153,30 @@ func TestSendOnce(t *testing.T) {
 	})
 }
 
+// TestSendOnceOverAnAge: a client that repeats what it sent to the stream that was replaced meanwhile has not sent twice.
+func TestSendOnceOverAnAge(t *testing.T) {
+	k := new(sink)
+	bubble(t, Settings{MaxAge: time.Minute, Linger: time.Minute}, &legacy{send: k.send}, func(t *testing.T, s *Streams) {
+		old := join(t, s, "a")
+		if err := old.SendOnce(t.Context(), "1", text("x")); err != nil {
+			t.Fatal(err)
+		}
+		<-old.Retiring()
+		successor, other := join(t, s, "a"), join(t, s, "b")
+		if successor.Stream == old.Stream {
+			t.Fatal("not replaced")
+		}
+		for _, seat := range []*Seat{successor, old, other} {
+			if err := seat.SendOnce(t.Context(), "1", text("x")); err != nil {
+				t.Error(err)
+			}
+		}
+		if len(k.got) != 2 {
+			t.Errorf("sent %q, want it once for each of two streams", k.got)
+		}
+	})
+}
+
 func TestSentKeysAreBounded(t *testing.T) {
 	k := new(sink)
 	bubble(t, Settings{}, &legacy{send: k.send}, func(t *testing.T, s *Streams) {
@@ -162,7 +186,7 @@ func TestSentKeysAreBounded(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if n, m := st.way.order.Len(), len(st.way.keys); n != maxKeys || m != maxKeys {
+		if n, m := st.keys.order.Len(), len(st.keys.byKey); n != maxKeys || m != maxKeys {
 			t.Errorf("%d and %d keys are remembered", n, m)
 		}
 		sent := len(k.got)

@@ -39,6 +39,7 @@ type Stream struct {
 	retiring chan struct{} // closed when the stream has reached its age
 	refused  atomic.Pointer[translate.Refused]
 	way      way
+	keys     *keys // shared with the stream that it replaces
 
 	// Guarded by Streams.mu.
 	clients  int
@@ -50,9 +51,9 @@ type Stream struct {
 	age      *time.Timer // until it is replaced, then until it is removed
 }
 
-func newStream(s *Streams, req upstream.Request) *Stream {
+func newStream(s *Streams, req upstream.Request, known *keys) *Stream {
 	history := req.Route.History()
-	st := &Stream{req: req, streams: s, history: history, Ring: NewRing(s.Bounds, &s.Stats, history),
+	st := &Stream{req: req, streams: s, keys: known, history: history, Ring: NewRing(s.Bounds, &s.Stats, history),
 		verdict: make(chan struct{}), done: make(chan struct{}), retiring: make(chan struct{})}
 	st.log = s.Log.With("stream", st.Ring.Birth(), "upstream", req.String())
 	st.source = s.source(req, st.log)

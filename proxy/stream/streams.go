@@ -168,7 +168,13 @@ func (s *Streams) open(req upstream.Request) *Stream {
 		s.All.Give()
 		return nil
 	}
-	st := newStream(s, req)
+	known := new(keys)
+	for old := range s.old {
+		if old.req.Key == req.Key {
+			known = old.keys
+		}
+	}
+	st := newStream(s, req, known)
 	s.byKey[req.Key] = st
 	s.tell()
 	s.run.Go(func() { // ends with st.cancel, which remove calls, or with s.end
