@@ -26,7 +26,7 @@
 //     the session, not the positions in the streams.
 //   - Of a stream that had said nothing yet AnyCable does not tell whether its history reaches back far enough. By default
 //     that has 5 min and 100 messages a stream (history_ttl, history_limit): an interruption that is longer, or brings more,
-//     makes a gap.
+//     makes a gap. So does one behind which the session was not restored, for the history may be a new one.
 
 package translate
 
@@ -57,7 +57,7 @@ const (
 	maxCableKeeps = 64               // streams of one identifier
 	maxCableSeen  = 128              // offsets of one stream that are remembered
 
-	cableHistoryTTL   = 5 * time.Minute // AnyCable's defaults
+	cableHistoryTTL   = 4*time.Minute + 30*time.Second // AnyCable's default of 5 min, less what passes until it is asked
 	cableHistoryLimit = 100
 )
 
@@ -227,6 +227,9 @@ func (s *cable) Receive(_ context.Context, f Frame) (Received, error) {
 		if s.histories[m.Identifier] {
 			delete(s.histories, m.Identifier)
 			s.whole = s.whole && m.Type == "confirm_history"
+			for _, at := range s.streams[m.Identifier] {
+				at.came = -1 // from now on there is an offset to ask from
+			}
 		}
 		return s.progress(), nil
 	case "disconnect":
@@ -257,6 +260,7 @@ func (s *cable) welcome(m cableMessage) Received {
 			command.Command = "history"
 		} else {
 			s.confirm[id] = true
+			s.whole = s.whole && len(s.streams[id]) > 0
 		}
 		if s.resuming {
 			command.History = &cableHistory{s.since, s.positions(id)}

@@ -141,10 +141,15 @@ func TestActionCableQuietStream(t *testing.T) {
 	for name, c := range map[string]struct {
 		before, during int
 		gone           time.Duration
+		restored       bool
 		want           bool
 	}{
-		"silent": {0, 0, time.Minute, true}, "silent for long": {0, 0, 6 * time.Minute, false}, "some": {0, 99, time.Minute, true},
-		"as many as are kept": {0, 100, time.Minute, false}, "many, from a position": {1, 120, time.Minute, true},
+		"silent": {0, 0, time.Minute, true, true}, "silent for long": {0, 0, 5*time.Minute - 10*time.Second, true, false},
+		"some": {0, 99, time.Minute, true, true}, "as many as are kept": {0, 100, time.Minute, true, false},
+		"many, from a position": {1, 120, time.Minute, true, true},
+		// AnyCable was started anew, for all that can be known.
+		"silent, not restored": {0, 0, time.Minute, false, false}, "some, not restored": {0, 9, time.Minute, false, false},
+		"from a position, not restored": {1, 120, time.Minute, false, true},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			s := cableSession(cableRoom)
@@ -155,15 +160,37 @@ func TestActionCableQuietStream(t *testing.T) {
 			}
 			time.Sleep(c.gone)
 			s.Open(cableExtended)
-			s.hears(`{"type":"welcome","sid":"y"}`)
+			got, _ := s.hears(fmt.Sprintf(`{"type":"welcome","sid":"y","restored":%v}`, c.restored))
 			for i := range c.during {
 				s.hears(cableData("s", "e", c.before+i))
 			}
-			got, _ := s.hears(`{"type":"confirm_history","identifier":"{\"channel\":\"C\",\"room\":\"a\"}"}`, cableConfirmed)
+			if !got.Ready {
+				got, _ = s.hears(cableConfirmed, cableHistoryConfirmed)
+			}
 			if !got.Ready || got.Resumed != c.want {
 				t.Errorf("%s: ready %v, resumed %v", name, got.Ready, got.Resumed)
 			}
 		})
+	}
+}
+
+const cableHistoryConfirmed = `{"type":"confirm_history","identifier":"{\"channel\":\"C\",\"room\":\"a\"}"}`
+
+// What came in a history that was whole is not counted in the next one.
+func TestActionCableTwoHistories(t *testing.T) {
+	s := cableSession(cableRoom)
+	s.Open(cableExtended)
+	s.hears(`{"type":"welcome","sid":"x"}`, cableConfirmed, `{"type":"ping","message":1700000000}`)
+	for round := range 3 {
+		s.Open(cableExtended)
+		s.hears(`{"type":"welcome","sid":"y","restored":true}`)
+		for i := range 60 {
+			s.hears(cableData("s", "e", 60*round+i))
+		}
+		if got, _ := s.hears(cableHistoryConfirmed); !got.Ready || !got.Resumed {
+			t.Errorf("round %d: ready %v, resumed %v", round, got.Ready, got.Resumed)
+		}
+		s.hears(`{"type":"ping","message":1700000100}`)
 	}
 }
 

@@ -68,6 +68,10 @@ type Dialect struct {
 	// dialled; its errors name what to write instead. nil: nothing to check. connect and subscribe are joined in one
 	// error when both are wrong, each as *[CheckError].
 	Check func(connect string, subscribe []string) error
+
+	// ClientID is the name in CONNECT that connections must not have in common: two of them throw each other out. "" is
+	// one made up for each stream. nil: there is no such thing.
+	ClientID func(connect string) string
 }
 
 // CheckError is what is wrong with one of a dialect's settings.
@@ -98,7 +102,7 @@ var Dialects = []Dialect{
 		Unchosen: "write PROTOCOL=" + gqlTransport},
 	{Name: "actioncable", New: newActionCable, Subprotocols: cableOffered, Subscribes: TextLine, Required: true, Check: checkActionCable},
 	{Name: "stomp", New: newStomp, Stream: true, Subprotocols: []string{"v12.stomp", "v11.stomp"}, Connects: true, Subscribes: TopicLine, Required: true, Check: checkStomp},
-	{Name: "mqtt", New: newMQTT, Binary: true, Stream: true, Subprotocols: []string{"mqtt"}, Connects: true, Subscribes: TopicLine, Required: true, Check: checkMQTT},
+	{Name: "mqtt", New: newMQTT, Binary: true, Stream: true, Subprotocols: []string{"mqtt"}, Connects: true, Subscribes: TopicLine, Required: true, Check: checkMQTT, ClientID: mqttClientID},
 	{Name: "phoenix", New: newPhoenix, Subscribes: TopicLine, Required: true, Check: checkPhoenix},
 	{Name: "signalr", New: newSignalR, Subscribes: MethodLine, Check: checkSignalR},
 	{Name: "wamp", New: newWAMP, Subprotocols: []string{wampSubprotocol}, Connects: true, Subscribes: TopicLine, Required: true, Check: checkWAMP},

@@ -18,7 +18,15 @@
 //     subscribed to anew. MQTT 5 ends such a session by itself: it is asked for, for two minutes, wherever
 //     everything is QoS 1. MQTT 3.1.1 does not: it is asked for only with "cleanSession": false and a clientId of one's own,
 //     and is left behind when the stream ends.
-//   - What the broker sends again because our PUBACK was lost (4.4 of 5.0) is not emitted again where it is remembered.
+//   - The QoS of a message is its publisher's, and what was granted only bounds it: with QoS 0 the broker need not keep it
+//     for who is away. Once one has come, no interruption is bridged any more. Of a publisher whose only ones fall into an
+//     interruption nothing can be known.
+//   - Brokers drop what is over their queue's bound without a word; 1000 messages are the default of most. A gap is said when
+//     nearly as many have come behind an interruption before the broker answers the first PINGREQ.
+//   - A session that lasts may hold what another stream, or an earlier configuration, has subscribed to: where this stream
+//     did not subscribe in it before, only what matches SUBSCRIBE is emitted.
+//   - What the broker sends again because our PUBACK was lost is emitted again: QoS 1 is at least once. To tell it from
+//     what is new takes identifiers that go on from one connection to the next; RabbitMQ's begin again.
 //   - A retained message is sent with every new subscription. After a reconnect one that is as it was last is no event.
 //   - A message over MAX_MESSAGE is acknowledged, or it would come for ever, and is a gap.
 //   - Client identifiers are made up for each stream, of at most 23 letters and digits (3.1.3.1): two connections with the
@@ -28,6 +36,7 @@ package translate
 
 import (
 	"bytes"
+	"cmp"
 	"container/list"
 	"context"
 	"crypto/rand"
@@ -46,7 +55,8 @@ const (
 	mqttKeepAlive  = 30 * time.Second
 	mqttExpiry     = 2 * time.Minute // of a session that nobody came back to, MQTT 5
 	mqttReceive    = 1000            // messages with QoS 1 that the broker may send before we acknowledge, MQTT 5
-	mqttHandled    = 1024            // messages with QoS 1 that are remembered
+	mqttQueue      = 900             // messages behind an interruption that may be all a broker had room for
+	mqttSettled    = 5 * time.Second // before the first PINGREQ behind an interruption
 	mqttTopics     = 4096            // topics whose last message is remembered
 	mqttUnwell     = 5 * time.Second // before a broker that says it is busy is asked again
 	maxMQTTFilters = 1000
@@ -72,12 +82,12 @@ type mqtt struct {
 	madeUp string // client identifier
 
 	// Over all connections.
-	opened  bool                     // one was ready
-	kept    []mqttFilter             // what the session at the broker holds, all granted with QoS 1; nil: there is none that bridges
-	handled [mqttHandled]mqttDone    // messages with QoS 1 in the ring, of this session at the broker
-	at      int                      // where the next goes
-	topics  map[string]*list.Element // of *mqttLast
-	order   *list.List               // the same, longest unheard of first
+	opened bool                     // one was ready
+	kept   []mqttFilter             // what the session at the broker holds, all granted with QoS 1; nil: there is none that bridges
+	once   bool                     // there was a message with QoS 0
+	went   bool                     // one was resumed
+	topics map[string]*list.Element // of *mqttLast
+	order  *list.List               // the same, longest unheard of first
 
 	// Of the present connection.
 	settings mqttSettings
@@ -88,16 +98,12 @@ type mqtt struct {
 	parser   mqttParser
 	step     int
 	resumed  bool
+	foreign  bool // the session held something before this stream subscribed in it
+	behind   int  // messages that have come behind an interruption, until it is over; less than 0: it is
 	again    bool // a connection was ready before
 	every    time.Duration
 	pinged   bool // and not answered
 	sent     uint16
-}
-
-// mqttDone is a message with QoS 1 that was handled.
-type mqttDone struct {
-	id  uint16
-	sum [16]byte
 }
 
 // mqttLast is what a topic said last.
@@ -137,7 +143,7 @@ func (s *mqtt) Open(string) (frames []Frame, err error) {
 		s.filters = append(s.filters, f)
 	}
 	s.parser = mqttParser{max: s.MaxMessage}
-	s.step, s.resumed, s.bridges, s.pinged, s.sent = mqttConnecting, false, false, false, 0
+	s.step, s.resumed, s.bridges, s.foreign, s.behind, s.pinged, s.sent = mqttConnecting, false, false, false, -1, false, 0
 	s.again = s.opened
 	s.every = mqttKeepAlive
 	if s.settings.KeepAlive != nil {
@@ -235,7 +241,10 @@ func (s *mqtt) Timers() Timers {
 	case mqttSubscribing:
 		t.Waiting = "SUBACK"
 	default:
-		return Timers{Every: s.every * 3 / 4}
+		t = Timers{Every: s.every * 3 / 4}
+		if s.behind >= 0 {
+			t.Every = cmp.Or(min(t.Every, mqttSettled), mqttSettled)
+		}
 	}
 	return t
 }
@@ -260,7 +269,7 @@ func (s *mqtt) Closed(int, string) error {
 }
 
 // Resumable is true when the broker keeps everything for us meanwhile.
-func (s *mqtt) Resumable() bool { return s.bridges }
+func (s *mqtt) Resumable() bool { return s.bridges && !s.once }
 
 // Leave ends the session at the broker too, unless it was asked to last.
 func (s *mqtt) Leave() []Frame {
@@ -301,7 +310,7 @@ func (s *mqtt) packet(pk mqttPacket, got *Received) error {
 	case pk.kind == mqttPublish && s.step != mqttConnecting:
 		err = s.publish(pk, r, got)
 	case pk.kind == mqttPingresp:
-		s.pinged = false
+		s.pinged, s.behind = false, -1
 	case pk.kind == mqttPuback && s.step != mqttConnecting: // for what we have sent
 	case pk.kind == mqttDisconnect && s.version == 5:
 		err = s.disconnected(r)
@@ -330,14 +339,15 @@ func (s *mqtt) connack(r *mqttReader, got *Received) error {
 	if code != 0 {
 		return s.refusal("CONNECT", code, reason)
 	}
-	if !present {
-		s.handled = [mqttHandled]mqttDone{}
-	}
-	if s.resumed = present && s.goesOn(); s.resumed { // and so are the subscriptions
-		s.bridges = true
+	if present && s.goesOn() { // and so do the subscriptions
+		s.bridges, s.resumed = true, !s.once
+		if s.resumed {
+			s.went, s.behind = true, 0
+		}
 		s.ready(got)
 		return nil
 	}
+	s.foreign = present
 	s.kept = nil
 	if len(s.filters) == 0 {
 		s.ready(got)
@@ -384,10 +394,8 @@ func (s *mqtt) publish(pk mqttPacket, r *mqttReader, got *Received) error {
 		return errors.New("the broker sent a message with a QoS that was not asked for")
 	}
 	topic := r.string()
-	var id uint16
 	if qos == 1 {
-		id = r.uint16()
-		reply := packet(mqttPuback, 0, binary.BigEndian.AppendUint16(nil, id))
+		reply := packet(mqttPuback, 0, binary.BigEndian.AppendUint16(nil, r.uint16()))
 		defer func() { got.Acks = append(got.Acks, reply) }()
 	}
 	if pk.over {
@@ -406,8 +414,13 @@ func (s *mqtt) publish(pk mqttPacket, r *mqttReader, got *Received) error {
 		got.Messages = append(got.Messages, Message{Gap: GapUpstream})
 		return nil
 	}
+	if s.foreign && !slices.ContainsFunc(s.filters, func(f mqttFilter) bool { return f.matches(topic) }) {
+		return nil
+	}
 	retained := pk.flags&1 != 0
-	if s.known(topic, r.b, id, qos, pk.flags&8 != 0, retained) {
+	s.doubt(qos, retained, got)
+	same := s.remember(topic, mqttSum(topic, r.b))
+	if same && retained && s.again {
 		return nil
 	}
 	m := Message{Topic: topic, Data: bytes.Clone(r.b)}
@@ -420,20 +433,19 @@ func (s *mqtt) publish(pk mqttPacket, r *mqttReader, got *Received) error {
 	return nil
 }
 
-// known says that a message was an event before, and remembers it.
-func (s *mqtt) known(topic string, payload []byte, id uint16, qos byte, dup, retained bool) bool {
-	sum := mqttSum(topic, payload)
-	same := s.remember(topic, sum) && retained && s.again
-	if qos == 0 {
-		return same
+// doubt says a gap where a message shows that something may be missing before or behind it.
+func (s *mqtt) doubt(qos byte, retained bool, got *Received) {
+	if qos == 0 && !retained && !s.once {
+		if s.once = true; s.went {
+			got.Messages = append(got.Messages, Message{Gap: GapUpstream})
+		}
 	}
-	done := mqttDone{id, sum}
-	if dup && slices.Contains(s.handled[:], done) {
-		return true
+	if s.behind >= 0 && qos == 1 {
+		if s.behind++; s.behind == mqttQueue {
+			got.Messages = append(got.Messages, Message{Gap: GapUpstream})
+			s.behind = -1
+		}
 	}
-	s.handled[s.at] = done
-	s.at = (s.at + 1) % mqttHandled
-	return same
 }
 
 // remember notes what a topic says, and returns whether that is what it said last.

@@ -81,10 +81,11 @@ func oldRefusal(code byte, version, text string) error {
 
 // hidden is a text of the broker without what CONNECT holds.
 func (s *mqtt) hidden(text string) string {
-	for _, secret := range []*string{s.settings.Username, s.settings.Password, &s.settings.ClientID} {
-		if secret != nil && len(*secret) > 2 {
-			text = strings.ReplaceAll(text, *secret, "…")
+	secrets := []string{s.settings.ClientID}
+	for _, secret := range []*string{s.settings.Username, s.settings.Password} {
+		if secret != nil {
+			secrets = append(secrets, *secret)
 		}
 	}
-	return serverText(text)
+	return serverText(without(text, secrets))
 }

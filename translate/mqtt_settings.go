@@ -85,6 +85,45 @@ func readFilter(line string) (f mqttFilter, err error) {
 	return f, nil
 }
 
+// matches says whether topic is one that f is for (3.1.1, section 4.7; 5.0, section 4.8.2).
+func (f mqttFilter) matches(topic string) bool {
+	filter := f.filter
+	if rest, shared := strings.CutPrefix(filter, "$share/"); shared {
+		_, filter, _ = strings.Cut(rest, "/")
+	}
+	for _, own := range []string{"$queue/", "$exclusive/"} { // EMQX
+		filter = strings.TrimPrefix(filter, own)
+	}
+	if strings.HasPrefix(topic, "$") && !strings.HasPrefix(filter, "$") {
+		return false
+	}
+	for {
+		level, more, deeper := strings.Cut(filter, "/")
+		if level == "#" {
+			return true
+		}
+		name, rest, under := strings.Cut(topic, "/")
+		if level != "+" && level != name {
+			return false
+		}
+		switch {
+		case !deeper:
+			return !under
+		case !under:
+			return more == "#" // which is for the parent level too
+		}
+		filter, topic = more, rest
+	}
+}
+
+func mqttClientID(connect string) string {
+	c, _, err := readMQTT(connect)
+	if err != nil {
+		return "" // which is said already
+	}
+	return c.ClientID
+}
+
 // checkMQTT looks at the settings before anything is dialled.
 func checkMQTT(connect string, lines []string) error {
 	var problems []error

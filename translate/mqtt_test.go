@@ -150,6 +150,135 @@ func TestMQTTResumption(t *testing.T) {
 	}
 }
 
+// mqttGranted is a session whose one subscription was granted with QoS 1.
+func mqttGranted(t *testing.T, connect string) *mqtt {
+	s := newMQTT(Options{Connect: fixed(connect), Subscribe: fixedLines("a 1")}).(*mqtt)
+	mqttOpen(t, s, 0, 1)
+	return s
+}
+
+// A message that its publisher sent with QoS 0 says that the broker may not have kept others like it.
+func TestMQTTPublishersWithQoS0(t *testing.T) {
+	give := func(s *mqtt, packets ...[]byte) (got string) {
+		t.Helper()
+		for _, p := range packets {
+			r, err := s.Receive(context.Background(), Frame{Binary: true, Data: p})
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, m := range r.Messages {
+				got += m.Gap + string(m.Data) + " "
+			}
+		}
+		return got
+	}
+	const session = `{"clientId":"c","cleanSession":false}`
+	retained, zero, one := published(1, "a", 0, []byte("r")), published(0, "a", 0, []byte("0")), published(0, "a", 1, []byte("1"))
+
+	s := mqttGranted(t, session)
+	if got := give(s, retained, one); got != "r 1 " || !s.Resumable() {
+		t.Errorf("got %q, resumable: %v", got, s.Resumable())
+	}
+	if got := give(s, zero); got != "0 " || s.Resumable() {
+		t.Errorf("got %q, resumable: %v", got, s.Resumable())
+	}
+	if got := mqttOpen(t, s, 1, 1); got.Resumed || s.step != mqttReady {
+		t.Error("an interruption is bridged that may have lost something")
+	}
+
+	s = mqttGranted(t, session)
+	if got := mqttOpen(t, s, 1, 1); !got.Resumed {
+		t.Error("not resumed")
+	}
+	mqttOpen(t, s, 1, 1)
+	if got := give(s, one, zero, zero); got != "1 upstream 0 0 " {
+		t.Errorf("got %q, want a gap for the interruptions that were called bridged", got)
+	}
+}
+
+// A broker's queue has its bound, and what is over it was never there.
+func TestMQTTQueueOfTheBroker(t *testing.T) {
+	for _, settled := range []bool{false, true} {
+		s := mqttGranted(t, `{"version":5}`)
+		every := s.Timers().Every
+		if mqttOpen(t, s, 1, 1); s.Timers().Every != mqttSettled {
+			t.Error("the broker is not asked soon")
+		}
+		gaps := 0
+		for i := range 2 * mqttQueue {
+			if settled && i == mqttQueue-1 {
+				s.Receive(context.Background(), packet(mqttPingresp, 0, nil))
+			}
+			body := append(binary.BigEndian.AppendUint16(appendMQTT(nil, "a"), uint16(i+1)), 0, 'x')
+			got, err := s.Receive(context.Background(), packet(mqttPublish, 2, body))
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, m := range got.Messages {
+				if m.Gap != "" {
+					gaps++
+				}
+			}
+		}
+		if want := map[bool]int{false: 1}[settled]; gaps != want || s.Timers().Every != every {
+			t.Errorf("settled: %v: %d gaps, asked every %v", settled, gaps, s.Timers().Every)
+		}
+	}
+}
+
+// What is sent again may be a new message with the identifier of an old one.
+func TestMQTTIdentifiersThatBeginAgain(t *testing.T) {
+	s := mqttGranted(t, `{"clientId":"c","cleanSession":false}`)
+	for i, flags := range []byte{0, 8} {
+		got, err := s.Receive(context.Background(), Frame{Binary: true, Data: published(flags, "a", 1, []byte("tick"))})
+		if err != nil || len(got.Messages) != 1 {
+			t.Errorf("connection %d: %d messages, %v", i, len(got.Messages), err)
+		}
+		mqttOpen(t, s, 1, 1)
+	}
+}
+
+// A session that lasts may hold what somebody else subscribed to.
+func TestMQTTSessionOfAnother(t *testing.T) {
+	s := newMQTT(Options{Connect: fixed(`{"clientId":"c","cleanSession":false}`), Subscribe: fixedLines("users/2/# 1", "$share/g/all 1")}).(*mqtt)
+	mqttOpen(t, s, 1, 1)
+	for topic, want := range map[string]int{"users/1/inbox": 0, "users/2/inbox": 1, "users/2": 1, "all": 1, "g/all": 0} {
+		got, err := s.Receive(context.Background(), Frame{Binary: true, Data: published(0, topic, 7, []byte("x"))})
+		if err != nil || len(got.Messages) != want || len(got.Acks) != 1 {
+			t.Errorf("%s: %d messages, %d acknowledged, %v", topic, len(got.Messages), len(got.Acks), err)
+		}
+	}
+}
+
+// A password may have the user's name in it.
+func TestMQTTSecretsInRefusals(t *testing.T) {
+	s := newMQTT(Options{Connect: fixed(`{"username":"admin","password":"admin-secret"}`), Subscribe: fixedLines("a")}).(*mqtt)
+	s.Open("mqtt")
+	if got := s.hidden("bad password admin-secret of admin"); strings.Contains(got, "secret") || strings.Contains(got, "admin") {
+		t.Errorf("shown: %q", got)
+	}
+}
+
+func TestMQTTFilterMatches(t *testing.T) {
+	for _, test := range []struct {
+		filter, topic string
+		want          bool
+	}{ // the examples of section 4.7 among them
+		{"a/b", "a/b", true}, {"a/b", "a", false}, {"a", "a/b", false}, {"a/b", "a/B", false}, {"/a", "a", false}, {"/a", "/a", true},
+		{"sport/tennis/player1/#", "sport/tennis/player1", true}, {"sport/tennis/player1/#", "sport/tennis/player1/score/wimbledon", true},
+		{"sport/#", "sport", true}, {"sport/#", "sports", false}, {"#", "a/b/c", true}, {"#", "$SYS/x", false}, {"$SYS/#", "$SYS/x", true},
+		{"+/monitor/Clients", "$SYS/monitor/Clients", false}, {"$SYS/monitor/+", "$SYS/monitor/Clients", true},
+		{"sport/tennis/+", "sport/tennis/player1", true}, {"sport/tennis/+", "sport/tennis/player1/ranking", false},
+		{"sport/+", "sport", false}, {"sport/+", "sport/", true}, {"+/+", "/finance", true}, {"/+", "/finance", true}, {"+", "/finance", false},
+		{"+/b/#", "a/b", true}, {"+/b/#", "a/c", false}, {"$share/g/a/+", "a/b", true}, {"$share/g/a/+", "g/a/b", false}, {"$queue/a", "a", true},
+		{"a//b", "a//b", true}, {"a/+/b", "a//b", true}, {"", "", true},
+	} {
+		if got := (mqttFilter{filter: test.filter}).matches(test.topic); got != test.want {
+			t.Errorf("%q matches %q: %v", test.filter, test.topic, got)
+		}
+	}
+}
+
 // A session that the broker made for a connection which never was ready is not the one that was lost.
 func TestMQTTHalfOpenSession(t *testing.T) {
 	s := mqttSession(t, 100, `{"version":5}`, "a 1")

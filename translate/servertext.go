@@ -1,6 +1,8 @@
 package translate
 
 import (
+	"cmp"
+	"slices"
 	"strings"
 	"unicode"
 )
@@ -32,4 +34,15 @@ func cutWord(line string) (word, rest string) {
 		return line[:blank], strings.TrimSpace(line[blank:])
 	}
 	return line, ""
+}
+
+// without is text with each secret left out. The longest go first: one may be a part of another.
+func without(text string, secrets []string) string {
+	longest := slices.SortedFunc(slices.Values(secrets), func(a, b string) int { return cmp.Compare(len(b), len(a)) })
+	for _, secret := range longest {
+		if len(secret) > 2 {
+			text = strings.ReplaceAll(text, secret, "…")
+		}
+	}
+	return text
 }

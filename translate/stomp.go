@@ -311,12 +311,7 @@ func (s *stomp) judge(text string) int {
 
 // hidden is text fit for logs, without what CONNECT holds.
 func (s *stomp) hidden(text string) string {
-	for _, secret := range s.secrets {
-		if len(secret) > 2 {
-			text = strings.ReplaceAll(text, secret, "…")
-		}
-	}
-	return serverText(text)
+	return serverText(without(text, s.secrets))
 }
 
 // Send puts {"destination","headers","body"} into a SEND frame. A body that is a string is sent as it is, any other as

@@ -166,6 +166,7 @@ func Compile(s Settings) (*Route, error) {
 	c.rt.body = c.template("BODY", s.Body, c.bodyPlace())
 	c.programs()
 	c.usesCursor()
+	c.clientID()
 	c.rt.settings = s
 	return c.rt, errors.Join(c.problems...)
 }
@@ -349,6 +350,18 @@ func (c *compiler) subscriptions() {
 	}
 	if len(c.problems) == 0 && d.Check != nil {
 		c.checked(d.Check(placeholder.ReplaceAllString(s.Connect, "0"), plain))
+	}
+}
+
+// clientID sees to it that streams which differ do not call themselves the same.
+func (c *compiler) clientID() {
+	named := c.rt.dialect.ClientID
+	if named == nil || c.rt.Shared() {
+		return
+	}
+	filled := func(value string) string { return named(placeholder.ReplaceAllString(c.s.Connect, value)) }
+	if one := filled("0"); one != "" && one == filled("1") {
+		c.bad("CONNECT", "the clientId is the same in the streams of clients that do not share one, and the broker lets only one of them be connected, with a session that may hold another's messages; put what tells them apart (%s) into it, or leave it out", strings.Join(c.rt.Needs(), ", "))
 	}
 }
 

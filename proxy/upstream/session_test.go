@@ -483,3 +483,26 @@ func TestPlacesInMethods(t *testing.T) {
 		}
 	}
 }
+
+// TestOneClientID: streams that are not shared must not throw each other out, nor take over each other's session.
+func TestOneClientID(t *testing.T) {
+	const named, apart = `{"clientId":"c"}`, `{"clientId":"c-{query.user}"}`
+	for _, test := range []struct {
+		connect string
+		s       Settings
+		ok      bool
+	}{
+		{named, Settings{Subscribe: "a"}, true},
+		{named, Settings{Subscribe: "users/{query.user}/#"}, false},
+		{apart, Settings{Subscribe: "users/{query.user}/#"}, true},
+		{"", Settings{Subscribe: "users/{query.user}/#"}, true},
+		{named, Settings{Subscribe: "a", Forward: []string{"Cookie"}}, false},
+		{named, Settings{Subscribe: "a", Session: true}, false},
+	} {
+		test.s.Protocol, test.s.From, test.s.Connect = "mqtt", "ws://legacy", test.connect
+		_, err := Compile(test.s)
+		if (err == nil) != test.ok || !test.ok && !strings.Contains(err.Error(), "CONNECT: the clientId is the same") {
+			t.Errorf("%+v: %v", test.s, err)
+		}
+	}
+}
