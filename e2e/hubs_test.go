@@ -193,6 +193,7 @@ func (h *hub) idles(t *testing.T, s *sidecar, events *stream, long time.Duration
 	}
 	events.event(t, "stream.gap", gapEvent)
 	syscall.Kill(-h.process.Process.Pid, syscall.SIGCONT)
+	eventually(t, "the next connection", func() bool { return s.connects() > 1 }) // the server may still know of the first
 	events.got.Reset()
 	say()
 	events.event(t, "", said)
