@@ -38,7 +38,7 @@ func NewServer(p *Proxy, certificate *Certificate, logger *slog.Logger) *Server 
 	}
 	s.tls = &tls.Config{GetCertificate: certificate.Get, MinVersion: tls.VersionTLS12, NextProtos: []string{"h2", "http/1.1"}}
 	s.first.Protocols.SetHTTP2(true)
-	s.first.TLSConfig = s.tls
+	s.first.TLSConfig = s.tls.Clone() // which net/http changes while others use it
 	return s
 }
 

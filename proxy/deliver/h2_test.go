@@ -3,7 +3,9 @@
 package deliver
 
 import (
+	"bufio"
 	"bytes"
+	"crypto/tls"
 	"encoding/binary"
 	"fmt"
 	"io"
@@ -12,6 +14,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"regexp"
 	"strconv"
 	"strings"
@@ -814,6 +817,47 @@ func TestH2TheWindowOfTheConnection(t *testing.T) {
 		}
 		p.conn.Close()
 	})
+}
+
+// TestH2OverTLS: it is the same there, and the handler can find out about the TLS.
+func TestH2OverTLS(t *testing.T) {
+	certified := httptest.NewTLSServer(nil)
+	config := &tls.Config{Certificates: certified.TLS.Certificates, NextProtos: []string{"h2", "http/1.1"}}
+	certified.Close()
+	l, err := Listen("127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	lo := &loom{bench: &bench{t: t, route: Route{Heartbeat: time.Second, Retry: time.Second, Stats: new(Stats), Log: slog.New(slog.DiscardHandler)}}}
+	lo.ring = stream.NewRing(stream.Bounds{}, &lo.stats, false)
+	seen := make(chan *tls.ConnectionState, 2)
+	stop := serving(&lo.clients, l, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		seen <- TLS(r)
+		lo.ServeHTTP(w, r)
+	}), config)
+	defer stop()
+	for _, proto := range []int{2, 1} {
+		tr := &http.Transport{Protocols: new(http.Protocols), TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}
+		tr.Protocols.SetHTTP1(proto == 1)
+		tr.Protocols.SetHTTP2(proto == 2)
+		resp, err := tr.RoundTrip(httptest.NewRequest("GET", "https://"+l.Addr().String()+"/", nil))
+		if err != nil {
+			t.Fatal(err)
+		}
+		in := bufio.NewScanner(resp.Body)
+		if !in.Scan() || !hint.MatchString(in.Text()) || resp.ProtoMajor != proto {
+			t.Errorf("HTTP/%d: got %q over %s", proto, in.Text(), resp.Proto)
+		}
+		if state := <-seen; state == nil || state.Version < tls.VersionTLS12 {
+			t.Errorf("HTTP/%d: the handler sees %v", proto, state)
+		}
+		if n := lo.strandsOf(); n != proto-1 {
+			t.Errorf("HTTP/%d: %d without goroutines", proto, n)
+		}
+		resp.Body.Close()
+		tr.CloseIdleConnections()
+		eventually(t, "the client has left", func() bool { return lo.route.Stats.Clients.Load() == 0 })
+	}
 }
 
 // TestH2EveryByte has clients with windows of all sizes, in one connection with requests of other kinds, who come and go.

@@ -67,7 +67,7 @@ func serving(c *Clients, l net.Listener, h http.Handler, config *tls.Config) (st
 		if l == nil {
 			continue
 		}
-		s := &http.Server{Handler: h, ConnContext: WithConn, TLSConfig: config, Protocols: new(http.Protocols), ErrorLog: log.New(io.Discard, "", 0)}
+		s := &http.Server{Handler: h, ConnContext: WithConn, TLSConfig: config.Clone(), Protocols: new(http.Protocols), ErrorLog: log.New(io.Discard, "", 0)}
 		s.Protocols.SetHTTP1(i == 0)
 		s.Protocols.SetHTTP2(config != nil)
 		s.Protocols.SetUnencryptedHTTP2(second == nil && config == nil || i == 1)
