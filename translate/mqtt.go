@@ -184,7 +184,7 @@ func (s *mqtt) connect() Frame {
 	clean := c.CleanSession == nil || *c.CleanSession
 	if s.version == 5 {
 		s.asked = s.expiry() > 0
-		clean = !s.asked || !s.goesOn() && !s.lasting()
+		clean = !s.asked || !s.goesOn() && (!s.lasting() || c.CleanSession != nil && clean)
 	} else {
 		s.asked = !clean
 	}

@@ -279,6 +279,30 @@ func TestMQTTFilterMatches(t *testing.T) {
 	}
 }
 
+// Whether the first connection takes over what the broker has, and the second.
+func TestMQTTCleanStart(t *testing.T) {
+	for connect, want := range map[string][2]bool{
+		``:              {true, true},
+		`{"version":5}`: {true, false},
+		`{"version":5,"clientId":"c","sessionExpiry":60}`:                      {false, false},
+		`{"version":5,"clientId":"c","sessionExpiry":60,"cleanSession":true}`:  {true, false},
+		`{"version":5,"clientId":"c","sessionExpiry":60,"cleanSession":false}`: {false, false},
+		`{"clientId":"c","cleanSession":false}`:                                {false, false},
+	} {
+		s := newMQTT(Options{Connect: fixed(connect), Subscribe: fixedLines("a 1")}).(*mqtt)
+		for i, want := range want {
+			frames, err := s.Open("mqtt")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if clean := frames[0].Data[9]&2 != 0; clean != want {
+				t.Errorf("%s: connection %d begins clean: %v", connect, i+1, clean)
+			}
+			mqttOpen(t, s, 0, 1)
+		}
+	}
+}
+
 // A session that the broker made for a connection which never was ready is not the one that was lost.
 func TestMQTTHalfOpenSession(t *testing.T) {
 	s := mqttSession(t, 100, `{"version":5}`, "a 1")
