@@ -246,9 +246,10 @@ func TestTunnelsThatFail(t *testing.T) {
 			t.Errorf("%s: %+v", c.target, how)
 		}
 	}
-	if s.Tunnel.Pages.Stats.Failed.Load() != 2 || s.Streams.Used() != 0 {
-		t.Errorf("%d failed, %d places taken", s.Tunnel.Pages.Stats.Failed.Load(), s.Streams.Used())
+	if n := s.Tunnel.Pages.Stats.Failed.Load(); n != 2 {
+		t.Errorf("%d failed", n)
 	}
+	eventually(t, "the places to be given back", func() bool { return s.Streams.Used() == 0 }) // once the page knows
 	gone := newPeers(t)
 	gone.Close()
 	lost := serve(t, tunnelEnv(gone)...)
