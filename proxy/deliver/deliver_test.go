@@ -253,17 +253,20 @@ func TestAgeReleasesWithinTenSeconds(t *testing.T) {
 	})
 }
 
+// endings are how a stream ends, and what its clients have of it behind an event "1".
+var endings = []struct {
+	end    stream.End
+	reason int
+	clean  bool
+	last   string
+}{
+	{stream.End{Kind: stream.Finished}, Finished, true, `data: 1`},
+	{stream.End{Kind: stream.Refused, Status: 401}, Refused, false, `data: {"status":401}`},
+	{stream.End{Kind: stream.Retired}, Aged, false, `retry: `},
+}
+
 func TestEnds(t *testing.T) {
-	for _, c := range []struct {
-		end    stream.End
-		reason int
-		clean  bool
-		last   string
-	}{
-		{stream.End{Kind: stream.Finished}, Finished, true, `data: 1`},
-		{stream.End{Kind: stream.Refused, Status: 401}, Refused, false, `data: {"status":401}`},
-		{stream.End{Kind: stream.Retired}, Aged, false, `retry: `},
-	} {
+	for _, c := range endings {
 		synctest.Test(t, func(t *testing.T) {
 			b := newBench(t, stream.Bounds{})
 			r := b.connect()

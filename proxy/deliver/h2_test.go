@@ -435,16 +435,7 @@ func TestH2HeartbeatsAsEvents(t *testing.T) {
 }
 
 func TestH2Ends(t *testing.T) {
-	for _, c := range []struct {
-		end    stream.End
-		reason int
-		clean  bool
-		last   string
-	}{
-		{stream.End{Kind: stream.Finished}, Finished, true, `data: 1`},
-		{stream.End{Kind: stream.Refused, Status: 401}, Refused, false, `data: {"status":401}`},
-		{stream.End{Kind: stream.Retired}, Aged, false, `retry: `},
-	} {
+	for _, c := range endings {
 		inLoom(t, stream.Bounds{}, func(t *testing.T, lo *loom) {
 			p := lo.dial()
 			id := p.ask("GET", "/", nil)

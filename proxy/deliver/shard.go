@@ -52,18 +52,27 @@ type slot struct {
 	why    uint8 // with isDue or isClosing: the reason it will have gone for
 }
 
-// group is the clients of one ring in one shard.
-type group struct {
+// audience is what the clients of one ring have in common.
+type audience struct {
 	ring     *stream.Ring
 	route    *Route
 	retiring <-chan struct{}
 	retired  bool
 	leave    func()
 	stop     func() // ends the watch
-	members  []uint32
-	first    int           // where the next walk begins
-	walked   time.Duration // when it was walked last, since the shard's start
-	dirty    atomic.Bool   // in the shard's list of those to walk
+}
+
+func audienceOf(c Client) audience {
+	return audience{ring: c.Ring, route: c.Route, retiring: c.Retiring, leave: c.Leave}
+}
+
+// group is the clients of one ring in one shard.
+type group struct {
+	audience
+	members []uint32
+	first   int           // where the next walk begins
+	walked  time.Duration // when it was walked last, since the shard's start
+	dirty   atomic.Bool   // in the shard's list of those to walk
 }
 
 type shard struct {
@@ -306,7 +315,7 @@ func (s *shard) group(j *joining) uint32 {
 	if i, ok := s.byRing[j.Ring]; ok {
 		return i
 	}
-	g := &group{ring: j.Ring, route: j.Route, retiring: j.Retiring, leave: j.Leave}
+	g := &group{audience: audienceOf(j.Client)}
 	g.walked = -j.Route.Coalesce
 	var i uint32
 	if n := len(s.spare); n > 0 {

@@ -1,0 +1,51 @@
+//go:build linux && !portable
+
+package deliver
+
+import (
+	"encoding/binary"
+	"math"
+)
+
+// HTTP/2's frames and what is used of them (section 6).
+const (
+	frameData = iota
+	frameHeaders
+	_
+	frameReset
+	frameSettings
+	_
+	_
+	frameGoAway
+	frameWindowUpdate
+	frameContinuation
+
+	flagEndStream  = 0x1
+	flagAck        = 0x1
+	flagEndHeaders = 0x4
+
+	frameHead     = 9
+	framePayload  = 16384 // what each client takes in one
+	firstWindow   = 65535 // of a connection, and of a stream unless the client says otherwise
+	largestWindow = math.MaxInt32
+	settingWindow = 4 // SETTINGS_INITIAL_WINDOW_SIZE
+	internalError = 2 // what net/http resets the stream of an aborted handler with
+)
+
+const h2Preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+
+// h2Frame is the head of a frame (section 4.1).
+type h2Frame struct {
+	size        int
+	kind, flags byte
+	stream      uint32
+}
+
+func readH2Frame(p []byte) h2Frame {
+	return h2Frame{int(p[0])<<16 | int(p[1])<<8 | int(p[2]), p[3], p[4], binary.BigEndian.Uint32(p[5:]) & math.MaxInt32}
+}
+
+func (f h2Frame) append(dst []byte) []byte {
+	dst = append(dst, byte(f.size>>16), byte(f.size>>8), byte(f.size), f.kind, f.flags)
+	return binary.BigEndian.AppendUint32(dst, f.stream)
+}
