@@ -23,8 +23,9 @@
 //     interruption nothing can be known.
 //   - Brokers drop what is over their queue's bound without a word; 1000 messages are the default of most. A gap is said when
 //     nearly as many have come behind an interruption before the broker answers the first PINGREQ.
-//   - A session that lasts may hold what another stream, or an earlier configuration, has subscribed to: where this stream
-//     did not subscribe in it before, only what matches SUBSCRIBE is emitted.
+//   - A session that lasts, or has a clientId of one's own, may hold what another stream, or an earlier configuration, has
+//     subscribed to, now or later: of it only what matches SUBSCRIBE is emitted. Other sessions hold nothing else, and in
+//     them a topic may have changed on its way: RabbitMQ delivers a.b as a/b.
 //   - What the broker sends again because our PUBACK was lost is emitted again: QoS 1 is at least once. To tell it from
 //     what is new takes identifiers that go on from one connection to the next; RabbitMQ's begin again.
 //   - A retained message is sent with every new subscription. After a reconnect one that is as it was last is no event.
@@ -98,7 +99,6 @@ type mqtt struct {
 	parser   mqttParser
 	step     int
 	resumed  bool
-	foreign  bool // the session held something before this stream subscribed in it
 	behind   int  // messages that have come behind an interruption, until it is over; less than 0: it is
 	again    bool // a connection was ready before
 	every    time.Duration
@@ -143,7 +143,7 @@ func (s *mqtt) Open(string) (frames []Frame, err error) {
 		s.filters = append(s.filters, f)
 	}
 	s.parser = mqttParser{max: s.MaxMessage}
-	s.step, s.resumed, s.bridges, s.foreign, s.behind, s.pinged, s.sent = mqttConnecting, false, false, false, -1, false, 0
+	s.step, s.resumed, s.bridges, s.behind, s.pinged, s.sent = mqttConnecting, false, false, -1, false, 0
 	s.again = s.opened
 	s.every = mqttKeepAlive
 	if s.settings.KeepAlive != nil {
@@ -174,6 +174,14 @@ func (s *mqtt) lasting() bool {
 		return s.settings.SessionExpiry != nil && *s.settings.SessionExpiry > 0
 	}
 	return s.settings.CleanSession != nil && !*s.settings.CleanSession
+}
+
+// others says that the session at the broker may hold what somebody else has subscribed to.
+func (s *mqtt) others() bool { return s.asked && (s.settings.ClientID != "" || s.lasting()) }
+
+// wanted says that a message with this topic is for this stream.
+func (s *mqtt) wanted(topic string) bool {
+	return !s.others() || slices.ContainsFunc(s.filters, func(f mqttFilter) bool { return f.matches(topic) })
 }
 
 // goesOn says that the session which the broker may have is the one that is wanted now.
@@ -347,7 +355,6 @@ func (s *mqtt) connack(r *mqttReader, got *Received) error {
 		s.ready(got)
 		return nil
 	}
-	s.foreign = present
 	s.kept = nil
 	if len(s.filters) == 0 {
 		s.ready(got)
@@ -398,11 +405,7 @@ func (s *mqtt) publish(pk mqttPacket, r *mqttReader, got *Received) error {
 		reply := packet(mqttPuback, 0, binary.BigEndian.AppendUint16(nil, r.uint16()))
 		defer func() { got.Acks = append(got.Acks, reply) }()
 	}
-	if pk.over {
-		got.Messages = append(got.Messages, Message{Gap: GapUpstream})
-		return nil
-	}
-	if s.version == 5 {
+	if s.version == 5 && !pk.over {
 		if numbers, _ := r.properties(); numbers[propTopicAlias] != 0 {
 			return errors.New("the broker used a topic alias, of which none were allowed")
 		}
@@ -410,11 +413,11 @@ func (s *mqtt) publish(pk mqttPacket, r *mqttReader, got *Received) error {
 	if r.bad {
 		return errMQTTFraming
 	}
-	if len(r.b) > s.MaxMessage {
-		got.Messages = append(got.Messages, Message{Gap: GapUpstream})
+	if !s.wanted(topic) {
 		return nil
 	}
-	if s.foreign && !slices.ContainsFunc(s.filters, func(f mqttFilter) bool { return f.matches(topic) }) {
+	if pk.over || len(r.b) > s.MaxMessage {
+		got.Messages = append(got.Messages, Message{Gap: GapUpstream})
 		return nil
 	}
 	retained := pk.flags&1 != 0

@@ -238,14 +238,36 @@ func TestMQTTIdentifiersThatBeginAgain(t *testing.T) {
 	}
 }
 
-// A session that lasts may hold what somebody else subscribed to.
+// A session may hold what somebody else subscribed to before this stream, and what somebody else does between two of its
+// connections.
 func TestMQTTSessionOfAnother(t *testing.T) {
-	s := newMQTT(Options{Connect: fixed(`{"clientId":"c","cleanSession":false}`), Subscribe: fixedLines("users/2/# 1", "$share/g/all 1")}).(*mqtt)
-	mqttOpen(t, s, 1, 1)
-	for topic, want := range map[string]int{"users/1/inbox": 0, "users/2/inbox": 1, "users/2": 1, "all": 1, "g/all": 0} {
-		got, err := s.Receive(context.Background(), Frame{Binary: true, Data: published(0, topic, 7, []byte("x"))})
-		if err != nil || len(got.Messages) != want || len(got.Acks) != 1 {
-			t.Errorf("%s: %d messages, %d acknowledged, %v", topic, len(got.Messages), len(got.Acks), err)
+	for name, c := range map[string]struct {
+		connect string
+		present []byte
+		others  bool
+	}{
+		"before":               {`{"clientId":"c","cleanSession":false}`, []byte{1, 1, 1}, true},
+		"between":              {`{"clientId":"c","cleanSession":false}`, []byte{0, 1, 1}, true},
+		"before, 5":            {`{"version":5,"clientId":"c","sessionExpiry":60}`, []byte{1, 1, 1}, true},
+		"between, 5":           {`{"version":5,"clientId":"c"}`, []byte{0, 1, 1}, true},
+		"none, it has no name": {`{"version":5}`, []byte{0, 1, 1}, false},
+		"none, it is clean":    {`{"clientId":"c"}`, []byte{0, 0, 0}, false},
+	} {
+		s := newMQTT(Options{Connect: fixed(c.connect), Subscribe: fixedLines("users/2/# 1", "$share/g/all 1"), MaxMessage: 100}).(*mqtt)
+		for i, present := range c.present {
+			mqttOpen(t, s, present, 1)
+			for topic, ours := range map[string]bool{"users/1/inbox": false, "users/2/inbox": true, "users/2": true, "all": true, "g/all": false} {
+				for _, size := range []int{1, 101, 2 * maxMQTTTopic} {
+					body := binary.BigEndian.AppendUint16(appendMQTT(nil, topic), 7)
+					if s.version == 5 {
+						body = append(body, 0)
+					}
+					got, err := s.Receive(context.Background(), packet(mqttPublish, 2, append(body, make([]byte, size)...)))
+					if want := ours || !c.others; err != nil || (len(got.Messages) > 0) != want || len(got.Acks) != 1 {
+						t.Errorf("%s: connection %d: %s of %d bytes: %d messages, %d acknowledged, %v", name, i+1, topic, size, len(got.Messages), len(got.Acks), err)
+					}
+				}
+			}
 		}
 	}
 }
