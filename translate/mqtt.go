@@ -416,12 +416,13 @@ func (s *mqtt) publish(pk mqttPacket, r *mqttReader, got *Received) error {
 	if !s.wanted(topic) {
 		return nil
 	}
-	if pk.over || len(r.b) > s.MaxMessage {
+	retained, over := pk.flags&1 != 0, pk.over || len(r.b) > s.MaxMessage
+	if s.doubtful(qos, retained) || over {
 		got.Messages = append(got.Messages, Message{Gap: GapUpstream})
+	}
+	if over {
 		return nil
 	}
-	retained := pk.flags&1 != 0
-	s.doubt(qos, retained, got)
 	same := s.remember(topic, mqttSum(topic, r.b))
 	if same && retained && s.again {
 		return nil
@@ -436,19 +437,17 @@ func (s *mqtt) publish(pk mqttPacket, r *mqttReader, got *Received) error {
 	return nil
 }
 
-// doubt says a gap where a message shows that something may be missing before or behind it.
-func (s *mqtt) doubt(qos byte, retained bool, got *Received) {
+// doubtful says that a message shows that something may be missing before or behind it.
+func (s *mqtt) doubtful(qos byte, retained bool) (gap bool) {
 	if qos == 0 && !retained && !s.once {
-		if s.once = true; s.went {
-			got.Messages = append(got.Messages, Message{Gap: GapUpstream})
-		}
+		s.once, gap = true, s.went
 	}
 	if s.behind >= 0 && qos == 1 {
 		if s.behind++; s.behind == mqttQueue {
-			got.Messages = append(got.Messages, Message{Gap: GapUpstream})
-			s.behind = -1
+			s.behind, gap = -1, true
 		}
 	}
+	return gap
 }
 
 // remember notes what a topic says, and returns whether that is what it said last.

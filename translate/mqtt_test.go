@@ -194,6 +194,15 @@ func TestMQTTPublishersWithQoS0(t *testing.T) {
 	if got := give(s, one, zero, zero); got != "1 upstream 0 0 " {
 		t.Errorf("got %q, want a gap for the interruptions that were called bridged", got)
 	}
+
+	for _, size := range []int{101, 2 * maxMQTTTopic} {
+		s = newMQTT(Options{Connect: fixed(session), Subscribe: fixedLines("a 1"), MaxMessage: 100}).(*mqtt)
+		mqttOpen(t, s, 0, 1)
+		mqttOpen(t, s, 1, 1)
+		if got := give(s, published(0, "a", 0, make([]byte, size))); got != "upstream " || s.Resumable() {
+			t.Errorf("over MAX_MESSAGE: got %q, resumable: %v", got, s.Resumable())
+		}
+	}
 }
 
 // A broker's queue has its bound, and what is over it was never there.
