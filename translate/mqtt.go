@@ -22,7 +22,9 @@
 //     for who is away. Once one has come, no interruption is bridged any more. Of a publisher whose only ones fall into an
 //     interruption nothing can be known.
 //   - Brokers drop what is over their queue's bound without a word; 1000 messages are the default of most. A gap is said when
-//     nearly as many have come behind an interruption before the broker answers the first PINGREQ.
+//     nearly as many have come behind an interruption, on one connection or several, before PINGREQs were answered for 20 s.
+//     An answer alone is no end of the queue: mosquitto gives it amid that, of which 20 messages at a time are on their way
+//     (max_inflight_messages): 1000 take 50 round trips. What others subscribed to fills the queue too.
 //   - A session that lasts, or has a clientId of one's own, may hold what another stream, or an earlier configuration, has
 //     subscribed to, now or later: of it only what matches SUBSCRIBE is emitted. Other sessions hold nothing else, and in
 //     them a topic may have changed on its way: RabbitMQ delivers a.b as a/b.
@@ -54,12 +56,12 @@ import (
 
 const (
 	mqttKeepAlive  = 30 * time.Second
-	mqttExpiry     = 2 * time.Minute // of a session that nobody came back to, MQTT 5
-	mqttReceive    = 1000            // messages with QoS 1 that the broker may send before we acknowledge, MQTT 5
-	mqttQueue      = 900             // messages behind an interruption that may be all a broker had room for
-	mqttSettled    = 5 * time.Second // before the first PINGREQ behind an interruption
-	mqttTopics     = 4096            // topics whose last message is remembered
-	mqttUnwell     = 5 * time.Second // before a broker that says it is busy is asked again
+	mqttExpiry     = 2 * time.Minute  // of a session that nobody came back to, MQTT 5
+	mqttReceive    = 1000             // messages with QoS 1 that the broker may send before we acknowledge, MQTT 5
+	mqttQueue      = 900              // messages behind an interruption that may be all a broker had room for
+	mqttSettled    = 20 * time.Second // of answered PINGREQs, behind which what comes is not of an interruption
+	mqttTopics     = 4096             // topics whose last message is remembered
+	mqttUnwell     = 5 * time.Second  // before a broker that says it is busy is asked again
 	maxMQTTFilters = 1000
 )
 
@@ -87,6 +89,7 @@ type mqtt struct {
 	kept   []mqttFilter             // what the session at the broker holds, all granted with QoS 1; nil: there is none that bridges
 	once   bool                     // there was a message with QoS 0
 	went   bool                     // one was resumed
+	behind int                      // messages that have come behind an interruption, until it is over; less than 0: it is
 	topics map[string]*list.Element // of *mqttLast
 	order  *list.List               // the same, longest unheard of first
 
@@ -99,10 +102,10 @@ type mqtt struct {
 	parser   mqttParser
 	step     int
 	resumed  bool
-	behind   int  // messages that have come behind an interruption, until it is over; less than 0: it is
 	again    bool // a connection was ready before
 	every    time.Duration
-	pinged   bool // and not answered
+	pinged   bool          // and not answered
+	settled  time.Duration // for which PINGREQs were answered
 	sent     uint16
 }
 
@@ -143,7 +146,7 @@ func (s *mqtt) Open(string) (frames []Frame, err error) {
 		s.filters = append(s.filters, f)
 	}
 	s.parser = mqttParser{max: s.MaxMessage}
-	s.step, s.resumed, s.bridges, s.behind, s.pinged, s.sent = mqttConnecting, false, false, -1, false, 0
+	s.step, s.resumed, s.bridges, s.pinged, s.settled, s.sent = mqttConnecting, false, false, false, 0, 0
 	s.again = s.opened
 	s.every = mqttKeepAlive
 	if s.settings.KeepAlive != nil {
@@ -251,7 +254,7 @@ func (s *mqtt) Timers() Timers {
 	default:
 		t = Timers{Every: s.every * 3 / 4}
 		if s.behind >= 0 {
-			t.Every = cmp.Or(min(t.Every, mqttSettled), mqttSettled)
+			t.Every = cmp.Or(t.Every, mqttSettled)
 		}
 	}
 	return t
@@ -263,6 +266,16 @@ func (s *mqtt) Ping() ([]Frame, error) {
 	}
 	s.pinged = true
 	return []Frame{packet(mqttPingreq, 0, nil)}, nil
+}
+
+// answered takes PINGRESP.
+func (s *mqtt) answered() {
+	if s.pinged {
+		s.settled += s.Timers().Every
+	}
+	if s.pinged = false; s.settled >= mqttSettled {
+		s.behind = -1
+	}
 }
 
 func (s *mqtt) Skipped() error {
@@ -318,7 +331,7 @@ func (s *mqtt) packet(pk mqttPacket, got *Received) error {
 	case pk.kind == mqttPublish && s.step != mqttConnecting:
 		err = s.publish(pk, r, got)
 	case pk.kind == mqttPingresp:
-		s.pinged, s.behind = false, -1
+		s.answered()
 	case pk.kind == mqttPuback && s.step != mqttConnecting: // for what we have sent
 	case pk.kind == mqttDisconnect && s.version == 5:
 		err = s.disconnected(r)
@@ -350,11 +363,12 @@ func (s *mqtt) connack(r *mqttReader, got *Received) error {
 	if present && s.goesOn() { // and so do the subscriptions
 		s.bridges, s.resumed = true, !s.once
 		if s.resumed {
-			s.went, s.behind = true, 0
+			s.went, s.behind = true, max(s.behind, 0)
 		}
 		s.ready(got)
 		return nil
 	}
+	s.behind = -1
 	s.kept = nil
 	if len(s.filters) == 0 {
 		s.ready(got)
@@ -413,14 +427,11 @@ func (s *mqtt) publish(pk mqttPacket, r *mqttReader, got *Received) error {
 	if r.bad {
 		return errMQTTFraming
 	}
-	if !s.wanted(topic) {
-		return nil
-	}
-	retained, over := pk.flags&1 != 0, pk.over || len(r.b) > s.MaxMessage
-	if s.doubtful(qos, retained) || over {
+	wanted, retained, over := s.wanted(topic), pk.flags&1 != 0, pk.over || len(r.b) > s.MaxMessage
+	if full, may := s.full(qos), wanted && s.unkept(qos, retained); full || may || wanted && over {
 		got.Messages = append(got.Messages, Message{Gap: GapUpstream})
 	}
-	if over {
+	if over || !wanted {
 		return nil
 	}
 	same := s.remember(topic, mqttSum(topic, r.b))
@@ -437,17 +448,25 @@ func (s *mqtt) publish(pk mqttPacket, r *mqttReader, got *Received) error {
 	return nil
 }
 
-// doubtful says that a message shows that something may be missing before or behind it.
-func (s *mqtt) doubtful(qos byte, retained bool) (gap bool) {
-	if qos == 0 && !retained && !s.once {
-		s.once, gap = true, s.went
+// full counts what comes behind an interruption, and says that the broker may have had no room for more.
+func (s *mqtt) full(qos byte) bool {
+	if s.behind < 0 || qos == 0 {
+		return false
 	}
-	if s.behind >= 0 && qos == 1 {
-		if s.behind++; s.behind == mqttQueue {
-			s.behind, gap = -1, true
-		}
+	if s.behind++; s.behind < mqttQueue {
+		return false
 	}
-	return gap
+	s.behind = -1
+	return true
+}
+
+// unkept says that a message is the first to show that the broker need not have kept others, when it was thought to.
+func (s *mqtt) unkept(qos byte, retained bool) bool {
+	if qos > 0 || retained || s.once {
+		return false
+	}
+	s.once = true
+	return s.went
 }
 
 // remember notes what a topic says, and returns whether that is what it said last.

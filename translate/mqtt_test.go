@@ -207,31 +207,54 @@ func TestMQTTPublishersWithQoS0(t *testing.T) {
 
 // A broker's queue has its bound, and what is over it was never there.
 func TestMQTTQueueOfTheBroker(t *testing.T) {
-	for _, settled := range []bool{false, true} {
-		s := mqttGranted(t, `{"version":5}`)
-		every := s.Timers().Every
-		if mqttOpen(t, s, 1, 1); s.Timers().Every != mqttSettled {
-			t.Error("the broker is not asked soon")
-		}
-		gaps := 0
-		for i := range 2 * mqttQueue {
-			if settled && i == mqttQueue-1 {
-				s.Receive(context.Background(), packet(mqttPingresp, 0, nil))
-			}
-			body := append(binary.BigEndian.AppendUint16(appendMQTT(nil, "a"), uint16(i+1)), 0, 'x')
-			got, err := s.Receive(context.Background(), packet(mqttPublish, 2, body))
-			if err != nil {
-				t.Fatal(err)
-			}
-			for _, m := range got.Messages {
-				if m.Gap != "" {
-					gaps++
+	const session, often = `{"clientId":"c","cleanSession":false}`, `{"clientId":"c","cleanSession":false,"keepAlive":8}`
+	for name, c := range map[string]struct {
+		connect string
+		came    []int // with each connection
+		pings   int   // answered before the last message that makes a gap
+		topic   string
+		gaps    int
+	}{
+		"few":                  {session, []int{mqttQueue - 1}, 0, "a", 0},
+		"many":                 {session, []int{2 * mqttQueue}, 0, "a", 1},
+		"many, late":           {session, []int{2 * mqttQueue}, 1, "a", 0},
+		"many, not so late":    {often, []int{2 * mqttQueue}, 3, "a", 1},
+		"many, late, 6 s each": {often, []int{2 * mqttQueue}, 4, "a", 0},
+		"in two connections":   {session, []int{mqttQueue - 1, mqttQueue - 1}, 0, "a", 1},
+		"twice":                {session, []int{mqttQueue, mqttQueue}, 0, "a", 2},
+		"few, each time":       {session, []int{mqttQueue / 2, mqttQueue / 2}, 1, "a", 0},
+		"of others":            {session, []int{2 * mqttQueue}, 0, "b", 1},
+	} {
+		s, gaps := mqttGranted(t, c.connect), 0
+		for _, came := range c.came {
+			mqttOpen(t, s, 1, 1)
+			for i := range came {
+				for range map[bool]int{true: c.pings}[i == min(came, mqttQueue)-1] {
+					s.Ping()
+					s.Receive(context.Background(), packet(mqttPingresp, 0, nil))
+				}
+				got, err := s.Receive(context.Background(), Frame{Binary: true, Data: published(0, c.topic, uint16(i+1), []byte("x"))})
+				if err != nil {
+					t.Fatal(err)
+				}
+				for _, m := range got.Messages {
+					if m.Gap != "" {
+						gaps++
+					}
 				}
 			}
 		}
-		if want := map[bool]int{false: 1}[settled]; gaps != want || s.Timers().Every != every {
-			t.Errorf("settled: %v: %d gaps, asked every %v", settled, gaps, s.Timers().Every)
+		if gaps != c.gaps {
+			t.Errorf("%s: %d gaps, want %d", name, gaps, c.gaps)
 		}
+	}
+	s := mqttGranted(t, `{"clientId":"c","cleanSession":false,"keepAlive":0}`)
+	if mqttOpen(t, s, 1, 1); s.Timers().Every != mqttSettled {
+		t.Error("the broker is not asked behind an interruption")
+	}
+	s.Ping()
+	if s.Receive(context.Background(), packet(mqttPingresp, 0, nil)); s.Timers().Every != 0 {
+		t.Error("the broker is asked again")
 	}
 }
 
