@@ -377,6 +377,32 @@ func TestDialectMosquittoSaysEachGap(t *testing.T) {
 	}
 }
 
+// What one stream subscribed to, in a session that stays, is not for the next one that takes it over, however often that
+// comes back to it.
+func TestDialectMosquittoSessionOfAnother(t *testing.T) {
+	t.Parallel()
+	b := startMosquitto(t, "allow_anonymous true")
+	r := startRecorder(t, b.ws)
+	const connect = `CONNECT={"clientId":"one","cleanSession":false}`
+	first := startSidecar(t, hubRoute("mqtt", "ws://"+b.ws, connect, "SUBSCRIBE=users/1/# 1")...)
+	ask(t, first.addr, "HTTP/1.1", "/events", "")
+	first.explains(t, "upstream connected")
+	first.killed()
+	b.publish(t, "users/1/queued", "secret", false)
+	s := startSidecar(t, hubRoute("mqtt", "ws://"+r.addr(), connect, "SUBSCRIBE=users/2/# 1")...)
+	events := ask(t, s.addr, "HTTP/1.1", "/events", "")
+	for n := range 3 {
+		eventually(t, "the connection", func() bool { return s.connects() == 1+n })
+		b.publish(t, "users/1/inbox", "secret", false)
+		b.publish(t, "users/2/inbox", fmt.Sprint("n", n), false)
+		events.event(t, "", fmt.Sprint("n", n))
+		r.cut()
+	}
+	if got := events.got.String(); strings.Contains(got, "secret") {
+		t.Errorf("another's messages: %s", got)
+	}
+}
+
 func TestDialectMosquittoRefuses(t *testing.T) {
 	t.Parallel()
 	dir, err := os.MkdirTemp("", "sidestream-mosquitto-") // mosquitto, which gives up being root, must get in
