@@ -215,10 +215,11 @@ func (c *h2Conn) run() {
 // h2Batch is what a connection writes at once.
 type h2Batch struct {
 	frames []byte
-	over   bool    // the connection ends with it
-	open   *strand // whose frame is the last, and may go on
-	start  int     // of that frame
-	events int64   // of one group, as are the bytes
+	over   bool      // the connection ends with it
+	gone   []*strand // for whom it is over
+	open   *strand   // whose frame is the last, and may go on
+	start  int       // of that frame
+	events int64     // of one group, as are the bytes
 	bytes  int64
 	ring   batch
 }
@@ -260,18 +261,27 @@ func (c *h2Conn) look(out *h2Batch) (more bool) {
 		c.drained, all = true, true
 	}
 	next := c.idles(out, now)
-	for i := len(c.groups) - 1; i >= 0; i-- { // one that ends gives its place to one that was looked at
-		g := c.groups[i]
+	first, n := c.first, len(c.groups)
+	for i := range n {
+		g := c.groups[(first+i)%n]
 		retires := !g.retired && closed(g.retiring)
 		g.retired = g.retired || retires
 		if g.dirty.Swap(false) || all || retires {
 			if full := c.walk(g, out, now); full {
 				g.dirty.Store(true)
+				if !more {
+					c.first = (first + i + 1) % n // it is the next one's turn
+				}
 				more = true
 			}
 		}
 		next = min(next, g.next)
 	}
+	for i, s := range out.gone {
+		c.forget(s.id, int(s.why))
+		out.gone[i] = nil
+	}
+	out.gone = out.gone[:0]
 	if next != never && !more {
 		c.clients.alarms.set(&c.alarm, c.start.Add(next), clock)
 	}
@@ -306,7 +316,6 @@ func (c *h2Conn) walk(g *h2Group, out *h2Batch, now time.Duration) (full bool) {
 	g.next = never
 	n := len(g.strands)
 	g.first = (g.first + 1) % n
-	var over []*strand
 	for i := range n {
 		s := g.strands[(g.first+i)%n]
 		if len(out.frames) >= h2BatchSize {
@@ -315,7 +324,7 @@ func (c *h2Conn) walk(g *h2Group, out *h2Batch, now time.Duration) (full bool) {
 			break
 		}
 		if c.serve(s, out, now) {
-			over = append(over, s)
+			out.gone = append(out.gone, s)
 			continue
 		}
 		full = full || len(s.rest) > 0 && len(out.frames) >= h2BatchSize
@@ -324,9 +333,6 @@ func (c *h2Conn) walk(g *h2Group, out *h2Batch, now time.Duration) (full bool) {
 	g.route.Stats.Events.Add(out.events)
 	g.route.Stats.Bytes.Add(out.bytes)
 	out.events, out.bytes = 0, 0
-	for _, s := range over {
-		c.forget(s.id, int(s.why))
-	}
 	return full
 }
 

@@ -56,8 +56,7 @@ type h2Conn struct {
 	in      [frameHead + 16*6]byte
 
 	// The writer's own.
-	partial *[]byte   // of a frame that net/http has not written completely
-	heading uint32    // the event stream whose head goes on in the next frame
+	partial *[]byte   // of a frame, or a head, that net/http has not written completely
 	begun   []*strand // whose heads are being written
 
 	writing sync.Mutex // held while frames are written
@@ -83,6 +82,7 @@ type h2Conn struct {
 	initial  int64         // window of a stream
 	idle     time.Duration // without a stream, when it is to end; 0: not set
 	groups   []*h2Group
+	first    int // where the next look at them begins
 	byRing   map[*stream.Ring]*h2Group
 	departed []departed // to be counted out
 }
@@ -265,13 +265,15 @@ func (c *h2Conn) forget(id uint32, reason int) {
 // h2Partials are for frames that net/http writes in pieces.
 var h2Partials = sync.Pool{New: func() any { p := make([]byte, 0, frameHead+framePayload); return &p }}
 
-// Write is net/http's: its frames are passed on, whole ones at a time.
+// Write is net/http's: its frames are passed on, whole ones at a time, and those of a head together.
 func (c *h2Conn) Write(p []byte) (int, error) {
 	given := len(p)
 	if joined := c.partial; joined != nil {
 		*joined = append(*joined, p...)
 		p, c.partial = *joined, nil
-		defer h2Partials.Put(joined)
+		if cap(*joined) <= 4*framePayload {
+			defer h2Partials.Put(joined)
+		}
 	}
 	for {
 		run, next := c.judge(p)
@@ -310,13 +312,8 @@ func (c *h2Conn) judge(p []byte) (run int, next h2Next) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for {
-		rest := p[run:]
-		if len(rest) < frameHead {
-			return run, h2Next{}
-		}
-		f := readH2Frame(rest)
-		size := frameHead + f.size
-		if len(rest) < size {
+		f, size := readWhole(p[run:])
+		if size == 0 {
 			return run, h2Next{}
 		}
 		s := c.streams[f.stream]
@@ -333,16 +330,11 @@ func (c *h2Conn) judge(p []byte) (run int, next h2Next) {
 				return run, h2Next{h2Waits, size}
 			}
 			c.avail -= int64(f.size)
-		case frameHeaders, frameContinuation:
-			if s != nil && s.strand != nil || f.stream == c.heading {
-				if c.heading = f.stream; f.flags&flagEndHeaders != 0 {
-					c.heading = 0
-					if s != nil {
-						c.begun = append(c.begun, s.strand)
-					}
-				}
+		case frameHeaders:
+			if s != nil && s.strand != nil {
+				c.begun = append(c.begun, s.strand)
 			}
-			if f.kind == frameHeaders && f.flags&flagEndStream != 0 {
+			if f.flags&flagEndStream != 0 {
 				c.forget(f.stream, Left)
 			}
 		case frameReset:
@@ -360,10 +352,8 @@ func (c *h2Conn) begin() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for i, s := range c.begun {
-		if s != nil {
-			s.live = true
-			s.group.touch()
-		}
+		s.live = true
+		s.group.touch()
 		c.begun[i] = nil
 	}
 	c.begun = c.begun[:0]

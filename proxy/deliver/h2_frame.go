@@ -18,7 +18,6 @@ const (
 	_
 	frameGoAway
 	frameWindowUpdate
-	frameContinuation
 
 	flagEndStream  = 0x1
 	flagAck        = 0x1
@@ -43,6 +42,26 @@ type h2Frame struct {
 
 func readH2Frame(p []byte) h2Frame {
 	return h2Frame{int(p[0])<<16 | int(p[1])<<8 | int(p[2]), p[3], p[4], binary.BigEndian.Uint32(p[5:]) & math.MaxInt32}
+}
+
+// readWhole returns the first frame of p and its size, with it the frames that go on with a head and between which
+// nothing else may come (section 6.10). 0: p has not all of it.
+func readWhole(p []byte) (first h2Frame, size int) {
+	for head := true; ; head = false {
+		if len(p) < size+frameHead {
+			return first, 0
+		}
+		f := readH2Frame(p[size:])
+		if size += frameHead + f.size; len(p) < size {
+			return first, 0
+		}
+		if head {
+			first = f
+		}
+		if first.kind != frameHeaders || f.flags&flagEndHeaders != 0 {
+			return first, size
+		}
+	}
 }
 
 func (f h2Frame) append(dst []byte) []byte {

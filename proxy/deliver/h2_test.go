@@ -30,17 +30,19 @@ import (
 	"sidestream/translate"
 )
 
-// loom is a server for HTTP/2 of one ring, as proxy.Server has it, over connections in memory. What is no event stream:
-// /bulk?n answers with n bytes, /echo with the body.
+// loom is a server for HTTP/2 of one ring, as proxy.Server has it, over connections in memory; /other is of another one.
+// What is no event stream: /bulk?n answers with n bytes, /head?n with n bytes of head, /echo with the body.
 type loom struct {
 	*bench
 	l     *pipes
 	s     *http.Server
 	beats bool
+	other *stream.Ring
 }
 
 func newLoom(t *testing.T, bounds stream.Bounds) *loom {
-	lo := &loom{bench: newBench(t, bounds), l: &pipes{conns: make(chan net.Conn), done: make(chan struct{})}}
+	b := newBench(t, bounds)
+	lo := &loom{bench: b, other: stream.NewRing(bounds, &b.stats, false), l: &pipes{conns: make(chan net.Conn), done: make(chan struct{})}}
 	lo.s = &http.Server{Handler: lo, ConnContext: WithConn, Protocols: new(http.Protocols), IdleTimeout: -1, ErrorLog: log.New(io.Discard, "", 0)}
 	lo.s.Protocols.SetUnencryptedHTTP2(true)
 	go lo.s.Serve(lo.l) // ends with close
@@ -60,8 +62,15 @@ func (lo *loom) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.Write(bulk(n))
 	case "/echo":
 		io.Copy(w, r.Body)
+	case "/head":
+		n, _ := strconv.Atoi(r.URL.RawQuery)
+		w.Header().Set("X-Large", strings.Repeat("x", n))
 	default:
-		lo.clients.Join(w, r, Client{Route: &lo.route, Ring: lo.ring, Retiring: lo.retiring, Cursor: lo.cursor, Lost: lo.lost, Beats: lo.beats, Leave: func() {}})()
+		ring := lo.ring
+		if r.URL.Path == "/other" {
+			ring = lo.other
+		}
+		lo.clients.Join(w, r, Client{Route: &lo.route, Ring: ring, Retiring: lo.retiring, Cursor: lo.cursor, Lost: lo.lost, Beats: lo.beats, Leave: func() {}})()
 	}
 }
 
@@ -93,7 +102,8 @@ type peerH2 struct {
 	block   bytes.Buffer
 	next    uint32
 
-	answered func() // called when a head has come, before anything else is read
+	answered func()          // called when a head has come, before anything else is read
+	came     func(id uint32) // the same for data
 
 	mu      sync.Mutex
 	grants  bool // what came is granted again
@@ -172,6 +182,9 @@ func (p *peerH2) read() {
 			p.window -= n
 			if s.window < 0 && n > 0 || p.window < 0 {
 				p.t.Errorf("stream %d: %d bytes sent beyond a window", f.StreamID, n)
+			}
+			if p.came != nil {
+				p.came(f.StreamID)
 			}
 			if s.ended = f.StreamEnded(); p.grants && n > 0 {
 				s.window, p.window = s.window+n, p.window+n
@@ -716,6 +729,75 @@ func TestH2AQuarterOfTheWindowIsForEvents(t *testing.T) {
 		}
 		if got := p.got(big).body.Len(); got < 200_000 {
 			t.Errorf("the download has got %d bytes", got)
+		}
+		p.conn.Close()
+	})
+}
+
+// sluggish is a connection on which something happens while the first frame of a head in several goes out.
+type sluggish struct {
+	net.Conn
+	meanwhile func()
+}
+
+func (c sluggish) Write(p []byte) (int, error) {
+	if f := readH2Frame(p); f.kind == frameHeaders && f.flags&flagEndHeaders == 0 {
+		c.meanwhile()
+	}
+	return c.Conn.Write(p)
+}
+
+// TestH2HeadsInPieces: an event does not come between the frames of a head (RFC 9113, section 6.10).
+func TestH2HeadsInPieces(t *testing.T) {
+	lo := newLoom(t, stream.Bounds{})
+	defer func() { lo.s.Close(); lo.server.Close(); lo.clients.Close() }()
+	ours, theirs := net.Pipe()
+	defer ours.Close()
+	lo.l.conns <- newH2Conn(sluggish{theirs, func() {
+		lo.ring.Append(say("x"))
+		time.Sleep(5 * time.Millisecond) // who waits for a lock for longer than 1 ms is the next to get it
+	}}, &lo.clients)
+	p := newPeerH2(t, ours)
+	events := p.ask("GET", "/", nil)
+	eventually(t, "the event stream", func() bool { return p.got(events).body.Len() > 0 })
+	for n := range 20 {
+		large := p.ask("GET", "/head?100000", nil)
+		eventually(t, "a large head", func() bool { return p.got(large).ended || closed(p.done) })
+		eventually(t, "the event", func() bool { return strings.Count(p.got(events).body.String(), "data: x\n") > n || closed(p.done) })
+		if closed(p.done) {
+			t.Fatal("the connection has failed")
+		}
+	}
+}
+
+// TestH2AFullRingDoesNotKeepTheOthers: who takes all that a connection carries is not written to before everyone else.
+func TestH2AFullRingDoesNotKeepTheOthers(t *testing.T) {
+	inLoom(t, stream.Bounds{}, func(t *testing.T, lo *loom) {
+		p := lo.dial(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 1 << 30})
+		p.grant(0, 1<<30)
+		first := p.ask("GET", "/", nil)
+		synctest.Wait()
+		p.ask("GET", "/other", nil)
+		synctest.Wait()
+		frames, quiet := 0, 0
+		p.came = func(id uint32) {
+			if id == first {
+				quiet++
+			} else if frames++; frames < 500 {
+				lo.other.Append(say(strings.Repeat("x", 20_000)))
+			} else if frames == 500 && quiet == 0 {
+				t.Error("nothing has come in the other stream")
+			}
+			if frames == 50 {
+				lo.ring.Append(say("1"))
+			}
+		}
+		for range 10 {
+			lo.other.Append(say(strings.Repeat("x", 20_000)))
+		}
+		synctest.Wait()
+		if frames < 500 || quiet != 1 {
+			t.Errorf("%d frames, and %d of the other stream", frames, quiet)
 		}
 		p.conn.Close()
 	})
