@@ -19,8 +19,8 @@
 //     everything is QoS 1. MQTT 3.1.1 does not: it is asked for only with "cleanSession": false and a clientId of one's own,
 //     and is left behind when the stream ends.
 //   - The QoS of a message is its publisher's, and what was granted only bounds it: with QoS 0 the broker need not keep it
-//     for who is away. Once one has come, no interruption is bridged any more. Of a publisher whose only ones fall into an
-//     interruption nothing can be known.
+//     for who is away. Once one has come, live or retained, no interruption is bridged any more, and what is retained is asked
+//     for anew behind each. Of a publisher whose only ones fall into an interruption nothing can be known.
 //   - Brokers drop what is over their queue's bound without a word; 1000 messages are the default of most. A gap is said when
 //     nearly as many have come behind an interruption, on one connection or several, before PINGREQs were answered for 20 s.
 //     An answer alone is no end of the queue: mosquitto gives it amid that, of which 20 messages at a time are on their way
@@ -341,11 +341,9 @@ func (s *mqtt) connack(r *mqttReader, got *Received) error {
 	if code != 0 {
 		return s.refusal("CONNECT", code, reason)
 	}
-	if present && s.goesOn() { // and so do the subscriptions
-		s.bridges, s.resumed = true, !s.once
-		if s.resumed {
-			s.went, s.behind = true, max(s.behind, 0)
-		}
+	if present && s.goesOn() && !s.once { // and so do the subscriptions
+		s.bridges, s.resumed = true, true
+		s.went, s.behind = true, max(s.behind, 0)
 		s.ready(got)
 		return nil
 	}

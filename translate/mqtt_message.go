@@ -46,7 +46,7 @@ func (s *mqtt) publish(pk mqttPacket, r *mqttReader, got *Received) error {
 		return errMQTTFraming
 	}
 	wanted, retained, over := s.wanted(topic), pk.flags&1 != 0, pk.over || len(r.b) > s.MaxMessage
-	if full, may := s.full(qos), wanted && s.unkept(qos, retained); full || may || wanted && over {
+	if full, may := s.full(qos), wanted && s.unkept(qos); full || may || wanted && over {
 		got.Messages = append(got.Messages, Message{Gap: GapUpstream})
 	}
 	if over || !wanted {
@@ -79,8 +79,8 @@ func (s *mqtt) full(qos byte) bool {
 }
 
 // unkept says that a message is the first to show that the broker need not have kept others, when it was thought to.
-func (s *mqtt) unkept(qos byte, retained bool) bool {
-	if qos > 0 || retained || s.once {
+func (s *mqtt) unkept(qos byte) bool {
+	if qos > 0 || s.once {
 		return false
 	}
 	s.once = true

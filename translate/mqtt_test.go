@@ -175,18 +175,26 @@ func TestMQTTPublishersWithQoS0(t *testing.T) {
 	const session = `{"clientId":"c","cleanSession":false}`
 	retained, zero, one := published(1, "a", 0, []byte("r")), published(0, "a", 0, []byte("0")), published(0, "a", 1, []byte("1"))
 
-	s := mqttGranted(t, session)
-	if got := give(s, retained, one); got != "r 1 " || !s.Resumable() {
-		t.Errorf("got %q, resumable: %v", got, s.Resumable())
-	}
-	if got := give(s, zero); got != "0 " || s.Resumable() {
-		t.Errorf("got %q, resumable: %v", got, s.Resumable())
-	}
-	if got := mqttOpen(t, s, 1, 1); got.Resumed || s.step != mqttReady {
-		t.Error("an interruption is bridged that may have lost something")
+	for name, proof := range map[string][]byte{"0 ": zero, "r ": retained} {
+		s := mqttGranted(t, session)
+		if got := give(s, published(1, "a", 1, []byte("r1")), one); got != "r1 1 " || !s.Resumable() {
+			t.Errorf("got %q, resumable: %v", got, s.Resumable())
+		}
+		if got := give(s, proof); got != name || s.Resumable() {
+			t.Errorf("got %q, resumable: %v", got, s.Resumable())
+		}
+		if got := mqttOpen(t, s, 1, 1); got.Resumed || len(got.Replies) > 0 || s.step != mqttReady {
+			t.Error("an interruption is bridged that may have lost something")
+		}
+		if s.Open("mqtt"); s.step != mqttConnecting {
+			t.Fatal("not connecting")
+		}
+		if got, err := s.Receive(context.Background(), packet(mqttConnack, 0, []byte{1, 0})); err != nil || got.Ready || len(got.Replies) != 1 {
+			t.Errorf("what is retained is not asked for: %+v, %v", got, err)
+		}
 	}
 
-	s = mqttGranted(t, session)
+	s := mqttGranted(t, session)
 	if got := mqttOpen(t, s, 1, 1); !got.Resumed {
 		t.Error("not resumed")
 	}
