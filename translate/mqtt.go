@@ -26,7 +26,7 @@
 //     An answer alone is no end of the queue: mosquitto gives it amid that, of which 20 messages at a time are on their way
 //     (max_inflight_messages): 1000 take 50 round trips. What others subscribed to fills the queue too.
 //   - A session that lasts, or has a clientId of one's own, may hold what another stream, or an earlier configuration, has
-//     subscribed to, now or later: of it only what matches SUBSCRIBE is emitted. Other sessions hold nothing else, and in
+//     subscribed to, now or later, with QoS 2 too: of it only what matches SUBSCRIBE is emitted. Other sessions hold nothing else, and in
 //     them a topic may have changed on its way: RabbitMQ delivers a.b as a/b.
 //   - What the broker sends again because our PUBACK was lost is emitted again: QoS 1 is at least once. To tell it from
 //     what is new takes identifiers that go on from one connection to the next; RabbitMQ's begin again.
@@ -314,6 +314,8 @@ func (s *mqtt) packet(pk mqttPacket, got *Received) error {
 	case pk.kind == mqttPingresp:
 		s.answered()
 	case pk.kind == mqttPuback && s.step != mqttConnecting: // for what we have sent
+	case pk.kind == mqttPubrel && s.step != mqttConnecting:
+		got.Replies = append(got.Replies, packet(mqttPubcomp, 0, binary.BigEndian.AppendUint16(nil, r.uint16())))
 	case pk.kind == mqttDisconnect && s.version == 5:
 		err = s.disconnected(r)
 	default:

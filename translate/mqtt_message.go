@@ -29,12 +29,13 @@ func mqttSum(topic string, payload []byte) [16]byte {
 
 func (s *mqtt) publish(pk mqttPacket, r *mqttReader, got *Received) error {
 	qos := pk.flags >> 1 & 3
-	if qos > 1 {
+	if qos == 3 || qos == 2 && !s.others() {
 		return errors.New("the broker sent a message with a QoS that was not asked for")
 	}
 	topic := r.string()
-	if qos == 1 {
-		reply := packet(mqttPuback, 0, binary.BigEndian.AppendUint16(nil, r.uint16()))
+	if qos > 0 {
+		kind := map[byte]byte{1: mqttPuback, 2: mqttPubrec}[qos]
+		reply := packet(kind, 0, binary.BigEndian.AppendUint16(nil, r.uint16()))
 		defer func() { got.Acks = append(got.Acks, reply) }()
 	}
 	if s.version == 5 && !pk.over {

@@ -18,6 +18,9 @@ const (
 	mqttConnack    = 2
 	mqttPublish    = 3
 	mqttPuback     = 4
+	mqttPubrec     = 5
+	mqttPubrel     = 6
+	mqttPubcomp    = 7
 	mqttSubscribe  = 8
 	mqttSuback     = 9
 	mqttPingreq    = 12

@@ -213,6 +213,27 @@ func TestMQTTPublishersWithQoS0(t *testing.T) {
 	}
 }
 
+// A session that lasts may hold what others have subscribed to with QoS 2: it goes on to the end of that (4.3.3), and nobody hears of it.
+func TestMQTTQoS2OfOthers(t *testing.T) {
+	two := func(topic string) Frame {
+		return packet(mqttPublish, 4, append(appendMQTT(nil, topic), 0, 7, 'x'))
+	}
+	s := mqttGranted(t, `{"clientId":"c","cleanSession":false}`)
+	for topic, want := range map[string]int{"b": 0, "a": 1} {
+		got, err := s.Receive(context.Background(), two(topic))
+		if err != nil || len(got.Messages) != want || len(got.Replies) != 0 || len(got.Acks) != 1 || !bytes.Equal(got.Acks[0].Data, []byte{0x50, 2, 0, 7}) {
+			t.Errorf("%s: got %+v, %v", topic, got, err)
+		}
+		got, err = s.Receive(context.Background(), packet(mqttPubrel, 2, []byte{0, 7}))
+		if err != nil || len(got.Messages) != 0 || len(got.Replies) != 1 || !bytes.Equal(got.Replies[0].Data, []byte{0x70, 2, 0, 7}) {
+			t.Errorf("%s: got %+v, %v", topic, got, err)
+		}
+	}
+	if _, err := mqttGranted(t, `{}`).Receive(context.Background(), two("a")); err == nil {
+		t.Error("a session that nobody else can have has more than was asked for")
+	}
+}
+
 // A broker's queue has its bound, and what is over it was never there.
 func TestMQTTQueueOfTheBroker(t *testing.T) {
 	const session, often = `{"clientId":"c","cleanSession":false}`, `{"clientId":"c","cleanSession":false,"keepAlive":8}`
