@@ -255,8 +255,8 @@ func (b *broker) start(t *testing.T) {
 	eventually(t, "mosquitto to listen", func() bool { return open(b.plain) && open(b.ws) })
 }
 
-// publish sends one message over plain TCP, in bytes by hand (MQTT 3.1.1, 3.1 and 3.3), with QoS 1, and waits for PUBACK.
-func (b *broker) publish(t *testing.T, topic, payload string, retain bool) {
+// exchange sends packets over plain TCP, in bytes by hand (MQTT 3.1.1, 3), and waits for the answers.
+func (b *broker) exchange(t *testing.T, packets, answers string) {
 	t.Helper()
 	conn, err := net.Dial("tcp", b.plain)
 	if err != nil {
@@ -264,23 +264,40 @@ func (b *broker) publish(t *testing.T, topic, payload string, retain bool) {
 	}
 	defer conn.Close()
 	conn.SetDeadline(time.Now().Add(patience))
-	first := byte(0x32)
-	if retain {
-		first |= 1
+	if _, err := conn.Write([]byte(packets)); err != nil {
+		t.Fatal(err)
 	}
+	got := make([]byte, len(answers))
+	if n, err := readFull(conn, got); err != nil || string(got) != answers {
+		t.Fatalf("answered %x, %v", got[:n], err)
+	}
+}
+
+// mqttConnect is CONNECT with a clientId of two letters, "\x02" for a clean session or "\x00", and its answer.
+func mqttConnect(clean, clientID string) string {
+	return "\x10\x0e\x00\x04MQTT\x04" + clean + "\x00\x1e\x00\x02" + clientID
+}
+
+const mqttAccepted = "\x20\x02\x00\x00"
+
+// mqttMessage is PUBLISH with the packet identifier 1.
+func mqttMessage(t *testing.T, flags byte, topic, payload string) string {
+	t.Helper()
 	body := string([]byte{byte(len(topic) >> 8), byte(len(topic))}) + topic + "\x00\x01" + payload
-	length := []byte{byte(len(body)&127 | 128), byte(len(body) >> 7 & 127)}
 	if len(body) >= 1<<14 {
 		t.Fatal("longer than the length that is written here")
 	}
-	connect := "\x10\x0e\x00\x04MQTT\x04\x02\x00\x1e\x00\x02pb"
-	if _, err := conn.Write(append(append([]byte(connect), first), append(length, body...)...)); err != nil {
-		t.Fatal(err)
+	return string([]byte{0x30 | flags, byte(len(body)&127 | 128), byte(len(body) >> 7 & 127)}) + body
+}
+
+// publish sends one message with QoS 1.
+func (b *broker) publish(t *testing.T, topic, payload string, retain bool) {
+	t.Helper()
+	flags := byte(2)
+	if retain {
+		flags |= 1
 	}
-	var answer [8]byte
-	if n, err := readFull(conn, answer[:]); err != nil || string(answer[:n]) != "\x20\x02\x00\x00\x40\x02\x00\x01" {
-		t.Fatalf("answered %x, %v", answer[:n], err)
-	}
+	b.exchange(t, mqttConnect("\x02", "pb")+mqttMessage(t, flags, topic, payload), mqttAccepted+"\x40\x02\x00\x01")
 }
 
 func readFull(conn net.Conn, p []byte) (n int, err error) {
@@ -392,28 +409,33 @@ func TestDialectMosquittoSaysEachGap(t *testing.T) {
 }
 
 // What one stream subscribed to, in a session that stays, is not for the next one that takes it over, however often that
-// comes back to it.
+// comes back to it. Nor is what anybody else did, with QoS 2.
 func TestDialectMosquittoSessionOfAnother(t *testing.T) {
 	t.Parallel()
 	b := startMosquitto(t, "allow_anonymous true")
 	r := startRecorder(t, b.ws)
-	const connect = `CONNECT={"clientId":"one","cleanSession":false}`
+	const connect = `CONNECT={"clientId":"me","cleanSession":false}`
 	first := startSidecar(t, hubRoute("mqtt", "ws://"+b.ws, connect, "SUBSCRIBE=users/1/# 1")...)
 	ask(t, first.addr, "HTTP/1.1", "/events", "")
 	first.explains(t, "upstream connected")
 	first.killed()
 	b.publish(t, "users/1/queued", "secret", false)
+	b.exchange(t, mqttConnect("\x00", "me")+"\x82\x0c\x00\x01\x00\x07twice/#\x02", "\x20\x02\x01\x00")
 	s := startSidecar(t, hubRoute("mqtt", "ws://"+r.addr(), connect, "SUBSCRIBE=users/2/# 1")...)
 	events := ask(t, s.addr, "HTTP/1.1", "/events", "")
 	for n := range 3 {
 		eventually(t, "the connection", func() bool { return s.connects() == 1+n })
 		b.publish(t, "users/1/inbox", "secret", false)
+		b.exchange(t, mqttConnect("\x02", "pb")+mqttMessage(t, 4, "twice/x", "secret")+"\x62\x02\x00\x01", mqttAccepted+"\x50\x02\x00\x01\x70\x02\x00\x01")
 		b.publish(t, "users/2/inbox", fmt.Sprint("n", n), false)
 		events.event(t, "", fmt.Sprint("n", n))
 		r.cut()
 	}
 	if got := events.got.String(); strings.Contains(got, "secret") {
 		t.Errorf("another's messages: %s", got)
+	}
+	if n := s.connects(); n > 4 {
+		t.Errorf("%d connections", n)
 	}
 }
 
