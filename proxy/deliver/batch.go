@@ -113,9 +113,31 @@ func vector(p []byte) unix.Iovec {
 // end is the address behind v.
 func end(v *unix.Iovec) uintptr { return uintptr(unsafe.Pointer(v.Base)) + uintptr(v.Len) }
 
+// leaps says that b does not go on at the place that it was read behind. Its first event may be a piece that stands in for
+// the past, which nobody who is said to stand at b.from would get.
+func (b *batch) leaps() bool { return b.asked != b.from && len(b.events) > 0 }
+
 // write writes b to fd, which does not block. It returns how many events the socket took, and the rest of the one that
-// it took a part of; everything before that has gone. err is EAGAIN when it took nothing.
+// it took a part of; everything before that has gone. err is EAGAIN when it took nothing. Where b leaps its first event is
+// taken in any case.
 func (b *batch) write(fd int) (took uint64, rest []byte, err error) {
+	took, rest, err = b.put(fd)
+	if took == 0 && (err == nil || err == unix.EAGAIN) && b.leaps() {
+		return 1, following(rest, b.events[0]), nil
+	}
+	return took, rest, err
+}
+
+// following is p with e behind it.
+func following(p, e []byte) []byte {
+	if len(p) == 0 {
+		return e
+	}
+	return append(p[:len(p):len(p)], e...)
+}
+
+// put writes what fd takes of b.
+func (b *batch) put(fd int) (took uint64, rest []byte, err error) {
 	vectors := b.vectors
 	if len(b.pre) == 0 {
 		vectors = vectors[1:]

@@ -7,7 +7,10 @@ import (
 	"testing"
 	"unsafe"
 
+	"golang.org/x/sys/unix"
+
 	"sidestream/proxy/stream"
+	"sidestream/translate"
 )
 
 // TestBatchIsFewVectors: events that stand one behind the other in the ring's blocks go out as one piece.
@@ -31,5 +34,40 @@ func TestBatchIsFewVectors(t *testing.T) {
 	}
 	if n := len(b.vectors) - 1; n > 10 {
 		t.Errorf("%d vectors for %d bytes", n, len(whole))
+	}
+}
+
+// TestBatchSnapshotIsNotLeftBehind: what stands in for the past is there once only, also for a socket that is full.
+func TestBatchSnapshotIsNotLeftBehind(t *testing.T) {
+	ring := stream.NewRing(stream.Bounds{Start: 1}, new(stream.Stats), false)
+	for i := range 5 {
+		ring.Append(translate.Message{Key: payload(i), Data: []byte(payload(i))})
+	}
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_NONBLOCK, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(pair[0])
+	defer unix.Close(pair[1])
+	for err == nil {
+		_, err = unix.Write(pair[0], make([]byte, 100))
+	}
+	for _, pre := range []string{"", "pre"} {
+		var b batch
+		b.load(ring, stream.Begin, isOld)
+		if len(b.events) != 1 {
+			t.Fatalf("%d events", len(b.events))
+		}
+		b.prepend([]byte(pre))
+		took, rest, err := b.write(pair[0])
+		if took != 1 || err != nil || string(rest) != pre+string(b.events[0]) {
+			t.Errorf("took %d, left %q, %v", took, rest, err)
+		}
+		ring.Append(say("next"))
+		b.load(ring, b.from, isOld) // what was there is said again
+		b.prepend([]byte(pre))
+		if took, rest, _ := b.write(pair[0]); took != 0 || string(rest) != pre {
+			t.Errorf("of what goes on where it was: took %d, left %q", took, rest)
+		}
 	}
 }

@@ -734,6 +734,58 @@ func TestH2AQuarterOfTheWindowIsForEvents(t *testing.T) {
 	})
 }
 
+// TestH2SnapshotIsNotLeftBehind: what stands in for the past comes, whatever the client's window.
+func TestH2SnapshotIsNotLeftBehind(t *testing.T) {
+	for _, window := range []uint32{firstWindow, 0, 5, 50} {
+		inLoom(t, stream.Bounds{Start: 1}, func(t *testing.T, lo *loom) {
+			for i := range 5 {
+				lo.ring.Append(translate.Message{Key: fmt.Sprint(i), Data: fmt.Append(nil, "key", i)})
+			}
+			lo.cursor = stream.Begin
+			p := lo.dial(http2.Setting{ID: http2.SettingInitialWindowSize, Val: window})
+			id := p.ask("GET", "/", nil)
+			synctest.Wait()
+			p.grant(id, 10000)
+			synctest.Wait()
+			text := p.got(id).body.String()
+			if n := strings.Count(text, "data: key"); n != 5 || strings.Contains(text, "gap") {
+				t.Errorf("window %d: %d of 5 keys: %q", window, n, text)
+			}
+			p.conn.Close()
+		})
+	}
+}
+
+// TestH2SnapshotBehindAGap: the same for a client that was slow, however it takes the gap.
+func TestH2SnapshotBehindAGap(t *testing.T) {
+	for _, piece := range []int64{10_000, 7} {
+		inLoom(t, stream.Bounds{Events: 4}, func(t *testing.T, lo *loom) {
+			p := lo.dial(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 100})
+			id := p.ask("GET", "/", nil)
+			synctest.Wait()
+			p.hold()
+			latest := map[string]int{}
+			for i := range 50 {
+				key := fmt.Sprint("key", i%4)
+				latest[key] = i
+				lo.ring.Append(translate.Message{Key: key, Data: fmt.Append(nil, key, "=", i)})
+				synctest.Wait()
+			}
+			for range max(1, 3000/piece) {
+				p.grant(id, piece)
+				synctest.Wait()
+			}
+			text := p.got(id).body.String()
+			for key, i := range latest {
+				if !strings.Contains(text, fmt.Sprintf("data: %s=%d\n", key, i)) {
+					t.Fatalf("granted by %d: the newest of %s is missing: %q", piece, key, text)
+				}
+			}
+			p.conn.Close()
+		})
+	}
+}
+
 // heads is a connection that sees to it that each write has whole heads: between two of them something else may come.
 type heads struct {
 	net.Conn

@@ -105,6 +105,10 @@ func (c *h2Conn) offer(s *strand, out *h2Batch, b *batch, pre []byte, now time.D
 	}
 	s.cursor = b.from
 	if !c.say(s, out, pre, now) {
+		if b.leaps() {
+			s.cursor++
+			s.rest = following(s.rest, b.events[0])
+		}
 		return stream.End{}, false
 	}
 	for _, e := range b.events {

@@ -79,17 +79,16 @@ func (s *shard) advance(index uint32) {
 // give writes b, and the gap before it, to one client. It returns false when the socket took less, or is gone.
 func (s *shard) give(index uint32, g *group, b *batch) bool {
 	c := &s.slots[index]
-	if gap := b.gap(g.ring, c.flags); gap != nil {
+	gap := b.gap(g.ring, c.flags)
+	if gap != nil {
 		c.flags &^= isLost
-		c.cursor = b.from
-		if !s.say(index, gap) {
-			return false
-		}
 	}
-	if len(b.events) == 0 {
+	if len(gap)+len(b.events) == 0 {
 		return true
 	}
+	b.prepend(gap)
 	took, rest, err := b.write(int(c.fd))
+	b.prepend(nil)
 	c.wrote = s.clock
 	if err != nil && err != unix.EAGAIN {
 		s.lose(index, why(err))
