@@ -23,7 +23,7 @@ type strand struct {
 	group  *h2Group
 	id     uint32 // of its stream
 	seat   int    // in its group
-	live   bool   // the head of its answer is written
+	live   bool   // net/http has written the head of its answer, and is done with it
 	waits  bool   // for held
 	flags  uint8  // see isLost in shard.go
 	why    uint8  // the reason it will have gone for
@@ -98,7 +98,7 @@ func (c *h2Conn) adopt(id uint32, cl Client) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	st := c.streams[id]
-	if c.closed || st == nil || !st.whole || st.strand != nil || c.strands >= h2MaxStrands {
+	if c.closed || c.farewell || st == nil || !st.whole || st.strand != nil || c.strands >= h2MaxStrands {
 		return false
 	}
 	s := &strand{id: id, cursor: cl.Cursor, wrote: -cl.Route.Coalesce}
@@ -123,7 +123,6 @@ func (c *h2Conn) adopt(id uint32, cl Client) bool {
 	s.first.load(g.ring, s.cursor, isOld)
 	st.strand = s
 	c.strands++
-	c.shared = true
 	return true
 }
 
@@ -132,7 +131,7 @@ func (c *h2Conn) abandon(id uint32) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if s := c.streams[id]; s != nil && s.strand != nil && !s.strand.live {
-		c.forget(id, Left)
+		c.forget(id, c.lost())
 	}
 }
 
@@ -217,6 +216,7 @@ type h2Batch struct {
 	frames []byte
 	over   bool      // the connection ends with it
 	gone   []*strand // for whom it is over
+	flown  []h2Held  // frames that were held, and leave with it
 	open   *strand   // whose frame is the last, and may go on
 	start  int       // of that frame
 	events int64     // of one group, as are the bytes
@@ -245,6 +245,10 @@ func (c *h2Conn) turn() (more bool) {
 		c.Conn.Close() // net/http's reader hears of it, and closes the rest
 		more = false
 	}
+	if len(out.flown) > 0 {
+		c.flown(out.flown)
+		out.flown = out.flown[:0]
+	}
 	c.leave(gone)
 	return more
 }
@@ -260,23 +264,38 @@ func (c *h2Conn) look(out *h2Batch) (more bool) {
 	if !c.drained && closed(c.clients.draining) {
 		c.drained, all = true, true
 	}
-	next := c.idles(out, now)
-	first, n := c.first, len(c.groups)
+	next := min(c.idles(out, now), c.patience())
+	if now >= c.patience() {
+		c.stalled, out.over = true, true
+		return false
+	}
+	if c.starved && c.avail > 0 {
+		c.starved, all = false, true
+	}
+	waiting := c.waiting
+	if c.heldFirst {
+		c.flush(out, framePayload, now)
+	}
+	first, n, short := c.first, len(c.groups), c.starved
 	for i := range n {
 		g := c.groups[(first+i)%n]
 		retires := !g.retired && closed(g.retiring)
 		g.retired = g.retired || retires
 		if g.dirty.Swap(false) || all || retires {
-			if full := c.walk(g, out, now); full {
+			full := c.walk(g, out, now)
+			if full {
 				g.dirty.Store(true)
-				if !more {
-					c.first = (first + i + 1) % n // it is the next one's turn
-				}
 				more = true
+			}
+			if (full || c.starved) && !short {
+				short, c.first = true, (first+i+1)%n // it is the next one's turn
 			}
 		}
 		next = min(next, g.next)
 	}
+	again := c.flush(out, h2BatchSize, now)
+	c.heldFirst = len(c.held) > 0 && c.waiting == waiting
+	next, more = min(next, again), more || again <= now
 	for i, s := range out.gone {
 		c.forget(s.id, int(s.why))
 		out.gone[i] = nil
@@ -315,20 +334,26 @@ func (c *h2Conn) walk(g *h2Group, out *h2Batch, now time.Duration) (full bool) {
 	defer out.ring.forget()
 	g.next = never
 	n := len(g.strands)
-	g.first = (g.first + 1) % n
+	first, short := (g.first+1)%n, c.starved
+	g.first = first
 	for i := range n {
-		s := g.strands[(g.first+i)%n]
+		at := (first + i) % n
+		s := g.strands[at]
 		if len(out.frames) >= h2BatchSize {
-			g.first = (g.first + i + n - 1) % n // it is the next one's turn
+			g.first = (at + n - 1) % n // it is the next one's turn
 			full = true
 			break
 		}
-		if c.serve(s, out, now) {
+		over := c.serve(s, out, now)
+		if c.starved && !short {
+			short, g.first = true, at
+		}
+		if over {
 			out.gone = append(out.gone, s)
 			continue
 		}
 		full = full || len(s.rest) > 0 && len(out.frames) >= h2BatchSize
-		g.next = min(g.next, s.next())
+		g.next = min(g.next, c.next(s))
 	}
 	g.route.Stats.Events.Add(out.events)
 	g.route.Stats.Bytes.Add(out.bytes)
@@ -336,8 +361,8 @@ func (c *h2Conn) walk(g *h2Group, out *h2Batch, now time.Duration) (full bool) {
 	return full
 }
 
-// next is when something is due for s.
-func (s *strand) next() (next time.Duration) {
+// next is when something is due for s. mu is held.
+func (c *h2Conn) next(s *strand) (next time.Duration) {
 	next = never
 	if !s.live {
 		return never
@@ -346,7 +371,7 @@ func (s *strand) next() (next time.Duration) {
 		next = s.due
 	}
 	if len(s.rest) > 0 {
-		return min(next, s.stuck+stallTime)
+		return min(next, c.stalls(s))
 	}
 	if hb := s.quiet(); hb > 0 && s.flags&isClosing == 0 {
 		next = min(next, s.wrote+hb)
@@ -355,6 +380,15 @@ func (s *strand) next() (next time.Duration) {
 		next = min(next, s.held())
 	}
 	return next
+}
+
+// stalls is when s has taken nothing for too long. Where it is the connection's window that is too small, others may have
+// taken that. mu is held.
+func (c *h2Conn) stalls(s *strand) time.Duration {
+	if c.streams[s.id].window > 0 {
+		return max(s.stuck, c.moved) + stallTime
+	}
+	return s.stuck + stallTime
 }
 
 // quiet is how long nothing may be written before a heartbeat is; 0: for ever.

@@ -10,6 +10,7 @@ import (
 	"io"
 	"math"
 	"syscall"
+	"time"
 )
 
 // Read is net/http's: it gets the frames that are for it.
@@ -24,6 +25,10 @@ func (c *h2Conn) Read(p []byte) (int, error) {
 			n, err := c.Conn.Read(p[:min(len(p), c.passing)])
 			c.passing -= n
 			return n, c.note(err)
+		}
+		if c.heading && c.headEnd {
+			c.heading = false
+			c.Conn.SetReadDeadline(time.Time{})
 		}
 		if err := c.receive(); err != nil {
 			return 0, c.note(err)
@@ -48,6 +53,7 @@ func (c *h2Conn) receive() error {
 		return err
 	}
 	f := readH2Frame(head)
+	c.limit(f)
 	switch {
 	case f.kind == frameWindowUpdate && f.size == 4, f.kind == frameSettings && f.flags&flagAck == 0 && f.size <= h2MaxSettings*6:
 		frame := append(c.in[:frameHead], make([]byte, f.size)...)
@@ -71,6 +77,15 @@ func (c *h2Conn) receive() error {
 	return err
 }
 
+// limit sees to it that the head of a request does not take for ever.
+func (c *h2Conn) limit(f h2Frame) {
+	if f.kind == frameHeaders && !c.heading {
+		c.heading = true
+		c.Conn.SetReadDeadline(time.Now().Add(h2HeadTime))
+	}
+	c.headEnd = f.flags&flagEndHeaders != 0 // of any other frame within a head it does not matter: net/http ends the connection
+}
+
 // notice says whether a frame that is not looked into is passed on.
 func (c *h2Conn) notice(f h2Frame) (pass bool, err error) {
 	c.mu.Lock()
@@ -85,19 +100,14 @@ func (c *h2Conn) notice(f h2Frame) (pass bool, err error) {
 			if len(c.streams) >= h2MaxStreams {
 				return false, errors.New("too many streams")
 			}
-			s = &h2Stream{window: c.initial}
-			c.newest, c.streams[f.stream] = f.stream, s
+			c.newest, c.streams[f.stream] = f.stream, &h2Stream{window: c.initial, whole: f.flags&flagEndStream != 0}
 			c.idle = 0
-		}
-		fallthrough
-	case frameData:
-		if s != nil && f.flags&flagEndStream != 0 {
-			s.whole = true
 		}
 	case frameReset:
 		c.forget(f.stream, Left)
 	case frameGoAway: // net/http would close a connection that has none but our streams
-		return c.strands == 0, nil
+		c.farewell = c.strands == 0
+		return c.farewell, nil
 	}
 	return true, nil
 }
@@ -140,19 +150,13 @@ func (c *h2Conn) heard(f h2Frame, payload []byte) (pass bool) {
 		return true // an error, which net/http deals with
 	}
 	c.avail = min(c.avail+more, largestWindow)
-	c.largest = max(c.largest, c.avail)
-	c.room.Broadcast()
-	if !c.shared {
-		c.granted += more
-		return true
+	c.moved = time.Since(c.start)
+	if c.starved || len(c.held) > 0 {
+		c.schedule()
 	}
-	if c.starved {
-		c.starved = false
-		c.touch()
-	}
-	more = c.avail - c.largest/4 - c.granted
+	more = c.avail - c.waiting - c.granted
 	if more <= 0 {
-		return false
+		return false // of what event streams have used
 	}
 	c.granted += more
 	binary.BigEndian.PutUint32(payload, uint32(more))

@@ -28,7 +28,7 @@ func (c *h2Conn) serve(s *strand, out *h2Batch, now time.Duration) (over bool) {
 			switch {
 			case len(s.rest) < len(before) || len(out.frames) >= h2BatchSize:
 				s.stuck = now
-			case now >= s.stuck+stallTime:
+			case now >= c.stalls(s):
 				s.why = Stalled
 				return c.reset(s, out)
 			case due: // it is cut as it is: what it has is the beginning of something

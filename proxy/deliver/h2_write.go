@@ -4,10 +4,7 @@
 
 package deliver
 
-import (
-	"net"
-	"sync"
-)
+import "sync"
 
 // h2Partials are for frames that net/http writes in pieces.
 var h2Partials = sync.Pool{New: func() any { p := make([]byte, 0, frameHead+framePayload); return &p }}
@@ -37,19 +34,20 @@ func (c *h2Conn) Write(p []byte) (int, error) {
 			}
 			return given, nil
 		case h2Waits:
-			if err := c.trickle(p[:next.size]); err != nil {
+			if err := c.await(p); err != nil {
 				return 0, err
 			}
+		case h2Dropped:
+			p = p[next.size:]
 		}
-		p = p[next.size:]
 	}
 }
 
 // What comes behind frames that are passed on as they are.
 const (
 	h2Complete = iota // nothing, or not all of a frame
-	h2Waits           // a frame for which the client's window is too small
-	h2Dropped         // a frame that the client is not to see
+	h2Waits           // a frame that has to wait, and all behind it
+	h2Dropped         // a frame that the client does not see, or not now
 )
 
 type h2Next struct{ what, size int }
@@ -63,35 +61,41 @@ func (c *h2Conn) judge(p []byte) (run int, next h2Next) {
 		if size == 0 {
 			return run, h2Next{}
 		}
+		if c.mustWait(f) {
+			return run, h2Next{h2Waits, 0}
+		}
 		s := c.streams[f.stream]
 		switch f.kind {
 		case frameData:
 			c.granted -= int64(f.size)
 			if s != nil && s.strand != nil {
+				c.begun = append(c.begun, s.strand)
 				return run, h2Next{h2Dropped, size}
 			}
+			if c.holds(f, s) {
+				c.hold(f, s, p[run+frameHead:run+size])
+				return run, h2Next{h2Dropped, size}
+			}
+			c.avail -= int64(f.size)
 			if f.flags&flagEndStream != 0 {
 				c.forget(f.stream, Left)
 			}
-			if c.avail < int64(f.size) {
-				return run, h2Next{h2Waits, size}
-			}
-			c.avail -= int64(f.size)
 		case frameHeaders:
-			if s != nil && s.strand != nil {
-				c.begun = append(c.begun, s.strand)
-			}
 			if f.flags&flagEndStream != 0 {
 				c.forget(f.stream, Left)
 			}
 		case frameReset:
+			if s != nil && s.held > 0 {
+				c.hold(f, s, p[run+frameHead:run+size])
+				return run, h2Next{h2Dropped, size}
+			}
 			c.forget(f.stream, Left)
 		}
 		run += size
 	}
 }
 
-// begin has those written to whose heads have gone out.
+// begin has those written to whom net/http has written the head, and nothing more to write.
 func (c *h2Conn) begin() {
 	if len(c.begun) == 0 {
 		return
@@ -104,33 +108,6 @@ func (c *h2Conn) begin() {
 		c.begun[i] = nil
 	}
 	c.begun = c.begun[:0]
-}
-
-// trickle passes on a frame of data as the window permits.
-func (c *h2Conn) trickle(frame []byte) error {
-	f, payload := readH2Frame(frame), frame[frameHead:]
-	for len(payload) > 0 {
-		c.mu.Lock()
-		for c.avail <= 0 && !c.closed {
-			c.room.Wait()
-		}
-		if c.closed {
-			c.mu.Unlock()
-			return net.ErrClosed
-		}
-		n := int(min(int64(len(payload)), c.avail))
-		c.avail -= int64(n)
-		c.mu.Unlock()
-		piece := h2Frame{n, frameData, f.flags, f.stream}
-		if n < len(payload) {
-			piece.flags &^= flagEndStream
-		}
-		if err := c.send(append(piece.append(make([]byte, 0, frameHead+n)), payload[:n]...)); err != nil {
-			return err
-		}
-		payload = payload[n:]
-	}
-	return nil
 }
 
 // send writes frames to the client.
