@@ -15,6 +15,7 @@
 package deliver
 
 import (
+	"bufio"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -29,6 +30,7 @@ const (
 	h2MaxStrands  = 250              // event streams of a connection without goroutines: as many as net/http lets a client have
 	h2MaxStreams  = 10000            // streams of a connection; net/http refuses far fewer
 	h2MaxSettings = 100              // in one frame: as net/http
+	h2Buffer      = 512              // bytes read ahead
 	h2HeadTime    = 10 * time.Second // for the head of a request, from its first bytes
 )
 
@@ -48,10 +50,11 @@ type h2Conn struct {
 	start   time.Time
 
 	// The reader's own.
-	passing int    // bytes of a frame that are passed on as they are
-	queued  []byte // to be returned before anything else
-	heading bool   // a head has begun, for which there is a deadline
-	headEnd bool   // the frame that is passed on is the last of it
+	source  *bufio.Reader // of Conn; small, as most frames are
+	passing int           // bytes of a frame that are passed on as they are
+	queued  []byte        // to be returned before anything else
+	slow    bool          // there is a deadline for a head that has begun
+	headEnd bool          // the frame that is passed on is the last of it
 	in      [frameHead + 16*6]byte
 
 	// The writer's own.
@@ -93,7 +96,7 @@ type h2Conn struct {
 // newH2Conn returns conn for a server of net/http that speaks nothing but HTTP/2 on it, and has no idle timeout. The
 // preface has not been read yet.
 func newH2Conn(conn net.Conn, c *Clients) *h2Conn {
-	h := &h2Conn{Conn: conn, clients: c, start: time.Now(), passing: len(h2Preface), streams: map[uint32]*h2Stream{},
+	h := &h2Conn{Conn: conn, clients: c, start: time.Now(), source: bufio.NewReaderSize(conn, h2Buffer), passing: len(h2Preface), streams: map[uint32]*h2Stream{},
 		byRing: map[*stream.Ring]*h2Group{}, granted: firstWindow, avail: firstWindow, initial: firstWindow}
 	h.room.L = &h.mu
 	h.alarm.ring = h.awaken

@@ -98,6 +98,7 @@ func (c *h2Conn) flush(out *h2Batch, most int, now time.Duration) (next time.Dur
 	if now >= c.moved+h2Reserves {
 		reserve = 0
 	}
+	defer c.room.Broadcast()
 	for len(c.held) > 0 && most > 0 && len(out.frames) < h2BatchSize {
 		h := &c.held[0]
 		f, n := h.frame, len(h.payload)

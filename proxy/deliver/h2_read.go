@@ -22,12 +22,12 @@ func (c *h2Conn) Read(p []byte) (int, error) {
 			return n, nil
 		}
 		if c.passing > 0 {
-			n, err := c.Conn.Read(p[:min(len(p), c.passing)])
+			n, err := c.source.Read(p[:min(len(p), c.passing)])
 			c.passing -= n
 			return n, c.note(err)
 		}
-		if c.heading && c.headEnd {
-			c.heading = false
+		if c.slow && c.headEnd {
+			c.slow = false
 			c.Conn.SetReadDeadline(time.Time{})
 		}
 		if err := c.receive(); err != nil {
@@ -49,7 +49,7 @@ func (c *h2Conn) note(err error) error {
 // receive reads the head of the next frame, and all of those that are looked into. What net/http gets of it is queued.
 func (c *h2Conn) receive() error {
 	head := c.in[:frameHead]
-	if _, err := io.ReadFull(c.Conn, head); err != nil {
+	if _, err := io.ReadFull(c.source, head); err != nil {
 		return err
 	}
 	f := readH2Frame(head)
@@ -57,7 +57,7 @@ func (c *h2Conn) receive() error {
 	switch {
 	case f.kind == frameWindowUpdate && f.size == 4, f.kind == frameSettings && f.flags&flagAck == 0 && f.size <= h2MaxSettings*6:
 		frame := append(c.in[:frameHead], make([]byte, f.size)...)
-		if _, err := io.ReadFull(c.Conn, frame[frameHead:]); err != nil {
+		if _, err := io.ReadFull(c.source, frame[frameHead:]); err != nil {
 			return err
 		}
 		if c.heard(f, frame[frameHead:]) {
@@ -73,17 +73,17 @@ func (c *h2Conn) receive() error {
 		c.queued, c.passing = head, f.size
 		return nil
 	}
-	_, err = io.CopyN(io.Discard, c.Conn, int64(f.size))
+	_, err = c.source.Discard(f.size)
 	return err
 }
 
-// limit sees to it that the head of a request does not take for ever.
+// limit sees to it that the head of a request does not take for ever, unless it is there.
 func (c *h2Conn) limit(f h2Frame) {
-	if f.kind == frameHeaders && !c.heading {
-		c.heading = true
+	c.headEnd = f.flags&flagEndHeaders != 0 // of any other frame within a head it does not matter: net/http ends the connection
+	if f.kind == frameHeaders && !c.slow && !(c.headEnd && c.source.Buffered() >= f.size) {
+		c.slow = true
 		c.Conn.SetReadDeadline(time.Now().Add(h2HeadTime))
 	}
-	c.headEnd = f.flags&flagEndHeaders != 0 // of any other frame within a head it does not matter: net/http ends the connection
 }
 
 // notice says whether a frame that is not looked into is passed on.
