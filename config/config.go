@@ -21,6 +21,7 @@ type Config struct {
 	MaxStreams  int           // upstream connections at once; 0 no limit
 	Tunnel      *Tunnel       // WebSockets over events and POSTs; nil: off
 	Drain       time.Duration // shutdown window over which clients are released; 0 at once
+	Restart     time.Duration // how long the sidecar is away after it has drained; 0 not at all
 	LogLevel    slog.Level
 	LogFormat   string   // auto, text or json
 	Routes      []*Route // in order of Name

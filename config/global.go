@@ -20,6 +20,7 @@ func (l *loader) globals(vs values) *Config {
 		MaxClients:  int(g.MaxClients),
 		MaxStreams:  int(g.MaxStreams),
 		Drain:       g.Drain.duration(),
+		Restart:     g.Restart.duration(),
 		LogFormat:   g.LogFormat,
 		TLSCert:     g.TLSCert,
 		TLSKey:      g.TLSKey,

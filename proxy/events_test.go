@@ -36,8 +36,8 @@ func TestHead(t *testing.T) {
 	if _, scanErr := fmt.Sscanf(line, "retry: %d\n", &ms); err != nil || scanErr != nil || ms < 3000 || ms >= 6000 {
 		t.Errorf("the first line is %q %v, want a retry of [3000, 6000)", line, err)
 	}
-	if r.in.Buffered() > 0 {
-		t.Error("something follows the retry line")
+	if r.wantOpen(t); r.in.Buffered() > 0 {
+		t.Error("something follows the retry line and stream.open")
 	}
 }
 

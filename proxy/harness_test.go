@@ -200,14 +200,28 @@ type event struct{ id, name, data string }
 
 var retryLine = regexp.MustCompile(`^retry: [0-9]+$`)
 
-// next reads the next event, past heartbeats and retry hints. It fails on anything that is none of these.
+// next reads the next event, past heartbeats, retry hints and stream.open. It fails on anything that is none of these.
 func (r *response) next(t *testing.T) event {
 	t.Helper()
-	e, err := r.tryNext(t)
-	if err != nil {
-		t.Fatalf("no event: %v", err)
+	for {
+		e, err := r.tryNext(t)
+		if err != nil {
+			t.Fatalf("no event: %v", err)
+		}
+		if e.name != "stream.open" {
+			return e
+		}
 	}
-	return e
+}
+
+// wantOpen reads one stream.open and returns its id.
+func (r *response) wantOpen(t *testing.T) string {
+	t.Helper()
+	e, err := r.tryNext(t)
+	if err != nil || e.name != "stream.open" || e.data != "{}" || e.id == "" {
+		t.Fatalf("got %+v, %v, want stream.open", e, err)
+	}
+	return e.id
 }
 
 func (r *response) tryNext(t *testing.T) (e event, err error) {

@@ -60,6 +60,7 @@ type Route struct {
 func New(c *config.Config, log *slog.Logger) *Proxy {
 	p := &Proxy{log: log, mux: http.NewServeMux(), origins: map[string]bool{},
 		all: &stream.Limit{Max: c.MaxClients}, Streams: &stream.Limit{Max: c.MaxStreams}}
+	p.clients.Restart = c.Restart
 	for _, origin := range c.CORSOrigins {
 		p.origins[origin] = true
 	}

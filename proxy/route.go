@@ -85,14 +85,17 @@ func (rt *Route) receive(w http.ResponseWriter, r *http.Request) (c deliver.Clie
 	if p.clients.Draining() {
 		deliver.Decline(w)
 		p.Rejected[Draining].Add(1)
-		deliver.Busy(w, r, id, rt.deliver.RetryHint())
+		deliver.Busy(w, r, id, p.clients.Hint(&rt.deliver))
+		return c, false
 	}
 	if !p.all.Take() {
 		p.busy(w, r, FullClients, id)
+		return c, false
 	}
 	if !rt.own.Take() {
 		p.all.Give()
 		p.busy(w, r, FullClients, id)
+		return c, false
 	}
 	return rt.join(w, r, req, id, inQuery)
 }
@@ -103,7 +106,7 @@ func (rt *Route) give() {
 	rt.proxy.all.Give()
 }
 
-// busy tells a client to come back later. It panics, as [deliver.Busy] does.
+// busy tells a client to come back later, as [deliver.Busy] does.
 func (p *Proxy) busy(w http.ResponseWriter, r *http.Request, why int, id string) {
 	deliver.Decline(w)
 	p.Rejected[why].Add(1)
@@ -120,7 +123,7 @@ func (rt *Route) join(w http.ResponseWriter, r *http.Request, req upstream.Reque
 		leave()
 		rt.give()
 	}
-	c.Beats = strings.Contains(r.URL.RawQuery, beatsParam) && r.URL.Query().Get(beatsParam) == "event"
+	c.Beats = wantsBeats(r)
 	if id != "" {
 		if cursor, ok := c.Ring.Find(id); ok {
 			c.Cursor = cursor
@@ -204,6 +207,10 @@ func lastEventID(r *http.Request) (id string, inQuery bool) {
 
 // beatsParam in the query, with the value event, asks for heartbeats that scripts can see.
 const beatsParam = "heartbeat"
+
+func wantsBeats(r *http.Request) bool {
+	return strings.Contains(r.URL.RawQuery, beatsParam) && r.URL.Query().Get(beatsParam) == "event"
+}
 
 // accepts says whether r asks for media by name.
 func accepts(r *http.Request, media string) bool {

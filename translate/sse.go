@@ -5,6 +5,9 @@
 //   - A blank line stands only behind an event that has data: several client libraries deliver an empty message for
 //     every other one. So a heartbeat is ":\n" and a retry hint is a line of its own.
 //   - Every event repeats its id: Firefox and WebKit forget an id whose block has no data.
+//   - The id is the last line of a block: fetch-event-source 2.0.1 and eventsource 2.0.2 take an id at its line, so a cut
+//     after it and before the data would resume after an event that was never delivered.
+//   - An answer to an EventSource begins with a block that takes in what may be left of the one before, see [AppendCut].
 //   - No field can hold what ends it: CR, LF and NUL are cut from names, ids are of a small alphabet.
 //   - Names that EventSource or Sidestream use themselves are taken: from upstream they get a leading "_".
 
@@ -71,6 +74,26 @@ func AppendBusy(dst []byte, id string) []byte {
 	return appendBlock(dst, id, "stream.busy", []byte("{}"))
 }
 
+// AppendOpen appends a stream.open event: a client that came without an id, and for which there is no event yet, stands at
+// id. Without it the events until its first one would be lost to it, unsaid, if it was cut meanwhile.
+func AppendOpen(dst []byte, id string) []byte {
+	return appendBlock(dst, id, "stream.open", []byte("{}"))
+}
+
+// AppendCut appends what the answer to a client begins with that may have kept half an event of its last answer. WebKit's
+// EventSource (WebKitGTK 2.50.6) joins that to the first bytes of the next one, and npm eventsource 2.0.2 joins its lines.
+// The colon and the line end complete a half line, the rest takes the block in: an event that nobody listens for, with the
+// id that the client came with. Where nothing is left over it is a block without data, which an EventSource drops; an id
+// that is not valid becomes an empty one, for half an id may have been left. A retry hint goes after it, not before.
+//
+// Clients that read the stream by fetch are not to get it: @microsoft/fetch-event-source 2.0.1 delivers a message for it.
+func AppendCut(dst []byte, id string) []byte {
+	if !ValidID(id) {
+		return append(dst, ":\nevent: stream.cut\nid:\n\n"...)
+	}
+	return append(append(append(dst, ":\nevent: stream.cut\nid: "...), id...), "\n\n"...)
+}
+
 // AppendHeartbeat appends a heartbeat as an event, for clients that asked for it: {"every":ms} says when the next one is
 // due if nothing else comes. id is where the client stands; "" leaves that as it is.
 func AppendHeartbeat(dst []byte, id string, every time.Duration) []byte {
@@ -122,13 +145,14 @@ func ValidID(id string) bool {
 }
 
 func appendBlock(dst []byte, id, name string, data []byte) []byte {
-	if id != "" {
-		dst = append(append(append(dst, "id: "...), id...), '\n')
-	}
 	if name != "" {
 		dst = append(append(append(dst, "event: "...), name...), '\n')
 	}
-	return append(appendData(dst, data), '\n')
+	dst = appendData(dst, data)
+	if id != "" {
+		dst = append(append(append(dst, "id: "...), id...), '\n')
+	}
+	return append(dst, '\n')
 }
 
 func appendData(dst, data []byte) []byte {

@@ -73,7 +73,7 @@ func TestAppendEventName(t *testing.T) {
 		if want != "" {
 			want = "event: " + want + "\n"
 		}
-		if got := string(AppendEvent(nil, "7", Message{Event: name, Data: []byte("d")})); got != "id: 7\n"+want+"data: d\n\n" {
+		if got := string(AppendEvent(nil, "7", Message{Event: name, Data: []byte("d")})); got != want+"data: d\nid: 7\n\n" {
 			t.Errorf("name %q: %q", name, got)
 		}
 	}
@@ -81,12 +81,16 @@ func TestAppendEventName(t *testing.T) {
 
 func TestAppendExactBytes(t *testing.T) {
 	for name, test := range map[string]struct{ got, want string }{
-		"gap known":        {string(AppendGap(nil, "b-1", GapEvicted, 7)), "id: b-1\nevent: stream.gap\ndata: {\"reason\":\"evicted\",\"missed\":7}\n\n"},
-		"gap of none":      {string(AppendGap(nil, "b-1", GapEvicted, 0)), "id: b-1\nevent: stream.gap\ndata: {\"reason\":\"evicted\",\"missed\":0}\n\n"},
-		"gap unknown":      {string(AppendGap(nil, "b-1", GapRestart, -1)), "id: b-1\nevent: stream.gap\ndata: {\"reason\":\"restart\",\"missed\":null}\n\n"},
-		"gap upstream":     {string(AppendGap(nil, "b-1", GapUpstream, -1)), "id: b-1\nevent: stream.gap\ndata: {\"reason\":\"upstream\",\"missed\":null}\n\n"},
-		"refused":          {string(AppendRefused(nil, "b-1", 403)), "id: b-1\nevent: stream.refused\ndata: {\"status\":403}\n\n"},
-		"busy":             {string(AppendBusy(nil, "b-1")), "id: b-1\nevent: stream.busy\ndata: {}\n\n"},
+		"gap known":        {string(AppendGap(nil, "b-1", GapEvicted, 7)), "event: stream.gap\ndata: {\"reason\":\"evicted\",\"missed\":7}\nid: b-1\n\n"},
+		"gap of none":      {string(AppendGap(nil, "b-1", GapEvicted, 0)), "event: stream.gap\ndata: {\"reason\":\"evicted\",\"missed\":0}\nid: b-1\n\n"},
+		"gap unknown":      {string(AppendGap(nil, "b-1", GapRestart, -1)), "event: stream.gap\ndata: {\"reason\":\"restart\",\"missed\":null}\nid: b-1\n\n"},
+		"gap upstream":     {string(AppendGap(nil, "b-1", GapUpstream, -1)), "event: stream.gap\ndata: {\"reason\":\"upstream\",\"missed\":null}\nid: b-1\n\n"},
+		"refused":          {string(AppendRefused(nil, "b-1", 403)), "event: stream.refused\ndata: {\"status\":403}\nid: b-1\n\n"},
+		"busy":             {string(AppendBusy(nil, "b-1")), "event: stream.busy\ndata: {}\nid: b-1\n\n"},
+		"open":             {string(AppendOpen(nil, "b-1")), "event: stream.open\ndata: {}\nid: b-1\n\n"},
+		"cut":              {string(AppendCut(nil, "b-1")), ":\nevent: stream.cut\nid: b-1\n\n"},
+		"cut without id":   {string(AppendCut(nil, "")), ":\nevent: stream.cut\nid:\n\n"},
+		"cut, hostile id":  {string(AppendCut(nil, "1\n\ndata: x")), ":\nevent: stream.cut\nid:\n\n"},
 		"busy without id":  {string(AppendBusy(nil, "")), "event: stream.busy\ndata: {}\n\n"},
 		"busy, hostile id": {string(AppendBusy(nil, "1\nevent: x")), "event: stream.busy\ndata: {}\n\n"},
 		"retry":            {string(AppendRetry(nil, 3*time.Second)), "retry: 3000\n"},

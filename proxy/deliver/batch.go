@@ -22,7 +22,7 @@ type batch struct {
 	missed     uint64
 	end        stream.End
 	more       bool // the ring has more behind next
-	flags      uint8
+	flags      uint16
 	events     [][]byte
 	size       int          // bytes of events
 	vectors    []unix.Iovec // of pre, then of events, as few as hold them
@@ -30,7 +30,7 @@ type batch struct {
 }
 
 // load reads ring behind cursor, framed for clients with flags.
-func (b *batch) load(ring *stream.Ring, cursor uint64, flags uint8) {
+func (b *batch) load(ring *stream.Ring, cursor uint64, flags uint16) {
 	b.ring, b.asked = ring, cursor
 	read := ring.Chunks
 	if flags&isOld != 0 {
@@ -61,7 +61,7 @@ func (b *batch) load(ring *stream.Ring, cursor uint64, flags uint8) {
 
 // fits says whether b is what a client that stands at cursor needs. It is only for those who stand where it was read
 // from: what a beginner gets may be a piece that stands in for the past, which is not for who has that.
-func (b *batch) fits(cursor uint64, flags uint8) bool {
+func (b *batch) fits(cursor uint64, flags uint16) bool {
 	return b.missed == 0 && b.asked == cursor && b.flags == flags&isOld && !stream.Pending(b.next)
 }
 
@@ -84,19 +84,30 @@ func (b *batch) bytes(events uint64) int {
 	return size
 }
 
-// gap is the event that says what is missing before b, framed; nil for nothing. It is counted as said.
-func (b *batch) gap(ring *stream.Ring, flags uint8) []byte {
+// preface is what a client with flags is told before b, framed; nil for nothing: what is missing, which is counted as
+// said, or where it stands. It has been told then, see told.
+func (b *batch) preface(ring *stream.Ring, flags uint16) []byte {
 	reason, missed := translate.GapEvicted, int64(b.missed)
 	switch {
 	case stream.Pending(b.next):
 		return nil // the history is awaited
 	case flags&isLost != 0:
 		reason, missed = translate.GapRestart, -1
+	case missed == 0 && flags&isNew != 0 && len(b.events) == 0 && stays(b.end):
+		return frame(nil, flags, translate.AppendOpen(nil, ring.Place(b.from)))
 	case missed == 0:
 		return nil
 	}
 	ring.CountGap(reason)
 	return frame(nil, flags, translate.AppendGap(nil, ring.Position(b.from), reason, missed))
+}
+
+// told is what remains of flags once a client has been given b and its preface.
+func (b *batch) told(flags uint16) uint16 {
+	if stream.Pending(b.next) {
+		return flags
+	}
+	return flags &^ (isLost | isNew)
 }
 
 // prepend has pre written before the events.

@@ -23,7 +23,8 @@ type client struct {
 	seat    int // in its crowd
 	batch   [][]byte
 	joined  uint64    // the newest event when the client came
-	fresh   bool      // the first heartbeat as an event is awaited
+	fresh   time.Time // when the first heartbeat as an event is due; zero: it is not awaited
+	isNew   bool      // it came without an id, and has not been told one yet
 	first   []byte    // to be written before anything else
 	wrote   time.Time // when bytes were written last
 	hold    time.Time // when it may be written to again, once something waits for that
@@ -43,6 +44,7 @@ func (c *client) run() {
 		case <-c.wake:
 		case <-c.ctx.Done():
 			c.out.abort()
+			return
 		case <-draining:
 			draining, retiring = nil, nil
 			c.leaves(c.clients.window, Drained)
@@ -63,9 +65,11 @@ func (c *client) begin() {
 	// Watching begins before the ring is read, so nothing falls between; the cursor sees to it that nothing comes twice.
 	c.clients.crowds.enter(c)
 	c.joined, _ = c.Ring.Last()
-	c.fresh = c.Beats
+	if c.Beats && c.Route.Heartbeat > 0 {
+		c.fresh = time.Now().Add(min(c.Route.Heartbeat, firstBeat))
+	}
 	// The first bytes leave only once it is known where the client begins: from its answer on it misses nothing.
-	c.first = translate.AppendRetry(nil, c.Route.RetryHint())
+	c.first = c.opening()
 }
 
 // quit lets the client go, for c.reason.
@@ -110,7 +114,7 @@ func (c *client) turn() (over bool) {
 		c.reason = c.comeBack(c.why)
 		return true
 	}
-	if hb := c.quiet(); hb > 0 && now.Sub(c.wrote) >= hb {
+	if due := c.beats(); !due.IsZero() && !now.Before(due) {
 		if err := c.beat(); err != nil {
 			c.reason = c.gone(err)
 			return true
@@ -122,28 +126,28 @@ func (c *client) turn() (over bool) {
 	return false
 }
 
-// quiet is how long nothing may be written before a heartbeat is; 0: for ever.
-func (c *client) quiet() time.Duration {
-	if c.fresh {
-		return min(c.Route.Heartbeat, firstBeat)
+// beats is when a heartbeat is due; zero: never. The first one that is an event does not wait for silence.
+func (c *client) beats() time.Time {
+	switch {
+	case c.Route.Heartbeat == 0:
+		return time.Time{}
+	case !c.fresh.IsZero():
+		return c.fresh
 	}
-	return c.Route.Heartbeat
+	return c.wrote.Add(c.Route.Heartbeat)
 }
 
 func (c *client) beat() error {
 	if !c.Beats {
 		return c.write([]byte(translate.Heartbeat))
 	}
-	c.fresh = false
+	c.fresh = time.Time{}
 	return c.write(translate.AppendHeartbeat(nil, c.Ring.IDAt(c.Cursor), c.Route.Heartbeat))
 }
 
 // next is when something is due; zero: only when something happens.
 func (c *client) next() (next time.Time) {
-	if hb := c.quiet(); hb > 0 {
-		next = c.wrote.Add(hb)
-	}
-	for _, t := range [...]time.Time{c.hold, c.release} {
+	for _, t := range [...]time.Time{c.beats(), c.hold, c.release} {
 		if !t.IsZero() && (next.IsZero() || t.Before(next)) {
 			next = t
 		}
@@ -180,8 +184,14 @@ func (c *client) catchUp() (reason int, over bool, err error) {
 		c.batch, c.Cursor, missed, end = c.Ring.After(c.batch[:0], c.Cursor)
 		awaited := stream.Pending(c.Cursor) // the history of a list
 		events := c.batch
-		if gap := c.gap(c.Cursor-uint64(len(events)), missed); gap != nil {
-			events = append([][]byte{gap}, events...)
+		pre := c.gap(c.Cursor-uint64(len(events)), missed)
+		if c.isNew && !awaited {
+			if c.isNew = false; len(pre)+len(events) == 0 && stays(end) {
+				pre = translate.AppendOpen(nil, c.Ring.Place(c.Cursor))
+			}
+		}
+		if pre != nil {
+			events = append([][]byte{pre}, events...)
 		}
 		if c.first != nil {
 			events, c.first = append([][]byte{c.first}, events...), nil
@@ -254,7 +264,7 @@ func (c *client) end(end stream.End) (reason int, err error) {
 
 // comeBack says when to, and gives it a moment to leave.
 func (c *client) comeBack(why int) (reason int) {
-	if c.write(translate.AppendRetry(nil, c.Route.RetryHint())) != nil {
+	if c.write(translate.AppendRetry(nil, c.clients.Hint(c.Route))) != nil {
 		return Left
 	}
 	c.out.part(c.ctx)

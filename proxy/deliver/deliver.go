@@ -74,14 +74,34 @@ type Client struct {
 	LastID   string          // what it sent as its last id; "" none
 	Beats    bool            // heartbeats are to be events, the first one as soon as it has what the ring has
 	Leave    func()          // called once when it is gone; what it does is the same for all clients of a ring
+
+	native bool // see looksNative
+}
+
+// stays reports whether a client may come back to a ring with this end, and so needs to know its place.
+func stays(end stream.End) bool { return end.Kind == stream.Open || end.Kind == stream.Retired }
+
+// opening is what a client's answer begins with.
+func (cl *Client) opening() []byte { return opening(cl.native, cl.LastID, cl.Route.RetryHint()) }
+
+func opening(native bool, id string, retry time.Duration) []byte {
+	var b []byte
+	if native {
+		b = translate.AppendCut(b, id)
+	}
+	return translate.AppendRetry(b, retry)
 }
 
 // Clients are all clients of the sidecar. The zero value has none.
 type Clients struct {
+	// Restart is how long the sidecar will be away once it has drained. It is set before the first client comes.
+	Restart time.Duration
+
 	mu       sync.Mutex // guards what follows
 	once     sync.Once
 	draining chan struct{} // closed when Drain is called
 	window   time.Duration
+	drained  time.Time // when the window ends
 	present  sync.WaitGroup
 	stopped  bool
 	engine   engine // for the clients that need no goroutine
@@ -107,7 +127,7 @@ func (c *Clients) enter() bool {
 func (c *Clients) Drain(window time.Duration) {
 	c.init()
 	c.mu.Lock()
-	c.stopped, c.window = true, window
+	c.stopped, c.window, c.drained = true, window, time.Now().Add(window)
 	close(c.draining)
 	c.mu.Unlock()
 	c.engine.drain(window)
@@ -117,6 +137,18 @@ func (c *Clients) Drain(window time.Duration) {
 // Close cuts whoever is left of those without a goroutine, and returns when what served them has ended. The others end
 // with their server.
 func (c *Clients) Close() { c.engine.close() }
+
+// Hint is after how long a client of rt is to come back that is sent away now. While the sidecar drains that is after
+// its restart: a browser that comes sooner gets a proxy's 502, at which its EventSource gives up for good.
+func (c *Clients) Hint(rt *Route) time.Duration {
+	c.mu.Lock()
+	stopped, drained := c.stopped, c.drained
+	c.mu.Unlock()
+	if !stopped {
+		return rt.RetryHint()
+	}
+	return max(time.Until(drained), 0) + c.Restart + time.Second + rand.N(max(rt.Retry, 1))
+}
 
 // Draining says whether Drain was called.
 func (c *Clients) Draining() bool {
@@ -132,14 +164,16 @@ func (c *Clients) Draining() bool {
 func (c *Clients) Join(w http.ResponseWriter, r *http.Request, cl Client) (wait func()) {
 	if !c.enter() {
 		cl.Leave()
-		Busy(w, r, cl.LastID, cl.Route.RetryHint())
+		Busy(w, r, cl.LastID, c.Hint(cl.Route))
+		return func() {}
 	}
+	cl.native = looksNative(r)
 	cl.Route.Stats.Clients.Add(1)
 	cl.Route.Log.Debug("client joined", "client", r.RemoteAddr, "stream", cl.Ring.Birth())
 	if c.handOver(w, r, cl) {
 		return func() {}
 	}
-	return (&client{Client: cl, clients: c, out: newOutput(w, r), ctx: r.Context(), address: r.RemoteAddr}).run
+	return (&client{Client: cl, clients: c, out: newOutput(w, r), ctx: r.Context(), address: r.RemoteAddr, isNew: cl.LastID == ""}).run
 }
 
 // gone counts a client out.
@@ -152,11 +186,11 @@ func (c *Clients) gone(rt *Route, leave func(), reason int, address string) {
 }
 
 // Busy answers a client for which there is no room now: it is told when to come back, keeps its last id, and is cut.
-// It panics with [http.ErrAbortHandler].
+// Where cutting it takes that it panics with [http.ErrAbortHandler].
 func Busy(w http.ResponseWriter, r *http.Request, id string, retry time.Duration) {
 	out := newOutput(w, r)
 	out.limit(stallTime)
-	out.write(translate.AppendBusy(translate.AppendRetry(nil, retry), id))
+	out.write(translate.AppendBusy(opening(looksNative(r), id, retry), id))
 	out.part(r.Context())
 	out.abort()
 }

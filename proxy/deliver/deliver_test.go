@@ -50,13 +50,16 @@ type bench struct {
 	retiring chan struct{}
 	cursor   uint64
 	lost     bool
+	lastID   string // "" as if it were a new client
+	beats    bool   // heartbeats are events
+	fields   string // further lines of each request's head
 	l        *pipes
 	server   *http.Server
 	stats    stream.Stats
 }
 
 func newBench(t *testing.T, bounds stream.Bounds) *bench {
-	b := &bench{t: t, retiring: make(chan struct{}), l: &pipes{conns: make(chan net.Conn), done: make(chan struct{})},
+	b := &bench{t: t, lastID: "known", retiring: make(chan struct{}), l: &pipes{conns: make(chan net.Conn), done: make(chan struct{})},
 		route: Route{Heartbeat: 15 * time.Second, Retry: 3 * time.Second, Stats: new(Stats), Log: slog.New(slog.DiscardHandler)}}
 	b.ring = stream.NewRing(bounds, &b.stats, false)
 	b.server = &http.Server{Handler: b, ConnContext: WithConn, Protocols: new(http.Protocols)}
@@ -67,7 +70,7 @@ func newBench(t *testing.T, bounds stream.Bounds) *bench {
 }
 
 func (b *bench) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	b.clients.Join(w, r, Client{Route: &b.route, Ring: b.ring, Retiring: b.retiring, Cursor: b.cursor, Lost: b.lost, Leave: func() {}})()
+	b.clients.Join(w, r, Client{Route: &b.route, Ring: b.ring, Retiring: b.retiring, Cursor: b.cursor, Lost: b.lost, LastID: b.lastID, Beats: b.beats, Leave: func() {}})()
 }
 
 func (b *bench) close() { b.server.Close(); synctest.Wait() }
@@ -92,7 +95,7 @@ func (b *bench) connect() *reader {
 	ours, theirs := net.Pipe()
 	b.l.conns <- theirs
 	r := &reader{Conn: ours, start: time.Now(), done: make(chan struct{})}
-	io.WriteString(ours, "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+	io.WriteString(ours, "GET / HTTP/1.1\r\nHost: x\r\n"+b.fields+"\r\n")
 	in := bufio.NewReader(ours)
 	resp, err := http.ReadResponse(in, nil)
 	if err != nil {
@@ -150,7 +153,7 @@ func TestHeartbeats(t *testing.T) {
 		}
 		pass(9 * time.Second) // 40 s
 		b.ring.Append(say("x"))
-		if got := r.take(); len(got) != 2 || got[1].text != "data: x" || got[1].at != 40*time.Second {
+		if got := r.take(); len(got) != 2 || got[0].text != "data: x" || got[0].at != 40*time.Second {
 			t.Errorf("got %v, want the event at 40 s", got)
 		}
 		pass(20 * time.Second)
@@ -192,6 +195,7 @@ func retryOf(t *testing.T, l line) time.Duration {
 func TestDrainSpreadsTheClients(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t, stream.Bounds{})
+		b.clients.Restart = 5 * time.Second
 		var all []*reader
 		for range 200 {
 			all = append(all, b.connect())
@@ -208,8 +212,9 @@ func TestDrainSpreadsTheClients(t *testing.T) {
 			got := r.take()
 			last := got[len(got)-1]
 			retry := retryOf(t, last)
-			if retry < 3*time.Second || retry >= 6*time.Second {
-				t.Errorf("retry of %v", retry)
+			back := last.at + retry - (10*time.Second + b.clients.Restart + time.Second) // after the restart
+			if back < -time.Millisecond || back >= 3*time.Second {
+				t.Errorf("a retry of %v at %v is %v after the restart, want [0, RETRY)", retry, last.at, back)
 			}
 			hints[retry] = true
 			if !errors.Is(r.err, io.ErrUnexpectedEOF) || r.ended-last.at != moment {
@@ -239,7 +244,7 @@ func TestAgeReleasesWithinTenSeconds(t *testing.T) {
 		r.take()
 		close(b.retiring)
 		b.ring.Append(say("still served"))
-		if got := r.take(); len(got) != 2 || got[1].text != "data: still served" {
+		if got := r.take(); len(got) != 2 || got[0].text != "data: still served" {
 			t.Errorf("got %v", got)
 		}
 		<-r.done
@@ -274,7 +279,11 @@ func TestEnds(t *testing.T) {
 			b.ring.Close(c.end)
 			<-r.done
 			got := r.take()
-			if last := got[len(got)-1].text; !strings.HasPrefix(last, c.last) || (r.err == io.EOF) != c.clean {
+			last := got[len(got)-1].text
+			if strings.HasPrefix(last, "id: ") {
+				last = got[len(got)-2].text
+			}
+			if !strings.HasPrefix(last, c.last) || (r.err == io.EOF) != c.clean {
 				t.Errorf("%+v: ended with %q and %v", c.end, last, r.err)
 			}
 			b.close()
@@ -318,8 +327,8 @@ func TestSlowClientGetsAGapAndGoesOn(t *testing.T) {
 			b.ring.Append(say(strconv.Itoa(i)))
 			synctest.Wait()
 		}
-		if got := fast.take(); got[len(got)-1].text != "data: 99" {
-			t.Errorf("the fast client has got %v", got[len(got)-1])
+		if got := fast.take(); got[len(got)-2].text != "data: 99" {
+			t.Errorf("the fast client has got %v", got[len(got)-2])
 		}
 		go func() { pass(time.Second); ours.Close() }()
 		body, _ := io.ReadAll(resp.Body)
@@ -347,7 +356,7 @@ func TestLostIsSaidBeforeAnythingElse(t *testing.T) {
 		b.cursor, b.lost = stream.Begin, true
 		r := b.connect()
 		got := r.take()
-		want := []string{"id: " + b.ring.Position(1), "event: stream.gap", `data: {"reason":"restart","missed":null}`, "id: " + b.ring.Position(2), "data: 2"}
+		want := []string{"event: stream.gap", `data: {"reason":"restart","missed":null}`, "id: " + b.ring.Position(1), "data: 2", "id: " + b.ring.Position(2)}
 		if len(got) != 6 {
 			t.Fatalf("got %v", got)
 		}

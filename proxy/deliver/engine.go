@@ -145,14 +145,9 @@ func (c *Clients) handOver(w http.ResponseWriter, r *http.Request, cl Client) bo
 	if old {
 		j.slot.flags |= isOld
 	}
-	if cl.Lost {
-		j.slot.flags |= isLost
-	}
-	if cl.Beats {
-		j.slot.flags |= isBeating | isFresh
-	}
+	j.slot.flags |= cl.flags()
 	j.joined, _ = cl.Ring.Last()
-	j.begin(frame(head, j.slot.flags, translate.AppendRetry(nil, cl.Route.RetryHint())))
+	j.begin(frame(head, j.slot.flags, cl.opening()))
 	s.join(j, !past)
 	return true
 }
@@ -193,8 +188,8 @@ func (j *joining) begin(pre []byte) {
 	defer batches.Put(b)
 	defer b.forget()
 	b.load(j.Ring, j.slot.cursor, j.slot.flags)
-	pre = append(pre, j.gap(b)...)
-	b.prepend(pre)
+	b.prepend(append(pre, b.preface(j.Ring, j.slot.flags)...))
+	j.slot.flags = b.told(j.slot.flags)
 	var took uint64
 	took, j.rest, j.err = b.write(int(j.slot.fd))
 	j.slot.cursor = b.from + took
@@ -207,13 +202,18 @@ func (j *joining) begin(pre []byte) {
 	}
 }
 
-// gap is the gap to be said before b, if any; then it is said.
-func (j *joining) gap(b *batch) []byte {
-	gap := b.gap(j.Ring, j.slot.flags)
-	if gap != nil {
-		j.slot.flags &^= isLost
+// flags are what the writers below net/http know of a client, whatever its HTTP.
+func (cl *Client) flags() (flags uint16) {
+	if cl.Lost {
+		flags |= isLost
 	}
-	return gap
+	if cl.Beats {
+		flags |= isBeating | isFresh
+	}
+	if cl.LastID == "" {
+		flags |= isNew
+	}
+	return flags
 }
 
 // headSize is what most heads and what follows at once fit in.
@@ -263,7 +263,7 @@ func date() string {
 }
 
 // frame appends data as a client with these flags gets it.
-func frame(dst []byte, flags uint8, data []byte) []byte {
+func frame(dst []byte, flags uint16, data []byte) []byte {
 	if flags&isOld != 0 {
 		return append(dst, data...)
 	}

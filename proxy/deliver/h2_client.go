@@ -25,13 +25,14 @@ type strand struct {
 	seat   int    // in its group
 	live   bool   // net/http has written the head of its answer, and is done with it
 	waits  bool   // for held
-	flags  uint8  // see isLost in shard.go
+	flags  uint16 // see isLost in shard.go
 	why    uint8  // the reason it will have gone for
 	cursor uint64 // the last event it has, or stream.Begin
 	joined uint64 // the newest event when it came
 	rest   []byte // of something that was begun
 	first  *batch // what it begins with, until that is written
 	wrote  time.Duration
+	fresh  time.Duration // with isFresh: when the first heartbeat as an event is due
 	due    time.Duration // with isDue: when it is to come back. With isAway: when it is cut
 	stuck  time.Duration // with rest: since when its window has taken nothing
 }
@@ -102,12 +103,11 @@ func (c *h2Conn) adopt(id uint32, cl Client) bool {
 		return false
 	}
 	s := &strand{id: id, cursor: cl.Cursor, wrote: -cl.Route.Coalesce}
-	if cl.Lost {
-		s.flags |= isLost
+	s.flags = cl.flags()
+	if cl.native {
+		s.flags |= isClean
 	}
-	if cl.Beats {
-		s.flags |= isBeating | isFresh
-	}
+	s.fresh = time.Since(c.start) + min(cl.Route.Heartbeat, firstBeat)
 	g := c.byRing[cl.Ring]
 	if g == nil {
 		g = &h2Group{conn: c, audience: audienceOf(cl)}
@@ -121,6 +121,7 @@ func (c *h2Conn) adopt(id uint32, cl Client) bool {
 	// Read before its answer is: from that on it misses nothing.
 	s.first = batches.Get().(*batch)
 	s.first.load(g.ring, s.cursor, isOld)
+	s.first.pre = cl.opening()
 	st.strand = s
 	c.strands++
 	return true
@@ -373,8 +374,8 @@ func (c *h2Conn) next(s *strand) (next time.Duration) {
 	if len(s.rest) > 0 {
 		return min(next, c.stalls(s))
 	}
-	if hb := s.quiet(); hb > 0 && s.flags&isClosing == 0 {
-		next = min(next, s.wrote+hb)
+	if s.flags&isClosing == 0 {
+		next = min(next, s.beats())
 	}
 	if s.waits {
 		next = min(next, s.held())
@@ -391,12 +392,15 @@ func (c *h2Conn) stalls(s *strand) time.Duration {
 	return s.stuck + stallTime
 }
 
-// quiet is how long nothing may be written before a heartbeat is; 0: for ever.
-func (s *strand) quiet() time.Duration {
-	if s.flags&isFresh != 0 {
-		return min(s.group.route.Heartbeat, firstBeat)
+// beats is when a heartbeat is due. The first one that is an event does not wait for silence.
+func (s *strand) beats() time.Duration {
+	switch {
+	case s.group.route.Heartbeat == 0:
+		return never
+	case s.flags&isFresh != 0:
+		return s.fresh
 	}
-	return s.group.route.Heartbeat
+	return s.wrote + s.group.route.Heartbeat
 }
 
 // held is when events may be written again.

@@ -16,6 +16,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -36,7 +37,6 @@ type loom struct {
 	*bench
 	l     *pipes
 	s     *http.Server
-	beats bool
 	other *stream.Ring
 }
 
@@ -70,7 +70,7 @@ func (lo *loom) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/other" {
 			ring = lo.other
 		}
-		lo.clients.Join(w, r, Client{Route: &lo.route, Ring: ring, Retiring: lo.retiring, Cursor: lo.cursor, Lost: lo.lost, Beats: lo.beats, Leave: func() {}})()
+		lo.clients.Join(w, r, Client{Route: &lo.route, Ring: ring, Retiring: lo.retiring, Cursor: lo.cursor, Lost: lo.lost, LastID: lo.lastID, Beats: lo.beats, Leave: func() {}})()
 	}
 }
 
@@ -100,6 +100,7 @@ type peerH2 struct {
 	framer  *http2.Framer
 	encoder *hpack.Encoder
 	block   bytes.Buffer
+	fields  [][2]string // further ones of each request
 	next    uint32
 
 	answered func()          // called when a head has come, before anything else is read
@@ -225,7 +226,8 @@ func (p *peerH2) ask(method, target string, body []byte) uint32 {
 	p.streams[id] = &heard{window: p.initial, sends: len(body) > 0}
 	p.mu.Unlock()
 	p.block.Reset()
-	for _, h := range [][2]string{{":method", method}, {":scheme", "http"}, {":authority", "x"}, {":path", target}, {"accept", "text/event-stream"}} {
+	head := [][2]string{{":method", method}, {":scheme", "http"}, {":authority", "x"}, {":path", target}, {"accept", "text/event-stream"}}
+	for _, h := range append(head, p.fields...) {
 		p.encoder.WriteField(hpack.HeaderField{Name: h[0], Value: h[1]})
 	}
 	block := p.block.Bytes()
@@ -331,7 +333,7 @@ func TestH2TakesClientsOver(t *testing.T) {
 		if got := p.got(head); got.body.Len() != 0 || !got.ended {
 			t.Errorf("HEAD: %d bytes, ended: %v", got.body.Len(), got.ended)
 		}
-		if got := p.lines(events); len(got) != 3 || got[2] != "data: 1" {
+		if got := p.lines(events); len(got) != 3 || got[1] != "data: 1" {
 			t.Errorf("got %q", got)
 		}
 		p.write(func(f *http2.Framer) error { return f.WritePing(false, [8]byte{1}) })
@@ -357,7 +359,7 @@ func TestH2OpenMeansListening(t *testing.T) {
 		for n := range 100 {
 			id := p.ask("GET", "/", nil)
 			synctest.Wait()
-			if got := p.lines(id); len(got) < 3 || got[2] != fmt.Sprint("data: ", n+1) {
+			if got := p.lines(id); len(got) < 3 || got[1] != fmt.Sprint("data: ", n+1) {
 				t.Fatalf("got %q, want event %d first", got, n+1)
 			}
 		}
@@ -373,7 +375,7 @@ func TestH2ARequestWithABodyKeepsItsGoroutine(t *testing.T) {
 		synctest.Wait()
 		lo.ring.Append(say("1"))
 		synctest.Wait()
-		if got := p.lines(id); lo.strandsOf() != 0 || len(got) != 3 || got[2] != "data: 1" {
+		if got := p.lines(id); lo.strandsOf() != 0 || len(got) != 3 || got[1] != "data: 1" {
 			t.Errorf("%d without goroutines, got %q", lo.strandsOf(), got)
 		}
 		p.conn.Close()
@@ -445,7 +447,7 @@ func TestH2HeartbeatsAsEvents(t *testing.T) {
 		pass(14 * time.Second)
 		between := p.lines(id)
 		pass(time.Second)
-		if second := p.lines(id); len(first) != 4 || first[2] != "event: stream.heartbeat" || len(between) > 0 || len(second) != 3 {
+		if second := p.lines(id); len(first) != 4 || first[1] != "event: stream.heartbeat" || len(between) > 0 || len(second) != 3 {
 			t.Errorf("got %q, then %q, then %q", first, between, second)
 		}
 		p.conn.Close()
@@ -466,7 +468,7 @@ func TestH2Ends(t *testing.T) {
 			}
 			pass(moment)
 			got := p.got(id)
-			lines := p.lines(id)
+			lines := slices.DeleteFunc(p.lines(id), func(l string) bool { return strings.HasPrefix(l, "id: ") })
 			if got.ended != c.clean || (got.reset == http2.ErrCodeInternal) == c.clean || !strings.HasPrefix(lines[len(lines)-1], c.last) {
 				t.Errorf("%+v: ended: %v, reset: %v, behind %q", c.end, got.ended, got.reset, lines)
 			}
@@ -534,7 +536,7 @@ func TestH2AgeReleasesWithinTenSeconds(t *testing.T) {
 		lo.ring.Wake()
 		lo.ring.Append(say("still served"))
 		synctest.Wait()
-		if got := p.lines(id); len(got) != 2 || got[1] != "data: still served" {
+		if got := p.lines(id); len(got) != 2 || got[0] != "data: still served" {
 			t.Errorf("got %q", got)
 		}
 		pass(ageWindow + moment)
@@ -592,8 +594,8 @@ func TestH2SlowClientGetsAGapAndGoesOn(t *testing.T) {
 			lo.ring.Append(say(strconv.Itoa(i)))
 			synctest.Wait()
 		}
-		if got := p.lines(fast); got[len(got)-1] != "data: 99" {
-			t.Errorf("the fast client has got %q", got[len(got)-1])
+		if got := p.lines(fast); got[len(got)-2] != "data: 99" {
+			t.Errorf("the fast client has got %q", got[len(got)-2])
 		}
 		for range 100 { // also the gap comes in pieces
 			p.grant(id, 7)
@@ -620,7 +622,7 @@ func TestH2LostIsSaidBeforeAnythingElse(t *testing.T) {
 		p := lo.dial()
 		id := p.ask("GET", "/", nil)
 		synctest.Wait()
-		want := []string{"id: " + lo.ring.Position(1), "event: stream.gap", `data: {"reason":"restart","missed":null}`, "id: " + lo.ring.Position(2), "data: 2"}
+		want := []string{"event: stream.gap", `data: {"reason":"restart","missed":null}`, "id: " + lo.ring.Position(1), "data: 2", "id: " + lo.ring.Position(2)}
 		if got := p.lines(id); len(got) != 6 || strings.Join(got[1:], "|") != strings.Join(want, "|") {
 			t.Errorf("got %q, want %q", got, want)
 		}
@@ -662,7 +664,7 @@ func TestH2ReleaseGivesWhatWasHeldBack(t *testing.T) {
 			t.Errorf("got %q, want nothing yet", got)
 		}
 		lo.clients.Drain(0)
-		if got := p.lines(id); len(got) != 3 || got[1] != "data: 1" || !hint.MatchString(got[2]) {
+		if got := p.lines(id); len(got) != 3 || got[0] != "data: 1" || !hint.MatchString(got[2]) {
 			t.Errorf("got %q", got)
 		}
 		p.conn.Close()
@@ -905,8 +907,8 @@ func TestH2IdleConnections(t *testing.T) {
 		pass(time.Hour)
 		lo.ring.Append(say("there"))
 		synctest.Wait()
-		if got := used.lines(id); used.goAways > 0 || got[len(got)-1] != "data: there" {
-			t.Errorf("%d GOAWAYs, and %q", used.goAways, got[len(got)-1])
+		if got := used.lines(id); used.goAways > 0 || got[len(got)-2] != "data: there" {
+			t.Errorf("%d GOAWAYs, and %q", used.goAways, got[len(got)-2])
 		}
 		used.write(func(f *http2.Framer) error { return f.WriteRSTStream(id, http2.ErrCodeCancel) })
 		synctest.Wait()

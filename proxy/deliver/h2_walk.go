@@ -50,7 +50,7 @@ func (c *h2Conn) serve(s *strand, out *h2Batch, now time.Duration) (over bool) {
 	if due {
 		return c.hint(s, out, int(s.why), now)
 	}
-	if hb := s.quiet(); hb > 0 && now >= s.wrote+hb {
+	if now >= s.beats() {
 		c.beat(s, out, now)
 	}
 	return false
@@ -76,7 +76,7 @@ func (c *h2Conn) give(s *strand, out *h2Batch, now time.Duration) (end stream.En
 	g := s.group
 	if first := s.first; first != nil {
 		s.first = nil
-		end, whole := c.offer(s, out, first, translate.AppendRetry(nil, g.route.RetryHint()), now)
+		end, whole := c.offer(s, out, first, first.pre, now)
 		first.forget()
 		batches.Put(first)
 		if !whole || end.Kind != stream.Open {
@@ -93,12 +93,10 @@ func (c *h2Conn) give(s *strand, out *h2Batch, now time.Duration) (end stream.En
 	}
 }
 
-// offer writes pre, the gap before b, and b. It returns whether the client's window took all, and then b's end.
+// offer writes pre, what is said before b, and b. It returns whether the client's window took all, and then b's end.
 func (c *h2Conn) offer(s *strand, out *h2Batch, b *batch, pre []byte, now time.Duration) (end stream.End, whole bool) {
-	if gap := b.gap(s.group.ring, s.flags|isOld); gap != nil {
-		s.flags &^= isLost
-		pre = append(pre, gap...)
-	}
+	pre = append(pre, b.preface(s.group.ring, s.flags|isOld)...)
+	s.flags = b.told(s.flags)
 	if stream.Pending(b.next) {
 		s.cursor = b.next
 		return stream.End{}, c.say(s, out, pre, now)
@@ -166,7 +164,7 @@ func (c *h2Conn) end(s *strand, out *h2Batch, end stream.End, now time.Duration)
 
 // hint tells a client when to come back, as its last bytes.
 func (c *h2Conn) hint(s *strand, out *h2Batch, why int, now time.Duration) (over bool) {
-	return c.last(s, out, translate.AppendRetry(nil, s.group.route.RetryHint()), why, now)
+	return c.last(s, out, translate.AppendRetry(nil, c.clients.Hint(s.group.route)), why, now)
 }
 
 // last writes a client's last bytes.
@@ -179,16 +177,24 @@ func (c *h2Conn) last(s *strand, out *h2Batch, p []byte, why int, now time.Durat
 // depart lets a client go that has got its last bytes: at once when its stream is complete, else after a moment.
 func (c *h2Conn) depart(s *strand, out *h2Batch, now time.Duration) (over bool) {
 	if s.why == Finished {
-		out.frames, out.open = h2Frame{0, frameData, flagEndStream, s.id}.append(out.frames), nil
-		return true
+		return c.finish(s, out)
 	}
 	s.flags |= isAway
 	s.due = now + moment
 	return false
 }
 
-// reset ends a stream so that no client takes it for complete.
+// finish ends a stream as complete.
+func (c *h2Conn) finish(s *strand, out *h2Batch) (over bool) {
+	out.frames, out.open = h2Frame{0, frameData, flagEndStream, s.id}.append(out.frames), nil
+	return true
+}
+
+// reset ends a stream so that its client comes back: none but an EventSource does after a clean end, and WebKit's notices no other.
 func (c *h2Conn) reset(s *strand, out *h2Batch) (over bool) {
+	if s.flags&isClean != 0 {
+		return c.finish(s, out)
+	}
 	out.frames, out.open = h2Frame{4, frameReset, 0, s.id}.append(out.frames), nil
 	out.frames = binary.BigEndian.AppendUint32(out.frames, internalError)
 	return true

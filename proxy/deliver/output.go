@@ -24,13 +24,14 @@ type output struct {
 	flusher   *http.ResponseController
 	conn      net.Conn // nil where it is not known
 	old       bool     // HTTP/1.0
+	clean     bool     // a clean end makes the client come back, and nothing else does
 	deadlines bool     // the kernel does not watch over this connection, or not over this stream of it
 }
 
 // newOutput writes the header of an event stream.
 func newOutput(w http.ResponseWriter, r *http.Request) *output {
 	setHeader(w.Header())
-	o := &output{w: w, flusher: http.NewResponseController(w), old: !r.ProtoAtLeast(1, 1),
+	o := &output{w: w, flusher: http.NewResponseController(w), old: !r.ProtoAtLeast(1, 1), clean: r.ProtoMajor > 1 && looksNative(r),
 		deadlines: r.ProtoMajor > 1 || runtime.GOOS != "linux"}
 	o.conn, _ = r.Context().Value(connKey{}).(net.Conn)
 	if secured, ok := o.conn.(*tls.Conn); ok {
@@ -77,8 +78,11 @@ func (o *output) part(ctx context.Context) {
 	}
 }
 
-// abort ends the answer so that no client takes it for complete.
+// abort ends the answer so that no client takes it for complete: the handler is to return then.
 func (o *output) abort() {
+	if o.clean {
+		return
+	}
 	if tcp, ok := o.conn.(*net.TCPConn); ok && o.old {
 		o.drainQueue(tcp)
 		tcp.SetLinger(0)

@@ -166,9 +166,12 @@ func (r *reference) event() (int, error) {
 }
 
 func (r *reference) check(block []string) (int, error) {
-	if len(block) == 3 && block[1] == "event: stream.gap" {
+	if len(block) == 3 && block[0] == "event: stream.open" {
+		return r.event()
+	}
+	if len(block) == 3 && block[0] == "event: stream.gap" {
 		var missed int
-		if _, err := fmt.Sscanf(block[2], `data: {"reason":"evicted","missed":%d}`, &missed); err != nil || missed <= 0 {
+		if _, err := fmt.Sscanf(block[1], `data: {"reason":"evicted","missed":%d}`, &missed); err != nil || missed <= 0 {
 			return 0, fmt.Errorf("a gap of %q", block)
 		}
 		r.gaps += missed
@@ -176,16 +179,16 @@ func (r *reference) check(block []string) (int, error) {
 		return r.event()
 	}
 	var n int
-	if len(block) != 2 || !strings.HasPrefix(block[0], "id: ") {
+	if len(block) != 2 || !strings.HasPrefix(block[1], "id: ") {
 		return 0, fmt.Errorf("a block of %.200q", block)
 	}
-	if _, err := fmt.Sscanf(block[1], "data: %d:", &n); err != nil || block[1] != "data: "+payload(n) {
-		return 0, fmt.Errorf("data of %.100q", block[1])
+	if _, err := fmt.Sscanf(block[0], "data: %d:", &n); err != nil || block[0] != "data: "+payload(n) {
+		return 0, fmt.Errorf("data of %.100q", block[0])
 	}
 	if r.next >= 0 && n != r.next {
 		return 0, fmt.Errorf("event %d where %d must come", n, r.next)
 	}
-	r.next, r.id = n+1, block[0][4:]
+	r.next, r.id = n+1, block[1][4:]
 	return n, nil
 }
 
@@ -370,7 +373,7 @@ func TestHeartbeatEvents(t *testing.T) {
 	eventually(t, "two clients", func() bool { return h.route.Stats.Clients.Load() == 2 })
 	h.beats.Store(false)
 	_, other := h.open("1.1", "own")
-	const beat = "id: own\nevent: stream.heartbeat\ndata: {\"every\":150}\n\n"
+	const beat = "event: stream.heartbeat\ndata: {\"every\":150}\nid: own\n\n"
 	read := func(in *bufio.Reader, want string) {
 		t.Helper()
 		if retry, err := in.ReadString('\n'); err != nil || !strings.HasPrefix(retry, "retry: ") {
@@ -381,21 +384,18 @@ func TestHeartbeatEvents(t *testing.T) {
 			t.Errorf("got %q, want %q, %v", got, want, err)
 		}
 	}
-	read(fresh, "id: "+h.ring.Birth()+"-1\ndata: one\n\nid: own\ndata: two\n\n"+beat+beat)
+	read(fresh, "data: one\nid: "+h.ring.Birth()+"-1\n\ndata: two\nid: own\n\n"+beat+beat)
 	read(old, beat+beat)
 	read(other, ":\n:\n")
 	h.ring.Append(say("three"))
-	next := "id: " + h.ring.Birth() + "-3\n"
+	next := "event: stream.heartbeat\ndata: {\"every\":150}\nid: " + h.ring.Birth() + "-3\n"
 	for _, in := range []*bufio.Reader{fresh, old} {
-		for line := beat; line != next+"event: stream.heartbeat\n"; { // past those that were under way, and the event
-			var err error
-			if line, err = in.ReadString('\n'); err != nil {
+		for last := ""; !strings.HasSuffix(last, next); { // past those that were under way, and the event
+			line, err := in.ReadString('\n')
+			if err != nil {
 				t.Fatal(err)
 			}
-			if line == next {
-				more, _ := in.ReadString('\n')
-				line += more
-			}
+			last += line
 		}
 	}
 }
@@ -403,7 +403,7 @@ func TestHeartbeatEvents(t *testing.T) {
 func TestHeartbeatsOverRealSockets(t *testing.T) {
 	h := newHarbour(t, stream.Bounds{}, 40*time.Millisecond)
 	for _, proto := range []string{"1.1", "1.0"} {
-		c, in := h.open(proto, "")
+		c, in := h.open(proto, h.ring.Place(0))
 		in.ReadString('\n')
 		begin := time.Now()
 		for range 5 {

@@ -37,6 +37,8 @@ const (
 	isDue                 // it is to come back at slot.due
 	isBeating             // its heartbeats are events
 	isFresh               // it waits for the first of them
+	isNew                 // it came without an id, and has not been told one yet
+	isClean               // HTTP/2: a clean end makes it come back, and nothing else does
 )
 
 // slot is one client. There are many: no pointers, for the collector to skip them.
@@ -48,7 +50,7 @@ type slot struct {
 	pos    uint32 // in its group's members
 	wrote  uint32 // when bytes were written last, in ms of the shard's clock
 	due    uint32 // with isDue: when it is to come back
-	flags  uint8
+	flags  uint16
 	why    uint8 // with isDue or isClosing: the reason it will have gone for
 }
 

@@ -76,17 +76,15 @@ func (s *shard) advance(index uint32) {
 	}
 }
 
-// give writes b, and the gap before it, to one client. It returns false when the socket took less, or is gone.
+// give writes b, and what is said before it, to one client. It returns false when the socket took less, or is gone.
 func (s *shard) give(index uint32, g *group, b *batch) bool {
 	c := &s.slots[index]
-	gap := b.gap(g.ring, c.flags)
-	if gap != nil {
-		c.flags &^= isLost
-	}
-	if len(gap)+len(b.events) == 0 {
+	pre := b.preface(g.ring, c.flags)
+	c.flags = b.told(c.flags)
+	if len(pre)+len(b.events) == 0 {
 		return true
 	}
-	b.prepend(gap)
+	b.prepend(pre)
 	took, rest, err := b.write(int(c.fd))
 	b.prepend(nil)
 	c.wrote = s.clock
@@ -228,7 +226,7 @@ func (s *shard) comeBack(index uint32, reason int) {
 // hint tells a client when to come back, as its last bytes.
 func (s *shard) hint(index uint32, reason int) {
 	c := &s.slots[index]
-	s.last(index, reason, frame(nil, c.flags, translate.AppendRetry(nil, s.groups[c.group].route.RetryHint())))
+	s.last(index, reason, frame(nil, c.flags, translate.AppendRetry(nil, s.clients.Hint(s.groups[c.group].route))))
 }
 
 // last writes a client's last bytes.

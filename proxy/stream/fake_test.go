@@ -191,7 +191,8 @@ func told(t *testing.T, r *Ring, cursor uint64) (string, EndKind) {
 	}
 	var out []string
 	for _, e := range events {
-		_, data, _ := strings.Cut(strings.TrimSuffix(string(e), "\n\n"), "data: ")
+		_, data, _ := strings.Cut(string(e), "data: ")
+		data, _, _ = strings.Cut(data, "\nid: ")
 		if strings.Contains(string(e), "event: stream.gap\n") && data == `{"reason":"upstream","missed":null}` {
 			data = "+"
 		}

@@ -361,6 +361,10 @@ func (r *Ring) Position(cursor uint64) string {
 	return r.own(cursor)
 }
 
+// Place is the ring's own id for a client that has everything up to cursor and that nothing is on its way to: [Ring.Find]
+// takes it back there, also where the event at cursor has an id of the upstream's.
+func (r *Ring) Place(cursor uint64) string { return r.own(cursor) }
+
 // LastID is the id of the newest event, or the position before the first one.
 func (r *Ring) LastID() string {
 	r.mu.Lock()

@@ -47,9 +47,9 @@ func (m *model) append(ms []translate.Message) {
 			if !translate.ValidID(msg.ID) || strings.HasPrefix(msg.ID, m.birth+"-") || msg.Gap != "" {
 				e.id = m.own(seq)
 			}
-			e.data = "id: " + e.id + "\ndata: " + string(msg.Data) + "\n\n"
+			e.data = "data: " + string(msg.Data) + "\nid: " + e.id + "\n\n"
 			if msg.Gap != "" {
-				e.data = "id: " + e.id + "\nevent: stream.gap\ndata: {\"reason\":\"" + msg.Gap + "\",\"missed\":null}\n\n"
+				e.data = "event: stream.gap\ndata: {\"reason\":\"" + msg.Gap + "\",\"missed\":null}\nid: " + e.id + "\n\n"
 			}
 			e.size = len(fmt.Sprintf("%x", len(e.data))) + 2 + len(e.data) + 2
 			m.events = append(m.events, e)

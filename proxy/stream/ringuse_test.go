@@ -41,7 +41,8 @@ func follow(r *Ring, cursor uint64) (numbers []int, missed uint64) {
 		}
 		cursor = next
 		for _, e := range events {
-			_, data, _ := strings.Cut(strings.TrimSuffix(string(e), "\n\n"), "data: ")
+			_, data, _ := strings.Cut(string(e), "data: ")
+			data, _, _ = strings.Cut(data, "\n")
 			n, _ := strconv.Atoi(data)
 			numbers = append(numbers, n)
 		}

@@ -184,7 +184,8 @@ func told(c deliver.Client) string {
 	events, _, _, _ := c.Ring.After(nil, stream.Begin)
 	var all []string
 	for _, e := range events {
-		_, data, _ := strings.Cut(strings.TrimSuffix(string(e), "\n\n"), "data: ")
+		_, data, _ := strings.Cut(string(e), "data: ")
+		data, _, _ = strings.Cut(data, "\n")
 		all = append(all, data)
 	}
 	return strings.Join(all, " ")

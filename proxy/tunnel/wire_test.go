@@ -19,8 +19,8 @@ import (
 // decoded is what a page makes of an event's bytes.
 func decoded(t *testing.T, data []byte) (n int, kind string, rest []any) {
 	t.Helper()
-	block := string(translate.AppendEvent(nil, "1-1", translate.Message{Data: data}))
-	if strings.Count(block, "\n") != 3 || strings.ContainsRune(block, '\r') {
+	block := string(translate.AppendEvent(nil, "", translate.Message{Data: data}))
+	if strings.Count(block, "\n") != 2 || strings.ContainsRune(block, '\r') {
 		t.Fatalf("not one line of data: %q", block)
 	}
 	_, line, _ := strings.Cut(strings.TrimSuffix(block, "\n\n"), "data: ")
