@@ -144,12 +144,12 @@ func TestDialectRabbitMQ(t *testing.T) {
 		r.publish(t, map[string]any{"destination": "/topic/news.a", "body": `{"a":1}`, "headers": map[string]string{"type": "x:y"}},
 			said("/topic/news.b", "zwei\nß"), map[string]any{"destination": "/topic/news.c", "base64": "AP8B"}, said("/queue/jobs", "job 1"), said("/queue/jobs", "job 2"))
 		events.event(t, "x:y", `{"a":1}`)
-		events.until(t, "event: /topic/news.b\ndata: zwei\ndata: ß\n\n")
+		events.until(t, "event: /topic/news.b\ndata: zwei\ndata: ß\n")
 		events.event(t, "/topic/news.c", "AP8B")
 		events.event(t, "/queue/jobs", "job 1")
 		events.event(t, "/queue/jobs", "job 2")
 		atLimit(t, events, func(filling string) { r.publish(t, said("/topic/news.l", filling)) }, func(filling string) int { return len(filling) }, 1<<10,
-			func(filling string) string { return "data: " + filling + "\n\n" })
+			func(filling string) string { return "data: " + filling + "\n" })
 		for range 2 { // without heart-beats it would be gone as well
 			silence(t, r.stomp, stompHandshake(r.stomp))
 		}
@@ -325,7 +325,7 @@ func TestDialectMosquitto(t *testing.T) {
 			b.publish(t, "news/b", "\x00\xff\x01", false)
 			events.event(t, "news/b", "AP8B")
 			atLimit(t, events, func(filling string) { b.publish(t, "news/l", filling, false) }, func(filling string) int { return len(filling) }, 1<<10,
-				func(filling string) string { return "event: news/l\ndata: " + filling + "\n\n" })
+				func(filling string) string { return "event: news/l\ndata: " + filling + "\n" })
 			for range 2 { // a client with the same keep alive that says nothing
 				silence(t, b.plain, "\x10\x0e\x00\x04MQTT\x04\x02\x00\x01\x00\x02xy")
 			}

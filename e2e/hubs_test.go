@@ -155,7 +155,7 @@ func (s *stream) event(t *testing.T, name, data string) {
 	if name != "" {
 		line = "event: " + name + "\n"
 	}
-	pattern := regexp.MustCompile(`(?m)(^|\n)(id: \S+\n)?` + regexp.QuoteMeta(line) + `(id: \S+\n)?data: ` + regexp.QuoteMeta(data) + `\n\n`)
+	pattern := regexp.MustCompile(`(?m)(^|\n)` + regexp.QuoteMeta(line) + `data: ` + regexp.QuoteMeta(data) + `\n(id: \S+\n)?\n`)
 	buf := make([]byte, 4096)
 	for !pattern.Match(s.got.Bytes()) {
 		n, err := s.conn.Read(buf)

@@ -81,18 +81,18 @@ func TestEtcd(t *testing.T) {
 		`SSE_ROUTE_KEYS_CURSOR=(if .action=="get" then headers["x-etcd-index"]|tonumber else .node.modifiedIndex end)+1`,
 		"SSE_ROUTE_KEYS_RESET=.errorCode?==401", `SSE_ROUTE_KEYS_EVENT=.action`, `SSE_ROUTE_KEYS_DATA=.node|(.value // .nodes[0].value)`)
 	page := ask(t, s.addr, "HTTP/1.1", "/keys", "")
-	page.until(t, "event: get\ndata: v0\n\n")
+	page.until(t, "event: get\ndata: v0\n")
 	for n := 1; n <= 20; n++ {
 		set(n)
 	}
 	for n := 1; n <= 20; n++ {
-		page.until(t, fmt.Sprintf("event: set\ndata: v%d\n\n", n))
+		page.until(t, fmt.Sprintf("event: set\ndata: v%d\n", n))
 	}
 	// It goes away and comes back: nothing is lost, so nothing is said.
 	etcd.kill()
 	etcd.up(t, "/health")
 	set(21)
-	page.until(t, "event: set\ndata: v21\n\n")
+	page.until(t, "event: set\ndata: v21\n")
 	if strings.Contains(page.got.String(), "stream.gap") {
 		t.Errorf("a gap was said although nothing was lost:\n%s", page.got.String())
 	}
@@ -103,9 +103,9 @@ func TestEtcd(t *testing.T) {
 	}
 	s.Process.Signal(syscall.SIGCONT)
 	page.until(t, "event: stream.gap\n")
-	page.until(t, "event: get\ndata: v1200\n\n")
+	page.until(t, "event: get\ndata: v1200\n")
 	set(1201)
-	page.until(t, "event: set\ndata: v1201\n\n")
+	page.until(t, "event: set\ndata: v1201\n")
 }
 
 // CouchDB's changes as long polls, and as the stream of lines that it has too.
@@ -142,7 +142,7 @@ func TestCouchDB(t *testing.T) {
 			put(n)
 		}
 		for _, page := range pages {
-			page.until(t, fmt.Sprintf("data: %d\n\n", n))
+			page.until(t, fmt.Sprintf("data: %d\n", n))
 		}
 	}
 	for _, page := range pages {
@@ -164,11 +164,11 @@ func TestNewestOfEachKey(t *testing.T) {
 	for n, symbol := range strings.Fields("A B B C C C B C") {
 		text := fmt.Sprintf(`{"symbol":"%s","n":%d}`, symbol, n)
 		f.say(t, text)
-		first.until(t, "data: "+text+"\n\n")
+		first.until(t, "data: "+text+"\n")
 	}
 	for _, proto := range []string{"HTTP/1.1", "HTTP/1.0"} {
 		page := ask(t, s.addr, proto, "/board", "")
-		page.until(t, `"n":7}`+"\n\n")
+		page.until(t, `"n":7}`+"\n")
 		var got []string
 		for line := range strings.Lines(page.got.String()) {
 			if data, ok := strings.CutPrefix(line, "data: "); ok {
@@ -180,12 +180,12 @@ func TestNewestOfEachKey(t *testing.T) {
 		}
 		page.got.Reset()
 		f.say(t, `{"symbol":"A","n":100}`)
-		page.until(t, "data: {\"symbol\":\"A\",\"n\":100}\n\n")
+		page.until(t, "data: {\"symbol\":\"A\",\"n\":100}\n")
 		f.say(t, `{"symbol":"A","n":0}`)
-		page.until(t, "data: {\"symbol\":\"A\",\"n\":0}\n\n")
+		page.until(t, "data: {\"symbol\":\"A\",\"n\":0}\n")
 		for n, symbol := range strings.Fields("B C") {
 			f.say(t, fmt.Sprintf(`{"symbol":"%s","n":%d}`, symbol, n+6))
-			page.until(t, fmt.Sprintf(`{"symbol":"%s","n":%d}`, symbol, n+6)+"\n\n")
+			page.until(t, fmt.Sprintf(`{"symbol":"%s","n":%d}`, symbol, n+6)+"\n")
 		}
 	}
 }

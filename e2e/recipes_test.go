@@ -174,7 +174,7 @@ func (f *feedServer) events(t *testing.T, s *sidecar) *stream {
 // next waits for an event with this name ("" none) and data, and forgets what came before it.
 func (s *stream) next(t *testing.T, name, data string) {
 	t.Helper()
-	text := "data: " + data + "\n\n"
+	text := "data: " + data + "\n"
 	if name != "" {
 		text = "event: " + name + "\n" + text
 	}
@@ -189,8 +189,8 @@ func (s *stream) gap(t *testing.T) { t.Helper(); s.next(t, "stream.gap", gapEven
 // whole is next, and fails when a gap was said before it.
 func (s *stream) whole(t *testing.T, name, data string) {
 	t.Helper()
-	s.until(t, "data: "+data+"\n\n")
-	before, _, _ := strings.Cut(s.got.String(), "data: "+data+"\n\n")
+	s.until(t, "data: "+data+"\n")
+	before, _, _ := strings.Cut(s.got.String(), "data: "+data+"\n")
 	if strings.Contains(before, "stream.gap") {
 		t.Errorf("a gap before %s %s: %q", name, data, before)
 	}
@@ -542,8 +542,8 @@ func TestRecipeEthereum(t *testing.T) {
 	events := f.events(t, s)
 	block := func(number, hash string) {
 		f.reach(t, 1, "head", fields{"number": number, "hash": hash})
-		events.until(t, "id: "+hash+"\nevent: block\n")
 		events.next(t, "block", `{"gasUsed":"0x1","hash":"`+hash+`","number":"`+number+`","parentHash":"0x00","timestamp":"0x6743f1a0"}`)
+		events.until(t, "id: "+hash+"\n")
 	}
 	block("0x10", "0xaa")
 	f.beats(t, 4, "SSE_ROUTE_BLOCKS_PING_EVERY=0")

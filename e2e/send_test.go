@@ -47,19 +47,23 @@ func (r *reader) connection(ctx context.Context, client *http.Client) error {
 	if resp.StatusCode != http.StatusOK {
 		return fmt.Errorf("status %d", resp.StatusCode)
 	}
-	id, in := "", bufio.NewScanner(resp.Body)
-	for in.Scan() {
-		field, value, _ := strings.Cut(in.Text(), ": ")
-		switch {
-		case field == "id":
+	var id, name, data string
+	for in := bufio.NewScanner(resp.Body); in.Scan(); {
+		switch field, value, _ := strings.Cut(in.Text(), ": "); field {
+		case "id":
 			id = value
-		case field == "event":
-			return fmt.Errorf("event %s", value)
-		case field == "data":
-			if want := fmt.Sprint("message ", r.next); value != want {
-				return fmt.Errorf("%q instead of %q", value, want)
+		case "event":
+			name = value
+		case "data":
+			data = value
+		case "":
+			if want := fmt.Sprint("message ", r.next); name == "" && data != want || name != "" && name != "stream.open" {
+				return fmt.Errorf("%q %q instead of %q", name, data, want)
 			}
-			r.next, r.last = r.next+1, id
+			if r.last = id; name == "" {
+				r.next++
+			}
+			name = ""
 		}
 	}
 	return nil

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Runs every check and every test. On a Debian machine with Go it installs what is missing: Chromium, Firefox, nginx,
-# Node, and the servers of the protocols that legacy services speak. Nothing is skipped: what cannot run fails. It may be called from anywhere.
+# Runs every check and every test. On a Debian machine with Go it installs what is missing: Chromium, Firefox, WebKit, nginx and
+# other proxies, Node, and the servers of the protocols that legacy services speak. Nothing is skipped: what cannot run fails. It may be called from anywhere.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -34,6 +34,13 @@ command -v npm >/dev/null || missing+=(npm)
 command -v puma >/dev/null || missing+=(puma)
 ruby -e 'require "action_cable"' 2>/dev/null || missing+=(ruby-actioncable)
 [ -x /usr/bin/etcd ] || missing+=(etcd-server)
+command -v WebKitWebDriver >/dev/null || missing+=(webkit2gtk-driver)
+command -v Xvfb >/dev/null || missing+=(xvfb)
+[ -x /usr/sbin/haproxy ] || missing+=(haproxy)
+[ -x /usr/bin/caddy ] || missing+=(caddy)
+[ -x /usr/sbin/apache2 ] || missing+=(apache2)
+[ -x /usr/sbin/varnishd ] || missing+=(varnish)
+[ -x /usr/sbin/lighttpd ] || missing+=(lighttpd)
 # The race detector links against C.
 command -v gcc >/dev/null || missing+=(gcc libc6-dev)
 if [ "${#missing[@]}" -gt 0 ]; then
@@ -43,7 +50,7 @@ if [ "${#missing[@]}" -gt 0 ]; then
   retry as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "${missing[@]}"
   # Debian's packages start these; the tests start their own, and nothing stays behind.
   if [ -d /run/systemd/system ]; then
-    for service in nginx:nginx-light mosquitto rabbitmq-server etcd:etcd-server; do
+    for service in nginx:nginx-light mosquitto rabbitmq-server etcd:etcd-server haproxy caddy apache2 varnish lighttpd; do
       if [[ " ${missing[*]} " == *" ${service#*:} "* ]]; then as_root systemctl disable --now "${service%:*}.service"; fi
     done
   fi

@@ -85,9 +85,10 @@ func TestWireEvent(t *testing.T) {
 	s := startSidecar(t, feedEnv(f)...)
 	got := ask(t, s.addr, "HTTP/1.0", "/ticks", "retry: ")
 	f.tick(t)
-	got.until(t, "\n\n")
+	got.until(t, `data: {"n":1}`)
+	got.until(t, "-1\n\n")
 	_, body, _ := strings.Cut(got.got.String(), "\r\n\r\n")
-	want := regexp.MustCompile(`^retry: \d+\n(:\n)*(event: tick\nid: \d+-1\ndata: \{"n":1\}\n\n|id: \d+-1\nevent: tick\ndata: \{"n":1\}\n\n)(:\n)*$`)
+	want := regexp.MustCompile(`^retry: \d+\n(:\n)*event: stream\.open\ndata: \{\}\nid: \d+-0\n\n(:\n)*event: tick\ndata: \{"n":1\}\nid: \d+-1\n\n(:\n)*$`)
 	if !want.MatchString(body) {
 		t.Errorf("body %q", body)
 	}
@@ -122,6 +123,9 @@ func TestWireComeBack(t *testing.T) {
 	}
 }
 
+// finishes is the end of a stream whose last event it is.
+var finishes = regexp.MustCompile(`data: \{"done":true\}\nid: \S+\n\n$`)
+
 func TestWireFinished(t *testing.T) {
 	f := startFeed(t, nil)
 	s := startSidecar(t, feedEnv(f)...)
@@ -131,11 +135,11 @@ func TestWireFinished(t *testing.T) {
 	if err := old.rest(); err != nil {
 		t.Errorf("HTTP/1.0 ended with %v, want a clean end", err)
 	}
-	if got := old.got.String(); !strings.HasSuffix(got, "data: {\"done\":true}\n\n") {
+	if got := old.got.String(); !finishes.MatchString(got) {
 		t.Errorf("HTTP/1.0 ended with %q", got)
 	}
 	chunked.until(t, finalChunk)
-	id := regexp.MustCompile(`id: (\S+)\n`).FindStringSubmatch(old.got.String())
+	id := regexp.MustCompile(`\{"done":true\}\nid: (\S+)\n`).FindStringSubmatch(old.got.String())
 	if id == nil {
 		t.Fatal("the last event has no id")
 	}
@@ -206,7 +210,7 @@ func TestWireHTTP2(t *testing.T) {
 		f := startFeed(t, nil)
 		s := startSidecar(t, feedEnv(f)...)
 		body, err := read(t, s, func() { f.say(t, `{"done":true}`) })
-		if err != nil || !strings.HasSuffix(body, "data: {\"done\":true}\n\n") {
+		if err != nil || !finishes.MatchString(body) {
 			t.Errorf("ended with %v after %q", err, body)
 		}
 	})

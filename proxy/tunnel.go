@@ -26,6 +26,10 @@ const tunnelPath = "/_sidestream/tunnel"
 // tunnelRetry bounds RETRY for pages with tunnels: what is interrupted is a conversation.
 const tunnelRetry = time.Second
 
+// tunnelHeartbeat bounds HEARTBEAT for pages with tunnels, which take twice of it and a little for a loss: what a dead
+// connection was is to be noticed, and bridged or given up, within 30 s.
+const tunnelHeartbeat = 5 * time.Second
+
 // Tunnel is the WebSockets that travel over events and POSTs.
 type Tunnel struct {
 	*config.Tunnel
@@ -36,8 +40,12 @@ type Tunnel struct {
 }
 
 func newTunnel(p *Proxy, c *config.Config, log *slog.Logger) *Tunnel {
-	t := &Tunnel{Tunnel: c.Tunnel, proxy: p}
+	settings := *c.Tunnel
+	t := &Tunnel{Tunnel: &settings, proxy: p}
 	log = log.With("route", "tunnel")
+	if t.Heartbeat == 0 || t.Heartbeat > tunnelHeartbeat {
+		t.Heartbeat = tunnelHeartbeat
+	}
 	t.Pages = tunnel.New(tunnel.Settings{
 		Clients: deliver.Route{Heartbeat: t.Heartbeat, Coalesce: t.Coalesce, Retry: min(t.Retry, tunnelRetry), Stats: &t.Clients, Log: log},
 		Linger:  t.Linger, Window: t.ReplayBytes, MaxMessage: t.MaxMessage,
@@ -98,10 +106,12 @@ func (t *Tunnel) receive(w http.ResponseWriter, r *http.Request) (c deliver.Clie
 	if p.clients.Draining() {
 		deliver.Decline(w)
 		p.Rejected[Draining].Add(1)
-		deliver.Busy(w, r, last, t.Pages.Settings.Clients.RetryHint())
+		deliver.Busy(w, r, last, p.clients.Hint(&t.Pages.Settings.Clients))
+		return c, false
 	}
 	if !p.all.Take() {
 		p.busy(w, r, FullClients, last)
+		return c, false
 	}
 	c, err := t.Pages.Client(r, id, last)
 	if err != nil {
@@ -110,12 +120,14 @@ func (t *Tunnel) receive(w http.ResponseWriter, r *http.Request) (c deliver.Clie
 	switch {
 	case errors.Is(err, tunnel.ErrBusy):
 		p.busy(w, r, FullStreams, last)
+		return c, false
 	case err != nil:
 		p.reject(w, BadRequest, http.StatusNotFound, err.Error())
 		return c, false
 	}
 	leave := c.Leave
 	c.Leave = func() { leave(); p.all.Give() }
+	c.Beats = wantsBeats(r)
 	return c, true
 }
 

@@ -6,6 +6,7 @@
 //     for either kind.
 //   - All tunnels of a page share one EventSource. When it is lost it is opened again with the last id; only when the
 //     sidecar says that something is missing, or cannot be reached for 30 s, do the tunnels fail with 1006.
+//   - Browsers do not notice a connection that dies without a word, so silence counts as a loss: heartbeats come as events.
 //   - Each tunnel has one POST with frames under way. Frames wait in a queue until they are answered with 204, and are
 //     sent again, with the same numbers, when it is not known what became of them.
 //   - What differs between a classic script (websocket.js) and a module (websocket.mjs) stands behind a line that says so.
@@ -31,7 +32,7 @@ const basePath = new URL(base).pathname;
 const Native = globalThis.WebSocket;
 const mark = Symbol.for("sidestream.websocket");
 const remembered = "sidestream.websocket";
-const patience = 30000;
+const patience = 30000; // after the last sign of life
 const batch = 256 << 10;
 const CONNECTING = 0, OPEN = 1, CLOSING = 2, CLOSED = 3;
 const encoder = new TextEncoder();
@@ -83,7 +84,9 @@ class Page {
   count = 0;
   last = "";
   weight = 0;
-  lost = 0;
+  lost = 0; // since when nothing has come; 0: the connection is well
+  quiet = patience; // silence that is a loss, until the sidecar has said how often it is heard
+  abort = new AbortController();
   posting = 0;
   waiting = [];
 
@@ -107,30 +110,57 @@ class Page {
     if (page === this) page = null;
     this.over = true;
     clearTimeout(this.timer);
+    this.leave();
+  }
+
+  leave() {
+    clearTimeout(this.watch);
     this.source.close();
   }
 
   connect() {
-    const source = this.source = new EventSource(tunnelURL + "?page=" + this.id + (this.last && "&lastEventId=" + this.last), { withCredentials: true });
+    const source = this.source = new EventSource(tunnelURL + "?heartbeat=event&page=" + this.id + (this.last && "&lastEventId=" + this.last), { withCredentials: true });
     let opened = Infinity;
+    this.expect(this.lost ? Math.max(1000, Math.min(this.quiet, this.lost + patience - Date.now())) : this.quiet);
     source.onopen = () => {
       opened = Date.now();
       this.lost = 0;
+      this.expect(this.quiet);
     };
-    source.onmessage = event => this.take(event);
+    source.onmessage = event => {
+      this.expect(this.quiet);
+      this.take(event);
+    };
     source.onerror = () => {
-      source.close();
+      this.leave();
       if (!this.over) this.again(Date.now() - opened < 500 || opened === Infinity);
     };
+    source.addEventListener("stream.heartbeat", event => {
+      this.quiet = JSON.parse(event.data).every * 2 + 2000;
+      this.expect(this.quiet);
+    });
     source.addEventListener("stream.gap", () => this.fail());
     source.addEventListener("stream.busy", () => this.fail());
+  }
+
+  // expect takes the connection for lost when nothing has come for so long, and the POSTs that are under way with it: they
+  // are sent again.
+  expect(ms) {
+    clearTimeout(this.watch);
+    this.watch = setTimeout(() => {
+      this.leave();
+      this.abort.abort();
+      this.abort = new AbortController();
+      this.lost ||= Date.now() - ms;
+      this.again(true);
+    }, ms);
   }
 
   // again connects once more: at once, unless that has just been done. Where there was no connection yet, the
   // application's own way to try again is the better one.
   again(quick) {
     this.lost ||= Date.now();
-    if (!this.every || Date.now() - this.lost > patience) return this.fail();
+    if (!this.every || Date.now() - this.lost >= patience) return this.fail();
     if (quick) this.timer = setTimeout(() => this.connect(), 500 + Math.random() * 1000);
     else this.connect();
   }
@@ -187,7 +217,7 @@ class Page {
 
   // post returns the answer's status, 0 when there was none.
   post(target, header, frames) {
-    return fetch(tunnelURL + "/" + target, { method: "POST", credentials: "include", body: this.body(header, frames) }).then(answer => answer.status, () => 0);
+    return fetch(tunnelURL + "/" + target, { method: "POST", credentials: "include", signal: this.abort.signal, body: this.body(header, frames) }).then(answer => answer.status, () => 0);
   }
 }
 
