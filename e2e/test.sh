@@ -87,6 +87,11 @@ go test -race -timeout 5m ./...
 # The delivery of systems other than Linux, on this one.
 go test -race -timeout 5m -tags portable ./proxy/...
 
+# What an event's bytes are must not depend on the toolchain.
+headline "go test with Go 1.27"
+retry env GOTOOLCHAIN=go1.27.3 go version
+GOTOOLCHAIN=go1.27.3 go test -timeout 5m ./...
+
 # A count, not a time: at the end of a -fuzztime in seconds Go before 1.27 may fail without a finding (golang/go#75804).
 headline "fuzzing, 20,000 runs a target"
 fuzzed="$(grep -rEl --include='*_test.go' '^func Fuzz' . || true)"

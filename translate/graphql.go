@@ -96,17 +96,6 @@ type gqlMessage struct {
 
 func (m gqlMessage) frame() Frame { return jsonFrame(m) }
 
-// jsonFrame is v as a text frame. What is raw in it is valid JSON in UTF-8.
-func jsonFrame(v any) Frame {
-	var b bytes.Buffer
-	e := json.NewEncoder(&b)
-	e.SetEscapeHTML(false)
-	if e.Encode(v) != nil {
-		return Frame{} // cannot be
-	}
-	return Frame{Data: bytes.TrimSuffix(b.Bytes(), []byte("\n"))}
-}
-
 const gqlLineForm = `write a GraphQL document, or {"query":"...","variables":{...},"operationName":"..."}`
 
 // gqlOperation is what to run: a document, or the payload with one in it.
@@ -119,8 +108,7 @@ func gqlOperation(text string) (payload json.RawMessage, name string, err error)
 		if err := gqlDocument(text); err != nil {
 			return nil, "", err
 		}
-		payload, err = json.Marshal(map[string]string{"query": text})
-		return payload, "", err
+		return jsonFrame(map[string]string{"query": text}).Data, "", nil
 	}
 	var p struct {
 		Query         *string

@@ -54,7 +54,7 @@ func milliseconds(v any) time.Duration {
 	if _, quoted := v.(string); quoted {
 		return 0
 	}
-	text, err := written(v)
+	text, err := Written(v)
 	if err != nil {
 		return 0
 	}

@@ -183,11 +183,7 @@ func (s *phoenix) frame(joinRef, ref, topic, event string, payload json.RawMessa
 			JoinRef any             `json:"join_ref,omitempty"`
 		}{topic, event, payload, ref, join}
 	}
-	data, err := json.Marshal(message)
-	if err != nil {
-		return Frame{} // cannot be: payload is valid JSON
-	}
-	return Frame{Data: data}
+	return jsonFrame(message)
 }
 
 func (s *phoenix) Timers() Timers {

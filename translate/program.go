@@ -220,7 +220,7 @@ func (c *Code) outputs(ctx context.Context, value any, known []any) ([][]byte, e
 	var out [][]byte
 	size := 0
 	err := c.each(ctx, value, known, func(v any) error {
-		data, err := written(v)
+		data, err := Written(v)
 		if size += len(data); err == nil && (size > maxOutput || len(out) >= maxItems) {
 			err = errTooMuch
 		}
@@ -232,8 +232,8 @@ func (c *Code) outputs(ctx context.Context, value any, known []any) ([][]byte, e
 
 var errTooMuch = fmt.Errorf("more than %d items or %d bytes out of one message", maxItems, maxOutput)
 
-// written is how a value leaves a program: strings raw, the rest as compact JSON.
-func written(v any) ([]byte, error) {
+// Written is how a value leaves a program: strings raw, the rest as compact JSON.
+func Written(v any) ([]byte, error) {
 	if s, ok := v.(string); ok {
 		return []byte(s), nil
 	}
@@ -350,7 +350,7 @@ func (p *Program) appendItem(ctx context.Context, out []Message, m Message, in i
 	if err != nil || !ok {
 		return out, done, err
 	}
-	made.Data, err = written(value)
+	made.Data, err = Written(value)
 	return append(out, made), done, err
 }
 
@@ -372,7 +372,7 @@ func (c *Code) Value(ctx context.Context, m Message) (text string, ok bool, err 
 	if err != nil || !ok || v == nil {
 		return "", false, err
 	}
-	data, err := written(v)
+	data, err := Written(v)
 	return string(data), true, err
 }
 
@@ -404,6 +404,6 @@ func (c *Code) text(ctx context.Context, value any, known []any) (string, error)
 	case map[string]any, []any:
 		return "", &ProgramError{c.setting, errors.New("yields an object or a list where a string is needed")}
 	}
-	text, err := written(v)
+	text, err := Written(v)
 	return string(text), err
 }

@@ -423,16 +423,13 @@ func (c hubCall) frame(id string) Frame {
 	if c.stream {
 		kind = hubStreamInvocation
 	}
-	record, err := json.Marshal(struct {
+	record := jsonFrame(struct {
 		Type         int             `json:"type"`
 		InvocationID string          `json:"invocationId,omitempty"`
 		Target       string          `json:"target"`
 		Arguments    json.RawMessage `json:"arguments"`
 	}{kind, id, c.method, c.args})
-	if err != nil {
-		return Frame{} // cannot be: args are valid JSON
-	}
-	return Frame{Data: append(record, hubSeparator)}
+	return Frame{Data: append(record.Data, hubSeparator)}
 }
 
 // invoked is an event.
@@ -448,11 +445,8 @@ func (s *signalr) invoked(r hubRecord, got *Received) error {
 	if len(got.Replies) >= maxHubResults {
 		return fmt.Errorf("more than %d results wanted by one message", maxHubResults)
 	}
-	answer, err := json.Marshal(map[string]any{"type": hubCompletion, "invocationId": r.InvocationID, "error": "Client didn't provide a result."})
-	if err != nil {
-		return err
-	}
-	got.Replies = append(got.Replies, Frame{Data: append(answer, hubSeparator)})
+	answer := jsonFrame(map[string]any{"type": hubCompletion, "invocationId": r.InvocationID, "error": "Client didn't provide a result."})
+	got.Replies = append(got.Replies, Frame{Data: append(answer.Data, hubSeparator)})
 	return nil
 }
 

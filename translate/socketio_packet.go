@@ -226,15 +226,6 @@ func placeholders(data []byte) (spots []sioSpot, err error) {
 	return spots, nil
 }
 
-// jsonString is text as JSON. What is not UTF-8 is replaced.
-func jsonString(text string) []byte {
-	var out bytes.Buffer
-	to := json.NewEncoder(&out)
-	to.SetEscapeHTML(false)
-	to.Encode(text) // of a text, it cannot fail
-	return bytes.TrimSuffix(out.Bytes(), []byte("\n"))
-}
-
 // sioVerdict finds the HTTP status and the words of a refusal: {"message","data"}, or what v2 has of them.
 func sioVerdict(payload []byte) (status int, text string) {
 	var refusal struct {

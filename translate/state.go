@@ -78,7 +78,7 @@ func (s *State) merge(object map[string]any) error {
 		if v == nil {
 			continue
 		}
-		text, err := written(v)
+		text, err := Written(v)
 		if err != nil {
 			return err
 		}

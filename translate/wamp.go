@@ -168,13 +168,7 @@ func (l *wampLogin) methods() (methods []string) {
 }
 
 // wampFrame is a message out of parts that are known to be JSON.
-func wampFrame(parts ...any) Frame {
-	data, err := json.Marshal(parts)
-	if err != nil {
-		return Frame{} // cannot be
-	}
-	return Frame{Data: data}
-}
+func wampFrame(parts ...any) Frame { return jsonFrame(parts) }
 
 func (s *wamp) Timers() Timers {
 	t := Timers{Opening: wampStep}

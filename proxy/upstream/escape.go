@@ -5,7 +5,6 @@
 package upstream
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/url"
@@ -47,10 +46,7 @@ func jsonString(v string) (string, error) {
 	if !utf8.ValidString(v) {
 		return "", errors.New("is not UTF-8")
 	}
-	quoted, err := json.Marshal(v)
-	if err != nil {
-		return "", err
-	}
+	quoted := translate.AppendJSONString(nil, v, true)
 	return string(quoted[1 : len(quoted)-1]), nil
 }
 

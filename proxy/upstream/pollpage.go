@@ -13,7 +13,6 @@ package upstream
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -353,10 +352,7 @@ func (p *poll) reference(at *url.URL, v any, cursor string) (*url.URL, error) {
 
 // scalar is a value as it stands in a query.
 func scalar(v any) string {
-	if s, ok := v.(string); ok {
-		return s
-	}
-	text, err := json.Marshal(v)
+	text, err := translate.Written(v)
 	if err != nil {
 		return ""
 	}
