@@ -67,7 +67,7 @@ type settings struct {
 	Timeout      span   `env:"TIMEOUT" show:"10s, or 6m with EVERY=0" min:"10ms" max:"24h" kind:"poll" global:"yes" doc:"how long a poll request may take, with EVERY=0 until it says more; 0 for ever"`
 	Select       string `env:"SELECT" show:"." doc:"jq: zero or more items out of each message (filter, split)"`
 	Event        string `env:"EVENT" show:"dialect's" doc:"jq on the item: event name; null or empty: none"`
-	Data         string `env:"DATA" show:"." doc:"jq on the item: data; strings are sent raw, the rest as compact JSON. With neither SELECT, EVENT, DATA nor ID set the bytes pass through unparsed"`
+	Data         string `env:"DATA" show:"." doc:"jq on the item: data; strings are sent raw, what was made as compact JSON, what the message holds as it is written there. With neither SELECT, EVENT, DATA nor ID set the bytes pass through unparsed"`
 	ID           string `env:"ID" show:"sidecar's" doc:"jq on the item: event id"`
 	Key          string `env:"KEY" doc:"jq on the item: what a newer event replaces an older one by. With START=latest a client begins with the newest event of each key, and one that has fallen off the replay buffer gets those behind its gap. With MODE=patch: on an element of a list of objects, what it is known by"`
 	Done         string `env:"DONE" doc:"jq on the item: true ends the stream after it"`

@@ -31,6 +31,7 @@ var variables = []string{"$event", "$id", "$topic", "$headers", "$status", "$sta
 type Code struct {
 	setting string
 	code    *gojq.Code
+	fresh   bool // see [fresh]
 }
 
 // CompileJQ compiles src, the value of setting. The error says where the program is wrong.
@@ -39,6 +40,7 @@ func CompileJQ(setting, src string) (*Code, error) {
 	if err != nil {
 		return nil, fmt.Errorf("is not a jq program: %w", err)
 	}
+	made := fresh(query)
 	var defs []*gojq.FuncDef
 	for _, v := range variables {
 		body, err := gojq.Parse(v)
@@ -52,7 +54,7 @@ func CompileJQ(setting, src string) (*Code, error) {
 	if err != nil {
 		return nil, fmt.Errorf("is not a jq program: %w%s", err, hint(src, err))
 	}
-	return &Code{setting, code}, nil
+	return &Code{setting, code, made}, nil
 }
 
 // hint spots the commonest slip: a name without quotes.
@@ -271,8 +273,12 @@ func (p *Program) Apply(ctx context.Context, m Message) (out []Message, done boo
 	if p.Strict {
 		m.Data = bytes.TrimSpace(m.Data) // around a JSON document white space says nothing, and would be lines of data
 	}
+	from := &origin{data: m.Data, value: in.value}
 	if p.Select == nil {
-		return p.appendItem(ctx, nil, m, in, in.value, false)
+		return p.appendItem(ctx, nil, m, in, in.value, from)
+	}
+	if p.Select.fresh {
+		from = nil
 	}
 	size := 0
 	err = p.Select.each(ctx, in.value, in.known, func(item any) error {
@@ -281,7 +287,7 @@ func (p *Program) Apply(ctx context.Context, m Message) (out []Message, done boo
 		}
 		before := len(out)
 		var last bool
-		out, last, err = p.appendItem(ctx, out, m, in, item, true)
+		out, last, err = p.appendItem(ctx, out, m, in, item, from)
 		done = done || last
 		if len(out) > before {
 			size += len(out[before].Data)
@@ -311,8 +317,9 @@ func (p *Program) Plain() bool {
 	return p.Select == nil && p.Event == nil && p.Data == nil && p.ID == nil && p.Done == nil && p.Key == nil
 }
 
-// appendItem makes one message of item, or none when DATA yields nothing. selected: item is no longer m's own value.
-func (p *Program) appendItem(ctx context.Context, out []Message, m Message, in input, item any, selected bool) ([]Message, bool, error) {
+// appendItem makes one message of item, or none when DATA yields nothing. from is what item may be a part of, nil when it is
+// made by SELECT.
+func (p *Program) appendItem(ctx context.Context, out []Message, m Message, in input, item any, from *origin) ([]Message, bool, error) {
 	made := Message{Event: m.Event, ID: m.ID, Topic: m.Topic, Data: m.Data}
 	var err error
 	if p.Event != nil {
@@ -340,8 +347,14 @@ func (p *Program) appendItem(ctx context.Context, out []Message, m Message, in i
 		}
 	}
 	// DONE and KEY alone read the value but change nothing: the bytes stay as they came.
-	if p.Data == nil && !selected && p.Event == nil && p.ID == nil {
+	if p.Data == nil && p.Select == nil && p.Event == nil && p.ID == nil {
 		return append(out, made), done, nil
+	}
+	if p.Data == nil && from != nil {
+		if raw := from.bytes(item); raw != nil {
+			made.Data, made.item = raw, item
+			return append(out, made), done, nil
+		}
 	}
 	value, ok := item, true
 	if p.Data != nil {

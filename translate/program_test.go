@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -72,11 +73,21 @@ func TestApply(t *testing.T) {
 	}{
 		"no program":                {nil, Message{Event: "e", ID: "i", Data: []byte(` {"b":1, "a" : 2} `)}, `e#i= {"b":1, "a" : 2} `, false},
 		"no program, no JSON":       {nil, Message{Data: []byte("\xff")}, "#=\xff", false},
-		"select one":                {[]string{"SELECT=.a"}, Message{Data: []byte(`{"a":{"c":1,"b":2}}`)}, `#={"b":2,"c":1}`, false},
+		"select one":                {[]string{"SELECT=.a"}, Message{Data: []byte(`{"a":{"c":1,"b":2}}`)}, `#={"c":1,"b":2}`, false},
 		"select none":               {[]string{"SELECT=empty"}, Message{Data: []byte(`1`)}, ``, false},
 		"filter":                    {[]string{`SELECT=select(.t=="x")`}, Message{Data: []byte(`{"t":"y"}`)}, ``, false},
-		"split keeps order":         {[]string{"SELECT=.[]"}, Message{Data: []byte(`[3,"a b",null,{"k":[1, 2]}]`)}, `#=3 | #=a b | #=null | #={"k":[1,2]}`, false},
+		"split keeps order":         {[]string{"SELECT=.[]"}, Message{Data: []byte(`[3,"a b",null,{"k":[1, 2]}]`)}, `#=3 | #=a b | #=null | #={"k":[1, 2]}`, false},
 		"items keep name and id":    {[]string{"SELECT=.[]"}, Message{Event: "e", ID: "i", Data: []byte(`[1,2]`)}, `e#i=1 | e#i=2`, false},
+		"kept: the whole":           {[]string{"SELECT=select(.b)"}, Message{Data: []byte(" {\"b\": 1,\"a\":\"\\u00e9\"}\n")}, "#={\"b\": 1,\"a\":\"\\u00e9\"}", false},
+		"kept: parts":               {[]string{"SELECT=.a[],.b"}, Message{Data: []byte(`{"a":[{"z":1,"y":"\\\""},[ 2,1 ],{}, []],"b": {"\u0062":[{"q":{},"p":1}]}}`)}, `#={"z":1,"y":"\\\""} | #=[ 2,1 ] | #={} | #=[] | #={"\u0062":[{"q":{},"p":1}]}`, false},
+		"kept: escaped names":       {[]string{`SELECT=.["a\"]\\"].b`}, Message{Data: []byte(`{"\u0061\"]\\":{"b":{"d":1,"c":2}}}`)}, `#={"d":1,"c":2}`, false},
+		"kept: the last of a name":  {[]string{"SELECT=.a"}, Message{Data: []byte(`{"a":{"y":1,"x":[1,2,3]},"a":{"y":{"d":1,"c":2},"x":[3]},"b":1}`)}, `#={"y":{"d":1,"c":2},"x":[3]}`, false},
+		"kept: with name and id":    {[]string{"SELECT=.[]", "EVENT=.t", "ID=.i"}, Message{Data: []byte(`[{"t":"x","i": 1}]`)}, `x#1={"t":"x","i": 1}`, false},
+		"kept: without SELECT":      {[]string{"EVENT=.t"}, Message{Data: []byte(`{"t":"x","i": 1}`)}, `x#={"t":"x","i": 1}`, false},
+		"made: changed":             {[]string{"SELECT=.t=2"}, Message{Data: []byte(`{"t":1, "a":1}`)}, `#={"a":1,"t":2}`, false},
+		"made: a part of a list":    {[]string{"SELECT=.[:2],.[1:]"}, Message{Data: []byte(`[ 1,2,3 ]`)}, `#=[1,2] | #=[2,3]`, false},
+		"made: by DATA":             {[]string{"DATA=."}, Message{Data: []byte(`{"b":1, "a":1}`)}, `#={"a":1,"b":1}`, false},
+		"made: and taken":           {[]string{"SELECT={b,a:1},."}, Message{Data: []byte(`{"b":1, "a":2}`)}, `#={"a":1,"b":1} | #={"b":1, "a":2}`, false},
 		"event":                     {[]string{"EVENT=.t"}, Message{Event: "e", Data: []byte(`{"t":"x"}`)}, `x#={"t":"x"}`, false},
 		"event null is none":        {[]string{"EVENT=.t"}, Message{Event: "e", Data: []byte(`{}`)}, `#={}`, false},
 		"event nothing is none":     {[]string{"EVENT=empty"}, Message{Event: "e", Data: []byte(`{}`)}, `#={}`, false},
@@ -128,6 +139,61 @@ func TestApply(t *testing.T) {
 			t.Errorf("%s: the data was written to", name)
 		}
 	}
+}
+
+// What a program takes out has one content, in whatever order the upstream writes names, so that it is no news.
+func TestContent(t *testing.T) {
+	p := program(t, "SELECT=.[]")
+	var contents []string
+	for _, data := range []string{`[{"b":1,"a":[ ]}]`, `[ {"a": [],"b":1}]`} {
+		out, _, err := p.Apply(context.Background(), Message{Data: []byte(data)})
+		if err != nil || len(out) != 1 {
+			t.Fatal(out, err)
+		}
+		contents = append(contents, string(out[0].Content()))
+	}
+	if contents[0] != `{"a":[],"b":1}` || contents[1] != contents[0] {
+		t.Error(contents)
+	}
+	if m := (Message{Data: []byte(" x")}); string(m.Content()) != " x" {
+		t.Errorf("%q", m.Content())
+	}
+}
+
+// A document's parts are found in whatever it looks like.
+func FuzzOrigin(f *testing.F) {
+	f.Add([]byte(`{"a":[1,{"b":"\\"}],"a":{"\u0061":[[]]},"c":[{}, [1 , 2]]}`))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		value, err := parseJSON(data)
+		if err != nil {
+			return
+		}
+		o := &origin{data: data, value: []any{value}} // not the whole, so that everything is looked for
+		o.spans = map[place][2]int{}
+		o.scan(0, value)
+		var visit func(v any)
+		visit = func(v any) {
+			if raw := o.bytes(v); raw != nil {
+				again, err := parseJSON(raw)
+				if err != nil || !reflect.DeepEqual(again, v) {
+					t.Fatalf("%s of %s", raw, data)
+				}
+			} else if _, ok := placeOf(v); ok {
+				t.Fatalf("%v is not found in %s", v, data)
+			}
+			switch v := v.(type) {
+			case []any:
+				for _, e := range v {
+					visit(e)
+				}
+			case map[string]any:
+				for _, e := range v {
+					visit(e)
+				}
+			}
+		}
+		visit(value)
+	})
 }
 
 func TestApplyKnown(t *testing.T) {

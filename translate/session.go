@@ -33,8 +33,22 @@ type Message struct {
 	// Binary says that Data, which is to be sent, came as bytes rather than text.
 	Binary bool
 
+	item   any            // what Data says, where a program has taken it out unchanged
 	parsed *input         // what a script has parsed of Data already
 	state  map[string]any // what the script's state was behind it
+}
+
+// Content is Data in the one form in which equal values are equal: an upstream may write an object's names in another order
+// each time. It is Data itself unless a program has read it.
+func (m *Message) Content() []byte {
+	if m.item == nil {
+		return m.Data
+	}
+	text, err := Written(m.item)
+	if err != nil {
+		return m.Data
+	}
+	return text
 }
 
 // Frame is one WebSocket message.

@@ -316,7 +316,7 @@ func digest(ms ...translate.Message) [sha256.Size]byte {
 	h := sha256.New()
 	var size [8]byte
 	for _, m := range ms {
-		for _, field := range []string{m.Event, m.ID, string(m.Data)} {
+		for _, field := range []string{m.Event, m.ID, string(m.Content())} {
 			binary.BigEndian.PutUint64(size[:], uint64(len(field)))
 			h.Write(size[:])
 			io.WriteString(h, field)
