@@ -130,7 +130,7 @@ func TestProblems(t *testing.T) {
 		{"polls' settings of a stream", []string{"SSE_ROUTE_POLL_MODE=stream", "SSE_ROUTE_POLL_EVERY=1s", "SSE_ROUTE_POLL_IDLE=1s", "SSE_ROUTE_POLL_PAGES=3", "SSE_ROUTE_POLL_HELLO=x"}, []string{
 			`SSE_ROUTE_POLL_EVERY: has no effect here, it is for a poll (MODE is stream); unset it`,
 			`SSE_ROUTE_POLL_HELLO: has no effect here, it is for a WebSocket (FROM is an HTTP URL); unset it`,
-			`SSE_ROUTE_POLL_MODE: stream reads one answer that never ends; unset PAGES, NEXT, FIRST, RESET and INTERVAL`}},
+			`SSE_ROUTE_POLL_MODE: stream reads one answer that never ends; unset PAGES, NEXT and INTERVAL`}},
 		{"patches of events", []string{"SSE_ROUTE_POLL_MODE=patch", "SSE_ROUTE_POLL_EVENT=.x", "SSE_ROUTE_POLL_PAGES=2"}, []string{
 			`SSE_ROUTE_POLL_EVENT: has no effect with MODE=patch, whose events are called snapshot and patch; unset it`,
 			`SSE_ROUTE_POLL_MODE: patch compares whole documents, which come neither in pages nor behind a CURSOR; unset PAGES, NEXT and CURSOR`}},

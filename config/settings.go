@@ -58,7 +58,7 @@ type settings struct {
 	Mode         string `env:"MODE" show:"changes, or every with CURSOR" oneof:"changes every items patch stream" kind:"poll" doc:"changes emits when the translated result differs from the last one; every always; items emits the list's new elements (SELECT defaults to .[], the first answer is history); patch emits a snapshot event, then RFC 6902 patch events; stream is no poll: it reads Server-Sent Events or lines of JSON from an answer that never ends"`
 	Cursor       string `env:"CURSOR" kind:"poll" doc:"jq over the answer; its value is {stream.cursor} in the next request; null or nothing keeps the old one. A smaller whole number than before starts over, with a gap"`
 	First        string `env:"FIRST" show:"FROM" kind:"poll" doc:"address while there is no cursor; a template"`
-	Reset        string `env:"RESET" show:"status==410" kind:"poll" doc:"jq over any answer: true says that the cursor is too old; it is forgotten, and a gap said"`
+	Reset        string `env:"RESET" show:"status==410" kind:"poll" doc:"jq over any answer, with MODE=stream also over each record: true says that the cursor is too old; it is forgotten, a gap said, and FIRST is next"`
 	Next         string `env:"NEXT" show:"Link: rel=next" kind:"poll" doc:"jq over a page: where the next one is. A string is an address, relative to this one's; an object is values to set in its query; true is FROM with the new cursor; anything else: there is none"`
 	Pages        count  `env:"PAGES" show:"1, or 20 with NEXT" max:"1000" kind:"poll" doc:"how many pages of one answer are followed at the most"`
 	Interval     string `env:"INTERVAL" kind:"poll" doc:"jq over the answer: seconds until the next poll; can only lengthen EVERY, as X-Poll-Interval and Retry-After do"`

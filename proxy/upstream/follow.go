@@ -5,6 +5,8 @@
 //   - The last id is sent back as Last-Event-ID, and CURSOR as {stream.cursor}. Only CURSOR makes a promise: with it, a
 //     connection that goes on from a cursor has lost nothing; without it nobody knows what the upstream makes of
 //     Last-Event-ID, so a gap is said.
+//   - RESET is asked of every record. One for which it is true, and whatever follows it, is no event: the place is forgotten, the
+//     request ended, and the next one begins with FIRST, behind a gap.
 //   - Anything that arrives, comments and blank lines included, is life. All of IDLE without ends the connection.
 //   - An end of the body is no end of the stream, but 204 is, as for an EventSource.
 
@@ -58,6 +60,8 @@ type following struct {
 	alive   context.Context // of the request
 	cancel  context.CancelCauseFunc
 	resumed bool
+	header  http.Header // of the answer
+	status  int
 	body    io.ReadCloser
 	records translate.Records
 }
@@ -86,12 +90,12 @@ func (c *following) ask(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("connect: %w", because(ctx, err))
 	}
-	c.body = resp.Body
+	c.header, c.status, c.body = resp.Header, resp.StatusCode, resp.Body
 	switch status := resp.StatusCode; {
 	case status == http.StatusNoContent:
 		return translate.ErrFinished
 	case status < 200 || status > 299:
-		return c.unwelcome(resp)
+		return c.unwelcome(ctx, resp)
 	}
 	media, _, err := mime.ParseMediaType(resp.Header.Get("Content-Type"))
 	if err != nil {
@@ -104,13 +108,28 @@ func (c *following) ask(ctx context.Context) error {
 }
 
 // unwelcome is the error of an answer other than 2xx. 410 for a cursor is that it is too old.
-func (c *following) unwelcome(resp *http.Response) error {
-	if resp.StatusCode == http.StatusGone && c.cursor != "" {
-		c.log.Warn("the upstream does not know the cursor any more: starting over")
-		c.follow.cursor, c.lastID = "", ""
-		return errReset
+func (c *following) unwelcome(ctx context.Context, resp *http.Response) error {
+	m, err := c.q.Route.problem(ctx, resp)
+	if err != nil {
+		return err
+	}
+	if c.placed() && c.q.Route.tooOld(ctx, c.log, m) {
+		return c.reset()
 	}
 	return verdict(resp)
+}
+
+// placed reports whether the next request goes on from somewhere.
+func (f *follow) placed() bool { return f.cursor != "" || f.lastID != "" }
+
+// reset forgets the place. Its error says that it was too old.
+func (f *follow) reset() error {
+	if !f.placed() {
+		return errNoPlace
+	}
+	f.log.Warn("the upstream does not know the cursor any more: starting over")
+	f.cursor, f.lastID = "", ""
+	return errReset
 }
 
 func (c *following) request(ctx context.Context) (*http.Request, error) {
@@ -120,7 +139,7 @@ func (c *following) request(ctx context.Context) (*http.Request, error) {
 		}
 		return c.count.Value(name)
 	}
-	address, h, err := c.q.fill(value, false)
+	address, h, err := c.q.fill(value, c.cursor == "")
 	if err != nil {
 		return nil, err
 	}
@@ -187,20 +206,9 @@ func (c *following) pump(emit func([]translate.Message) error) error {
 
 // take emits messages, and goes on from behind them once they are in the ring.
 func (c *following) take(ms []translate.Message, emit func([]translate.Message) error) error {
-	rt := c.q.Route
-	for i, m := range ms {
-		if m.Gap != "" {
-			rt.Stats.Oversize.Add(1)
-			c.log.Warn("message over MAX_MESSAGE skipped", "limit", rt.settings.MaxMessage)
-			continue
-		}
-		rt.Stats.Received.Add(1)
-		if parsed, err := m.Parse(false); err == nil && !rt.unparsed() {
-			ms[i] = parsed
-		}
-	}
+	ms, old := c.read(ms)
 	if len(ms) > 0 {
-		out, done, err := rt.apply(c.alive, c.log, ms)
+		out, done, err := c.q.Route.apply(c.alive, c.log, ms)
 		if err != nil {
 			return err
 		}
@@ -214,10 +222,35 @@ func (c *following) take(ms []translate.Message, emit func([]translate.Message) 
 			return translate.ErrFinished
 		}
 	}
+	if old {
+		return c.reset()
+	}
 	if id := c.records.LastID(); len(id) <= maxCursor {
 		c.lastID = headerSafe(id)
 	}
 	return nil
+}
+
+// read makes records ready for programs, up to one that says that our place is too old.
+func (c *following) read(ms []translate.Message) (_ []translate.Message, old bool) {
+	rt := c.q.Route
+	for i, m := range ms {
+		if m.Gap != "" {
+			rt.Stats.Oversize.Add(1)
+			c.log.Warn("message over MAX_MESSAGE skipped", "limit", rt.settings.MaxMessage)
+			continue
+		}
+		rt.Stats.Received.Add(1)
+		m.Header, m.Status = c.header, c.status
+		if parsed, err := m.Parse(false); err == nil && !rt.unparsed() {
+			m = parsed
+		}
+		if rt.reset != nil && rt.tooOld(c.alive, c.log, m) {
+			return ms[:i], true
+		}
+		ms[i] = m
+	}
+	return ms, false
 }
 
 // behind remembers the cursor of the last message that has one.

@@ -26,10 +26,7 @@ import (
 	"sidestream/translate"
 )
 
-const (
-	maxCursor  = 4 << 10  // bytes
-	maxProblem = 64 << 10 // bytes of an answer that is none, for RESET and INTERVAL to look at
-)
+const maxCursor = 4 << 10 // bytes
 
 // reply is one answer: a page of it.
 type reply struct {
@@ -39,10 +36,7 @@ type reply struct {
 	message translate.Message // the body, parsed
 }
 
-var (
-	errReset    = errors.New("the cursor is too old")
-	errPatience = errors.New("no answer within TIMEOUT")
-)
+var errPatience = errors.New("no answer within TIMEOUT")
 
 // fetch makes one request: to address, or where the cursor leads when that is empty.
 func (p *poll) fetch(ctx context.Context, address, cursor string) (pg reply, outcome int, err error) {
@@ -73,7 +67,7 @@ func (p *poll) fetch(ctx context.Context, address, cursor string) (pg reply, out
 	}
 	pg.body = body
 	pg.message, err = translate.Message{Data: body, Header: resp.Header, Status: resp.StatusCode}.Parse(true)
-	if err == nil && p.mustReset(ctx, pg.message) {
+	if err == nil && p.q.Route.tooOld(ctx, p.log, pg.message) {
 		err = resetting(cursor)
 	}
 	return pg, PollFailed, err
@@ -157,17 +151,11 @@ var byteOrderMark = []byte("\uFEFF")
 
 // unwelcome is the error of an answer other than 2xx.
 func (p *poll) unwelcome(ctx context.Context, resp *http.Response, cursor string) error {
-	rt := p.q.Route
-	m := translate.Message{Header: resp.Header, Status: resp.StatusCode}
-	if rt.reset != nil || rt.interval != nil {
-		body, err := io.ReadAll(io.LimitReader(resp.Body, maxProblem))
-		if err != nil {
-			return because(ctx, err)
-		}
-		m.Data = bytes.TrimPrefix(body, byteOrderMark)
+	m, err := p.q.Route.problem(ctx, resp)
+	if err != nil {
+		return err
 	}
-	m, err := m.Parse(false)
-	if err == nil && p.mustReset(ctx, m) && cursor != "" {
+	if cursor != "" && p.q.Route.tooOld(ctx, p.log, m) {
 		return errReset
 	}
 	err = verdict(resp)
@@ -178,23 +166,10 @@ func (p *poll) unwelcome(ctx context.Context, resp *http.Response, cursor string
 	return err
 }
 
-// mustReset says whether an answer is the verdict on our cursor.
-func (p *poll) mustReset(ctx context.Context, m translate.Message) (yes bool) {
-	rt := p.q.Route
-	if rt.reset == nil {
-		return rt.cursor != nil && m.Status == http.StatusGone
-	}
-	p.try(ctx, func(ctx context.Context) (err error) {
-		yes, err = rt.reset.Truth(ctx, m)
-		return err
-	})
-	return yes
-}
-
 // resetting is the error of an answer with which RESET is true.
 func resetting(cursor string) error {
 	if cursor == "" {
-		return errors.New("RESET is true, but there is no cursor to forget")
+		return errNoPlace
 	}
 	return errReset
 }
@@ -204,13 +179,6 @@ func (p *poll) reset() answer {
 	p.log.Warn("the upstream does not know the cursor any more: starting over")
 	p.items = items{}
 	return answer{messages: []translate.Message{{Gap: translate.GapUpstream}}}
-}
-
-// try runs f, one program over an answer, bounded. A failure is counted and said.
-func (p *poll) try(ctx context.Context, f func(context.Context) error) {
-	if err := p.q.Route.bounded(ctx, f); err != nil && ctx.Err() == nil {
-		p.q.Route.failed(p.log, err)
-	}
 }
 
 // asked is how long an answer wants us to wait.
@@ -226,7 +194,7 @@ func (p *poll) interval(ctx context.Context, m translate.Message) (d time.Durati
 	if rt.interval == nil || m.Data == nil {
 		return 0
 	}
-	p.try(ctx, func(ctx context.Context) error {
+	rt.try(ctx, p.log, func(ctx context.Context) error {
 		text, ok, err := rt.interval.Value(ctx, m)
 		if err != nil || !ok {
 			return err

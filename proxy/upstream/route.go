@@ -413,7 +413,7 @@ func (c *compiler) cursor() {
 	}
 	if s.Cursor == "" {
 		for _, other := range [][2]string{{"FIRST", s.First}, {"RESET", s.Reset}} {
-			if other[1] != "" {
+			if other[1] != "" && !(other[0] == "RESET" && s.Mode == ModeStream) { // which may go on from Last-Event-ID
 				c.bad(other[0], "is for a poll with a CURSOR; set that, or unset it")
 			}
 		}
@@ -421,8 +421,8 @@ func (c *compiler) cursor() {
 	if s.Next != "" && s.Pages == 1 {
 		c.bad("NEXT", "finds pages, but PAGES is 1; set that higher, or unset NEXT")
 	}
-	if s.Mode == ModeStream && (s.Pages > 1 || s.First != "" || s.Reset != "" || s.Interval != "") {
-		c.bad("MODE", "stream reads one answer that never ends; unset PAGES, NEXT, FIRST, RESET and INTERVAL")
+	if s.Mode == ModeStream && (s.Pages > 1 || s.Interval != "") {
+		c.bad("MODE", "stream reads one answer that never ends; unset PAGES, NEXT and INTERVAL")
 	}
 	if s.Mode == ModePatch && (s.Pages > 1 || s.Cursor != "") {
 		c.bad("MODE", "patch compares whole documents, which come neither in pages nor behind a CURSOR; unset PAGES, NEXT and CURSOR")

@@ -1,0 +1,57 @@
+// This file is what an answer over HTTP says beside its data, whatever asked for it: that the place we want to go on from is
+// too old (RESET). The rules:
+//
+//   - Programs look at any answer, with up to 64 KiB of its body, and with MODE=stream at any record.
+//   - A program that fails is counted and said, and has no opinion.
+
+package upstream
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net/http"
+
+	"sidestream/translate"
+)
+
+const maxProblem = 64 << 10 // bytes of an answer that is none, for RESET and INTERVAL to look at
+
+var (
+	errReset   = errors.New("the cursor is too old")
+	errNoPlace = errors.New("RESET is true, but there is no cursor to forget")
+)
+
+// problem is an answer other than 2xx as programs see it.
+func (rt *Route) problem(ctx context.Context, resp *http.Response) (translate.Message, error) {
+	m := translate.Message{Header: resp.Header, Status: resp.StatusCode}
+	if rt.reset != nil || rt.interval != nil {
+		body, err := io.ReadAll(io.LimitReader(resp.Body, maxProblem))
+		if err != nil {
+			return m, because(ctx, err)
+		}
+		m.Data = bytes.TrimPrefix(body, byteOrderMark)
+	}
+	return m.Parse(false)
+}
+
+// tooOld reports whether an answer or record is the verdict on our place: RESET, or without it status 410.
+func (rt *Route) tooOld(ctx context.Context, log *slog.Logger, m translate.Message) (yes bool) {
+	if rt.reset == nil {
+		return rt.cursor != nil && m.Status == http.StatusGone
+	}
+	rt.try(ctx, log, func(ctx context.Context) (err error) {
+		yes, err = rt.reset.Truth(ctx, m)
+		return err
+	})
+	return yes
+}
+
+// try runs f, one program over an answer, bounded. A failure is counted and said.
+func (rt *Route) try(ctx context.Context, log *slog.Logger, f func(context.Context) error) {
+	if err := rt.bounded(ctx, f); err != nil && ctx.Err() == nil {
+		rt.failed(log, err)
+	}
+}
