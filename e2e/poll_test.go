@@ -109,6 +109,42 @@ func TestEtcd(t *testing.T) {
 	page.until(t, "event: set\ndata: v1201\n")
 }
 
+// etcd 2 with an emptied store waits for a number that it gave long ago: RESET=status==null forgets the place when the
+// connection is lost.
+func TestEtcdEmptied(t *testing.T) {
+	t.Parallel()
+	dir, peer := t.TempDir(), freeAddr(t)
+	etcd := &server{addr: freeAddr(t)}
+	etcd.start = func() *process {
+		return launch(t, []string{"ETCD_UNSUPPORTED_ARCH=arm64"}, "/usr/bin/etcd", "--enable-v2=true", "--data-dir", dir, "--log-level", "error",
+			"--listen-client-urls", "http://"+etcd.addr, "--advertise-client-urls", "http://"+etcd.addr, "--listen-peer-urls", "http://"+peer,
+			"--initial-advertise-peer-urls", "http://"+peer, "--initial-cluster", "default=http://"+peer)
+	}
+	etcd.up(t, "/health")
+	keys := "http://" + etcd.addr + "/v2/keys/feed"
+	set := func(n int) {
+		t.Helper()
+		request(t, "PUT", keys+"/price", "application/x-www-form-urlencoded", url.Values{"value": {fmt.Sprint("v", n)}}.Encode())
+	}
+	for n := range 20 {
+		set(n)
+	}
+	s := startSidecar(t, "SSE_ROUTE_KEYS_PATH=/keys", "SSE_ROUTE_KEYS_FIRST="+keys+"?recursive=true",
+		"SSE_ROUTE_KEYS_FROM="+keys+"?recursive=true&wait=true&waitIndex={stream.cursor}", "SSE_ROUTE_KEYS_EVERY=0",
+		`SSE_ROUTE_KEYS_CURSOR=(if .action=="get" then headers["x-etcd-index"]|tonumber else .node.modifiedIndex end)+1`,
+		"SSE_ROUTE_KEYS_RESET=status==null or .errorCode?==401", `SSE_ROUTE_KEYS_EVENT=.action`, `SSE_ROUTE_KEYS_DATA=.node|(.value // .nodes[0].value)`)
+	page := ask(t, s.addr, "HTTP/1.1", "/keys", "")
+	page.until(t, "event: get\ndata: v19\n\n")
+	etcd.kill()
+	page.until(t, "event: stream.gap\n")
+	dir = t.TempDir()
+	etcd.up(t, "/health")
+	set(100)
+	page.until(t, "event: get\ndata: v100\n\n")
+	set(101)
+	page.until(t, "event: set\ndata: v101\n\n")
+}
+
 // etcd 3 says that a revision is compacted inside of an answer that stays open.
 func TestEtcdCompacted(t *testing.T) {
 	t.Parallel()

@@ -7,6 +7,8 @@
 //     Last-Event-ID, so a gap is said.
 //   - RESET is asked of every record. One for which it is true, and whatever follows it, is no event: the place is forgotten, the
 //     request ended, and the next one begins with FIRST, behind a gap.
+//   - RESET is asked as well when a request fails or an answer ends, with $status null; but not at the proper end of what FIRST
+//     asked for, which is where FROM begins.
 //   - Anything that arrives, comments and blank lines included, is life. All of IDLE without ends the connection.
 //   - An end of the body is no end of the stream, but 204 is, as for an EventSource.
 
@@ -41,13 +43,14 @@ type follow struct {
 func (f *follow) Connect(ctx context.Context) (Conn, error) {
 	alive, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
 	stop := context.AfterFunc(ctx, func() { cancel(ctx.Err()) })
-	c := &following{follow: f, alive: alive, cancel: cancel, resumed: f.cursor != ""}
+	c := &following{follow: f, alive: alive, cancel: cancel, resumed: f.cursor != "", listed: f.cursor == "" && f.q.first != nil}
 	err := c.ask(alive)
 	if !stop() || err != nil {
 		c.close()
 		if ctx.Err() != nil {
 			err = ctx.Err()
 		}
+		f.lost(ctx, err)
 		return nil, err
 	}
 	f.q.Route.Stats.Connects.Add(1)
@@ -60,6 +63,7 @@ type following struct {
 	alive   context.Context // of the request
 	cancel  context.CancelCauseFunc
 	resumed bool
+	listed  bool        // what FIRST asked for
 	header  http.Header // of the answer
 	status  int
 	body    io.ReadCloser
@@ -86,9 +90,9 @@ func (c *following) ask(ctx context.Context) error {
 		t := time.AfterFunc(d, func() { c.cancel(fmt.Errorf("%w (%v)", errPatience, d)) })
 		defer t.Stop()
 	}
-	resp, err := polls.Do(req)
+	resp, err := rt.client(polls).Do(req)
 	if err != nil {
-		return fmt.Errorf("connect: %w", because(ctx, err))
+		return noAnswer{fmt.Errorf("connect: %w", because(ctx, err))}
 	}
 	c.header, c.status, c.body = resp.Header, resp.StatusCode, resp.Body
 	switch status := resp.StatusCode; {
@@ -132,6 +136,13 @@ func (f *follow) reset() error {
 	return errReset
 }
 
+// lost forgets the place when RESET is true of what ended a request or an answer.
+func (f *follow) lost(ctx context.Context, err error) {
+	if f.placed() && f.q.Route.lostPlace(ctx, f.log, err) {
+		f.reset()
+	}
+}
+
 func (c *following) request(ctx context.Context) (*http.Request, error) {
 	value := func(name string) string {
 		if name == "cursor" {
@@ -165,6 +176,9 @@ func (c *following) Run(ctx context.Context, emit func([]translate.Message) erro
 	if final(err) {
 		return err
 	}
+	if !c.listed || !errors.Is(err, errEnded) {
+		c.lost(ctx, err)
+	}
 	retry := c.records.Retry()
 	if c.q.Route.cursor != nil && c.cursor != "" {
 		return &Retry{Resumes: true, After: retry, Err: err}
@@ -196,10 +210,10 @@ func (c *following) pump(emit func([]translate.Message) error) error {
 			}
 		}
 		if errors.Is(err, io.EOF) {
-			return errEnded
+			return noAnswer{errEnded}
 		}
 		if err != nil {
-			return fmt.Errorf("connection lost: %w", because(c.alive, err))
+			return noAnswer{fmt.Errorf("connection lost: %w", because(c.alive, err))}
 		}
 	}
 }

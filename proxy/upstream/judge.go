@@ -1,6 +1,7 @@
 // This file is what an answer over HTTP says beside its data, whatever asked for it: that the place we want to go on from is
 // too old (RESET). The rules:
 //
+//   - RESET is also asked when there is no answer, or it broke off: over null, with $status null.
 //   - Programs look at any answer, with up to 64 KiB of its body, and with MODE=stream at any record.
 //   - A program that fails is counted and said, and has no opinion.
 
@@ -47,6 +48,15 @@ func (rt *Route) tooOld(ctx context.Context, log *slog.Logger, m translate.Messa
 		return err
 	})
 	return yes
+}
+
+// lostPlace reports whether RESET is true of a request that failed with err, or of a connection that was lost with it.
+func (rt *Route) lostPlace(ctx context.Context, log *slog.Logger, err error) bool {
+	var none noAnswer
+	if rt.reset == nil || ctx.Err() != nil || !errors.As(err, &none) {
+		return false
+	}
+	return rt.tooOld(ctx, log, translate.Message{Data: []byte("null")})
 }
 
 // try runs f, one program over an answer, bounded. A failure is counted and said.

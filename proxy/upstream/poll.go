@@ -5,7 +5,7 @@
 //   - Validators (ETag, Last-Modified; RFC 9110, section 8.8) are sent back as they came, and are kept only once their
 //     answer was understood. Servers lie with them, so what was translated is compared as well.
 //   - An answer that is not what was asked for is an error and never an event: pages keep what they had.
-//   - A poll that fails has lost nothing: the next one that succeeds goes on where it was.
+//   - A poll that fails has lost nothing: the next one that succeeds goes on where it was, unless RESET says otherwise.
 //   - A cursor is kept once the messages of its answer are in the ring.
 
 package upstream
@@ -54,6 +54,7 @@ type poll struct {
 	items          items
 	patcher        *translate.Patcher // with MODE=patch
 	cursor         string             // of the last answer whose messages are in the ring; "" none
+	forgot         bool               // the cursor was forgotten since the last connection, which is a gap
 
 	started time.Time     // when the last request began
 	fresh   bool          // whether it brought something
@@ -76,17 +77,20 @@ func (p *poll) Connect(ctx context.Context) (Conn, error) {
 		return nil, err
 	}
 	p.q.Route.Stats.Connects.Add(1)
-	return &polling{poll: p, first: a}, nil
+	c := &polling{poll: p, first: a, resumed: !p.forgot}
+	p.forgot = false
+	return c, nil
 }
 
 // polling is a run of polls that succeed.
 type polling struct {
 	*poll
-	first answer
+	first   answer
+	resumed bool
 }
 
-// Resumed is true: see the last rule.
-func (c *polling) Resumed() bool { return true }
+// Resumed is false when RESET has forgotten the cursor since.
+func (c *polling) Resumed() bool { return c.resumed }
 
 func (c *polling) Run(ctx context.Context, emit func([]translate.Message) error) error {
 	a := c.first
@@ -181,12 +185,23 @@ func (p *poll) ask(ctx context.Context) (answer, error) {
 	if err == nil || outcome == PollRefused {
 		return a, err
 	}
+	return answer{}, p.later(ctx, err)
+}
+
+// later is the error of a poll that failed: after it, whether the next one goes on where the last had ended depends on RESET.
+func (p *poll) later(ctx context.Context, err error) error {
 	wait := time.Until(p.next())
 	var retry *Retry
 	if errors.As(err, &retry) {
 		wait = max(wait, retry.After)
 	}
-	return answer{}, &Retry{After: wait, Lossless: true, Err: err}
+	if p.cursor != "" && p.q.Route.lostPlace(ctx, p.log, err) {
+		p.reset()
+		p.keep("")
+		p.forgot = true
+		return &Retry{After: wait, Err: err}
+	}
+	return &Retry{After: wait, Lossless: p.q.Route.reset == nil, Resumes: true, Err: err}
 }
 
 // exchange makes the request, follows its pages, and keeps what is new.

@@ -5,7 +5,8 @@
 //     whole poll has: it begins again where the last one had ended.
 //   - A cursor is text. One that is a whole number and smaller than the one before says that the upstream has started
 //     over: what lies between is a gap, and the next poll starts without a cursor.
-//   - RESET, by default status 410, says that the cursor is too old: likewise. Without a cursor it is an error.
+//   - RESET, by default status 410, says that the cursor is too old: likewise. Without a cursor it is an error. Where it is true of a
+//     poll that had no answer, that is the gap.
 //   - What an answer asks us to wait can only lengthen EVERY.
 
 package upstream
@@ -46,9 +47,9 @@ func (p *poll) fetch(ctx context.Context, address, cursor string) (pg reply, out
 	if err != nil {
 		return pg, PollFailed, err
 	}
-	resp, err := polls.Do(req)
+	resp, err := p.q.Route.client(polls).Do(req)
 	if err != nil {
-		return pg, PollFailed, fmt.Errorf("poll: %w", because(ctx, err))
+		return pg, PollFailed, noAnswer{fmt.Errorf("poll: %w", because(ctx, err))}
 	}
 	defer resp.Body.Close()
 	pg = reply{resp: resp, url: resp.Request.URL}
@@ -58,9 +59,9 @@ func (p *poll) fetch(ctx context.Context, address, cursor string) (pg reply, out
 	if resp.StatusCode < 200 || resp.StatusCode > 299 {
 		return pg, PollFailed, p.unwelcome(ctx, resp, cursor)
 	}
-	body, err := p.body(resp, alive)
+	body, err := p.body(ctx, resp, alive)
 	if err != nil {
-		return pg, PollFailed, because(ctx, err)
+		return pg, PollFailed, err
 	}
 	if len(bytes.TrimSpace(body)) == 0 && p.q.Route.settings.Every == 0 { // how long polls say that nothing came
 		return pg, PollNotModified, nil
@@ -132,11 +133,11 @@ func (p *poll) request(ctx context.Context, address, cursor string) (*http.Reque
 	return req, nil
 }
 
-func (p *poll) body(resp *http.Response, alive func()) ([]byte, error) {
+func (p *poll) body(ctx context.Context, resp *http.Response, alive func()) ([]byte, error) {
 	limit := int64(p.q.Route.settings.MaxMessage)
 	body, err := io.ReadAll(io.LimitReader(livingReader{resp.Body, alive}, limit+1))
 	if err != nil {
-		return nil, fmt.Errorf("read the answer: %w", cleaned(err))
+		return nil, noAnswer{because(ctx, fmt.Errorf("read the answer: %w", cleaned(err)))}
 	}
 	p.q.Route.Stats.Received.Add(1)
 	if int64(len(body)) > limit {

@@ -1,0 +1,44 @@
+package upstream
+
+import (
+	"errors"
+	"net/http"
+	"net/http/httptrace"
+	"sync/atomic"
+)
+
+// noAnswer is the error of a request without an answer, or of an answer that broke off: RESET is asked then too, with $status
+// null.
+type noAnswer struct{ error }
+
+// Unwrap returns the reason.
+func (e noAnswer) Unwrap() error { return e.error }
+
+// client is base for one source of the route.
+func (rt *Route) client(base *http.Client) *http.Client {
+	if rt.reset == nil {
+		return base
+	}
+	return &http.Client{Transport: once{base.Transport}, CheckRedirect: base.CheckRedirect}
+}
+
+// once sends each request once. net/http repeats one whose connection is lost before its answer begins, and nobody is told;
+// but a server that has restarted meanwhile, with its numbers from the beginning, would wait for a number that it has long given.
+type once struct{ base http.RoundTripper }
+
+var errRepeated = errors.New("the connection was lost before the answer")
+
+func (o once) RoundTrip(req *http.Request) (*http.Response, error) {
+	var written atomic.Int32
+	trace := &httptrace.ClientTrace{WroteRequest: func(info httptrace.WroteRequestInfo) {
+		if info.Err == nil {
+			written.Add(1)
+		}
+	}}
+	resp, err := o.base.RoundTrip(req.WithContext(httptrace.WithClientTrace(req.Context(), trace)))
+	if err == nil && written.Load() > 1 {
+		resp.Body.Close()
+		return nil, errRepeated
+	}
+	return resp, err
+}
