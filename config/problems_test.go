@@ -131,6 +131,9 @@ func TestProblems(t *testing.T) {
 			`SSE_ROUTE_POLL_EVERY: has no effect here, it is for a poll (MODE is stream); unset it`,
 			`SSE_ROUTE_POLL_HELLO: has no effect here, it is for a WebSocket (FROM is an HTTP URL); unset it`,
 			`SSE_ROUTE_POLL_MODE: stream reads one answer that never ends; unset PAGES, NEXT and INTERVAL`}},
+		{"a stream's settings of others", []string{"SSE_ROUTE_POLL_FORMAT=sse", "SSE_ROUTE_FEED_FORMAT=json"}, []string{
+			`SSE_ROUTE_FEED_FORMAT: has no effect here, it is for MODE=stream; unset it`,
+			`SSE_ROUTE_POLL_FORMAT: has no effect here, it is for MODE=stream; unset it`}},
 		{"patches of events", []string{"SSE_ROUTE_POLL_MODE=patch", "SSE_ROUTE_POLL_EVENT=.x", "SSE_ROUTE_POLL_PAGES=2"}, []string{
 			`SSE_ROUTE_POLL_EVENT: has no effect with MODE=patch, whose events are called snapshot and patch; unset it`,
 			`SSE_ROUTE_POLL_MODE: patch compares whole documents, which come neither in pages nor behind a CURSOR; unset PAGES, NEXT and CURSOR`}},

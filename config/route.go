@@ -94,6 +94,8 @@ func (l *loader) checkKind(own values, kind string, stream bool) {
 		switch {
 		case kind == "poll" && stream && f.env == "EVERY":
 			l.problems.add(v.variable, "has no effect here, it is for a poll (MODE is stream); unset it")
+		case f.kind == "stream" && !stream:
+			l.problems.add(v.variable, "has no effect here, it is for MODE=stream; unset it")
 		case !slices.Contains(kinds, kind) && !(kind == "poll" && stream && slices.Contains(kinds, "stream")):
 			l.problems.add(v.variable, "has no effect here, it is for %s; unset it", others[kind])
 		}
@@ -133,7 +135,7 @@ func (l *loader) compile(route string, vs values, s settings) *upstream.Route {
 		Connect: s.Connect, Subscribe: s.Subscribe, Subprotocol: s.Subprotocol, Hello: s.Hello, Reply: s.Reply, Ping: s.Ping, PingEvery: s.PingEvery.span(), PingProgram: s.PingEvery.program(), Pong: s.Pong,
 		State: s.State, Resumed: s.Resumed, Ticket: s.Ticket, Dial: s.Dial, Close: s.Close, Separator: s.Separator,
 		Idle: s.Idle.duration(), Every: s.Every.duration(), Mode: s.Mode, Method: s.Method, Body: s.Body,
-		Cursor: s.Cursor, First: s.First, Reset: s.Reset, Next: s.Next, Pages: int(s.Pages), Interval: s.Interval, Key: s.Key,
+		Cursor: s.Cursor, First: s.First, Reset: s.Reset, Next: s.Next, Pages: int(s.Pages), Interval: s.Interval, Format: s.Format, Key: s.Key,
 		Timeout: s.Timeout.duration(), Select: s.Select, Event: s.Event, Data: s.Data, ID: s.ID, Done: s.Done,
 		Binary: s.Binary, MaxMessage: int(s.MaxMessage), Session: s.Scope == "session",
 	})

@@ -3,7 +3,6 @@ package translate
 import (
 	"bytes"
 	"strconv"
-	"strings"
 	"time"
 )
 
@@ -12,6 +11,8 @@ type Records interface {
 	// Next takes the next bytes, whose memory is the caller's again afterwards, and returns the messages that are
 	// complete with them. One that is too large is left out, and is a gap.
 	Next(p []byte) []Message
+	// End says that the body has properly ended, and returns what is complete with that.
+	End() []Message
 	// LastID is the last id seen, for Last-Event-ID; "" none.
 	LastID() string
 	// Retry is how long the body asks to wait before it is asked for again; 0 when it does not.
@@ -65,6 +66,9 @@ func (r *eventRecords) Next(p []byte) (out []Message) {
 	})
 	return out
 }
+
+// End emits nothing: an event without its blank line is none.
+func (r *eventRecords) End() []Message { return nil }
 
 func (r *eventRecords) field(line []byte) {
 	name, value, _ := bytes.Cut(line, []byte(":"))
@@ -121,15 +125,23 @@ func (r *lineRecords) LastID() string       { return "" }
 func (r *lineRecords) Retry() time.Duration { return 0 }
 
 func (r *lineRecords) Next(p []byte) (out []Message) {
-	r.lines.split(p, func(line []byte, over bool) {
-		if over {
-			out = append(out, Message{Gap: GapUpstream})
-			return
-		}
-		if line = bytes.TrimSpace(bytes.TrimPrefix(line, []byte{0x1e})); len(line) > 0 {
-			out = append(out, Message{Data: bytes.Clone(line)})
-		}
-	})
+	r.lines.split(p, func(line []byte, over bool) { out = appendLine(out, line, over) })
+	return out
+}
+
+// End emits the last line, which needs no line end.
+func (r *lineRecords) End() (out []Message) {
+	r.lines.end(func(line []byte, over bool) { out = appendLine(out, line, over) })
+	return out
+}
+
+func appendLine(out []Message, line []byte, over bool) []Message {
+	if over {
+		return append(out, Message{Gap: GapUpstream})
+	}
+	if line = bytes.TrimSpace(bytes.TrimPrefix(line, []byte{0x1e})); len(line) > 0 {
+		out = append(out, Message{Data: bytes.Clone(line)})
+	}
 	return out
 }
 
@@ -174,21 +186,18 @@ func (s *lineSplitter) split(p []byte, line func(line []byte, over bool)) {
 	}
 }
 
+// end calls line with what has no line end, if there is any.
+func (s *lineSplitter) end(line func(line []byte, over bool)) {
+	if len(s.part) > 0 || s.over {
+		line(s.part, s.over)
+	}
+	s.part, s.over = nil, false
+}
+
 func (s *lineSplitter) keep(p []byte) {
 	if s.over = s.over || len(s.part)+len(p) > s.max; s.over {
 		s.part = s.part[:0]
 		return
 	}
 	s.part = append(s.part, p...)
-}
-
-// RecordsOf returns what reads a body of this media type, or nil for one that is a page rather than a feed.
-func RecordsOf(mediaType string, max int) Records {
-	switch mediaType = strings.ToLower(mediaType); mediaType {
-	case ContentType:
-		return NewEventRecords(max)
-	case "text/html", "application/xhtml+xml":
-		return nil
-	}
-	return NewLineRecords(max)
 }

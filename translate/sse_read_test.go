@@ -91,17 +91,6 @@ func TestLineRecords(t *testing.T) {
 	}
 }
 
-func TestRecordsOf(t *testing.T) {
-	for media, want := range map[string]string{
-		"text/event-stream": "*translate.eventRecords", "Text/Event-Stream": "*translate.eventRecords",
-		"application/x-ndjson": "*translate.lineRecords", "": "*translate.lineRecords", "text/html": "<nil>",
-	} {
-		if got := fmt.Sprintf("%T", RecordsOf(media, 1)); got != want {
-			t.Errorf("%q: %s", media, got)
-		}
-	}
-}
-
 // Whatever the bytes and the pieces, what comes out is the same, and what is kept is bounded.
 func FuzzEventRecords(f *testing.F) {
 	f.Add("id: 1\r\nevent: x\rdata: a\n\n\ndata\n\n", uint64(1))

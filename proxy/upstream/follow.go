@@ -1,7 +1,7 @@
-// This file is the third source: a body over HTTP that never ends (MODE=stream), as events (text/event-stream) or as lines of
-// JSON. Its rules:
+// This file is the third source: a body over HTTP that never ends (MODE=stream), as events (text/event-stream), as JSON or as
+// lines. Its rules:
 //
-//   - The content type says which; a page of HTML is an error.
+//   - What it is made of, translate.Body says; a page of HTML is an error.
 //   - The last id is sent back as Last-Event-ID, and CURSOR as {stream.cursor}. Only CURSOR makes a promise: with it, a
 //     connection that goes on from a cursor has lost nothing; without it nobody knows what the upstream makes of
 //     Last-Event-ID, so a gap is said.
@@ -20,7 +20,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"mime"
 	"net/http"
 	"time"
 
@@ -67,7 +66,7 @@ type following struct {
 	header  http.Header // of the answer
 	status  int
 	body    io.ReadCloser
-	records translate.Records
+	records *translate.Body
 }
 
 func (c *following) Resumed() bool { return c.resumed }
@@ -101,12 +100,14 @@ func (c *following) ask(ctx context.Context) error {
 	case status < 200 || status > 299:
 		return c.unwelcome(ctx, resp)
 	}
-	media, _, err := mime.ParseMediaType(resp.Header.Get("Content-Type"))
-	if err != nil {
-		media = ""
-	}
-	if c.records = translate.RecordsOf(media, rt.settings.MaxMessage); c.records == nil {
-		return fmt.Errorf("answered with a page (%s), not with a stream", media)
+	c.records = translate.NewBody(resp.Header.Get("Content-Type"), rt.settings.Format, rt.settings.MaxMessage)
+	return c.page()
+}
+
+// page is the error of an answer that is for people to read.
+func (c *following) page() error {
+	if c.records.Page() {
+		return errors.New("answered with a page of HTML, not with a stream")
 	}
 	return nil
 }
@@ -208,8 +209,14 @@ func (c *following) pump(emit func([]translate.Message) error) error {
 			if err := c.take(c.records.Next(buf[:n]), emit); err != nil {
 				return err
 			}
+			if err := c.page(); err != nil {
+				return err
+			}
 		}
 		if errors.Is(err, io.EOF) {
+			if err := c.take(c.records.End(), emit); err != nil {
+				return err
+			}
 			return noAnswer{errEnded}
 		}
 		if err != nil {

@@ -46,6 +46,7 @@ type Settings struct {
 	Pages       int // 0 is 1, or 20 with Next
 	Reset       string
 	Interval    string
+	Format      string // of MODE=stream; "" by type, then first bytes
 	Key         string
 	Method      string
 	Body        string
@@ -237,6 +238,9 @@ func (c *compiler) defaults() {
 		c.bad("PROTOCOL", "%v", err)
 	}
 	c.oneOf("MODE", s.Mode, ModeChanges, ModeEvery, ModeItems, ModePatch, ModeStream)
+	if s.Format != "" {
+		c.oneOf("FORMAT", s.Format, translate.FormatEvents, translate.FormatLines, translate.FormatJSON)
+	}
 	c.oneOf("BINARY", s.Binary, translate.BinaryBase64, translate.BinaryText, translate.BinaryDrop)
 	if !methodToken.MatchString(s.Method) || s.Method == http.MethodConnect {
 		c.bad("METHOD", "%q is no method; write it in capital letters, e.g. POST", s.Method)

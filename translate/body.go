@@ -1,0 +1,184 @@
+// This file decides what a body that never ends is made of, in the one place where that is decided:
+//
+//   - FORMAT, where it is set.
+//   - Else the media type, where it leaves no doubt: text/event-stream, the names of newline-delimited JSON, multipart, HTML.
+//   - Else the first bytes: a field of an event, a brace or bracket of JSON, a page of HTML. application/json may be one value a
+//     line, values one right after the other or indented, and there are services that call even events so. What is none of these
+//     is lines of text.
+//
+// A byte order mark in front says nothing, nor does white space, which keeps a connection alive.
+
+package translate
+
+import (
+	"bytes"
+	"mime"
+	"strings"
+	"time"
+)
+
+// What a stream's body may be made of (FORMAT).
+const (
+	FormatEvents = "sse"   // text/event-stream
+	FormatLines  = "lines" // a record a line
+	FormatJSON   = "json"  // JSON values one after the other, whatever white space is in them and between them
+)
+
+// lineTypes are the names that newline-delimited JSON goes by, and JSON text sequences (RFC 7464).
+var lineTypes = map[string]bool{"application/x-ndjson": true, "application/ndjson": true, "application/jsonl": true, "application/x-jsonl": true,
+	"application/jsonlines": true, "application/x-jsonlines": true, "application/json-lines": true, "application/json-seq": true, "application/stream+json": true}
+
+// Body takes apart a body that never ends. It is not safe for concurrent use.
+type Body struct {
+	json    bool // the type speaks of JSON
+	max     int
+	decided Records // nil: not yet
+	page    bool
+	head    []byte // what came before the decision, without white space in front
+	begun   bool   // what may be a byte order mark is behind us
+}
+
+// NewBody reads a body with this Content-Type; format, if not empty, is one of the Format constants and decides. max bounds one
+// record, in bytes.
+func NewBody(contentType, format string, max int) *Body {
+	b := &Body{max: max}
+	media, params, err := mime.ParseMediaType(contentType)
+	if err != nil {
+		media = ""
+	}
+	b.json = media == "application/json" || strings.HasSuffix(media, "+json")
+	switch {
+	case format != "":
+		b.decided = recordsOf(format, max)
+	case media == ContentType:
+		b.decided = NewEventRecords(max)
+	case lineTypes[media]:
+		b.decided = NewLineRecords(max)
+	case strings.HasPrefix(media, "multipart/") && params["boundary"] != "":
+		b.decided = newPartRecords(params["boundary"], max)
+	default:
+		b.page = IsPage(contentType)
+	}
+	return b
+}
+
+// IsPage reports whether a body with this Content-Type is for people to read.
+func IsPage(contentType string) bool {
+	media, _, err := mime.ParseMediaType(contentType)
+	return err == nil && (media == "text/html" || media == "application/xhtml+xml")
+}
+
+func recordsOf(format string, max int) Records {
+	switch format {
+	case FormatEvents:
+		return NewEventRecords(max)
+	case FormatJSON:
+		return newJSONRecords(max)
+	}
+	return NewLineRecords(max)
+}
+
+// Page reports whether the body has turned out to be a page of HTML, of which no records are made.
+func (b *Body) Page() bool { return b.page }
+
+// LastID is that of [Records].
+func (b *Body) LastID() string {
+	if b.decided == nil {
+		return ""
+	}
+	return b.decided.LastID()
+}
+
+// Retry is that of [Records].
+func (b *Body) Retry() time.Duration {
+	if b.decided == nil {
+		return 0
+	}
+	return b.decided.Retry()
+}
+
+// Next is that of [Records].
+func (b *Body) Next(p []byte) []Message {
+	if b.page {
+		return nil
+	}
+	if b.begun && b.decided != nil {
+		return b.decided.Next(p)
+	}
+	b.head = append(b.head, p...)
+	if !b.begun && len(b.head) < len(byteOrderMark) && bytes.HasPrefix(byteOrderMark, b.head) {
+		return nil
+	}
+	return b.decide(false)
+}
+
+// End is that of [Records].
+func (b *Body) End() []Message {
+	if b.page {
+		return nil
+	}
+	out := b.decide(true)
+	if b.decided == nil {
+		return out
+	}
+	return append(out, b.decided.End()...)
+}
+
+var byteOrderMark = []byte("\uFEFF")
+
+// decide looks at the head. last: no more of it will come.
+func (b *Body) decide(last bool) []Message {
+	if !b.begun {
+		b.begun = true
+		b.head = bytes.TrimPrefix(b.head, byteOrderMark)
+	}
+	if b.decided == nil {
+		b.head = bytes.TrimLeft(b.head, " \t\r\n")
+		format, page, sure := sniff(b.head, b.json, last)
+		if b.page = page; page || !sure {
+			return nil
+		}
+		b.decided = recordsOf(format, b.max)
+	}
+	head := b.head
+	b.head = nil
+	return b.decided.Next(head)
+}
+
+// pageStarts are how pages begin, in lower case.
+var pageStarts = []string{"<!doctype html", "<html"}
+
+// sniff tells by the first bytes behind white space. sure is false when more of them are needed.
+func sniff(head []byte, json, last bool) (format string, page, sure bool) {
+	if len(head) == 0 {
+		return "", false, false
+	}
+	begins := func(start string) (yes, maybe bool) {
+		n := min(len(head), len(start))
+		same := strings.EqualFold(string(head[:n]), start[:n])
+		return same && n == len(start), same && n < len(start) && !last
+	}
+	switch head[0] {
+	case '{', '[', 0x1e:
+		return FormatJSON, false, true
+	case ':':
+		return FormatEvents, false, true
+	}
+	for _, start := range pageStarts {
+		if yes, maybe := begins(start); yes || maybe {
+			return "", yes, yes
+		}
+	}
+	for _, field := range []string{"data", "event", "id", "retry"} {
+		if len(head) > len(field) && string(head[:len(field)]) == field && strings.IndexByte(":\r\n", head[len(field)]) >= 0 {
+			return FormatEvents, false, true
+		}
+		if len(head) <= len(field) && strings.HasPrefix(field, string(head)) && !last {
+			return "", false, false
+		}
+	}
+	if json {
+		return FormatJSON, false, true
+	}
+	return FormatLines, false, true
+}
