@@ -66,6 +66,8 @@ type following struct {
 	header  http.Header // of the answer
 	status  int
 	body    io.ReadCloser
+	decoded io.Reader // body without its coding
+	heard   func()    // called for whatever arrives
 	records *translate.Body
 }
 
@@ -99,6 +101,9 @@ func (c *following) ask(ctx context.Context) error {
 		return translate.ErrFinished
 	case status < 200 || status > 299:
 		return c.unwelcome(ctx, resp)
+	}
+	if c.decoded, err = decoded(resp, func() { c.heard() }); err != nil {
+		return err
 	}
 	c.records = translate.NewBody(resp.Header.Get("Content-Type"), rt.settings.Format, rt.settings.MaxMessage)
 	return c.page()
@@ -199,13 +204,15 @@ func (c *following) pump(emit func([]translate.Message) error) error {
 		idle = time.AfterFunc(d, func() { c.cancel(fmt.Errorf("%w (%v)", errIdle, d)) })
 	}
 	defer idle.Stop()
+	c.heard = func() {
+		if d := rt.settings.Idle; d > 0 {
+			idle.Reset(d)
+		}
+	}
 	buf := make([]byte, readSize)
 	for {
-		n, err := c.body.Read(buf)
+		n, err := c.decoded.Read(buf)
 		if n > 0 {
-			if d := rt.settings.Idle; d > 0 {
-				idle.Reset(d)
-			}
 			if err := c.take(c.records.Next(buf[:n]), emit); err != nil {
 				return err
 			}

@@ -29,7 +29,11 @@ var (
 func (rt *Route) problem(ctx context.Context, resp *http.Response) (translate.Message, error) {
 	m := translate.Message{Header: resp.Header, Status: resp.StatusCode}
 	if rt.reset != nil || rt.interval != nil {
-		body, err := io.ReadAll(io.LimitReader(resp.Body, maxProblem))
+		plain, err := decoded(resp, func() {})
+		if err != nil {
+			return m, nil // its status says enough
+		}
+		body, err := io.ReadAll(io.LimitReader(plain, maxProblem))
 		if err != nil {
 			return m, because(ctx, err)
 		}

@@ -135,7 +135,11 @@ func (p *poll) request(ctx context.Context, address, cursor string) (*http.Reque
 
 func (p *poll) body(ctx context.Context, resp *http.Response, alive func()) ([]byte, error) {
 	limit := int64(p.q.Route.settings.MaxMessage)
-	body, err := io.ReadAll(io.LimitReader(livingReader{resp.Body, alive}, limit+1))
+	plain, err := decoded(resp, alive)
+	if err != nil {
+		return nil, err
+	}
+	body, err := io.ReadAll(io.LimitReader(plain, limit+1))
 	if err != nil {
 		return nil, noAnswer{because(ctx, fmt.Errorf("read the answer: %w", cleaned(err)))}
 	}

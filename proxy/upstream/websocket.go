@@ -202,7 +202,11 @@ func (s *subscription) request(ctx context.Context, r *translate.HTTPRequest) (*
 	if resp.StatusCode < 200 || resp.StatusCode > 299 {
 		return nil, fmt.Errorf("request before the dial: %w", verdict(resp))
 	}
-	body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
+	plain, err := decoded(resp, func() {})
+	if err != nil {
+		return nil, fmt.Errorf("request before the dial: %w", err)
+	}
+	body, err := io.ReadAll(io.LimitReader(plain, maxAnswer+1))
 	if err != nil {
 		return nil, fmt.Errorf("request before the dial: %w", cleaned(err))
 	}
