@@ -42,6 +42,7 @@ type Route struct {
 	Linger       time.Duration   // how long a stream outlives its last client
 	Eager        bool            // start at boot, never linger out
 	MaxAge       time.Duration   // so long after its upstream connected a stream is replaced; 0 never
+	RefuseAfter  time.Duration   // how long a refusal that may pass is retried where the stream was connected; 0 not at all
 	MaxClients   int             // SSE clients of this route at once; 0 no limit of its own
 	MaxStreams   int             // upstream connections of this route at once; 0 no limit of its own
 	Send         bool            // POST to Path sends the body upstream

@@ -56,7 +56,7 @@ func TestDefaults(t *testing.T) {
 		}
 		r.Upstream = nil
 		want := &Route{Name: []string{"feed", "poll"}[i], Path: []string{"/feed", "/poll"}[i], Start: i,
-			Heartbeat: 15 * time.Second, Retry: 3 * time.Second, ReplayEvents: 1024, ReplayBytes: 4 << 20, Linger: 30 * time.Second}
+			Heartbeat: 15 * time.Second, Retry: 3 * time.Second, ReplayEvents: 1024, ReplayBytes: 4 << 20, Linger: 30 * time.Second, RefuseAfter: 30 * time.Second}
 		if !reflect.DeepEqual(r, want) {
 			t.Errorf("got  %+v\nwant %+v", r, want)
 		}
@@ -87,9 +87,9 @@ func TestRouteOverGlobalOverDefault(t *testing.T) {
 	feed, poll := c.Routes[0], c.Routes[1]
 	feed.Upstream, poll.Upstream = nil, nil
 	wantFeed := &Route{Name: "feed", Path: "/feed", Start: 25, Retry: time.Second, ReplayEvents: 9, ReplayBytes: 64 << 10,
-		ReplayAge: time.Hour, Linger: 3 * time.Second, MaxClients: 3, MaxStreams: 2}
+		ReplayAge: time.Hour, Linger: 3 * time.Second, RefuseAfter: 30 * time.Second, MaxClients: 3, MaxStreams: 2}
 	wantPoll := &Route{Name: "poll", Path: "/poll", Start: StartAll, Heartbeat: 5 * time.Second, Retry: time.Second, ReplayEvents: 9,
-		ReplayBytes: 64 << 10, ReplayAge: time.Hour, Linger: 3 * time.Second, MaxAge: 20 * time.Minute, Eager: true}
+		ReplayBytes: 64 << 10, ReplayAge: time.Hour, Linger: 3 * time.Second, RefuseAfter: 30 * time.Second, MaxAge: 20 * time.Minute, Eager: true}
 	if !reflect.DeepEqual(feed, wantFeed) || !reflect.DeepEqual(poll, wantPoll) {
 		t.Errorf("got  %+v\n     %+v\nwant %+v\n     %+v", feed, poll, wantFeed, wantPoll)
 	}
@@ -197,7 +197,7 @@ func TestVariables(t *testing.T) {
 		}
 	}
 	slices.Sort(shared)
-	want := "COALESCE EVERY HEARTBEAT IDLE LINGER MAX_AGE MAX_MESSAGE REPLAY_AGE REPLAY_BYTES REPLAY_EVENTS RETRY START TIMEOUT"
+	want := "COALESCE EVERY HEARTBEAT IDLE LINGER MAX_AGE MAX_MESSAGE REFUSE_AFTER REPLAY_AGE REPLAY_BYTES REPLAY_EVENTS RETRY START TIMEOUT"
 	if strings.Join(shared, " ") != want {
 		t.Errorf("also global: %v", shared)
 	}

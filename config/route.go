@@ -37,6 +37,7 @@ func (l *loader) route(route string, global, own values) *Route {
 		Linger:       s.Linger.duration(),
 		Eager:        bool(s.Eager),
 		MaxAge:       s.MaxAge.duration(),
+		RefuseAfter:  s.RefuseAfter.duration(),
 		MaxClients:   int(s.MaxClients),
 		MaxStreams:   int(s.MaxStreams),
 		Send:         bool(s.Send),
@@ -135,7 +136,7 @@ func (l *loader) compile(route string, vs values, s settings) *upstream.Route {
 		Connect: s.Connect, Subscribe: s.Subscribe, Subprotocol: s.Subprotocol, Hello: s.Hello, Reply: s.Reply, Ping: s.Ping, PingEvery: s.PingEvery.span(), PingProgram: s.PingEvery.program(), Pong: s.Pong,
 		State: s.State, Resumed: s.Resumed, Ticket: s.Ticket, Dial: s.Dial, Close: s.Close, Separator: s.Separator,
 		Idle: s.Idle.duration(), Every: s.Every.duration(), Mode: s.Mode, Method: s.Method, Body: s.Body,
-		Cursor: s.Cursor, First: s.First, Reset: s.Reset, Next: s.Next, Pages: int(s.Pages), Interval: s.Interval, Format: s.Format, Key: s.Key,
+		Cursor: s.Cursor, First: s.First, Reset: s.Reset, Refused: s.Refused, Status: s.Status, Next: s.Next, Pages: int(s.Pages), Interval: s.Interval, Format: s.Format, Key: s.Key,
 		Timeout: s.Timeout.duration(), Select: s.Select, Event: s.Event, Data: s.Data, ID: s.ID, Done: s.Done,
 		Binary: s.Binary, MaxMessage: int(s.MaxMessage), Session: s.Scope == "session",
 	})

@@ -52,6 +52,8 @@ type settings struct {
 	Ticket       string `env:"TICKET" kind:"ws" doc:"raw: an HTTP request before each dial, [METHOD ]URL (POST unless given; a template), with HEADERS and FORWARD; its JSON answer is read by DIAL"`
 	Dial         string `env:"DIAL" kind:"ws" doc:"raw: jq over the answer to TICKET (null without), with $state; yields the address to dial instead of FROM; null or nothing: FROM; false: refused (401). To another host than FROM's go neither HEADERS nor FORWARD"`
 	Close        string `env:"CLOSE" kind:"ws" doc:"what close codes mean: code=what or from-to=what, comma-separated; what is retry, refused (403) or refused:STATUS, finished, or new (forget $state, then retry)"`
+	Status       string `env:"STATUS" doc:"what HTTP statuses mean, of dials, polls and streams: status=what, from-to=what or 5xx=what, comma-separated; what is as for CLOSE, refused being the status itself or 403, and new forgetting the cursor or $state"`
+	RefuseAfter  span   `env:"REFUSE_AFTER" envDefault:"30s" max:"24h" global:"yes" doc:"how long a stream that was connected before retries what is answered with 401, 403, 404 and the like before it is refused; 0 at once, for routes that carry credentials. What STATUS, CLOSE, REFUSED or ! calls refused does not wait"`
 	Separator    string `env:"SEPARATOR" kind:"ws" doc:"raw: what ends a record where one message holds several, such as \\n or \\x1e; each is a message of its own, and it is put behind what is sent"`
 	Idle         span   `env:"IDLE" envDefault:"60s" min:"10ms" max:"24h" kind:"ws stream" global:"yes" doc:"nothing received for so long, pongs included (WebSocket pings are sent at half of it): reconnect"`
 	Every        span   `env:"EVERY" envDefault:"2s" min:"10ms" max:"24h" kind:"poll" global:"yes" doc:"poll interval, start to start; 0: at once after each answer, at most twice a second when nothing new came"`
@@ -59,6 +61,7 @@ type settings struct {
 	Cursor       string `env:"CURSOR" kind:"poll" doc:"jq over the answer; its value is {stream.cursor} in the next request; null or nothing keeps the old one. A smaller whole number than before starts over, with a gap"`
 	First        string `env:"FIRST" show:"FROM" kind:"poll" doc:"address while there is no cursor; a template"`
 	Reset        string `env:"RESET" show:"status==410" kind:"poll" doc:"jq over any answer, with MODE=stream also over each record: true says that the cursor is too old; it is forgotten, a gap said, and FIRST is next. Asked over null too, with $status null, when a request fails or a connection is lost: status==null is for services whose numbers begin again"`
+	Refused      string `env:"REFUSED" kind:"poll" doc:"jq over any answer, with MODE=stream also over each record: true (403) or a status 400 to 499 says that the upstream refuses"`
 	Next         string `env:"NEXT" show:"Link: rel=next" kind:"poll" doc:"jq over a page: where the next one is. A string is an address, relative to this one's; an object is values to set in its query; true is FROM with the new cursor; anything else: there is none"`
 	Pages        count  `env:"PAGES" show:"1, or 20 with NEXT" max:"1000" kind:"poll" doc:"how many pages of one answer are followed at the most"`
 	Interval     string `env:"INTERVAL" kind:"poll" doc:"jq over the answer: seconds until the next poll; can only lengthen EVERY, as X-Poll-Interval and Retry-After do"`

@@ -205,7 +205,7 @@ func TestRefused(t *testing.T) {
 func TestRefusedWhileRunning(t *testing.T) {
 	f := newFeed(t)
 	f.answer = jsonAnswer(`1`)
-	s := serve(t, "SSE_ROUTE_P_PATH=/p", "SSE_ROUTE_P_FROM="+f.URL+"/json", "SSE_ROUTE_P_EVERY=20ms")
+	s := serve(t, "SSE_ROUTE_P_PATH=/p", "SSE_ROUTE_P_FROM="+f.URL+"/json", "SSE_ROUTE_P_EVERY=20ms", "SSE_REFUSE_AFTER=0")
 	r := s.get(t, "/p")
 	id := r.wantData(t, "1").id
 	f.mu.Lock()

@@ -92,7 +92,7 @@ func New(c *config.Config, log *slog.Logger) *Proxy {
 func settings(rc *config.Route, log *slog.Logger) stream.Settings {
 	return stream.Settings{
 		Bounds: stream.Bounds{Events: rc.ReplayEvents, Bytes: rc.ReplayBytes, Age: rc.ReplayAge, Start: rc.Start},
-		Linger: rc.Linger, MaxAge: rc.MaxAge, Log: log.With("route", rc.Name), Own: &stream.Limit{Max: rc.MaxStreams},
+		Linger: rc.Linger, MaxAge: rc.MaxAge, Retry: rc.Retry, RefuseAfter: rc.RefuseAfter, Log: log.With("route", rc.Name), Own: &stream.Limit{Max: rc.MaxStreams},
 	}
 }
 

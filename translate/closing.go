@@ -1,6 +1,7 @@
 package translate
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"strconv"
@@ -53,20 +54,52 @@ func parseCloseRule(item string) (closeRule, error) {
 	if err != nil {
 		return r, err
 	}
-	switch what, status, _ := strings.Cut(strings.TrimSpace(what), ":"); {
-	case what == "refused":
-		r.verdict, err = refusal(status)
+	m, err := ParseMeaning(what)
+	switch {
+	case err != nil:
 		return r, err
-	case status != "":
-		return r, errors.New("has a status, which only refused can have")
-	case what == "finished":
+	case m.What == MeansRefused:
+		r.verdict = &Refused{Status: cmp.Or(m.Status, 403), Reason: "closed by the upstream with a code that CLOSE calls refused"}
+	case m.What == MeansFinished:
 		r.verdict = ErrFinished
-	case what == "new":
-		r.anew = true
-	case what != "retry":
-		return r, errors.New("says none of retry, refused, finished, new; write one of them behind the = ")
 	}
+	r.anew = m.What == MeansNew
 	return r, nil
+}
+
+// What the end of a connection, or an answer, can mean (CLOSE, STATUS).
+const (
+	MeansRetry    = "retry"
+	MeansRefused  = "refused"
+	MeansFinished = "finished"
+	MeansNew      = "new" // forget what was to be gone on from, then retry
+)
+
+// Meaning is one of the Means constants.
+type Meaning struct {
+	What   string
+	Status int // that refused names, 400 to 499; 0 none
+}
+
+// ParseMeaning reads a meaning such as "retry" or "refused:401". The error says what to write instead.
+func ParseMeaning(text string) (m Meaning, err error) {
+	what, status, _ := strings.Cut(strings.TrimSpace(text), ":")
+	m.What = what
+	switch what {
+	case MeansRefused:
+		if status != "" {
+			if m.Status, err = strconv.Atoi(status); err != nil || m.Status < 400 || m.Status > 499 {
+				return m, errors.New("refuses with a status that says something else; write 400 to 499, such as refused:401")
+			}
+		}
+		return m, nil
+	case MeansRetry, MeansFinished, MeansNew:
+		if status != "" {
+			return m, errors.New("has a status, which only refused can have")
+		}
+		return m, nil
+	}
+	return m, errors.New("says none of retry, refused, finished, new; write one of them behind the = ")
 }
 
 // closeCode reads a code of RFC 6455, section 7.4.
@@ -76,17 +109,6 @@ func closeCode(text string) (int, error) {
 		return 0, errors.New("has a code that no connection is closed with; write 1000 to 4999, or a range such as 4010-4014")
 	}
 	return code, nil
-}
-
-func refusal(status string) (error, error) {
-	if status == "" {
-		status = "403"
-	}
-	code, err := strconv.Atoi(status)
-	if err != nil || code < 400 || code > 499 {
-		return nil, errors.New("refuses with a status that says something else; write 400 to 499, such as refused:401")
-	}
-	return &Refused{code, "closed by the upstream with a code that CLOSE calls refused"}, nil
 }
 
 // rule returns the first rule for code, nil when there is none.

@@ -370,7 +370,7 @@ func (s *scripted) Closed(code int, reason string) error {
 		return s.Session.Closed(code, reason)
 	}
 	if rule.anew {
-		s.script.Kept.forget()
+		s.script.Kept.Forget()
 	}
 	if rule.verdict != nil {
 		return rule.verdict

@@ -35,8 +35,8 @@ func (s *State) Text(name string) string { return s.texts[name] }
 // Empty says that nothing is remembered.
 func (s *State) Empty() bool { return len(s.values) == 0 }
 
-// forget makes s empty.
-func (s *State) forget() { *s = State{} }
+// Forget makes s empty.
+func (s *State) Forget() { *s = State{} }
 
 // take runs the program over a message and merges what it yields. What is over a bound is left out, and the error says so
 // without the value; the rest counts.

@@ -3,6 +3,7 @@ package stream
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"math/rand/v2"
 	"sync/atomic"
@@ -17,7 +18,8 @@ import (
 const (
 	backoffFirst = 500 * time.Millisecond // bound of the first delay; doubled with each failure
 	backoffMost  = 30 * time.Second       // bound of any delay
-	healthyAfter = 30 * time.Second       // a connection that held so long starts the bounds over
+	healthyAfter = 30 * time.Second       // a connection that held so long starts the bounds over, as one that brought something does
+	dialPace     = time.Second            // from dial to dial at least, where connections bring something and do not hold
 )
 
 // Stream is one upstream request, its source and its ring.
@@ -34,6 +36,9 @@ type Stream struct {
 	cancel   context.CancelFunc
 	verdict  chan struct{} // closed when the first attempt to connect has an outcome
 	told     bool          // it is
+	was      bool          // connected, once
+	heard    bool          // the last connection brought something
+	refusing time.Time     // since when a refusal that may pass is retried; zero: none is
 	owed     bool          // a gap, unless the next connection says that nothing was lost
 	done     chan struct{} // closed when the goroutine is through
 	retiring chan struct{} // closed when the stream has reached its age
@@ -77,14 +82,19 @@ func (st *Stream) Retiring() <-chan struct{} { return st.retiring }
 func (st *Stream) run() {
 	defer close(st.done)
 	for failures := 0; ; failures++ {
+		dialled := time.Now()
 		held, err := st.session()
 		if st.final(err) {
 			return
 		}
-		if held >= healthyAfter {
+		good := held >= healthyAfter || held >= 0 && st.heard
+		if good {
 			failures = 0
 		}
 		delay := st.delay(failures, err)
+		if good && !st.polls() {
+			delay = max(delay, time.Until(dialled.Add(dialPace)))
+		}
 		level := slog.LevelDebug // a state that goes on is no news
 		if failures == 0 || held >= 0 {
 			level = slog.LevelWarn
@@ -103,17 +113,19 @@ func (st *Stream) run() {
 func (st *Stream) session() (held time.Duration, err error) {
 	conn, err := st.source.Connect(st.alive)
 	if err != nil {
+		err = st.patient(err)
 		st.judge(err)
 		return -1, err
 	}
 	since := time.Now()
+	st.was, st.refusing, st.heard = true, time.Time{}, st.polls() // whose good answer it was
 	if st.owed && !conn.Resumed() {
 		st.Ring.Append(translate.Message{Gap: translate.GapUpstream})
 	}
 	st.owed = false
 	st.way.connect(conn)
 	st.connected()
-	err = conn.Run(st.alive, st.emit)
+	err = st.patient(conn.Run(st.alive, st.emit))
 	st.way.connect(nil)
 	if st.alive.Err() == nil && lost(err) {
 		st.owed = resumes(err)
@@ -144,7 +156,40 @@ func resumes(err error) bool {
 	return errors.As(err, &retry) && retry.Resumes
 }
 
+// polls reports whether each message takes a request of its own.
+func (st *Stream) polls() bool { return st.req.Route.Polls() && !st.req.Route.Follows() }
+
+// patient makes an interruption of a refusal that may pass, as long as REFUSE_AFTER says, where the stream was connected before.
+func (st *Stream) patient(err error) error {
+	var passing upstream.Passing
+	if !errors.As(err, &passing) {
+		st.refusing = time.Time{}
+		return err
+	}
+	if !st.was || st.streams.RefuseAfter == 0 {
+		return err
+	}
+	if st.refusing.IsZero() {
+		st.refusing = time.Now()
+	}
+	if st.patience() <= 0 {
+		return err
+	}
+	var known *upstream.Retry
+	retry := &upstream.Retry{Err: fmt.Errorf("%v; that may pass within REFUSE_AFTER (%v)", err, st.streams.RefuseAfter)}
+	if errors.As(err, &known) {
+		retry.After, retry.Lossless, retry.Resumes = known.After, known.Lossless, known.Resumes
+	}
+	return retry
+}
+
+// patience is how long a refusal may go on.
+func (st *Stream) patience() time.Duration {
+	return time.Until(st.refusing.Add(st.streams.RefuseAfter))
+}
+
 func (st *Stream) emit(ms []translate.Message) error {
+	st.heard = st.heard || len(ms) > 0
 	st.Ring.Append(ms...)
 	return st.alive.Err()
 }
@@ -206,6 +251,9 @@ func (st *Stream) delay(failures int, err error) time.Duration {
 	var retry *upstream.Retry
 	if errors.As(err, &retry) {
 		delay = max(delay, retry.After)
+	}
+	if !st.refusing.IsZero() { // so that the last word is heard in time
+		delay = min(delay, st.patience())
 	}
 	return delay
 }

@@ -17,7 +17,7 @@ import (
 
 const (
 	verdictTime = 3 * time.Second  // how long a client waits for the upstream before it is answered all the same
-	refusalTime = 5 * time.Second  // how long a refusal is remembered, without dialling
+	refusalTime = 5 * time.Second  // how long a refusal is remembered at most, without dialling
 	retireTime  = 10 * time.Second // over which the clients of a stream that has reached its age are released
 	maxRefusals = 1 << 14          // remembered at once
 )
@@ -58,9 +58,13 @@ type Settings struct {
 	Bounds Bounds
 	Linger time.Duration // how long a stream outlives its last client; 0 not at all
 	MaxAge time.Duration // so long after its upstream connected a stream is replaced; 0 never
+	Retry  time.Duration // clients come back after this to twice this
 	Log    *slog.Logger
-	All    *Limit // streams of all routes
-	Own    *Limit // streams of this one
+	// RefuseAfter is for how long a stream that was connected before retries what is refused by a status that may pass; 0 not at all.
+	RefuseAfter time.Duration
+
+	All *Limit // streams of all routes
+	Own *Limit // streams of this one
 }
 
 // Streams are the streams of one route, by their upstream requests. Safe for concurrent use.
@@ -267,8 +271,16 @@ func (s *Streams) remember(key [sha256.Size]byte, err *translate.Refused) {
 		}
 	}
 	if len(s.refuse) < maxRefusals {
-		s.refuse[key] = refusal{err, now.Add(refusalTime)}
+		s.refuse[key] = refusal{err, now.Add(s.remembered())}
 	}
+}
+
+// remembered is for how long a refusal is: a client that is told to come back finds it forgotten.
+func (s *Streams) remembered() time.Duration {
+	if s.Retry > 0 {
+		return min(refusalTime, s.Retry/2)
+	}
+	return refusalTime
 }
 
 // retire takes a stream that has reached its age out of service: who comes now gets a new one, who is there is told to

@@ -96,11 +96,11 @@ func (c *following) ask(ctx context.Context) error {
 		return noAnswer{fmt.Errorf("connect: %w", because(ctx, err))}
 	}
 	c.header, c.status, c.body = resp.Header, resp.StatusCode, resp.Body
-	switch status := resp.StatusCode; {
-	case status == http.StatusNoContent:
-		return translate.ErrFinished
-	case status < 200 || status > 299:
+	switch {
+	case !rt.welcome(resp):
 		return c.unwelcome(ctx, resp)
+	case resp.StatusCode == http.StatusNoContent:
+		return translate.ErrFinished
 	}
 	if c.decoded, err = decoded(resp, func() { c.heard() }); err != nil {
 		return err
@@ -126,7 +126,13 @@ func (c *following) unwelcome(ctx context.Context, resp *http.Response) error {
 	if c.placed() && c.q.Route.tooOld(ctx, c.log, m) {
 		return c.reset()
 	}
-	return verdict(resp)
+	if err := c.q.Route.refusal(ctx, c.log, m); err != nil {
+		return err
+	}
+	if err = c.q.Route.verdict(resp); err == errAnew && c.placed() {
+		return c.reset()
+	}
+	return err
 }
 
 // placed reports whether the next request goes on from somewhere.
@@ -234,7 +240,7 @@ func (c *following) pump(emit func([]translate.Message) error) error {
 
 // take emits messages, and goes on from behind them once they are in the ring.
 func (c *following) take(ms []translate.Message, emit func([]translate.Message) error) error {
-	ms, old := c.read(ms)
+	ms, verdict := c.read(ms)
 	if len(ms) > 0 {
 		out, done, err := c.q.Route.apply(c.alive, c.log, ms)
 		if err != nil {
@@ -250,8 +256,11 @@ func (c *following) take(ms []translate.Message, emit func([]translate.Message) 
 			return translate.ErrFinished
 		}
 	}
-	if old {
+	if verdict == errReset {
 		return c.reset()
+	}
+	if verdict != nil {
+		return verdict
 	}
 	if id := c.records.LastID(); len(id) <= maxCursor {
 		c.lastID = headerSafe(id)
@@ -259,8 +268,8 @@ func (c *following) take(ms []translate.Message, emit func([]translate.Message) 
 	return nil
 }
 
-// read makes records ready for programs, up to one that says that our place is too old.
-func (c *following) read(ms []translate.Message) (_ []translate.Message, old bool) {
+// read makes records ready for programs, up to one that says that our place is too old, or that the upstream refuses.
+func (c *following) read(ms []translate.Message) (_ []translate.Message, verdict error) {
 	rt := c.q.Route
 	for i, m := range ms {
 		if m.Gap != "" {
@@ -274,11 +283,14 @@ func (c *following) read(ms []translate.Message) (_ []translate.Message, old boo
 			m = parsed
 		}
 		if rt.reset != nil && rt.tooOld(c.alive, c.log, m) {
-			return ms[:i], true
+			return ms[:i], errReset
+		}
+		if err := rt.refusal(c.alive, c.log, m); err != nil {
+			return ms[:i], err
 		}
 		ms[i] = m
 	}
-	return ms, false
+	return ms, nil
 }
 
 // behind remembers the cursor of the last message that has one.

@@ -3,14 +3,11 @@ package upstream
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net"
 	"net/http"
 	"strconv"
 	"strings"
 	"time"
-
-	"sidestream/translate"
 )
 
 // maxRetryAfter caps what an upstream can ask us to wait.
@@ -78,19 +75,6 @@ func newRequest(ctx context.Context, method, address string, h http.Header, body
 		h.Del("Host")
 	}
 	return req, nil
-}
-
-// verdict makes an error of an answer that is not what was asked for: *[translate.Refused] when asking again is
-// pointless, *[Retry] otherwise.
-func verdict(resp *http.Response) error {
-	status := resp.StatusCode
-	switch {
-	case status >= 300 && status < 400 && status != http.StatusNotModified:
-		return &translate.Refused{Status: http.StatusUnauthorized, Reason: "redirected elsewhere, probably to a login"}
-	case status >= 400 && status < 500 && status != 408 && status != 425 && status != 429:
-		return &translate.Refused{Status: status, Reason: fmt.Sprintf("answered %d", status)}
-	}
-	return &Retry{After: retryAfter(resp.Header.Get("Retry-After"), time.Now()), Err: fmt.Errorf("answered %d", status)}
 }
 
 // retryAfter reads Retry-After (RFC 9110, section 10.2.3): seconds or a date; 0 when it says nothing.

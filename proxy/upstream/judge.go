@@ -1,5 +1,5 @@
 // This file is what an answer over HTTP says beside its data, whatever asked for it: that the place we want to go on from is
-// too old (RESET). The rules:
+// too old (RESET), that the upstream refuses (REFUSED). The rules:
 //
 //   - RESET is also asked when there is no answer, or it broke off: over null, with $status null.
 //   - Programs look at any answer, with up to 64 KiB of its body, and with MODE=stream at any record.
@@ -11,9 +11,11 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
+	"strconv"
 
 	"sidestream/translate"
 )
@@ -28,7 +30,7 @@ var (
 // problem is an answer other than 2xx as programs see it.
 func (rt *Route) problem(ctx context.Context, resp *http.Response) (translate.Message, error) {
 	m := translate.Message{Header: resp.Header, Status: resp.StatusCode}
-	if rt.reset != nil || rt.interval != nil {
+	if rt.reset != nil || rt.refused != nil || rt.interval != nil {
 		plain, err := decoded(resp, func() {})
 		if err != nil {
 			return m, nil // its status says enough
@@ -52,6 +54,36 @@ func (rt *Route) tooOld(ctx context.Context, log *slog.Logger, m translate.Messa
 		return err
 	})
 	return yes
+}
+
+// refusal is what REFUSED makes of an answer or record, nil when it does not refuse.
+func (rt *Route) refusal(ctx context.Context, log *slog.Logger, m translate.Message) error {
+	if rt.refused == nil {
+		return nil
+	}
+	status := 0
+	rt.try(ctx, log, func(ctx context.Context) error {
+		v, ok, err := rt.refused.Output(ctx, m)
+		if err != nil || !ok {
+			return err
+		}
+		switch v := v.(type) {
+		case bool:
+			if v {
+				status = http.StatusForbidden
+			}
+		case string:
+		default:
+			if n, err := strconv.ParseFloat(fmt.Sprint(v), 64); err == nil && n >= 400 && n <= 499 {
+				status = int(n)
+			}
+		}
+		return nil
+	})
+	if status == 0 {
+		return nil
+	}
+	return &translate.Refused{Status: status, Reason: "an answer that REFUSED calls refused"}
 }
 
 // lostPlace reports whether RESET is true of a request that failed with err, or of a connection that was lost with it.

@@ -182,7 +182,8 @@ func (p *poll) ask(ctx context.Context) (answer, error) {
 		a.first = !p.heard && !a.dropped
 		p.heard = p.heard || a.first
 	}
-	if err == nil || outcome == PollRefused {
+	var mayPass Passing
+	if err == nil || outcome == PollRefused && !errors.As(err, &mayPass) {
 		return a, err
 	}
 	return answer{}, p.later(ctx, err)

@@ -53,10 +53,11 @@ func (p *poll) fetch(ctx context.Context, address, cursor string) (pg reply, out
 	}
 	defer resp.Body.Close()
 	pg = reply{resp: resp, url: resp.Request.URL}
-	if resp.StatusCode == http.StatusNotModified || resp.StatusCode == http.StatusNoContent {
+	ruled := p.q.Route.statuses.rule(resp.StatusCode) != nil
+	if !ruled && (resp.StatusCode == http.StatusNotModified || resp.StatusCode == http.StatusNoContent) {
 		return pg, PollNotModified, nil
 	}
-	if resp.StatusCode < 200 || resp.StatusCode > 299 {
+	if !p.q.Route.welcome(resp) {
 		return pg, PollFailed, p.unwelcome(ctx, resp, cursor)
 	}
 	body, err := p.body(ctx, resp, alive)
@@ -68,8 +69,8 @@ func (p *poll) fetch(ctx context.Context, address, cursor string) (pg reply, out
 	}
 	pg.body = body
 	pg.message, err = translate.Message{Data: body, Header: resp.Header, Status: resp.StatusCode}.Parse(true)
-	if err == nil && p.q.Route.tooOld(ctx, p.log, pg.message) {
-		err = resetting(cursor)
+	if err == nil {
+		err = p.said(ctx, pg.message, cursor)
 	}
 	return pg, PollFailed, err
 }
@@ -160,10 +161,12 @@ func (p *poll) unwelcome(ctx context.Context, resp *http.Response, cursor string
 	if err != nil {
 		return err
 	}
-	if cursor != "" && p.q.Route.tooOld(ctx, p.log, m) {
+	if err := p.said(ctx, m, cursor); err != nil && err != errNoPlace {
+		return err
+	}
+	if err = p.q.Route.verdict(resp); err == errAnew && cursor != "" {
 		return errReset
 	}
-	err = verdict(resp)
 	var retry *Retry
 	if errors.As(err, &retry) {
 		retry.After = max(retry.After, p.interval(ctx, m))
@@ -171,12 +174,19 @@ func (p *poll) unwelcome(ctx context.Context, resp *http.Response, cursor string
 	return err
 }
 
-// resetting is the error of an answer with which RESET is true.
-func resetting(cursor string) error {
-	if cursor == "" {
+// said is the error of an answer for which RESET or REFUSED is true.
+func (p *poll) said(ctx context.Context, m translate.Message, cursor string) error {
+	old := p.q.Route.tooOld(ctx, p.log, m)
+	if old && cursor != "" {
+		return errReset
+	}
+	if err := p.q.Route.refusal(ctx, p.log, m); err != nil {
+		return err
+	}
+	if old {
 		return errNoPlace
 	}
-	return errReset
+	return nil
 }
 
 // reset forgets the cursor.

@@ -45,6 +45,8 @@ type Settings struct {
 	Next        string
 	Pages       int // 0 is 1, or 20 with Next
 	Reset       string
+	Refused     string
+	Status      string
 	Interval    string
 	Format      string // of MODE=stream; "" by type, then first bytes
 	Key         string
@@ -98,6 +100,8 @@ type Route struct {
 	reply                              *translate.Code
 	first                              *template // nil: from
 	cursor, next, reset, interval, key *translate.Code
+	refused                            *translate.Code
+	statuses                           statuses
 	program                            translate.Program
 	noisy                              quiet // programs that fail
 
@@ -406,6 +410,11 @@ func (c *compiler) cursor() {
 	s, rt := c.s, c.rt
 	rt.cursor = c.code("CURSOR", "CURSOR", s.Cursor)
 	rt.reset = c.code("RESET", "RESET", s.Reset)
+	rt.refused = c.code("REFUSED", "REFUSED", s.Refused)
+	var err error
+	if rt.statuses, err = parseStatuses(s.Status); err != nil {
+		c.bad("STATUS", "%v", err)
+	}
 	rt.next = c.code("NEXT", "NEXT", s.Next)
 	rt.interval = c.code("INTERVAL", "INTERVAL", s.Interval)
 	if s.First != "" {

@@ -199,8 +199,8 @@ func (s *subscription) request(ctx context.Context, r *translate.HTTPRequest) (*
 		return nil, fmt.Errorf("request before the dial: %w", cleaned(err))
 	}
 	defer resp.Body.Close()
-	if resp.StatusCode < 200 || resp.StatusCode > 299 {
-		return nil, fmt.Errorf("request before the dial: %w", verdict(resp))
+	if !s.q.Route.welcome(resp) {
+		return nil, fmt.Errorf("request before the dial: %w", s.verdict(resp))
 	}
 	plain, err := decoded(resp, func() {})
 	if err != nil {
@@ -268,7 +268,7 @@ func (c *socket) handshake(ctx context.Context, d translate.Dial) error {
 		OnPongReceived:  func(context.Context, []byte) { c.touch() },
 	})
 	if err != nil {
-		return refusal(resp, err)
+		return c.refusal(resp, err)
 	}
 	if len(d.Subprotocols) > 0 && ws.Subprotocol() == "" {
 		ws.CloseNow()
@@ -289,7 +289,7 @@ func (c *socket) unchosen() string {
 }
 
 // refusal tells a verdict from a failure by the answer to the upgrade.
-func refusal(resp *http.Response, err error) error {
+func (c *socket) refusal(resp *http.Response, err error) error {
 	if resp == nil || resp.StatusCode == http.StatusSwitchingProtocols {
 		err = cleaned(err)
 		if strings.Contains(err.Error(), "Sec-WebSocket-Protocol") {
@@ -297,7 +297,16 @@ func refusal(resp *http.Response, err error) error {
 		}
 		return fmt.Errorf("connect: %w", err)
 	}
-	return verdict(resp)
+	return c.subscription.verdict(resp)
+}
+
+// verdict is the route's, which may be to forget what was to be gone on from.
+func (s *subscription) verdict(resp *http.Response) error {
+	err := s.q.Route.verdict(resp)
+	if err == errAnew {
+		s.state.Forget()
+	}
+	return err
 }
 
 // begin speaks until the session is ready.
