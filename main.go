@@ -33,7 +33,7 @@ var version = "dev"
 
 const usage = `Sidestream re-exposes a legacy service's WebSocket feeds and JSON endpoints as Server-Sent Events.
 
-usage: sidestream [-env-file FILE] [COMMAND]
+usage: sidestream [-env-file FILE] [COMMAND]    (SSE_ENV_FILE=FILE does the same)
 
   (no command)         serve, as the SSE_ variables say
   check                validate them; print the routes and who shares what
@@ -85,6 +85,11 @@ func command(ctx context.Context, args, environ []string, stdout, stderr io.Writ
 	case "tap":
 	case "healthcheck":
 		return healthcheck(ctx, args, environ)
+	case "help":
+		return flag.ErrHelp
+	case "-version", "--version":
+		name = "version"
+		fallthrough
 	case "", "check", "demo", "version":
 		if len(args) > 0 {
 			return fmt.Errorf("%w: %s takes no arguments, got %q", errUsage, name, args[0])
@@ -109,15 +114,42 @@ func command(ctx context.Context, args, environ []string, stdout, stderr io.Writ
 	case "tap":
 		return tap(ctx, c, args, stdout, stderr)
 	}
-	return serve(ctx, c, logger(c, stderr), nil)
+	return serving(c, stderr, func(log *slog.Logger, lines *admin.Lines) error { return serve(ctx, c, log, lines, nil) })
 }
 
-// options takes -env-file out of args, wherever it stands, and overlays environ with its content.
+// serving runs f with a log that never makes it wait, and goes on where what reads the log is stuck or gone.
+func serving(c *config.Config, stderr io.Writer, f func(*slog.Logger, *admin.Lines) error) error {
+	signal.Ignore(syscall.SIGPIPE) // of stderr; otherwise the next line would end the process
+	lines := &admin.Lines{To: stderr}
+	log := logger(c, lines, isTerminal(stderr))
+	lines.Said = func(lost int64) { log.Warn("log lines were lost: what reads them was stuck or gone", "lines", lost) }
+	go lines.Run() // ends with Close
+	defer lines.Close(time.Second)
+	hangUp := make(chan os.Signal, 1)
+	signal.Notify(hangUp, syscall.SIGHUP)
+	defer close(hangUp)
+	defer signal.Stop(hangUp)
+	go func() { // ends with hangUp
+		for range hangUp {
+			log.Warn("SIGHUP is ignored: the configuration is read once; restart the sidecar to change it")
+		}
+	}()
+	return f(log, lines)
+}
+
+// options takes -env-file out of args, wherever it stands, or else SSE_ENV_FILE out of environ, and overlays environ with
+// the file's content.
 func options(args, environ []string) (rest, env []string, err error) {
-	env = environ
+	option, files := "SSE_ENV_FILE", []string(nil)
+	for _, entry := range environ {
+		if file, ok := strings.CutPrefix(entry, "SSE_ENV_FILE="); !ok {
+			env = append(env, entry)
+		} else if file != "" {
+			files = []string{file}
+		}
+	}
 	for i := 0; i < len(args); i++ {
-		name, file, given := strings.Cut(args[i], "=")
-		switch name {
+		switch name, file, given := strings.Cut(args[i], "="); name {
 		case "--env-file", "-env-file":
 			if !given {
 				if i++; i == len(args) {
@@ -125,30 +157,39 @@ func options(args, environ []string) (rest, env []string, err error) {
 				}
 				file = args[i]
 			}
-			data, err := config.ReadFile(file)
-			if err != nil {
-				return nil, nil, fmt.Errorf("%w: -env-file: %v", errUsage, err)
+			if option == "SSE_ENV_FILE" { // which the command's own words replace
+				option, files = "-env-file", nil
 			}
-			if env, err = config.Overlay(env, data); err != nil {
-				return nil, nil, fmt.Errorf("%w: %s: %v", errUsage, file, err)
-			}
+			files = append(files, file)
 		case "-h", "-help", "--help":
 			return nil, nil, flag.ErrHelp
 		default:
 			rest = append(rest, args[i])
 		}
 	}
+	for _, file := range files {
+		data, err := config.ReadFile(file)
+		if err != nil {
+			return nil, nil, fmt.Errorf("%w: %s: %v", errUsage, option, err)
+		}
+		if env, err = config.Overlay(env, data); err != nil {
+			return nil, nil, fmt.Errorf("%w: %s: %v", errUsage, file, err)
+		}
+	}
 	return rest, env, nil
 }
 
-// logger writes for a person when w is a terminal, for machines otherwise.
-func logger(c *config.Config, w io.Writer) *slog.Logger {
+func isTerminal(w io.Writer) bool {
 	file, _ := w.(*os.File)
-	terminal := false
-	if file != nil {
-		info, err := file.Stat()
-		terminal = err == nil && info.Mode()&os.ModeCharDevice != 0
+	if file == nil {
+		return false
 	}
+	info, err := file.Stat()
+	return err == nil && info.Mode()&os.ModeCharDevice != 0
+}
+
+// logger writes for a person at a terminal, for machines otherwise.
+func logger(c *config.Config, w io.Writer, terminal bool) *slog.Logger {
 	if c.LogFormat == "json" || c.LogFormat == "auto" && !terminal {
 		return slog.New(slog.NewJSONHandler(w, &slog.HandlerOptions{Level: c.LogLevel}))
 	}
@@ -157,7 +198,7 @@ func logger(c *config.Config, w io.Writer) *slog.Logger {
 
 // serve runs the sidecar until ctx is done, then lets everyone go: readiness off, clients, streams with their upstreams,
 // the admin port last. started, if not nil, is called with the public address once it answers.
-func serve(ctx context.Context, c *config.Config, log *slog.Logger, started func(net.Addr)) error {
+func serve(ctx context.Context, c *config.Config, log *slog.Logger, lines *admin.Lines, started func(net.Addr)) error {
 	var certificate *proxy.Certificate
 	if c.TLSCert != "" {
 		var err error
@@ -180,7 +221,8 @@ func serve(ctx context.Context, c *config.Config, log *slog.Logger, started func
 	s := &sidecar{proxy: p, drain: c.Drain, log: log, failed: make(chan error, 2), server: proxy.NewServer(p, certificate, log)}
 	s.untried.Store(int64(p.EagerRoutes()))
 	if operator != nil {
-		s.admin = &http.Server{Handler: admin.New(p, s.ready, version), ReadHeaderTimeout: 10 * time.Second, ErrorLog: proxy.ErrorLog(log)}
+		port := admin.Port{Proxy: p, Ready: s.ready, Version: version, Lines: lines, Address: c.AdminListen, Hosts: c.AdminHosts}
+		s.admin = &http.Server{Handler: port.Handler(), ReadHeaderTimeout: 10 * time.Second, ErrorLog: proxy.ErrorLog(log)}
 		go func() { s.failed <- s.admin.Serve(operator) }() // ends with stop
 	}
 	go func() { s.failed <- s.server.Serve(public) }() // ends with stop
@@ -288,7 +330,7 @@ func tap(ctx context.Context, c *config.Config, args []string, stdout, stderr io
 	for _, rt := range c.Routes {
 		names = append(names, rt.Name)
 		if len(args) > 0 && rt.Name == strings.ToLower(args[0]) {
-			err := proxy.Tap(ctx, rt, args[1:], stdout, logger(c, stderr))
+			err := proxy.Tap(ctx, rt, args[1:], stdout, logger(c, stderr, isTerminal(stderr)))
 			if errors.Is(err, proxy.ErrWords) {
 				return fmt.Errorf("%w: %w", errUsage, err)
 			}
@@ -323,9 +365,10 @@ func demo(ctx context.Context, environ []string, stdout, stderr io.Writer) error
 		ended[i] = make(chan struct{})
 		go func() { defer close(ended[i]); f() }()
 	}
-	err = serve(ctx, c, logger(c, stderr), func(addr net.Addr) {
-		fmt.Fprintf(stdout, "\n  Open http://%s/ — the legacy service's page, through the sidecar. Ctrl-C ends it.\n\n", local(addr.String()))
-	})
+	started := func(addr net.Addr) {
+		fmt.Fprintf(stdout, "\n  Open http://%s/ — the legacy service's page, through the sidecar. Ctrl-C ends it.\n\n", admin.Local(addr.String()))
+	}
+	err = serving(c, stderr, func(log *slog.Logger, lines *admin.Lines) error { return serve(ctx, c, log, lines, started) })
 	stop()
 	old.Close()
 	<-ended[0]
@@ -333,48 +376,19 @@ func demo(ctx context.Context, environ []string, stdout, stderr io.Writer) error
 	return err
 }
 
-// local makes an address that a program on this machine can ask out of one that is listened on.
-func local(addr string) string {
-	host, port, err := net.SplitHostPort(addr)
-	if err != nil {
-		return addr
-	}
-	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
-		host = "localhost"
-	}
-	return net.JoinHostPort(host, port)
-}
-
-// healthcheck asks a running sidecar how it is. It reads nothing but the admin address, so that it works wherever the
+// healthcheck asks a running sidecar how it is. It reads nothing but the addresses, so that it works wherever the
 // sidecar does.
 func healthcheck(ctx context.Context, args, environ []string) error {
 	path := "/livez"
 	switch {
-	case len(args) == 1 && strings.TrimPrefix(args[0], "-") == "-ready", len(args) == 1 && args[0] == "-ready":
+	case len(args) == 1 && (args[0] == "-ready" || args[0] == "--ready"):
 		path = "/readyz"
 	case len(args) > 0:
 		return fmt.Errorf("%w: healthcheck takes -ready or nothing, got %q", errUsage, args[0])
 	}
-	addr, err := config.AdminAddress(environ, config.ReadFile)
+	public, operator, err := config.Addresses(environ, config.ReadFile)
 	if err != nil {
 		return err
 	}
-	if addr == "" {
-		return errors.New("healthcheck: the admin port is off; set SSE_ADMIN_LISTEN")
-	}
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
-	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+local(addr)+path, nil)
-	if err != nil {
-		return fmt.Errorf("healthcheck: %w", err)
-	}
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return fmt.Errorf("healthcheck: %w", err)
-	}
-	resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
-		return fmt.Errorf("healthcheck: %s answered %d", path, resp.StatusCode)
-	}
-	return nil
+	return admin.Check(ctx, public, operator, path)
 }

@@ -13,6 +13,7 @@ import (
 type Config struct {
 	Listen      string        // public address, host:port
 	AdminListen string        // address of health, metrics and status; "" when off
+	AdminHosts  []string      // further Host names that the admin port answers to, lower case, without ports
 	Upstream    *url.URL      // legacy base URL for pass-through; nil: 404 for whatever no route answers
 	TLSCert     string        // path of the PEM certificate chain; "" without TLS
 	TLSKey      string        // path of the PEM key; set exactly when TLSCert is

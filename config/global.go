@@ -29,6 +29,7 @@ func (l *loader) globals(vs values) *Config {
 		c.AdminListen = ""
 	}
 	l.checkListen(c, vs)
+	c.AdminHosts = l.adminHosts(vs, g.AdminHosts)
 	c.Upstream = l.upstream(vs, g.Upstream)
 	l.checkTLS(vs, g.TLSCert, g.TLSKey)
 	c.CORSOrigins = l.origins(vs, g.CORSOrigins)
@@ -57,6 +58,17 @@ func (l *loader) checkListen(c *Config, vs values) {
 		l.problems.add(vs.variable(name{setting: "ADMIN_LISTEN"}),
 			"%s takes the same port as SSE_LISTEN, %s; give one of them another port", quote(c.AdminListen), quote(c.Listen))
 	}
+}
+
+func (l *loader) adminHosts(vs values, given list) (hosts []string) {
+	for _, s := range given {
+		if strings.ContainsAny(s, "/:*@") {
+			l.problems.add(vs.variable(name{setting: "ADMIN_HOSTS"}), "%s is not a host name; write it without scheme, port and path, such as metrics.example.com", quote(redact(s)))
+			continue
+		}
+		hosts = append(hosts, strings.ToLower(s))
+	}
+	return hosts
 }
 
 type address struct{ host, port string }

@@ -48,23 +48,25 @@ func Load(environ []string, readFile func(string) ([]byte, error)) (*Config, err
 	return c, nil
 }
 
-// AdminAddress reads where the admin port of a sidecar with this environment listens, "" when it is off. The rest of the
-// environment may be wrong. Its error is an *Error.
-func AdminAddress(environ []string, readFile func(string) ([]byte, error)) (string, error) {
-	const setting = "ADMIN_LISTEN"
+// Addresses reads where a sidecar with this environment listens: for clients, and for its operator, "" when that is off.
+// The rest of the environment may be wrong. Its error is an *Error.
+func Addresses(environ []string, readFile func(string) ([]byte, error)) (public, admin string, err error) {
 	all := loader{readFile: readFile}
 	global, _ := all.read(environ)
 	only := values{}
-	if v, ok := global[setting]; ok {
-		only[setting] = v
+	for _, setting := range []string{"LISTEN", "ADMIN_LISTEN"} {
+		if v, ok := global[setting]; ok {
+			only[setting] = v
+		}
 	}
 	l := loader{readFile: readFile}
 	g := parse[globals](&l, globalFields, only)
 	if none(g.AdminListen) {
-		return "", nil
+		l.address(only, "LISTEN", g.Listen)
+		return g.Listen, "", l.problems.err()
 	}
-	l.address(only, setting, g.AdminListen)
-	return g.AdminListen, l.problems.err()
+	l.address(only, "ADMIN_LISTEN", g.AdminListen)
+	return g.Listen, g.AdminListen, l.problems.err()
 }
 
 type loader struct {

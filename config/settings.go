@@ -20,6 +20,7 @@ import (
 type globals struct {
 	Listen      string `env:"LISTEN" envDefault:":8080" doc:"public address"`
 	AdminListen string `env:"ADMIN_LISTEN" envDefault:"127.0.0.1:9091" doc:"health, metrics, status; off disables"`
+	AdminHosts  list   `env:"ADMIN_HOSTS" doc:"further Host names that the admin port answers to, comma-separated, beside its own address, localhost and IP addresses"`
 	Upstream    string `env:"UPSTREAM" doc:"legacy base URL; whatever no route answers is passed through to it, WebSocket upgrades included; unset: 404"`
 	TLSCert     string `env:"TLS_CERT" doc:"path of the PEM certificate chain; HTTPS with HTTP/2, reloaded when the file changes. Without: HTTP/1.1 and h2c"`
 	TLSKey      string `env:"TLS_KEY" doc:"path of the PEM key"`

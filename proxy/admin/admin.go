@@ -3,7 +3,10 @@ package admin
 
 import (
 	"encoding/json"
+	"net"
 	"net/http"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -13,23 +16,59 @@ import (
 	"sidestream/proxy"
 )
 
-// New returns the handler of the admin port for p. ready says whether the sidecar wants requests; version is shown.
-func New(p *proxy.Proxy, ready func() bool, version string) http.Handler {
+// Port is what the operator's port shows, and to whom.
+type Port struct {
+	Proxy   *proxy.Proxy
+	Ready   func() bool // whether the sidecar wants requests
+	Version string
+	Lines   *Lines   // the log; nil: its losses are not shown
+	Address string   // that it listens on, whose host it answers to
+	Hosts   []string // further names that it answers to, lower case, without ports
+}
+
+// Handler returns the handler of the port.
+func (a Port) Handler() http.Handler {
 	registry := prometheus.NewRegistry()
-	registry.MustRegister(collector{p, version}, collectors.NewGoCollector(),
+	registry.MustRegister(collector{a.Proxy, a.Version, a.Lines}, collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { say(w, true) })
-	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) { say(w, ready()) })
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) { say(w, a.Ready()) })
 	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
 	mux.HandleFunc("GET /api/status", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
 		w.Header().Set("Cache-Control", "no-store")
 		e := json.NewEncoder(w)
 		e.SetEscapeHTML(false)
-		e.Encode(status(p, ready(), version)) // a client that has gone is nobody's error
+		e.Encode(status(a.Proxy, a.Ready(), a.Version)) // a client that has gone is nobody's error
 	})
-	return mux
+	return a.guard(mux)
+}
+
+// guard keeps other sites' pages out. A page whose name was made to point at this address (DNS rebinding) sends its own
+// name as Host; no other page may show or embed what is answered.
+func (a Port) guard(next http.Handler) http.Handler {
+	own, _, _ := net.SplitHostPort(a.Address)
+	names := append([]string{"localhost", strings.ToLower(own)}, a.Hosts...)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		h := w.Header()
+		h.Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
+		h.Set("Cross-Origin-Resource-Policy", "same-origin")
+		h.Set("X-Content-Type-Options", "nosniff")
+		if host := hostname(r.Host); host != "" && net.ParseIP(host) == nil && !slices.Contains(names, host) {
+			http.Error(w, "the admin port does not answer to this Host; SSE_ADMIN_HOSTS names those that it answers to beside its address and localhost", http.StatusMisdirectedRequest)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// hostname is a Host without its port, lower case; an IPv6 address is without its brackets.
+func hostname(host string) string {
+	if name, _, err := net.SplitHostPort(host); err == nil {
+		host = name
+	}
+	return strings.ToLower(strings.TrimSuffix(strings.TrimPrefix(host, "["), "]"))
 }
 
 func say(w http.ResponseWriter, ok bool) {

@@ -56,7 +56,9 @@ func front(t *testing.T) (*proxy.Proxy, *httptest.Server) {
 func get(t *testing.T, h http.Handler, path string) (int, string) {
 	t.Helper()
 	w := httptest.NewRecorder()
-	h.ServeHTTP(w, httptest.NewRequest("GET", path, nil))
+	r := httptest.NewRequest("GET", path, nil)
+	r.Host = "localhost:9091"
+	h.ServeHTTP(w, r)
 	return w.Code, w.Body.String()
 }
 
@@ -75,7 +77,7 @@ func visit(t *testing.T, address string) string {
 
 func TestStatusAndMetrics(t *testing.T) {
 	p, s := front(t)
-	h := New(p, func() bool { return true }, "1.2.3")
+	h := Port{Proxy: p, Ready: func() bool { return true }, Version: "1.2.3"}.Handler()
 	for _, path := range []string{"/job", "/down?token=" + secret, "/no?token=" + secret, "/no"} {
 		if body := visit(t, s.URL+path); strings.Contains(body, secret) {
 			t.Errorf("%s answers with the secret: %q", path, body)
@@ -160,7 +162,7 @@ func TestTunnelsAndSendingAreCounted(t *testing.T) {
 	for end := time.Now().Add(10 * time.Second); p.Tunnel.Pages.Stats.Failed.Load() == 0 && time.Now().Before(end); {
 		<-time.After(time.Millisecond)
 	}
-	h := New(p, func() bool { return true }, "dev")
+	h := Port{Proxy: p, Ready: func() bool { return true }, Version: "dev"}.Handler()
 	_, text := get(t, h, "/metrics")
 	for _, line := range []string{"sidestream_tunnel_pages 1", "sidestream_tunnel_clients 1", "sidestream_tunnels_opened_total 0", "sidestream_tunnel_failures_total 1",
 		`sidestream_tunnel_messages_total{direction="up"} 0`, `sidestream_tunnel_gaps_total{reason="restart"} 0`, `sidestream_sent_messages_total{route="a"} 0`} {
@@ -182,7 +184,7 @@ func TestTunnelsAndSendingAreCounted(t *testing.T) {
 func TestHealth(t *testing.T) {
 	p, _ := front(t)
 	ready := false
-	h := New(p, func() bool { return ready }, "dev")
+	h := Port{Proxy: p, Ready: func() bool { return ready }, Version: "dev"}.Handler()
 	if code, _ := get(t, h, "/livez"); code != 200 {
 		t.Errorf("/livez is %d", code)
 	}
@@ -201,7 +203,7 @@ func TestHealth(t *testing.T) {
 // TestReadmeNamesMetricsThatExist holds what the README tells operators to watch against what there is.
 func TestReadmeNamesMetricsThatExist(t *testing.T) {
 	p, _ := front(t)
-	_, text := get(t, New(p, func() bool { return true }, "dev"), "/metrics")
+	_, text := get(t, Port{Proxy: p, Ready: func() bool { return true }, Version: "dev"}.Handler(), "/metrics")
 	for _, name := range []string{"clients", "upstream_up", "gaps_total", "jq_failures_total", "oversize_total", "polls_total", "rejected_total", "disconnects_total"} {
 		if !regexp.MustCompile(`(?m)^sidestream_` + name + `\{`).MatchString(text) {
 			t.Errorf("no metric sidestream_%s", name)
@@ -209,5 +211,38 @@ func TestReadmeNamesMetricsThatExist(t *testing.T) {
 	}
 	if !slices.Contains(proxy.Rejections[:], "max_clients") {
 		t.Error("the README's reasons have gone")
+	}
+}
+
+// TestHosts: a page whose name was made to point here gets nothing, whatever it asks for.
+func TestHosts(t *testing.T) {
+	p, _ := front(t)
+	h := Port{Proxy: p, Ready: func() bool { return true }, Address: "Sidecar.Internal:9091", Hosts: []string{"metrics.example.com"}}.Handler()
+	for host, want := range map[string]int{
+		"localhost": 200, "LOCALHOST:9091": 200, "127.0.0.1:9091": 200, "10.1.2.3": 200, "[::1]:9091": 200, "[fe80::1]": 200, "::1": 200,
+		"sidecar.internal:9091": 200, "metrics.example.com": 200, "Metrics.Example.com:80": 200, "": 200, // HTTP/1.0 without one
+		"evil.example.com": 421, "evil.example.com:9091": 421, "localhost.evil.example.com": 421, "127.0.0.1.evil.example.com": 421, "metrics.example.com.": 421,
+	} {
+		for _, path := range []string{"/livez", "/readyz", "/metrics", "/api/status"} {
+			r := httptest.NewRequest("GET", path, nil)
+			r.Host = host
+			w := httptest.NewRecorder()
+			h.ServeHTTP(w, r)
+			if w.Code != want {
+				t.Errorf("%q, %s: %d, want %d", host, path, w.Code, want)
+			}
+			if w.Header().Get("Content-Security-Policy") == "" || w.Header().Get("Cross-Origin-Resource-Policy") != "same-origin" {
+				t.Errorf("%q, %s: %v", host, path, w.Header())
+			}
+		}
+	}
+}
+
+func TestLostLinesAreCounted(t *testing.T) {
+	p, _ := front(t)
+	lines := &Lines{}
+	lines.lost.Add(3)
+	if _, text := get(t, Port{Proxy: p, Ready: func() bool { return true }, Lines: lines}.Handler(), "/metrics"); !strings.Contains(text, "sidestream_log_lines_lost_total 3\n") {
+		t.Error("no sidestream_log_lines_lost_total")
 	}
 }

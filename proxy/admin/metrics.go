@@ -13,6 +13,7 @@ import (
 type collector struct {
 	p       *proxy.Proxy
 	version string
+	lines   *Lines // nil: not shown
 }
 
 const (
@@ -33,6 +34,7 @@ var (
 	build      = define(gauge, "build_info", "Always 1; the version is in the label.", "version")
 	draining   = define(gauge, "draining", "1 while clients are being released.")
 	clients    = define(gauge, "clients", "Clients connected now, by what they speak: sse, or websocket where the old protocol is passed through on the route's path.", "route", "transport")
+	logLost    = define(counter, "log_lines_lost_total", "Log lines that could not be written, since what reads them was stuck or gone.")
 	websockets = define(gauge, "passthrough_websockets", "Connections passed through as WebSockets now, on any path.")
 	streams    = define(gauge, "streams", "Streams now, lingering ones included.", "route")
 	up         = define(gauge, "upstream_up", "The part of the route's streams whose upstream is connected: 1 all, 0 none. 1 also while there is no stream.", "route")
@@ -73,6 +75,9 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 		ch <- prometheus.MustNewConstMetric(m.desc, m.kind, value, labels...)
 	}
 	send(build, 1, c.version)
+	if c.lines != nil {
+		send(logLost, float64(c.lines.Lost()))
+	}
 	send(websockets, float64(c.p.WebSockets()))
 	isDraining := 0.0
 	if c.p.Draining() {
