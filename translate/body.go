@@ -62,6 +62,12 @@ func NewBody(contentType, format string, max int) *Body {
 	return b
 }
 
+// IsStream reports whether this Content-Type is one of what a stream may be made of, whatever the first bytes.
+func IsStream(contentType string) bool {
+	media, _, err := mime.ParseMediaType(contentType)
+	return err == nil && (media == ContentType || lineTypes[media] || media == "application/json" || strings.HasSuffix(media, "+json") || strings.HasPrefix(media, "multipart/"))
+}
+
 // IsPage reports whether a body with this Content-Type is for people to read.
 func IsPage(contentType string) bool {
 	media, _, err := mime.ParseMediaType(contentType)

@@ -1,7 +1,7 @@
 // This file is the third source: a body over HTTP that never ends (MODE=stream), as events (text/event-stream), as JSON or as
 // lines. Its rules:
 //
-//   - What it is made of, translate.Body says; a page of HTML is an error.
+//   - What it is made of, translate.Body says; a page of HTML is taken for a login.
 //   - The last id is sent back as Last-Event-ID, and CURSOR as {stream.cursor}. Only CURSOR makes a promise: with it, a
 //     connection that goes on from a cursor has lost nothing; without it nobody knows what the upstream makes of
 //     Last-Event-ID, so a gap is said.
@@ -105,15 +105,10 @@ func (c *following) ask(ctx context.Context) error {
 	if c.decoded, err = decoded(resp, func() { c.heard() }); err != nil {
 		return err
 	}
-	c.records = translate.NewBody(resp.Header.Get("Content-Type"), rt.settings.Format, rt.settings.MaxMessage)
-	return c.page()
-}
-
-// page is the error of an answer that is for people to read.
-func (c *following) page() error {
-	if c.records.Page() {
-		return errors.New("answered with a page of HTML, not with a stream")
+	if err := login(resp, rt.settings.Format == "", translate.IsStream(resp.Header.Get("Content-Type"))); err != nil {
+		return err
 	}
+	c.records = translate.NewBody(resp.Header.Get("Content-Type"), rt.settings.Format, rt.settings.MaxMessage)
 	return nil
 }
 
@@ -222,8 +217,8 @@ func (c *following) pump(emit func([]translate.Message) error) error {
 			if err := c.take(c.records.Next(buf[:n]), emit); err != nil {
 				return err
 			}
-			if err := c.page(); err != nil {
-				return err
+			if c.records.Page() {
+				return passing(http.StatusUnauthorized, "answered with a page of HTML, probably a login")
 			}
 		}
 		if errors.Is(err, io.EOF) {

@@ -124,10 +124,10 @@ func TestFollowVerdicts(t *testing.T) {
 	}{
 		"401":       {func(w http.ResponseWriter) { w.WriteHeader(401) }, "upstream refused (401): answered 401"},
 		"204":       {func(w http.ResponseWriter) { w.WriteHeader(204) }, "upstream finished"},
-		"a login":   {func(w http.ResponseWriter) { w.Header().Set("Content-Type", "text/html"); io.WriteString(w, "<html>") }, "answered with a page of HTML, not with a stream"},
+		"a login":   {func(w http.ResponseWriter) { w.Header().Set("Content-Type", "text/html"); io.WriteString(w, "<html>") }, "upstream refused (401): answered with a page of HTML, probably a login"},
 		"503":       {func(w http.ResponseWriter) { w.WriteHeader(503) }, "answered 503"},
 		"DONE":      {func(w http.ResponseWriter) { io.WriteString(w, "1\n\"end\"\n2\n") }, "upstream finished"},
-		"a page":    {func(w http.ResponseWriter) { io.WriteString(w, "<!doctype html>\n") }, "answered with a page of HTML, not with a stream"},
+		"a page":    {func(w http.ResponseWriter) { io.WriteString(w, "<!doctype html>\n") }, "upstream refused (401): answered with a page of HTML, probably a login"},
 		"DONE last": {func(w http.ResponseWriter) { io.WriteString(w, "\uFEFF1\n\"end\"") }, "upstream finished"},
 		"no header": {func(w http.ResponseWriter) { time.Sleep(20 * time.Second) }, "connect: no answer within TIMEOUT (10s)"},
 	} {

@@ -19,7 +19,7 @@ import (
 )
 
 func TestPollPayloadErrors(t *testing.T) {
-	for _, body := range []string{"", "<html>login</html>", "{", `{"a":1}{"b":2}`, "\"a\xff\"", "undefined"} {
+	for _, body := range []string{"", "<?xml version=\"1.0\"?>", "{", `{"a":1}{"b":2}`, "\"a\xff\"", "undefined"} {
 		a := &api{answer: bodies("1", body, "2")}
 		for _, s := range []Settings{{}, {Data: "."}, {Mode: ModeEvery}} {
 			s.Every = time.Second

@@ -69,6 +69,9 @@ func (p *poll) fetch(ctx context.Context, address, cursor string) (pg reply, out
 	}
 	pg.body = body
 	pg.message, err = translate.Message{Data: body, Header: resp.Header, Status: resp.StatusCode}.Parse(true)
+	if page := login(resp, !p.q.Route.unparsed(), err == nil); page != nil {
+		return pg, PollFailed, page
+	}
 	if err == nil {
 		err = p.said(ctx, pg.message, cursor)
 	}

@@ -106,7 +106,9 @@ func (rt *Route) verdict(resp *http.Response) error {
 		}
 		return &Retry{After: retryAfter(resp.Header.Get("Retry-After"), time.Now()), Err: answered}
 	}
-	switch {
+	switch page := login(resp, true, false); {
+	case status >= 200 && status < 300 && page != nil:
+		return page
 	case status >= 300 && status < 400 && status != http.StatusNotModified:
 		return passing(http.StatusUnauthorized, "redirected elsewhere, probably to a login")
 	case status >= 400 && status < 500 && status != 408 && status != 425 && status != 429:

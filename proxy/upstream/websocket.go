@@ -11,6 +11,7 @@ package upstream
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -209,6 +210,9 @@ func (s *subscription) request(ctx context.Context, r *translate.HTTPRequest) (*
 	body, err := io.ReadAll(io.LimitReader(plain, maxAnswer+1))
 	if err != nil {
 		return nil, fmt.Errorf("request before the dial: %w", cleaned(err))
+	}
+	if page := login(resp, true, json.Valid(body)); page != nil {
+		return nil, fmt.Errorf("request before the dial: %w", page)
 	}
 	if len(body) > maxAnswer {
 		return nil, fmt.Errorf("request before the dial: the answer is over %d bytes", maxAnswer)
