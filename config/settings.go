@@ -39,6 +39,7 @@ type settings struct {
 	From         string `env:"FROM" show:"required" doc:"ws:// wss:// subscribes, http:// https:// polls; a template"`
 	Headers      string `env:"HEADERS" doc:"upstream headers, one Name: value a line; templates. Origin is the upstream's own unless given or forwarded"`
 	Forward      list   `env:"FORWARD" doc:"client request headers copied upstream, comma-separated"`
+	Cookies      toggle `env:"COOKIES" envDefault:"on" doc:"what the upstream's answers set goes along with the next requests of the same stream, and nobody else's; off: it is forgotten"`
 	Protocol     string `env:"PROTOCOL" envDefault:"raw" doc:"dialect spoken inside the WebSocket, see below"`
 	Connect      string `env:"CONNECT" kind:"ws" doc:"the dialect's connection payload; a template"`
 	Subscribe    string `env:"SUBSCRIBE" kind:"ws" doc:"what to subscribe to in the dialect's own terms, one a line; templates"`

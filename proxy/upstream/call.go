@@ -14,12 +14,24 @@ type noAnswer struct{ error }
 // Unwrap returns the reason.
 func (e noAnswer) Unwrap() error { return e.error }
 
-// client is base for one source of the route.
-func (rt *Route) client(base *http.Client) *http.Client {
-	if rt.reset == nil {
-		return base
+// client is base for one source of the route, whose cookies j keeps.
+func (rt *Route) client(base *http.Client, j *jar) *http.Client {
+	c := *base
+	if rt.reset != nil {
+		c.Transport = once{c.Transport}
 	}
-	return &http.Client{Transport: once{base.Transport}, CheckRedirect: base.CheckRedirect}
+	if j != nil {
+		c.Transport = carried{c.Transport, j}
+	}
+	return &c
+}
+
+// jar is a new one, nil with COOKIES=off.
+func (rt *Route) jar() *jar {
+	if rt.settings.NoCookies {
+		return nil
+	}
+	return new(jar)
 }
 
 // once sends each request once. net/http repeats one whose connection is lost before its answer begins, and nobody is told;

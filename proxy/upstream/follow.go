@@ -35,8 +35,9 @@ type follow struct {
 	q      Request
 	log    *slog.Logger
 	count  translate.Counter // {stream.n}: counts requests
-	lastID string            // of the last event in the ring
-	cursor string            // of the last message in the ring; "" none
+	jar    *jar
+	lastID string // of the last event in the ring
+	cursor string // of the last message in the ring; "" none
 }
 
 func (f *follow) Connect(ctx context.Context) (Conn, error) {
@@ -48,6 +49,9 @@ func (f *follow) Connect(ctx context.Context) (Conn, error) {
 		c.close()
 		if ctx.Err() != nil {
 			err = ctx.Err()
+		}
+		if final(err) {
+			f.jar.forget()
 		}
 		f.lost(ctx, err)
 		return nil, err
@@ -91,7 +95,7 @@ func (c *following) ask(ctx context.Context) error {
 		t := time.AfterFunc(d, func() { c.cancel(fmt.Errorf("%w (%v)", errPatience, d)) })
 		defer t.Stop()
 	}
-	resp, err := rt.client(polls).Do(req)
+	resp, err := rt.client(polls, c.jar).Do(req)
 	if err != nil {
 		return noAnswer{fmt.Errorf("connect: %w", because(ctx, err))}
 	}

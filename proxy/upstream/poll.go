@@ -46,6 +46,7 @@ type poll struct {
 	q     Request
 	log   *slog.Logger
 	count translate.Counter // {stream.n}: counts requests
+	jar   *jar
 
 	etag, modified string            // of the last answer that was understood
 	last           [sha256.Size]byte // what it was translated to
@@ -175,6 +176,7 @@ func (p *poll) ask(ctx context.Context) (answer, error) {
 	var refused *translate.Refused
 	if errors.As(err, &refused) {
 		outcome = PollRefused
+		p.jar.forget()
 	}
 	p.q.Route.Stats.Polls[outcome].Add(1)
 	p.fresh = outcome == PollNew && (p.q.Route.cursor == nil || a.cursor != p.cursor)

@@ -47,7 +47,7 @@ func (p *poll) fetch(ctx context.Context, address, cursor string) (pg reply, out
 	if err != nil {
 		return pg, PollFailed, err
 	}
-	resp, err := p.q.Route.client(polls).Do(req)
+	resp, err := p.q.Route.client(polls, p.jar).Do(req)
 	if err != nil {
 		return pg, PollFailed, noAnswer{fmt.Errorf("poll: %w", because(ctx, err))}
 	}

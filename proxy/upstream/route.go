@@ -60,6 +60,7 @@ type Settings struct {
 	Done        string
 	Binary      string // "" base64
 	MaxMessage  int    // bytes
+	NoCookies   bool   // what answers set is forgotten
 	Session     bool   // each ?session= has an upstream of its own
 }
 

@@ -54,11 +54,11 @@ func (e *Retry) Unwrap() error { return e.Err }
 func (q Request) Source(log *slog.Logger) Source {
 	switch {
 	case q.Route.Follows():
-		return &follow{q: q, log: log}
+		return &follow{q: q, log: log, jar: q.Route.jar()}
 	case q.Route.Polls():
 		return q.poll(log)
 	}
-	s := &subscription{q: q, log: log}
+	s := &subscription{q: q, log: log, jar: q.Route.jar()}
 	s.q.script.Kept, s.q.script.ProgramFor = &s.state, programTime
 	if q.Route.ticketMethod != "" {
 		s.q.script.Ticket = s.ticket
@@ -71,7 +71,7 @@ func (q Request) Source(log *slog.Logger) Source {
 }
 
 func (q Request) poll(log *slog.Logger) *poll {
-	p := &poll{q: q, log: log}
+	p := &poll{q: q, log: log, jar: q.Route.jar()}
 	if q.Route.settings.Mode == ModePatch {
 		p.patcher = translate.NewPatcher(q.Route.key)
 	}

@@ -53,6 +53,7 @@ type subscription struct {
 	q       Request
 	log     *slog.Logger
 	session translate.Session
+	jar     *jar
 	state   translate.State   // {state.*}: what STATE has captured
 	dials   translate.Counter // {stream.n} of the address: counts dials
 	count   translate.Counter // {stream.n} of CONNECT and SUBSCRIBE: counts from 1 on each connection
@@ -195,7 +196,7 @@ func (s *subscription) request(ctx context.Context, r *translate.HTTPRequest) (*
 	if err != nil {
 		return nil, err
 	}
-	resp, err := polls.Do(req)
+	resp, err := s.q.Route.client(polls, s.jar).Do(req)
 	if err != nil {
 		return nil, fmt.Errorf("request before the dial: %w", cleaned(err))
 	}
@@ -263,7 +264,7 @@ func (c *socket) handshake(ctx context.Context, d translate.Dial) error {
 	host := d.Header.Get("Host")
 	d.Header.Del("Host")
 	ws, resp, err := websocket.Dial(ctx, d.URL, &websocket.DialOptions{
-		HTTPClient:      sockets,
+		HTTPClient:      c.q.Route.client(sockets, c.jar),
 		HTTPHeader:      d.Header,
 		Host:            host,
 		Subprotocols:    d.Subprotocols,
@@ -309,6 +310,9 @@ func (s *subscription) verdict(resp *http.Response) error {
 	err := s.q.Route.verdict(resp)
 	if err == errAnew {
 		s.state.Forget()
+	}
+	if final(err) {
+		s.jar.forget()
 	}
 	return err
 }
