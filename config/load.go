@@ -37,6 +37,7 @@ func Load(environ []string, readFile func(string) ([]byte, error)) (*Config, err
 	l := loader{readFile: readFile}
 	global, routes := l.read(environ)
 	c := l.globals(global)
+	l.maxValue = c.MaxValue
 	for _, route := range slices.Sorted(maps.Keys(routes)) {
 		c.Routes = append(c.Routes, l.route(route, global, routes[route]))
 	}
@@ -72,6 +73,7 @@ func Addresses(environ []string, readFile func(string) ([]byte, error)) (public,
 type loader struct {
 	readFile func(string) ([]byte, error)
 	problems problems
+	maxValue int // of all routes
 }
 
 // value is one variable that is set to something.

@@ -138,7 +138,7 @@ func (l *loader) compile(route string, vs values, s settings) *upstream.Route {
 		Idle: s.Idle.duration(), Every: s.Every.duration(), Mode: s.Mode, Method: s.Method, Body: s.Body,
 		Cursor: s.Cursor, First: s.First, Reset: s.Reset, Refused: s.Refused, Status: s.Status, Next: s.Next, Pages: int(s.Pages), Interval: s.Interval, Format: s.Format, Key: s.Key,
 		Timeout: s.Timeout.duration(), Select: s.Select, Event: s.Event, Data: s.Data, ID: s.ID, Done: s.Done,
-		Binary: s.Binary, MaxMessage: int(s.MaxMessage), NoCookies: !bool(s.Cookies), Session: s.Scope == "session",
+		Binary: s.Binary, MaxMessage: int(s.MaxMessage), MaxValue: l.maxValue, NoCookies: !bool(s.Cookies), Session: s.Scope == "session",
 	})
 	for _, e := range settingErrors(err) {
 		if variable := vs.variable(name{route, e.Setting}); !known.about(variable) {

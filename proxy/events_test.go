@@ -333,3 +333,21 @@ func TestMissingPlaceholder(t *testing.T) {
 		t.Error("a path value climbed out of its segment")
 	}
 }
+
+// Access tokens have up to 9 KiB, in whatever part of the request.
+func TestLargeTokens(t *testing.T) {
+	f := newFeed(t)
+	token := strings.Repeat("x", 9<<10)
+	f.answer = func(w http.ResponseWriter, r *http.Request) {
+		fmt.Fprint(w, len(r.Header.Get("Authorization"))+len(r.URL.Query().Get("q"))+len(r.Header.Get("X-Token")))
+	}
+	s := serve(t, "SSE_ROUTE_P_PATH=/p", "SSE_ROUTE_P_FROM="+f.URL+"/json?q={query.q:}",
+		"SSE_ROUTE_P_HEADERS=Authorization: Bearer {cookie.t:}\nX-Token: {header.X-Token:}")
+	s.get(t, "/p?q="+token).wantData(t, fmt.Sprint(9<<10+len("Bearer")))
+	s.get(t, "/p", "Cookie: t="+token).wantData(t, fmt.Sprint(9<<10+len("Bearer ")))
+	s.get(t, "/p", "X-Token: "+token).wantData(t, fmt.Sprint(9<<10+len("Bearer")))
+	small := serve(t, "SSE_MAX_VALUE=1KiB", "SSE_ROUTE_P_PATH=/p", "SSE_ROUTE_P_FROM="+f.URL+"/json?q={query.q}")
+	if r := small.get(t, "/p?q="+token); r.StatusCode != 400 {
+		t.Errorf("got %d with SSE_MAX_VALUE=1KiB, want 400", r.StatusCode)
+	}
+}

@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"net/http"
 	"net/url"
@@ -39,7 +40,7 @@ func (rt *Route) Expand(r *http.Request, path func(name string) string) (Request
 	if q := rt.only.Load(); q != nil {
 		return *q, nil
 	}
-	c := &clientRequest{r: r, path: path, scoped: rt.settings.Session}
+	c := &clientRequest{r: r, path: path, scoped: rt.settings.Session, most: cmp.Or(rt.settings.MaxValue, defaultValue)}
 	q, err := rt.expand(c)
 	if err == nil && !c.asked { // it would come out the same for every other client
 		rt.only.Store(&q)

@@ -88,9 +88,10 @@ func TestAddressTemplates(t *testing.T) {
 		"looks like a placeholder":     {"ws://h/{query.s}?t={query.t}&n={stream.n}", client{query: "s={query.t}&t={stream.n}"}, "ws://h/%7Bquery.t%7D?t=%7Bstream.n%7D&n=1"},
 		"other braces are literal":     {"ws://h/?f={a}&g={}&s={ query.s }&x={query s}&y={stream.m}", client{}, "ws://h/?f={a}&g={}&s={ query.s }&x={query s}&y={stream.m}"},
 		"just 1 KiB":                   {"ws://h/?s={query.s}", client{query: "s=" + strings.Repeat("x", 1024)}, "ws://h/?s=" + strings.Repeat("x", 1024)},
-		"over 1 KiB":                   {"ws://h/?s={query.s}", client{query: "s=" + strings.Repeat("x", 1025)}, "400: {query.s} is longer than 1024 bytes"},
-		"over 1 KiB, the whole query":  {"ws://h/?{query}", client{query: strings.Repeat("x", 1025)}, "400: {query} is longer than 1024 bytes"},
-		"over 1 KiB, a header":         {"ws://h/?s={header.A}", client{header: http.Header{"A": {strings.Repeat("x", 1025)}}}, "400: {header.A} is longer than 1024 bytes"},
+		"a token of 9 KiB":             {"ws://h/?s={query.s}", client{query: "s=" + strings.Repeat("x", 9<<10)}, "ws://h/?s=" + strings.Repeat("x", 9<<10)},
+		"over 16 KiB":                  {"ws://h/?s={query.s}", client{query: "s=" + strings.Repeat("x", 16385)}, "400: {query.s} is longer than 16384 bytes (SSE_MAX_VALUE)"},
+		"over 16 KiB, the whole query": {"ws://h/?{query}", client{query: strings.Repeat("x", 16385)}, "400: {query} is longer than 16384 bytes (SSE_MAX_VALUE)"},
+		"over 16 KiB, a header":        {"ws://h/?s={header.A}", client{header: http.Header{"A": {strings.Repeat("x", 16385)}}}, "400: {header.A} is longer than 16384 bytes (SSE_MAX_VALUE)"},
 		"control characters in a path": {"ws://h/{path.id}", client{path: "id=a\r\nb\x00"}, "ws://h/a%0D%0Ab%00"},
 	} {
 		rt := compiled(t, Settings{From: test.from, PathNames: names})

@@ -60,6 +60,7 @@ type Settings struct {
 	Done        string
 	Binary      string // "" base64
 	MaxMessage  int    // bytes
+	MaxValue    int    // bytes of one value of a client's in a template; 0: 16 KiB
 	NoCookies   bool   // what answers set is forgotten
 	Session     bool   // each ?session= has an upstream of its own
 }

@@ -2,7 +2,7 @@
 //
 //   - Placeholders are {path.NAME} {query.NAME} {header.NAME} {cookie.NAME} {query} {stream.n} {stream.cursor}
 //     {state.NAME}, each with an optional default behind a colon. Every other brace is literal.
-//   - An inserted value is never expanded again, is at most 1 KiB, and never leaves its field: each place has an
+//   - An inserted value is never expanded again, is at most SSE_MAX_VALUE, and never leaves its field: each place has an
 //     escape of its own, found when the template is compiled.
 //   - A missing or empty value without default is the client's mistake and names the placeholder. Only {query}, a whole
 //     query, may be empty.
@@ -20,8 +20,11 @@ import (
 	"sidestream/translate"
 )
 
-// maxValue bounds one inserted value, in bytes.
-const maxValue = 1 << 10
+const (
+	// defaultValue bounds one inserted value, in bytes, unless SSE_MAX_VALUE does: access tokens have up to 9 KiB.
+	defaultValue = 16 << 10
+	maxShown     = 128 // bytes of a value in logs
+)
 
 var placeholder = regexp.MustCompile(`\{(?:(path|query|header|cookie|stream|state)\.([^{}:"\s]+)|(query))(:[^{}]*)?\}`)
 
@@ -180,6 +183,9 @@ func (t template) shown(c *clientRequest) string {
 			if value, err := p.value(c); err == nil {
 				text = value
 			}
+			if len(text) > maxShown {
+				text = text[:maxShown] + "…"
+			}
 		}
 		b.WriteString(text)
 	}
@@ -193,8 +199,8 @@ func (p part) value(c *clientRequest) (string, error) {
 	} else if value == "" && !p.whole() {
 		return "", &BadRequest{fmt.Sprintf("%s is missing or empty in the request", p.text())}
 	}
-	if len(value) > maxValue {
-		return "", &BadRequest{fmt.Sprintf("%s is longer than %d bytes", p.text(), maxValue)}
+	if len(value) > c.most {
+		return "", &BadRequest{fmt.Sprintf("%s is longer than %d bytes (SSE_MAX_VALUE)", p.text(), c.most)}
 	}
 	escaped, err := p.escape(value)
 	if err != nil {
@@ -209,6 +215,7 @@ type clientRequest struct {
 	path  func(name string) string
 	query url.Values // parsed when first asked for
 
+	most   int  // bytes of one value
 	scoped bool // ?session= is the sidecar's own
 	asked  bool // something of the request was looked at
 }
