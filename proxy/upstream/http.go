@@ -77,8 +77,14 @@ func newRequest(ctx context.Context, method, address string, h http.Header, body
 	return req, nil
 }
 
-// retryAfter reads Retry-After (RFC 9110, section 10.2.3): seconds or a date; 0 when it says nothing.
-func retryAfter(value string, now time.Time) time.Duration {
+// retryAfter reads Retry-After, or another header of its form (RFC 9110, section 10.2.3): seconds or a date; 0 when it says
+// nothing. A date is one of the answer's own clock.
+func retryAfter(h http.Header, name string) time.Duration {
+	value := h.Get(name)
+	now, err := http.ParseTime(h.Get("Date"))
+	if err != nil {
+		now = time.Now()
+	}
 	var d time.Duration
 	if seconds, err := strconv.ParseUint(strings.TrimSpace(value), 10, 31); err == nil || errors.Is(err, strconv.ErrRange) {
 		d = time.Duration(seconds) * time.Second // ErrRange comes with the largest

@@ -1,8 +1,8 @@
 // This file is the requests of a poll and what their answers say beside their data: where the next page is, the cursor of
 // the next poll, that one has to start over, how long to wait. The rules:
 //
-//   - Pages are followed within one poll, PAGES at most, and only where our credentials were meant to go. If one fails the
-//     whole poll has: it begins again where the last one had ended.
+//   - Pages are followed within one poll, PAGES at most, and only on the host where our credentials were meant to go, by the scheme
+//     and port that we know it by. If one fails the whole poll has: it begins again where the last one had ended.
 //   - A cursor is text. One that is a whole number and smaller than the one before says that the upstream has started
 //     over: what lies between is a gap, and the next poll starts without a cursor.
 //   - RESET, by default status 410, says that the cursor is too old: likewise. Without a cursor it is an error. Where it is true of a
@@ -201,8 +201,7 @@ func (p *poll) reset() answer {
 
 // asked is how long an answer wants us to wait.
 func (p *poll) asked(pg reply) time.Duration {
-	wait := retryAfter(pg.resp.Header.Get("Retry-After"), time.Now())
-	wait = max(wait, retryAfter(pg.resp.Header.Get("X-Poll-Interval"), time.Now()))
+	wait := max(retryAfter(pg.resp.Header, "Retry-After"), retryAfter(pg.resp.Header, "X-Poll-Interval"))
 	return max(wait, p.interval(context.Background(), pg.message))
 }
 
@@ -282,16 +281,31 @@ func (p *poll) nextPage(ctx context.Context, pg reply, cursor string) (address s
 			ref, err = p.reference(pg.url, v, cursor)
 		}
 	}
-	if err != nil || ref == nil || ref.String() == pg.url.String() {
+	if err != nil || ref == nil {
 		return "", err
 	}
-	if ref.Scheme != pg.url.Scheme || authority(ref) != authority(pg.url) {
-		return "", errors.New("the next page is on another host, where our credentials were not meant to go")
+	if !strings.EqualFold(ref.Hostname(), pg.url.Hostname()) {
+		p.foreign(ref)
+		return "", nil
+	}
+	// A service behind a proxy may not know by which scheme and port it is reached. We do.
+	ref.Scheme, ref.Host, ref.User = pg.url.Scheme, pg.url.Host, pg.url.User
+	if ref.String() == pg.url.String() {
+		return "", nil
 	}
 	return ref.String(), nil
 }
 
-func authority(u *url.URL) string { return address(u.Scheme, u.Host) }
+// foreign says that a next page is not followed.
+func (p *poll) foreign(ref *url.URL) {
+	setting := "PAGES follows the header Link; set it to 1, or NEXT to where the next page is on FROM's host"
+	if p.q.Route.next != nil {
+		setting = "NEXT leads there; let it yield an address on FROM's host"
+	}
+	if more, ok := p.q.Route.noisy.allow(); ok {
+		p.log.Warn("the next page is on another host, where our credentials were not meant to go: not followed", "link", shownURL(ref), "setting", setting, "unsaid", more)
+	}
+}
 
 // reference is what an output of NEXT means: true, the route's own address with the new cursor; a string, an address
 // relative to the page's; an object, values to set in its query; nothing else, no page.

@@ -4,9 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
 	"strconv"
 	"strings"
-	"time"
 
 	"sidestream/translate"
 )
@@ -104,17 +104,60 @@ func (rt *Route) verdict(resp *http.Response) error {
 		case translate.MeansRefused:
 			return &translate.Refused{Status: refusedWith(rule.Status, status), Reason: answered.Error() + ", which STATUS calls refused"}
 		}
-		return &Retry{After: retryAfter(resp.Header.Get("Retry-After"), time.Now()), Err: answered}
+		return &Retry{After: retryAfter(resp.Header, "Retry-After"), Err: answered}
 	}
 	switch page := login(resp, true, false); {
 	case status >= 200 && status < 300 && page != nil:
 		return page
 	case status >= 300 && status < 400 && status != http.StatusNotModified:
-		return passing(http.StatusUnauthorized, "redirected elsewhere, probably to a login")
+		return passing(http.StatusUnauthorized, "redirected "+rt.elsewhere(resp))
 	case status >= 400 && status < 500 && status != 408 && status != 425 && status != 429:
 		return passing(status, answered.Error())
 	}
-	return &Retry{After: retryAfter(resp.Header.Get("Retry-After"), time.Now()), Err: answered}
+	return &Retry{After: retryAfter(resp.Header, "Retry-After"), Err: answered}
+}
+
+// elsewhere names where a redirect leads that was not followed: an origin to set FROM to, or a login.
+func (rt *Route) elsewhere(resp *http.Response) string {
+	to, err := resp.Location()
+	if err != nil || to.Host == "" {
+		return "nowhere"
+	}
+	if !strings.EqualFold(to.Hostname(), resp.Request.URL.Hostname()) {
+		return "to " + shownURL(to) + ", probably to a login"
+	}
+	scheme := to.Scheme
+	if !rt.Polls() {
+		scheme = strings.Replace(scheme, "http", "ws", 1)
+	}
+	return fmt.Sprintf("to %s, which is not where FROM leads; if that is the service, begin FROM with %s://%s", shownURL(to), scheme, shownHost(to))
+}
+
+// shownURL is an address of the upstream's making, fit for logs: without userinfo and query, and without what may be a token.
+func shownURL(u *url.URL) string {
+	segments := strings.Split(u.EscapedPath(), "/")
+	for i, s := range segments {
+		if len(s) > maxSegment {
+			segments[i] = "…"
+		}
+	}
+	if len(segments) > maxSegments {
+		segments = append(segments[:maxSegments], "…")
+	}
+	return u.Scheme + "://" + shownHost(u) + strings.Join(segments, "/")
+}
+
+const (
+	maxSegment  = 20 // bytes of a path's segment that is no token
+	maxSegments = 8
+)
+
+// shownHost is u's host, escaped and bounded.
+func shownHost(u *url.URL) string {
+	if host := url.PathEscape(u.Host); len(host) <= maxShown {
+		return strings.ReplaceAll(host, "%3A", ":")
+	}
+	return "…"
 }
 
 // refusedWith is the client's status for an answer that is called refused: the one named, else the answer's own if it refuses.

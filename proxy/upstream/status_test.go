@@ -21,7 +21,7 @@ func TestStatus(t *testing.T) {
 	}{
 		{"", 404, "passing upstream refused (404): answered 404"},
 		{"", 503, "retry answered 503"},
-		{"", 302, "passing upstream refused (401): redirected elsewhere, probably to a login"},
+		{"", 302, "passing upstream refused (401): redirected to http://other/, probably to a login"},
 		{"404=retry", 404, "retry answered 404"},
 		{"400-403=retry,404=refused", 404, "refused upstream refused (404): answered 404, which STATUS calls refused"},
 		{"401=refused:403", 401, "refused upstream refused (403): answered 401, which STATUS calls refused"},
