@@ -26,6 +26,7 @@ type strand struct {
 	live   bool   // net/http has written the head of its answer, and is done with it
 	waits  bool   // for held
 	flags  uint16 // see isLost in shard.go
+	code   uint8  // of the reset that it ends with; 0: internalError
 	why    uint8  // the reason it will have gone for
 	cursor uint64 // the last event it has, or stream.Begin
 	joined uint64 // the newest event when it came
@@ -390,6 +391,13 @@ func (c *h2Conn) stalls(s *strand) time.Duration {
 		return max(s.stuck, c.moved) + stallTime
 	}
 	return s.stuck + stallTime
+}
+
+// cut ends s at once, with a reset that has this code. The connection's mu is held.
+func (s *strand) cut(code uint8) {
+	s.flags |= isClosing | isAway
+	s.why, s.code, s.due = Left, code, 0
+	s.group.touch()
 }
 
 // beats is when a heartbeat is due. The first one that is an event does not wait for silence.

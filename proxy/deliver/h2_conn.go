@@ -28,7 +28,7 @@ const (
 	h2IdleTime    = 2 * time.Minute  // a connection without a stream is closed
 	h2Farewell    = time.Second      // between GOAWAY and the end of the connection
 	h2MaxStrands  = 250              // event streams of a connection without goroutines: as many as net/http lets a client have
-	h2MaxStreams  = 10000            // streams of a connection; net/http refuses far fewer
+	h2MaxStreams  = h2MaxStrands     // streams of a connection at once, as net/http advertises
 	h2MaxSettings = 100              // in one frame: as net/http
 	h2Buffer      = 512              // bytes read ahead
 	h2HeadTime    = 10 * time.Second // for the head of a request, from its first bytes

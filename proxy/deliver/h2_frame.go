@@ -22,12 +22,15 @@ const (
 	flagEndStream  = 0x1
 	flagAck        = 0x1
 	flagEndHeaders = 0x4
+	flagPadded     = 0x8
+	flagPriority   = 0x20
 
 	frameHead     = 9
 	framePayload  = 16384 // what each client takes in one
 	firstWindow   = 65535 // of a connection, and of a stream unless the client says otherwise
 	largestWindow = math.MaxInt32
 	settingWindow = 4 // SETTINGS_INITIAL_WINDOW_SIZE
+	flowError     = 3 // FLOW_CONTROL_ERROR (section 7)
 	internalError = 2 // what net/http resets the stream of an aborted handler with
 )
 

@@ -60,22 +60,70 @@ func (c *h2Conn) receive() error {
 		if _, err := io.ReadFull(c.source, frame[frameHead:]); err != nil {
 			return err
 		}
-		if c.heard(f, frame[frameHead:]) {
+		switch pass, flaw := c.heard(f, frame[frameHead:]); {
+		case flaw:
+			c.queued = append(largestUpdate, largestUpdate...)
+		case pass:
 			c.queued = frame
 		}
 		return nil
 	}
-	pass, err := c.notice(f)
-	switch {
-	case err != nil:
+	switch c.notice(f) {
+	case h2Ignored:
+		_, err := c.source.Discard(f.size)
 		return err
-	case pass:
-		c.queued, c.passing = head, f.size
+	case h2Excess:
+		return c.refuse(f)
+	}
+	c.queued, c.passing = head, f.size
+	return nil
+}
+
+// largestUpdate grants the connection as much as there can be. Two of them are more, at which net/http ends the connection with
+// FLOW_CONTROL_ERROR: that is how it is told of what it cannot see.
+var largestUpdate = binary.BigEndian.AppendUint32(h2Frame{4, frameWindowUpdate, 0, 0}.append(nil), largestWindow)
+
+// refuse passes on the head of a request that is one too many. net/http does not count the streams that it has handed over,
+// but has to read the head, which the compression of the next ones builds on. So it is made one that depends on itself
+// (RFC 7540, section 5.3.1), which net/http answers as it does one that it finds to be too many: with a stream error.
+func (c *h2Conn) refuse(f h2Frame) error {
+	front, pad := 0, 0
+	if f.flags&flagPadded != 0 {
+		front, pad = 1, 1
+	}
+	if f.flags&flagPriority != 0 {
+		front += 5
+	}
+	if f.size < front { // of which net/http makes an error of its own
+		c.queued, c.passing = c.in[:frameHead], f.size
 		return nil
 	}
-	_, err = c.source.Discard(f.size)
-	return err
+	var had [6]byte
+	if _, err := io.ReadFull(c.source, had[:front]); err != nil {
+		return err
+	}
+	rest := f.size - front
+	frame := h2Frame{rest + pad + 5, f.kind, f.flags | flagPriority, f.stream}.append(nil)
+	frame = append(frame, had[:pad]...)
+	c.queued, c.passing = append(binary.BigEndian.AppendUint32(frame, f.stream), 0), rest
+	return nil
 }
+
+// grant lets more be sent, or less, and returns whether that is within what there can be. What net/http has sent of a window
+// is not counted here: it judges those of its own streams.
+func (s *h2Stream) grant(more int64) (within bool) {
+	s.window += more
+	within = s.window <= largestWindow || s.strand == nil
+	s.window = min(s.window, largestWindow)
+	return within
+}
+
+// What is done with a frame that is not looked into.
+const (
+	h2Passed  = iota // it is net/http's
+	h2Ignored        // nobody gets it
+	h2Excess         // the head of a request that is one too many
+)
 
 // limit sees to it that the head of a request does not take for ever, unless it is there.
 func (c *h2Conn) limit(f h2Frame) {
@@ -86,79 +134,87 @@ func (c *h2Conn) limit(f h2Frame) {
 	}
 }
 
-// notice says whether a frame that is not looked into is passed on.
-func (c *h2Conn) notice(f h2Frame) (pass bool, err error) {
+// notice takes in a frame that is not looked into, and returns what is done with it.
+func (c *h2Conn) notice(f h2Frame) int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.leaving {
-		return false, nil
+		return h2Ignored
 	}
 	s := c.streams[f.stream]
 	switch f.kind {
 	case frameHeaders:
 		if s == nil && f.stream > c.newest {
+			c.newest = f.stream
 			if len(c.streams) >= h2MaxStreams {
-				return false, errors.New("too many streams")
+				return h2Excess
 			}
-			c.newest, c.streams[f.stream] = f.stream, &h2Stream{window: c.initial, whole: f.flags&flagEndStream != 0}
+			c.streams[f.stream] = &h2Stream{window: c.initial, whole: f.flags&flagEndStream != 0}
 			c.idle = 0
 		}
 	case frameReset:
 		c.forget(f.stream, Left)
 	case frameGoAway: // net/http would close a connection that has none but our streams
-		c.farewell = c.strands == 0
-		return c.farewell, nil
+		if c.farewell = c.strands == 0; !c.farewell {
+			return h2Ignored
+		}
 	}
-	return true, nil
+	return h2Passed
 }
 
-// heard takes in a frame of settings or a window update, which it may change, and says whether it is passed on.
-func (c *h2Conn) heard(f h2Frame, payload []byte) (pass bool) {
+// heard takes in a frame of settings or a window update, which it may change, and returns whether it is passed on. flaw: it
+// makes a window larger than there can be, which ends the connection (sections 6.9.1 and 6.9.2).
+func (c *h2Conn) heard(f h2Frame, payload []byte) (pass, flaw bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.leaving {
-		return false
+		return false, false
 	}
 	if f.kind == frameSettings {
 		for ; len(payload) >= 6; payload = payload[6:] {
 			if value := int64(binary.BigEndian.Uint32(payload[2:])); binary.BigEndian.Uint16(payload) == settingWindow && value <= largestWindow {
 				for _, s := range c.streams {
-					s.window = min(s.window+value-c.initial, largestWindow)
+					if !s.grant(value - c.initial) {
+						return false, true
+					}
 				}
 				c.initial = value
 				c.touch()
 			}
 		}
-		return true
+		return true, false
 	}
 	more := int64(binary.BigEndian.Uint32(payload) & math.MaxInt32)
 	if f.stream != 0 {
 		s := c.streams[f.stream]
 		if s == nil {
-			return true
+			return true, false
 		}
-		s.window = min(s.window+more, largestWindow)
-		if s.strand == nil {
-			return true
-		}
-		if len(s.strand.rest) > 0 {
+		switch within := s.grant(more); {
+		case s.strand == nil:
+			return true, false
+		case !within:
+			s.strand.cut(flowError)
+		case len(s.strand.rest) > 0:
 			s.strand.group.touch()
 		}
-		return false
+		return false, false
 	}
 	if more == 0 {
-		return true // an error, which net/http deals with
+		return true, false // an error, which net/http deals with
 	}
-	c.avail = min(c.avail+more, largestWindow)
+	if c.avail += more; c.avail > largestWindow {
+		return false, true
+	}
 	c.moved = time.Since(c.start)
 	if c.starved || len(c.held) > 0 {
 		c.schedule()
 	}
 	more = c.avail - c.waiting - c.granted
 	if more <= 0 {
-		return false // of what event streams have used
+		return false, false // of what event streams have used
 	}
 	c.granted += more
 	binary.BigEndian.PutUint32(payload, uint32(more))
-	return true
+	return true, false
 }

@@ -192,11 +192,15 @@ func (c *h2Conn) finish(s *strand, out *h2Batch) (over bool) {
 
 // reset ends a stream so that its client comes back: none but an EventSource does after a clean end, and WebKit's notices no other.
 func (c *h2Conn) reset(s *strand, out *h2Batch) (over bool) {
-	if s.flags&isClean != 0 {
+	if s.flags&isClean != 0 && s.code == 0 {
 		return c.finish(s, out)
 	}
 	out.frames, out.open = h2Frame{4, frameReset, 0, s.id}.append(out.frames), nil
-	out.frames = binary.BigEndian.AppendUint32(out.frames, internalError)
+	code := uint32(internalError)
+	if s.code != 0 {
+		code = uint32(s.code)
+	}
+	out.frames = binary.BigEndian.AppendUint32(out.frames, code)
 	return true
 }
 
