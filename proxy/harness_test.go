@@ -136,8 +136,11 @@ func configure(t *testing.T, env ...string) *config.Config {
 
 func serve(t *testing.T, env ...string) *sidecar {
 	t.Helper()
-	c := configure(t, env...)
-	log := slog.New(slog.DiscardHandler)
+	return serveWith(t, configure(t, env...), slog.New(slog.DiscardHandler))
+}
+
+func serveWith(t *testing.T, c *config.Config, log *slog.Logger) *sidecar {
+	t.Helper()
 	var cert *Certificate
 	if c.TLSCert != "" {
 		var err error

@@ -6,7 +6,6 @@ import (
 	"io"
 	"log"
 	"log/slog"
-	"maps"
 	"net"
 	"net/http"
 	"net/http/httputil"
@@ -156,10 +155,7 @@ func (e *exchange) rewrite(pr *httputil.ProxyRequest) {
 	pr.Out = exact(pr.Out, e.p.upstream, path, query, hasQuery)
 	forward(pr.Out.Header, e.in)
 	if e.body != nil {
-		// Trailers that were not announced are known at the end of the body only; the transport looks again then.
-		if pr.Out.Trailer == nil {
-			pr.Out.Trailer = http.Header{}
-		}
+		pr.Out.Trailer = announced(e.in) // their values are known at the end of the body; the transport looks again then
 		e.body.out = pr.Out.Trailer
 		if pr.Out.ContentLength < 0 {
 			pr.Out.TransferEncoding = []string{"chunked"} // said at once; the transport would wait for the first byte with GET
@@ -265,7 +261,9 @@ func (b *body) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
 	switch {
 	case err == io.EOF:
-		maps.Copy(b.out, b.in.Trailer)
+		for name := range b.out {
+			b.out[name] = b.in.Trailer[name]
+		}
 	case err != nil:
 		b.broken.Store(true)
 	}

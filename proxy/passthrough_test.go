@@ -352,11 +352,28 @@ func TestTrailers(t *testing.T) {
 	address := front(t, passTo(t, service))
 	for _, method := range []string{"POST", "GET"} {
 		res, body := send(t, address, "GET", method+" / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\nTrailer: X-Told\r\n\r\n3\r\nabc\r\n0\r\nX-Told: a\r\nX-Untold: b\r\n\r\n")
-		if body != "abc <nil> a b" {
+		if body != "abc <nil> a " { // what was not announced is dropped
 			t.Errorf("%s: the service saw %q", method, body)
 		}
 		if res.Trailer.Get("X-Sum") != "1" || res.Trailer.Get("X-Late") != "2" {
 			t.Errorf("%s: the client saw %v", method, res.Trailer)
+		}
+	}
+}
+
+// TestTrailersDoNotFrameOrAuthenticate: what a head alone may say goes nowhere as a trailer, announced or not.
+func TestTrailersDoNotFrameOrAuthenticate(t *testing.T) {
+	service := legacy(t, func(w http.ResponseWriter, r *http.Request) {
+		io.Copy(io.Discard, r.Body)
+		fmt.Fprint(w, r.Trailer)
+	})
+	address := front(t, passTo(t, service))
+	for _, name := range []string{"Authorization", "Cookie", "Host", "X-Forwarded-For", "Content-Type", "X-Real-IP", "Forwarded", "Proxy-Authorization", "If-Match", "Via"} {
+		for _, told := range []string{"X-Sum, " + name, "X-Sum"} {
+			_, body := send(t, address, "POST", "POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\nTrailer: "+told+"\r\n\r\n3\r\nabc\r\n0\r\nX-Sum: 1\r\n"+name+": evil\r\n\r\n")
+			if body != "map[X-Sum:[1]]" {
+				t.Errorf("%s, announced %s: the service saw %s", name, told, body)
+			}
 		}
 	}
 }

@@ -98,6 +98,11 @@ func settings(rc *config.Route, log *slog.Logger) stream.Settings {
 
 // ServeHTTP answers a request of a route, and passes every other one through.
 func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if !wellFormed(r) {
+		deliver.Decline(w)
+		http.Error(w, "the request's method, target or Host is malformed", http.StatusBadRequest)
+		return
+	}
 	if p.scripts.Has(r.URL.Path) {
 		p.serveScript(w, r)
 		return

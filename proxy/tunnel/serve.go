@@ -6,7 +6,6 @@ import (
 	"errors"
 	"io"
 	"net/http"
-	"net/url"
 	"strings"
 	"time"
 
@@ -14,6 +13,7 @@ import (
 
 	"sidestream/proxy/deliver"
 	"sidestream/proxy/stream"
+	"sidestream/translate"
 )
 
 // bodyTime is for the next part of a POST's body to arrive.
@@ -141,19 +141,5 @@ func (p patient) Read(b []byte) (int, error) {
 // Under says whether path, as it was sent, is prefix or below it. A path that climbs is under nothing.
 func Under(path, prefix string) bool {
 	rest, ok := strings.CutPrefix(path, strings.TrimSuffix(prefix, "/"))
-	return ok && (rest == "" || rest[0] == '/') && !climbs(path)
-}
-
-// climbs says whether some server may take path for one that goes up: with escapes, backslashes or parameters.
-func climbs(path string) bool {
-	plain, err := url.PathUnescape(path)
-	if err != nil {
-		return true
-	}
-	for segment := range strings.SplitSeq(strings.ReplaceAll(plain, `\`, "/"), "/") {
-		if segment, _, _ = strings.Cut(segment, ";"); segment == "." || segment == ".." {
-			return true
-		}
-	}
-	return false
+	return ok && (rest == "" || rest[0] == '/') && !translate.Climbs(path)
 }

@@ -7,7 +7,6 @@ import (
 	"net/url"
 	"slices"
 	"strconv"
-	"strings"
 
 	"sidestream/translate"
 )
@@ -151,10 +150,8 @@ func checkSegments(address translate.Text) error {
 	if err != nil {
 		return &BadRequest{"the request does not make an upstream address"}
 	}
-	for segment := range strings.SplitSeq(u.EscapedPath(), "/") {
-		if plain, err := url.PathUnescape(segment); err != nil || plain == "." || plain == ".." {
-			return &BadRequest{"the request makes a path segment . or .. in the upstream address"}
-		}
+	if translate.Climbs(u.EscapedPath()) {
+		return &BadRequest{"the request makes a path segment . or .. in the upstream address"}
 	}
 	return nil
 }
