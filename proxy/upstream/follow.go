@@ -149,7 +149,7 @@ func (f *follow) reset() error {
 
 // lost forgets the place when RESET is true of what ended a request or an answer.
 func (f *follow) lost(ctx context.Context, err error) {
-	if f.placed() && f.q.Route.lostPlace(ctx, f.log, err) {
+	if f.placed() && f.q.Route.lostPlace(ctx, err) {
 		f.reset()
 	}
 }
@@ -184,7 +184,8 @@ func (c *following) Run(ctx context.Context, emit func([]translate.Message) erro
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	if final(err) {
+	var mayPass Passing
+	if final(err) && !errors.As(err, &mayPass) {
 		return err
 	}
 	if !c.listed || !errors.Is(err, errEnded) {

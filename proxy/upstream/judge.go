@@ -1,7 +1,8 @@
 // This file is what an answer over HTTP says beside its data, whatever asked for it: that the place we want to go on from is
 // too old (RESET), that the upstream refuses (REFUSED). The rules:
 //
-//   - RESET is also asked when there is no answer, or it broke off: over null, with $status null.
+//   - RESET is also asked when there is no answer, or it broke off: over null, with $status null. What it says then is known
+//     beforehand.
 //   - Programs look at any answer, with up to 64 KiB of its body, and with MODE=stream at any record.
 //   - A program that fails is counted and said, and has no opinion.
 
@@ -86,13 +87,19 @@ func (rt *Route) refusal(ctx context.Context, log *slog.Logger, m translate.Mess
 	return &translate.Refused{Status: status, Reason: "an answer that REFUSED calls refused"}
 }
 
-// lostPlace reports whether RESET is true of a request that failed with err, or of a connection that was lost with it.
-func (rt *Route) lostPlace(ctx context.Context, log *slog.Logger, err error) bool {
+// forgetful reports whether RESET is true where there is no answer: over null, with $status null. One that fails then has no
+// opinion.
+func forgetful(reset *translate.Code) bool {
+	ctx, cancel := context.WithTimeout(context.Background(), programTime)
+	defer cancel()
+	yes, err := reset.Truth(ctx, translate.Message{Data: []byte("null")})
+	return yes && err == nil
+}
+
+// lostPlace reports whether err, with which a request failed or a connection was lost, is RESET's.
+func (rt *Route) lostPlace(ctx context.Context, err error) bool {
 	var none noAnswer
-	if rt.reset == nil || ctx.Err() != nil || !errors.As(err, &none) {
-		return false
-	}
-	return rt.tooOld(ctx, log, translate.Message{Data: []byte("null")})
+	return rt.forgets && ctx.Err() == nil && errors.As(err, &none)
 }
 
 // try runs f, one program over an answer, bounded. A failure is counted and said.

@@ -198,13 +198,13 @@ func (p *poll) later(ctx context.Context, err error) error {
 	if errors.As(err, &retry) {
 		wait = max(wait, retry.After)
 	}
-	if p.cursor != "" && p.q.Route.lostPlace(ctx, p.log, err) {
+	if p.cursor != "" && p.q.Route.lostPlace(ctx, err) {
 		p.reset()
 		p.keep("")
 		p.forgot = true
 		return &Retry{After: wait, Err: err}
 	}
-	return &Retry{After: wait, Lossless: p.q.Route.reset == nil, Resumes: true, Err: err}
+	return &Retry{After: wait, Lossless: !p.q.Route.forgets, Resumes: p.q.Route.forgets, Err: err}
 }
 
 // exchange makes the request, follows its pages, and keeps what is new.

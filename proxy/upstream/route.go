@@ -103,6 +103,7 @@ type Route struct {
 	first                              *template // nil: from
 	cursor, next, reset, interval, key *translate.Code
 	refused                            *translate.Code
+	forgets                            bool // RESET is true of no answer
 	statuses                           statuses
 	program                            translate.Program
 	noisy                              quiet // programs that fail
@@ -411,7 +412,9 @@ func (c *compiler) hello() {
 func (c *compiler) cursor() {
 	s, rt := c.s, c.rt
 	rt.cursor = c.code("CURSOR", "CURSOR", s.Cursor)
-	rt.reset = c.code("RESET", "RESET", s.Reset)
+	if rt.reset = c.code("RESET", "RESET", s.Reset); rt.reset != nil {
+		rt.forgets = forgetful(rt.reset)
+	}
 	rt.refused = c.code("REFUSED", "REFUSED", s.Refused)
 	var err error
 	if rt.statuses, err = parseStatuses(s.Status); err != nil {
