@@ -542,7 +542,7 @@ func TestRecipeEthereum(t *testing.T) {
 	events := f.events(t, s)
 	block := func(number, hash string) {
 		f.reach(t, 1, "head", fields{"number": number, "hash": hash})
-		events.next(t, "block", `{"gasUsed":"0x1","hash":"`+hash+`","number":"`+number+`","parentHash":"0x00","timestamp":"0x6743f1a0"}`)
+		events.next(t, "block", `{"number":"`+number+`","hash":"`+hash+`","parentHash":"0x00","timestamp":"0x6743f1a0","gasUsed":"0x1"}`)
 		events.until(t, "id: "+hash+"\n")
 	}
 	block("0x10", "0xaa")
