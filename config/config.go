@@ -20,6 +20,7 @@ type Config struct {
 	CORSOrigins []string      // origins allowed cross-origin with credentials, as browsers send them: scheme://host[:port], lower case
 	MaxClients  int           // SSE clients at once; 0 no limit
 	MaxStreams  int           // upstream connections at once; 0 no limit
+	MaxHeader   int           // bytes of a client's request without its body
 	MaxValue    int           // bytes of one value of a client's request in a template
 	Tunnel      *Tunnel       // WebSockets over events and POSTs; nil: off
 	Drain       time.Duration // shutdown window over which clients are released; 0 at once

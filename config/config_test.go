@@ -42,7 +42,7 @@ func TestDefaults(t *testing.T) {
 	c := load(t, append(base, "HOME=/root", "SSE_LISTEN=", "SSE_ROUTE_FEED_HEARTBEAT=")...)
 	routes := c.Routes
 	c.Routes = nil
-	want := &Config{Listen: ":8080", AdminListen: "127.0.0.1:9091", MaxClients: 10000, MaxStreams: 10000, MaxValue: 16 << 10,
+	want := &Config{Listen: ":8080", AdminListen: "127.0.0.1:9091", MaxClients: 10000, MaxStreams: 10000, MaxHeader: 64 << 10, MaxValue: 16 << 10,
 		Drain: 10 * time.Second, Restart: 5 * time.Second, LogLevel: slog.LevelInfo, LogFormat: "auto"}
 	if !reflect.DeepEqual(c, want) {
 		t.Errorf("got  %+v\nwant %+v", c, want)
@@ -65,13 +65,13 @@ func TestDefaults(t *testing.T) {
 
 func TestGlobals(t *testing.T) {
 	c := load(t, "SSE_LISTEN=127.0.0.1:80", "SSE_ADMIN_LISTEN=off", "SSE_UPSTREAM=http://legacy:3000/base/", "SSE_MAX_CLIENTS=off",
-		"SSE_MAX_STREAMS=7", "SSE_MAX_VALUE=2KiB", "SSE_DRAIN=0", "SSE_RESTART=1m", "SSE_LOG_LEVEL=warn", "SSE_LOG_FORMAT=json",
+		"SSE_MAX_STREAMS=7", "SSE_MAX_VALUE=2KiB", "SSE_DRAIN=0", "SSE_MAX_HEADER=9KiB", "SSE_RESTART=1m", "SSE_LOG_LEVEL=warn", "SSE_LOG_FORMAT=json",
 		"SSE_CORS_ORIGINS=https://App.Example.com, http://localhost:5173,https://a.com:443 ,https://a.com,")
 	if c.Upstream == nil || c.Upstream.String() != "http://legacy:3000/base/" {
 		t.Errorf("upstream %v", c.Upstream)
 	}
 	c.Upstream = nil
-	want := &Config{Listen: "127.0.0.1:80", MaxStreams: 7, MaxValue: 2 << 10, Restart: time.Minute, LogLevel: slog.LevelWarn, LogFormat: "json",
+	want := &Config{Listen: "127.0.0.1:80", MaxStreams: 7, MaxHeader: 9 << 10, MaxValue: 2 << 10, Restart: time.Minute, LogLevel: slog.LevelWarn, LogFormat: "json",
 		CORSOrigins: []string{"https://app.example.com", "http://localhost:5173", "https://a.com"}}
 	if !reflect.DeepEqual(c, want) {
 		t.Errorf("got  %+v\nwant %+v", c, want)

@@ -19,6 +19,7 @@ func (l *loader) globals(vs values) *Config {
 		AdminListen: g.AdminListen,
 		MaxClients:  int(g.MaxClients),
 		MaxStreams:  int(g.MaxStreams),
+		MaxHeader:   int(g.MaxHeader),
 		MaxValue:    int(g.MaxValue),
 		Drain:       g.Drain.duration(),
 		Restart:     g.Restart.duration(),

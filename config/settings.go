@@ -28,6 +28,7 @@ type globals struct {
 	Tunnel      list   `env:"TUNNEL" doc:"path prefixes, comma-separated, whose WebSockets pages may have over events and POSTs, under /_sidestream/tunnel; / for all. Needs SSE_UPSTREAM"`
 	MaxClients  count  `env:"MAX_CLIENTS" envDefault:"10000" max:"1000000000" doc:"SSE clients at once; 0 no limit; also per route"`
 	MaxStreams  count  `env:"MAX_STREAMS" envDefault:"10000" max:"1000000000" doc:"upstream connections at once; 0 no limit; also per route"`
+	MaxHeader   size   `env:"MAX_HEADER" envDefault:"64KiB" min:"8KiB" max:"16MiB" none:"no" doc:"a client's request without its body: line and header; 431 beyond"`
 	MaxValue    size   `env:"MAX_VALUE" envDefault:"16KiB" min:"1" max:"1MiB" none:"no" doc:"one value of a client's request in a placeholder"`
 	Drain       span   `env:"DRAIN" envDefault:"10s" max:"1h" doc:"shutdown window over which clients are released"`
 	Restart     span   `env:"RESTART" envDefault:"5s" max:"1h" doc:"how long a restart keeps the sidecar away: clients that are released while it drains are told to come back after it, so that none meets a proxy's 502; 0 where another replica takes them"`

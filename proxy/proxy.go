@@ -33,6 +33,7 @@ type Proxy struct {
 	all         *stream.Limit // SSE clients of all routes
 	scripts     *web.Scripts
 	clients     deliver.Clients
+	maxHeader   int // bytes of a request without its body
 }
 
 // WebSockets is how many connections are passed through as WebSockets now, on any path.
@@ -60,7 +61,7 @@ type Route struct {
 func New(c *config.Config, log *slog.Logger) *Proxy {
 	p := &Proxy{log: log, mux: http.NewServeMux(), origins: map[string]bool{},
 		all: &stream.Limit{Max: c.MaxClients}, Streams: &stream.Limit{Max: c.MaxStreams}}
-	p.clients.Restart = c.Restart
+	p.clients.Restart, p.maxHeader = c.Restart, c.MaxHeader
 	for _, origin := range c.CORSOrigins {
 		p.origins[origin] = true
 	}
@@ -101,6 +102,10 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if !wellFormed(r) {
 		deliver.Decline(w)
 		http.Error(w, "the request's method, target or Host is malformed", http.StatusBadRequest)
+		return
+	}
+	if r.ProtoMajor > 1 && headSize(r) > p.maxHeader {
+		http.Error(w, "the request's header is longer than SSE_MAX_HEADER", http.StatusRequestHeaderFieldsTooLarge)
 		return
 	}
 	if p.scripts.Has(r.URL.Path) {

@@ -199,7 +199,7 @@ func lastEventID(r *http.Request) (id string, inQuery bool) {
 	query := r.URL.Query()
 	for _, name := range []string{"lastEventId", "last_event_id"} {
 		if id := query.Get(name); id != "" {
-			return id, true
+			return strings.Clone(id), true // without the rest of the target
 		}
 	}
 	return "", false

@@ -26,6 +26,9 @@ type Server struct {
 // NewServer returns the server of p. A certificate of nil is no TLS.
 func NewServer(p *Proxy, certificate *Certificate, logger *slog.Logger) *Server {
 	s := &Server{proxy: p, first: newServer(p, 2*time.Minute, logger), second: newServer(p, -1, logger)}
+	// net/http adds 4 KiB to it for HTTP/1. One field of HTTP/2 that is over it ends the connection, and all its streams: there the
+	// bound is the proxy's own, see Proxy.ServeHTTP, and net/http's is its default of 1 MiB.
+	s.first.MaxHeaderBytes = p.maxHeader - 4096
 	s.first.Protocols.SetHTTP1(true)
 	s.second.Protocols.SetUnencryptedHTTP2(true)
 	s.second.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -27,6 +27,17 @@ func wellFormed(r *http.Request) bool {
 	return !strings.ContainsFunc(r.Method, func(c rune) bool { return !httpguts.IsTokenRune(c) })
 }
 
+// headSize is how many bytes r's line and header have, about as HTTP/1.1 writes them.
+func headSize(r *http.Request) int {
+	size := len(r.Method) + len(r.RequestURI) + len(r.Host)
+	for name, values := range r.Header {
+		for _, value := range values {
+			size += len(name) + len(value) + len(": \r\n")
+		}
+	}
+	return size
+}
+
 // notInTrailers are the fields that frame, route, authenticate or forward a request, or say how it is to be read.
 var notInTrailers = map[string]bool{
 	"Authorization": true, "Cache-Control": true, "Connection": true, "Content-Encoding": true, "Content-Length": true, "Content-Range": true,

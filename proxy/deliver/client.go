@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"net/http"
 	"syscall"
 	"time"
 
@@ -57,6 +58,9 @@ func (c *client) run() {
 		c.out.abort()
 	}
 }
+
+// forget lets go of the request's header, which net/http keeps for as long as the handler runs: nobody reads it any more.
+func forget(r *http.Request) { clear(r.Header) }
 
 // begin has the client woken from now on, until quit.
 func (c *client) begin() {

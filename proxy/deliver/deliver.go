@@ -173,7 +173,9 @@ func (c *Clients) Join(w http.ResponseWriter, r *http.Request, cl Client) (wait 
 	if c.handOver(w, r, cl) {
 		return func() {}
 	}
-	return (&client{Client: cl, clients: c, out: newOutput(w, r), ctx: r.Context(), address: r.RemoteAddr, isNew: cl.LastID == ""}).run
+	out := newOutput(w, r)
+	forget(r)
+	return (&client{Client: cl, clients: c, out: out, ctx: r.Context(), address: r.RemoteAddr, isNew: cl.LastID == ""}).run
 }
 
 // gone counts a client out.

@@ -226,7 +226,11 @@ func (c *clientRequest) header(name string) []string {
 	return c.r.Header.Values(name)
 }
 
-func (c *clientRequest) lookup(kind, name string) string {
+// lookup returns a value of the request, which does not keep what it was a part of in memory: a header may be long, and a
+// stream lasts.
+func (c *clientRequest) lookup(kind, name string) string { return strings.Clone(c.find(kind, name)) }
+
+func (c *clientRequest) find(kind, name string) string {
 	c.asked = true
 	switch kind {
 	case "path":
