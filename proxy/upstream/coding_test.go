@@ -27,7 +27,7 @@ var packers = map[string]func(w io.Writer) packer{
 // A stream that is compressed although nobody asked for it is read, event by event.
 func TestFollowDecodes(t *testing.T) {
 	for coding, pack := range packers {
-		a := &api{abandoned: true, answer: func(n int, w http.ResponseWriter, r *http.Request) {
+		a := &api{answer: func(n int, w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Content-Encoding", coding)
 			w.Header().Set("Content-Type", "text/event-stream")
 			http.NewResponseController(w).Flush()

@@ -107,7 +107,7 @@ func TestRefusalForgetsCookies(t *testing.T) {
 
 // A sticky balancer finds the server that negotiated: from TICKET to the upgrade, through a redirect, and from one dial to the next.
 func TestDialsCarryCookies(t *testing.T) {
-	a := &api{abandoned: true, answer: func(n int, w http.ResponseWriter, r *http.Request) {
+	a := &api{answer: func(n int, w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case "/ticket":
 			w.Header().Add("Set-Cookie", "route=node1")

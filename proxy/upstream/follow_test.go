@@ -15,7 +15,7 @@ import (
 
 // streaming answers with a body of this type that the test writes.
 func streaming(media string, talk func(n int, say func(string), r *http.Request)) *api {
-	return &api{abandoned: true, answer: func(n int, w http.ResponseWriter, r *http.Request) {
+	return &api{answer: func(n int, w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", media)
 		flush := http.NewResponseController(w).Flush
 		flush()
@@ -131,7 +131,7 @@ func TestFollowVerdicts(t *testing.T) {
 		"DONE last": {func(w http.ResponseWriter) { io.WriteString(w, "\uFEFF1\n\"end\"") }, "upstream finished"},
 		"no header": {func(w http.ResponseWriter) { time.Sleep(20 * time.Second) }, "connect: no answer within TIMEOUT (10s)"},
 	} {
-		a := &api{abandoned: true, answer: func(n int, w http.ResponseWriter, r *http.Request) { test.answer(w) }}
+		a := &api{answer: func(n int, w http.ResponseWriter, r *http.Request) { test.answer(w) }}
 		bubble(t, a.ServeHTTP, func(t *testing.T) {
 			s := Settings{From: "http://legacy/", Mode: ModeStream, Done: `. == "end"`, Timeout: 10 * time.Second}
 			source := expanded(t, compiled(t, s), "/").Source(quietLog)

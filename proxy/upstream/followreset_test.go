@@ -60,7 +60,7 @@ func TestFollowResetsLastID(t *testing.T) {
 
 // RESET is asked of an answer with a status, and its body, too.
 func TestFollowResetsByAnswer(t *testing.T) {
-	a := &api{abandoned: true, answer: func(n int, w http.ResponseWriter, r *http.Request) {
+	a := &api{answer: func(n int, w http.ResponseWriter, r *http.Request) {
 		if n == 2 {
 			w.WriteHeader(http.StatusBadRequest)
 			w.Write([]byte(`{"errorCode":401}`))

@@ -13,7 +13,7 @@ const loginPage = "<!doctype html><title>Log in</title>"
 
 // site answers /in directly, and any other path by a redirect to it.
 func site(media, body string) *api {
-	return &api{abandoned: true, answer: func(n int, w http.ResponseWriter, r *http.Request) {
+	return &api{answer: func(n int, w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path != "/in" {
 			http.Redirect(w, r, "/in", http.StatusFound)
 			return

@@ -13,7 +13,7 @@ import (
 
 // numbered is a server whose numbers begin again when it restarts, and which waits for numbers to come (Syncthing, etcd 2).
 func numbered(fails func(n int) bool) *api {
-	return &api{abandoned: true, answer: func(n int, w http.ResponseWriter, r *http.Request) {
+	return &api{answer: func(n int, w http.ResponseWriter, r *http.Request) {
 		since, _ := strconv.Atoi(r.FormValue("since"))
 		switch {
 		case fails(n):
@@ -47,7 +47,7 @@ func TestLongPollForgetsItsPlace(t *testing.T) {
 		"repeated by net/http": func(w http.ResponseWriter) { panic(http.ErrAbortHandler) },
 		"silent":               func(w http.ResponseWriter) { time.Sleep(30 * time.Second) },
 	} {
-		a := &api{abandoned: true, answer: func(n int, w http.ResponseWriter, r *http.Request) {
+		a := &api{answer: func(n int, w http.ResponseWriter, r *http.Request) {
 			if n == 2 {
 				broken(w)
 			}
@@ -116,7 +116,7 @@ func TestPollSaysLaterThatItForgot(t *testing.T) {
 // MODE=stream likewise; but the proper end of what FIRST asked for is no loss.
 func TestFollowForgetsItsPlace(t *testing.T) {
 	for name, end := range map[string]func(){"cut": func() { panic(http.ErrAbortHandler) }, "ended": func() {}} {
-		a := &api{abandoned: true, answer: func(n int, w http.ResponseWriter, r *http.Request) {
+		a := &api{answer: func(n int, w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Content-Type", "application/x-ndjson")
 			fmt.Fprintf(w, "{\"id\":%d}\n", n)
 			http.NewResponseController(w).Flush()

@@ -75,14 +75,14 @@ func TestLongPollTimeoutIsInactivity(t *testing.T) {
 			<-r.Context().Done()
 		}
 		fmt.Fprintf(w, `{"last_seq":%d}`, n)
-	}, abandoned: true}
+	}}
 	s := Settings{From: "http://legacy/_changes?since={stream.cursor}", Timeout: 10 * time.Second, Cursor: ".last_seq"}
 	polled(t, s, a, func(k *taking) {
 		time.Sleep(95 * time.Second)
 		k.expect("40s {\"last_seq\":1}", "1m30s lost: no answer within TIMEOUT (10s)")
 	})
 	s.Every = time.Second // no long poll: TIMEOUT is for all of it
-	a = &api{answer: a.answer, abandoned: true}
+	a = &api{answer: a.answer}
 	polled(t, s, a, func(k *taking) {
 		time.Sleep(15 * time.Second)
 		if got := k.texts(); len(got) == 0 || got[0] != "lost: no answer within TIMEOUT (10s)" {

@@ -34,7 +34,7 @@ func TestStatus(t *testing.T) {
 			if c.status == 202 && from == "ws://legacy/" {
 				continue
 			}
-			a := &api{abandoned: true, answer: func(n int, w http.ResponseWriter, r *http.Request) {
+			a := &api{answer: func(n int, w http.ResponseWriter, r *http.Request) {
 				w.Header().Set("Location", "http://other/")
 				w.WriteHeader(c.status)
 			}}
@@ -127,7 +127,7 @@ func TestRefusedByProgram(t *testing.T) {
 		{"if status==500 then 404 else empty end", `oops`, 500, "refused upstream refused (404): an answer that REFUSED calls refused"},
 	} {
 		for _, mode := range []string{ModeChanges, ModeStream} {
-			a := &api{abandoned: true, answer: func(n int, w http.ResponseWriter, r *http.Request) {
+			a := &api{answer: func(n int, w http.ResponseWriter, r *http.Request) {
 				w.WriteHeader(c.status)
 				io.WriteString(w, c.body+"\n")
 			}}
