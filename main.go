@@ -216,6 +216,10 @@ func serve(ctx context.Context, c *config.Config, log *slog.Logger, lines *admin
 			public.Close()
 			return fmt.Errorf("SSE_ADMIN_LISTEN: %w; choose another address, or off", err)
 		}
+		if operator, err = admin.NewReserve(operator, log); err != nil {
+			public.Close()
+			return fmt.Errorf("SSE_ADMIN_LISTEN: %w", err)
+		}
 	}
 	p := proxy.New(c, log)
 	s := &sidecar{proxy: p, drain: c.Drain, log: log, failed: make(chan error, 2), server: proxy.NewServer(p, certificate, log)}

@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -12,6 +13,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 )
 
 // startLogging starts sidestream with a pipe for its log, of which it returns the end to read.
@@ -181,4 +183,55 @@ func TestWordsOfHelp(t *testing.T) {
 			t.Errorf("%s: status %d, %q", word, code, stdout)
 		}
 	}
+}
+
+// TestNoDescriptorLeft: the admin port answers when nobody else is, so that a probe does not kill a process that is merely full;
+// and everything goes on once there is room.
+func TestNoDescriptorLeft(t *testing.T) {
+	t.Parallel()
+	f := startFeed(t, nil)
+	s := &sidecar{addr: freeAddr(t), admin: freeAddr(t)}
+	env := append([]string{"SSE_LISTEN=" + s.addr, "SSE_ADMIN_LISTEN=" + s.admin, "SSE_LOG_LEVEL=debug"}, feedEnv(f)...)
+	s.process = launch(t, env, "sh", "-c", "ulimit -n 100; exec "+binary)
+	eventually(t, "the sidecar to be ready", func() bool { return status("http://"+s.admin+"/readyz") == http.StatusOK })
+	got := ask(t, s.addr, "HTTP/1.1", "/ticks", "retry: ")
+	var all []net.Conn
+	for range 120 { // more than it can have; the kernel takes the rest
+		conn, err := net.Dial("tcp", s.addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		io.WriteString(conn, "GET /ticks HTTP/1.1\r\nHost: x\r\nAccept: text/event-stream\r\n\r\n")
+		all = append(all, conn)
+	}
+	eventually(t, "the warning", func() bool {
+		status("http://" + s.admin + "/livez")
+		return strings.Contains(s.stderr.String(), "no file descriptor is left")
+	})
+	for range 20 {
+		if code := status("http://" + s.admin + "/livez"); code != 200 {
+			t.Errorf("/livez without a descriptor: %d", code)
+		}
+	}
+	said := f.tick(t)
+	got.until(t, "data: "+said)
+	if n := strings.Count(s.stderr.String(), "no file descriptor is left"); n != 1 {
+		t.Errorf("the warning came %d times", n)
+	}
+	for _, conn := range all {
+		conn.Close()
+	}
+	eventually(t, "room for others", func() bool {
+		conn, err := net.Dial("tcp", s.addr)
+		if err != nil {
+			return false
+		}
+		defer conn.Close()
+		conn.SetDeadline(time.Now().Add(time.Second))
+		io.WriteString(conn, "GET /ticks HTTP/1.1\r\nHost: x\r\nAccept: text/event-stream\r\n\r\n")
+		n, _ := conn.Read(make([]byte, 100))
+		return n > 0
+	})
+	s.drain(t)
 }
