@@ -15,7 +15,8 @@ import (
 var arrows = map[string][]string{
 	"sidestream":                {"config", "proxy", "proxy/admin", "proxy/deliver", "proxy/upstream", "e2e/legacy"},
 	"sidestream/config":         {"proxy/upstream", "translate"},
-	"sidestream/translate":      {},
+	"sidestream/translate":      {"translate/jq"},
+	"sidestream/translate/jq":   {},
 	"sidestream/proxy":          {"config", "proxy/deliver", "proxy/stream", "proxy/tunnel", "proxy/upstream", "proxy/web", "translate"},
 	"sidestream/proxy/admin":    {"proxy", "proxy/deliver", "proxy/stream", "proxy/upstream"},
 	"sidestream/proxy/deliver":  {"proxy/stream", "translate"},
@@ -29,6 +30,7 @@ var arrows = map[string][]string{
 // foreign are the modules outside the standard library that a package may import, where that is part of the design.
 var foreign = map[string][]string{
 	"sidestream/translate":     {"github.com/itchyny/gojq"},
+	"sidestream/translate/jq":  {"github.com/itchyny/gojq"},
 	"sidestream/proxy/deliver": {"golang.org/x/sys/unix"},
 	"sidestream/proxy/stream":  {},
 }

@@ -23,6 +23,8 @@ import (
 	"strings"
 
 	"github.com/itchyny/gojq"
+
+	"sidestream/translate/jq"
 )
 
 // Names of the events of a patched document.
@@ -222,7 +224,7 @@ func (d *differ) keys(list []any) ([]string, bool, error) {
 		if err != nil || !ok || v == nil {
 			return nil, false, nil
 		}
-		text, err := gojq.Marshal(v)
+		text, err := jq.Marshal(v)
 		if err != nil || seen[string(text)] {
 			return nil, false, nil
 		}

@@ -14,6 +14,8 @@ import (
 	"unicode/utf8"
 
 	"github.com/itchyny/gojq"
+
+	"sidestream/translate/jq"
 )
 
 // Bounds on what one message may become, so that a payload cannot make a program eat the memory within its second.
@@ -30,7 +32,7 @@ var variables = []string{"$event", "$id", "$topic", "$headers", "$status", "$sta
 // Code is one compiled jq program. It is safe for concurrent use.
 type Code struct {
 	setting string
-	code    *gojq.Code
+	program *jq.Program
 	fresh   bool // see [fresh]
 }
 
@@ -50,11 +52,11 @@ func CompileJQ(setting, src string) (*Code, error) {
 		defs = append(defs, &gojq.FuncDef{Name: v[1:], Body: body})
 	}
 	query.FuncDefs = append(defs, query.FuncDefs...)
-	code, err := gojq.Compile(query, gojq.WithVariables(variables))
+	program, err := jq.Compile(query, variables)
 	if err != nil {
 		return nil, fmt.Errorf("is not a jq program: %w%s", err, hint(src, err))
 	}
-	return &Code{setting, code, made}, nil
+	return &Code{setting, program, made}, nil
 }
 
 // hint spots the commonest slip: a name without quotes.
@@ -181,23 +183,11 @@ func parseJSON(data []byte) (any, error) {
 
 // each calls f with every output of c over value, until f returns an error.
 func (c *Code) each(ctx context.Context, value any, known []any, f func(any) error) error {
-	iter := c.code.RunWithContext(ctx, value, known...)
-	for {
-		v, ok := iter.Next()
-		if !ok {
-			return nil
-		}
-		err, failed := v.(error)
-		if !failed {
-			err = f(v)
-		}
-		if err == errStop {
-			return nil
-		}
-		if err != nil {
-			return &ProgramError{c.setting, err}
-		}
+	err := c.program.Run(ctx, value, known, f)
+	if err == nil || err == errStop {
+		return nil
 	}
+	return &ProgramError{c.setting, err}
 }
 
 var errStop = errors.New("first output is enough")
@@ -239,7 +229,7 @@ func Written(v any) ([]byte, error) {
 	if s, ok := v.(string); ok {
 		return []byte(s), nil
 	}
-	return gojq.Marshal(v)
+	return jq.Marshal(v)
 }
 
 // Program is what a route makes of its messages. The zero value passes them through unparsed.
@@ -280,6 +270,8 @@ func (p *Program) Apply(ctx context.Context, m Message) (out []Message, done boo
 	if p.Select.fresh {
 		from = nil
 	}
+	ctx, finished := jq.Share(ctx)
+	defer finished()
 	size := 0
 	err = p.Select.each(ctx, in.value, in.known, func(item any) error {
 		if len(out) >= maxItems || size > maxOutput {

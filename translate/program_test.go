@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// jq compiles src, or nothing of "".
-func jq(t testing.TB, setting, src string) *Code {
+// compiled compiles src, or nothing of "".
+func compiled(t testing.TB, setting, src string) *Code {
 	t.Helper()
 	if src == "" {
 		return nil
@@ -30,7 +30,7 @@ func program(t testing.TB, settings ...string) *Program {
 	p := new(Program)
 	for _, s := range settings {
 		name, src, _ := strings.Cut(s, "=")
-		code := jq(t, name, src)
+		code := compiled(t, name, src)
 		switch name {
 		case "SELECT":
 			p.Select = code
@@ -306,7 +306,7 @@ func TestOutputIsBounded(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		replies, err := jq(t, "REPLY", test.src).outputs(context.Background(), in.value, in.known)
+		replies, err := compiled(t, "REPLY", test.src).outputs(context.Background(), in.value, in.known)
 		if !errors.Is(err, errTooMuch) || len(replies) > maxItems+1 {
 			t.Errorf("REPLY, %s: %d outputs, %v", name, len(replies), err)
 		}

@@ -19,18 +19,18 @@ func same(s string) (string, error) { return s, nil }
 // script compiles what a route has. {stream.n} and {state.NAME} are the placeholders known.
 func script(t testing.TB, hello, reply, ping string) *Script {
 	t.Helper()
-	s := &Script{Reply: jq(t, "REPLY", reply), Ping: text(ping), Every: 30 * time.Second}
+	s := &Script{Reply: compiled(t, "REPLY", reply), Ping: text(ping), Every: 30 * time.Second}
 	marks, lines := SplitHello(hello)
 	for i, mark := range marks {
 		switch mark {
 		case '<':
-			s.Steps = append(s.Steps, Step{Wait: jq(t, "HELLO", lines[i])})
+			s.Steps = append(s.Steps, Step{Wait: compiled(t, "HELLO", lines[i])})
 		case '!':
-			s.Steps = append(s.Steps, Step{Refuse: jq(t, "HELLO", lines[i])})
+			s.Steps = append(s.Steps, Step{Refuse: compiled(t, "HELLO", lines[i])})
 		case '~':
-			s.Steps = append(s.Steps, Step{Anew: jq(t, "HELLO", lines[i])})
+			s.Steps = append(s.Steps, Step{Anew: compiled(t, "HELLO", lines[i])})
 		case '=':
-			s.Steps = append(s.Steps, Step{Make: jq(t, "HELLO", lines[i])})
+			s.Steps = append(s.Steps, Step{Make: compiled(t, "HELLO", lines[i])})
 		default:
 			s.Steps = append(s.Steps, Step{Send: text(lines[i])})
 		}
@@ -292,7 +292,7 @@ func FuzzReceive(f *testing.F) {
 	f.Add([]byte(`{"type":"error"}`), []byte(``), false)
 	f.Add([]byte(strings.Repeat("[", 12000)), []byte(`"\ud800"`), false)
 	sc := script(f, "> hi {stream.n}\n! .type==\"error\"\n< .type==\"welcome\"\n> sub\n= $state", `select(.type=="ping")|.type="pong"`, "{state.id:1}")
-	sc.State, sc.Resumed, sc.Interval = jq(f, "STATE", "objects"), jq(f, "RESUMED", ".id == $state.id"), jq(f, "PING_EVERY", "$state.type")
+	sc.State, sc.Resumed, sc.Interval = compiled(f, "STATE", "objects"), compiled(f, "RESUMED", ".id == $state.id"), compiled(f, "PING_EVERY", "$state.type")
 	p := program(f, "SELECT=if type==\"array\" then .[] else . end", "EVENT=.type?")
 	f.Fuzz(func(t *testing.T, first, second []byte, binary bool) {
 		s := rawSession(t, sc, BinaryBase64)

@@ -16,7 +16,7 @@ import (
 // remembering is a session that keeps every object it hears.
 func remembering(t *testing.T, s *Script) (Session, func(frame any) Received) {
 	t.Helper()
-	s.State, s.Kept = jq(t, "STATE", "objects"), new(State)
+	s.State, s.Kept = compiled(t, "STATE", "objects"), new(State)
 	session := rawSession(t, s, "")
 	if _, err := session.Open(""); err != nil {
 		t.Fatal(err)

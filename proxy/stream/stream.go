@@ -50,6 +50,7 @@ type Stream struct {
 	clients  int
 	finished bool        // complete, and remembered for a while
 	up       bool        // the upstream is connected
+	through  bool        // its goroutine is
 	given    bool        // its place under the limits is given back
 	aging    bool        // it was once, so age runs
 	linger   *time.Timer // until it is removed

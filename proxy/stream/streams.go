@@ -185,6 +185,7 @@ func (s *Streams) open(req upstream.Request) *Stream {
 		st.run()
 		s.mu.Lock()
 		defer s.mu.Unlock()
+		st.through = true
 		s.ended(st)
 	})
 	return st
@@ -225,7 +226,9 @@ func (s *Streams) remove(st *Stream) {
 	}
 	delete(s.old, st)
 	s.mark(st, false)
-	s.give(st)
+	if st.through { // else ended does, so that what it still does, a program or a farewell, has its place
+		s.give(st)
+	}
 	s.tell()
 }
 
@@ -241,7 +244,8 @@ func (s *Streams) give(st *Stream) {
 // ended is called when the goroutine of st is through. mu is held.
 func (s *Streams) ended(st *Stream) {
 	if _, replaced := s.old[st]; !replaced && s.byKey[st.req.Key] != st {
-		return // removed meanwhile
+		s.give(st) // removed meanwhile
+		return
 	}
 	_, end := st.Ring.Last()
 	switch {

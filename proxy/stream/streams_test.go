@@ -265,6 +265,24 @@ func TestLimits(t *testing.T) {
 	none.Give()
 }
 
+// A stream that is not wanted any more has its place until it has ended: what it still does goes on.
+func TestPlaceIsHeldToTheEnd(t *testing.T) {
+	l := &legacy{run: func(ctx context.Context, n int, emit func(...string) error) error {
+		<-ctx.Done()
+		time.Sleep(5 * time.Second) // a farewell, or a program
+		return ctx.Err()
+	}}
+	bubble(t, Settings{Own: &Limit{Max: 1}, Linger: 10 * time.Second}, l, func(t *testing.T, s *Streams) {
+		join(t, s, "a").Leave()
+		time.Sleep(14 * time.Second)
+		if _, err := s.Join(t.Context(), request(t, "b")); !errors.Is(err, ErrBusy) || s.All.Used() != 1 {
+			t.Errorf("while it ends: %v, %d places taken", err, s.All.Used())
+		}
+		time.Sleep(2 * time.Second)
+		join(t, s, "b").Leave()
+	})
+}
+
 func TestLinger(t *testing.T) {
 	l := &legacy{run: func(ctx context.Context, n int, emit func(...string) error) error {
 		for i := 0; ; i++ {

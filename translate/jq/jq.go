@@ -1,0 +1,103 @@
+// Package jq runs jq programs within bounds: whatever a program calls and whatever it is given, it ends soon after its context
+// does, holds no more than a bounded amount of memory, and of programs that take long only a few run at once.
+//
+// gojq looks at its context between its own steps only, so that one call of a function may take minutes and gigabytes. Here
+// a compiled program is changed before it runs ([machine]):
+//
+//   - Each step counts, and is where the context, and what the program holds ([meter]), are looked at.
+//   - Each function of gojq is called through one of ours ([natives]), which first asks how large its answer and its work will be,
+//     or does the work itself, a piece at a time. A function that is not known is treated as one that copies all it gets.
+//   - What the program builds without a function is charged by calls that are put in beside it.
+//
+// What a program holds is measured, not added up: garbage is no fault. When enough has been charged, all that its stacks refer to
+// is walked through ([meter.look]).
+package jq
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+
+	"github.com/itchyny/gojq"
+)
+
+// Errors that a program ends with, beside its own and its context's.
+var (
+	ErrMemory = errors.New("takes too much memory")
+	ErrDepth  = errors.New("makes values that are nested too deeply")
+	ErrNumber = fmt.Errorf("counts with a number of more than %d digits", maxDigits)
+)
+
+// Program is one compiled jq program. It is safe for concurrent use.
+type Program struct {
+	code    *gojq.Code
+	regexps *cache
+
+	idle atomic.Pointer[machine] // the one that is kept for the next run
+}
+
+// Compile returns the program that query is. variables are the names, with $, of what [Program.Run] is given.
+func Compile(query *gojq.Query, variables []string) (*Program, error) {
+	if known.err != nil {
+		return nil, known.err
+	}
+	code, err := gojq.Compile(query, gojq.WithVariables(variables))
+	if err != nil {
+		return nil, err
+	}
+	return &Program{code: code, regexps: new(cache)}, nil
+}
+
+// Run calls f with every output of p over value, until f returns an error, which it returns. An error of the program is
+// returned too: its own, one of the package's, or that of ctx.
+func (p *Program) Run(ctx context.Context, value any, variables []any, f func(any) error) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	m := p.take()
+	defer p.give(m)
+	m.begin(ctx, value, variables)
+	iter := m.code.RunWithContext(&m.meter, value, variables...)
+	m.env = envOf(iter)
+	for {
+		v, ok := iter.Next()
+		if m.err != nil {
+			return m.err
+		}
+		if !ok {
+			return nil
+		}
+		if err, failed := v.(error); failed {
+			return err
+		}
+		if err := f(v); err != nil {
+			return err
+		}
+	}
+}
+
+// take returns a machine that nobody else has.
+func (p *Program) take() *machine {
+	if m := p.idle.Swap(nil); m != nil {
+		return m
+	}
+	return newMachine(p)
+}
+
+func (p *Program) give(m *machine) {
+	m.end()
+	p.idle.Store(m)
+}
+
+// maxText is how long the JSON of one value may be.
+const maxText = 64 << 20
+
+// Marshal returns v as compact JSON. It fails for what is too large or too deep: a program can make a value of a few parts that
+// would be written down for ever.
+func Marshal(v any) ([]byte, error) {
+	if s := (size{most: maxText}); !s.add(v, 0) {
+		return nil, s.err()
+	}
+	return gojq.Marshal(v)
+}
