@@ -34,7 +34,11 @@ type Code struct {
 	setting string
 	program *jq.Program
 	fresh   bool // see [fresh]
+	same    bool // see [constant]
 }
+
+// Constant reports whether c is a text, a number, or made of these, whatever the message: a slip where a program is to read it.
+func (c *Code) Constant() bool { return c.same }
 
 // CompileJQ compiles src, the value of setting. The error says where the program is wrong.
 func CompileJQ(setting, src string) (*Code, error) {
@@ -42,7 +46,10 @@ func CompileJQ(setting, src string) (*Code, error) {
 	if err != nil {
 		return nil, fmt.Errorf("is not a jq program: %w", err)
 	}
-	made := fresh(query)
+	if err := checkRegexps(query); err != nil {
+		return nil, err
+	}
+	made, same := fresh(query), constant(query)
 	var defs []*gojq.FuncDef
 	for _, v := range variables {
 		body, err := gojq.Parse(v)
@@ -56,7 +63,7 @@ func CompileJQ(setting, src string) (*Code, error) {
 	if err != nil {
 		return nil, fmt.Errorf("is not a jq program: %w%s", err, hint(src, err))
 	}
-	return &Code{setting, program, made}, nil
+	return &Code{setting, program, made, same}, nil
 }
 
 // hint spots the commonest slip: a name without quotes.

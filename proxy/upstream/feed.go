@@ -14,7 +14,7 @@ func (c *compiler) keepalive() {
 	s, rt := c.s, c.rt
 	rt.ping = c.template("PING", s.Ping, inText())
 	rt.pingEvery = c.code("PING_EVERY", "PING_EVERY", s.PingProgram)
-	rt.pong = c.code("PONG", "PONG", s.Pong)
+	rt.pong = c.reading("PONG", "PONG", s.Pong)
 	if s.PingProgram != "" && (s.Ping == "" || s.State == "") {
 		c.bad("PING_EVERY", "a program computes how often PING is sent out of $state; set PING and STATE too, or write a span such as 30s")
 	}
@@ -27,7 +27,7 @@ func (c *compiler) keepalive() {
 func (c *compiler) memory() {
 	s, rt := c.s, c.rt
 	rt.state = c.code("STATE", "STATE", s.State)
-	rt.resumed = c.code("RESUMED", "RESUMED", s.Resumed)
+	rt.resumed = c.reading("RESUMED", "RESUMED", s.Resumed)
 	if s.Resumed != "" && (s.State == "" || !c.waits()) {
 		c.bad("RESUMED", "looks at the messages of the opening, with what STATE remembers; set STATE, and have a line in HELLO that waits (< jq)")
 	}

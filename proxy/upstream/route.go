@@ -214,6 +214,18 @@ func (c *compiler) code(setting, label, src string) *translate.Code {
 	return code
 }
 
+// reading is a program that must look at what it is given.
+func (c *compiler) reading(setting, label, src string) *translate.Code {
+	code := c.code(setting, label, src)
+	if code != nil && code.Constant() {
+		if label == setting {
+			label = "it"
+		}
+		c.bad(setting, `%s is %s, whatever comes in; write what it reads, such as .type or .type=="price"`, label, src)
+	}
+	return code
+}
+
 var methodToken = regexp.MustCompile("^[A-Z]+$")
 
 func (c *compiler) defaults() {
@@ -397,12 +409,16 @@ func (c *compiler) hello() {
 	marks, lines := translate.SplitHello(c.s.Hello)
 	for i, mark := range marks {
 		st := step{mark: mark}
+		compiled := c.reading
+		if mark == '=' {
+			compiled = c.code // it reads nothing but the state
+		}
 		if mark == '>' {
 			st.send = c.template("HELLO", lines[i], inText())
 		} else if lines[i] == "" {
 			c.bad("HELLO", "line %d: a jq program is missing behind %c", i+1, mark)
 		} else {
-			st.code = c.code("HELLO", fmt.Sprintf("HELLO line %d", i+1), lines[i])
+			st.code = compiled("HELLO", fmt.Sprintf("HELLO line %d", i+1), lines[i])
 		}
 		c.rt.steps = append(c.rt.steps, st)
 	}
@@ -411,11 +427,11 @@ func (c *compiler) hello() {
 // cursor is what the answer to a poll may say of the next one.
 func (c *compiler) cursor() {
 	s, rt := c.s, c.rt
-	rt.cursor = c.code("CURSOR", "CURSOR", s.Cursor)
-	if rt.reset = c.code("RESET", "RESET", s.Reset); rt.reset != nil {
+	rt.cursor = c.reading("CURSOR", "CURSOR", s.Cursor)
+	if rt.reset = c.reading("RESET", "RESET", s.Reset); rt.reset != nil {
 		rt.forgets = forgetful(rt.reset)
 	}
-	rt.refused = c.code("REFUSED", "REFUSED", s.Refused)
+	rt.refused = c.reading("REFUSED", "REFUSED", s.Refused)
 	var err error
 	if rt.statuses, err = parseStatuses(s.Status); err != nil {
 		c.bad("STATUS", "%v", err)
@@ -503,11 +519,11 @@ func (c *compiler) programs() {
 	}
 	rt.reply = c.code("REPLY", "REPLY", s.Reply)
 	rt.program = translate.Program{
-		Select: c.code("SELECT", "SELECT", s.Select),
+		Select: c.reading("SELECT", "SELECT", s.Select),
 		Event:  c.code("EVENT", "EVENT", s.Event),
 		Data:   c.code("DATA", "DATA", s.Data),
-		ID:     c.code("ID", "ID", s.ID),
-		Done:   c.code("DONE", "DONE", s.Done),
+		ID:     c.reading("ID", "ID", s.ID),
+		Done:   c.reading("DONE", "DONE", s.Done),
 		Key:    c.code("KEY", "KEY", s.Key),
 		Strict: rt.Polls() && !rt.Follows(),
 	}

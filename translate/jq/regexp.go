@@ -42,7 +42,7 @@ func (c *cache) get(re, flags string) (*pattern, error) {
 	if p := c.kept[key]; p != nil {
 		return p, nil
 	}
-	p, err := CompileRegexp(re, flags)
+	p, err := compileRegexp(re, flags)
 	if err != nil {
 		return nil, err
 	}
@@ -54,8 +54,8 @@ func (c *cache) get(re, flags string) (*pattern, error) {
 	return p, nil
 }
 
-// CompileRegexp compiles a regular expression as the functions match, test, sub and their like do.
-func CompileRegexp(re, flags string) (*pattern, error) {
+// compileRegexp compiles a regular expression as the functions match, test, sub and their like do.
+func compileRegexp(re, flags string) (*pattern, error) {
 	if strings.ContainsFunc(flags, func(r rune) bool { return r != 'g' && r != 'i' && r != 'm' }) {
 		return nil, fmt.Errorf("unsupported regular expression flag: %q", flags)
 	}
@@ -246,4 +246,10 @@ func (r *reader) ReadRune() (rune, int, error) {
 	c, size := utf8.DecodeRuneInString(r.text[r.at:])
 	r.at += size
 	return c, size, nil
+}
+
+// CheckRegexp returns the error with which match, test, sub and their like fail for re, if they do.
+func CheckRegexp(re, flags string) error {
+	_, err := compileRegexp(re, flags)
+	return err
 }
