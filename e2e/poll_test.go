@@ -355,3 +355,35 @@ func TestPatchedDocuments(t *testing.T) {
 		t.Errorf("only %d patches", patches)
 	}
 }
+
+// A container that is being replaced says 404 for a while. An EventSource that is connected, and one that comes back meanwhile, go on
+// once it is there again; with a plain refusal both would be dead for good.
+func TestReplacedContainer(t *testing.T) {
+	t.Parallel()
+	var n atomic.Int64
+	legacy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if now := n.Load(); now > 0 {
+			fmt.Fprint(w, now)
+			return
+		}
+		http.NotFound(w, r)
+	}))
+	defer legacy.Close()
+	n.Store(1)
+	s := startSidecar(t, "SSE_ROUTE_N_PATH=/n", "SSE_ROUTE_N_FROM="+legacy.URL, "SSE_ROUTE_N_EVERY=50ms", "SSE_ROUTE_N_RETRY=50ms")
+	r := startRecorder(t, s.addr)
+	stays, returns := startClient(t, "eventsource", "http://"+s.addr+"/n"), startClient(t, "eventsource", "http://"+r.addr()+"/n")
+	for _, c := range []*client{stays, returns} {
+		await(t, c, "open")
+		message(t, c, "message", "1")
+	}
+	n.Store(0)
+	eventually(t, "the refusal", func() bool {
+		return strings.Contains(request(t, "GET", "http://"+s.admin+"/api/status", "", ""), "404")
+	})
+	r.cut()
+	await(t, returns, "open")
+	n.Store(2)
+	message(t, stays, "message", "2")
+	message(t, returns, "message", "2")
+}

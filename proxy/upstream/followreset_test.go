@@ -80,3 +80,32 @@ func TestFollowResetsByAnswer(t *testing.T) {
 		targets(t, a, "/watch?from=0", "/watch?from=5", "/watch?from=0")
 	})
 }
+
+// The README's settings for Kubernetes: the list, which is one value without a line end, then its changes.
+func TestFollowKubernetes(t *testing.T) {
+	list := `{"kind":"PodList","metadata":{"resourceVersion":"5"},"items":[{"metadata":{"name":"a"}},{"metadata":{"name":"b"}}]}`
+	a := streaming("application/json", func(n int, say func(string), r *http.Request) {
+		if r.URL.RawQuery == "" {
+			say(list)
+			return
+		}
+		switch n {
+		case 2:
+			say(`{"type":"ADDED","object":{"metadata":{"name":"c","resourceVersion":"6"}}}` + "\n" + `{"type":"BOOKMARK","object":{"metadata":{"resourceVersion":"9"}}}` + "\n")
+		case 3:
+			say(`{"type":"ERROR","object":{"kind":"Status","metadata":{},"code":410}}` + "\n")
+			<-r.Context().Done()
+		default:
+			<-r.Context().Done()
+		}
+	})
+	s := Settings{Mode: ModeStream, First: "http://api/pods", From: "http://api/pods?watch=1&resourceVersion={stream.cursor}",
+		Select: `if .items then .items[] else select(.type!="BOOKMARK").object end`, Data: ".metadata.name",
+		Cursor: "(.object//.).metadata.resourceVersion", Reset: `status==410 or (.type=="ERROR" and .object.code==410)`}
+	polled(t, s, a, func(k *taking) {
+		time.Sleep(10 * time.Second)
+		k.expect("0s a b", "0s lost: the upstream ended its answer", "1s c", "1s lost: the upstream ended its answer",
+			"2s lost: the cursor is too old", "3s a b", "3s lost: the upstream ended its answer")
+		targets(t, a, "/pods", "/pods?watch=1&resourceVersion=5", "/pods?watch=1&resourceVersion=9", "/pods", "/pods?watch=1&resourceVersion=5")
+	})
+}

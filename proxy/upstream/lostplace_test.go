@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -60,7 +61,9 @@ func TestLongPollForgetsItsPlace(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			err = conn.Run(t.Context(), func([]translate.Message) error { return nil })
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			defer cancel()
+			err = conn.Run(ctx, func([]translate.Message) error { return nil })
 			var retry *Retry
 			if !errors.As(err, &retry) || retry.Lossless || retry.Resumes {
 				t.Errorf("%s: %#v", name, err)

@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -133,9 +134,11 @@ func TestRefusedByProgram(t *testing.T) {
 			}}
 			bubble(t, a.ServeHTTP, func(t *testing.T) {
 				source := expanded(t, compiled(t, Settings{From: "http://legacy/", Mode: mode, Refused: c.program}), "/").Source(quietLog)
-				conn, err := source.Connect(t.Context())
+				ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+				defer cancel()
+				conn, err := source.Connect(ctx)
 				if err == nil {
-					err = conn.Run(t.Context(), func(ms []translate.Message) error { t.Errorf("%s: %s", c.program, write(ms)); return nil })
+					err = conn.Run(ctx, func(ms []translate.Message) error { t.Errorf("%s: %s", c.program, write(ms)); return nil })
 				}
 				if got := classOf(err) + " " + fmt.Sprint(err); got != c.want {
 					t.Errorf("%s %s: %s, want %s", mode, c.program, got, c.want)
