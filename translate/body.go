@@ -35,7 +35,7 @@ type Body struct {
 	decided Records // nil: not yet
 	page    bool
 	head    []byte // what came before the decision, without white space in front
-	begun   bool   // what may be a byte order mark is behind us
+	begun   bool   // what may be a byte order mark has been passed
 }
 
 // NewBody reads a body with this Content-Type; format, if not empty, is one of the Format constants and decides. max bounds one
@@ -154,7 +154,7 @@ func (b *Body) decide(last bool) []Message {
 // pageStarts are how pages begin, in lower case.
 var pageStarts = []string{"<!doctype html", "<html"}
 
-// sniff tells by the first bytes behind white space. sure is false when more of them are needed.
+// sniff tells by the first bytes after white space. sure is false when more of them are needed.
 func sniff(head []byte, json, last bool) (format string, page, sure bool) {
 	if len(head) == 0 {
 		return "", false, false

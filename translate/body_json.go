@@ -14,7 +14,7 @@ type jsonRecords struct {
 	mode   byte // 0 between values, or one of the constants below
 	depth  int  // of brackets and braces
 	quoted bool // in a string
-	slash  bool // behind its backslash
+	slash  bool // after its backslash
 	over   bool // the value is too large
 	buf    []byte
 }

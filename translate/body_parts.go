@@ -19,7 +19,7 @@ type partRecords struct {
 }
 
 const (
-	partNone = iota // before the first part, or behind the last
+	partNone = iota // before the first part, or after the last
 	partHeader
 	partBegun // its body has
 	partJSON

@@ -90,7 +90,7 @@ func TestRefusalThatStays(t *testing.T) {
 	})
 }
 
-// Another failure in between begins the patience anew: the upstream is still being changed.
+// Another failure in between starts the patience over: the upstream is still being changed.
 func TestPatienceIsForRefusalsInARow(t *testing.T) {
 	l := new(legacy)
 	replaced(l, time.Hour, mayPass(404))

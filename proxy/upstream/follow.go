@@ -6,7 +6,7 @@
 //     connection that goes on from a cursor has lost nothing; without it nobody knows what the upstream makes of
 //     Last-Event-ID, so a gap is said.
 //   - RESET is asked of every record. One for which it is true, and whatever follows it, is no event: the place is forgotten, the
-//     request ended, and the next one begins with FIRST, behind a gap.
+//     request ended, and the next one begins with FIRST, after a gap.
 //   - RESET is asked as well when a request fails or an answer ends, with $status null; but not at the proper end of what FIRST
 //     asked for, which is where FROM begins.
 //   - Anything that arrives, comments and blank lines included, is life. All of IDLE without ends the connection.
@@ -16,11 +16,13 @@ package upstream
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
+	"slices"
 	"time"
 
 	"sidestream/translate"
@@ -69,6 +71,7 @@ type following struct {
 	listed  bool        // what FIRST asked for
 	header  http.Header // of the answer
 	status  int
+	framed  bool // the answer says itself where it ends
 	body    io.ReadCloser
 	decoded io.Reader // body without its coding
 	heard   func()    // called for whatever arrives
@@ -100,6 +103,7 @@ func (c *following) ask(ctx context.Context) error {
 		return noAnswer{fmt.Errorf("connect: %w", because(ctx, err))}
 	}
 	c.header, c.status, c.body = resp.Header, resp.StatusCode, resp.Body
+	c.framed = resp.ProtoMajor > 1 || resp.ContentLength >= 0 || len(resp.TransferEncoding) > 0
 	switch {
 	case !rt.welcome(resp):
 		return c.unwelcome(ctx, resp)
@@ -227,7 +231,7 @@ func (c *following) pump(emit func([]translate.Message) error) error {
 			}
 		}
 		if errors.Is(err, io.EOF) {
-			if err := c.take(c.records.End(), emit); err != nil {
+			if err := c.take(c.last(), emit); err != nil {
 				return err
 			}
 			return noAnswer{errEnded}
@@ -236,6 +240,16 @@ func (c *following) pump(emit func([]translate.Message) error) error {
 			return noAnswer{fmt.Errorf("connection lost: %w", because(c.alive, err))}
 		}
 	}
+}
+
+// last is what the end of the body completes. Where only the connection's end says that it has ended it may have been cut, so that
+// a line is whole only if it is JSON.
+func (c *following) last() []translate.Message {
+	ms := c.records.End()
+	if c.framed {
+		return ms
+	}
+	return slices.DeleteFunc(ms, func(m translate.Message) bool { return !json.Valid(m.Data) })
 }
 
 // take emits messages, and goes on from behind them once they are in the ring.

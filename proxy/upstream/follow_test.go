@@ -181,3 +181,29 @@ func TestFollowOversize(t *testing.T) {
 		}
 	})
 }
+
+// Where only the connection's end ends a body, a line without its end counts if it is whole.
+func TestFollowUntilClose(t *testing.T) {
+	for body, want := range map[string]string{"{\"n\":1}\n{\"n\":2}": `{"n":1} {"n":2}`, "{\"n\":1}\n{\"n\":2": `{"n":1}`, "one\ntwo": "one"} {
+		a := &api{answer: func(n int, w http.ResponseWriter, r *http.Request) {
+			conn, _, err := http.NewResponseController(w).Hijack()
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			fmt.Fprintf(conn, "HTTP/1.0 200 OK\r\nContent-Type: application/x-ndjson\r\n\r\n%s", body)
+			conn.Close()
+		}}
+		bubble(t, a.ServeHTTP, func(t *testing.T) {
+			conn, err := expanded(t, compiled(t, Settings{From: "http://legacy/", Mode: ModeStream}), "/").Source(quietLog).Connect(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			var got []string
+			conn.Run(t.Context(), func(ms []translate.Message) error { got = append(got, write(ms)); return nil })
+			if strings.Join(got, " ") != want {
+				t.Errorf("%q: %q, want %q", body, got, want)
+			}
+		})
+	}
+}

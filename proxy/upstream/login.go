@@ -25,7 +25,7 @@ func login(resp *http.Response, needed, data bool) error {
 	return nil
 }
 
-// redirected reports whether an answer came behind a redirect that was followed.
+// redirected reports whether an answer came after a redirect that was followed.
 func redirected(resp *http.Response) bool { return resp.Request != nil && resp.Request.Response != nil }
 
 // acceptable reports whether media is among what was asked for (RFC 9110, section 12.5.1).

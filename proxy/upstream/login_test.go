@@ -26,7 +26,7 @@ func site(media, body string) *api {
 	}}
 }
 
-// What comes behind a redirect, or as a page where data is needed, is a login: a refusal that may pass.
+// What comes after a redirect, or as a page where data is needed, is a login: a refusal that may pass.
 func TestLogin(t *testing.T) {
 	const (
 		page       = "passing upstream refused (401): answered with a page of HTML, probably a login"
