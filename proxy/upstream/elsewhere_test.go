@@ -54,6 +54,23 @@ func TestRedirectNamesItsTarget(t *testing.T) {
 	}
 }
 
+// A next page that has no address is none.
+func TestNextPageNowhere(t *testing.T) {
+	for _, s := range []Settings{{Next: ".next"}, {Pages: 5}} {
+		a := &api{answer: func(n int, w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Link", `<http://[s3cret>; rel=next`)
+			fmt.Fprint(w, `{"items":[1],"next":"http://[s3cret"}`)
+		}}
+		s.Select, s.Every = ".items[]", time.Second
+		polled(t, s, a, func(k *taking) {
+			time.Sleep(1500 * time.Millisecond)
+			if got := strings.Join(k.texts(), " "); got != "1" || !strings.Contains(k.log.String(), "it is no address") || strings.Contains(k.log.String(), "s3cret") {
+				t.Errorf("%q\n%s", got, k.log)
+			}
+		})
+	}
+}
+
 // A next page on another host is not followed; what came before it is emitted all the same, and the log names link and setting.
 func TestNextPageElsewhere(t *testing.T) {
 	for setting, s := range map[string]Settings{"NEXT": {Next: ".next"}, "PAGES": {Pages: 5}} {

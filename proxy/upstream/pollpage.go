@@ -269,7 +269,9 @@ func (p *poll) nextPage(ctx context.Context, pg reply, cursor string) (address s
 	rt := p.q.Route
 	var ref *url.URL
 	if rt.next == nil {
-		ref, err = pg.url.Parse(nextLink(pg.resp.Header.Values("Link")))
+		if ref, err = pg.url.Parse(nextLink(pg.resp.Header.Values("Link"))); err != nil {
+			err = errNoAddress
+		}
 	} else {
 		var v any
 		var ok bool
@@ -281,11 +283,15 @@ func (p *poll) nextPage(ctx context.Context, pg reply, cursor string) (address s
 			ref, err = p.reference(pg.url, v, cursor)
 		}
 	}
+	if err == errNoAddress {
+		p.unfollowed("is no address", "…")
+		return "", nil
+	}
 	if err != nil || ref == nil {
 		return "", err
 	}
 	if !strings.EqualFold(ref.Hostname(), pg.url.Hostname()) {
-		p.foreign(ref)
+		p.unfollowed("is on another host, where our credentials were not meant to go", shownURL(ref))
 		return "", nil
 	}
 	// A service behind a proxy may not know by which scheme and port it is reached. We do.
@@ -296,14 +302,16 @@ func (p *poll) nextPage(ctx context.Context, pg reply, cursor string) (address s
 	return ref.String(), nil
 }
 
-// foreign says that a next page is not followed.
-func (p *poll) foreign(ref *url.URL) {
+var errNoAddress = errors.New("what leads to the next page is no address")
+
+// unfollowed says why a next page is not asked for. What came before it counts all the same.
+func (p *poll) unfollowed(why, link string) {
 	setting := "PAGES follows the header Link; set it to 1, or NEXT to where the next page is on FROM's host"
 	if p.q.Route.next != nil {
 		setting = "NEXT leads there; let it yield an address on FROM's host"
 	}
 	if more, ok := p.q.Route.noisy.allow(); ok {
-		p.log.Warn("the next page is on another host, where our credentials were not meant to go: not followed", "link", shownURL(ref), "setting", setting, "unsaid", more)
+		p.log.Warn("the next page is not followed: it "+why, "link", link, "setting", setting, "unsaid", more)
 	}
 }
 
@@ -331,7 +339,7 @@ func (p *poll) reference(at *url.URL, v any, cursor string) (*url.URL, error) {
 		}
 		ref, err := at.Parse(v)
 		if err != nil {
-			return nil, errors.New("NEXT yields what is no address")
+			return nil, errNoAddress
 		}
 		return ref, nil
 	case map[string]any:
