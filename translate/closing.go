@@ -59,7 +59,7 @@ func parseCloseRule(item string) (closeRule, error) {
 	case err != nil:
 		return r, err
 	case m.What == MeansRefused:
-		r.verdict = &Refused{Status: cmp.Or(m.Status, 403), Reason: "closed by the upstream with a code that CLOSE calls refused"}
+		r.verdict = Ruled{&Refused{Status: cmp.Or(m.Status, 403), Reason: "closed by the upstream with a code that CLOSE calls refused"}}
 	case m.What == MeansFinished:
 		r.verdict = ErrFinished
 	}

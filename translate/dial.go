@@ -63,7 +63,7 @@ func (s *scripted) address(last *HTTPResponse) (string, error) {
 		return "", err
 	case bool:
 		if !address {
-			return "", &Refused{http.StatusUnauthorized, "DIAL yields false"}
+			return "", Ruled{&Refused{http.StatusUnauthorized, "DIAL yields false"}}
 		}
 	}
 	return "", &ProgramError{s.script.Dial.setting, errors.New("yields neither an address nor false nor null")}

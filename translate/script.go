@@ -105,7 +105,7 @@ type watch struct {
 }
 
 var (
-	errMatchedRefusal = &Refused{403, "a message matched a ! line of HELLO"}
+	errMatchedRefusal = Ruled{&Refused{403, "a message matched a ! line of HELLO"}}
 	errMatchedAnew    = errors.New("a message matched a ~ line of HELLO")
 )
 

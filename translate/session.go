@@ -170,6 +170,12 @@ func (e *Refused) Error() string {
 	return fmt.Sprintf("upstream refused (%d): %s", e.Status, e.Reason)
 }
 
+// Ruled is a refusal that the route's own settings call one, so that no time can change it: ! of HELLO, CLOSE, DIAL, STATUS.
+type Ruled struct{ *Refused }
+
+// Unwrap returns the refusal.
+func (e Ruled) Unwrap() error { return e.Refused }
+
 // ErrFinished says that the upstream has said all it will say.
 var ErrFinished = errors.New("upstream finished")
 

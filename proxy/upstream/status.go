@@ -77,11 +77,24 @@ func (rt *Route) welcome(resp *http.Response) bool {
 	return rt.statuses.rule(resp.StatusCode) == nil && resp.StatusCode >= 200 && resp.StatusCode <= 299
 }
 
-// Passing is a refusal that is no more than the status of an answer, which may pass: a container that is being replaced is a 404.
+// Passing is a refusal that may pass: the status of an answer, as a container that is being replaced is a 404, or what the dialect
+// says to a connection that is being opened, as a namespace is not there yet.
 type Passing struct{ *translate.Refused }
 
 // Unwrap returns the refusal.
 func (e Passing) Unwrap() error { return e.Refused }
+
+// mayPass makes a refusal of the dialect's to a connection that is being opened one that may pass, unless the route's settings rule
+// it out.
+func mayPass(err error) error {
+	var refused *translate.Refused
+	var ruled translate.Ruled
+	var already Passing
+	if !errors.As(err, &refused) || errors.As(err, &ruled) || errors.As(err, &already) {
+		return err
+	}
+	return Passing{refused}
+}
 
 func passing(status int, reason string) error {
 	return Passing{&translate.Refused{Status: status, Reason: reason}}
@@ -102,7 +115,7 @@ func (rt *Route) verdict(resp *http.Response) error {
 		case translate.MeansFinished:
 			return fmt.Errorf("%w: %w", answered, translate.ErrFinished)
 		case translate.MeansRefused:
-			return &translate.Refused{Status: refusedWith(rule.Status, status), Reason: answered.Error() + ", which STATUS calls refused"}
+			return translate.Ruled{Refused: &translate.Refused{Status: refusedWith(rule.Status, status), Reason: answered.Error() + ", which STATUS calls refused"}}
 		}
 		return &Retry{After: retryAfter(resp.Header, "Retry-After"), Err: answered}
 	}

@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/coder/websocket"
+
 	"sidestream/translate"
 )
 
@@ -145,5 +147,40 @@ func TestRefusedByProgram(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// What a dialect says to a connection that is being opened may pass, as the status of an answer may; what the route's own settings
+// call refused does not.
+func TestDialectRefusalMayPass(t *testing.T) {
+	for name, c := range map[string]struct {
+		s    Settings
+		talk func(ctx context.Context, ws *websocket.Conn)
+		want string
+	}{
+		"a dialect's": {Settings{Protocol: "actioncable", Subscribe: `{"channel":"X"}`}, func(ctx context.Context, ws *websocket.Conn) {
+			ws.Write(ctx, websocket.MessageText, []byte(`{"type":"disconnect","reason":"unauthorized","reconnect":false}`))
+		}, "passing"},
+		"! of HELLO": {Settings{Hello: "! true\n< false"}, func(ctx context.Context, ws *websocket.Conn) {
+			ws.Write(ctx, websocket.MessageText, []byte("1"))
+		}, "refused"},
+		"CLOSE": {Settings{Hello: "< false", Close: "4001=refused"}, func(ctx context.Context, ws *websocket.Conn) { ws.Close(4001, "") }, "refused"},
+	} {
+		a := &api{answer: func(n int, w http.ResponseWriter, r *http.Request) {
+			ws, err := websocket.Accept(w, r, &websocket.AcceptOptions{Subprotocols: []string{"actioncable-v1-json"}})
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			c.talk(r.Context(), ws)
+			<-ws.CloseRead(r.Context()).Done()
+		}}
+		bubble(t, a.ServeHTTP, func(t *testing.T) {
+			c.s.From = "ws://legacy/"
+			_, err := expanded(t, compiled(t, c.s), "/").Source(quietLog).Connect(t.Context())
+			if got := classOf(err); got != c.want {
+				t.Errorf("%s: %s, %v", name, got, err)
+			}
+		})
 	}
 }

@@ -148,7 +148,7 @@ func (s *subscription) Connect(ctx context.Context) (Conn, error) {
 	s.count = translate.Counter{}
 	dial, err := s.prepare(ctx)
 	if err != nil {
-		return nil, later(err)
+		return nil, later(mayPass(err))
 	}
 	c := &socket{subscription: s, start: time.Now(), retimed: make(chan struct{}, 1), turn: make(chan struct{}, 1)}
 	if err := c.handshake(ctx, dial); err != nil {
@@ -158,7 +158,7 @@ func (s *subscription) Connect(ctx context.Context) (Conn, error) {
 		c.ws.CloseNow()
 		// What it may have taken in is not in the ring, and what the next connection goes on from may be this one.
 		s.dropped, s.early, s.acks, s.gap = true, nil, nil, false
-		return nil, later(err)
+		return nil, later(mayPass(err))
 	}
 	c.resumed = c.resumed && !s.dropped
 	s.dropped = false
