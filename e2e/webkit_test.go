@@ -11,7 +11,6 @@ import (
 	"net"
 	"net/http"
 	"path/filepath"
-	"strings"
 	"testing"
 	"time"
 )
@@ -93,15 +92,10 @@ func (w *webkit) eval(t *testing.T, js string) string {
 	t.Helper()
 	var value any
 	w.command(t, http.MethodPost, "/execute/async", map[string]any{
-		"script": "const done = arguments[0]; Promise.resolve((0, eval)(" + quoteJS(js) + ")).then(done, e => done('failed: ' + e))", "args": []any{},
+		"script": "const done = arguments[0]; Promise.resolve((" + js + ")).then(done, e => done('failed: ' + e))", "args": []any{},
 	}, &value)
 	text, _ := value.(string)
 	return text
-}
-
-func quoteJS(s string) string {
-	quoted, _ := json.Marshal(s) // of a string, which does not fail
-	return strings.NewReplacer("\u2028", `\u2028`, "\u2029", `\u2029`).Replace(string(quoted))
 }
 
 func (w *webkit) screenshot(t *testing.T, name string) {

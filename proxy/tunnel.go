@@ -154,15 +154,18 @@ func webSocketRequest(r *http.Request, target string) *http.Request {
 
 // dialWebSocket opens the WebSocket that in asks for as if it passed through. See tunnel.Settings.
 func (p *Passthrough) dialWebSocket(ctx context.Context, in *http.Request, protocols []string,
-	pong func(context.Context, []byte) bool) (ws *websocket.Conn, conn net.Conn, status int, err error) {
+	pong func(context.Context, []byte) bool) (ws *websocket.Conn, conn net.Conn, answer tunnel.Answer, err error) {
 	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(got httptrace.GotConnInfo) { conn = got.Conn }})
 	client := &http.Client{Transport: upgrader{p, in, protocols}, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	ws, resp, err := websocket.Dial(ctx, "ws://"+p.upstream.Host, &websocket.DialOptions{HTTPClient: client, HTTPHeader: in.Header, Host: in.Host,
 		Subprotocols: protocols, CompressionMode: websocket.CompressionDisabled, OnPingReceived: pong})
-	if err != nil && resp != nil && resp.StatusCode != http.StatusSwitchingProtocols {
-		status = resp.StatusCode
+	if resp != nil {
+		answer.Cookies = resp.Header["Set-Cookie"]
+		if err != nil && resp.StatusCode != http.StatusSwitchingProtocols {
+			answer.Status = resp.StatusCode
+		}
 	}
-	return ws, conn, status, err
+	return ws, conn, answer, err
 }
 
 // upgrader makes the library's handshake the one that would have passed through.

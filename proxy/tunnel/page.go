@@ -2,13 +2,10 @@ package tunnel
 
 import (
 	"context"
-	"crypto/sha256"
 	"errors"
 	"log/slog"
 	"net"
 	"net/http"
-	"strconv"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -37,9 +34,15 @@ type Settings struct {
 	Tunnels    *stream.Limit // upstream connections of all kinds at once
 	Log        *slog.Logger
 
-	// Dial connects to the upstream with the request of a WebSocket, offering protocols. status is that of an answer
-	// that refused, 0 when there was none. conn is what ws runs on. pong is its OnPingReceived.
-	Dial func(ctx context.Context, in *http.Request, protocols []string, pong func(context.Context, []byte) bool) (ws *websocket.Conn, conn net.Conn, status int, err error)
+	// Dial connects to the upstream with the request of a WebSocket, offering protocols. conn is what ws runs on. pong is its
+	// OnPingReceived. The answer is what the upstream said to the upgrade, whether or not there is an error.
+	Dial func(ctx context.Context, in *http.Request, protocols []string, pong func(context.Context, []byte) bool) (ws *websocket.Conn, conn net.Conn, answer Answer, err error)
+}
+
+// Answer is what the upstream said to an upgrade. The zero value is no answer.
+type Answer struct {
+	Status  int      // when it refused
+	Cookies []string // its Set-Cookie lines
 }
 
 // Stats counts what goes through tunnels. Each is a total since the start.
@@ -61,12 +64,12 @@ type Pages struct {
 	running sync.WaitGroup // tunnels
 	mu      sync.Mutex     // guards what follows, and the fields of page and tunnel that say so
 	closed  bool
-	byKey   map[[sha256.Size]byte]*page
+	byKey   map[pageKey]*page
 	tunnels int // that have not ended
 }
 
 // New returns the pages of a sidecar; there are none yet.
-func New(s Settings) *Pages { return &Pages{Settings: s, byKey: map[[sha256.Size]byte]*page{}} }
+func New(s Settings) *Pages { return &Pages{Settings: s, byKey: map[pageKey]*page{}} }
 
 // Count returns how many pages there are, and how many tunnels that have not ended.
 func (ps *Pages) Count() (pages, tunnels int) {
@@ -97,14 +100,15 @@ var (
 // page is one page, its ring and its tunnels.
 type page struct {
 	pages *Pages
-	key   [sha256.Size]byte
 	ring  *stream.Ring
 
-	turn chan struct{} // full while somebody emits
-	room chan struct{} // has one element when something was acknowledged
+	dialling chan struct{} // full while a tunnel is dialled: one at a time (RFC 6455, section 4.1)
+	turn     chan struct{} // full while somebody emits
+	room     chan struct{} // has one element when something was acknowledged
 
 	// Guarded by Pages.mu.
-	origin  string // of the first request that had one
+	keys    []pageKey // that it is found by: the cookies that it came with, and those that its upstreams have made of them
+	origin  string    // of the first request that had one
 	clients int
 	live    int // tunnels that have not ended
 	tunnels map[int]*tunnel
@@ -113,21 +117,11 @@ type page struct {
 	gone    bool
 }
 
-// identity is the key of a page: its id, and who asks.
-func identity(id string, r *http.Request) [sha256.Size]byte {
-	var b []byte
-	for _, part := range []string{id, strings.Join(r.Header["Cookie"], "; "), strings.Join(r.Header["Authorization"], ", ")} {
-		b = strconv.AppendInt(b, int64(len(part)), 10)
-		b = append(append(b, ' '), part...)
-	}
-	return sha256.Sum256(b)
-}
-
 // enter counts a client into the page of r, which it makes if there is none. The error is errNoRoom or errNoPage.
 func (ps *Pages) enter(id string, r *http.Request) (*page, error) {
 	ps.mu.Lock()
 	defer ps.mu.Unlock()
-	key := identity(id, r)
+	key := identity(id, cookiesOf(r), r)
 	p := ps.byKey[key]
 	switch {
 	case p == nil && (ps.closed || !ps.Settings.Pages.Take()):
@@ -144,9 +138,9 @@ func (ps *Pages) enter(id string, r *http.Request) (*page, error) {
 	return p, nil
 }
 
-func newPage(ps *Pages, key [sha256.Size]byte) *page {
-	p := &page{pages: ps, key: key, ring: stream.NewRing(stream.Bounds{Start: stream.StartAll}, &ps.Stats.Rings, false),
-		turn: make(chan struct{}, 1), room: make(chan struct{}, 1), tunnels: map[int]*tunnel{}}
+func newPage(ps *Pages, key pageKey) *page {
+	p := &page{pages: ps, keys: []pageKey{key}, ring: stream.NewRing(stream.Bounds{Start: stream.StartAll}, &ps.Stats.Rings, false),
+		dialling: make(chan struct{}, 1), turn: make(chan struct{}, 1), room: make(chan struct{}, 1), tunnels: map[int]*tunnel{}}
 	p.linger = time.AfterFunc(time.Hour, p.expire)
 	p.linger.Stop()
 	p.say(appendPage(nil, max(ps.Window/8, 1), ps.Linger))
@@ -196,7 +190,9 @@ func (p *page) expire() {
 func (p *page) remove() {
 	p.gone = true
 	p.linger.Stop()
-	delete(p.pages.byKey, p.key)
+	for _, key := range p.keys {
+		delete(p.pages.byKey, key)
+	}
 	p.pages.Settings.Pages.Give()
 	p.ring.Close(stream.End{Kind: stream.Retired})
 	for _, t := range p.tunnels {
@@ -207,7 +203,7 @@ func (p *page) remove() {
 // find returns the page of a POST, and takes in what it acknowledges.
 func (ps *Pages) find(h header, r *http.Request) (*page, error) {
 	ps.mu.Lock()
-	p := ps.byKey[identity(h.Page, r)]
+	p := ps.byKey[identity(h.Page, cookiesOf(r), r)]
 	known := p != nil && p.belongsTo(r)
 	ps.mu.Unlock()
 	if !known {
@@ -221,24 +217,24 @@ func (ps *Pages) find(h header, r *http.Request) (*page, error) {
 
 // open begins tunnel n, unless it was begun before. in is the request of the WebSocket that it stands for. The error is
 // errEnded, errNoTunnel (it was begun for another target), errNoPage or errNoRoom.
-func (p *page) open(n int, target string, in *http.Request, protocols []string) error {
+func (p *page) open(n int, target string, in *http.Request, protocols []string) (*tunnel, error) {
 	ps := p.pages
 	ps.mu.Lock()
 	defer ps.mu.Unlock()
 	t := p.tunnels[n]
 	switch {
 	case t != nil && t.target != target:
-		return errNoTunnel
+		return nil, errNoTunnel
 	case t != nil && t.isEnded(), t == nil && n+memory <= p.highest:
-		return errEnded
+		return nil, errEnded
 	case t != nil:
-		return nil
+		return t, nil
 	case p.gone:
-		return errNoPage
+		return nil, errNoPage
 	case p.live >= maxLive, p.ring.Held() > ps.Window: // who reads nothing shall not make more to be read
-		return errNoRoom
+		return nil, errNoRoom
 	case !ps.Tunnels.Take():
-		return errNoRoom
+		return nil, errNoRoom
 	}
 	t = newTunnel(p, n, target)
 	p.tunnels[n] = t
@@ -255,7 +251,7 @@ func (p *page) open(n int, target string, in *http.Request, protocols []string) 
 		ps.tunnels--
 		ps.Tunnels.Give()
 	})
-	return nil
+	return t, nil
 }
 
 // forget lets go of tunnels that ended long ago. Pages.mu is held.

@@ -124,9 +124,9 @@ func bubble(t *testing.T, change func(*Settings), talk func(w *world, ws *websoc
 		transport := &http.Transport{DialContext: l.dial}
 		s := Settings{Clients: deliver.Route{Stats: new(deliver.Stats)}, Linger: 30 * time.Second, Window: 1 << 20, MaxMessage: 1 << 20,
 			Pages: &stream.Limit{Max: 100}, Tunnels: &stream.Limit{Max: 100}, Log: slog.New(slog.DiscardHandler)}
-		s.Dial = func(ctx context.Context, in *http.Request, protocols []string, pong func(context.Context, []byte) bool) (*websocket.Conn, net.Conn, int, error) {
+		s.Dial = func(ctx context.Context, in *http.Request, protocols []string, pong func(context.Context, []byte) bool) (*websocket.Conn, net.Conn, Answer, error) {
 			ws, _, err := websocket.Dial(ctx, "ws://legacy"+in.URL.Path, &websocket.DialOptions{HTTPClient: &http.Client{Transport: transport}, OnPingReceived: pong})
-			return ws, noConn{}, 0, err
+			return ws, noConn{}, Answer{}, err
 		}
 		if change != nil {
 			change(&s)
@@ -240,8 +240,9 @@ func TestLinger(t *testing.T) {
 func TestDialIsGivenUp(t *testing.T) {
 	bubble(t, nil, (*world).listen, func(w *world) {
 		c := w.enter()
-		w.post("/never", `"tunnel":1,"open":[]`)
-		w.post("/never", `"tunnel":2,"open":[]`)
+		go w.post("/never", `"tunnel":1,"open":[]`) // answered after openTime
+		synctest.Wait()
+		go w.post("/never", `"tunnel":2,"open":[]`)
 		time.Sleep(time.Second)
 		if status := w.post("/never", `"tunnel":1,"seq":1`, "tx"); status != 409 {
 			t.Errorf("a frame before it is open: %d", status)
@@ -250,15 +251,15 @@ func TestDialIsGivenUp(t *testing.T) {
 			t.Errorf("closed before it is open: %d", status)
 		}
 		w.expect("1s given up")
-		time.Sleep(29 * time.Second)
-		w.expect("1s given up", "30s given up") // dialTime
+		time.Sleep(30 * time.Second) // the second one was dialled when the first was given up
+		w.expect("1s given up", "31s given up") // dialTime
 		if got, want := told(c), `[0,"page",131072,30000] [1,"close",1006,"",false,0] [2,"close",1006,"",false,0]`; got != want {
 			t.Errorf("told %s, want %s", got, want)
 		}
-		w.post("/never", `"tunnel":3,"open":[]`)
+		go w.post("/never", `"tunnel":3,"open":[]`)
 		time.Sleep(time.Second)
 		w.Close()
-		w.expect("1s given up", "30s given up", "31s given up")
+		w.expect("1s given up", "31s given up", "32s given up")
 	})
 }
 

@@ -64,7 +64,12 @@ func (ps *Pages) Post(w http.ResponseWriter, r *http.Request, target string, in 
 	case h.Open != nil && stopping:
 		err = errNoRoom
 	case h.Open != nil:
-		if err = p.open(h.Tunnel, target, in(), *h.Open); err == nil {
+		var t *tunnel
+		if t, err = p.open(h.Tunnel, target, in(), *h.Open); err == nil {
+			if lines := t.cookies(r); len(lines) > 0 {
+				p.know(h.Page, r, lines)
+				w.Header()["Set-Cookie"] = lines
+			}
 			w.WriteHeader(http.StatusAccepted)
 			return
 		}

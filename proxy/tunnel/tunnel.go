@@ -34,12 +34,14 @@ type tunnel struct {
 	n      int
 	target string // path and query as in the first POST
 
-	alive  context.Context // until it is given up while it is dialled
-	giveUp context.CancelFunc
-	opened chan struct{} // closed when ws and conn are set
-	ended  chan struct{} // closed when the last event is in the ring
-	ws     *websocket.Conn
-	conn   net.Conn // below ws
+	alive    context.Context // until it is given up while it is dialled
+	giveUp   context.CancelFunc
+	answer   Answer        // of the upstream, once answered is closed
+	answered chan struct{} // closed when it has answered the upgrade, or will not
+	opened   chan struct{} // closed when ws and conn are set
+	ended    chan struct{} // closed when the last event is in the ring
+	ws       *websocket.Conn
+	conn     net.Conn // below ws
 
 	turn  chan struct{} // full while somebody writes; for good at the end
 	taken uint64        // number of the last frame taken; of who has the turn
@@ -60,7 +62,7 @@ type tunnel struct {
 }
 
 func newTunnel(p *page, n int, target string) *tunnel {
-	t := &tunnel{page: p, n: n, target: target, opened: make(chan struct{}), ended: make(chan struct{}),
+	t := &tunnel{page: p, n: n, target: target, answered: make(chan struct{}), opened: make(chan struct{}), ended: make(chan struct{}),
 		turn: make(chan struct{}, 1), leaving: make(chan struct{})}
 	t.alive, t.giveUp = context.WithCancel(context.Background())
 	return t
@@ -70,11 +72,12 @@ func newTunnel(p *page, n int, target string) *tunnel {
 func (t *tunnel) run(in *http.Request, protocols []string) {
 	defer t.giveUp()
 	stats, log := &t.page.pages.Stats, t.page.pages.Log.With("page", t.page.ring.Birth(), "tunnel", t.n)
-	status, err := t.dial(in, protocols)
+	err := t.dial(in, protocols)
+	close(t.answered)
 	if err != nil {
 		stats.Failed.Add(1)
-		log.Debug("tunnel not opened", "status", status, "err", err)
-		t.end(ending{code: lost.code, status: status})
+		log.Debug("tunnel not opened", "status", t.answer.Status, "err", err)
+		t.end(ending{code: lost.code, status: t.answer.Status})
 		return
 	}
 	stats.Opened.Add(1)
@@ -86,27 +89,33 @@ func (t *tunnel) run(in *http.Request, protocols []string) {
 	t.end(how)
 }
 
-// dial connects to the upstream. status is that of its answer when it refused, 0 when there was none.
-func (t *tunnel) dial(in *http.Request, protocols []string) (status int, err error) {
+// dial connects to the upstream, once no other tunnel of the page does.
+func (t *tunnel) dial(in *http.Request, protocols []string) error {
+	select {
+	case t.page.dialling <- struct{}{}:
+		defer func() { <-t.page.dialling }()
+	case <-t.alive.Done():
+		return context.Canceled
+	}
 	ctx, cancel := context.WithTimeout(t.alive, dialTime)
 	defer cancel()
-	ws, conn, status, err := t.page.pages.Dial(ctx, in, protocols, t.pong)
-	if err != nil {
-		return status, err
+	ws, conn, answer, err := t.page.pages.Dial(ctx, in, protocols, t.pong)
+	if t.answer = answer; err != nil {
+		return err
 	}
 	if len(protocols) > 0 && !slices.Contains(protocols, ws.Subprotocol()) { // browsers fail such a connection too
 		ws.CloseNow()
-		return 0, errors.New("the upstream chose none of the subprotocols offered")
+		return errors.New("the upstream chose none of the subprotocols offered")
 	}
 	ws.SetReadLimit(-1) // read has its own
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.abandoned {
 		ws.CloseNow()
-		return 0, context.Canceled
+		return context.Canceled
 	}
 	t.ws, t.conn, t.connected = ws, conn, true
-	return 0, nil
+	return nil
 }
 
 // end says how the tunnel ended, once nobody writes any more.

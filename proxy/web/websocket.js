@@ -1,9 +1,9 @@
 // A WebSocket that travels over Server-Sent Events and POSTs, through Sidestream's tunnel. Its wire protocol is written
 // down in proxy/tunnel. The rules of this file:
 //
-//   - The class extends the native one and stands for both: what is not under the tunnel's prefixes is constructed as a
-//     native WebSocket, and every member first asks whose object it is. So instanceof, subclasses and the constants hold
-//     for either kind.
+//   - The class stands for the native one: what is not under the tunnel's prefixes is constructed as a native WebSocket, and every
+//     member first asks whose object it is. So instanceof, subclasses and the constants hold for either kind. Its prototype does
+//     not inherit from the native one, so that a member that is deleted is gone, as it is from the native one.
 //   - All tunnels of a page share one EventSource. When it is lost it is opened again with the last id; only when the
 //     sidecar says that something is missing, or cannot be reached for 30 s, do the tunnels fail with 1006.
 //   - Browsers do not notice a connection that dies without a word, so silence counts as a loss: heartbeats come as events.
@@ -47,7 +47,7 @@ try {
 const remember = () => {
   tunnelled = true;
   try {
-    sessionStorage.setItem(remembered, "1");
+    sessionStorage.setItem(remembered, 1);
   } catch {}
 };
 
@@ -72,7 +72,7 @@ const parse = url => {
 const listOf = protocols => {
   const list = Object(protocols) === protocols && protocols[Symbol.iterator] ? Array.from(protocols, text) : [text(protocols)];
   const wrong = list.find((one, i) => !/^[!#$%&'*+\-.^`|~\w]+$/.test(one) || list.findIndex(other => other.toLowerCase() === one.toLowerCase()) < i);
-  if (wrong !== undefined) throw new DOMException(`The subprotocol '${wrong}' is invalid or duplicated`, "SyntaxError");
+  if (wrong !== undefined) throw new DOMException(`Subprotocol '${wrong}' is invalid or duplicated`, "SyntaxError");
   return list;
 };
 
@@ -121,14 +121,14 @@ class Page {
   connect() {
     const source = this.source = new EventSource(tunnelURL + "?heartbeat=event&page=" + this.id + (this.last && "&lastEventId=" + this.last), { withCredentials: true });
     let opened = Infinity;
-    this.expect(this.lost ? Math.max(1000, Math.min(this.quiet, this.lost + patience - Date.now())) : this.quiet);
+    this.expect(Math.min(this.quiet, this.lost ? this.lost + patience - Date.now() : patience));
     source.onopen = () => {
       opened = Date.now();
       this.lost = 0;
-      this.expect(this.quiet);
+      this.expect();
     };
     source.onmessage = event => {
-      this.expect(this.quiet);
+      this.expect();
       this.take(event);
     };
     source.onerror = () => {
@@ -137,15 +137,14 @@ class Page {
     };
     source.addEventListener("stream.heartbeat", event => {
       this.quiet = JSON.parse(event.data).every * 2 + 2000;
-      this.expect(this.quiet);
+      this.expect();
     });
-    source.addEventListener("stream.gap", () => this.fail());
-    source.addEventListener("stream.busy", () => this.fail());
+    for (const type of ["gap", "busy"]) source.addEventListener("stream." + type, () => this.fail());
   }
 
   // expect takes the connection for lost when nothing has come for so long, and the POSTs that are under way with it: they
   // are sent again.
-  expect(ms) {
+  expect(ms = this.quiet) {
     clearTimeout(this.watch);
     this.watch = setTimeout(() => {
       this.leave();
@@ -319,6 +318,7 @@ class Tunnel {
     if (kind === "open" && this.readyState === CONNECTING) {
       if (this.tried) remember();
       this.readyState = OPEN;
+      this.opened = true;
       this.protocol = value;
       this.fire(Event, "open");
     } else if (kind === "text" && this.readyState === OPEN) {
@@ -332,13 +332,14 @@ class Tunnel {
     }
   }
 
-  // end is the end, however it comes: without a clean close it is an error and 1006.
+  // end is the end, however it comes: without a clean close it is 1006. It is an error only where there was no connection; one that
+  // is cut is none to browsers.
   end(code, reason, wasClean) {
     if (this.over) return;
     this.over = true;
     this.readyState = CLOSED;
     this.page.drop(this);
-    if (!wasClean) this.fire(Event, "error");
+    if (!wasClean && !this.opened) this.fire(Event, "error");
     this.fire(CloseEvent, "close", wasClean ? { code, reason, wasClean } : { code: 1006 });
   }
 
@@ -350,10 +351,10 @@ class Tunnel {
   }
 
   send(data) {
-    if (this.readyState === CONNECTING) throw new DOMException("Still in CONNECTING state", "InvalidStateError");
+    if (this.readyState === CONNECTING) throw new DOMException("Still connecting", "InvalidStateError");
     const kind = Object.prototype.toString.call(data).slice(8, -1);
     let size, mark = "b";
-    if (kind === "Blob" || kind === "File") {
+    if (/Blob|File/.test(kind)) {
       size = data.size;
     } else {
       if (ArrayBuffer.isView(data)) data = new Uint8Array(data.buffer, data.byteOffset, data.byteLength).slice();
@@ -383,15 +384,17 @@ class Tunnel {
       const began = Date.now(), frames = [];
       let count = 0, size = 0;
       do {
-        frames.push(...this.queue[count].parts);
-        size += this.queue[count++].size;
+        const frame = this.queue[count++];
+        frames.push(...frame.parts);
+        size += frame.size;
+        if (!frame.sent) this.bufferedAmount -= frame.size; // it is the network's now; its echo may be here before the answer
+        frame.sent = true;
       } while (count < this.queue.length && size + this.queue[count].size < batch);
       const status = await this.post({ seq: this.seq }, frames);
       this.page.pass();
       if (status === 204) {
         this.queue.splice(0, count);
         this.seq += count;
-        this.bufferedAmount -= size;
         since = Date.now();
       } else if (status === 410 || status === 413) {
         // The reason comes as an event, unless it was a proxy that found the message too large.
@@ -438,10 +441,14 @@ class Tunnel {
   }
 }
 
+const native = Native.prototype;
+const define = Object.defineProperty;
+const inherited = name => Object.getOwnPropertyDescriptor(native, name);
+
 // tunnels holds what belongs to the objects that are not native.
 const tunnels = new WeakMap();
 
-class WebSocket extends Native {
+class WebSocket extends EventTarget {
   constructor(url, protocols = []) {
     if (arguments.length) url = text(url);
     const parsed = arguments.length && parse(url);
@@ -454,86 +461,81 @@ class WebSocket extends Native {
   }
 
   static [Symbol.hasInstance](object) {
-    return this === WebSocket ? object instanceof Native : Function.prototype[Symbol.hasInstance].call(this, object);
-  }
-
-  get binaryType() {
-    const tunnel = tunnels.get(this);
-    return tunnel ? tunnel.binaryType : super.binaryType;
-  }
-
-  set binaryType(type) {
-    const tunnel = tunnels.get(this);
-    type = text(type);
-    if (!tunnel) super.binaryType = type;
-    else if (type === "blob" || type === "arraybuffer") {
-      tunnel.binaryType = type;
-      if (tunnel.shown) tunnel.shown.binaryType = type;
-    }
+    return Function.prototype[Symbol.hasInstance].call(this, object) || this === WebSocket && object instanceof Native;
   }
 
   send(data) {
     const tunnel = tunnels.get(this);
-    if (!tunnel || !arguments.length) return super.send(...arguments);
+    if (!tunnel || !arguments.length) return native.send.apply(this, arguments);
     (tunnel.shown || tunnel).send(data);
   }
 
   close(...[code, reason]) {
     const tunnel = tunnels.get(this);
-    if (!tunnel) return super.close(...arguments);
+    if (!tunnel) return native.close.apply(this, arguments);
     if (code !== undefined) {
       code = Math.min(Math.max(code, 0), 65535) || 0;
       code = code % 1 === 0.5 ? 2 * Math.round(code / 2) : Math.round(code); // [Clamp] of Web IDL: halves become even
-      if (code !== 1000 && (code < 3000 || code > 4999)) throw new DOMException(`The code must be 1000 or 3000 to 4999, not ${code}`, "InvalidAccessError");
+      if (code !== 1000 && (code < 3000 || code > 4999)) throw new DOMException(`Code ${code} is not 1000 or 3000 to 4999`, "InvalidAccessError");
     }
     reason = reason === undefined ? "" : text(reason);
-    if (encoder.encode(reason).length > 123) throw new DOMException("The reason is over 123 bytes", "SyntaxError");
+    if (encoder.encode(reason).length > 123) throw new DOMException("Reason over 123 bytes", "SyntaxError");
     if (tunnel.shown) tunnel.shown.close(...code === undefined ? [] : [code, reason]);
     else tunnel.close(code, reason);
   }
 }
 
 const members = WebSocket.prototype;
-for (const name of ["url", "readyState", "bufferedAmount", "extensions", "protocol"]) {
-  const get = Object.getOwnPropertyDescriptor(Native.prototype, name).get;
-  Object.defineProperty(members, name, {
+for (const name of ["url", "readyState", "bufferedAmount", "extensions", "protocol", "binaryType"]) {
+  const { get, set } = inherited(name);
+  define(members, name, {
     configurable: true,
     get() {
       const tunnel = tunnels.get(this);
       return tunnel ? (tunnel.shown || tunnel)[name] : get.call(this);
+    },
+    set: set && function (type) {
+      const tunnel = tunnels.get(this);
+      type = text(type);
+      if (!tunnel) set.call(this, type);
+      else if (/^(blob|arraybuffer)$/.test(type)) tunnel.binaryType = (tunnel.shown || {}).binaryType = type;
     },
   });
 }
 
 // A handler is a listener whose place among the others is where it was set first, until it is set to null.
 for (const type of ["open", "message", "error", "close"]) {
-  const native = Object.getOwnPropertyDescriptor(Native.prototype, "on" + type);
-  Object.defineProperty(members, "on" + type, {
+  const handler = inherited("on" + type);
+  define(members, "on" + type, {
     configurable: true,
     get() {
       const tunnel = tunnels.get(this);
-      return tunnel ? (tunnel.handlers[type] || { handler: null }).handler : native.get.call(this);
+      return tunnel ? (tunnel.handlers[type] || { handler: null }).handler : handler.get.call(this);
     },
-    set(handler) {
+    set(given) {
       const tunnel = tunnels.get(this);
-      if (!tunnel) return native.set.call(this, handler);
+      if (!tunnel) return handler.set.call(this, given);
       const old = tunnel.handlers[type];
-      if (Object(handler) !== handler) {
+      if (Object(given) !== given) {
         if (old) this.removeEventListener(type, old);
         delete tunnel.handlers[type];
       } else if (old) {
-        old.handler = handler;
+        old.handler = given;
       } else {
-        const entry = tunnel.handlers[type] = { handler, handleEvent: event => typeof entry.handler === "function" && entry.handler.call(event.currentTarget, event) };
+        const entry = tunnel.handlers[type] = { handler: given, handleEvent: event => typeof entry.handler === "function" && entry.handler.call(event.currentTarget, event) };
         this.addEventListener(type, entry);
       }
     },
   });
 }
 for (const name of Object.getOwnPropertyNames(members)) {
-  if (name !== "constructor") Object.defineProperty(members, name, { enumerable: true });
+  if (name !== "constructor") define(members, name, { enumerable: true });
 }
-Object.defineProperties(WebSocket, { name: { value: "WebSocket" }, [mark]: { value: true } });
+["CONNECTING", "OPEN", "CLOSING", "CLOSED"].forEach((name, value) => {
+  for (const object of [WebSocket, members]) define(object, name, { value, enumerable: true });
+});
+define(members, Symbol.toStringTag, { value: "WebSocket", configurable: true });
+for (const [name, value] of [["name", "WebSocket"], [mark, true]]) define(WebSocket, name, { value });
 
 // A document that goes away closes its WebSockets. One that comes back out of the browser's cache finds them lost.
 let hidden = null;

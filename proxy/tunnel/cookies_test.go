@@ -1,0 +1,48 @@
+package tunnel
+
+import (
+	"net/http"
+	"slices"
+	"testing"
+	"time"
+)
+
+func TestAfterwards(t *testing.T) {
+	now := time.Date(2026, 11, 28, 0, 0, 0, 0, time.UTC)
+	for _, c := range []struct{ had, lines, want []string }{
+		{[]string{"a=1", "b=2"}, []string{"a=3; Path=/; HttpOnly"}, []string{"b=2", "a=3"}},
+		{[]string{"a=1"}, []string{`new="x y"; Path=/`}, []string{"a=1", `new="x y"`}},
+		{[]string{"a=1"}, []string{"a=2; Path=/ws", "b=1; Path=/_sidestream/tunnel/ws"}, []string{"a=1"}}, // do not come along
+		{[]string{"a=1"}, []string{"a=2; Path=/_sidestream", "b=1; Path=/_sidestream/tunnel"}, []string{"a=2", "b=1"}},
+		{[]string{"a=1", "b=1"}, []string{"a=; Max-Age=0; Path=/", "b=; Expires=Thu, 01 Jan 1970 00:00:00 GMT; Path=/"}, nil},
+		{[]string{"a=1"}, []string{"nonsense", ""}, []string{"a=1"}},
+	} {
+		if got := afterwards(c.had, c.lines, now); !slices.Equal(got, c.want) {
+			t.Errorf("%q and %q make %q, want %q", c.had, c.lines, got, c.want)
+		}
+	}
+}
+
+func TestWithPath(t *testing.T) {
+	for target, want := range map[string]string{"/ws": "/", "/a/b/ws?x=/y/": "/a/b", "/a/": "/a", "/": "/"} {
+		if got := withPath([]string{"a=1; HttpOnly", "b=2; path=/x"}, target); !slices.Equal(got, []string{"a=1; HttpOnly; Path=" + want, "b=2; path=/x"}) {
+			t.Errorf("%s: %q", target, got)
+		}
+	}
+}
+
+// TestAPageIsItsCookies in whatever order, and whoever else has its id is somebody else.
+func TestAPageIsItsCookies(t *testing.T) {
+	key := func(cookie, authorization string) pageKey {
+		r := &http.Request{Header: http.Header{"Cookie": {cookie}, "Authorization": {authorization}}}
+		return identity("id", cookiesOf(r), r)
+	}
+	if key("a=1; b=2", "") != key("b=2; a=1", "") {
+		t.Error("the order of cookies counts")
+	}
+	for _, other := range []pageKey{key("a=1", ""), key("a=1; b=3", ""), key("a=1; b=2; c=3", ""), key("a=1; b=2", "Bearer x"), key("a=1,b=2", "")} {
+		if other == key("a=1; b=2", "") {
+			t.Error("others have the same key")
+		}
+	}
+}
