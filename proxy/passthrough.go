@@ -15,6 +15,8 @@ import (
 	"sync/atomic"
 
 	"golang.org/x/net/http/httpguts"
+
+	"sidestream/proxy/upstream"
 )
 
 // Passthrough hands requests to the legacy service and its answers back as if the sidecar were not there. What arrives
@@ -128,7 +130,7 @@ func (p *Passthrough) serve(w http.ResponseWriter, r *http.Request) {
 		w = noContinue{w}
 	}
 	proxy := httputil.ReverseProxy{
-		Transport:      p.transport,
+		Transport:      upstream.Spelled{Base: p.transport},
 		FlushInterval:  -1,
 		BufferPool:     &buffers,
 		Rewrite:        e.rewrite,

@@ -198,6 +198,20 @@ func TestHeaderIsExact(t *testing.T) {
 	}
 }
 
+// Servers that compare bytes know the names of RFC 6455 only.
+func TestUpgradeIsSpelledAsItsRFC(t *testing.T) {
+	service := record(t, "HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
+	address := front(t, passTo(t, "http://"+service.Addr().String()))
+	send(t, address, "GET", "GET /ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: a2V5\r\n"+
+		"sec-websocket-version: 13\r\nSEC-WEBSOCKET-PROTOCOL: x\r\nSec-WebSocket-Extensions: permessage-deflate\r\n\r\n")
+	got := <-service.heads
+	for _, want := range []string{"Sec-WebSocket-Key: a2V5", "Sec-WebSocket-Version: 13", "Sec-WebSocket-Protocol: x", "Sec-WebSocket-Extensions: permessage-deflate"} {
+		if strings.Count(got, "\r\n"+want+"\r\n") != 1 {
+			t.Errorf("%s is not there: %s", want, got)
+		}
+	}
+}
+
 func TestForwardedHeaders(t *testing.T) {
 	service := record(t, ok)
 	address := front(t, passTo(t, "http://"+service.Addr().String()))

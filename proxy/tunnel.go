@@ -186,5 +186,5 @@ func (u upgrader) RoundTrip(r *http.Request) (*http.Response, error) {
 	if out.Header["User-Agent"] == nil {
 		out.Header.Set("User-Agent", "") // the transport has one of its own otherwise
 	}
-	return u.p.transport.RoundTrip(out)
+	return upstream.Spelled{Base: u.p.transport}.RoundTrip(out)
 }

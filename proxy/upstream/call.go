@@ -17,6 +17,7 @@ func (e noAnswer) Unwrap() error { return e.error }
 // client is base for one source of the route, whose cookies j keeps.
 func (rt *Route) client(base *http.Client, j *jar) *http.Client {
 	c := *base
+	c.Transport = Spelled{c.Transport, rt.spelling}
 	if rt.forgets {
 		c.Transport = once{c.Transport}
 	}

@@ -106,7 +106,9 @@ type Route struct {
 	forgets                            bool // RESET is true of no answer
 	statuses                           statuses
 	program                            translate.Program
-	noisy                              quiet // programs that fail
+	noisy                              quiet             // programs that fail
+	spelling                           map[string]string // of header names, by canonical name
+	plain                              hosts             // whose compression cannot be read
 
 	// What a feed asks for beside messages: see feed.go.
 	state, resumed, pingEvery, pong, toDial *translate.Code
@@ -323,9 +325,11 @@ func (c *compiler) headers() {
 			continue
 		}
 		value = strings.TrimSpace(value)
+		written := name
 		if name = c.header("HEADERS", name); name == "" {
 			continue
 		}
+		c.rt.spell(name, written)
 		if _, err := headerValue(placeholder.ReplaceAllString(value, "")); err != nil {
 			c.bad("HEADERS", "the value of %s %v", name, err)
 		}

@@ -226,6 +226,7 @@ type socket struct {
 	*subscription
 	ws      *websocket.Conn
 	conn    net.Conn // below ws
+	host    string   // that was dialled
 	resumed bool
 	ended   error        // the dialect finished before it was ready
 	buf     bytes.Buffer // the frame being read
@@ -263,16 +264,21 @@ func (c *socket) handshake(ctx context.Context, d translate.Dial) error {
 	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(got httptrace.GotConnInfo) { c.conn = got.Conn }})
 	host := d.Header.Get("Host")
 	d.Header.Del("Host")
-	ws, resp, err := websocket.Dial(ctx, d.URL, &websocket.DialOptions{
-		HTTPClient:      c.q.Route.client(sockets, c.jar),
-		HTTPHeader:      d.Header,
-		Host:            host,
-		Subprotocols:    d.Subprotocols,
-		CompressionMode: websocket.CompressionNoContextTakeover,
-		OnPingReceived:  func(context.Context, []byte) bool { c.touch(); return true },
-		OnPongReceived:  func(context.Context, []byte) { c.touch() },
-	})
+	options := &websocket.DialOptions{
+		HTTPClient:     c.q.Route.client(sockets, c.jar),
+		HTTPHeader:     d.Header,
+		Host:           host,
+		Subprotocols:   d.Subprotocols,
+		OnPingReceived: func(context.Context, []byte) bool { c.touch(); return true },
+		OnPongReceived: func(context.Context, []byte) { c.touch() },
+	}
+	if at, err := url.Parse(d.URL); err == nil {
+		c.host = at.Host
+	}
+	c.q.Route.compress(c.host, options)
+	ws, resp, err := websocket.Dial(ctx, d.URL, options)
 	if err != nil {
+		c.doubted(err)
 		return c.refusal(resp, err)
 	}
 	if len(d.Subprotocols) > 0 && ws.Subprotocol() == "" {
@@ -520,6 +526,7 @@ func (c *socket) closed(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return ctx.Err() // our own doing
 	}
+	c.doubted(err)
 	var e websocket.CloseError
 	coded := errors.As(err, &e)
 	c.mu.Lock()
@@ -532,6 +539,13 @@ func (c *socket) closed(ctx context.Context, err error) error {
 		return fmt.Errorf("closed by the upstream with code %d", e.Code)
 	}
 	return fmt.Errorf("connection lost: %w", cleaned(err))
+}
+
+// doubted remembers an upstream whose compression fails.
+func (c *socket) doubted(err error) {
+	if c.q.Route.doubt(c.host, err) {
+		c.log.Warn("the upstream's compression cannot be read, the next connection does without")
+	}
 }
 
 func (c *socket) Run(ctx context.Context, emit func([]translate.Message) error) error {
