@@ -89,12 +89,25 @@ func newGraphQLLegacy(o Options) Session    { return &graphql{Options: o, legacy
 
 // gqlMessage is any message, both ways.
 type gqlMessage struct {
-	ID      string          `json:"id,omitempty"`
+	ID      gqlID           `json:"id,omitempty"`
 	Type    string          `json:"type"`
 	Payload json.RawMessage `json:"payload,omitempty"`
 }
 
 func (m gqlMessage) frame() Frame { return jsonFrame(m) }
+
+// gqlID is an operation's name. Servers of the older dialect that take it for a number send it back as one.
+type gqlID string
+
+// UnmarshalJSON takes a string, or a number as it is written.
+func (id *gqlID) UnmarshalJSON(data []byte) error {
+	var n json.Number // takes both, but of strings only those that hold numbers
+	if data[0] != '"' && json.Unmarshal(data, &n) == nil {
+		*id = gqlID(n)
+		return nil
+	}
+	return json.Unmarshal(data, (*string)(id))
+}
 
 const gqlLineForm = `write a GraphQL document, or {"query":"...","variables":{...},"operationName":"..."}`
 
@@ -274,7 +287,7 @@ func (s *graphql) Receive(_ context.Context, f Frame) (Received, error) {
 	case "error":
 		return s.failed(m)
 	case "complete":
-		return Received{}, s.completed(m.ID)
+		return Received{}, s.completed(string(m.ID))
 	}
 	return Received{}, nil
 }
@@ -319,7 +332,7 @@ func (s *graphql) start(id string, operation json.RawMessage) Frame {
 	if s.legacy {
 		kind = "start"
 	}
-	return gqlMessage{ID: id, Type: kind, Payload: operation}.frame()
+	return gqlMessage{ID: gqlID(id), Type: kind, Payload: operation}.frame()
 }
 
 func (s *graphql) pong() (got Received) {
@@ -334,7 +347,7 @@ func (s *graphql) pong() (got Received) {
 }
 
 func (s *graphql) result(m gqlMessage) Received {
-	r := s.running[m.ID]
+	r := s.running[string(m.ID)]
 	if r == nil {
 		return Received{}
 	}
@@ -345,7 +358,7 @@ func (s *graphql) result(m gqlMessage) Received {
 		}
 		json.Unmarshal(m.Payload, &result)
 		if r.answered = isNull(result.Errors) || !isNull(result.Data); !r.answered {
-			r.refused = gqlRefusal(m.ID, result.Errors)
+			r.refused = gqlRefusal(string(m.ID), result.Errors)
 		}
 	}
 	return Received{Messages: []Message{{Topic: r.topic, Data: orNullJSON(m.Payload)}}}
@@ -363,12 +376,12 @@ func isNull(value json.RawMessage) bool { return len(value) == 0 || string(value
 
 // failed is the end of an operation.
 func (s *graphql) failed(m gqlMessage) (Received, error) {
-	r := s.running[m.ID]
+	r := s.running[string(m.ID)]
 	switch {
 	case r == nil:
 		return Received{}, nil
 	case r.sent:
-		delete(s.running, m.ID)
+		delete(s.running, string(m.ID))
 		var errs any = m.Payload
 		if !strings.HasPrefix(string(m.Payload), "[") {
 			errs = []json.RawMessage{orNullJSON(m.Payload)}
@@ -379,7 +392,7 @@ func (s *graphql) failed(m gqlMessage) (Received, error) {
 		return Received{}, fmt.Errorf("the operation of line %s failed: %s", m.ID, why)
 	}
 	s.pongs = 0 // this server is no mute one
-	return Received{}, gqlRefusal(m.ID, m.Payload)
+	return Received{}, gqlRefusal(string(m.ID), m.Payload)
 }
 
 func (s *graphql) completed(id string) error {
@@ -515,7 +528,7 @@ func (s *graphql) Leave() []Frame {
 	}
 	var frames []Frame
 	for _, id := range slices.Sorted(maps.Keys(s.running)) {
-		frames = append(frames, gqlMessage{ID: id, Type: "complete"}.frame())
+		frames = append(frames, gqlMessage{ID: gqlID(id), Type: "complete"}.frame())
 	}
 	return frames
 }

@@ -366,6 +366,9 @@ func (s *scripted) Resumable() bool {
 // Closed lets the route's policy judge before the dialect.
 func (s *scripted) Closed(code int, reason string) error {
 	rule := s.script.Close.rule(code)
+	if d, ok := s.Session.(interface{ Died(int, string) bool }); ok && d.Died(code, reason) {
+		rule = nil
+	}
 	if rule == nil {
 		return s.Session.Closed(code, reason)
 	}

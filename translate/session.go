@@ -149,6 +149,7 @@ type Received struct {
 	Ready    bool      // the dialect and its script are through
 	Resumed  bool      // with Ready: nothing was lost since the last connection
 	Failed   []error   // jq programs that failed, each a *ProgramError; what they were for was left out
+	Said     []string  // complaints of the service, fit for logs, that are no end of the connection
 }
 
 // Timers are what a connection has to watch. They may change with each frame.

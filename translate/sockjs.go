@@ -141,7 +141,7 @@ func (s *sockjs) inner(ctx context.Context, texts []string) (got Received, err e
 		}
 		one, err := s.Session.Receive(ctx, Frame{Data: []byte(text)})
 		got.Messages = append(got.Messages, one.Messages...)
-		got.Failed = append(got.Failed, one.Failed...)
+		got.Failed, got.Said = append(got.Failed, one.Failed...), append(got.Said, one.Said...)
 		if one.Ready {
 			got.Ready, got.Resumed = true, one.Resumed
 		}

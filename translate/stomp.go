@@ -150,12 +150,21 @@ func (s *stomp) Skipped() error {
 
 // Closed explains the end that RabbitMQ 3.10 does not: it closes with 1000 and says nothing for a queue or exchange that
 // is not there, or not for this user.
-func (s *stomp) Closed(code int, _ string) error {
+func (s *stomp) Closed(code int, reason string) error {
+	if s.Died(code, reason) && s.step != stompSubscribing {
+		return fmt.Errorf("the broker closed with code %d and %q", code, stompDied)
+	}
 	if s.step == stompSubscribing && code != 0 {
 		return fmt.Errorf("the broker closed with code %d instead of confirming SUBSCRIBE; does every destination exist, and may the user of CONNECT read it?", code)
 	}
 	return nil
 }
+
+// stompDied is the reason of RabbitMQ for all that it closes for, above all heart-beats that did not come.
+const stompDied = "STOMP died"
+
+// Died reports whether a close is a loss, whatever its code says: RabbitMQ's is 1000, as if all were said.
+func (*stomp) Died(_ int, reason string) bool { return reason == stompDied }
 
 func (s *stomp) Leave() []Frame { return []Frame{{Data: []byte("DISCONNECT\n\n\x00")}} }
 
@@ -182,6 +191,10 @@ func (s *stomp) frame(f stompFrame, got *Received) error {
 	case "MESSAGE":
 		return s.message(f, got)
 	case "ERROR":
+		if s.aboutSend(f) {
+			got.Said = append(got.Said, "the broker said: "+s.hidden(f.headers["message"]))
+			return nil
+		}
 		return s.verdict(f)
 	}
 	return nil
@@ -279,6 +292,13 @@ var stompVerdicts = []struct {
 	{http.StatusForbidden, []string{"access_refused", "access refused", "forbidden", "not authorized", "access denied", "access is denied", "permission"}},
 	{http.StatusNotFound, []string{"not_found", "not found", "does not exist"}},
 	{http.StatusBadRequest, []string{"unknown destination", "invalid destination", "precondition_failed"}},
+}
+
+// aboutSend reports whether an ERROR concerns what a client has sent, and nothing else: then the others on the stream need not lose
+// their connection. RabbitMQ keeps it usable; a broker that closes it, as the specification wants, does so by itself.
+func (s *stomp) aboutSend(f stompFrame) bool {
+	_, subscription := f.headers["subscription"]
+	return s.step == stompReady && s.sent && !subscription
 }
 
 // verdict reads an ERROR frame. Brokers have no codes, only words: those of the message header first, for the body

@@ -246,11 +246,40 @@ func TestStompErrorBehindASend(t *testing.T) {
 			if sends {
 				s.Send(Message{Data: []byte(`{"destination":"/exchange/nowhere/x","body":"y"}`)})
 			}
-			_, err := s.Receive(t.Context(), Frame{Data: []byte(unknown)})
-			if refused := errors.As(err, new(*Refused)); err == nil || refused == sends {
+			got, err := s.Receive(t.Context(), Frame{Data: []byte(unknown + "MESSAGE\nsubscription:sub-0\ndestination:/topic/a\n\nnext\x00")})
+			if refused := errors.As(err, new(*Refused)); refused == sends {
 				t.Errorf("sends: %v: %v", sends, err)
+			}
+			if sends && (err != nil || len(got.Messages) != 1 || len(got.Said) != 1 || got.Said[0] != "the broker said: not_found") {
+				t.Errorf("the connection does not go on: %+v, %v", got, err)
+			}
+			if _, err := s.Receive(t.Context(), Frame{Data: []byte("ERROR\nsubscription:sub-0\nmessage:Server cancelled subscription\n\n\x00")}); err == nil {
+				t.Error("a subscription that the broker has ended goes on")
 			}
 			sends = false
 		}
+	}
+}
+
+// RabbitMQ closes with 1000 for lost heart-beats too.
+func TestStompDied(t *testing.T) {
+	policy, err := ParseClose("1000=finished")
+	if err != nil {
+		t.Fatal(err)
+	}
+	script := Script{Close: policy}
+	inner := newStomp(Options{Connect: fixed(""), Subscribe: fixedLines("/topic/a")})
+	s := script.Wrap(inner)
+	s.Open("")
+	if _, err := s.Receive(t.Context(), Frame{Data: []byte("CONNECTED\nversion:1.2\n\n\x00")}); err != nil {
+		t.Fatal(err)
+	}
+	for _, session := range []Session{s, inner} {
+		if err := session.Closed(1000, "STOMP died"); err == nil || errors.Is(err, ErrFinished) || !strings.Contains(err.Error(), "STOMP died") {
+			t.Errorf("STOMP died: %v", err)
+		}
+	}
+	if err := s.Closed(1000, "bye"); !errors.Is(err, ErrFinished) {
+		t.Errorf("bye: %v", err)
 	}
 }

@@ -403,6 +403,11 @@ func (c *socket) receive(ctx context.Context, f translate.Frame) (got translate.
 	for _, failed := range got.Failed {
 		rt.failed(c.log, failed)
 	}
+	for _, said := range got.Said {
+		if more, ok := rt.noisy.allow(); ok {
+			c.log.Warn("the upstream complains", "err", said, "unsaid", more)
+		}
+	}
 	return got, err
 }
 
