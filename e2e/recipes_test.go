@@ -28,6 +28,7 @@ var recipes = map[string]recipe{
 	"coinbase":          {path: "/events/coinbase", from: map[string]string{"wss://ws-feed.exchange.coinbase.com": "ws"}},
 	"binance":           {path: "/events/binance", from: map[string]string{"wss://stream.binance.com:9443": "ws"}},
 	"pusher":            {path: "/events/pusher", from: map[string]string{"wss://ws-mt1.pusher.com": "ws"}},
+	"aria2":             {path: "/events/aria2", from: map[string]string{"ws://localhost:6800": "ws"}},
 	"ethereum":          {path: "/events/blocks", from: map[string]string{"wss://mainnet.infura.io": "ws"}},
 }
 
