@@ -114,6 +114,41 @@ func TestDialectSocketIORecovery(t *testing.T) {
 	events.event(t, "live", `"new"`)
 }
 
+// TestDialectSocketIORedis: with redis-streams-adapter sessions are recovered from Redis, which holds volatile events too.
+func TestDialectSocketIORedis(t *testing.T) {
+	t.Parallel()
+	addr := freeAddr(t)
+	_, port, _ := strings.Cut(addr, ":")
+	redis := launch(t, nil, "redis-server", "--port", port, "--bind", "127.0.0.1", "--save", "", "--dir", t.TempDir())
+	eventually(t, "Redis to listen", func() bool { return strings.Contains(redis.stdout.String(), "Ready to accept connections") })
+	h := startHub(t, "socketio", `{"recovery":true,"redis":`+port+`}`)
+	s := startSidecar(t, hubRoute("socket.io", "ws://"+h.addr)...)
+	events := ask(t, s.addr, "HTTP/1.0", "/events", "retry: ")
+	h.reached(t, 1, map[string]any{"do": "count", "topic": "/"})
+	h.emits(t, "/", "first", `[0]`)
+	events.event(t, "first", `0`)
+	for i := range 3 {
+		h.do(t, map[string]any{"do": "volatile", "topic": "/", "name": "volatile", "args": []any{i}}, nil)
+		events.event(t, "volatile", fmt.Sprint(i))
+		h.do(t, map[string]any{"do": "miss", "topic": "/", "name": "missed", "args": []any{i}}, nil)
+		events.event(t, "missed", fmt.Sprint(i))
+		h.reached(t, 1, map[string]any{"do": "count", "topic": "/"})
+		h.emits(t, "/", "live", fmt.Sprintf(`[%d]`, i))
+		events.event(t, "live", fmt.Sprint(i))
+	}
+	text := events.got.String()
+	if strings.Contains(text, "stream.gap") || strings.Count(text, "event: missed") != 3 || strings.Count(text, "event: first") != 1 || strings.Count(text, "event: live") != 3 {
+		t.Errorf("got %q", text)
+	}
+	// They had come, and come again: nothing in them tells.
+	if n := strings.Count(text, "event: volatile"); n != 6 {
+		t.Errorf("%d volatile events; if it is 3, say so in the README: %q", n, text)
+	}
+	if seen := h.sioSeen(t); seen.Recovered != 3 {
+		t.Errorf("%+v", seen)
+	}
+}
+
 func TestDialectSocketIORefusals(t *testing.T) {
 	t.Parallel()
 	v4, v2 := startHub(t, "socketio", `{}`), startHub(t, "socketio", `{"version":2}`)

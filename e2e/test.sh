@@ -34,6 +34,7 @@ command -v npm >/dev/null || missing+=(npm)
 command -v puma >/dev/null || missing+=(puma)
 ruby -e 'require "action_cable"' 2>/dev/null || missing+=(ruby-actioncable)
 [ -x /usr/bin/etcd ] || missing+=(etcd-server)
+[ -x /usr/bin/redis-server ] || missing+=(redis-server)
 command -v aria2c >/dev/null || missing+=(aria2)
 command -v WebKitWebDriver >/dev/null || missing+=(webkit2gtk-driver)
 command -v Xvfb >/dev/null || missing+=(xvfb)
@@ -51,7 +52,7 @@ if [ "${#missing[@]}" -gt 0 ]; then
   retry as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "${missing[@]}"
   # Debian's packages start these; the tests start their own, and nothing stays behind.
   if [ -d /run/systemd/system ]; then
-    for service in nginx:nginx-light mosquitto rabbitmq-server etcd:etcd-server haproxy caddy apache2 varnish lighttpd; do
+    for service in nginx:nginx-light mosquitto rabbitmq-server redis-server etcd:etcd-server haproxy caddy apache2 varnish lighttpd; do
       if [[ " ${missing[*]} " == *" ${service#*:} "* ]]; then as_root systemctl disable --now "${service%:*}.service"; fi
     done
   fi

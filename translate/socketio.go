@@ -28,6 +28,8 @@
 //     argument, which is cut. To resume, pid and last offset are sent along; the events missed come before the 40, which
 //     has the same pid if they are all. What the server does not keep (volatile events, those that want an answer) is lost
 //     without a word, and a volatile event's own last argument, if it is a text without blanks, cannot be told from an offset.
+//   - Where offsets are places in a Redis stream (redis-streams-adapter 0.3.1), each is taken once. That adapter replays volatile events
+//     too, which had none when they came live, so those after the last offset come twice, as they do to the official client.
 //   - What came on a connection counts for the offset only once that connection was ready: what comes earlier is dropped
 //     with it if it fails.
 //   - Attachments go the way of BINARY, as JSON strings in the place they have in the arguments; with drop, the event goes.
@@ -85,7 +87,12 @@ type sioSpace struct {
 	connected bool
 	resumed   bool
 
-	now struct{ pid, offset string } // the same of the present connection, which counts once that was ready
+	seen sioOffsets // what has come of the session
+
+	now struct { // the same of the present connection, which counts once that was ready
+		pid, offset string
+		seen        sioOffsets
+	}
 }
 
 // sioPending is an event whose attachments are on their way.
@@ -151,7 +158,7 @@ func (s *socketio) join(line string, was []*sioSpace) {
 	}
 	for _, old := range was {
 		if old.name == name {
-			n.pid, n.offset = old.pid, old.offset
+			n.pid, n.offset, n.seen = old.pid, old.offset, old.seen
 		}
 	}
 	n.now.pid, n.now.offset = n.pid, n.offset
@@ -282,7 +289,7 @@ func (s *socketio) connected(p sioPacket, n *sioSpace, got *Received) error {
 	s.step++
 	n.resumed = n.pid != "" && n.offset != "" && answer.PID == n.pid
 	if !n.resumed {
-		n.now.pid, n.now.offset = "", ""
+		n.now.pid, n.now.offset, n.now.seen, n.seen = "", "", sioOffsets{}, sioOffsets{}
 		if !s.v2 && len(answer.PID) <= maxSioResume {
 			n.now.pid = answer.PID
 		}
@@ -362,6 +369,10 @@ func (s *socketio) event(p sioPacket, n *sioSpace, parts [][]byte, got *Received
 	}
 	if last := len(args) - 1; last >= 0 && n.now.pid != "" && p.id == "" {
 		if offset, ok := sioOffset(args[last]); ok {
+			if n.seen.has(offset) || n.now.seen.has(offset) {
+				return nil
+			}
+			n.now.seen.add(offset)
 			n.now.offset, args = offset, args[:last]
 		}
 	}
@@ -465,6 +476,10 @@ func (s *socketio) Resumable() bool {
 	resumable := s.ready
 	for _, n := range s.spaces {
 		n.pid, n.offset = n.now.pid, n.now.offset
+		for _, offset := range n.now.seen.order {
+			n.seen.add(offset)
+		}
+		n.now.seen = sioOffsets{}
 		resumable = resumable && n.pid != "" && n.offset != ""
 	}
 	return resumable

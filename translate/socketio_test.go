@@ -249,6 +249,46 @@ func TestSocketIOOffsets(t *testing.T) {
 	}
 }
 
+// A server whose offsets are places in a Redis stream may send what has come once more.
+func TestSocketIOReplays(t *testing.T) {
+	s := sioSession(t, 0)
+	names := func(frames ...string) (names string) {
+		for _, f := range frames {
+			for _, m := range sioSay(t, s, f).Messages {
+				names += m.Event
+			}
+		}
+		return names
+	}
+	live := []string{`42["a",1,"1700000000000-0"]`, `42["b",1,"1700000000002-0"]`, `42["c",1,"1700000000001-0"]`, `42["v",1]`, `42["w","0-1"]`, `42["w","0-1"]`}
+	if got := names(append([]string{`0{}`, `40{"sid":"a","pid":"p"}`}, live...)...); got != "abcvww" {
+		t.Errorf("live: %s", got)
+	}
+	if !s.Resumable() {
+		t.Fatal("is not to be resumed")
+	}
+	s.Open("") // and fails before it is ready: what it brought does not count
+	if got := names(`0{}`, `42["d",1,"1700000000003-0"]`); got != "d" {
+		t.Errorf("dropped: %s", got)
+	}
+	s.Open("")
+	got := names(`0{}`, `42["b",1,"1700000000002-0"]`, `42["v",1,"1700000000002-5"]`, `42["d",1,"1700000000003-0"]`, `40{"sid":"b","pid":"p"}`, `42["d",1,"1700000000003-0"]`, `42["e",1,"1700000000004-0"]`)
+	if got != "vde" {
+		t.Errorf("resumed: %s", got)
+	}
+	for i := range 2 * maxSioOffsets {
+		sioSay(t, s, fmt.Sprintf(`42["f",1,"17000000%05d-0"]`, i))
+	}
+	s.Resumable()
+	if n := s.spaces[0]; len(n.seen.order) != maxSioOffsets || len(n.seen.set) != maxSioOffsets {
+		t.Errorf("%d and %d are remembered", len(n.seen.order), len(n.seen.set))
+	}
+	s.Open("")
+	if got := names(`0{}`, `40{"sid":"c","pid":"other"}`, fmt.Sprintf(`42["f",1,"17000000%05d-0"]`, 2*maxSioOffsets-1)); got != "f" {
+		t.Errorf("another session: %q", got)
+	}
+}
+
 func TestSocketIOAuth(t *testing.T) {
 	for _, c := range []struct{ auth, pid, offset, want string }{
 		{"", "", "", ""}, {"", "p", "", ""}, {"", "p", "o", `{"pid":"p","offset":"o"}`}, {" { } ", "p", `o"`, `{"pid":"p","offset":"o\"" }`},

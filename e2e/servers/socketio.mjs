@@ -1,5 +1,8 @@
-// The real Socket.IO servers, of both versions: options {"version":2} or 4, the server's own, and "recovery".
+// The real Socket.IO servers, of both versions: options {"version":2} or 4, the server's own, "recovery", and "redis", the port of one that
+// keeps what is recovered.
 import { createRequire } from "node:module";
+import { createAdapter } from "@socket.io/redis-streams-adapter";
+import { Redis } from "ioredis";
 import { Server } from "socket.io";
 import { options, serve } from "./serve.mjs";
 
@@ -19,6 +22,7 @@ const http = serve({
   doing: {
     count: ({ topic }) => sockets(topic ?? "/").length,
     seen: () => seen,
+    volatile: ({ topic, name, args }) => void io.of(topic ?? "/").volatile.emit(name, ...args.map(binary)),
     emit: ({ topic, name, args }) => void io.of(topic ?? "/").emit(name, ...args.map(binary)),
     ask: ({ topic, name, args }) => Promise.all(sockets(topic).map((s) => new Promise((done) => s.emit(name, ...args.map(binary), (...answer) => done(answer))))),
     kick: ({ topic }) => sockets(topic).forEach((s) => s.disconnect()),
@@ -31,7 +35,8 @@ const http = serve({
   },
 });
 
-const { version, recovery, ...own } = options;
+const { version, recovery, redis, ...own } = options;
+if (redis) own.adapter = createAdapter(new Redis(redis));
 if (recovery) own.connectionStateRecovery = {};
 const io = version === 2 ? createRequire(import.meta.url)("sio2")(http, own) : new Server(http, own);
 
