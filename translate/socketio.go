@@ -232,6 +232,10 @@ func (s *socketio) opened(f Frame, got *Received) error {
 	return nil
 }
 
+// sioReserved are the names that no event may have (socket.io-parser 4.2.7, socket.io 2.5.1; the one also has connect_error, the other
+// error). A server closes the connection that brings one, which here is everybody's, or takes it for its own.
+var sioReserved = []string{"connect", "disconnect", "disconnecting", "newListener", "removeListener"}
+
 // sioSpan makes milliseconds a span within bounds.
 func sioSpan(ms float64, unknown time.Duration) time.Duration {
 	if !(ms > 0) {
@@ -417,8 +421,12 @@ func (s *socketio) Send(m Message) ([]Frame, error) {
 	} else if n = s.space("/"); n == nil && len(s.spaces) > 0 {
 		n = s.spaces[0]
 	}
-	if _, _, err := (&sioPacket{data: []byte(text)}).event(); err != nil || n == nil || m.Binary || !utf8.ValidString(text) {
+	name, _, err := (&sioPacket{data: []byte(text)}).event()
+	if err != nil || n == nil || m.Binary || !utf8.ValidString(text) {
 		return nil, errors.New("Socket.IO emits events as JSON arrays; " + form)
+	}
+	if slices.Contains(sioReserved, name) || s.v2 && name == "error" || !s.v2 && name == "connect_error" {
+		return nil, errors.New("Socket.IO keeps the name of this event for itself, and a server that is sent one closes the connection; choose another")
 	}
 	return []Frame{{Data: []byte("42" + sioPrefix(n.name) + text)}}, nil
 }

@@ -249,6 +249,23 @@ func TestSocketIOOffsets(t *testing.T) {
 	}
 }
 
+// The names that Socket.IO keeps for itself would end the connection of everybody on the stream.
+func TestSocketIOReservedNames(t *testing.T) {
+	for _, v2 := range []bool{false, true} {
+		s := sioSession(t, 0)
+		s.v2 = v2
+		for text, fine := range map[string]bool{
+			`["connect"]`: false, `["disconnect",1]`: false, `["disconnecting"]`: false, `["newListener","a"]`: false, `["removeListener"]`: false, `/,["dis\u0063onnect"]`: false,
+			`["connect_error",{"a":1}]`: v2, `["error","x"]`: !v2, `["disconnected"]`: true, `["Connect"]`: true, `["message","disconnect"]`: true,
+		} {
+			frames, err := s.Send(Message{Data: []byte(text)})
+			if (err == nil) != fine || err != nil && !strings.Contains(err.Error(), "keeps the name") {
+				t.Errorf("v2 %v, %s: %v, %v", v2, text, frames, err)
+			}
+		}
+	}
+}
+
 // A server whose offsets are places in a Redis stream may send what has come once more.
 func TestSocketIOReplays(t *testing.T) {
 	s := sioSession(t, 0)
