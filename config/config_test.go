@@ -216,3 +216,46 @@ func TestBoundsInTags(t *testing.T) {
 	check(globalFields, reflect.TypeFor[globals]())
 	check(routeFields, reflect.TypeFor[settings]())
 }
+
+// Settings that stand in files are read again.
+func TestReread(t *testing.T) {
+	files := map[string]string{"/run/headers": "Authorization: Bearer one\n", "/run/body": "a"}
+	read := func(path string) ([]byte, error) {
+		text, ok := files[path]
+		if !ok {
+			return nil, os.ErrNotExist
+		}
+		return []byte(text), nil
+	}
+	environ := []string{"SSE_ROUTE_A_PATH=/a", "SSE_ROUTE_A_FROM=http://legacy/a", "SSE_ROUTE_A_HEADERS_FILE=/run/headers", "SSE_ROUTE_A_BODY_FILE=/run/body",
+		"SSE_ROUTE_B_PATH=/b", "SSE_ROUTE_B_FROM=http://legacy/b"}
+	l := loader{readFile: read}
+	global, routes := l.read(environ)
+	s := parse[settings](&l, routeFields, routes["A"])
+	if l.reread(routes["B"], s) != nil {
+		t.Error("a route without files is read again")
+	}
+	reread := l.reread(routes["A"], s)
+	if changed, err := reread(); changed != nil || err != nil {
+		t.Errorf("nothing has changed: %v, %v", changed, err)
+	}
+	files["/run/headers"] = "Authorization: Bearer two"
+	changed, err := reread()
+	if err != nil || changed == nil || changed.Headers != "Authorization: Bearer two" || changed.Body != "a" || changed.From != "http://legacy/a" {
+		t.Errorf("%+v, %v", changed, err)
+	}
+	if changed, err := reread(); changed != nil || err != nil {
+		t.Errorf("nothing has changed since: %v, %v", changed, err)
+	}
+	delete(files, "/run/headers")
+	if changed, err := reread(); changed != nil || err == nil || !strings.Contains(err.Error(), "SSE_ROUTE_A_HEADERS_FILE") || strings.Contains(err.Error(), "/run") {
+		t.Errorf("a file that is gone: %v, %v", changed, err)
+	}
+	files["/run/headers"] = "Authorization: Bearer three"
+	if changed, err := reread(); err != nil || changed == nil || changed.Headers != "Authorization: Bearer three" {
+		t.Errorf("%+v, %v", changed, err)
+	}
+	if len(global) != 0 || l.problems.err() != nil {
+		t.Error(global, l.problems.err())
+	}
+}

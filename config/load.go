@@ -81,7 +81,8 @@ type value struct {
 	variable string // full name, with _FILE if it came from a file
 	text     string
 	file     bool
-	bad      bool // it is reported already, for its file or its syntax; counts as set
+	path     string // of that file
+	bad      bool   // it is reported already, for its file or its syntax; counts as set
 }
 
 // values are the variables of one route, or the global ones, by the last part of the name.
@@ -156,6 +157,7 @@ func (l *loader) set(into values, n name, v value) {
 
 // contents replaces v's text, a path, by what the file holds but one trailing newline.
 func (l *loader) contents(v value) value {
+	v.path = v.text
 	text, err := l.file(v.text)
 	if err != nil {
 		// The path is not shown: it may be the secret itself, given under the wrong name.

@@ -131,15 +131,9 @@ func (l *loader) checkEager(route string, vs values, r *Route) {
 // compile lets upstream check the settings whose syntax it owns. What is reported of a setting already is not said twice.
 func (l *loader) compile(route string, vs values, s settings) *upstream.Route {
 	known := slices.Clone(l.problems)
-	compiled, err := upstream.Compile(upstream.Settings{
-		PathNames: wildcards(s.Path), From: s.From, Headers: s.Headers, Forward: s.Forward, Protocol: s.Protocol,
-		Connect: s.Connect, Subscribe: s.Subscribe, Subprotocol: s.Subprotocol, Hello: s.Hello, Reply: s.Reply, Ping: s.Ping, PingEvery: s.PingEvery.span(), PingProgram: s.PingEvery.program(), Pong: s.Pong,
-		State: s.State, Resumed: s.Resumed, Ticket: s.Ticket, Dial: s.Dial, Close: s.Close, Separator: s.Separator,
-		Idle: s.Idle.duration(), Every: s.Every.duration(), Mode: s.Mode, Method: s.Method, Body: s.Body,
-		Cursor: s.Cursor, First: s.First, Reset: s.Reset, Refused: s.Refused, Status: s.Status, Next: s.Next, Pages: int(s.Pages), Interval: s.Interval, Format: s.Format, Key: s.Key,
-		Timeout: s.Timeout.duration(), Select: s.Select, Event: s.Event, Data: s.Data, ID: s.ID, Done: s.Done,
-		Binary: s.Binary, MaxMessage: int(s.MaxMessage), MaxValue: l.maxValue, NoCookies: !bool(s.Cookies), Session: s.Scope == "session",
-	})
+	source := l.source(s)
+	source.Reread = l.reread(vs, s)
+	compiled, err := upstream.Compile(source)
 	for _, e := range settingErrors(err) {
 		if variable := vs.variable(name{route, e.Setting}); !known.about(variable) {
 			l.problems.add(variable, "%s", e.Problem)
@@ -149,6 +143,57 @@ func (l *loader) compile(route string, vs values, s settings) *upstream.Route {
 		return nil
 	}
 	return compiled
+}
+
+// reread returns what the route's settings are when the files that hold some of them have changed since it was called last, nil if there are
+// no files. It is not called by two at once.
+func (l *loader) reread(vs values, was settings) func() (*upstream.Settings, error) {
+	held := map[string]value{}
+	for setting, v := range vs {
+		if v.file && !v.bad {
+			held[setting] = v
+		}
+	}
+	if len(held) == 0 {
+		return nil
+	}
+	readFile, maxValue := l.readFile, l.maxValue
+	return func() (*upstream.Settings, error) {
+		again := loader{readFile: readFile, maxValue: maxValue}
+		now, changed := maps.Clone(vs), false
+		for setting, v := range held {
+			v.text = v.path
+			read := again.contents(v)
+			changed = changed || read.text != held[setting].text
+			now[setting] = read
+		}
+		if err := again.problems.err(); err != nil || !changed {
+			return nil, err
+		}
+		s := parse[settings](&again, routeFields, now)
+		if err := again.problems.err(); err != nil {
+			return nil, err
+		}
+		for setting := range held {
+			held[setting] = now[setting]
+		}
+		s.Timeout = was.Timeout // which depends on EVERY
+		source := again.source(s)
+		return &source, nil
+	}
+}
+
+// source is what upstream has to know of a route.
+func (l *loader) source(s settings) upstream.Settings {
+	return upstream.Settings{
+		PathNames: wildcards(s.Path), From: s.From, Headers: s.Headers, Forward: s.Forward, Protocol: s.Protocol,
+		Connect: s.Connect, Subscribe: s.Subscribe, Subprotocol: s.Subprotocol, Hello: s.Hello, Reply: s.Reply, Ping: s.Ping, PingEvery: s.PingEvery.span(), PingProgram: s.PingEvery.program(), Pong: s.Pong,
+		State: s.State, Resumed: s.Resumed, Ticket: s.Ticket, Dial: s.Dial, Close: s.Close, Separator: s.Separator,
+		Idle: s.Idle.duration(), Every: s.Every.duration(), Mode: s.Mode, Method: s.Method, Body: s.Body,
+		Cursor: s.Cursor, First: s.First, Reset: s.Reset, Refused: s.Refused, Status: s.Status, Next: s.Next, Pages: int(s.Pages), Interval: s.Interval, Format: s.Format, Key: s.Key,
+		Timeout: s.Timeout.duration(), Select: s.Select, Event: s.Event, Data: s.Data, ID: s.ID, Done: s.Done,
+		Binary: s.Binary, MaxMessage: int(s.MaxMessage), MaxValue: l.maxValue, NoCookies: !bool(s.Cookies), Session: s.Scope == "session",
+	}
 }
 
 // settingErrors takes apart what Compile joined.

@@ -12,8 +12,9 @@ type Text struct {
 
 type textPart struct {
 	literal  string
-	stream   string // name, or "" for a literal
-	fallback string // inserted where there is no value
+	live     func() string // what the literal is now, known by what literal says; nil: it stays
+	stream   string        // name, or "" for a literal
+	fallback string        // inserted where there is no value
 	escape   func(string) (string, error)
 }
 
@@ -25,12 +26,18 @@ func (t Text) Append(s string) Text {
 	if s == "" {
 		return t
 	}
-	if n := len(t.parts); n > 0 && t.parts[n-1].stream == "" {
+	if n := len(t.parts); n > 0 && t.parts[n-1].stream == "" && t.parts[n-1].live == nil {
 		parts := append([]textPart(nil), t.parts...)
 		parts[n-1].literal += s
 		return Text{parts}
 	}
 	return Text{append(t.parts[:len(t.parts):len(t.parts)], textPart{literal: s})}
+}
+
+// AppendLive returns t followed by a literal that may change: it is what live returns when the text is filled in. place tells it from
+// others where texts are compared.
+func (t Text) AppendLive(place string, live func() string) Text {
+	return Text{append(t.parts[:len(t.parts):len(t.parts)], textPart{literal: place, live: live})}
 }
 
 // AppendStream returns t followed by the placeholder {stream.name}, whose value, or fallback where it is empty, escape
@@ -50,8 +57,11 @@ func (t Text) Identity(dst []byte) []byte {
 	dst = append(strconv.AppendInt(dst, int64(len(t.parts)), 10), ';')
 	for _, p := range t.parts {
 		kind := byte('l')
-		if p.stream != "" {
+		switch {
+		case p.stream != "":
 			kind = 's'
+		case p.live != nil:
+			kind = 'f'
 		}
 		dst = append(dst, kind)
 		dst = append(strconv.AppendInt(dst, int64(len(p.literal)+len(p.stream)), 10), ':')
@@ -66,11 +76,15 @@ func (t Text) Identity(dst []byte) []byte {
 
 // Fill returns t with its placeholders replaced by what value returns for their names.
 func (t Text) Fill(value func(name string) string) (string, error) {
-	if len(t.parts) == 1 && t.parts[0].stream == "" {
+	if len(t.parts) == 1 && t.parts[0].stream == "" && t.parts[0].live == nil {
 		return t.parts[0].literal, nil
 	}
 	var b strings.Builder
 	for _, p := range t.parts {
+		if p.live != nil {
+			b.WriteString(p.live())
+			continue
+		}
 		b.WriteString(p.literal)
 		if p.stream == "" {
 			continue

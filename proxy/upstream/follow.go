@@ -165,6 +165,7 @@ func (c *following) request(ctx context.Context) (*http.Request, error) {
 		}
 		return c.count.Value(name)
 	}
+	c.q.Route.reread(c.log)
 	address, h, err := c.q.fill(value, c.cursor == "")
 	if err != nil {
 		return nil, err

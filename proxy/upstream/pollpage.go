@@ -108,6 +108,7 @@ func (p *poll) request(ctx context.Context, address, cursor string) (*http.Reque
 		}
 		return p.count.Value(name)
 	}
+	p.q.Route.reread(p.log)
 	from, h, err := p.q.fill(value, cursor == "")
 	if err != nil {
 		return nil, err

@@ -62,7 +62,11 @@ type Settings struct {
 	MaxMessage  int    // bytes
 	MaxValue    int    // bytes of one value of a client's in a template; 0: 16 KiB
 	NoCookies   bool   // what answers set is forgotten
-	Session     bool   // each ?session= has an upstream of its own
+
+	// Reread returns the settings when those of them that stand in files have changed since it was called last, else nil. It is not
+	// called by two at once. Nil: none stands in a file.
+	Reread  func() (*Settings, error)
+	Session bool // each ?session= has an upstream of its own
 }
 
 // SettingError says what is wrong with one setting.
@@ -109,6 +113,7 @@ type Route struct {
 	noisy                              quiet             // programs that fail
 	spelling                           map[string]string // of header names, by canonical name
 	plain                              hosts             // whose compression cannot be read
+	files                              files             // that settings stand in
 
 	// What a feed asks for beside messages: see feed.go.
 	state, resumed, pingEvery, pong, toDial *translate.Code
@@ -178,6 +183,7 @@ func Compile(s Settings) (*Route, error) {
 	c.usesCursor()
 	c.clientID()
 	c.rt.settings = s
+	c.rt.enliven()
 	return c.rt, errors.Join(c.problems...)
 }
 

@@ -39,8 +39,10 @@ type escape func(string) (string, error)
 
 type part struct {
 	literal  string
-	kind     string // path, query, header, cookie, stream, state; "" for a literal
-	name     string // "" with kind query: the whole query
+	live     func() string // what is in literal's place now, where it comes from a file; nil: literal
+	place    string        // tells live from all others
+	kind     string        // path, query, header, cookie, stream, state; "" for a literal
+	name     string        // "" with kind query: the whole query
 	fallback *string
 	escape   escape
 }
@@ -157,6 +159,10 @@ func (t template) expand(c *clientRequest) (translate.Text, error) {
 	for _, p := range t.parts {
 		switch p.kind {
 		case "":
+			if p.live != nil {
+				text = text.AppendLive(p.place, p.live)
+				continue
+			}
 			text = text.Append(p.literal)
 		case "stream", "state":
 			text = text.AppendStream(p.streamName(), p.fallbackText(), p.escape)

@@ -176,6 +176,7 @@ func later(err error) error {
 
 // prepare asks the session where to dial, and makes the requests that it needs to know.
 func (s *subscription) prepare(ctx context.Context) (translate.Dial, error) {
+	s.q.Route.reread(s.log)
 	var last *translate.HTTPResponse
 	for range maxRequests {
 		dial, err := s.session.Dial(last)

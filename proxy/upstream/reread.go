@@ -1,0 +1,108 @@
+// This file keeps up with settings that stand in files (HEADERS_FILE, CONNECT_FILE, ...), which hold credentials that are rotated. The
+// rules:
+//
+//   - They are looked at before each dial and each request, at most once a second, and what has changed counts from there on, for
+//     streams that are open too.
+//   - Only the text between placeholders may change. What a route asks of its clients, and how many headers or lines there are, stays as
+//     it was when the process started: another shape takes a restart, which is said.
+//   - A stream's identity knows such a text by its place. It is the sidecar's own and the same for all clients, so that a rotation does
+//     not part those who come from those who are there.
+
+package upstream
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// lookAgain is how long files are taken for unchanged without looking.
+const lookAgain = time.Second
+
+// files are the literals of a route whose settings stand in files. The zero value has none.
+type files struct {
+	mu     sync.Mutex
+	looked time.Time
+	said   string // the last problem, so that it is said once
+
+	texts atomic.Pointer[[][]string] // by template and part
+}
+
+// enliven makes the literals of the route's templates those of its files. Called once, before the route is used.
+func (rt *Route) enliven() {
+	if rt.settings.Reread == nil {
+		return
+	}
+	rt.files.looked = time.Now()
+	texts := rt.literals()
+	rt.files.texts.Store(&texts)
+	for k, t := range rt.templates() {
+		for j := range t.parts {
+			if p := &t.parts[j]; p.kind == "" {
+				p.place, p.live = fmt.Sprintf("%d.%d", k, j), func() string { return (*rt.files.texts.Load())[k][j] }
+			}
+		}
+	}
+}
+
+// literals are the texts of all parts of all templates, "" for placeholders.
+func (rt *Route) literals() (all [][]string) {
+	for _, t := range rt.templates() {
+		var texts []string
+		for _, p := range t.parts {
+			texts = append(texts, p.literal)
+		}
+		all = append(all, texts)
+	}
+	return all
+}
+
+var errShape = errors.New("it has changed in more than the text between placeholders, which takes a restart")
+
+// reread looks whether the files have changed.
+func (rt *Route) reread(log *slog.Logger) {
+	if rt.settings.Reread == nil {
+		return
+	}
+	f := &rt.files
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if time.Since(f.looked) < lookAgain {
+		return
+	}
+	f.looked = time.Now()
+	changed, err := rt.settings.Reread()
+	var next *Route
+	if err == nil && changed != nil {
+		if next, err = Compile(*changed); err == nil && !rt.like(next) {
+			err = errShape
+		}
+	}
+	switch {
+	case err != nil:
+		if f.said != err.Error() {
+			log.Warn("files of settings cannot be read again, what they held before goes on", "err", err)
+		}
+		f.said = err.Error()
+	case next != nil:
+		f.said = ""
+		texts := next.literals()
+		f.texts.Store(&texts)
+		log.Info("files of settings have changed and are in use")
+	}
+}
+
+// like reports whether next differs in literals alone.
+func (rt *Route) like(next *Route) bool {
+	same := func(a, b template) bool {
+		return slices.EqualFunc(a.parts, b.parts, func(p, q part) bool {
+			return p.kind == q.kind && p.name == q.name && p.fallbackText() == q.fallbackText()
+		})
+	}
+	return rt.Polls() == next.Polls() && slices.EqualFunc(rt.templates(), next.templates(), same) &&
+		slices.EqualFunc(rt.headers, next.headers, func(a, b header) bool { return a.name == b.name })
+}
