@@ -239,7 +239,7 @@ func TestBounded(t *testing.T) {
 func TestErrors(t *testing.T) {
 	doc := document(t)
 	for src, want := range map[string]error{
-		`[repeat(1)]`:                     ErrMemory,
+		`[range(1e9)|[.]]`:                ErrMemory,
 		`def f: f+1; f`:                   ErrMemory,
 		`.t*.n`:                           ErrMemory,
 		`null|.[1e8]=1`:                   ErrMemory,
@@ -250,12 +250,55 @@ func TestErrors(t *testing.T) {
 		`try (.t*.n) catch 1`:                           ErrMemory, // the run has ended
 		`[limit(100;repeat({a:1}))]|length|select(.<0)`: nil,
 	} {
-		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute) // memory ends it
 		err := program(t, src).Run(ctx, doc, nil, func(any) error { return nil })
 		cancel()
 		if !errors.Is(err, want) {
 			t.Errorf("%s: %v, want %v", src, err, want)
 		}
+	}
+}
+
+// Of runs that take long only so many go on at once; one that is started by another's output counts with it.
+func TestSlots(t *testing.T) {
+	long := program(t, "last(range(200000))")
+	run := func(ctx context.Context, p *Program, f func(any) error) error { return p.Run(ctx, nil, nil, f) }
+	nothing := func(any) error { return nil }
+	for range cap(slots) - 1 {
+		slots <- struct{}{}
+	}
+	ctx, done := Share(t.Context())
+	outer := program(t, "last(range(200000)),1")
+	if err := run(ctx, outer, func(any) error { return run(ctx, long, nothing) }); err != nil || len(slots) != cap(slots) {
+		t.Errorf("inside each other: %v, %d of %d slots", err, len(slots), cap(slots))
+	}
+	soon, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer cancel()
+	if err := run(soon, long, nothing); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("without a slot: %v", err)
+	}
+	if err := run(t.Context(), program(t, "1+1"), nothing); err != nil {
+		t.Errorf("a short one needs no slot: %v", err)
+	}
+	done()
+	if err := run(t.Context(), long, nothing); err != nil || len(slots) != cap(slots)-1 {
+		t.Errorf("afterwards: %v, %d slots are taken", err, len(slots))
+	}
+	for range cap(slots) - 1 {
+		<-slots
+	}
+}
+
+// Regular expressions that messages bring are not kept for ever.
+func TestRegexpsKeptAreBounded(t *testing.T) {
+	p := program(t, "test(.)")
+	for i := range 1000 {
+		if err := p.Run(t.Context(), strings.Repeat("a?", 100)+fmt.Sprint(i), nil, func(any) error { return nil }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if len(p.regexps.kept) > maxPatterns || p.regexps.size > maxKept {
+		t.Errorf("%d of %d steps are kept", len(p.regexps.kept), p.regexps.size)
 	}
 }
 
