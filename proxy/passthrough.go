@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"io"
@@ -98,8 +99,33 @@ func (p *Passthrough) serveUpgrade(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
 	defer context.AfterFunc(p.closing, cancel)()
-	p.serve(w, r.WithContext(ctx))
+	p.serve(&spelling{ResponseWriter: w}, r.WithContext(ctx))
 }
+
+// spelling is a response whose head, once protocols are switched, is spelled as RFC 6455 has it: ReverseProxy copies the answer into Header
+// behind Hijack, and then writes what that returns.
+type spelling struct {
+	http.ResponseWriter
+	switched bool
+}
+
+// Hijack is http.Hijacker's.
+func (s *spelling) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	s.switched = true
+	return http.NewResponseController(s.ResponseWriter).Hijack()
+}
+
+// Header is http.ResponseWriter's.
+func (s *spelling) Header() http.Header {
+	h := s.ResponseWriter.Header()
+	if s.switched {
+		upstream.SpellWebSocket(h)
+	}
+	return h
+}
+
+// Unwrap is for http.ResponseController.
+func (s *spelling) Unwrap() http.ResponseWriter { return s.ResponseWriter }
 
 func (p *Passthrough) beginUpgrade() bool {
 	p.mu.Lock()

@@ -212,6 +212,17 @@ func TestUpgradeIsSpelledAsItsRFC(t *testing.T) {
 	}
 }
 
+// So do old clients.
+func TestSwitchIsSpelledAsItsRFC(t *testing.T) {
+	service := record(t, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: x\r\nsec-websocket-protocol: y\r\n\r\n")
+	c := dial(t, front(t, passTo(t, "http://"+service.Addr().String())))
+	io.WriteString(c, "GET /ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: a2V5\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Protocol: y\r\n\r\n")
+	got, err := readHead(bufio.NewReader(c))
+	if err != nil || !strings.Contains(got, "101 Switching Protocols\r\n") || strings.Count(got, "\r\nSec-WebSocket-Accept: x\r\n") != 1 || strings.Count(got, "\r\nSec-WebSocket-Protocol: y\r\n") != 1 || strings.Contains(got, "Websocket") {
+		t.Errorf("%q, %v", got, err)
+	}
+}
+
 func TestForwardedHeaders(t *testing.T) {
 	service := record(t, ok)
 	address := front(t, passTo(t, "http://"+service.Addr().String()))

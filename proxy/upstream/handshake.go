@@ -56,6 +56,16 @@ func (s Spelled) RoundTrip(req *http.Request) (*http.Response, error) {
 	return s.Base.RoundTrip(spelled)
 }
 
+// SpellWebSocket gives the fields of a WebSocket's handshake in h the names of their RFC.
+func SpellWebSocket(h http.Header) {
+	for name, written := range webSocketNames {
+		if values, ok := h[name]; ok {
+			delete(h, name)
+			h[written] = values
+		}
+	}
+}
+
 // spell notes how a name of HEADERS is written.
 func (rt *Route) spell(canonical, written string) {
 	if canonical == written || contains(unspelled, canonical) {
