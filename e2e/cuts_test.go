@@ -19,14 +19,14 @@ import (
 // cutter is a proxy that cuts the first answer to each request target /...?cut=N after N bytes of its body, and lets later
 // ones through. It listens at several addresses of the loopback network with one port: to a browser these are so many hosts.
 type cutter struct {
-	target string // set before anybody comes
-	port   string
-	hosts  []string
-	open   sync.WaitGroup
+	port  string
+	hosts []string
+	open  sync.WaitGroup
 
-	mu   sync.Mutex // guards what follows
-	seen map[string]bool
-	all  map[net.Conn]bool
+	mu     sync.Mutex // guards what follows
+	target string
+	seen   map[string]bool
+	all    map[net.Conn]bool
 }
 
 // cutterHosts times the six connections that a browser has for a host are enough for one round of cutsAtOnce.
@@ -79,7 +79,10 @@ func (c *cutter) accept(l net.Listener) {
 }
 
 func (c *cutter) relay(client net.Conn) {
-	server, err := net.Dial("tcp", c.target)
+	c.mu.Lock()
+	target := c.target
+	c.mu.Unlock()
+	server, err := net.Dial("tcp", target)
 	if err != nil {
 		client.Close()
 		return
@@ -207,7 +210,9 @@ func startCutFeed(t *testing.T) (c *cutter, body string) {
 	s := startSidecar(t, "SSE_UPSTREAM=http://"+f.addr(), "SSE_ROUTE_TICKS_PATH=/ticks", "SSE_ROUTE_TICKS_FROM=ws://"+f.addr()+"/ws",
 		`SSE_ROUTE_TICKS_EVENT=if .done then "last" else "tick" end`, "SSE_ROUTE_TICKS_DATA=.t // .", "SSE_START=all", "SSE_ROUTE_TICKS_EAGER=true",
 		"SSE_RETRY=500ms", "SSE_HEARTBEAT=1s", "SSE_CORS_ORIGINS=http://"+c.addr(), "SSE_DRAIN=200ms")
+	c.mu.Lock()
 	c.target = s.addr
+	c.mu.Unlock()
 	for _, e := range cutEvents {
 		f.say(t, e)
 	}
@@ -278,10 +283,8 @@ func TestCutAtEveryByteInBrowsers(t *testing.T) {
 	}
 	none := func(int) bool { return false }
 	t.Run("chromium", func(t *testing.T) { run(t, startChromium(t), none) })
-	// Firefox gives up for good when it is cut within the line of the first chunk's size, before the first byte of a body.
-	t.Run("firefox", func(t *testing.T) {
-		run(t, startFirefox(t), func(cut int) bool { return cut > 0 && cut < len("2a\r\n") })
-	})
+	// Firefox gives up for good when an answer of another origin is cut before its body's first byte; see findings/.
+	t.Run("firefox", func(t *testing.T) { run(t, startFirefox(t), func(cut int) bool { return cut <= len("2a\r\n") }) })
 	t.Run("webkit", func(t *testing.T) { run(t, startWebKit(t), none) })
 }
 
