@@ -178,3 +178,23 @@ func TestHTTP2SmallWindows(t *testing.T) {
 		t.Errorf("drained with exit status %d, want 0", code)
 	}
 }
+
+// TestHTTP2WebKit: WebKit notices the end of an event stream over HTTP/2 by END_STREAM alone, and comes back after it with its id.
+func TestHTTP2WebKit(t *testing.T) {
+	t.Parallel()
+	f := startFeed(t, map[string]string{"/watch.html": watchPage})
+	s := startSidecar(t, append(append(feedEnv(f), keyPair(t)...), "SSE_RESTART=1s")...)
+	b := startWebKit(t)
+	b.open(t, "https://"+s.addr+"/watch.html")
+	v := &tab{browser: b}
+	await(t, v, "open")
+	last := message(t, v, "tick", f.tick(t))
+	s.drain(t)
+	await(t, v, "error")
+	s.start(t)
+	await(t, v, "open")
+	message(t, v, "stream.gap", `{"reason":"restart","missed":null}`)
+	if got := message(t, v, "tick", f.tick(t)); got.ID == last.ID {
+		t.Errorf("the id is still %s", got.ID)
+	}
+}
