@@ -104,7 +104,8 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "the request's method, target or Host is malformed", http.StatusBadRequest)
 		return
 	}
-	if r.ProtoMajor > 1 && headSize(r) > p.maxHeader {
+	if headSize(r) > p.maxHeader {
+		deliver.Decline(w)
 		http.Error(w, "the request's header is longer than SSE_MAX_HEADER", http.StatusRequestHeaderFieldsTooLarge)
 		return
 	}

@@ -26,9 +26,6 @@ type Server struct {
 // NewServer returns the server of p. A certificate of nil is no TLS.
 func NewServer(p *Proxy, certificate *Certificate, logger *slog.Logger) *Server {
 	s := &Server{proxy: p, first: newServer(p, 2*time.Minute, logger), second: newServer(p, -1, logger)}
-	// net/http adds 4 KiB to it for HTTP/1. One field of HTTP/2 that is over it ends the connection, and all its streams: there the
-	// bound is the proxy's own, see Proxy.ServeHTTP, and net/http's is its default of 1 MiB.
-	s.first.MaxHeaderBytes = p.maxHeader - 4096
 	s.first.Protocols.SetHTTP1(true)
 	s.second.Protocols.SetUnencryptedHTTP2(true)
 	s.second.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -65,6 +62,10 @@ func (s *Server) Serve(l net.Listener) error {
 	if second == nil {
 		return s.first.Serve(first)
 	}
+	// The first server speaks HTTP/1 alone, so what is too long need not be read to the end; net/http adds 4 KiB to the bound. One field
+	// of HTTP/2 that is over it would end the connection, and all its streams: there the bound is the proxy's own, see
+	// Proxy.ServeHTTP, and net/http's is its default of 1 MiB.
+	s.first.MaxHeaderBytes = s.proxy.maxHeader - 4096
 	served := make(chan struct{})
 	go func() { defer close(served); s.second.Serve(second) }() // ends with first
 	err := s.first.Serve(first)
