@@ -8,6 +8,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	stdlog "log"
 	"log/slog"
 	"net"
 	"net/http"
@@ -122,6 +123,9 @@ func serving(c *config.Config, stderr io.Writer, f func(*slog.Logger, *admin.Lin
 	signal.Ignore(syscall.SIGPIPE) // of stderr; otherwise the next line would end the process
 	lines := &admin.Lines{To: stderr}
 	log := logger(c, lines, isTerminal(stderr))
+	stdlog.SetOutput(proxy.ErrorLog(log).Writer()) // libraries speak to it, and quote what upstreams say
+	stdlog.SetFlags(0)
+	defer stdlog.SetOutput(stderr)
 	lines.Said = func(lost int64) { log.Warn("log lines were lost: what reads them was stuck or gone", "lines", lost) }
 	go lines.Run() // ends with Close
 	defer lines.Close(time.Second)
@@ -298,7 +302,11 @@ func (s *sidecar) release() {
 func check(c *config.Config, w io.Writer) error {
 	to := "nothing: other requests get 404 (SSE_UPSTREAM is not set)"
 	if c.Upstream != nil {
-		to = upstream.Redact(c.Upstream.String())
+		redact := upstream.Redact
+		if c.UpstreamFile {
+			redact = upstream.RedactAll
+		}
+		to = redact(c.Upstream.String())
 	}
 	fmt.Fprintf(w, "listen   %s\nadmin    %s\nupstream %s\n", c.Listen, orOff(c.AdminListen), to)
 	if c.Tunnel != nil {

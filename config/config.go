@@ -11,23 +11,24 @@ import (
 
 // Config is the whole validated configuration of one sidecar.
 type Config struct {
-	Listen      string        // public address, host:port
-	AdminListen string        // address of health, metrics and status; "" when off
-	AdminHosts  []string      // further Host names that the admin port answers to, lower case, without ports
-	Upstream    *url.URL      // legacy base URL for pass-through; nil: 404 for whatever no route answers
-	TLSCert     string        // path of the PEM certificate chain; "" without TLS
-	TLSKey      string        // path of the PEM key; set exactly when TLSCert is
-	CORSOrigins []string      // origins allowed cross-origin with credentials, as browsers send them: scheme://host[:port], lower case
-	MaxClients  int           // SSE clients at once; 0 no limit
-	MaxStreams  int           // upstream connections at once; 0 no limit
-	MaxHeader   int           // bytes of a client's request without its body
-	MaxValue    int           // bytes of one value of a client's request in a template
-	Tunnel      *Tunnel       // WebSockets over events and POSTs; nil: off
-	Drain       time.Duration // shutdown window over which clients are released; 0 at once
-	Restart     time.Duration // how long the sidecar is away after it has drained; 0 not at all
-	LogLevel    slog.Level
-	LogFormat   string   // auto, text or json
-	Routes      []*Route // in order of Name
+	Listen       string        // public address, host:port
+	AdminListen  string        // address of health, metrics and status; "" when off
+	AdminHosts   []string      // further Host names that the admin port answers to, lower case, without ports
+	UpstreamFile bool          // it was read from a file, since it holds a secret: its path is not shown
+	Upstream     *url.URL      // legacy base URL for pass-through; nil: 404 for whatever no route answers
+	TLSCert      string        // path of the PEM certificate chain; "" without TLS
+	TLSKey       string        // path of the PEM key; set exactly when TLSCert is
+	CORSOrigins  []string      // origins allowed cross-origin with credentials, as browsers send them: scheme://host[:port], lower case
+	MaxClients   int           // SSE clients at once; 0 no limit
+	MaxStreams   int           // upstream connections at once; 0 no limit
+	MaxHeader    int           // bytes of a client's request without its body
+	MaxValue     int           // bytes of one value of a client's request in a template
+	Tunnel       *Tunnel       // WebSockets over events and POSTs; nil: off
+	Drain        time.Duration // shutdown window over which clients are released; 0 at once
+	Restart      time.Duration // how long the sidecar is away after it has drained; 0 not at all
+	LogLevel     slog.Level
+	LogFormat    string   // auto, text or json
+	Routes       []*Route // in order of Name
 }
 
 // Route is one configured path and where its events come from.

@@ -33,6 +33,7 @@ func (l *loader) globals(vs values) *Config {
 	l.checkListen(c, vs)
 	c.AdminHosts = l.adminHosts(vs, g.AdminHosts)
 	c.Upstream = l.upstream(vs, g.Upstream)
+	c.UpstreamFile = vs["UPSTREAM"].file
 	l.checkTLS(vs, g.TLSCert, g.TLSKey)
 	c.CORSOrigins = l.origins(vs, g.CORSOrigins)
 	c.Tunnel = l.tunnel(vs, g.Tunnel, shared, c.Upstream != nil)

@@ -132,6 +132,7 @@ func (l *loader) checkEager(route string, vs values, r *Route) {
 func (l *loader) compile(route string, vs values, s settings) *upstream.Route {
 	known := slices.Clone(l.problems)
 	source := l.source(s)
+	source.FromFile = vs["FROM"].file
 	source.Reread = l.reread(vs, s)
 	compiled, err := upstream.Compile(source)
 	for _, e := range settingErrors(err) {

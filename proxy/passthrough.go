@@ -51,10 +51,10 @@ type Passthrough struct {
 	upgrades sync.WaitGroup // requests that asked for an upgrade
 }
 
-// NewPassthrough makes a Passthrough to the service at upstream, whose path, if any, is put in front of each target.
-func NewPassthrough(upstream *url.URL, log *slog.Logger) *Passthrough {
-	p := &Passthrough{upstream: upstream, transport: newTransport(), log: log}
-	p.debug = slog.NewLogLogger(log.Handler(), slog.LevelDebug)
+// NewPassthrough makes a Passthrough to the service at base, whose path, if any, is put in front of each target.
+func NewPassthrough(base *url.URL, log *slog.Logger) *Passthrough {
+	p := &Passthrough{upstream: base, transport: newTransport(), log: log}
+	p.debug = ErrorLog(log)
 	p.closing, p.close = context.WithCancel(context.Background())
 	return p
 }
@@ -272,7 +272,7 @@ func (e *exchange) fail(w http.ResponseWriter, _ *http.Request, err error) {
 	if e.p.down.CompareAndSwap(false, true) {
 		level = slog.LevelWarn
 	}
-	e.p.log.Log(context.WithoutCancel(e.in.Context()), level, "pass-through fails", "upstream", e.p.upstream.Host, "err", err)
+	e.p.log.Log(context.WithoutCancel(e.in.Context()), level, "pass-through fails", "upstream", e.p.upstream.Host, "err", upstream.Kind(err))
 	http.Error(w, "the service behind this address does not answer", http.StatusBadGateway)
 }
 

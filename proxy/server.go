@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"sidestream/proxy/deliver"
+	"sidestream/proxy/upstream"
 )
 
 // Server is the public server of a proxy: HTTP/1.1, and HTTP/2 over TLS or, without a certificate, in clear.
@@ -83,18 +84,20 @@ func (s *Server) Shutdown(ctx context.Context) error {
 // Close ends the server at once.
 func (s *Server) Close() error { return errors.Join(s.first.Close(), s.second.Close()) }
 
-// ErrorLog is a server's of net/http, so that logger gets what matters of its complaints.
+// ErrorLog is a server's or ReverseProxy's of net/http, so that logger gets what matters of its complaints.
 func ErrorLog(logger *slog.Logger) *log.Logger { return log.New(debugLog{logger}, "", 0) }
 
-// debugLog takes net/http's complaints about its clients, which nobody needs at night, and its word that a handler
-// panicked, which somebody does.
+// debugLog takes net/http's complaints about its peers, which nobody needs at night, without what they quote, and its word that
+// a handler panicked, which somebody does.
 type debugLog struct{ log *slog.Logger }
 
 func (d debugLog) Write(p []byte) (int, error) {
-	level := slog.LevelDebug
+	level, text := slog.LevelDebug, ""
 	if bytes.HasPrefix(p, []byte("http: panic")) || bytes.HasPrefix(p, []byte("http2: panic")) {
-		level = slog.LevelError
+		level, text = slog.LevelError, string(p)
+	} else {
+		text = upstream.Complaint(string(p))
 	}
-	d.log.Log(context.Background(), level, "http server", "err", string(p))
+	d.log.Log(context.Background(), level, "net/http", "err", text)
 	return len(p), nil
 }

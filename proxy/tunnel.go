@@ -165,7 +165,7 @@ func (p *Passthrough) dialWebSocket(ctx context.Context, in *http.Request, proto
 			answer.Status = resp.StatusCode
 		}
 	}
-	return ws, conn, answer, err
+	return ws, conn, answer, upstream.Kind(err)
 }
 
 // upgrader makes the library's handshake the one that would have passed through.

@@ -44,7 +44,7 @@ func (c *Code) Constant() bool { return c.same }
 func CompileJQ(setting, src string) (*Code, error) {
 	query, err := gojq.Parse(src)
 	if err != nil {
-		return nil, fmt.Errorf("is not a jq program: %w", err)
+		return nil, fmt.Errorf("is not a jq program: %s", textToken.ReplaceAllString(err.Error(), "unexpected text in quotes"))
 	}
 	if err := checkRegexps(query); err != nil {
 		return nil, err
@@ -65,6 +65,9 @@ func CompileJQ(setting, src string) (*Code, error) {
 	}
 	return &Code{setting, program, made, same}, nil
 }
+
+// textToken is how gojq says that a text stands where none may, which may be a password in a frame.
+var textToken = regexp.MustCompile(`unexpected token "\\".*`)
 
 // hint spots the commonest slip: a name without quotes.
 func hint(src string, err error) string {

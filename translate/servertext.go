@@ -2,6 +2,7 @@ package translate
 
 import (
 	"cmp"
+	"regexp"
 	"slices"
 	"strings"
 	"unicode"
@@ -10,8 +11,44 @@ import (
 // maxServerText bounds what a log shows of a text that the legacy service wrote, in characters.
 const maxServerText = 100
 
-// serverText makes a text of the legacy service fit for an error: printable, on one line, and short.
+// serverText makes a text of the legacy service fit for an error: printable, on one line, short, and without what may be a secret in
+// it, which is any word that is no plain one.
 func serverText(text string) string {
+	named := false // what comes next is a secret
+	return spoken.ReplaceAllStringFunc(printable(text), func(word string) string {
+		bare := strings.TrimFunc(word, unicode.IsPunct)
+		hidden := named && bare != ""
+		named = NamesSecret(bare) && strings.HasSuffix(word, ":")
+		if name, value, assigned := strings.Cut(word, "="); assigned && value != "" {
+			return plainOnly(name) + "=…"
+		}
+		if hidden {
+			return "…"
+		}
+		return plainOnly(word)
+	})
+}
+
+var spoken = regexp.MustCompile(`\S+`)
+
+// plainOnly is word, or … in place of what in it is long and random, or of letters and digits.
+func plainOnly(word string) string {
+	bare := strings.TrimFunc(word, unicode.IsPunct)
+	if !LooksSecret(bare) && !(len(bare) > maxMixed && mixed(bare)) {
+		return word
+	}
+	return strings.Replace(word, bare, "…", 1)
+}
+
+// maxMixed is how many bytes a word may have that holds letters and digits, such as v1.2.
+const maxMixed = 4
+
+func mixed(word string) bool {
+	return strings.ContainsFunc(word, unicode.IsLetter) && strings.ContainsFunc(word, unicode.IsDigit)
+}
+
+// printable is text on one line, short, without what cannot be printed.
+func printable(text string) string {
 	var b strings.Builder
 	n := 0
 	for _, r := range text {

@@ -114,7 +114,7 @@ func (st *Stream) run() {
 func (st *Stream) session() (held time.Duration, err error) {
 	conn, err := st.source.Connect(st.alive)
 	if err != nil {
-		err = st.patient(err)
+		err = st.patient(st.req.Shown(err))
 		st.judge(err)
 		return -1, err
 	}
@@ -126,7 +126,7 @@ func (st *Stream) session() (held time.Duration, err error) {
 	st.owed = false
 	st.way.connect(conn)
 	st.connected()
-	err = st.patient(conn.Run(st.alive, st.emit))
+	err = st.patient(st.req.Shown(conn.Run(st.alive, st.emit)))
 	st.way.connect(nil)
 	if st.alive.Err() == nil && lost(err) {
 		st.owed = resumes(err)

@@ -39,6 +39,8 @@ func CloseIdle() {
 	sockets.CloseIdleConnections()
 }
 
+var errRedirects = errors.New("more than 10 redirects")
+
 // sameOrigin follows redirects only where our credentials were meant to go.
 func sameOrigin(req *http.Request, via []*http.Request) error {
 	from := via[0].URL
@@ -46,7 +48,7 @@ func sameOrigin(req *http.Request, via []*http.Request) error {
 		return http.ErrUseLastResponse
 	}
 	if len(via) >= 10 {
-		return errors.New("more than 10 redirects")
+		return errRedirects
 	}
 	return nil
 }
@@ -67,7 +69,7 @@ func address(scheme, host string) string {
 func newRequest(ctx context.Context, method, address string, h http.Header, body string) (*http.Request, error) {
 	req, err := http.NewRequestWithContext(ctx, method, address, strings.NewReader(body))
 	if err != nil {
-		return nil, cleaned(err)
+		return nil, Kind(err)
 	}
 	req.Header = h
 	if host := h.Get("Host"); host != "" {

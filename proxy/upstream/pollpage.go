@@ -83,7 +83,7 @@ func because(ctx context.Context, err error) error {
 	if cause := context.Cause(ctx); cause != nil {
 		return cause
 	}
-	return cleaned(err)
+	return Kind(err)
 }
 
 // patience bounds a request by TIMEOUT: all of it, or for long polls each wait for more, which alive ends.
@@ -146,7 +146,7 @@ func (p *poll) body(ctx context.Context, resp *http.Response, alive func()) ([]b
 	}
 	body, err := io.ReadAll(io.LimitReader(plain, limit+1))
 	if err != nil {
-		return nil, noAnswer{because(ctx, fmt.Errorf("read the answer: %w", cleaned(err)))}
+		return nil, noAnswer{because(ctx, fmt.Errorf("read the answer: %w", Kind(err)))}
 	}
 	p.q.Route.Stats.Received.Add(1)
 	if int64(len(body)) > limit {

@@ -26,7 +26,8 @@ type Request struct {
 	subscribe []translate.Text
 	ticket    translate.Text
 	script    translate.Script
-	session   string // the client's own part of the identity, with SCOPE=session
+	session   string   // the client's own part of the identity, with SCOPE=session
+	private   []string // values of the client's query, headers and cookies; see Shown
 }
 
 type field struct {
@@ -69,7 +70,7 @@ func (rt *Route) expand(c *clientRequest) (Request, error) {
 		}
 		q.first = &first
 	}
-	q.shown = Redact(rt.from.shown(c))
+	q.shown = rt.shown(c)
 	for _, h := range rt.headers {
 		value, err := h.value.expand(c)
 		if err != nil {
@@ -104,6 +105,7 @@ func (rt *Route) expand(c *clientRequest) (Request, error) {
 	if q.script, err = rt.expandScript(c); err != nil {
 		return q, err
 	}
+	q.private = slices.Clip(c.private)
 	q.headers, q.subscribe = slices.Clip(q.headers), slices.Clip(q.subscribe)
 	q.Key = sha256.Sum256(q.identity())
 	return q, nil
@@ -182,8 +184,7 @@ func (q *Request) identity() []byte {
 	return translate.Literal(q.session).Identity(id)
 }
 
-// String is the address, fit for logs: path values are shown; userinfo, and what comes of the client's query, headers
-// and cookies, is not.
+// String is the address, fit for logs: see [Redact]. What comes of the client's query, headers and cookies is not shown.
 func (q *Request) String() string { return q.shown }
 
 // fill returns address and header, with {stream.*} filled in by value. first: there is no cursor yet.

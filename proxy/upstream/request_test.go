@@ -3,6 +3,8 @@ package upstream
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -317,6 +319,10 @@ func TestRedact(t *testing.T) {
 		"http://a@b@h/x@y":                 "http://h/x@y",
 		"no address secret":                "…",
 		"ws://h/{path.id}?k={query.token}": "ws://h/{path.id}?k=…",
+		"https://api.telegram.org/bot123456:AAx/getUpdates?timeout=50":   "https://api.telegram.org/…/getUpdates?timeout=…",
+		"https://h/hooks/4eC39HqLyjWDarjtT1zdp7dc/a":                     "https://h/hooks/…/a",
+		"https://h/token/short/a;jsessionid=1?4eC39HqLyjWDarjtT1zdp7dc=": "https://h/token/…/a;…?…",
+		"ws://h/{cookie.sid}/x{header.X-Key}y/{query.k}":                 "ws://h/…/…/{query.k}",
 	} {
 		if got := Redact(in); got != want {
 			t.Errorf("%s: %s, want %s", in, got, want)
@@ -326,6 +332,80 @@ func TestRedact(t *testing.T) {
 	q, err := client{path: "id=7"}.expand(rt)
 	if err != nil || q.String() != "wss://h/7?k=…&n=…" || rt.From() != "wss://h/{path.id}?k=…&n=…" {
 		t.Errorf("%s, %s, %v", q.String(), rt.From(), err)
+	}
+}
+
+// What FROM holds where it was read from a file is a secret, but for where it leads and what the client names.
+func TestFromOfAFileIsNotShown(t *testing.T) {
+	rt := compiled(t, Settings{From: "http://u:p@h:1/a/{path.id}/b?c=d", FromFile: true, PathNames: []string{"id"}})
+	q, err := client{path: "id=7"}.expand(rt)
+	if err != nil || q.String() != "http://h:1/…/7/…?…" || rt.From() != "http://h:1/…/{path.id}/…?…" {
+		t.Errorf("%s, %s, %v", q.String(), rt.From(), err)
+	}
+	if got := RedactAll("http://h/a/b"); got != "http://h/…/…" {
+		t.Error(got)
+	}
+}
+
+// A value of the path is shown as it is, unless it looks like a token.
+func TestShownPathValues(t *testing.T) {
+	rt := compiled(t, Settings{From: "http://h/{path.id}/x", PathNames: []string{"id"}})
+	for value, want := range map[string]string{"7": "7", "big order": "big%20order", "550e8400-e29b-41d4-a716-446655440000": "…"} {
+		q, err := rt.Expand(newGet("/"), func(string) string { return value })
+		if err != nil || q.String() != "http://h/"+want+"/x" {
+			t.Errorf("%s: %s, %v", value, q.String(), err)
+		}
+	}
+}
+
+// An error is shown without what the client and the configuration have given in confidence, and stays what it is.
+func TestShownErrors(t *testing.T) {
+	rt := compiled(t, Settings{From: "ws://h/?k=wordone", Headers: "X-Key: Bearer wordtwo", Forward: []string{"Cookie"}, Protocol: "graphql-transport-ws",
+		Connect: `{"password":"wordthree","a":{"b":["{query.q}"]}}`, Subscribe: "{ a }"})
+	r := newGet("/?q=wordfour")
+	r.Header.Set("Cookie", "a=1; b=wordfive")
+	q, err := rt.Expand(r, func(string) string { return "" })
+	if err != nil {
+		t.Fatal(err)
+	}
+	refused := passing(401, "not wordone wordtwo wordthree wordfour (wordfive), nor eyJhbGciOiJIUzI1NiJ9.e30.c2ln but Bearer")
+	shown := q.Shown(refused)
+	if got := shown.Error(); got != "upstream refused (401): not … … … … (…), nor … but Bearer" {
+		t.Error(got)
+	}
+	var mayPass Passing
+	if !errors.As(shown, &mayPass) || mayPass.Status != 401 {
+		t.Errorf("%T", shown)
+	}
+	if q.Shown(nil) != nil || q.Shown(io.EOF) != io.EOF {
+		t.Error("it is another error")
+	}
+}
+
+// The text of a fault is that of the first that knew it, and what it wraps is found.
+func TestKind(t *testing.T) {
+	lost := fmt.Errorf("read the answer: %w", Kind(&url.Error{Op: "Get", URL: "http://h/secret", Err: io.ErrUnexpectedEOF}))
+	if got := Kind(lost); got != lost || got.Error() != "read the answer: unexpected EOF" || !errors.Is(got, io.ErrUnexpectedEOF) {
+		t.Error(got)
+	}
+	for said, want := range map[string]string{
+		"stream error: stream ID 7; INTERNAL_ERROR; secret":                                     "HTTP/2: stream error: stream ID 7; INTERNAL_ERROR",
+		`http2: server sent GOAWAY and closed the connection; ErrCode=NO_ERROR, debug="secret"`: "HTTP/2: server sent GOAWAY",
+		"secret": "the connection failed, or what came over it is no HTTP",
+	} {
+		if got := Kind(errors.New(said)).Error(); got != want {
+			t.Errorf("%s: %s", said, got)
+		}
+	}
+	for line, want := range map[string]string{
+		`Unsolicited response received on idle HTTP channel starting with "a\"secret"; err=<nil>` + "\n": "Unsolicited response received on idle HTTP channel starting with …; err=<nil>",
+		"httputil: ReverseProxy read error during body copy: malformed MIME header line: secret":         "httputil: ReverseProxy read error during body copy: the header of the answer is malformed",
+		"httputil: ReverseProxy read error during body copy: unexpected EOF":                             "httputil: ReverseProxy read error during body copy: unexpected EOF",
+		"http: TLS handshake error from 1.2.3.4:5: EOF":                                                  "http: TLS handshake error from 1.2.3.4:5: EOF",
+	} {
+		if got := Complaint(line); got != want {
+			t.Errorf("%s: %s", line, got)
+		}
 	}
 }
 
@@ -426,7 +506,7 @@ func TestLogAddressHoldsNothingOfQueryHeadersAndCookies(t *testing.T) {
 	r.Header.Set("X-Key", "hidden")
 	r.AddCookie(&http.Cookie{Name: "sid", Value: "hidden"})
 	q, err := rt.Expand(r, func(string) string { return "a b" })
-	if got := q.String(); err != nil || got != "ws://h/ws/a%20b/{query.token}/{cookie.sid}?k=…" {
+	if got := q.String(); err != nil || got != "ws://h/ws/a%20b/{query.token}/…?k=…" {
 		t.Errorf("%q, %v", got, err)
 	}
 }

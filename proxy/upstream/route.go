@@ -19,6 +19,7 @@ import (
 type Settings struct {
 	PathNames   []string // the wildcards of the route's PATH, for {path.NAME}
 	From        string
+	FromFile    bool   // FROM was read from a file, since it holds a secret: its path is not shown
 	Headers     string // one "Name: value" a line
 	Forward     []string
 	Protocol    string // "" raw
@@ -96,6 +97,7 @@ type Route struct {
 	settings                           Settings
 	dialect                            translate.Dialect
 	from                               template
+	display                            template // of From, in which values of the path are filled in
 	headers                            []header
 	forward                            []string
 	body                               template
@@ -144,8 +146,8 @@ func (rt *Route) Follows() bool { return rt.Polls() && rt.settings.Mode == ModeS
 // History says that the first thing a source emits was there before the stream: MODE=items.
 func (rt *Route) History() bool { return rt.Polls() && rt.settings.Mode == ModeItems }
 
-// From is where the events come from, fit for logs: without userinfo and query values.
-func (rt *Route) From() string { return Redact(rt.settings.From) }
+// From is where the events come from, fit for logs. See [Redact].
+func (rt *Route) From() string { return redact(rt.settings.From, rt.settings.FromFile) }
 
 // Shared says that nothing of a client's request goes upstream, so that all clients share one stream.
 func (rt *Route) Shared() bool { return len(rt.Needs()) == 0 }
@@ -183,6 +185,7 @@ func Compile(s Settings) (*Route, error) {
 	c.usesCursor()
 	c.clientID()
 	c.rt.settings = s
+	c.rt.display, _ = compile(c.rt.From(), s.PathNames, func(string, bool) escape { return segment }) // what is wrong in it is said already
 	c.rt.enliven()
 	return c.rt, errors.Join(c.problems...)
 }
@@ -562,35 +565,6 @@ func (rt *Route) hasHeader(name string) bool {
 		}
 	}
 	return contains(rt.forward, name)
-}
-
-// Redact returns address fit for logs and status: without userinfo, and with query values replaced by "…".
-func Redact(address string) string {
-	scheme, rest, ok := strings.Cut(address, "://")
-	if !ok {
-		return "…"
-	}
-	rest, query, asked := strings.Cut(rest, "?")
-	host, path, slash := strings.Cut(rest, "/")
-	if at := strings.LastIndexByte(host, '@'); at >= 0 {
-		host = host[at+1:]
-	}
-	out := scheme + "://" + host
-	if slash {
-		out += "/" + path
-	}
-	if !asked {
-		return out
-	}
-	pairs := strings.Split(query, "&")
-	for i, pair := range pairs {
-		if name, _, valued := strings.Cut(pair, "="); valued {
-			pairs[i] = name + "=…"
-		} else {
-			pairs[i] = "…"
-		}
-	}
-	return out + "?" + strings.Join(pairs, "&")
 }
 
 // ClientHeaders are the names of the client's headers that go upstream or into a template.

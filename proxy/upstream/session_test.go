@@ -163,9 +163,9 @@ func TestRequestBeforeTheDial(t *testing.T) {
 	}}
 	subscribed(t, speaking(t, s, Settings{Headers: "X-Key: k"}), f, func(t *testing.T, k *taking) {
 		time.Sleep(time.Minute)
-		k.expect("0s 2", "0s lost: connection lost: failed to get reader: failed to read frame header: EOF",
+		k.expect("0s 2", "0s lost: connection lost: EOF",
 			"1s lost: request before the dial: answered 503",
-			"8s 5", "8s lost: connection lost: failed to get reader: failed to read frame header: EOF")
+			"8s 5", "8s lost: connection lost: EOF")
 		var refused *translate.Refused
 		if err := k.end(); !errors.As(err, &refused) || refused.Status != 403 {
 			t.Errorf("%v", err)

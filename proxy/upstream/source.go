@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"net/url"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -164,13 +163,4 @@ func (q *quiet) allow() (unsaid int, ok bool) {
 	}
 	unsaid, q.unsaid, q.next = q.unsaid, 0, now.Add(10*time.Second)
 	return unsaid, true
-}
-
-// cleaned is an error of net/http without the address in it, whose query may hold a secret.
-func cleaned(err error) error {
-	var withURL *url.Error
-	if errors.As(err, &withURL) {
-		return withURL.Err
-	}
-	return err
 }

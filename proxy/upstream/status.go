@@ -136,6 +136,9 @@ func (rt *Route) elsewhere(resp *http.Response) string {
 	if err != nil || to.Host == "" {
 		return "nowhere"
 	}
+	if !webScheme(to) {
+		return "to " + shownURL(to)
+	}
 	if !strings.EqualFold(to.Hostname(), resp.Request.URL.Hostname()) {
 		return "to " + shownURL(to) + ", probably to a login"
 	}
@@ -148,7 +151,10 @@ func (rt *Route) elsewhere(resp *http.Response) string {
 
 // shownURL is an address of the upstream's making, fit for logs: without userinfo and query, and without what may be a token.
 func shownURL(u *url.URL) string {
-	segments := strings.Split(u.EscapedPath(), "/")
+	if !webScheme(u) {
+		return "what is no address of HTTP"
+	}
+	segments := strings.Split(shownPath(u.EscapedPath(), false), "/")
 	for i, s := range segments {
 		if len(s) > maxSegment {
 			segments[i] = "…"
@@ -159,6 +165,8 @@ func shownURL(u *url.URL) string {
 	}
 	return u.Scheme + "://" + shownHost(u) + strings.Join(segments, "/")
 }
+
+func webScheme(u *url.URL) bool { return contains([]string{"http", "https", "ws", "wss"}, u.Scheme) }
 
 const (
 	maxSegment  = 20 // bytes of a path's segment that is no token

@@ -177,29 +177,41 @@ func (t template) expand(c *clientRequest) (translate.Text, error) {
 	return text, nil
 }
 
-// shown is t with the path's values only: they name things, the others may be secrets.
-func (t template) shown(c *clientRequest) string {
+// shown is FROM for one client's request, with the path's values only: they name things, the others may be secrets.
+func (rt *Route) shown(c *clientRequest) string {
 	var b strings.Builder
-	for _, p := range t.parts {
-		text := p.literal
-		if p.kind != "" {
-			text = p.text()
-		}
-		if p.kind == "path" {
-			if value, err := p.value(c); err == nil {
-				text = value
-			}
-			if len(text) > maxShown {
-				text = text[:maxShown] + "…"
-			}
-		}
-		b.WriteString(text)
+	for _, p := range rt.display.parts {
+		b.WriteString(p.shown(c))
 	}
 	return b.String()
 }
 
+func (p part) shown(c *clientRequest) string {
+	switch p.kind {
+	case "":
+		return p.literal
+	case "path":
+	default:
+		return p.text()
+	}
+	text := p.text()
+	if value, err := p.value(c); err == nil {
+		text = value
+	}
+	if translate.LooksSecret(text) {
+		return "…"
+	}
+	if len(text) > maxShown {
+		text = text[:maxShown] + "…"
+	}
+	return text
+}
+
 func (p part) value(c *clientRequest) (string, error) {
 	value := c.lookup(p.kind, p.name)
+	if p.kind != "path" {
+		c.private = append(c.private, value)
+	}
 	if value == "" && p.fallback != nil {
 		value = *p.fallback
 	} else if value == "" && !p.whole() {
@@ -221,9 +233,10 @@ type clientRequest struct {
 	path  func(name string) string
 	query url.Values // parsed when first asked for
 
-	most   int  // bytes of one value
-	scoped bool // ?session= is the sidecar's own
-	asked  bool // something of the request was looked at
+	most    int      // bytes of one value
+	scoped  bool     // ?session= is the sidecar's own
+	private []string // values that are for the upstream only
+	asked   bool     // something of the request was looked at
 }
 
 // header is all values of one.

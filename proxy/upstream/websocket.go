@@ -199,7 +199,7 @@ func (s *subscription) request(ctx context.Context, r *translate.HTTPRequest) (*
 	}
 	resp, err := s.q.Route.client(polls, s.jar).Do(req)
 	if err != nil {
-		return nil, fmt.Errorf("request before the dial: %w", cleaned(err))
+		return nil, fmt.Errorf("request before the dial: %w", Kind(err))
 	}
 	defer resp.Body.Close()
 	if !s.q.Route.welcome(resp) {
@@ -211,7 +211,7 @@ func (s *subscription) request(ctx context.Context, r *translate.HTTPRequest) (*
 	}
 	body, err := io.ReadAll(io.LimitReader(plain, maxAnswer+1))
 	if err != nil {
-		return nil, fmt.Errorf("request before the dial: %w", cleaned(err))
+		return nil, fmt.Errorf("request before the dial: %w", Kind(err))
 	}
 	if page := login(resp, true, json.Valid(body)); page != nil {
 		return nil, fmt.Errorf("request before the dial: %w", page)
@@ -303,11 +303,11 @@ func (c *socket) unchosen() string {
 // refusal tells a verdict from a failure by the answer to the upgrade.
 func (c *socket) refusal(resp *http.Response, err error) error {
 	if resp == nil || resp.StatusCode == http.StatusSwitchingProtocols {
-		err = cleaned(err)
+		kind := Kind(err)
 		if strings.Contains(err.Error(), "Sec-WebSocket-Protocol") {
-			return fmt.Errorf("connect: %w; check SUBPROTOCOL, and whether it is PROTOCOL that is spoken there", err)
+			return fmt.Errorf("connect: %w; check SUBPROTOCOL, and whether it is PROTOCOL that is spoken there", kind)
 		}
-		return fmt.Errorf("connect: %w", err)
+		return fmt.Errorf("connect: %w", kind)
 	}
 	return c.subscription.verdict(resp)
 }
@@ -436,7 +436,7 @@ func (c *socket) write(ctx context.Context, frames []translate.Frame) error {
 		err := c.ws.Write(ctx, kind, f.Data)
 		cancel()
 		if err != nil {
-			return fmt.Errorf("send: %w", err)
+			return fmt.Errorf("send: %w", Kind(err))
 		}
 	}
 	return nil
@@ -544,7 +544,7 @@ func (c *socket) closed(ctx context.Context, err error) error {
 	case coded:
 		return fmt.Errorf("closed by the upstream with code %d", e.Code)
 	}
-	return fmt.Errorf("connection lost: %w", cleaned(err))
+	return fmt.Errorf("connection lost: %w", Kind(err))
 }
 
 // doubted remembers an upstream whose compression fails.
