@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -26,19 +27,57 @@ func Tap(ctx context.Context, rt *config.Route, words []string, w io.Writer, log
 	if err != nil {
 		return err
 	}
-	req, err := rt.Upstream.Expand(r, func(name string) string { return paths[name] })
+	if query := r.URL.Query(); rt.Upstream.Scoped() && !query.Has("session") {
+		query.Set("session", rand.Text()) // as a page does
+		r.URL.RawQuery = query.Encode()
+	}
+	path := func(name string) string { return paths[name] }
+	if missing := rt.Upstream.Missing(r, path); len(missing) > 0 {
+		return fmt.Errorf("%w: the route needs %s", ErrWords, wanted(missing))
+	}
+	req, err := rt.Upstream.Expand(r, path)
 	if err != nil {
-		return fmt.Errorf("%w: %w; write e.g. path.id=7 or query.since=3", ErrWords, err)
+		return fmt.Errorf("%w: %w", ErrWords, err)
 	}
 	streams := stream.NewStreams(settings(rt, log))
 	defer upstream.CloseIdle()
 	defer streams.Close()
 	seat, err := streams.Join(ctx, req)
 	if err != nil {
-		return unlessDone(ctx, err)
+		return unlessDone(ctx, advised(err, rt, r))
 	}
 	defer seat.Leave()
-	return tapRing(ctx, seat.Ring, seat.Start(), w)
+	return advised(tapRing(ctx, seat.Ring, seat.Start(), w), rt, r)
+}
+
+// wanted is placeholders as words: path.id=… query.since=…
+func wanted(missing []string) string {
+	words := make([]string, len(missing))
+	for i, m := range missing {
+		words[i] = strings.Trim(m, "{}") + "=…"
+	}
+	return strings.Join(words, " ")
+}
+
+// advised is err; where the upstream wants credentials, with how to give them.
+func advised(err error, rt *config.Route, r *http.Request) error {
+	var refused *translate.Refused
+	if !errors.As(err, &refused) || refused.Status != http.StatusUnauthorized {
+		return err
+	}
+	var words []string
+	for _, name := range rt.Upstream.ClientHeaders() {
+		if r.Header.Get(name) == "" {
+			words = append(words, "header."+name+"=…")
+		}
+	}
+	switch {
+	case len(words) > 0:
+		return fmt.Errorf("%w; give what a client would: %s", err, strings.Join(words, " "))
+	case rt.Upstream.Shared():
+		return fmt.Errorf("%w; nothing of a client's request goes upstream: let its credentials, by FORWARD=Cookie or FORWARD=Authorization, or give the route its own in HEADERS", err)
+	}
+	return err
 }
 
 func unlessDone(ctx context.Context, err error) error {
@@ -100,7 +139,7 @@ func tapRing(ctx context.Context, ring *stream.Ring, cursor uint64, w io.Writer)
 		}
 		switch {
 		case end.Kind == stream.Refused:
-			return fmt.Errorf("the upstream refused (%d)", end.Status)
+			return &translate.Refused{Status: end.Status, Reason: "the log says why"}
 		case end.Kind != stream.Open:
 			return nil
 		case len(events) > 0:

@@ -168,6 +168,9 @@ type Refused struct {
 }
 
 func (e *Refused) Error() string {
+	if e.Reason == fmt.Sprintf("answered %d", e.Status) { // which says no more
+		return fmt.Sprintf("upstream refused (%d)", e.Status)
+	}
 	return fmt.Sprintf("upstream refused (%d): %s", e.Status, e.Reason)
 }
 

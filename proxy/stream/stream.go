@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -200,7 +201,7 @@ func (st *Stream) judge(err error) {
 	var refused *translate.Refused
 	if st.alive.Err() == nil {
 		if errors.As(err, &refused) {
-			st.refused.Store(refused)
+			st.refused.Store(&translate.Refused{Status: refused.Status, Reason: st.req.Shown(errors.New(refused.Reason)).Error()})
 		}
 		st.streams.report(st, false, err)
 	}
@@ -231,7 +232,7 @@ func (st *Stream) final(err error) bool {
 		}
 		st.Ring.Close(End{Kind: Finished})
 	case errors.As(err, &refused):
-		st.log.Warn("upstream refused", "err", err)
+		st.log.Warn("upstream refused", "err", strings.TrimPrefix(err.Error(), "upstream "))
 		st.streams.Stats.Refused.Add(1)
 		st.Ring.Close(End{Kind: Refused, Status: refused.Status})
 	case st.alive.Err() != nil:

@@ -122,7 +122,7 @@ func TestFollowVerdicts(t *testing.T) {
 		answer func(w http.ResponseWriter)
 		want   string
 	}{
-		"401":       {func(w http.ResponseWriter) { w.WriteHeader(401) }, "upstream refused (401): answered 401"},
+		"401":       {func(w http.ResponseWriter) { w.WriteHeader(401) }, "upstream refused (401)"},
 		"204":       {func(w http.ResponseWriter) { w.WriteHeader(204) }, "upstream finished"},
 		"a login":   {func(w http.ResponseWriter) { w.Header().Set("Content-Type", "text/html"); io.WriteString(w, "<html>") }, "upstream refused (401): answered with a page of HTML, probably a login"},
 		"503":       {func(w http.ResponseWriter) { w.WriteHeader(503) }, "answered 503"},

@@ -5,10 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"os"
 	"strings"
+	"syscall"
 	"testing"
 
 	"sidestream/translate"
@@ -386,6 +389,10 @@ func TestShownErrors(t *testing.T) {
 func TestKind(t *testing.T) {
 	lost := fmt.Errorf("read the answer: %w", Kind(&url.Error{Op: "Get", URL: "http://h/secret", Err: io.ErrUnexpectedEOF}))
 	if got := Kind(lost); got != lost || got.Error() != "read the answer: unexpected EOF" || !errors.Is(got, io.ErrUnexpectedEOF) {
+		t.Error(got)
+	}
+	refused := &net.OpError{Op: "dial", Net: "tcp", Err: os.NewSyscallError("connect", syscall.ECONNREFUSED)}
+	if got := Kind(refused); got.Error() != "dial tcp: connection refused" || !errors.Is(got, syscall.ECONNREFUSED) {
 		t.Error(got)
 	}
 	for said, want := range map[string]string{

@@ -567,6 +567,9 @@ func (rt *Route) hasHeader(name string) bool {
 	return contains(rt.forward, name)
 }
 
+// Scoped reports whether each ?session= has an upstream of its own.
+func (rt *Route) Scoped() bool { return rt.settings.Session }
+
 // ClientHeaders are the names of the client's headers that go upstream or into a template.
 func (rt *Route) ClientHeaders() []string {
 	names := append([]string(nil), rt.forward...)

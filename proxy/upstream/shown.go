@@ -63,7 +63,7 @@ func kindOf(err error) string {
 		return kind
 	}
 	if errors.As(err, &network) {
-		return network.Error() // addresses and what the system says
+		return networkKind(*network)
 	}
 	for _, own := range ours {
 		if errors.Is(err, own) {
@@ -75,6 +75,15 @@ func kindOf(err error) string {
 		return "timed out"
 	}
 	return textKind(err.Error())
+}
+
+// networkKind is addresses and what the system says, without the name of the call, which doubles that of the operation.
+func networkKind(e net.OpError) string {
+	var call *os.SyscallError
+	if errors.As(e.Err, &call) {
+		e.Err = call.Err
+	}
+	return e.Error()
 }
 
 // certificateKind is why TLS did not come about, "" when that is not what is wrong.

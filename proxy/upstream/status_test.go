@@ -22,7 +22,7 @@ func TestStatus(t *testing.T) {
 		status int
 		want   string // class and text
 	}{
-		{"", 404, "passing upstream refused (404): answered 404"},
+		{"", 404, "passing upstream refused (404)"},
 		{"", 503, "retry answered 503"},
 		{"", 302, "passing upstream refused (401): redirected to http://other/, probably to a login"},
 		{"404=retry", 404, "retry answered 404"},

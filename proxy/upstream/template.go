@@ -207,6 +207,20 @@ func (p part) shown(c *clientRequest) string {
 	return text
 }
 
+// Missing are the placeholders that r leaves empty, in order of use, as they are written; path returns r's path wildcards. One of them
+// is what [Route.Expand] fails with.
+func (rt *Route) Missing(r *http.Request, path func(name string) string) (all []string) {
+	c := &clientRequest{r: r, path: path, scoped: rt.settings.Session}
+	for _, t := range rt.templates() {
+		for _, p := range t.parts {
+			if p.kind != "" && !p.ours() && !p.whole() && p.fallback == nil && !contains(all, p.text()) && c.lookup(p.kind, p.name) == "" {
+				all = append(all, p.text())
+			}
+		}
+	}
+	return all
+}
+
 func (p part) value(c *clientRequest) (string, error) {
 	value := c.lookup(p.kind, p.name)
 	if p.kind != "path" {

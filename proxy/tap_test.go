@@ -1,0 +1,88 @@
+package proxy
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"log/slog"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"sidestream/translate"
+)
+
+// tapped runs tap over the only route of env.
+func tapped(t *testing.T, words []string, w io.Writer, env ...string) error {
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	defer cancel()
+	return Tap(ctx, configure(t, env...).Routes[0], words, w, slog.New(slog.DiscardHandler))
+}
+
+// TestTapNamesAllThatIsMissing at once, as the words to write.
+func TestTapNamesAllThatIsMissing(t *testing.T) {
+	err := tapped(t, []string{"query.b=1"}, io.Discard, "SSE_ROUTE_A_PATH=/a/{id}",
+		"SSE_ROUTE_A_FROM=ws://127.0.0.1:1/{path.id}/{query.a}/{query.b}?n={query.n:0}&{query}", "SSE_ROUTE_A_HEADERS=X: {cookie.sid}{header.X-Team}{cookie.sid}")
+	if err == nil || !strings.HasSuffix(err.Error(), ": the route needs path.id=… query.a=… cookie.sid=… header.X-Team=…") {
+		t.Error(err)
+	}
+}
+
+// TestTapMakesASession where a page would have made one.
+func TestTapMakesASession(t *testing.T) {
+	f := newFeed(t)
+	for _, words := range [][]string{nil, {"query.session=0123456789abcdef"}} {
+		var out bytes.Buffer
+		tell := make(chan struct{})
+		go func() { defer close(tell); f.publish(t, "", `{"done":true}`) }()
+		if err := tapped(t, words, &out, "SSE_ROUTE_A_PATH=/a", "SSE_ROUTE_A_FROM="+f.ws()+"/ws", "SSE_ROUTE_A_SCOPE=session", "SSE_ROUTE_A_DONE=.done"); err != nil || !strings.Contains(out.String(), `{"done":true}`) {
+			t.Errorf("%q: %v, %s", words, err, &out)
+		}
+		<-tell
+		f.cut() // the one that tap has left
+	}
+}
+
+// TestTapSaysHowToLogIn when the upstream wants credentials.
+func TestTapSaysHowToLogIn(t *testing.T) {
+	f := newFeed(t)
+	status := http.StatusUnauthorized
+	f.verify = func(r *http.Request) int {
+		if r.Header.Get("Cookie") != "" {
+			return http.StatusForbidden
+		}
+		return status
+	}
+	for _, c := range []struct {
+		words []string
+		env   string
+		want  string
+	}{
+		{nil, "FORWARD=Cookie,Authorization", "upstream refused (401); give what a client would: header.Cookie=… header.Authorization=…"},
+		{[]string{"header.Authorization=x"}, "FORWARD=Cookie,Authorization", "upstream refused (401); give what a client would: header.Cookie=…"},
+		{[]string{"header.Cookie=a=b"}, "FORWARD=Cookie", "upstream refused (403)"},
+		{nil, "HEADERS=X: y", "upstream refused (401); nothing of a client's request goes upstream: let its credentials, by FORWARD=Cookie or FORWARD=Authorization, or give the route its own in HEADERS"},
+	} {
+		err := tapped(t, c.words, io.Discard, "SSE_ROUTE_A_PATH=/a", "SSE_ROUTE_A_FROM="+f.ws()+"/ws", "SSE_ROUTE_A_"+c.env)
+		if err == nil || err.Error() != c.want {
+			t.Errorf("%s: %v", c.env, err)
+		}
+	}
+}
+
+// TestRefusedSaysItOnce: no words twice in what a person reads.
+func TestRefusedSaysItOnce(t *testing.T) {
+	for _, c := range []struct {
+		status int
+		reason string
+		want   string
+	}{
+		{401, "answered 401", "upstream refused (401)"},
+		{403, "answered 401, which STATUS calls refused", "upstream refused (403): answered 401, which STATUS calls refused"},
+	} {
+		if got := (&translate.Refused{Status: c.status, Reason: c.reason}).Error(); got != c.want {
+			t.Error(got)
+		}
+	}
+}
