@@ -115,7 +115,7 @@ func command(ctx context.Context, args, environ []string, stdout, stderr io.Writ
 	case "tap":
 		return tap(ctx, c, args, stdout, stderr)
 	}
-	return serving(c, stderr, func(log *slog.Logger, lines *admin.Lines) error { return serve(ctx, c, log, lines, nil) })
+	return serving(c, stderr, func(log *slog.Logger, lines *admin.Lines) error { return serve(ctx, c, log, lines, grace, nil) })
 }
 
 // serving runs f with a log that never makes it wait, and goes on where what reads the log is stuck or gone.
@@ -201,8 +201,8 @@ func logger(c *config.Config, w io.Writer, terminal bool) *slog.Logger {
 }
 
 // serve runs the sidecar until ctx is done, then lets everyone go: readiness off, clients, streams with their upstreams,
-// the admin port last. started, if not nil, is called with the public address once it answers.
-func serve(ctx context.Context, c *config.Config, log *slog.Logger, lines *admin.Lines, started func(net.Addr)) error {
+// the admin port last, after grace for what still runs. started, if not nil, is called with the public address once it answers.
+func serve(ctx context.Context, c *config.Config, log *slog.Logger, lines *admin.Lines, grace time.Duration, started func(net.Addr)) error {
 	var certificate *proxy.Certificate
 	if c.TLSCert != "" {
 		var err error
@@ -226,7 +226,7 @@ func serve(ctx context.Context, c *config.Config, log *slog.Logger, lines *admin
 		}
 	}
 	p := proxy.New(c, log)
-	s := &sidecar{proxy: p, drain: c.Drain, log: log, failed: make(chan error, 2), server: proxy.NewServer(p, certificate, log)}
+	s := &sidecar{proxy: p, drain: c.Drain, grace: grace, log: log, failed: make(chan error, 2), server: proxy.NewServer(p, certificate, log)}
 	s.untried.Store(int64(p.EagerRoutes()))
 	if operator != nil {
 		port := admin.Port{Proxy: p, Ready: s.ready, Version: version, Lines: lines, Address: c.AdminListen, Hosts: c.AdminHosts}
@@ -247,6 +247,7 @@ type sidecar struct {
 	server  *proxy.Server
 	admin   *http.Server // nil when off
 	drain   time.Duration
+	grace   time.Duration // see grace
 	log     *slog.Logger
 	untried atomic.Int64 // eager routes that have neither connected nor failed yet
 	failed  chan error   // a server that does not serve any more
@@ -284,13 +285,13 @@ const grace = 2 * time.Second
 func (s *sidecar) release() {
 	released := make(chan struct{})
 	go func() { defer close(released); s.proxy.Drain(s.drain) }() // ends when the last client has gone, or is cut below
-	ctx, cancel := context.WithTimeout(context.Background(), s.drain+grace)
+	ctx, cancel := context.WithTimeout(context.Background(), s.drain+s.grace)
 	defer cancel()
 	select {
 	case <-released:
 	case <-ctx.Done():
 	}
-	ctx, cancel = context.WithTimeout(context.Background(), grace)
+	ctx, cancel = context.WithTimeout(context.Background(), s.grace)
 	defer cancel()
 	if s.server.Shutdown(ctx) != nil {
 		s.server.Close()
@@ -359,7 +360,7 @@ func demo(ctx context.Context, environ []string, stdout, stderr io.Writer) error
 	if err != nil {
 		return fmt.Errorf("demo: %w", err)
 	}
-	env := legacy.Env(l.Addr().String())
+	env := append(legacy.Env(l.Addr().String()), "SSE_DRAIN=250ms") // who has only looked shall not wait
 	for _, v := range environ {
 		if name, _, _ := strings.Cut(v, "="); strings.HasPrefix(name, "SSE_LISTEN") || strings.HasPrefix(name, "SSE_ADMIN_LISTEN") {
 			env = append(env, v)
@@ -370,7 +371,8 @@ func demo(ctx context.Context, environ []string, stdout, stderr io.Writer) error
 		l.Close()
 		return err
 	}
-	old := &http.Server{Handler: service.Handler(), ReadHeaderTimeout: 10 * time.Second}
+	readers := &legacy.Readers{Service: service}
+	old := &http.Server{Handler: readers.Handler(service.Handler()), ReadHeaderTimeout: 10 * time.Second}
 	running, stop := context.WithCancel(context.WithoutCancel(ctx))
 	var ended [2]chan struct{}
 	for i, f := range []func(){func() { service.Run(running) }, func() { old.Serve(l) }} { // end below
@@ -378,10 +380,18 @@ func demo(ctx context.Context, environ []string, stdout, stderr io.Writer) error
 		go func() { defer close(ended[i]); f() }()
 	}
 	started := func(addr net.Addr) {
+		status := ""
+		if c.AdminListen != "" {
+			status = "http://" + admin.Local(c.AdminListen) + "/api/status"
+		}
+		readers.Front("http://"+admin.Local(addr.String())+"/prices", status)
 		fmt.Fprintf(stdout, "\n  Open http://%s/ — the legacy service's page, through the sidecar. Ctrl-C ends it.\n\n", admin.Local(addr.String()))
 	}
-	err = serving(c, stderr, func(log *slog.Logger, lines *admin.Lines) error { return serve(ctx, c, log, lines, started) })
+	err = serving(c, stderr, func(log *slog.Logger, lines *admin.Lines) error {
+		return serve(ctx, c, log, lines, 250*time.Millisecond, started)
+	})
 	stop()
+	readers.Close()
 	old.Close()
 	<-ended[0]
 	<-ended[1]

@@ -12,6 +12,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/chromedp/cdproto/emulation"
 	"github.com/chromedp/chromedp"
@@ -290,7 +291,7 @@ func testBrowser(t *testing.T, b browser, name string) {
 func startDemo(t *testing.T) (*sidecar, string) {
 	t.Helper()
 	s := &sidecar{addr: freeAddr(t), admin: freeAddr(t)}
-	s.env = []string{"SSE_LISTEN=" + s.addr, "SSE_ADMIN_LISTEN=" + s.admin}
+	s.env = []string{"SSE_LISTEN=" + s.addr, "SSE_ADMIN_LISTEN=" + s.admin, "GORACE=atexit_sleep_ms=0"} // else it waits a second as it ends
 	s.start(t, "demo")
 	url := "http://" + s.addr + "/"
 	eventually(t, "the page's address on stdout", func() bool { return strings.Contains(s.stdout.String(), url) })
@@ -320,11 +321,12 @@ func testDemo(t *testing.T, b browser, name string) {
 	b.screenshot(t, "demo-"+name)
 	shown(t, b, "the export complete", `text("job-percent").startsWith("100 %")`)
 	shown(t, b, "its stream closed for good", `text("job-state") === "closed" && job.source.readyState === EventSource.CLOSED`)
-	shown(t, b, "one connection each, without a gap, and a ping answered", `count("sse-opens") === 1 && count("sse-gaps") === 0 &&
+	shown(t, b, "one connection each, without a gap, and a ping answered", `count("sse-opens") === 1 && count("sse-gaps") === 0 && count("sse-lost") === 0 &&
 		count("ws-opens") === 1 && count("ws-pings") >= 1 && count("job-opens") === 1 && count("job-gaps") === 0`)
 
+	testDemoGains(t, b, name)
 	b.eval(t, `document.getElementById("ws-tunnel").click(), ""`)
-	shown(t, b, "the old client on the tunnel", `count("ws-opens") === 2 && text("ws-state") === "open" && oldSocket.constructor !== ownWebSocket &&
+	shown(t, b, "the old client on the tunnel", `count("ws-opens") === 3 && text("ws-state") === "open" && oldSocket.constructor !== ownWebSocket &&
 		oldSocket.readyState === 1 && text("ws-way") === "tunnelled" && performance.getEntriesByType("resource").some(e => e.name.endsWith("/_sidestream/tunnel/ws"))`)
 	messages := b.eval(t, `document.getElementById("ws-count").textContent`)
 	shown(t, b, "more prices through it", `count("ws-count") > 10 + `+messages)
@@ -333,12 +335,55 @@ func testDemo(t *testing.T, b browser, name string) {
 	s.drain(t)
 	s.start(t, "demo")
 	// A page that returns before the drain is over is sent away once more, so it may open more than twice.
-	shown(t, b, "everything again after a restart", `count("sse-opens") >= 2 && count("sse-gaps") === 1 && count("ws-opens") >= 3 &&
+	shown(t, b, "everything again after a restart", `count("sse-opens") >= 3 && count("sse-gaps") === 1 && count("ws-opens") >= 4 &&
 		text("sse-state") === "open" && text("ws-state") === "open" && text("weather-state") === "open"`)
 	b.screenshot(t, "demo-"+name+"-restarted")
 	b.eval(t, `document.getElementById("ws-tunnel").click(), ""`)
 	shown(t, b, "a real WebSocket again", `oldSocket.constructor === ownWebSocket && oldSocket.readyState === 1 && text("ws-way") === "passed through"`)
 	if foreign := b.eval(t, `performance.getEntriesByType("resource").filter(e => !e.name.startsWith(location.origin) && !e.name.startsWith("data:")).map(e => e.name).join()`); foreign != "" {
 		t.Errorf("the page fetched from elsewhere: %s", foreign)
+	}
+	if log := b.eval(t, `document.getElementById("log").textContent`); strings.Contains(log, "1005") || strings.Contains(log, "lost;") {
+		t.Errorf("the page alarms of what it did itself: %s", log)
+	}
+}
+
+// testDemoGains: a cut that loses nothing, and a crowd over one connection of the service.
+func testDemoGains(t *testing.T, b browser, name string) {
+	shown(t, b, "lines in the colour of their slope", `[...document.querySelectorAll("polyline")].every(line => {
+		const y = line.getAttribute("points").split(" ").map(p => Number(p.split(",")[1]));
+		return line.parentNode.classList.contains(y[0] >= y[y.length - 1] ? "up" : "down");
+	})`)
+	shown(t, b, "its pills on one line, beside their titles", `[...document.querySelectorAll(".head")].every(head => {
+		const pill = head.querySelector(".badge"), before = pill.textContent;
+		pill.textContent = "reconnecting";
+		const fits = pill.getClientRects().length === 1 && pill.offsetHeight < 32 && pill.offsetTop - head.offsetTop < 8;
+		pill.textContent = before;
+		return fits;
+	})`)
+	b.eval(t, `document.getElementById("crowd").click(), ""`)
+	shown(t, b, "a crowd", `text("crowd-figure") === "12 tabs, 1 upstream connection" && /have got \d/.test(text("crowd-says"))`)
+	b.eval(t, `document.getElementById("cut").click(), ""`)
+	shown(t, b, "the cut", `text("sse-state") === "cut" && text("ws-state") === "reconnecting"`)
+	b.screenshot(t, "demo-"+name+"-cut")
+	shown(t, b, "what it has cost", `text("cut-says").startsWith("Events: 0 lost.") && /WebSocket: [1-9]\d* lost/.test(text("cut-says"))`)
+	shown(t, b, "the way to the status", `!document.getElementById("status-box").hidden && /^http:\/\/127\.0\.0\.1:\d+\/api\/status$/.test(document.getElementById("status-link").href)`)
+	b.eval(t, `document.getElementById("crowd").click(), ""`)
+	shown(t, b, "one reader again", `text("crowd-figure") === "1 tab, 1 upstream connection"`)
+}
+
+// TestDemoStops at once when nobody but its own pages is there.
+func TestDemoStops(t *testing.T) {
+	t.Parallel()
+	b := startChromium(t)
+	s, url := startDemo(t)
+	b.open(t, url)
+	b.eval(t, `document.getElementById("ws-tunnel").click(), document.getElementById("crowd").click(), document.getElementById("job-start").click(), ""`)
+	shown(t, b, "all of it", `count("sse-count") >= 5 && text("ws-way") === "tunnelled" && text("ws-state") === "open" && text("job-state") === "open" &&
+		text("crowd-figure").startsWith("12 tabs")`)
+	begun := time.Now()
+	s.Process.Signal(os.Interrupt)
+	if code := s.wait(t); code != 0 || time.Since(begun) > 2*time.Second {
+		t.Errorf("status %d after %v", code, time.Since(begun))
 	}
 }

@@ -62,6 +62,7 @@ type feed struct {
 	conn    *websocket.Conn
 	service *Service
 	end     context.CancelCauseFunc
+	sidecar bool // it is no browser's
 	heard   chan command
 	quotes  chan quote // a client that does not keep up is dropped, as such services do
 }
@@ -75,7 +76,7 @@ func (s *Service) serveFeed(w http.ResponseWriter, r *http.Request) {
 	defer conn.CloseNow()
 	ctx, cancel := context.WithCancelCause(r.Context())
 	defer cancel(nil)
-	f := &feed{conn: conn, service: s, end: cancel, heard: make(chan command), quotes: make(chan quote, 64)}
+	f := &feed{conn: conn, service: s, end: cancel, sidecar: r.UserAgent() == "sidestream", heard: make(chan command), quotes: make(chan quote, 64)}
 	if !s.add(f) {
 		conn.Close(websocket.StatusGoingAway, errStopping.Error())
 		return
