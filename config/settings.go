@@ -69,7 +69,7 @@ type settings struct {
 	Next         string `env:"NEXT" show:"Link: rel=next" kind:"poll" doc:"jq over a page: where the next one is. A string is an address, relative to this one's; an object is values to set in its query; true is FROM with the new cursor; anything else: there is none"`
 	Pages        count  `env:"PAGES" show:"1, or 20 with NEXT" max:"1000" kind:"poll" doc:"how many pages of one answer are followed at the most"`
 	Interval     string `env:"INTERVAL" kind:"poll" doc:"jq over the answer: seconds until the next poll; can only lengthen EVERY, as X-Poll-Interval and Retry-After do"`
-	Format       string `env:"FORMAT" show:"by type, then first bytes" oneof:"sse lines json" kind:"stream" doc:"what MODE=stream reads: sse, lines, or json (values one after the other, whatever white space)"`
+	Format       string `env:"FORMAT" show:"by type, then first bytes" oneof:"sse lines json" kind:"stream" doc:"what MODE=stream reads: sse, lines, or json (values one after the other, whatever white space; of a list that begins with an object, the values in it)"`
 	Method       string `env:"METHOD" show:"GET, or POST with a body" kind:"poll" doc:"method of the poll request"`
 	Body         string `env:"BODY" kind:"poll" doc:"body of the poll request; a template"`
 	Timeout      span   `env:"TIMEOUT" show:"10s, or 6m with EVERY=0" min:"10ms" max:"24h" kind:"poll" global:"yes" doc:"how long a poll request may take, with EVERY=0 until it says more; 0 for ever"`

@@ -9,17 +9,23 @@ import (
 
 // jsonRecords reads JSON values one after the other, with or without white space between them and inside. What turns out to be no
 // JSON is a record up to the end of its line, as it would be among lines. The zero mode is between values.
+//
+// A list that begins with an object may be one that never ends, so it is the values in it that are records, each once it is complete.
+// Any other list is a value: feeds have messages such as [7,"hb"].
 type jsonRecords struct {
 	max    int
-	mode   byte // 0 between values, or one of the constants below
-	depth  int  // of brackets and braces
-	quoted bool // in a string
-	slash  bool // after its backslash
-	over   bool // the value is too large
+	list   bool   // in a list that begins with an object
+	lead   []byte // of that list, until its first value is known to be JSON
+	mode   byte   // 0 between values, or one of the constants below
+	depth  int    // of brackets and braces
+	quoted bool   // in a string
+	slash  bool   // after its backslash
+	over   bool   // the value is too large
 	buf    []byte
 }
 
 const (
+	inOpened = '[' // a list, of which nothing has come but white space
 	inNested = '{' // an object or a list
 	inString = '"'
 	inScalar = '1' // a number, true, false or null
@@ -39,7 +45,7 @@ const jsonBare = " \t\r\n:,0123456789+-.eEtrufalsn"
 
 func (r *jsonRecords) Next(p []byte) (out []Message) {
 	for i := 0; i < len(p); {
-		if r.mode == 0 && strings.IndexByte(jsonSpace, p[i]) >= 0 {
+		if r.mode == 0 && r.between(p[i]) {
 			i++
 			continue
 		}
@@ -57,6 +63,28 @@ func (r *jsonRecords) Next(p []byte) (out []Message) {
 	return out
 }
 
+// between reports whether c stands between values.
+func (r *jsonRecords) between(c byte) bool {
+	if r.list && (c == ',' || c == ']') {
+		r.list = c == ','
+		return true
+	}
+	return strings.IndexByte(jsonSpace, c) >= 0
+}
+
+// open looks at what follows the bracket of a list: false when it is a value like any other.
+func (r *jsonRecords) open(c byte) bool {
+	if strings.IndexByte(jsonSpace, c) >= 0 {
+		return true
+	}
+	if r.mode, r.depth = inNested, 1; c != '{' {
+		return false
+	}
+	r.list, r.lead, r.over = true, bytes.Clone(r.buf), false
+	r.buf = r.buf[:0]
+	return true
+}
+
 // step looks at the next byte: whether it belongs to the value, and whether the value ends with it.
 func (r *jsonRecords) step(c byte) (took, ended bool) {
 	switch r.mode {
@@ -65,16 +93,27 @@ func (r *jsonRecords) step(c byte) (took, ended bool) {
 		return true, false
 	case inLine:
 		return true, c == '\n'
+	case inOpened:
+		if r.open(c) {
+			return true, false
+		}
+		return r.step(c)
 	case inScalar:
 		if c >= '0' && c <= '9' || c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || strings.IndexByte("+-.", c) >= 0 {
 			return true, false
 		}
-		if strings.IndexByte(jsonSpace+`{["`, c) >= 0 && (r.over || json.Valid(r.buf)) {
+		if (strings.IndexByte(jsonSpace+`{["`, c) >= 0 || r.list && (c == ',' || c == ']')) && (r.over || json.Valid(r.buf)) {
 			return false, true
 		}
 	case inString, inNested:
 		if r.inside(c) {
 			return true, r.mode == inString && !r.quoted || r.mode == inNested && r.depth == 0
+		}
+	}
+	if r.lead != nil { // it is no list
+		r.list, r.buf, r.lead = false, append(r.lead, r.buf...), nil
+		if len(r.buf) > r.max+1 {
+			r.buf, r.over = r.buf[:r.max+1], true
 		}
 	}
 	r.mode = inLine
@@ -84,6 +123,8 @@ func (r *jsonRecords) step(c byte) (took, ended bool) {
 func (r *jsonRecords) begin(c byte) {
 	r.depth, r.quoted, r.slash = 0, false, false
 	switch {
+	case c == '[' && !r.list:
+		r.mode = inOpened
 	case c == '{' || c == '[':
 		r.mode, r.depth = inNested, 1
 	case c == '"':
@@ -129,7 +170,7 @@ func (r *jsonRecords) emit(out []Message) []Message {
 	case len(data) > 0:
 		out = append(out, Message{Data: bytes.Clone(data)})
 	}
-	r.mode, r.over, r.buf = 0, false, r.buf[:0]
+	r.mode, r.over, r.lead, r.buf = 0, false, nil, r.buf[:0]
 	if cap(r.buf) > 64<<10 {
 		r.buf = nil
 	}

@@ -53,6 +53,12 @@ func TestBody(t *testing.T) {
 		{"", "", "\x1e{}\n\x1e[]\n", "#:{} #:[]"},
 		{"application/json", "", "{oops\n{\"a\":1}\n", `#:{oops #:{"a":1}`},
 		{"application/json", "", "nope \"x\n\"y\"\n", `#:nope "x #:"y"`},
+		{"application/json", "", "[{\"a\":[1,{}]},\n {\"b\":\"],\"} , 3,[{}],\"x\",null\n]", `#:{"a":[1,{}]} #:{"b":"],"} #:3 #:[{}] #:"x" #:null`},
+		{"", "", " [ \n {} \n,{\"a\":", "#:{}"}, // which never ends
+		{"", "json", `[{}][{"a":1}] [] [[{}]] [ 1,{}]7`, `#:{} #:{"a":1} #:[] #:[[{}]] #:[ 1,{}] #:7`},
+		{"", "", "[{oops} begun\n[{}", "#:[{oops} begun #:{}"},
+		{"", "", "[{},{oops\n{\"a\":1},{}]\n[7,1]\n", `#:{} #:{oops #:{"a":1} #:{} #:[7,1]`},
+		{"", "", "[" + strings.Repeat(" ", 60) + "{},{\"a\":\"" + strings.Repeat("x", 60) + "\"},{}]", "#:{} gap #:{}"},
 		{"", "", "[INFO] begun\n{}\n", "#:[INFO] begun #:{}"},
 		{"application/json", "", "{\"a\":\"" + strings.Repeat("x", 60) + "\"}{}" + strings.Repeat("y", 60) + "\n1\n", "gap #:{} gap #:1"},
 		// A page.
@@ -87,6 +93,12 @@ func TestBodyAtOnce(t *testing.T) {
 	if got := b.Next([]byte(`{"a":1}`)); len(got) != 1 {
 		t.Errorf("%d records", len(got))
 	}
+	b = NewBody("application/json", "", 100) // of a list that may never end
+	for _, piece := range []string{`[{"a":1}`, `,{"a":1}`, "\n,\n{\"a\":1}"} {
+		if got := b.Next([]byte(piece)); len(got) != 1 || string(got[0].Data) != `{"a":1}` {
+			t.Errorf("%d records", len(got))
+		}
+	}
 	b = NewBody("multipart/mixed; boundary=b", "", 100)
 	if got := b.Next([]byte("--b\r\n\r\n{\"a\":1}")); len(got) != 1 || string(got[0].Data) != `{"a":1}` {
 		t.Errorf("%d records", len(got))
@@ -103,6 +115,7 @@ func FuzzBody(f *testing.F) {
 	f.Add("multipart/mixed; boundary=b", "--b\n\n{0--b\n0", uint64(4))
 	f.Add("application/json", "{\n\n\n\n\n\n\n\n\n\n", uint64(4))
 	f.Add("", "data: x\n\n", uint64(3))
+	f.Add("application/json", "[{},\n[1],{oops\n]\n[ {x\n[{},[{}]", uint64(5))
 	f.Fuzz(func(t *testing.T, contentType, text string, seed uint64) {
 		whole := body(contentType, "", text, 1000, rand.New(rand.NewPCG(0, 0)))
 		if got := body(contentType, "", text, 1000, rand.New(rand.NewPCG(seed, 1))); got != whole {
