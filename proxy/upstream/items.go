@@ -63,6 +63,14 @@ func (it *items) news(out []translate.Message, continuous bool) []translate.Mess
 	return news
 }
 
+// part is news of a list whose rest is not known: elements that were not seen before. What comes next is not compared with it, which
+// would take the rest for new.
+func (it *items) part(out []translate.Message) []translate.Message {
+	news := it.news(out, true)
+	it.page = nil
+	return news
+}
+
 // overlap finds where now continues was: elements from..to of now are new. The longer overlap counts, and growth at the
 // end where both are equal.
 func overlap(was, now []itemKey) (from, to int, ok bool) {

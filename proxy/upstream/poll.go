@@ -68,6 +68,7 @@ type answer struct {
 	messages []translate.Message
 	done     bool
 	dropped  bool   // a program failed for it
+	partial  bool   // NEXT failed, so that pages may be missing
 	first    bool   // that was understood
 	cursor   string // to be kept once the messages are in the ring
 }
@@ -249,6 +250,9 @@ func (p *poll) exchange(ctx context.Context) (answer, int, error) {
 	if first == nil {
 		return a, outcome, nil
 	}
+	if a.partial {
+		return p.part(ctx, a, out)
+	}
 	if gap { // the upstream has started over, maybe with the ids that it had before
 		p.items = items{}
 	}
@@ -259,6 +263,24 @@ func (p *poll) exchange(ctx context.Context) (answer, int, error) {
 	p.etag, p.modified = first.Header.Get("ETag"), first.Header.Get("Last-Modified")
 	if gap {
 		a.messages = append([]translate.Message{{Gap: translate.GapUpstream}}, a.messages...)
+	}
+	if len(a.messages) == 0 {
+		return a, PollUnchanged, nil
+	}
+	return a, PollNew, nil
+}
+
+// part is the answer of which NEXT did not find the rest. What was read counts; where the cursor is past the rest, that is a gap.
+func (p *poll) part(ctx context.Context, a answer, out []translate.Message) (answer, int, error) {
+	var err error
+	if p.q.Route.settings.Mode == ModeItems {
+		a.messages = p.items.part(out)
+	} else if a.messages, err = p.news(ctx, out); err != nil {
+		return answer{}, PollFailed, err
+	}
+	p.etag, p.modified = "", "" // it is not understood as a whole
+	if a.cursor != p.cursor {
+		a.messages = append(a.messages, translate.Message{Gap: translate.GapUpstream})
 	}
 	if len(a.messages) == 0 {
 		return a, PollUnchanged, nil

@@ -2,7 +2,8 @@
 // the next poll, that one has to start over, how long to wait. The rules:
 //
 //   - Pages are followed within one poll, PAGES at most, and only on the host where our credentials were meant to go, by the scheme
-//     and port that we know it by. If one fails the whole poll has: it begins again where the last one had ended.
+//     and port that we know it by. If one fails the whole poll has: it begins again where the last one had ended. Where NEXT fails the
+//     pages before it count; if CURSOR has gone on meanwhile, that is a gap.
 //   - A cursor is text. One that is a whole number and smaller than the one before says that the upstream has started
 //     over: what lies between is a gap, and the next poll starts without a cursor.
 //   - RESET, by default status 410, says that the cursor is too old: likewise. Without a cursor it is an error. Where it is true of a
@@ -252,6 +253,11 @@ func (p *poll) follow(ctx context.Context, pg reply, a *answer) (back bool, addr
 		return back, "", err
 	}
 	address, err = p.nextPage(ctx, pg, a.cursor)
+	var failed *translate.ProgramError
+	if errors.As(err, &failed) && ctx.Err() == nil { // which is no reason to keep this page back
+		rt.faulty(p.log, err, "the next page is not asked for")
+		a.partial, address, err = true, "", nil
+	}
 	return false, address, err
 }
 

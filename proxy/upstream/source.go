@@ -134,15 +134,18 @@ func (rt *Route) unparsed() bool {
 		rt.reset == nil && rt.refused == nil && rt.interval == nil && rt.settings.Mode != ModePatch
 }
 
-// failed counts and says that a program failed.
-func (rt *Route) failed(log *slog.Logger, err error) {
+// failed counts and says that a program failed for a message.
+func (rt *Route) failed(log *slog.Logger, err error) { rt.faulty(log, err, "message dropped") }
+
+// faulty counts and says that a program failed, and what that means.
+func (rt *Route) faulty(log *slog.Logger, err error, then string) {
 	if errors.Is(err, context.DeadlineExceeded) {
 		rt.Stats.JQTimeouts.Add(1)
 	} else {
 		rt.Stats.JQFailed.Add(1)
 	}
 	if more, ok := rt.noisy.allow(); ok {
-		log.Warn("jq program failed, message dropped", "err", err, "unsaid", more)
+		log.Warn("jq program failed, "+then, "err", err, "unsaid", more)
 	}
 }
 
