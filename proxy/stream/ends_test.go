@@ -176,6 +176,7 @@ func TestCloseWhileJoining(t *testing.T) {
 		if err != nil || time.Since(began) != time.Second {
 			t.Fatalf("%v after %v", err, time.Since(began))
 		}
+		synctest.Wait() // Close has told those who wait before it ends the rings
 		expect(t, seat.Ring, 0, "", Retired)
 		seat.Leave()
 	})
