@@ -46,3 +46,17 @@ func TestAPageIsItsCookies(t *testing.T) {
 		}
 	}
 }
+
+// TestAPageWithCookiesIsOne, whatever number of sets of cookies it is known by.
+func TestAPageWithCookiesIsOne(t *testing.T) {
+	bubble(t, nil, (*world).listen, func(w *world) {
+		c := w.enter()
+		defer c.Leave()
+		if status := w.post("/cookie", `"tunnel":1,"open":[]`); status != 202 {
+			t.Fatal(status)
+		}
+		if pages, tunnels := w.Count(); pages != 1 || tunnels != 1 {
+			t.Errorf("%d pages with %d tunnels, want one of each", pages, tunnels)
+		}
+	})
+}

@@ -65,6 +65,7 @@ type Pages struct {
 	mu      sync.Mutex     // guards what follows, and the fields of page and tunnel that say so
 	closed  bool
 	byKey   map[pageKey]*page
+	pages   int // byKey has each of them once or more often
 	tunnels int // that have not ended
 }
 
@@ -75,7 +76,7 @@ func New(s Settings) *Pages { return &Pages{Settings: s, byKey: map[pageKey]*pag
 func (ps *Pages) Count() (pages, tunnels int) {
 	ps.mu.Lock()
 	defer ps.mu.Unlock()
-	return len(ps.byKey), ps.tunnels
+	return ps.pages, ps.tunnels
 }
 
 // Close ends all pages and returns when their upstream connections are closed. No page is made any more.
@@ -129,6 +130,7 @@ func (ps *Pages) enter(id string, r *http.Request) (*page, error) {
 	case p == nil:
 		p = newPage(ps, key)
 		ps.byKey[key] = p
+		ps.pages++
 	}
 	if !p.belongsTo(r) {
 		return nil, errNoPage
@@ -193,6 +195,7 @@ func (p *page) remove() {
 	for _, key := range p.keys {
 		delete(p.pages.byKey, key)
 	}
+	p.pages.pages--
 	p.pages.Settings.Pages.Give()
 	p.ring.Close(stream.End{Kind: stream.Retired})
 	for _, t := range p.tunnels {

@@ -108,6 +108,9 @@ func bubble(t *testing.T, change func(*Settings), talk func(w *world, ws *websoc
 				w.note("given up")
 				return
 			}
+			if r.URL.Path == "/cookie" {
+				rw.Header().Set("Set-Cookie", "sticky=1; Path=/")
+			}
 			ws, err := websocket.Accept(rw, r, nil)
 			if err != nil {
 				return
@@ -125,8 +128,12 @@ func bubble(t *testing.T, change func(*Settings), talk func(w *world, ws *websoc
 		s := Settings{Clients: deliver.Route{Stats: new(deliver.Stats)}, Linger: 30 * time.Second, Window: 1 << 20, MaxMessage: 1 << 20,
 			Pages: &stream.Limit{Max: 100}, Tunnels: &stream.Limit{Max: 100}, Log: slog.New(slog.DiscardHandler)}
 		s.Dial = func(ctx context.Context, in *http.Request, protocols []string, pong func(context.Context, []byte) bool) (*websocket.Conn, net.Conn, Answer, error) {
-			ws, _, err := websocket.Dial(ctx, "ws://legacy"+in.URL.Path, &websocket.DialOptions{HTTPClient: &http.Client{Transport: transport}, OnPingReceived: pong})
-			return ws, noConn{}, Answer{}, err
+			ws, resp, err := websocket.Dial(ctx, "ws://legacy"+in.URL.Path, &websocket.DialOptions{HTTPClient: &http.Client{Transport: transport}, OnPingReceived: pong})
+			answer := Answer{}
+			if resp != nil {
+				answer.Cookies = resp.Header["Set-Cookie"]
+			}
+			return ws, noConn{}, answer, err
 		}
 		if change != nil {
 			change(&s)
