@@ -53,17 +53,26 @@ func cookiesOf(r *http.Request) (pairs []string) {
 func afterwards(pairs, lines []string, now time.Time) []string {
 	pairs = slices.Clone(pairs)
 	for _, line := range lines {
-		c, err := http.ParseSetCookie(line)
-		if err != nil || !covers(c.Path) {
+		given, value, c, ok := setCookie(line)
+		if !ok || !covers(c.Path) {
 			continue
 		}
-		pairs = slices.DeleteFunc(pairs, func(pair string) bool { name, _, _ := strings.Cut(pair, "="); return name == c.Name })
-		if c.MaxAge >= 0 && (c.Expires.IsZero() || c.Expires.After(now)) {
-			value, _, _ := strings.Cut(line, ";") // as it was written: with its quotes
-			pairs = append(pairs, strings.TrimSpace(value))
+		pairs = slices.DeleteFunc(pairs, func(pair string) bool { name, _, _ := strings.Cut(pair, "="); return name == given })
+		if c.MaxAge > 0 || c.MaxAge == 0 && (c.Expires.IsZero() || c.Expires.After(now)) {
+			pairs = append(pairs, given+"="+value)
 		}
 	}
 	return pairs
+}
+
+// setCookie takes a line of Set-Cookie apart as browsers do (RFC 6265, section 5.2), who take names and values as they are: net/http
+// would not take JSON, for one. What it makes of the rest is enough.
+func setCookie(line string) (name, value string, attributes *http.Cookie, ok bool) {
+	pair, rest, _ := strings.Cut(line, ";")
+	name, value, ok = strings.Cut(pair, "=")
+	attributes, err := http.ParseSetCookie("name=value;" + rest)
+	name = strings.TrimSpace(name)
+	return name, strings.TrimSpace(value), attributes, ok && name != "" && err == nil
 }
 
 // covers reports whether a cookie with this Path goes along to the tunnel.
@@ -72,7 +81,7 @@ func covers(path string) bool {
 	return path == "/" || path == tunnel || strings.HasPrefix(tunnel, strings.TrimSuffix(path, "/")+"/")
 }
 
-// withPath gives each line of Set-Cookie that has no Path the one that it has by default for target.
+// withPath gives each line of Set-Cookie that has no Path, or none that counts, the one that it has by default for target.
 func withPath(lines []string, target string) (all []string) {
 	path, _, _ := strings.Cut(target, "?")
 	path = path[:max(strings.LastIndexByte(path, '/'), 0)]
@@ -80,7 +89,7 @@ func withPath(lines []string, target string) (all []string) {
 		path = "/"
 	}
 	for _, line := range lines {
-		if c, err := http.ParseSetCookie(line); err == nil && c.Path == "" {
+		if _, _, c, ok := setCookie(line); ok && !strings.HasPrefix(c.Path, "/") {
 			line += "; Path=" + path
 		}
 		all = append(all, line)

@@ -16,6 +16,9 @@ func TestAfterwards(t *testing.T) {
 		{[]string{"a=1"}, []string{"a=2; Path=/_sidestream", "b=1; Path=/_sidestream/tunnel"}, []string{"a=2", "b=1"}},
 		{[]string{"a=1", "b=1"}, []string{"a=; Max-Age=0; Path=/", "b=; Expires=Thu, 01 Jan 1970 00:00:00 GMT; Path=/"}, nil},
 		{[]string{"a=1"}, []string{"nonsense", ""}, []string{"a=1"}},
+		{[]string{"a=1"}, []string{`a={"b":"c, d"}; Path=/; HttpOnly`, `s@x=\\; path=/`}, []string{`a={"b":"c, d"}`, `s@x=\\`}}, // as browsers take them
+		{[]string{"a=1"}, []string{"a=2; Max-Age=60; Expires=Thu, 01 Jan 1970 00:00:00 GMT; Path=/"}, []string{"a=2"}},
+		{[]string{"a=1"}, []string{" a = 2 ; Path=/"}, []string{"a=2"}},
 	} {
 		if got := afterwards(c.had, c.lines, now); !slices.Equal(got, c.want) {
 			t.Errorf("%q and %q make %q, want %q", c.had, c.lines, got, c.want)
@@ -25,7 +28,7 @@ func TestAfterwards(t *testing.T) {
 
 func TestWithPath(t *testing.T) {
 	for target, want := range map[string]string{"/ws": "/", "/a/b/ws?x=/y/": "/a/b", "/a/": "/a", "/": "/"} {
-		if got := withPath([]string{"a=1; HttpOnly", "b=2; path=/x"}, target); !slices.Equal(got, []string{"a=1; HttpOnly; Path=" + want, "b=2; path=/x"}) {
+		if got := withPath([]string{"a=1; HttpOnly", "b=2; path=/x", `c={"d":1}`}, target); !slices.Equal(got, []string{"a=1; HttpOnly; Path=" + want, "b=2; path=/x", `c={"d":1}; Path=` + want}) {
 			t.Errorf("%s: %q", target, got)
 		}
 	}
