@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"sync/atomic"
 	"time"
 
 	"sidestream/proxy/deliver"
@@ -85,14 +86,20 @@ func (s *Server) Shutdown(ctx context.Context) error {
 func (s *Server) Close() error { return errors.Join(s.first.Close(), s.second.Close()) }
 
 // ErrorLog is a server's or ReverseProxy's of net/http, so that logger gets what matters of its complaints.
-func ErrorLog(logger *slog.Logger) *log.Logger { return log.New(debugLog{logger}, "", 0) }
+func ErrorLog(logger *slog.Logger) *log.Logger { return log.New(&debugLog{log: logger}, "", 0) }
 
 // debugLog takes net/http's complaints about its peers, which nobody needs at night, without what they quote, and its word that
-// a handler panicked, which somebody does.
-type debugLog struct{ log *slog.Logger }
+// a handler panicked, or that nobody is accepted any more, which somebody does: the latter once, as it is repeated.
+type debugLog struct {
+	log  *slog.Logger
+	said atomic.Bool // that nobody is accepted
+}
 
-func (d debugLog) Write(p []byte) (int, error) {
+func (d *debugLog) Write(p []byte) (int, error) {
 	level, text := slog.LevelDebug, ""
+	if bytes.HasPrefix(p, []byte("http: Accept error")) && d.said.CompareAndSwap(false, true) {
+		level = slog.LevelWarn
+	}
 	if bytes.HasPrefix(p, []byte("http: panic")) || bytes.HasPrefix(p, []byte("http2: panic")) {
 		level, text = slog.LevelError, string(p)
 	} else {

@@ -16,7 +16,7 @@ import (
 
 func TestPanicsAreLoggedAndComplaintsAreNot(t *testing.T) {
 	var out bytes.Buffer
-	d := debugLog{slog.New(slog.NewTextHandler(&out, nil))}
+	d := &debugLog{log: slog.New(slog.NewTextHandler(&out, nil))}
 	d.Write([]byte("http: TLS handshake error from x: EOF"))
 	if out.Len() > 0 {
 		t.Errorf("logged %q", out.String())
@@ -24,6 +24,13 @@ func TestPanicsAreLoggedAndComplaintsAreNot(t *testing.T) {
 	d.Write([]byte("http: panic serving x: boom"))
 	if !strings.Contains(out.String(), "boom") {
 		t.Error("a panic is not logged")
+	}
+	out.Reset()
+	for range 3 { // net/http tries again up to once a second
+		d.Write([]byte("http: Accept error: accept4: too many open files; retrying in 1s"))
+	}
+	if got := out.String(); strings.Count(got, "too many open files") != 1 || !strings.Contains(got, "level=WARN") {
+		t.Errorf("a port that accepts nobody: %q", got)
 	}
 }
 
