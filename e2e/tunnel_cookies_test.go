@@ -14,7 +14,7 @@ import (
 )
 
 // TestTunnelOpensOneAfterTheOther, as browsers do with one host (RFC 6455, section 4.1): the second of two WebSockets that are opened
-// at once comes with the cookies that the answer to the first has set, and neither is lost for those that came meanwhile.
+// at once reaches the service with the cookies that the answer to the first has set, and neither is lost for those that came meanwhile.
 func TestTunnelOpensOneAfterTheOther(t *testing.T) {
 	t.Parallel()
 	var mu sync.Mutex
@@ -59,7 +59,7 @@ func TestTunnelOpensOneAfterTheOther(t *testing.T) {
 		heard(t, b, "b", "open,one,two")
 		mu.Lock()
 		defer mu.Unlock()
-		if len(cookies) != 2 || cookies[0] != "" || cookies[1] != `a={"x":1}` {
+		if len(cookies) != 2 || cookies[0] != "" || cookies[1] != `a={"x":1}` && cookies[1] != `b={"x":1}` { // whichever was first
 			t.Errorf("came with %q, want the second with the first one's", cookies)
 		}
 	})

@@ -3,8 +3,11 @@ package tunnel
 import (
 	"net/http"
 	"slices"
+	"strconv"
 	"testing"
 	"time"
+
+	"sidestream/proxy/stream"
 )
 
 func TestAfterwards(t *testing.T) {
@@ -20,7 +23,7 @@ func TestAfterwards(t *testing.T) {
 		{[]string{"a=1"}, []string{"a=2; Max-Age=60; Expires=Thu, 01 Jan 1970 00:00:00 GMT; Path=/"}, []string{"a=2"}},
 		{[]string{"a=1"}, []string{" a = 2 ; Path=/"}, []string{"a=2"}},
 	} {
-		if got := afterwards(c.had, c.lines, now); !slices.Equal(got, c.want) {
+		if got := afterwards(c.had, c.lines, now, tunnelPath); !slices.Equal(got, c.want) {
 			t.Errorf("%q and %q make %q, want %q", c.had, c.lines, got, c.want)
 		}
 	}
@@ -62,4 +65,70 @@ func TestAPageWithCookiesIsOne(t *testing.T) {
 			t.Errorf("%d pages with %d tunnels, want one of each", pages, tunnels)
 		}
 	})
+}
+
+// TestAPageIsKnownByCookiesOfSeveralAnswers: those of tunnels that were opened at once reach the browser in any order.
+func TestAPageIsKnownByCookiesOfSeveralAnswers(t *testing.T) {
+	ps := New(Settings{Pages: &stream.Limit{Max: 10}, Window: 1 << 20})
+	r := &http.Request{Header: http.Header{"Cookie": {"s=1"}}}
+	p, err := ps.enter("id", r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"a", "b", "c"} {
+		p.know("id", r, []string{name + "=1; Path=/"})
+	}
+	for cookie, want := range map[string]bool{"s=1": true, "s=1; b=1": true, "s=1; c=1; a=1": true, "c=1; b=1; a=1; s=1": true, "a=1": false, "s=2; a=1": false, "s=1; a=2": false} {
+		found, err := ps.find(header{Page: "id"}, &http.Request{Header: http.Header{"Cookie": {cookie}}})
+		if (found == p && err == nil) != want {
+			t.Errorf("with %q: found %v, want %v", cookie, err == nil, want)
+		}
+	}
+	for n := range 3 * maxKeys {
+		p.know("id", r, []string{"n=" + strconv.Itoa(n) + "; Path=/"})
+	}
+	if len(p.keys) > maxKeys || len(ps.byKey) != len(p.keys) {
+		t.Errorf("%d keys, %d in all; want at most %d", len(p.keys), len(ps.byKey), maxKeys)
+	}
+	ps.Close()
+	if len(ps.byKey) != 0 {
+		t.Errorf("%d keys are left", len(ps.byKey))
+	}
+}
+
+// TestCookiesOfTheOneBefore reach the upstream with the next WebSocket, where a browser would have sent them.
+func TestCookiesOfTheOneBefore(t *testing.T) {
+	p := newPage(New(Settings{Pages: &stream.Limit{Max: 1}, Window: 1 << 20}), known{})
+	defer p.linger.Stop()
+	p.learn([]string{"old=1; Path=/"})
+	for _, c := range []struct{ line, host, proto, had, want string }{
+		{"s=2; Path=/", "h", "", "s=1; a=1", "a=1; s=2"},
+		{"s=2; Path=/ws", "h", "", "", "s=2"},
+		{"s=2; Path=/w", "h", "", "a=1", "a=1"},
+		{"s=2; Path=/; Secure", "h", "", "a=1", "a=1"},
+		{"s=2; Path=/; Secure", "h", "https", "a=1", "a=1; s=2"},
+		{"s=2; Path=/; Domain=example.com", "www.example.com:81", "", "a=1", "a=1; s=2"},
+		{"s=2; Path=/; Domain=example.com", "badexample.com", "", "a=1", "a=1"},
+		{"a=; Path=/; Max-Age=0", "h", "", "a=1", ""},
+	} {
+		tun := newTunnel(p, 1, "/ws?x=1")
+		tun.cookiesSeen = p.cookies
+		p.learn([]string{c.line})
+		in := &http.Request{Host: c.host, Header: http.Header{}}
+		if c.had != "" {
+			in.Header.Set("Cookie", c.had)
+		}
+		if c.proto != "" {
+			in.Header.Set("X-Forwarded-Proto", c.proto)
+		}
+		if tun.catchUp(in); in.Header.Get("Cookie") != c.want {
+			t.Errorf("%+v: came with %q", c, in.Header.Get("Cookie"))
+		}
+	}
+	for range 3 * maxLines {
+		p.learn([]string{"x=1"})
+	}
+	if len(p.given) != maxLines {
+		t.Errorf("%d lines are kept", len(p.given))
+	}
 }

@@ -108,8 +108,10 @@ type page struct {
 	room     chan struct{} // has one element when something was acknowledged
 
 	// Guarded by Pages.mu.
-	keys    []pageKey // that it is found by: the cookies that it came with, and those that its upstreams have made of them
-	origin  string    // of the first request that had one
+	keys    []known // that it is found by: the cookies that it came with, and those that its upstreams have made of them
+	given   []given // cookies, for tunnels that are not dialled yet
+	cookies int     // that were ever given
+	origin  string  // of the first request that had one
 	clients int
 	live    int // tunnels that have not ended
 	tunnels map[int]*tunnel
@@ -122,13 +124,14 @@ type page struct {
 func (ps *Pages) enter(id string, r *http.Request) (*page, error) {
 	ps.mu.Lock()
 	defer ps.mu.Unlock()
-	key := identity(id, cookiesOf(r), r)
+	pairs := cookiesOf(r)
+	key := identity(id, pairs, r)
 	p := ps.byKey[key]
 	switch {
 	case p == nil && (ps.closed || !ps.Settings.Pages.Take()):
 		return nil, errNoRoom
 	case p == nil:
-		p = newPage(ps, key)
+		p = newPage(ps, known{key, pairs})
 		ps.byKey[key] = p
 		ps.pages++
 	}
@@ -140,8 +143,8 @@ func (ps *Pages) enter(id string, r *http.Request) (*page, error) {
 	return p, nil
 }
 
-func newPage(ps *Pages, key pageKey) *page {
-	p := &page{pages: ps, keys: []pageKey{key}, ring: stream.NewRing(stream.Bounds{Start: stream.StartAll}, &ps.Stats.Rings, false),
+func newPage(ps *Pages, k known) *page {
+	p := &page{pages: ps, keys: []known{k}, ring: stream.NewRing(stream.Bounds{Start: stream.StartAll}, &ps.Stats.Rings, false),
 		dialling: make(chan struct{}, 1), turn: make(chan struct{}, 1), room: make(chan struct{}, 1), tunnels: map[int]*tunnel{}}
 	p.linger = time.AfterFunc(time.Hour, p.expire)
 	p.linger.Stop()
@@ -192,8 +195,8 @@ func (p *page) expire() {
 func (p *page) remove() {
 	p.gone = true
 	p.linger.Stop()
-	for _, key := range p.keys {
-		delete(p.pages.byKey, key)
+	for _, k := range p.keys {
+		delete(p.pages.byKey, k.key)
 	}
 	p.pages.pages--
 	p.pages.Settings.Pages.Give()
@@ -240,6 +243,7 @@ func (p *page) open(n int, target string, in *http.Request, protocols []string) 
 		return nil, errNoRoom
 	}
 	t = newTunnel(p, n, target)
+	t.cookiesSeen = p.cookies
 	p.tunnels[n] = t
 	p.highest = max(p.highest, n)
 	p.forget()

@@ -58,7 +58,8 @@ type tunnel struct {
 	agreed    *ending       // what came of it, if it was answered
 	said      *ending       // what the page is told whatever comes of it
 
-	posts int // under way; guarded by Pages.mu
+	posts       int // under way; guarded by Pages.mu
+	cookiesSeen int // by the browser when it asked for the tunnel, as page.cookies counts them
 }
 
 func newTunnel(p *page, n int, target string) *tunnel {
@@ -99,8 +100,12 @@ func (t *tunnel) dial(in *http.Request, protocols []string) error {
 	}
 	ctx, cancel := context.WithTimeout(t.alive, dialTime)
 	defer cancel()
+	t.catchUp(in)
 	ws, conn, answer, err := t.page.pages.Dial(ctx, in, protocols, t.pong)
-	if t.answer = answer; err != nil {
+	answer.Cookies = withPath(answer.Cookies, t.target)
+	t.answer = answer
+	t.page.learn(answer.Cookies) // before the next one is dialled
+	if err != nil {
 		return err
 	}
 	if len(protocols) > 0 && !slices.Contains(protocols, ws.Subprotocol()) { // browsers fail such a connection too

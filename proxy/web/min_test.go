@@ -28,7 +28,7 @@ func part(source []byte, kind string) string {
 
 // mangled are the names in the classes of websocket.js that neither a browser nor the wire knows: they are served shorter.
 const mangled = `^(acknowledge|again|abandon|busy|count|drop|enqueue|expect|fire|flush|handlers|lost|moved|native|pass|posting|queue|quiet|retry|` +
-	`source|timer|leave|connect|parts|post|over|target|fail|take|end|number|protocols|opened|opening|opens|sent|shown|socket|tried|tryNative|tunnels|turn|waiting|watch|weight)$`
+	`source|timer|leave|connect|parts|post|over|target|fail|take|end|number|protocols|opened|sent|shown|socket|tried|tryNative|tunnels|turn|waiting|watch|weight)$`
 
 // minify makes what is served of a source.
 func minify(t *testing.T, name, kind string, format api.Format) []byte {

@@ -89,7 +89,6 @@ class Page {
   abort = new AbortController();
   posting = 0;
   waiting = [];
-  opening = Promise.resolve(); // until the POSTs that open tunnels are answered
 
   constructor() {
     this.connect();
@@ -210,12 +209,6 @@ class Page {
     this.waiting.splice(0).forEach(go => go());
   }
 
-  // opens makes a POST that opens a tunnel once no other is under way, as browsers do with WebSockets: it is to bring the cookies
-  // that the answer before it has set, and answers that are slow are not to take all connections.
-  opens(make) {
-    return this.opening = this.opening.then(make);
-  }
-
   // body is Blobs all the way: they hold Blobs that an application sends, and have no type, which spares a preflight.
   body(header, frames = []) {
     return new Blob([JSON.stringify({ page: this.id, ...header }) + "\n", ...frames]);
@@ -307,12 +300,9 @@ class Tunnel {
   }
 
   async open() {
-    let since = 0;
+    const since = Date.now();
     for (;;) {
-      const status = await this.page.opens(() => {
-        since ||= Date.now();
-        return this.readyState === CONNECTING ? this.post({ open: this.protocols }) : 202;
-      });
+      const status = this.readyState === CONNECTING ? await this.post({ open: this.protocols }) : 202;
       if (status === 202 || this.over) return;
       if (status === 404 && !this.moved) {
         this.moved = true;
