@@ -73,7 +73,7 @@ func (c *client) begin() {
 		c.fresh = time.Now().Add(min(c.Route.Heartbeat, firstBeat))
 	}
 	// The first bytes leave only once it is known where the client begins: from its answer on it misses nothing.
-	c.first = c.opening()
+	c.first, c.LastID = c.opening(), "" // which may be long, and is not needed again
 }
 
 // quit lets the client go, for c.reason.
