@@ -119,7 +119,7 @@ func (t *tunnel) catchUp(in *http.Request) {
 	if len(lines) == 0 {
 		return
 	}
-	target, _, _ := strings.Cut(t.target, "?")
+	target, _, _ := strings.Cut(in.RequestURI, "?")
 	if pairs := afterwards(cookiesOf(in), lines, time.Now(), target); len(pairs) > 0 {
 		in.Header.Set("Cookie", strings.Join(pairs, "; "))
 	} else {

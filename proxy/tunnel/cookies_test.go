@@ -2,10 +2,15 @@ package tunnel
 
 import (
 	"net/http"
+	"runtime"
 	"slices"
 	"strconv"
+	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
+	"unsafe"
+	"weak"
 
 	"sidestream/proxy/stream"
 )
@@ -114,7 +119,7 @@ func TestCookiesOfTheOneBefore(t *testing.T) {
 		tun := newTunnel(p, 1, "/ws?x=1")
 		tun.cookiesSeen = p.cookies
 		p.learn([]string{c.line})
-		in := &http.Request{Host: c.host, Header: http.Header{}}
+		in := &http.Request{RequestURI: "/ws?x=1", Host: c.host, Header: http.Header{}}
 		if c.had != "" {
 			in.Header.Set("Cookie", c.had)
 		}
@@ -131,4 +136,27 @@ func TestCookiesOfTheOneBefore(t *testing.T) {
 	if len(p.given) != maxLines {
 		t.Errorf("%d lines are kept", len(p.given))
 	}
+// TestATunnelKeepsNoTarget: it may have as many bytes as a head, and a page remembers its tunnels when they have ended.
+func TestATunnelKeepsNoTarget(t *testing.T) {
+	bubble(t, nil, (*world).listen, func(w *world) {
+		c := w.enter()
+		defer c.Leave()
+		target := "/a?" + strings.Repeat("x", 60<<10)
+		kept := weak.Make(unsafe.StringData(target))
+		if status := w.post(target, `"tunnel":1,"open":[]`); status != 202 {
+			t.Fatal(status)
+		}
+		if status := w.post(target+"y", `"tunnel":1,"seq":1`); status != 404 {
+			t.Errorf("another target: answered %d", status)
+		}
+		if status := w.post(target, `"tunnel":1,"seq":1`, "tone"); status != 204 {
+			t.Errorf("the same target: answered %d", status)
+		}
+		target = ""
+		synctest.Wait()
+		runtime.GC()
+		if kept.Value() != nil {
+			t.Error("the tunnel keeps its target")
+		}
+	})
 }

@@ -229,7 +229,7 @@ func (p *page) open(n int, target string, in *http.Request, protocols []string) 
 	defer ps.mu.Unlock()
 	t := p.tunnels[n]
 	switch {
-	case t != nil && t.target != target:
+	case t != nil && t.target != short(target):
 		return nil, errNoTunnel
 	case t != nil && t.isEnded(), t == nil && n+memory <= p.highest:
 		return nil, errEnded
@@ -280,7 +280,7 @@ func (p *page) tunnel(n int, target string) (t *tunnel, done func(), err error) 
 	defer ps.mu.Unlock()
 	t = p.tunnels[n]
 	switch {
-	case t == nil || t.target != target:
+	case t == nil || t.target != short(target):
 		return nil, nil, errNoTunnel
 	case t.posts >= maxPosts:
 		return nil, nil, errPosts

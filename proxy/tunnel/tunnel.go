@@ -3,6 +3,7 @@ package tunnel
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"io"
 	"net"
@@ -32,7 +33,7 @@ var (
 type tunnel struct {
 	page   *page
 	n      int
-	target string // path and query as in the first POST
+	target string // path and query as in the first POST, see short
 
 	alive    context.Context // until it is given up while it is dialled
 	giveUp   context.CancelFunc
@@ -63,10 +64,19 @@ type tunnel struct {
 }
 
 func newTunnel(p *page, n int, target string) *tunnel {
-	t := &tunnel{page: p, n: n, target: target, answered: make(chan struct{}), opened: make(chan struct{}), ended: make(chan struct{}),
+	t := &tunnel{page: p, n: n, target: short(target), answered: make(chan struct{}), opened: make(chan struct{}), ended: make(chan struct{}),
 		turn: make(chan struct{}, 1), leaving: make(chan struct{})}
 	t.alive, t.giveUp = context.WithCancel(context.Background())
 	return t
+}
+
+// short is what a target is known by as long as its tunnel is remembered: itself, or its hash.
+func short(target string) string {
+	if len(target) <= 64 {
+		return target
+	}
+	sum := sha256.Sum256([]byte(target))
+	return string(sum[:])
 }
 
 // run is the tunnel's life; in is the request of the WebSocket that it stands for.
@@ -102,7 +112,7 @@ func (t *tunnel) dial(in *http.Request, protocols []string) error {
 	defer cancel()
 	t.catchUp(in)
 	ws, conn, answer, err := t.page.pages.Dial(ctx, in, protocols, t.pong)
-	answer.Cookies = withPath(answer.Cookies, t.target)
+	answer.Cookies = withPath(answer.Cookies, in.RequestURI)
 	t.answer = answer
 	t.page.learn(answer.Cookies) // before the next one is dialled
 	if err != nil {
