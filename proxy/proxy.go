@@ -101,7 +101,7 @@ func settings(rc *config.Route, log *slog.Logger) stream.Settings {
 func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if !wellFormed(r) {
 		deliver.Decline(w)
-		http.Error(w, "the request's method, target or Host is malformed", http.StatusBadRequest)
+		http.Error(w, "the request's method, target, Host, Upgrade or Trailer is malformed", http.StatusBadRequest)
 		return
 	}
 	if headSize(r) > p.maxHeader {

@@ -3,6 +3,7 @@
 //
 //   - A target or method with a blank or a control character would be another request line, or another request.
 //   - The authority becomes Host, and is that of one host.
+//   - The names of trailers, and the protocols to switch to, are what net/http sends: it would fail for others as if the service had.
 //   - A trailer is what its sender has announced, and nothing that a head alone may say (RFC 9110, section 6.5.1).
 
 package proxy
@@ -23,6 +24,16 @@ func wellFormed(r *http.Request) bool {
 	}
 	if !httpguts.ValidHostHeader(r.Host) || r.Host == "" && r.ProtoAtLeast(1, 1) {
 		return false
+	}
+	for name := range r.Trailer {
+		if !httpguts.ValidHeaderFieldName(name) {
+			return false
+		}
+	}
+	for _, protocol := range r.Header["Upgrade"] {
+		if strings.ContainsFunc(protocol, func(c rune) bool { return c < ' ' || c > '~' }) {
+			return false
+		}
 	}
 	return !strings.ContainsFunc(r.Method, func(c rune) bool { return !httpguts.IsTokenRune(c) })
 }

@@ -86,7 +86,9 @@ func TestWhatHTTP11CannotSayIsRefused(t *testing.T) {
 			t.Errorf("%s: answered %s", name, status)
 		}
 	}
-	for _, head := range []string{"GET / HTTP/1.1\r\nHost: \r\n\r\n", "GET / HTTP/1.1\r\nHost: a b\r\n\r\n", "GET /a b HTTP/1.1\r\nHost: h\r\n\r\n", "G:T / HTTP/1.1\r\nHost: h\r\n\r\n"} {
+	for _, head := range []string{"GET / HTTP/1.1\r\nHost: \r\n\r\n", "GET / HTTP/1.1\r\nHost: a b\r\n\r\n", "GET /a b HTTP/1.1\r\nHost: h\r\n\r\n", "G:T / HTTP/1.1\r\nHost: h\r\n\r\n",
+		"GET / HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: caf\xe9\r\n\r\n", "GET / HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: web\tsocket\r\n\r\n",
+		"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\nTrailer: a b\r\n\r\n0\r\n\r\n", "POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\nTrailer: X-\xe9\r\n\r\n0\r\n\r\n"} {
 		if res, _ := send(t, s.addr, "GET", head); res.StatusCode != 400 {
 			t.Errorf("%q: answered %s", head, res.Status)
 		}
