@@ -254,6 +254,11 @@ func (e *exchange) end() {
 // fail answers a request that the service gave no answer to. The error goes to the log alone, once for each time the
 // service goes away: it names addresses.
 func (e *exchange) fail(w http.ResponseWriter, _ *http.Request, err error) {
+	if e.body != nil && e.in.ProtoMajor == 1 {
+		// What is left of the body the server reads after it has stopped to watch the connection, which with full duplex it begins to
+		// again at the body's end, and panics at the next request.
+		w.Header().Set("Connection", "close")
+	}
 	if e.p.Answer != nil {
 		e.p.Answer(e.in, w.Header())
 	}

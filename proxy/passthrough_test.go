@@ -732,3 +732,36 @@ func TestTLSService(t *testing.T) {
 		}
 	}
 }
+
+// TestABodyThatNobodyReads is no panic of net/http's, which looks for its end once the connection is not watched any more: the answer is
+// whole, and the connection ends with it.
+func TestABodyThatNobodyReads(t *testing.T) {
+	var log lockedBuffer
+	c := configure(t, "SSE_UPSTREAM=http://127.0.0.1:9")
+	s := serveWith(t, c, slog.New(slog.NewTextHandler(&log, nil)))
+	for _, body := range []string{"Content-Length: 3\r\n\r\nabc", "Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n"} {
+		for range 5 {
+			conn := dial(t, s.addr)
+			io.WriteString(conn, "POST / HTTP/1.1\r\nHost: h\r\n"+body+"GET / HTTP/1.1\r\nHost: h\r\n\r\n")
+			in := bufio.NewReader(conn)
+			res, err := http.ReadResponse(in, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			said, err := io.ReadAll(res.Body)
+			if err != nil || res.StatusCode != http.StatusBadGateway || len(said) == 0 {
+				t.Errorf("answered %s, %q, %v", res.Status, said, err)
+			}
+			if !res.Close {
+				t.Error("the connection is to go on")
+			}
+			if _, err := in.ReadByte(); err != io.EOF {
+				t.Errorf("after the answer: %v", err)
+			}
+		}
+	}
+	s.server.Close()
+	if strings.Contains(log.String(), "level=ERROR") {
+		t.Errorf("it was logged: %s", log.String())
+	}
+}
