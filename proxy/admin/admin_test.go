@@ -71,6 +71,10 @@ func visit(t *testing.T, address string) string {
 	}
 	defer resp.Body.Close()
 	buf := make([]byte, 512)
+	if strings.HasSuffix(address, "/job") { // which ends; who leaves before that has left
+		n, _ := io.ReadFull(resp.Body, buf)
+		return string(buf[:n])
+	}
 	n, _ := io.ReadAtLeast(resp.Body, buf, 8)
 	return string(buf[:n])
 }

@@ -136,6 +136,8 @@ func TestCookiesOfTheOneBefore(t *testing.T) {
 	if len(p.given) != maxLines {
 		t.Errorf("%d lines are kept", len(p.given))
 	}
+}
+
 // TestATunnelKeepsNoTarget: it may have as many bytes as a head, and a page remembers its tunnels when they have ended.
 func TestATunnelKeepsNoTarget(t *testing.T) {
 	bubble(t, nil, (*world).listen, func(w *world) {
