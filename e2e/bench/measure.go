@@ -502,7 +502,15 @@ func (b *bench) late(s *server) (request string, err error) {
 		return "", err
 	}
 	var ids []string
+	place := false // the id is that of where the client stands, and not of an event
 	for lines := bufio.NewScanner(resp.Body); len(ids) <= eventsLate && lines.Scan(); {
+		if line := lines.Text(); line == "event: stream.open" {
+			place = true
+			continue
+		} else if place && strings.HasPrefix(line, "id:") {
+			place = false
+			continue
+		}
 		if id, ok := strings.CutPrefix(lines.Text(), "id: "); ok {
 			ids = append(ids, id)
 		} else if id, ok := strings.CutPrefix(lines.Text(), "id:"); ok {
