@@ -5,14 +5,20 @@
 //     what is outside the overlap is new. Without an overlap, elements that the pages remembered have not had are.
 //   - A page of which nothing is remembered has slid past: elements between the two were never seen. That is a gap.
 //   - The first page is history.
+//   - What is emitted is oldest first, whichever end a list grows at. Where new elements stand before those that are known, its newest is
+//     first. That is a word of the route's list, so it holds for its other streams too; on a first page, which tells nothing yet, ids
+//     that are numbers and fall do.
 //   - Where a cursor leads from page to page nothing lies between them, so there is no gap; the memory only drops what an
 //     inclusive cursor brings twice.
 
 package upstream
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"slices"
+	"strings"
+	"sync/atomic"
 
 	"sidestream/translate"
 )
@@ -24,6 +30,7 @@ type itemKey [sha256.Size]byte
 
 // items remembers the elements of a list. The zero value has seen none.
 type items struct {
+	order *listOrder         // the route's; nil: not known beyond this list
 	page  []itemKey          // the last one that held something
 	known map[itemKey]uint64 // when each was last on a page, counted in pages
 	pages uint64
@@ -48,11 +55,13 @@ func (it *items) news(out []translate.Message, continuous bool) []translate.Mess
 		from, to, overlaps = overlap(it.page, page)
 	}
 	var news []translate.Message
+	first, gaps := len(it.page) == 0, 0
 	if !continuous && len(it.page) > 0 && !overlaps && !slices.ContainsFunc(page, it.has) {
-		news = append(news, translate.Message{Gap: translate.GapUpstream})
+		news, gaps = append(news, translate.Message{Gap: translate.GapUpstream}), 1
 	}
+	isNew := make([]bool, len(page))
 	for i := from; i < to; i++ {
-		if overlaps || !it.has(page[i]) {
+		if isNew[i] = overlaps || !it.has(page[i]); isNew[i] {
 			news = append(news, out[i])
 		}
 		if named { // the same id twice on one page is one element
@@ -60,7 +69,71 @@ func (it *items) news(out []translate.Message, continuous bool) []translate.Mess
 		}
 	}
 	it.turn(page)
+	if it.newestFirst(isNew, first, continuous, news[gaps:]) {
+		slices.Reverse(news[gaps:])
+	}
 	return news
+}
+
+// listOrder is how a route's list is sorted, as far as its pages have told.
+type listOrder struct{ atomic.Int32 }
+
+const (
+	untold = iota
+	oldestLeads
+	newestLeads
+)
+
+// newestFirst reports whether news stands in its page from the newest to the oldest.
+func (it *items) newestFirst(isNew []bool, first, continuous bool, news []translate.Message) bool {
+	if it.order == nil {
+		it.order = new(listOrder)
+	}
+	switch told := orderOf(isNew); {
+	case told != untold:
+		it.order.Store(int32(told))
+		return told == newestLeads
+	case continuous: // a cursor leads on, from what is older
+		return false
+	case it.order.Load() != untold:
+		return it.order.Load() == newestLeads
+	}
+	return first && falls(news)
+}
+
+// orderOf is what a page tells by where its known elements stand: after the new ones, or before them.
+func orderOf(isNew []bool) int {
+	firstNew, firstKnown := slices.Index(isNew, true), slices.Index(isNew, false)
+	if firstNew < 0 || firstKnown < 0 {
+		return untold
+	}
+	lastIsNew := isNew[len(isNew)-1]
+	switch {
+	case firstNew == 0 && !lastIsNew:
+		return newestLeads
+	case firstKnown == 0 && lastIsNew:
+		return oldestLeads
+	}
+	return untold // in the midst, or at both ends
+}
+
+// falls reports whether the ids of ms are numbers, each smaller than the one before.
+func falls(ms []translate.Message) bool {
+	for i, m := range ms {
+		if m.ID == "" || strings.Trim(m.ID, "0123456789") != "" {
+			return false
+		}
+		if i > 0 && compareNumbers(ms[i-1].ID, m.ID) <= 0 {
+			return false
+		}
+	}
+	return len(ms) > 1
+}
+
+// compareNumbers compares decimal numbers of any length.
+func compareNumbers(a, b string) int {
+	a, b = strings.TrimLeft(a, "0"), strings.TrimLeft(b, "0")
+	return cmp.Or(cmp.Compare(len(a), len(b)), strings.Compare(a, b))
 }
 
 // part is news of a list whose rest is not known: elements that were not seen before. What comes next is not compared with it, which

@@ -28,7 +28,7 @@ func TestItems(t *testing.T) {
 	const gap = "gap upstream"
 	for name, test := range map[string]struct{ pages, want []string }{
 		"grows at the end":             {[]string{"a b", "a b c d"}, []string{"a b", "c d"}},
-		"grows at the start":           {[]string{"b a", "d c b a"}, []string{"b a", "d c"}},
+		"grows at the start":           {[]string{"b a", "d c b a"}, []string{"b a", "c d"}},
 		"slides, newest last":          {[]string{"a b c", "b c d", "c d e"}, []string{"a b c", "d", "e"}},
 		"slides, newest first":         {[]string{"c b a", "d c b", "e d c"}, []string{"c b a", "d", "e"}},
 		"unchanged":                    {[]string{"a b", "a b"}, []string{"a b", ""}},
@@ -36,22 +36,29 @@ func TestItems(t *testing.T) {
 		"shrinks":                      {[]string{"a b c", "a", "b c"}, []string{"a b c", "", ""}},
 		"equal elements, at the end":   {[]string{"a a", "a a a a"}, []string{"a a", "a a"}},
 		"equal elements, in the midst": {[]string{"a b", "a b a b"}, []string{"a b", "a b"}},
-		"equal, newest first":          {[]string{"b a", "a c b a"}, []string{"b a", "a c"}},
+		"equal, newest first":          {[]string{"b a", "a c b a"}, []string{"b a", "c a"}},
 		"a whole page is new":          {[]string{"a b", "c d"}, []string{"a b", gap + " c d"}},
 		"back to an older page":        {[]string{"a b", "c d", "a b"}, []string{"a b", gap + " c d", ""}},
 		"empty at first":               {[]string{"", "a b"}, []string{"", "a b"}},
 		"grows from one":               {[]string{"a", "a b"}, []string{"a", "b"}},
 
-		"ids, at the end":          {[]string{"a#1 b#2", "a#1 b#2 c#3"}, []string{"a#1 b#2", "c#3"}},
-		"ids, at the start":        {[]string{"b#2 a#1", "c#3 b#2 a#1"}, []string{"b#2 a#1", "c#3"}},
-		"ids, in the midst":        {[]string{"a#1 c#3", "a#1 b#2 c#3"}, []string{"a#1 c#3", "b#2"}},
-		"ids, same data":           {[]string{"a#1", "a#1 a#2"}, []string{"a#1", "a#2"}},
-		"ids, an element changes":  {[]string{"a#1 b#2", "A#1 b#2"}, []string{"a#1 b#2", ""}},
-		"ids, twice on a page":     {[]string{"a#1", "a#1 b#2 b#2"}, []string{"a#1", "b#2"}},
-		"ids, twice on the first":  {[]string{"a#1 a#1 b#2"}, []string{"a#1 b#2"}},
-		"ids, reordered":           {[]string{"a#1 b#2", "b#2 a#1"}, []string{"a#1 b#2", ""}},
-		"ids, a whole page is new": {[]string{"a#1", "b#2 c#3"}, []string{"a#1", gap + " b#2 c#3"}},
-		"ids, gone and back":       {[]string{"a#1 b#2", "b#2", "a#1 b#2"}, []string{"a#1 b#2", "", ""}},
+		"ids, at the end":                 {[]string{"a#1 b#2", "a#1 b#2 c#3"}, []string{"a#1 b#2", "c#3"}},
+		"ids, at the start":               {[]string{"b#2 a#1", "c#3 b#2 a#1"}, []string{"a#1 b#2", "c#3"}},
+		"newest first, then a whole page": {[]string{"b a", "c b a", "g f e"}, []string{"b a", "c", gap + " e f g"}},
+		"newest last, then a whole page":  {[]string{"a b", "a b c", "e f g"}, []string{"a b", "c", gap + " e f g"}},
+		"ids, newest first":               {[]string{"b#x a#y", "d#z c#w b#x a#y"}, []string{"b#x a#y", "c#w d#z"}},
+		"numbers fall":                    {[]string{"c#10 b#9 a#8", "e#12 d#11 c#10"}, []string{"a#8 b#9 c#10", "d#11 e#12"}},
+		"numbers rise":                    {[]string{"a#8 b#9 c#10", "b#9 c#10 d#11 e#12"}, []string{"a#8 b#9 c#10", "d#11 e#12"}},
+		"numbers in no order":             {[]string{"b#9 c#10 a#8"}, []string{"b#9 c#10 a#8"}},
+		"ids, at both ends":               {[]string{"b#b", "a#a b#b c#c"}, []string{"b#b", "a#a c#c"}},
+		"ids, in the midst":               {[]string{"a#1 c#3", "a#1 b#2 c#3"}, []string{"a#1 c#3", "b#2"}},
+		"ids, same data":                  {[]string{"a#1", "a#1 a#2"}, []string{"a#1", "a#2"}},
+		"ids, an element changes":         {[]string{"a#1 b#2", "A#1 b#2"}, []string{"a#1 b#2", ""}},
+		"ids, twice on a page":            {[]string{"a#1", "a#1 b#2 b#2"}, []string{"a#1", "b#2"}},
+		"ids, twice on the first":         {[]string{"a#1 a#1 b#2"}, []string{"a#1 b#2"}},
+		"ids, reordered":                  {[]string{"a#1 b#2", "b#2 a#1"}, []string{"a#1 b#2", ""}},
+		"ids, a whole page is new":        {[]string{"a#1", "b#2 c#3"}, []string{"a#1", gap + " b#2 c#3"}},
+		"ids, gone and back":              {[]string{"a#1 b#2", "b#2", "a#1 b#2"}, []string{"a#1 b#2", "", ""}},
 	} {
 		var it items
 		for i, p := range test.pages {
@@ -59,6 +66,17 @@ func TestItems(t *testing.T) {
 				t.Errorf("%s: page %d (%s) brings %q, want %q", name, i+1, p, got, test.want[i])
 			}
 		}
+	}
+}
+
+// What one stream has learnt of its list holds for the history of the next one.
+func TestItemsOrderIsTheRoutes(t *testing.T) {
+	var order listOrder
+	one, other := items{order: &order}, items{order: &order}
+	one.news(page("b#x a#y"), false)
+	one.news(page("c#z b#x a#y"), false)
+	if got := write(other.news(page("c#z b#x a#y"), false)); got != "a#y b#x c#z" {
+		t.Errorf("the next stream begins with %q", got)
 	}
 }
 

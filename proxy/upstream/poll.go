@@ -274,6 +274,7 @@ func (p *poll) exchange(ctx context.Context) (answer, int, error) {
 func (p *poll) part(ctx context.Context, a answer, out []translate.Message) (answer, int, error) {
 	var err error
 	if p.q.Route.settings.Mode == ModeItems {
+		p.items.order = &p.q.Route.order
 		a.messages = p.items.part(out)
 	} else if a.messages, err = p.news(ctx, out); err != nil {
 		return answer{}, PollFailed, err
@@ -327,6 +328,7 @@ func (p *poll) news(ctx context.Context, out []translate.Message) ([]translate.M
 	case ModeEvery:
 		return out, nil
 	case ModeItems:
+		p.items.order = &p.q.Route.order
 		return p.items.news(out, p.q.Route.cursor != nil), nil
 	case ModePatch:
 		return p.patches(ctx, out)

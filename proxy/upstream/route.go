@@ -92,6 +92,8 @@ type Route struct {
 	// Stats counts what all sources of the route meet.
 	Stats Stats
 
+	order listOrder // of its list, with MODE=items
+
 	only atomic.Pointer[Request] // what Expand makes of every client's request, once it has turned out to use nothing of it
 
 	settings                           Settings
