@@ -17,7 +17,7 @@ type jsonRecords struct {
 	list   bool   // in a list that begins with an object
 	lead   []byte // of that list, until its first value is known to be JSON
 	mode   byte   // 0 between values, or one of the constants below
-	depth  int    // of brackets and braces
+	open   []byte // brackets and braces that are not closed yet
 	quoted bool   // in a string
 	slash  bool   // after its backslash
 	over   bool   // the value is too large
@@ -72,14 +72,18 @@ func (r *jsonRecords) between(c byte) bool {
 	return strings.IndexByte(jsonSpace, c) >= 0
 }
 
-// open looks at what follows the bracket of a list: false when it is a value like any other.
-func (r *jsonRecords) open(c byte) bool {
+// maxOpen bounds how deep a value is nested.
+const maxOpen = 10_000
+
+// opened looks at what follows the bracket of a list: false when it is a value like any other.
+func (r *jsonRecords) opened(c byte) bool {
 	if strings.IndexByte(jsonSpace, c) >= 0 {
 		return true
 	}
-	if r.mode, r.depth = inNested, 1; c != '{' {
+	if r.mode, r.open = inNested, append(r.open[:0], '['); c != '{' {
 		return false
 	}
+	r.open[0] = c
 	r.list, r.lead, r.over = true, bytes.Clone(r.buf), false
 	r.buf = r.buf[:0]
 	return true
@@ -94,7 +98,7 @@ func (r *jsonRecords) step(c byte) (took, ended bool) {
 	case inLine:
 		return true, c == '\n'
 	case inOpened:
-		if r.open(c) {
+		if r.opened(c) {
 			return true, false
 		}
 		return r.step(c)
@@ -107,7 +111,7 @@ func (r *jsonRecords) step(c byte) (took, ended bool) {
 		}
 	case inString, inNested:
 		if r.inside(c) {
-			return true, r.mode == inString && !r.quoted || r.mode == inNested && r.depth == 0
+			return true, r.mode == inString && !r.quoted || r.mode == inNested && len(r.open) == 0
 		}
 	}
 	if r.lead != nil { // it is no list
@@ -121,12 +125,12 @@ func (r *jsonRecords) step(c byte) (took, ended bool) {
 }
 
 func (r *jsonRecords) begin(c byte) {
-	r.depth, r.quoted, r.slash = 0, false, false
+	r.open, r.quoted, r.slash = r.open[:0], false, false
 	switch {
 	case c == '[' && !r.list:
 		r.mode = inOpened
 	case c == '{' || c == '[':
-		r.mode, r.depth = inNested, 1
+		r.mode, r.open = inNested, append(r.open, c)
 	case c == '"':
 		r.mode, r.quoted = inString, true
 	case c == '-' || c >= '0' && c <= '9' || c == 't' || c == 'f' || c == 'n':
@@ -146,9 +150,14 @@ func (r *jsonRecords) inside(c byte) bool {
 	case c == '"':
 		r.quoted = true
 	case c == '{' || c == '[':
-		r.depth++
-	case c == '}' || c == ']':
-		r.depth--
+		r.open = append(r.open, c)
+		return len(r.open) <= maxOpen
+	case c == '}' || c == ']': // of what was opened last; anything else would leave what follows within this value
+		last := len(r.open) - 1
+		if r.open[last] != c-2 {
+			return false
+		}
+		r.open = r.open[:last]
 	default:
 		return strings.IndexByte(jsonBare, c) >= 0
 	}

@@ -53,6 +53,8 @@ func TestBody(t *testing.T) {
 		{"", "", "\x1e{}\n\x1e[]\n", "#:{} #:[]"},
 		{"application/json", "", "{oops\n{\"a\":1}\n", `#:{oops #:{"a":1}`},
 		{"application/json", "", "nope \"x\n\"y\"\n", `#:nope "x #:"y"`},
+		{"application/json", "", "{\"a\":[1,2}\n{\"b\":1}\n", `#:{"a":[1,2} #:{"b":1}`}, // not what closes it
+		{"application/json", "", "[[1}\n{\"b\":1}\n", `#:[[1} #:{"b":1}`},
 		{"application/json", "", "[{\"a\":[1,{}]},\n {\"b\":\"],\"} , 3,[{}],\"x\",null\n]", `#:{"a":[1,{}]} #:{"b":"],"} #:3 #:[{}] #:"x" #:null`},
 		{"", "", " [ \n {} \n,{\"a\":", "#:{}"}, // which never ends
 		{"", "json", `[{}][{"a":1}] [] [[{}]] [ 1,{}]7`, `#:{} #:{"a":1} #:[] #:[[{}]] #:[ 1,{}] #:7`},

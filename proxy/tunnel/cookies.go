@@ -95,6 +95,22 @@ type given struct {
 	number int // counts up
 }
 
+// maxCookies bounds the lines of Set-Cookie of one answer, and maxCookie each of them: browsers take no more than 4 KiB.
+const (
+	maxCookies = 50
+	maxCookie  = 8 << 10
+)
+
+// bounded is the lines that are handed on.
+func bounded(lines []string) (kept []string) {
+	for _, line := range lines[:min(len(lines), maxCookies)] {
+		if len(line) <= maxCookie {
+			kept = append(kept, line)
+		}
+	}
+	return kept
+}
+
 // learn remembers the cookies of an answer for the tunnels that wait.
 func (p *page) learn(lines []string) {
 	p.pages.mu.Lock()

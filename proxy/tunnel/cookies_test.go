@@ -162,3 +162,13 @@ func TestATunnelKeepsNoTarget(t *testing.T) {
 		}
 	})
 }
+
+func TestCookiesAreBounded(t *testing.T) {
+	lines := append([]string{strings.Repeat("x", maxCookie+1)}, slices.Repeat([]string{"a=1"}, 3*maxCookies)...)
+	if got := bounded(lines); len(got) != maxCookies-1 || got[0] != "a=1" {
+		t.Errorf("%d lines are handed on", len(got))
+	}
+	if got := bounded(nil); len(got) != 0 {
+		t.Errorf("%q of none", got)
+	}
+}

@@ -112,7 +112,7 @@ func (t *tunnel) dial(in *http.Request, protocols []string) error {
 	defer cancel()
 	t.catchUp(in)
 	ws, conn, answer, err := t.page.pages.Dial(ctx, in, protocols, t.pong)
-	answer.Cookies = withPath(answer.Cookies, in.RequestURI)
+	answer.Cookies = withPath(bounded(answer.Cookies), in.RequestURI)
 	t.answer = answer
 	t.page.learn(answer.Cookies) // before the next one is dialled
 	if err != nil {
