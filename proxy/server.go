@@ -95,12 +95,17 @@ type debugLog struct {
 	said atomic.Bool // that nobody is accepted
 }
 
+// lateBody is the panic of net/http's own (go 1.26.8) with which it ends a connection whose request's body goes on to come after the
+// answer, where both may flow at once (EnableFullDuplex). Its client has had the whole answer, and can bring it about at will.
+const lateBody = "invalid concurrent Body.Read call"
+
 func (d *debugLog) Write(p []byte) (int, error) {
 	level, text := slog.LevelDebug, ""
 	if bytes.HasPrefix(p, []byte("http: Accept error")) && d.said.CompareAndSwap(false, true) {
 		level = slog.LevelWarn
 	}
-	if bytes.HasPrefix(p, []byte("http: panic")) || bytes.HasPrefix(p, []byte("http2: panic")) {
+	panicked := bytes.HasPrefix(p, []byte("http: panic")) || bytes.HasPrefix(p, []byte("http2: panic"))
+	if panicked && !bytes.Contains(p, []byte(lateBody)) {
 		level, text = slog.LevelError, string(p)
 	} else {
 		text = upstream.Complaint(string(p))

@@ -26,6 +26,10 @@ func TestPanicsAreLoggedAndComplaintsAreNot(t *testing.T) {
 		t.Error("a panic is not logged")
 	}
 	out.Reset()
+	d.Write([]byte("http: panic serving x: http: invalid concurrent Body.Read call\ngoroutine 1 [running]:"))
+	if out.Len() > 0 {
+		t.Errorf("what a client can bring about at will is logged: %q", out.String())
+	}
 	for range 3 { // net/http tries again up to once a second
 		d.Write([]byte("http: Accept error: accept4: too many open files; retrying in 1s"))
 	}
