@@ -117,7 +117,7 @@ func (s *stomp) Open(string) ([]Frame, error) {
 	for _, h := range headers {
 		frame = append(append(append(append(frame, h.name...), ':'), h.value...), '\n')
 	}
-	return []Frame{{Data: append(frame, '\n', 0)}}, nil
+	return []Frame{stompOut(append(frame, '\n', 0))}, nil
 }
 
 // beats reads a heart-beat header: what its sender can do and what it wants, in ms.

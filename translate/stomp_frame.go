@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 )
 
 // encode writes a frame other than CONNECT, with its headers in order.
@@ -25,7 +26,7 @@ func (s *stomp) encode(command string, headers map[string]string, body []byte) (
 		}
 		b = append(append(append(append(b, n...), ':'), v...), '\n')
 	}
-	return Frame{Data: append(append(append(b, '\n'), body...), 0)}, nil
+	return stompOut(append(append(append(b, '\n'), body...), 0)), nil
 }
 
 var (
@@ -207,3 +208,7 @@ func (p *stompParser) bodyToNUL(f *stompFrame) bool {
 	p.buf, p.scanned = p.buf[at+1:], 0
 	return true
 }
+
+// stompOut is data as it is sent. What a broker has said in bytes that are no text, the value of an ack for one, is said to it in the same
+// bytes, which a text message may not have (RFC 6455, section 8.1).
+func stompOut(data []byte) Frame { return Frame{Binary: !utf8.Valid(data), Data: data} }

@@ -148,6 +148,7 @@ func TestATunnelKeepsNoTarget(t *testing.T) {
 		if status := w.post(target, `"tunnel":1,"open":[]`); status != 202 {
 			t.Fatal(status)
 		}
+		synctest.Wait() // it is open, and said to be
 		if status := w.post(target+"y", `"tunnel":1,"seq":1`); status != 404 {
 			t.Errorf("another target: answered %d", status)
 		}
