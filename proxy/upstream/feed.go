@@ -12,7 +12,7 @@ import (
 // keepalive is PING, PING_EVERY and PONG.
 func (c *compiler) keepalive() {
 	s, rt := c.s, c.rt
-	rt.ping = c.template("PING", s.Ping, inText())
+	c.entry(entry{setting: "PING"}, s.Ping, inText())
 	rt.pingEvery = c.code("PING_EVERY", "PING_EVERY", s.PingProgram)
 	rt.pong = c.reading("PONG", "PONG", s.Pong)
 	if s.PingProgram != "" && (s.Ping == "" || s.State == "") {
@@ -99,20 +99,21 @@ func (c *compiler) ticket() {
 	if s.Dial == "" {
 		c.bad("TICKET", "has an answer that nobody reads; set DIAL to jq that yields the address, such as .url")
 	}
-	method, address := "POST", s.Ticket
+	method, target := "POST", s.Ticket
 	if first, rest, two := strings.Cut(s.Ticket, " "); two {
-		method, address = first, strings.TrimSpace(rest)
+		method, target = first, strings.TrimSpace(rest)
 	}
 	if !methodToken.MatchString(method) || method == "CONNECT" {
 		c.bad("TICKET", "has what is no method before the address; write it like GET https://host/path")
 		return
 	}
-	if scheme, _, _ := strings.Cut(address, "://"); scheme != "http" && scheme != "https" || strings.Contains(address, "#") {
+	if scheme, _, _ := strings.Cut(target, "://"); scheme != "http" && scheme != "https" || strings.Contains(target, "#") {
 		c.bad("TICKET", "is no address to ask; write [METHOD ]http://host/path or https://, without #")
 		return
 	}
-	if u, err := url.Parse(placeholder.ReplaceAllString(address, "x")); err != nil || u.Hostname() == "" {
+	if u, err := url.Parse(placeholder.ReplaceAllString(target, "x")); err != nil || u.Hostname() == "" {
 		c.bad("TICKET", "is no address to ask; write [METHOD ]http://host/path or https://, without #")
 	}
-	rt.ticketMethod, rt.ticket = method, c.template("TICKET", address, inURL())
+	rt.ticketMethod = method
+	c.entry(entry{setting: "TICKET", field: addressField}, target, inURL())
 }

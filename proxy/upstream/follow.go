@@ -45,7 +45,7 @@ type follow struct {
 func (f *follow) Connect(ctx context.Context) (Conn, error) {
 	alive, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
 	stop := context.AfterFunc(ctx, func() { cancel(ctx.Err()) })
-	c := &following{follow: f, alive: alive, cancel: cancel, resumed: f.cursor != "", listed: f.cursor == "" && f.q.first != nil}
+	c := &following{follow: f, alive: alive, cancel: cancel, resumed: f.cursor != "", listed: f.cursor == "" && f.q.Route.begins}
 	err := c.ask(alive)
 	if !stop() || err != nil {
 		c.close()
@@ -170,7 +170,7 @@ func (c *following) request(ctx context.Context) (*http.Request, error) {
 	if err != nil {
 		return nil, err
 	}
-	body, err := c.q.body.Fill(value)
+	body, err := c.q.text("BODY").Fill(value)
 	if err != nil {
 		return nil, err
 	}

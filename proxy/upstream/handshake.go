@@ -15,6 +15,7 @@ import (
 	"maps"
 	"math"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 
@@ -68,7 +69,7 @@ func SpellWebSocket(h http.Header) {
 
 // spell notes how a name of HEADERS is written.
 func (rt *Route) spell(canonical, written string) {
-	if canonical == written || contains(unspelled, canonical) {
+	if canonical == written || slices.Contains(unspelled, canonical) {
 		return
 	}
 	if rt.spelling == nil {

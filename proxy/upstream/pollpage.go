@@ -21,6 +21,7 @@ import (
 	"net/http"
 	"net/url"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -114,7 +115,7 @@ func (p *poll) request(ctx context.Context, address, cursor string) (*http.Reque
 	if err != nil {
 		return nil, err
 	}
-	body, err := p.q.body.Fill(value)
+	body, err := p.q.text("BODY").Fill(value)
 	if err != nil {
 		return nil, err
 	}
@@ -389,7 +390,7 @@ func nextLink(values []string) string {
 			for param := range strings.SplitSeq(params, ";") {
 				name, rel, _ := strings.Cut(strings.TrimSpace(param), "=")
 				rel = strings.ToLower(strings.Trim(strings.TrimSpace(rel), `"`))
-				if strings.EqualFold(strings.TrimSpace(name), "rel") && contains(strings.Fields(rel), "next") {
+				if strings.EqualFold(strings.TrimSpace(name), "rel") && slices.Contains(strings.Fields(rel), "next") {
 					return target
 				}
 			}

@@ -4,9 +4,6 @@ import (
 	"cmp"
 	"crypto/sha256"
 	"net/http"
-	"net/url"
-	"slices"
-	"strconv"
 
 	"sidestream/translate"
 )
@@ -17,22 +14,10 @@ type Request struct {
 	Route *Route
 	Key   [sha256.Size]byte // identity: address, headers, opening frames, body; {stream.*} by name only
 
-	shown     string // see String
-	url       translate.Text
-	first     *translate.Text // instead of url while there is no cursor; nil: none
-	headers   []field
-	body      translate.Text
-	connect   translate.Text
-	subscribe []translate.Text
-	ticket    translate.Text
-	script    translate.Script
-	session   string   // the client's own part of the identity, with SCOPE=session
-	private   []string // values of the client's query, headers and cookies; see Shown
-}
-
-type field struct {
-	name  string
-	value translate.Text
+	shown   string  // see String
+	values  []value // what the route's table has become; nothing else of the client's request goes upstream
+	script  translate.Script
+	private []string // values of the client's query, headers and cookies; see Shown
 }
 
 // Expand fills rt's templates from a client's request, whose path wildcards path returns. The error is a *[BadRequest].
@@ -48,74 +33,13 @@ func (rt *Route) Expand(r *http.Request, path func(name string) string) (Request
 	return q, err
 }
 
-func (rt *Route) expand(c *clientRequest) (Request, error) {
-	q := Request{Route: rt}
-	var err error
-	if q.session, err = rt.session(c); err != nil {
-		return q, err
-	}
-	if q.url, err = rt.from.expand(c); err != nil {
-		return q, err
-	}
-	if err := checkSegments(q.url); err != nil {
-		return q, err
-	}
-	if rt.first != nil {
-		first, err := rt.first.expand(c)
-		if err != nil {
-			return q, err
-		}
-		if err := checkSegments(first); err != nil {
-			return q, err
-		}
-		q.first = &first
-	}
-	q.shown = rt.shown(c)
-	for _, h := range rt.headers {
-		value, err := h.value.expand(c)
-		if err != nil {
-			return q, err
-		}
-		q.headers = append(q.headers, field{h.name, value})
-	}
-	for _, name := range rt.forward {
-		for _, value := range c.header(name) {
-			q.headers = append(q.headers, field{name, translate.Literal(value)})
-		}
-	}
-	if q.body, err = rt.body.expand(c); err != nil {
-		return q, err
-	}
-	if q.connect, err = rt.connect.expand(c); err != nil {
-		return q, err
-	}
-	for _, line := range rt.subscribe {
-		text, err := line.expand(c)
-		if err != nil {
-			return q, err
-		}
-		q.subscribe = append(q.subscribe, text)
-	}
-	if q.ticket, err = rt.ticket.expand(c); err != nil {
-		return q, err
-	}
-	if err := checkSegments(q.ticket); err != nil {
-		return q, err
-	}
-	if q.script, err = rt.expandScript(c); err != nil {
-		return q, err
-	}
-	q.private = slices.Clip(c.private)
-	q.headers, q.subscribe = slices.Clip(q.headers), slices.Clip(q.subscribe)
-	q.Key = sha256.Sum256(q.identity())
-	return q, nil
-}
-
-func (rt *Route) expandScript(c *clientRequest) (translate.Script, error) {
+// script is what q adds to the dialect.
+func (rt *Route) script(q *Request) translate.Script {
 	s := translate.Script{
-		Reply: rt.reply, State: rt.state, Resumed: rt.resumed, Every: rt.settings.PingEvery, Interval: rt.pingEvery, Pong: rt.pong,
-		Close: rt.closing, Dial: rt.toDial,
+		Reply: rt.reply, State: rt.state, Resumed: rt.resumed, Ping: q.text("PING"), Every: rt.settings.PingEvery, Interval: rt.pingEvery,
+		Pong: rt.pong, Close: rt.closing, Dial: rt.toDial,
 	}
+	sends := q.texts("HELLO")
 	for _, st := range rt.steps {
 		switch st.mark {
 		case '<':
@@ -127,61 +51,11 @@ func (rt *Route) expandScript(c *clientRequest) (translate.Script, error) {
 		case '=':
 			s.Steps = append(s.Steps, translate.Step{Make: st.code})
 		default:
-			send, err := st.send.expand(c)
-			if err != nil {
-				return s, err
-			}
-			s.Steps = append(s.Steps, translate.Step{Send: send})
+			s.Steps = append(s.Steps, translate.Step{Send: sends[0]})
+			sends = sends[1:]
 		}
 	}
-	var err error
-	s.Ping, err = rt.ping.expand(c)
-	return s, err
-}
-
-// checkSegments refuses a path that values next to each other, or next to a literal dot, have made climb.
-func checkSegments(address translate.Text) error {
-	if address.Empty() {
-		return nil
-	}
-	text, err := address.Fill(func(string) string { return "0" })
-	if err != nil {
-		return &BadRequest{"the request does not make an upstream address"}
-	}
-	u, err := url.Parse(text)
-	if err != nil {
-		return &BadRequest{"the request does not make an upstream address"}
-	}
-	if translate.Climbs(u.EscapedPath()) {
-		return &BadRequest{"the request makes a path segment . or .. in the upstream address"}
-	}
-	return nil
-}
-
-// identity is everything the legacy service will see, each part with its length in front, so that no two requests that
-// differ look the same.
-func (q *Request) identity() []byte {
-	id := q.url.Identity(nil)
-	if q.first != nil {
-		id = q.first.Identity(id)
-	}
-	id = strconv.AppendInt(id, int64(len(q.headers)), 10)
-	for _, h := range q.headers {
-		id = translate.Literal(h.name).Identity(id)
-		id = h.value.Identity(id)
-	}
-	id = q.body.Identity(id)
-	id = q.connect.Identity(id)
-	id = strconv.AppendInt(id, int64(len(q.subscribe)), 10)
-	for _, line := range q.subscribe {
-		id = line.Identity(id)
-	}
-	id = q.ticket.Identity(id)
-	id = q.script.Ping.Identity(id)
-	for _, s := range q.script.Steps {
-		id = s.Send.Identity(id)
-	}
-	return translate.Literal(q.session).Identity(id)
+	return s
 }
 
 // String is the address, fit for logs: see [Redact]. What comes of the client's query, headers and cookies is not shown.
@@ -189,20 +63,23 @@ func (q *Request) String() string { return q.shown }
 
 // fill returns address and header, with {stream.*} filled in by value. first: there is no cursor yet.
 func (q *Request) fill(value func(string) string, first bool) (address string, h http.Header, err error) {
-	at := q.url
-	if first && q.first != nil {
-		at = *q.first
+	at := q.text("FROM")
+	if first && q.Route.begins {
+		at = q.text("FIRST")
 	}
 	if address, err = at.Fill(value); err != nil {
 		return "", nil, err
 	}
 	h = http.Header{}
-	for _, f := range q.headers {
-		text, err := f.value.Fill(value)
+	for _, v := range q.values {
+		if v.field != headerField {
+			continue
+		}
+		text, err := v.text.Fill(value)
 		if err != nil {
 			return "", nil, err
 		}
-		h.Add(f.name, text)
+		h.Add(v.header, text)
 	}
 	if h.Get("User-Agent") == "" {
 		h.Set("User-Agent", "sidestream")

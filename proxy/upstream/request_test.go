@@ -46,7 +46,7 @@ func one(string) string { return "1" }
 
 func addressOf(t *testing.T, q Request) string {
 	t.Helper()
-	s, err := q.url.Fill(one)
+	s, err := q.text("FROM").Fill(one)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -174,7 +174,7 @@ func TestTextTemplates(t *testing.T) {
 			if place == "HELLO" {
 				text = q.script.Steps[0].Send
 			} else if place == "BODY" {
-				text = q.body
+				text = q.text("BODY")
 			}
 			if got, err := text.Fill(one); err != nil || got != test.want {
 				t.Errorf("%s, %s: %s, %v, want %s", name, place, got, err, test.want)
@@ -190,7 +190,7 @@ func TestFormBodies(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, h, _ := q.fill(one, false)
-	if body, _ := q.body.Fill(one); body != "a=x%26b%3D2+&b=1" || h.Get("Content-Type") != "application/x-www-form-urlencoded" {
+	if body, _ := q.text("BODY").Fill(one); body != "a=x%26b%3D2+&b=1" || h.Get("Content-Type") != "application/x-www-form-urlencoded" {
 		t.Errorf("%s as %s", body, h.Get("Content-Type"))
 	}
 }
@@ -476,7 +476,7 @@ func TestNeeds(t *testing.T) {
 	if got := strings.Join(rt.Needs(), " "); got != "{path.id} {query.b} {header.X-T} {cookie.c} Cookie header" || rt.Shared() {
 		t.Errorf("%s", got)
 	}
-	if got := strings.Join(rt.ClientHeaders(), " "); got != "Cookie X-T" {
+	if got := strings.Join(rt.ClientHeaders(), " "); got != "X-T Cookie" {
 		t.Errorf("%s", got)
 	}
 	if rt := compiled(t, Settings{From: "ws://h/?n={stream.n}"}); !rt.Shared() {
@@ -496,9 +496,9 @@ func TestBodyThatBeginsWithAPlaceholderIsNoJSON(t *testing.T) {
 
 // headerText is the literal value of a header of the route.
 func (rt *Route) headerText(name string) string {
-	for _, h := range rt.headers {
-		if h.name == name {
-			return h.value.parts[0].literal
+	for _, e := range rt.table {
+		if e.header == name {
+			return e.template.parts[0].literal
 		}
 	}
 	return ""

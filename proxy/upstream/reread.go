@@ -40,9 +40,9 @@ func (rt *Route) enliven() {
 	rt.files.looked = time.Now()
 	texts := rt.literals()
 	rt.files.texts.Store(&texts)
-	for k, t := range rt.templates() {
-		for j := range t.parts {
-			if p := &t.parts[j]; p.kind == "" {
+	for k, e := range rt.table {
+		for j := range e.template.parts {
+			if p := &e.template.parts[j]; p.kind == "" {
 				p.place, p.live = fmt.Sprintf("%d.%d", k, j), func() string { return (*rt.files.texts.Load())[k][j] }
 			}
 		}
@@ -51,9 +51,9 @@ func (rt *Route) enliven() {
 
 // literals are the texts of all parts of all templates, "" for placeholders.
 func (rt *Route) literals() (all [][]string) {
-	for _, t := range rt.templates() {
+	for _, e := range rt.table {
 		var texts []string
-		for _, p := range t.parts {
+		for _, p := range e.template.parts {
 			texts = append(texts, p.literal)
 		}
 		all = append(all, texts)
@@ -98,11 +98,10 @@ func (rt *Route) reread(log *slog.Logger) {
 
 // like reports whether next differs in literals alone.
 func (rt *Route) like(next *Route) bool {
-	same := func(a, b template) bool {
-		return slices.EqualFunc(a.parts, b.parts, func(p, q part) bool {
-			return p.kind == q.kind && p.name == q.name && p.fallbackText() == q.fallbackText()
-		})
+	same := func(p, q part) bool {
+		return p.kind == q.kind && p.name == q.name && p.fallbackText() == q.fallbackText()
 	}
-	return rt.Polls() == next.Polls() && slices.EqualFunc(rt.templates(), next.templates(), same) &&
-		slices.EqualFunc(rt.headers, next.headers, func(a, b header) bool { return a.name == b.name })
+	return rt.Polls() == next.Polls() && slices.EqualFunc(rt.table, next.table, func(a, b *entry) bool {
+		return a.setting == b.setting && a.header == b.header && slices.EqualFunc(a.template.parts, b.template.parts, same)
+	})
 }

@@ -7,6 +7,7 @@ import (
 	"net/textproto"
 	"net/url"
 	"regexp"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -98,17 +99,11 @@ type Route struct {
 
 	settings                           Settings
 	dialect                            translate.Dialect
-	from                               template
+	table                              []*entry // see table.go
 	display                            template // of From, in which values of the path are filled in
-	headers                            []header
-	forward                            []string
-	body                               template
-	connect                            template
-	subscribe                          []template
+	begins                             bool     // with FIRST while there is no cursor
 	steps                              []step
-	ping                               template
 	reply                              *translate.Code
-	first                              *template // nil: from
 	cursor, next, reset, interval, key *translate.Code
 	refused                            *translate.Code
 	forgets                            bool // RESET is true of no answer
@@ -122,20 +117,13 @@ type Route struct {
 	// What a feed asks for beside messages: see feed.go.
 	state, resumed, pingEvery, pong, toDial *translate.Code
 	closing                                 translate.ClosePolicy
-	ticket                                  template
 	ticketMethod                            string // "" no TICKET
 	separator                               string
 }
 
-type header struct {
-	name  string
-	value template
-}
-
-// step is a line of HELLO; code is set unless it sends.
+// step is a line of HELLO; code is set unless it sends, which the table knows what.
 type step struct {
 	mark byte
-	send template
 	code *translate.Code
 }
 
@@ -151,38 +139,23 @@ func (rt *Route) History() bool { return rt.Polls() && rt.settings.Mode == ModeI
 // From is where the events come from, fit for logs. See [Redact].
 func (rt *Route) From() string { return redact(rt.settings.From, rt.settings.FromFile) }
 
-// Shared says that nothing of a client's request goes upstream, so that all clients share one stream.
-func (rt *Route) Shared() bool { return len(rt.Needs()) == 0 }
-
-func (rt *Route) templates() []template {
-	all := []template{rt.from, rt.ticket, rt.body, rt.connect, rt.ping}
-	if rt.first != nil {
-		all = append(all, *rt.first)
-	}
-	all = append(all, rt.subscribe...)
-	for _, h := range rt.headers {
-		all = append(all, h.value)
-	}
-	for _, s := range rt.steps {
-		all = append(all, s.send)
-	}
-	return all
-}
-
 // Compile checks s. Its error joins (errors.Join) one *[SettingError] for each problem found.
 func Compile(s Settings) (*Route, error) {
 	c := compiler{rt: &Route{settings: s}, s: &s}
 	c.defaults()
 	c.from()
 	c.headers()
-	c.forward()
 	c.subscriptions()
 	c.hello()
 	c.keepalive()
 	c.memory()
 	c.ticket()
 	c.cursor()
-	c.rt.body = c.template("BODY", s.Body, c.bodyPlace())
+	c.entry(entry{setting: "BODY"}, s.Body, c.bodyPlace())
+	c.forward()
+	if s.Session {
+		c.add(entry{setting: "SCOPE", field: noField, template: template{[]part{{kind: "session"}}}})
+	}
 	c.programs()
 	c.usesCursor()
 	c.clientID()
@@ -280,21 +253,21 @@ func (c *compiler) defaults() {
 }
 
 func (c *compiler) oneOf(setting, value string, known ...string) {
-	if !contains(known, value) {
+	if !slices.Contains(known, value) {
 		c.bad(setting, "%q is not known; write one of %s", value, strings.Join(known, ", "))
 	}
 }
 
 func (c *compiler) from() {
 	scheme, _, _ := strings.Cut(c.s.From, "://")
-	if !contains([]string{"ws", "wss", "http", "https"}, scheme) {
+	if !slices.Contains([]string{"ws", "wss", "http", "https"}, scheme) {
 		c.bad("FROM", "must begin with ws://, wss://, http:// or https://")
 		return
 	}
 	if strings.ContainsAny(c.s.From, "#") {
 		c.bad("FROM", "holds a # ; an upstream never sees what is behind it, so leave it out (in a value write %%23)")
 	}
-	c.rt.from = c.template("FROM", c.s.From, inURL())
+	c.entry(entry{setting: "FROM", field: addressField}, c.s.From, inURL())
 	// Every placeholder is replaced by something harmless, to see whether the rest is an address.
 	u, err := url.Parse(placeholder.ReplaceAllString(c.s.From, "x"))
 	if err != nil || u.Host == "" || u.Hostname() == "" {
@@ -316,7 +289,7 @@ func (c *compiler) header(setting, name string) string {
 		c.bad(setting, "holds what is no header name; write one Name: value a line in HEADERS, names with commas in FORWARD")
 	case canonical == "Sec-Websocket-Protocol":
 		c.bad(setting, "%s is set by SUBPROTOCOL", name)
-	case contains(hopByHop, canonical):
+	case slices.Contains(hopByHop, canonical):
 		c.bad(setting, "%s belongs to the connection and is the sidecar's own; leave it out", name)
 	default:
 		return canonical
@@ -344,7 +317,7 @@ func (c *compiler) headers() {
 		if _, err := headerValue(placeholder.ReplaceAllString(value, "")); err != nil {
 			c.bad("HEADERS", "the value of %s %v", name, err)
 		}
-		c.rt.headers = append(c.rt.headers, header{name, c.template("HEADERS", value, inHeader)})
+		c.add(entry{setting: "HEADERS", header: name, field: headerField, template: c.template("HEADERS", value, inHeader)})
 	}
 }
 
@@ -355,7 +328,7 @@ func (c *compiler) forward() {
 		case "Host", "Accept-Encoding":
 			c.bad("FORWARD", "%s cannot be forwarded; set it in HEADERS if the upstream needs one", canonical)
 		default:
-			c.rt.forward = append(c.rt.forward, canonical)
+			c.add(entry{setting: "FORWARD", header: canonical, field: headerField, template: template{[]part{{kind: "forward", name: canonical}}}})
 		}
 	}
 }
@@ -380,10 +353,10 @@ func (c *compiler) subscriptions() {
 	case len(lines) == 0 && d.Required:
 		c.bad("SUBSCRIBE", "%s needs to know what to subscribe to; write one subscription a line", d.Name)
 	}
-	c.rt.connect = c.template("CONNECT", s.Connect, inText())
+	c.entry(entry{setting: "CONNECT"}, s.Connect, inText())
 	plain := make([]string, len(lines))
 	for i, line := range lines {
-		c.rt.subscribe = append(c.rt.subscribe, c.template("SUBSCRIBE", line, inLine(d.Subscribes, line)))
+		c.entry(entry{setting: "SUBSCRIBE"}, line, inLine(d.Subscribes, line))
 		plain[i] = placeholder.ReplaceAllString(line, "0")
 	}
 	if len(c.problems) == 0 && d.Check != nil {
@@ -429,7 +402,7 @@ func (c *compiler) hello() {
 			compiled = c.code // it reads nothing but the state
 		}
 		if mark == '>' {
-			st.send = c.template("HELLO", lines[i], inText())
+			c.add(entry{setting: "HELLO", template: c.template("HELLO", lines[i], inText())})
 		} else if lines[i] == "" {
 			c.bad("HELLO", "line %d: a jq program is missing behind %c", i+1, mark)
 		} else {
@@ -454,8 +427,8 @@ func (c *compiler) cursor() {
 	rt.next = c.code("NEXT", "NEXT", s.Next)
 	rt.interval = c.code("INTERVAL", "INTERVAL", s.Interval)
 	if s.First != "" {
-		first := c.template("FIRST", s.First, inURL())
-		rt.first = &first
+		rt.begins = true
+		c.entry(entry{setting: "FIRST", field: addressField}, s.First, inURL())
 		if scheme, _, _ := strings.Cut(s.First, "://"); scheme != "http" && scheme != "https" {
 			c.bad("FIRST", "must begin with http:// or https://")
 		}
@@ -478,22 +451,6 @@ func (c *compiler) cursor() {
 	}
 }
 
-// usesCursor holds that CURSOR and {stream.cursor} come together.
-func (c *compiler) usesCursor() {
-	used := false
-	for _, t := range c.rt.templates() {
-		for _, p := range t.parts {
-			used = used || p.kind == "stream" && p.name == "cursor"
-		}
-	}
-	switch {
-	case used && c.s.Cursor == "":
-		c.bad("CURSOR", "is not set, but {stream.cursor} is used; set it to the jq program that finds the cursor in an answer")
-	case !used && c.s.Cursor != "" && !c.rt.Follows():
-		c.bad("CURSOR", "is set, but nothing uses it; write {stream.cursor} in FROM, BODY or HEADERS")
-	}
-}
-
 // bodyPlace tells how values are written in BODY: as its content type has it.
 func (c *compiler) bodyPlace() place {
 	if c.contentType() == "application/x-www-form-urlencoded" {
@@ -506,9 +463,9 @@ var formBody = regexp.MustCompile(`^[A-Za-z0-9_.%~\[\]-]+=`)
 
 // contentType is what HEADERS say of BODY, or what it looks like.
 func (c *compiler) contentType() string {
-	for _, h := range c.rt.headers {
-		if h.name == "Content-Type" && len(h.value.parts) == 1 {
-			media, _, _ := strings.Cut(h.value.parts[0].literal, ";")
+	for _, e := range c.rt.table {
+		if e.setting == "HEADERS" && e.header == "Content-Type" && len(e.template.parts) == 1 {
+			media, _, _ := strings.Cut(e.template.parts[0].literal, ";")
 			return strings.ToLower(strings.TrimSpace(media))
 		}
 	}
@@ -549,63 +506,20 @@ func (c *compiler) programs() {
 		}
 	}
 	if body := c.contentType(); body != "" && !rt.hasHeader("Content-Type") {
-		rt.headers = append(rt.headers, header{"Content-Type", template{[]part{{literal: body}}}})
+		c.add(entry{setting: "HEADERS", header: "Content-Type", field: headerField, template: literal(body)})
 	}
 	if rt.Polls() && !rt.hasHeader("Accept") {
 		accept := "application/json"
 		if rt.Follows() {
 			accept = "text/event-stream, application/x-ndjson, application/json;q=0.9"
 		}
-		rt.headers = append(rt.headers, header{"Accept", template{[]part{{literal: accept}}}})
+		c.add(entry{setting: "HEADERS", header: "Accept", field: headerField, template: literal(accept)})
 	}
 }
 
 func (rt *Route) hasHeader(name string) bool {
-	for _, h := range rt.headers {
-		if h.name == name {
-			return true
-		}
-	}
-	return contains(rt.forward, name)
+	return slices.ContainsFunc(rt.table, func(e *entry) bool { return e.header == name })
 }
 
 // Scoped reports whether each ?session= has an upstream of its own.
 func (rt *Route) Scoped() bool { return rt.settings.Session }
-
-// ClientHeaders are the names of the client's headers that go upstream or into a template.
-func (rt *Route) ClientHeaders() []string {
-	names := append([]string(nil), rt.forward...)
-	for _, t := range rt.templates() {
-		for _, p := range t.parts {
-			if p.kind == "header" && !contains(names, p.name) {
-				names = append(names, p.name)
-			}
-		}
-	}
-	return names
-}
-
-// Needs are the parts of a client's request that go upstream, as placeholders or header names, in order of use: what
-// clients must have in common to share a stream. None: all do.
-func (rt *Route) Needs() []string {
-	var needs []string
-	add := func(s string) {
-		if !contains(needs, s) {
-			needs = append(needs, s)
-		}
-	}
-	for _, t := range rt.templates() {
-		for _, p := range t.parts {
-			if p.kind != "" && !p.ours() {
-				add(p.text())
-			}
-		}
-	}
-	for _, name := range rt.forward {
-		add(name + " header")
-	}
-	if rt.settings.Session {
-		add("?session=")
-	}
-	return needs
-}

@@ -8,11 +8,8 @@ const (
 	maxSession = 128
 )
 
-// session is the id of the client's session with SCOPE=session, "" without. The error is a *[BadRequest].
-func (rt *Route) session(c *clientRequest) (string, error) {
-	if !rt.settings.Session {
-		return "", nil
-	}
+// session is the id of the client's session, with SCOPE=session. The error is a *[BadRequest].
+func (c *clientRequest) session() (string, error) {
 	id := c.lookup("query", "session")
 	if !ValidSession(id) {
 		return "", &BadRequest{fmt.Sprintf("?session= must be %d to %d characters of A-Z a-z 0-9 _ -, chosen at random by the page", minSession, maxSession)}
@@ -20,7 +17,7 @@ func (rt *Route) session(c *clientRequest) (string, error) {
 	return id, nil
 }
 
-// ValidSession says whether id may name a session: 16 to 128 characters of [A-Za-z0-9_-].
+// ValidSession reports whether id may name a session: 16 to 128 characters of [A-Za-z0-9_-].
 func ValidSession(id string) bool {
 	if len(id) < minSession || len(id) > maxSession {
 		return false

@@ -434,7 +434,7 @@ func TestTopics(t *testing.T) {
 			return "", err
 		}
 		var out []string
-		for _, line := range q.subscribe {
+		for _, line := range q.texts("SUBSCRIBE") {
 			text, err := line.Fill(func(string) string { return "" })
 			if err != nil {
 				return "", err
@@ -464,7 +464,7 @@ func TestPlacesInMethods(t *testing.T) {
 		if err != nil {
 			return nil, err
 		}
-		for _, text := range q.subscribe {
+		for _, text := range q.texts("SUBSCRIBE") {
 			line, err := text.Fill(func(string) string { return "" })
 			if err != nil {
 				return nil, err

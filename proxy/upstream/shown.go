@@ -227,21 +227,16 @@ func without(text string, values []string) string {
 func (q *Request) confidential() (all []string) {
 	nothing := func(string) string { return "" }
 	all = append(all, q.private...)
-	for _, h := range q.headers {
-		if value, err := h.value.Fill(nothing); err == nil && !contains(public, h.name) {
-			all = append(all, parts(value)...)
-		}
-	}
-	if address, err := q.url.Fill(nothing); err == nil {
-		all = append(all, inAddress(address)...)
-	}
-	texts := []translate.Text{q.connect, q.body}
-	for _, step := range q.script.Steps {
-		texts = append(texts, step.Send)
-	}
-	for _, t := range append(texts, q.subscribe...) {
-		if text, err := t.Fill(nothing); err == nil {
+	for _, v := range q.values {
+		text, err := v.text.Fill(nothing)
+		switch {
+		case err != nil:
+		case v.field == addressField:
+			all = append(all, inAddress(text)...)
+		case v.field == payloadField:
 			all = append(all, inPayload(text)...)
+		case v.field == headerField && !slices.Contains(public, v.header):
+			all = append(all, parts(text)...)
 		}
 	}
 	return all
@@ -258,7 +253,7 @@ func parts(value string) []string {
 		if ok && assigned != "" {
 			one = strings.Trim(assigned, `"`)
 		}
-		if !contains([]string{"Bearer", "bearer", "Digest", "Negotiate"}, one) {
+		if !slices.Contains([]string{"Bearer", "bearer", "Digest", "Negotiate"}, one) {
 			all = append(all, one)
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -166,7 +167,9 @@ func shownURL(u *url.URL) string {
 	return u.Scheme + "://" + shownHost(u) + strings.Join(segments, "/")
 }
 
-func webScheme(u *url.URL) bool { return contains([]string{"http", "https", "ws", "wss"}, u.Scheme) }
+func webScheme(u *url.URL) bool {
+	return slices.Contains([]string{"http", "https", "ws", "wss"}, u.Scheme)
+}
 
 const (
 	maxSegment  = 20 // bytes of a path's segment that is no token

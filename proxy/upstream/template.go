@@ -15,6 +15,7 @@ import (
 	"net/http"
 	"net/url"
 	"regexp"
+	"slices"
 	"strings"
 
 	"sidestream/translate"
@@ -41,7 +42,7 @@ type part struct {
 	literal  string
 	live     func() string // what is in literal's place now, where it comes from a file; nil: literal
 	place    string        // tells live from all others
-	kind     string        // path, query, header, cookie, stream, state; "" for a literal
+	kind     string        // path, query, header, cookie, stream, state; forward, session; "" for a literal
 	name     string        // "" with kind query: the whole query
 	fallback *string
 	escape   escape
@@ -49,13 +50,23 @@ type part struct {
 
 // text is the placeholder as it was written, for messages.
 func (p part) text() string {
-	if p.name == "" {
+	switch {
+	case p.kind == "forward":
+		return p.name + " header"
+	case p.kind == "session":
+		return "?session="
+	case p.name == "":
 		return "{" + p.kind + "}"
 	}
 	return "{" + p.kind + "." + p.name + "}"
 }
 
-// ours says that the stream fills the placeholder in, not the client.
+// required reports whether a request without it is a bad one.
+func (p part) required() bool {
+	return p.fallback == nil && !p.whole() && p.kind != "forward" && p.kind != "session"
+}
+
+// ours reports whether the stream fills the placeholder in, not the client.
 func (p part) ours() bool { return p.kind == "stream" || p.kind == "state" }
 
 // streamName is what the stream calls it.
@@ -125,7 +136,7 @@ func parsePart(text string, m []int) part {
 }
 
 func (p part) check(names []string) error {
-	if p.kind == "path" && !contains(names, p.name) {
+	if p.kind == "path" && !slices.Contains(names, p.name) {
 		return fmt.Errorf("%s is no wildcard of PATH; write {%s} there", p.text(), p.name)
 	}
 	if p.escape == nil {
@@ -142,15 +153,6 @@ func (p part) check(names []string) error {
 		}
 	}
 	return nil
-}
-
-func contains(list []string, s string) bool {
-	for _, x := range list {
-		if x == s {
-			return true
-		}
-	}
-	return false
 }
 
 // expand fills in what is known of the client, leaving {stream.*}. The error is a *[BadRequest].
@@ -207,21 +209,10 @@ func (p part) shown(c *clientRequest) string {
 	return text
 }
 
-// Missing are the placeholders that r leaves empty, in order of use, as they are written; path returns r's path wildcards. One of them
-// is what [Route.Expand] fails with.
-func (rt *Route) Missing(r *http.Request, path func(name string) string) (all []string) {
-	c := &clientRequest{r: r, path: path, scoped: rt.settings.Session}
-	for _, t := range rt.templates() {
-		for _, p := range t.parts {
-			if p.kind != "" && !p.ours() && !p.whole() && p.fallback == nil && !contains(all, p.text()) && c.lookup(p.kind, p.name) == "" {
-				all = append(all, p.text())
-			}
-		}
-	}
-	return all
-}
-
 func (p part) value(c *clientRequest) (string, error) {
+	if p.kind == "session" {
+		return c.session()
+	}
 	value := c.lookup(p.kind, p.name)
 	if p.kind != "path" {
 		c.private = append(c.private, value)
@@ -287,6 +278,14 @@ func (c *clientRequest) find(kind, name string) string {
 		c.query = c.r.URL.Query()
 	}
 	return c.query.Get(name)
+}
+
+// appendNew appends s unless list has it.
+func appendNew(list []string, s string) []string {
+	if slices.Contains(list, s) {
+		return list
+	}
+	return append(list, s)
 }
 
 // wholeQuery is the client's query without the pairs that are the sidecar's own.

@@ -82,7 +82,7 @@ func (s *subscription) ticket() (*translate.HTTPRequest, error) {
 	if err != nil {
 		return nil, err
 	}
-	target, err := s.q.ticket.Fill(value)
+	target, err := s.q.text("TICKET").Fill(value)
 	if err != nil {
 		return nil, err
 	}
@@ -118,10 +118,10 @@ func (s *subscription) dial() (translate.Dial, error) {
 	return translate.Dial{URL: address, Header: h, Subprotocols: offered}, nil
 }
 
-func (s *subscription) connect() (string, error) { return s.q.connect.Fill(s.value(&s.count)) }
+func (s *subscription) connect() (string, error) { return s.q.text("CONNECT").Fill(s.value(&s.count)) }
 
 func (s *subscription) subscribe() (lines []string, err error) {
-	for _, t := range s.q.subscribe {
+	for _, t := range s.q.texts("SUBSCRIBE") {
 		line, err := t.Fill(s.value(&s.count))
 		if err != nil {
 			return nil, err
