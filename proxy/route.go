@@ -13,6 +13,7 @@ import (
 	"sidestream/proxy/stream"
 	"sidestream/proxy/upstream"
 	"sidestream/translate"
+	"sidestream/translate/sse"
 )
 
 // At capacity, clients are told to come back after this to twice this.
@@ -42,7 +43,7 @@ var Rejections = [rejections]string{"origin", "bad_request", "max_clients", "max
 func (rt *Route) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	p := rt.proxy
 	switch {
-	case r.Method == http.MethodGet && !upgrades(r) && (p.passthrough == nil || accepts(r, translate.ContentType)):
+	case r.Method == http.MethodGet && !upgrades(r) && (p.passthrough == nil || accepts(r, sse.ContentType)):
 		rt.subscribe(w, r)()
 	case r.Method == http.MethodPost && rt.Send:
 		rt.serveSend(w, r)

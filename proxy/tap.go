@@ -14,6 +14,7 @@ import (
 	"sidestream/proxy/stream"
 	"sidestream/proxy/upstream"
 	"sidestream/translate"
+	"sidestream/translate/sse"
 )
 
 // ErrWords is wrapped by Tap's error when the words do not make a request.
@@ -129,7 +130,7 @@ func tapRing(ctx context.Context, ring *stream.Ring, cursor uint64, w io.Writer)
 		events, next, missed, end := ring.After(nil, cursor)
 		cursor = next
 		if missed > 0 {
-			gap := translate.AppendGap(nil, ring.Position(next-uint64(len(events))), translate.GapEvicted, int64(missed))
+			gap := sse.AppendGap(nil, ring.Position(next-uint64(len(events))), translate.GapEvicted, int64(missed))
 			events = append([][]byte{gap}, events...)
 		}
 		for _, e := range events {

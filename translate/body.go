@@ -15,6 +15,8 @@ import (
 	"mime"
 	"strings"
 	"time"
+
+	"sidestream/translate/sse"
 )
 
 // What a stream's body may be made of (FORMAT).
@@ -27,6 +29,19 @@ const (
 // lineTypes are the names that newline-delimited JSON goes by, and JSON text sequences (RFC 7464).
 var lineTypes = map[string]bool{"application/x-ndjson": true, "application/ndjson": true, "application/jsonl": true, "application/x-jsonl": true,
 	"application/jsonlines": true, "application/x-jsonlines": true, "application/json-lines": true, "application/json-seq": true, "application/stream+json": true}
+
+// Records takes apart a body that never ends: events of text/event-stream, or lines. It is not safe for concurrent use.
+type Records interface {
+	// Next takes the next bytes, whose memory is the caller's again afterwards, and returns the messages that are
+	// complete with them. One that is too large is left out, and is a gap.
+	Next(p []byte) []Message
+	// End says that the body has properly ended, and returns what is complete with that.
+	End() []Message
+	// LastID is the last id seen, for Last-Event-ID; "" none.
+	LastID() string
+	// Retry is how long the body asks to wait before it is asked for again; 0 when it does not.
+	Retry() time.Duration
+}
 
 // Body takes apart a body that never ends. It is not safe for concurrent use.
 type Body struct {
@@ -50,10 +65,10 @@ func NewBody(contentType, format string, max int) *Body {
 	switch {
 	case format != "":
 		b.decided = recordsOf(format, max)
-	case media == ContentType:
-		b.decided = NewEventRecords(max)
+	case media == sse.ContentType:
+		b.decided = newEventRecords(max)
 	case lineTypes[media]:
-		b.decided = NewLineRecords(max)
+		b.decided = newLineRecords(max)
 	case strings.HasPrefix(media, "multipart/") && params["boundary"] != "":
 		b.decided = newPartRecords(params["boundary"], max)
 	default:
@@ -65,7 +80,7 @@ func NewBody(contentType, format string, max int) *Body {
 // IsStream reports whether this Content-Type is one of what a stream may be made of, whatever the first bytes.
 func IsStream(contentType string) bool {
 	media, _, err := mime.ParseMediaType(contentType)
-	return err == nil && (media == ContentType || lineTypes[media] || media == "application/json" || strings.HasSuffix(media, "+json") || strings.HasPrefix(media, "multipart/"))
+	return err == nil && (media == sse.ContentType || lineTypes[media] || media == "application/json" || strings.HasSuffix(media, "+json") || strings.HasPrefix(media, "multipart/"))
 }
 
 // IsPage reports whether a body with this Content-Type is for people to read.
@@ -77,11 +92,11 @@ func IsPage(contentType string) bool {
 func recordsOf(format string, max int) Records {
 	switch format {
 	case FormatEvents:
-		return NewEventRecords(max)
+		return newEventRecords(max)
 	case FormatJSON:
 		return newJSONRecords(max)
 	}
-	return NewLineRecords(max)
+	return newLineRecords(max)
 }
 
 // Page reports whether the body has turned out to be a page of HTML, of which no records are made.

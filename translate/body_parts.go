@@ -3,12 +3,14 @@ package translate
 import (
 	"bytes"
 	"time"
+
+	"sidestream/translate/lines"
 )
 
 // partRecords reads multipart (RFC 2046, section 5.1; GraphQL's incremental delivery, x-mixed-replace): JSON in a part is a record
 // once it is complete, since what ends the part may come with the next one only; any other part is a record at its end.
 type partRecords struct {
-	lines lineSplitter
+	lines lines.Splitter
 	max   int
 	delim []byte // "--" and the boundary
 	place int    // in one of the following
@@ -27,22 +29,23 @@ const (
 )
 
 func newPartRecords(boundary string, max int) Records {
-	return &partRecords{lines: lineSplitter{max: max + 2}, max: max, delim: []byte("--" + boundary)}
+	return &partRecords{lines: lines.Splitter{Max: max + 2}, max: max, delim: []byte("--" + boundary)}
 }
 
 func (r *partRecords) LastID() string       { return "" }
 func (r *partRecords) Retry() time.Duration { return 0 }
 
 func (r *partRecords) Next(p []byte) (out []Message) {
-	r.lines.split(p, func(line []byte, over bool) { out = append(out, r.line(line, over)...) })
+	r.lines.Split(p, func(line []byte, over bool) { out = append(out, r.line(line, over)...) })
 	// A value needs no line end to be complete.
-	if rest := r.lines.part; (r.place == partBegun || r.place == partJSON) && !r.lines.over && (r.mid || !bytes.HasPrefix(rest, []byte("-"))) {
+	if rest, over := r.lines.Rest(); (r.place == partBegun || r.place == partJSON) && !over && (r.mid || !bytes.HasPrefix(rest, []byte("-"))) {
 		if r.place == partBegun && len(rest) > 0 {
 			r.begin(rest)
 		}
 		if r.place == partJSON && len(rest) > 0 {
 			out = append(out, r.json.Next(rest)...)
-			r.lines.part, r.mid = r.lines.part[:0], true
+			r.lines.Drop()
+			r.mid = true
 		}
 	}
 	return out
@@ -112,6 +115,6 @@ func (r *partRecords) ended() (out []Message) {
 
 // End emits the last part where its end is missing.
 func (r *partRecords) End() (out []Message) {
-	r.lines.end(func(line []byte, over bool) { out = append(out, r.line(line, over)...) })
+	r.lines.End(func(line []byte, over bool) { out = append(out, r.line(line, over)...) })
 	return append(out, r.ended()...)
 }

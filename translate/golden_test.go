@@ -18,6 +18,8 @@ import (
 	"unicode"
 
 	"golang.org/x/tools/txtar"
+
+	"sidestream/translate/sse"
 )
 
 var update = flag.Bool("update", false, "write what comes out into the golden files")
@@ -229,11 +231,11 @@ func (p *player) show(got Received, err error) {
 		for _, o := range out {
 			p.events++
 			id := o.ID
-			if !ValidID(id) {
+			if !sse.ValidID(id) {
 				id = fmt.Sprint("b-", p.events)
 			}
-			sse := string(AppendEvent(nil, id, o))
-			for line := range strings.SplitSeq(strings.TrimSuffix(sse, "\n"), "\n") {
+			text := string(sse.AppendEvent(nil, id, o.Event, o.Data))
+			for line := range strings.SplitSeq(strings.TrimSuffix(text, "\n"), "\n") {
 				fmt.Fprintf(&p.out, "    |%s\n", strings.TrimRight(" "+line, " "))
 			}
 		}

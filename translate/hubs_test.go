@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 	"unicode/utf8"
+
+	"sidestream/translate/sse"
 )
 
 // drive gives a session what the pieces of script say, separated by 0xff: the first byte of each tells the call. It
@@ -65,7 +67,7 @@ func receive(t *testing.T, s Session, f Frame) ([]Frame, error) {
 		t.Fatal("the frame was written to")
 	}
 	for _, m := range got.Messages {
-		if m.Gap == "" && !utf8.Valid(AppendEvent(nil, "7", m)) {
+		if m.Gap == "" && !utf8.Valid(sse.AppendEvent(nil, "7", m.Event, m.Data)) {
 			t.Fatalf("%q", m.Data)
 		}
 	}

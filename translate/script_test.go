@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 	"unicode/utf8"
+
+	"sidestream/translate/sse"
 )
 
 func same(s string) (string, error) { return s, nil }
@@ -319,7 +321,7 @@ func FuzzReceive(f *testing.F) {
 				}
 				out, _, _ := p.Apply(context.Background(), m)
 				for _, o := range out {
-					if !utf8.Valid(AppendEvent(nil, "7", o)) {
+					if !utf8.Valid(sse.AppendEvent(nil, "7", o.Event, o.Data)) {
 						t.Fatalf("%q", o.Data)
 					}
 				}

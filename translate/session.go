@@ -38,6 +38,13 @@ type Message struct {
 	state  map[string]any // what the script's state was behind it
 }
 
+// Reasons of a gap, as pages see them.
+const (
+	GapEvicted  = "evicted"  // the ring has let go of the events; their number is known
+	GapRestart  = "restart"  // the id is of another birth, or unknown
+	GapUpstream = "upstream" // the upstream connection was lost or skipped something
+)
+
 // Content is Data in the one form in which equal values are equal: an upstream may write an object's names in another order
 // each time. It is Data itself unless a program has read it.
 func (m *Message) Content() []byte {

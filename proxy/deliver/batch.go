@@ -9,6 +9,7 @@ import (
 
 	"sidestream/proxy/stream"
 	"sidestream/translate"
+	"sidestream/translate/sse"
 )
 
 // mostVectors is how many events one write may take: IOV_MAX, but for what goes before them.
@@ -94,12 +95,12 @@ func (b *batch) preface(ring *stream.Ring, flags uint16) []byte {
 	case flags&isLost != 0:
 		reason, missed = translate.GapRestart, -1
 	case missed == 0 && flags&isNew != 0 && len(b.events) == 0 && stays(b.end):
-		return frame(nil, flags, translate.AppendOpen(nil, ring.Place(b.from)))
+		return frame(nil, flags, sse.AppendOpen(nil, ring.Place(b.from)))
 	case missed == 0:
 		return nil
 	}
 	ring.CountGap(reason)
-	return frame(nil, flags, translate.AppendGap(nil, ring.Position(b.from), reason, missed))
+	return frame(nil, flags, sse.AppendGap(nil, ring.Position(b.from), reason, missed))
 }
 
 // told is what remains of flags once a client has been given b and its preface.

@@ -10,6 +10,7 @@ import (
 
 	"sidestream/proxy/stream"
 	"sidestream/translate"
+	"sidestream/translate/sse"
 )
 
 // client is one connection being served. One goroutine each; it is the only one that writes.
@@ -143,10 +144,10 @@ func (c *client) beats() time.Time {
 
 func (c *client) beat() error {
 	if !c.Beats {
-		return c.write([]byte(translate.Heartbeat))
+		return c.write([]byte(sse.Heartbeat))
 	}
 	c.fresh = time.Time{}
-	return c.write(translate.AppendHeartbeat(nil, c.Ring.IDAt(c.Cursor), c.Route.Heartbeat))
+	return c.write(sse.AppendHeartbeat(nil, c.Ring.IDAt(c.Cursor), c.Route.Heartbeat))
 }
 
 // next is when something is due; zero: only when something happens.
@@ -191,7 +192,7 @@ func (c *client) catchUp() (reason int, over bool, err error) {
 		pre := c.gap(c.Cursor-uint64(len(events)), missed)
 		if c.isNew && !awaited {
 			if c.isNew = false; len(pre)+len(events) == 0 && stays(end) {
-				pre = translate.AppendOpen(nil, c.Ring.Place(c.Cursor))
+				pre = sse.AppendOpen(nil, c.Ring.Place(c.Cursor))
 			}
 		}
 		if pre != nil {
@@ -248,7 +249,7 @@ func (c *client) gap(position, missed uint64) []byte {
 		return nil
 	}
 	c.Ring.CountGap(reason)
-	return translate.AppendGap(nil, c.Ring.Position(position), reason, n)
+	return sse.AppendGap(nil, c.Ring.Position(position), reason, n)
 }
 
 // end is what a client is told behind the last event.
@@ -257,7 +258,7 @@ func (c *client) end(end stream.End) (reason int, err error) {
 	case stream.Finished:
 		return Finished, nil
 	case stream.Refused:
-		if err := c.write(translate.AppendRefused(nil, c.Ring.LastID(), end.Status)); err != nil {
+		if err := c.write(sse.AppendRefused(nil, c.Ring.LastID(), end.Status)); err != nil {
 			return Left, nil
 		}
 		c.out.part(c.ctx)
@@ -268,7 +269,7 @@ func (c *client) end(end stream.End) (reason int, err error) {
 
 // comeBack says when to, and gives it a moment to leave.
 func (c *client) comeBack(why int) (reason int) {
-	if c.write(translate.AppendRetry(nil, c.clients.Hint(c.Route))) != nil {
+	if c.write(sse.AppendRetry(nil, c.clients.Hint(c.Route))) != nil {
 		return Left
 	}
 	c.out.part(c.ctx)

@@ -17,7 +17,7 @@ import (
 	"time"
 
 	"sidestream/proxy/stream"
-	"sidestream/translate"
+	"sidestream/translate/sse"
 )
 
 const (
@@ -87,9 +87,9 @@ func (cl *Client) opening() []byte { return opening(cl.native, cl.LastID, cl.Rou
 func opening(native bool, id string, retry time.Duration) []byte {
 	var b []byte
 	if native {
-		b = translate.AppendCut(b, id)
+		b = sse.AppendCut(b, id)
 	}
-	return translate.AppendRetry(b, retry)
+	return sse.AppendRetry(b, retry)
 }
 
 // Clients are all clients of the sidecar. The zero value has none.
@@ -192,7 +192,7 @@ func (c *Clients) gone(rt *Route, leave func(), reason int, address string) {
 func Busy(w http.ResponseWriter, r *http.Request, id string, retry time.Duration) {
 	out := newOutput(w, r)
 	out.limit(stallTime)
-	out.write(translate.AppendBusy(opening(looksNative(r), id, retry), id))
+	out.write(sse.AppendBusy(opening(looksNative(r), id, retry), id))
 	out.part(r.Context())
 	out.abort()
 }

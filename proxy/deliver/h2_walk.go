@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"sidestream/proxy/stream"
-	"sidestream/translate"
+	"sidestream/translate/sse"
 )
 
 // serve writes to one client what is due. It returns whether it is over for s.why, and nothing is to follow.
@@ -144,9 +144,9 @@ func (c *h2Conn) say(s *strand, out *h2Batch, p []byte, now time.Duration) (whol
 
 func (c *h2Conn) beat(s *strand, out *h2Batch, now time.Duration) {
 	s.flags &^= isFresh
-	text := []byte(translate.Heartbeat)
+	text := []byte(sse.Heartbeat)
 	if s.flags&isBeating != 0 {
-		text = translate.AppendHeartbeat(nil, s.group.ring.IDAt(s.cursor), s.group.route.Heartbeat)
+		text = sse.AppendHeartbeat(nil, s.group.ring.IDAt(s.cursor), s.group.route.Heartbeat)
 	}
 	c.say(s, out, text, now)
 }
@@ -157,14 +157,14 @@ func (c *h2Conn) end(s *strand, out *h2Batch, end stream.End, now time.Duration)
 	case stream.Finished:
 		return c.last(s, out, nil, Finished, now)
 	case stream.Refused:
-		return c.last(s, out, translate.AppendRefused(nil, s.group.ring.LastID(), end.Status), Refused, now)
+		return c.last(s, out, sse.AppendRefused(nil, s.group.ring.LastID(), end.Status), Refused, now)
 	}
 	return c.hint(s, out, Aged, now)
 }
 
 // hint tells a client when to come back, as its last bytes.
 func (c *h2Conn) hint(s *strand, out *h2Batch, why int, now time.Duration) (over bool) {
-	return c.last(s, out, translate.AppendRetry(nil, c.clients.Hint(s.group.route)), why, now)
+	return c.last(s, out, sse.AppendRetry(nil, c.clients.Hint(s.group.route)), why, now)
 }
 
 // last writes a client's last bytes.

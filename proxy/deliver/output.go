@@ -8,7 +8,7 @@ import (
 	"runtime"
 	"time"
 
-	"sidestream/translate"
+	"sidestream/translate/sse"
 )
 
 type connKey struct{}
@@ -43,7 +43,7 @@ func newOutput(w http.ResponseWriter, r *http.Request) *output {
 
 // setHeader sets what every event stream has in its header.
 func setHeader(h http.Header) {
-	h.Set("Content-Type", translate.ContentType)
+	h.Set("Content-Type", sse.ContentType)
 	h.Set("Cache-Control", "no-cache, no-store, no-transform")
 	h.Set("X-Accel-Buffering", "no") // nginx: do not wait for more
 }

@@ -10,7 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"sidestream/proxy/stream"
-	"sidestream/translate"
+	"sidestream/translate/sse"
 )
 
 // walk brings every client of g up to date.
@@ -120,8 +120,8 @@ func (s *shard) say(index uint32, p []byte) bool {
 }
 
 var (
-	beat    = frame(nil, 0, []byte(translate.Heartbeat))
-	beatOld = []byte(translate.Heartbeat)
+	beat    = frame(nil, 0, []byte(sse.Heartbeat))
+	beatOld = []byte(sse.Heartbeat)
 )
 
 // look goes over all slots for heartbeats and releases that are due. It returns in how many ms to do so again.
@@ -182,7 +182,7 @@ func (s *shard) heartbeats(g *group, now, every uint32) {
 		}
 		if c.flags&isBeating != 0 {
 			c.flags &^= isFresh
-			text = frame(nil, c.flags, translate.AppendHeartbeat(nil, g.ring.IDAt(c.cursor), g.route.Heartbeat))
+			text = frame(nil, c.flags, sse.AppendHeartbeat(nil, g.ring.IDAt(c.cursor), g.route.Heartbeat))
 		}
 		s.say(index, text)
 	}
@@ -194,11 +194,11 @@ func (s *shard) end(index uint32, end stream.End) {
 	g := s.groups[c.group]
 	switch end.Kind {
 	case stream.Refused:
-		s.last(index, Refused, frame(nil, c.flags, translate.AppendRefused(nil, g.ring.LastID(), end.Status)))
+		s.last(index, Refused, frame(nil, c.flags, sse.AppendRefused(nil, g.ring.LastID(), end.Status)))
 	case stream.Finished:
 		var last []byte
 		if c.flags&isOld == 0 {
-			last = []byte(translate.LastChunk)
+			last = []byte(sse.LastChunk)
 		}
 		s.last(index, Finished, last)
 	default:
@@ -226,7 +226,7 @@ func (s *shard) comeBack(index uint32, reason int) {
 // hint tells a client when to come back, as its last bytes.
 func (s *shard) hint(index uint32, reason int) {
 	c := &s.slots[index]
-	s.last(index, reason, frame(nil, c.flags, translate.AppendRetry(nil, s.clients.Hint(s.groups[c.group].route))))
+	s.last(index, reason, frame(nil, c.flags, sse.AppendRetry(nil, s.clients.Hint(s.groups[c.group].route))))
 }
 
 // last writes a client's last bytes.

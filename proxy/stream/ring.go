@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"sidestream/translate"
+	"sidestream/translate/sse"
 )
 
 // Begin is the cursor of a client that begins where the route's START says. [Ring.After] resolves it, once the history
@@ -80,7 +81,7 @@ type event struct {
 }
 
 // bytes is the event without its chunk.
-func (e *event) bytes() []byte { return e.chunk[e.front : len(e.chunk)-len(translate.ChunkEnd)] }
+func (e *event) bytes() []byte { return e.chunk[e.front : len(e.chunk)-len(sse.ChunkEnd)] }
 
 type watcher struct{ wake func() }
 
@@ -127,14 +128,14 @@ func (r *Ring) append(m translate.Message, now time.Time) {
 	r.last++
 	e := event{at: now}
 	id := r.own(r.last)
-	if m.Gap == "" && translate.ValidID(m.ID) && !strings.HasPrefix(m.ID, r.birth+"-") {
+	if m.Gap == "" && sse.ValidID(m.ID) && !strings.HasPrefix(m.ID, r.birth+"-") {
 		e.id, id = m.ID, m.ID
 	}
 	e.chunk, e.front = r.encode(len(id)+len(m.Event)+len(m.Data), func(dst []byte) []byte {
 		if m.Gap != "" {
-			return translate.AppendGap(dst, id, m.Gap, -1)
+			return sse.AppendGap(dst, id, m.Gap, -1)
 		}
-		return translate.AppendEvent(dst, id, m)
+		return sse.AppendEvent(dst, id, m.Event, m.Data)
 	})
 	if m.Gap != "" {
 		r.stats.gap(m.Gap)
@@ -159,7 +160,7 @@ func (r *Ring) encode(about int, event func([]byte) []byte) (chunk []byte, front
 		r.block = make([]byte, 0, max(about+overhead, min(lastBlock, max(firstBlock, 2*cap(r.block)))))
 	}
 	used := len(r.block)
-	all, front := translate.AppendChunk(r.block[used:used:cap(r.block)], event)
+	all, front := sse.AppendChunk(r.block[used:used:cap(r.block)], event)
 	if cap(all) == cap(r.block)-used { // else it was longer than it seemed, and has an array of its own
 		r.block = r.block[:used+len(all)]
 	}

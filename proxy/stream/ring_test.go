@@ -15,6 +15,7 @@ import (
 	"go.uber.org/goleak"
 
 	"sidestream/translate"
+	"sidestream/translate/sse"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -44,7 +45,7 @@ func (m *model) append(ms []translate.Message) {
 		for _, msg := range ms {
 			seq := len(m.events) + 1
 			e := modelEvent{id: msg.ID, at: time.Now()}
-			if !translate.ValidID(msg.ID) || strings.HasPrefix(msg.ID, m.birth+"-") || msg.Gap != "" {
+			if !sse.ValidID(msg.ID) || strings.HasPrefix(msg.ID, m.birth+"-") || msg.Gap != "" {
 				e.id = m.own(seq)
 			}
 			e.data = "data: " + string(msg.Data) + "\nid: " + e.id + "\n\n"
@@ -135,7 +136,7 @@ func all(t *testing.T, read func([][]byte, uint64) ([][]byte, uint64, uint64, En
 
 func unchunked(t *testing.T, chunks string) string {
 	t.Helper()
-	body, err := io.ReadAll(httputil.NewChunkedReader(strings.NewReader(chunks + translate.LastChunk)))
+	body, err := io.ReadAll(httputil.NewChunkedReader(strings.NewReader(chunks + sse.LastChunk)))
 	if err != nil {
 		t.Fatalf("%q: %v", chunks, err)
 	}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"sidestream/translate"
+	"sidestream/translate/sse"
 )
 
 // numbered are n messages that hold their own number, from first on.
@@ -186,7 +187,7 @@ func TestBirths(t *testing.T) {
 	for range 100 {
 		birth := newBirth(now)
 		n, err := strconv.ParseUint(birth, 10, 64)
-		if err != nil || n>>20 != 1_800_000_000_000 || !translate.ValidID(birth+"-1") {
+		if err != nil || n>>20 != 1_800_000_000_000 || !sse.ValidID(birth+"-1") {
 			t.Fatalf("%s: %d, %v", birth, n>>20, err)
 		}
 		seen[birth] = true

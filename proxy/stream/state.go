@@ -14,6 +14,7 @@ import (
 	"container/list"
 
 	"sidestream/translate"
+	"sidestream/translate/sse"
 )
 
 // state is guarded by its ring's mu. The zero value is none.
@@ -116,7 +117,7 @@ func (r *Ring) past() (event, bool) {
 			size += len(el.Value.(*keyed).chunk)
 		}
 	}
-	chunk, front := translate.AppendChunk(make([]byte, 0, size+2*overhead), r.appendPast)
+	chunk, front := sse.AppendChunk(make([]byte, 0, size+2*overhead), r.appendPast)
 	s.piece, s.at = event{chunk: chunk, front: front}, r.last
 	return s.piece, true
 }
@@ -124,7 +125,7 @@ func (r *Ring) past() (event, bool) {
 func (r *Ring) appendPast(dst []byte) []byte {
 	s := &r.state
 	if s.now != nil {
-		return translate.AppendEvent(dst, r.own(r.last), translate.Message{Event: translate.EventSnapshot, Data: s.now})
+		return sse.AppendEvent(dst, r.own(r.last), translate.EventSnapshot, s.now)
 	}
 	for el := s.order.Front(); el != nil; el = el.Next() {
 		dst = append(dst, el.Value.(*keyed).bytes()...)

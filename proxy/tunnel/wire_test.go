@@ -13,13 +13,13 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"sidestream/translate"
+	"sidestream/translate/sse"
 )
 
 // decoded is what a page makes of an event's bytes.
 func decoded(t *testing.T, data []byte) (n int, kind string, rest []any) {
 	t.Helper()
-	block := string(translate.AppendEvent(nil, "", translate.Message{Data: data}))
+	block := string(sse.AppendEvent(nil, "", "", data))
 	if strings.Count(block, "\n") != 2 || strings.ContainsRune(block, '\r') {
 		t.Fatalf("not one line of data: %q", block)
 	}

@@ -1,10 +1,7 @@
-package translate
+package sse
 
 import (
 	"bytes"
-	"fmt"
-	"io"
-	"net/http/httputil"
 	"strings"
 	"testing"
 	"time"
@@ -37,7 +34,7 @@ func TestAppendEventData(t *testing.T) {
 		"separators stay":       {"a\u2028b\u2029c\u0085d", "data: a\u2028b\u2029c\u0085d\n\n"},
 		"a byte order mark too": {"\uFEFFa", "data: \uFEFFa\n\n"},
 	} {
-		if got := string(AppendEvent(nil, "", Message{Data: []byte(test.data)})); got != test.want {
+		if got := string(AppendEvent(nil, "", "", []byte(test.data))); got != test.want {
 			t.Errorf("%s: %q, want %q", name, got, test.want)
 		}
 	}
@@ -73,7 +70,7 @@ func TestAppendEventName(t *testing.T) {
 		if want != "" {
 			want = "event: " + want + "\n"
 		}
-		if got := string(AppendEvent(nil, "7", Message{Event: name, Data: []byte("d")})); got != want+"data: d\nid: 7\n\n" {
+		if got := string(AppendEvent(nil, "7", name, []byte("d"))); got != want+"data: d\nid: 7\n\n" {
 			t.Errorf("name %q: %q", name, got)
 		}
 	}
@@ -81,10 +78,10 @@ func TestAppendEventName(t *testing.T) {
 
 func TestAppendExactBytes(t *testing.T) {
 	for name, test := range map[string]struct{ got, want string }{
-		"gap known":        {string(AppendGap(nil, "b-1", GapEvicted, 7)), "event: stream.gap\ndata: {\"reason\":\"evicted\",\"missed\":7}\nid: b-1\n\n"},
-		"gap of none":      {string(AppendGap(nil, "b-1", GapEvicted, 0)), "event: stream.gap\ndata: {\"reason\":\"evicted\",\"missed\":0}\nid: b-1\n\n"},
-		"gap unknown":      {string(AppendGap(nil, "b-1", GapRestart, -1)), "event: stream.gap\ndata: {\"reason\":\"restart\",\"missed\":null}\nid: b-1\n\n"},
-		"gap upstream":     {string(AppendGap(nil, "b-1", GapUpstream, -1)), "event: stream.gap\ndata: {\"reason\":\"upstream\",\"missed\":null}\nid: b-1\n\n"},
+		"gap known":        {string(AppendGap(nil, "b-1", "evicted", 7)), "event: stream.gap\ndata: {\"reason\":\"evicted\",\"missed\":7}\nid: b-1\n\n"},
+		"gap of none":      {string(AppendGap(nil, "b-1", "evicted", 0)), "event: stream.gap\ndata: {\"reason\":\"evicted\",\"missed\":0}\nid: b-1\n\n"},
+		"gap unknown":      {string(AppendGap(nil, "b-1", "restart", -1)), "event: stream.gap\ndata: {\"reason\":\"restart\",\"missed\":null}\nid: b-1\n\n"},
+		"gap upstream":     {string(AppendGap(nil, "b-1", "upstream", -1)), "event: stream.gap\ndata: {\"reason\":\"upstream\",\"missed\":null}\nid: b-1\n\n"},
 		"refused":          {string(AppendRefused(nil, "b-1", 403)), "event: stream.refused\ndata: {\"status\":403}\nid: b-1\n\n"},
 		"busy":             {string(AppendBusy(nil, "b-1")), "event: stream.busy\ndata: {}\nid: b-1\n\n"},
 		"open":             {string(AppendOpen(nil, "b-1")), "event: stream.open\ndata: {}\nid: b-1\n\n"},
@@ -111,27 +108,6 @@ func TestValidID(t *testing.T) {
 	} {
 		if ValidID(id) != want {
 			t.Errorf("ValidID(%q) is %v", id, !want)
-		}
-	}
-}
-
-func TestAppendChunk(t *testing.T) {
-	for _, size := range []int{1, 15, 16, 255, 256, 1 << 20} {
-		body := bytes.Repeat([]byte("x"), size)
-		all, front := AppendChunk([]byte("before"), func(dst []byte) []byte { return append(dst, body...) })
-		chunk, ok := bytes.CutPrefix(all, []byte("before"))
-		if !ok {
-			t.Errorf("%d: what was before is overwritten", size)
-		}
-		if want := append(append(fmt.Appendf(nil, "%x\r\n", size), body...), ChunkEnd...); !bytes.Equal(chunk, want) {
-			t.Errorf("%d: %.20q…", size, chunk)
-		}
-		if !bytes.Equal(chunk[front:len(chunk)-len(ChunkEnd)], body) {
-			t.Errorf("%d: the body does not begin at %d", size, front)
-		}
-		read, err := io.ReadAll(httputil.NewChunkedReader(bytes.NewReader(append(chunk, LastChunk...))))
-		if err != nil || !bytes.Equal(read, body) {
-			t.Errorf("%d: read as %.20q…, %v", size, read, err)
 		}
 	}
 }
@@ -165,7 +141,7 @@ func FuzzAppendEvent(f *testing.F) {
 			id = "fallback"
 		}
 		given := bytes.Clone(data)
-		out := AppendEvent([]byte("before"), id, Message{Event: name, Data: data})
+		out := AppendEvent([]byte("before"), id, name, data)
 		if !bytes.Equal(given, data) {
 			t.Fatal("the data was written to")
 		}
@@ -173,7 +149,7 @@ func FuzzAppendEvent(f *testing.F) {
 		if !ok || !utf8.Valid(out) || bytes.ContainsRune(out, '\r') {
 			t.Fatalf("%q", out)
 		}
-		// Behind another event, so that a field that escapes is seen in its neighbour.
+		// After another event, so that a field that escapes is seen in its neighbour.
 		events := parsed(t, append(append([]byte("id: first\ndata: first\n\n"), out...), "data: last\n\n"...))
 		if len(events) != 3 {
 			t.Fatalf("%d events of %q", len(events), out)
@@ -182,7 +158,7 @@ func FuzzAppendEvent(f *testing.F) {
 			t.Fatalf("%+v of id %q, name %q, data %q", e, id, name, data)
 		}
 		if e := events[2]; e.LastEventID != id || e.Data != "last" || e.Type != "" {
-			t.Fatalf("the event behind %q is %+v", out, e)
+			t.Fatalf("the event after %q is %+v", out, e)
 		}
 		checkName(t, name, events[1].Type)
 	})
@@ -195,7 +171,7 @@ func checkName(t *testing.T, given, name string) {
 		t.Fatalf("name %q", name)
 	}
 	if name == "error" || name == "open" || strings.HasPrefix(name, "stream.") {
-		t.Fatalf("name %q of %q is taken", name, given)
+		t.Fatalf("name %q of %q is reserved", name, given)
 	}
 	if harmless := utf8.ValidString(given) && !strings.ContainsAny(given, "\r\n\x00") && len(given) <= maxName; harmless && strings.TrimPrefix(name, "_") != strings.TrimPrefix(given, "_") {
 		t.Fatalf("name %q became %q", given, name)
@@ -203,19 +179,19 @@ func checkName(t *testing.T, given, name string) {
 }
 
 func BenchmarkAppendEvent(b *testing.B) {
-	m := Message{Event: "price", Data: []byte(`{"symbol":"ACME","price":101.25,"volume":12000,"at":"2026-11-22T10:00:00Z"}`)}
+	data := []byte(`{"symbol":"ACME","price":101.25,"volume":12000,"at":"2026-11-22T10:00:00Z"}`)
 	var dst []byte
 	b.ReportAllocs()
 	for b.Loop() {
-		dst = AppendEvent(dst[:0], "1234567890123456789-42", m)
+		dst = AppendEvent(dst[:0], "1234567890123456789-42", "price", data)
 	}
 }
 
 func BenchmarkAppendEventLarge(b *testing.B) {
-	m := Message{Data: bytes.Repeat([]byte("0123456789abcdef"), 1<<12)}
+	data := bytes.Repeat([]byte("0123456789abcdef"), 1<<12)
 	var dst []byte
-	b.SetBytes(int64(len(m.Data)))
+	b.SetBytes(int64(len(data)))
 	for b.Loop() {
-		dst = AppendEvent(dst[:0], "1234567890123456789-42", m)
+		dst = AppendEvent(dst[:0], "1234567890123456789-42", "", data)
 	}
 }

@@ -1,4 +1,4 @@
-package translate
+package sse
 
 import (
 	"fmt"
@@ -8,24 +8,24 @@ import (
 	"time"
 )
 
-// inPieces gives text to r in pieces of random sizes and writes what comes out, one message a word.
-func inPieces(r Records, text string, random *rand.Rand) string {
+// inPieces gives text to d in pieces of random sizes and writes what comes out, one event a word.
+func inPieces(d *Decoder, text string, random *rand.Rand) string {
 	var words []string
 	for len(text) > 0 {
 		n := 1 + random.IntN(min(len(text), 7))
-		for _, m := range r.Next([]byte(text[:n])) {
-			word := fmt.Sprintf("%s#%s:%s", m.Event, m.ID, m.Data)
-			if m.Gap != "" {
+		d.Decode([]byte(text[:n]), func(e Event) {
+			word := fmt.Sprintf("%s#%s:%s", e.Name, e.ID, e.Data)
+			if e.TooLarge {
 				word = "gap"
 			}
 			words = append(words, strings.ReplaceAll(word, "\n", "|"))
-		}
+		})
 		text = text[n:]
 	}
 	return strings.Join(words, " ")
 }
 
-func TestEventRecords(t *testing.T) {
+func TestDecoder(t *testing.T) {
 	for text, want := range map[string]string{
 		"data: a\n\n":                                                  "#:a",
 		"data:a\r\rdata: b\r\n\r\n":                                    "#:a #:b",
@@ -45,8 +45,7 @@ func TestEventRecords(t *testing.T) {
 		"id: a\x00b\ndata: x\n\n":                                      "#:x",
 	} {
 		for seed := range uint64(20) {
-			r := NewEventRecords(20)
-			if got := inPieces(r, text, rand.New(rand.NewPCG(seed, 0))); got != want {
+			if got := inPieces(NewDecoder(20), text, rand.New(rand.NewPCG(seed, 0))); got != want {
 				t.Errorf("%q: %q, want %q", text, got, want)
 				break
 			}
@@ -54,8 +53,8 @@ func TestEventRecords(t *testing.T) {
 	}
 }
 
-func TestEventRecordsRemember(t *testing.T) {
-	r := NewEventRecords(100)
+func TestDecoderRemembers(t *testing.T) {
+	d := NewDecoder(100)
 	for _, step := range []struct {
 		text  string
 		id    string
@@ -68,60 +67,44 @@ func TestEventRecordsRemember(t *testing.T) {
 		{"retry: 1500\nretry: x\nretry: -1\n\n", "2", 1500 * time.Millisecond},
 		{"id\ndata: c\n\n", "", 1500 * time.Millisecond},
 	} {
-		r.Next([]byte(step.text))
-		if r.LastID() != step.id || r.Retry() != step.retry {
-			t.Errorf("behind %q: %q, %v", step.text, r.LastID(), r.Retry())
-		}
-	}
-}
-
-func TestLineRecords(t *testing.T) {
-	for text, want := range map[string]string{
-		"{\"a\":1}\n{\"a\":2}\r\n\n\n3":   "#:{\"a\":1} #:{\"a\":2}",
-		"\x1e{}\n\x1e[]\n":                "#:{} #:[]",
-		" a\rb \n":                        "#:a\rb",
-		strings.Repeat("x", 30) + "\ny\n": "gap #:y",
-	} {
-		for seed := range uint64(20) {
-			if got := inPieces(NewLineRecords(20), text, rand.New(rand.NewPCG(seed, 0))); got != want {
-				t.Errorf("%q: %q, want %q", text, got, want)
-				break
-			}
+		d.Decode([]byte(step.text), func(Event) {})
+		if d.LastID() != step.id || d.Retry() != step.retry {
+			t.Errorf("after %q: %q, %v", step.text, d.LastID(), d.Retry())
 		}
 	}
 }
 
 // Whatever the bytes and the pieces, what comes out is the same, and what is kept is bounded.
-func FuzzEventRecords(f *testing.F) {
+func FuzzDecoder(f *testing.F) {
 	f.Add("id: 1\r\nevent: x\rdata: a\n\n\ndata\n\n", uint64(1))
 	f.Fuzz(func(t *testing.T, text string, seed uint64) {
-		whole := inPieces(NewEventRecords(1000), text, rand.New(rand.NewPCG(0, 0)))
-		if got := inPieces(NewEventRecords(1000), text, rand.New(rand.NewPCG(seed, 1))); got != whole {
+		whole := inPieces(NewDecoder(1000), text, rand.New(rand.NewPCG(0, 0)))
+		if got := inPieces(NewDecoder(1000), text, rand.New(rand.NewPCG(seed, 1))); got != whole {
 			t.Fatalf("%q in other pieces: %q and %q", text, got, whole)
 		}
-		small := NewEventRecords(8).(*eventRecords)
+		small := NewDecoder(8)
 		for i := range len(text) {
-			small.Next([]byte{text[i]})
-			if len(small.data) > 8+1 || len(small.lines.part) > 8+fieldRoom {
-				t.Fatalf("%d and %d bytes are kept", len(small.data), len(small.lines.part))
+			small.Decode([]byte{text[i]}, func(Event) {})
+			if rest, _ := small.lines.Rest(); len(small.data) > 8+1 || len(rest) > 8+fieldRoom {
+				t.Fatalf("%d and %d bytes are kept", len(small.data), len(rest))
 			}
 		}
 	})
 }
 
 // What we write, we read.
-func TestRecordsOfOwnEvents(t *testing.T) {
+func TestDecodeOwnEvents(t *testing.T) {
 	var text []byte
 	var want []string
 	random := rand.New(rand.NewPCG(3, 4))
 	for i := range 300 {
 		data := strings.Repeat("x\n", random.IntN(4)) + fmt.Sprint(i)
-		m := Message{Event: []string{"", "price"}[i%2], Data: []byte(data)}
-		text = AppendEvent(AppendRetry(text, time.Second), fmt.Sprint(i), m)
+		name := []string{"", "price"}[i%2]
+		text = AppendEvent(AppendRetry(text, time.Second), fmt.Sprint(i), name, []byte(data))
 		text = append(text, Heartbeat...)
-		want = append(want, fmt.Sprintf("%s#%d:%s", m.Event, i, strings.ReplaceAll(data, "\n", "|")))
+		want = append(want, fmt.Sprintf("%s#%d:%s", name, i, strings.ReplaceAll(data, "\n", "|")))
 	}
-	if got := inPieces(NewEventRecords(1<<20), string(text), random); got != strings.Join(want, " ") {
+	if got := inPieces(NewDecoder(1<<20), string(text), random); got != strings.Join(want, " ") {
 		t.Errorf("%s", got)
 	}
 }

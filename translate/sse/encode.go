@@ -1,17 +1,16 @@
-// This file is the one place that knows text/event-stream (HTML Living Standard, 9.2 Server-sent events). Its rules,
-// each forced by a real client:
+// This file writes text/event-stream (HTML Living Standard, 9.2 Server-sent events). Its rules, each forced by a real client:
 //
 //   - LF only. Data is split on CR, LF and CRLF, one "data: " line each; a parser would end the line there anyway.
-//   - A blank line stands only behind an event that has data: several client libraries deliver an empty message for
+//   - A blank line stands only after an event that has data: several client libraries deliver an empty message for
 //     every other one. So a heartbeat is ":\n" and a retry hint is a line of its own.
 //   - Every event repeats its id: Firefox and WebKit forget an id whose block has no data.
 //   - The id is the last line of a block: fetch-event-source 2.0.1 and eventsource 2.0.2 take an id at its line, so a cut
 //     after it and before the data would resume after an event that was never delivered.
 //   - An answer to an EventSource begins with a block that takes in what may be left of the one before, see [AppendCut].
 //   - No field can hold what ends it: CR, LF and NUL are cut from names, ids are of a small alphabet.
-//   - Names that EventSource or Sidestream use themselves are taken: from upstream they get a leading "_".
+//   - Names that EventSource or Sidestream use themselves are reserved: from upstream they get a leading "_".
 
-package translate
+package sse
 
 import (
 	"bytes"
@@ -30,25 +29,19 @@ const Heartbeat = ":\n"
 // HeartbeatEvent is the name of a heartbeat that scripts can see.
 const HeartbeatEvent = "stream.heartbeat"
 
-// Reasons of a gap, as pages see them.
-const (
-	GapEvicted  = "evicted"  // the ring has let go of the events; their number is known
-	GapRestart  = "restart"  // the id is of another birth, or unknown
-	GapUpstream = "upstream" // the upstream connection was lost or skipped something
-)
-
 const (
 	maxID   = 128 // bytes; longer ids make a preflight necessary or break header setters
 	maxName = 256 // bytes of an event name
 )
 
-// AppendEvent appends m to dst as one event under id, which must be valid (see [ValidID]); an empty id leaves the
-// client's own as it is. Whatever bytes m holds, they stay inside their field.
-func AppendEvent(dst []byte, id string, m Message) []byte {
-	return appendBlock(dst, id, cleanName(m.Event), m.Data)
+// AppendEvent appends an event to dst under id, which must be valid (see [ValidID]); an empty id leaves the client's own as
+// it is. Whatever bytes name and data hold, they stay inside their field.
+func AppendEvent(dst []byte, id, name string, data []byte) []byte {
+	return appendBlock(dst, id, cleanName(name), data)
 }
 
-// AppendGap appends a stream.gap event. missed is the number of events lost, negative when unknown.
+// AppendGap appends a stream.gap event. reason is part of JSON and must be a plain word; missed is the number of events lost,
+// negative when unknown.
 func AppendGap(dst []byte, id, reason string, missed int64) []byte {
 	data := append(append([]byte(`{"reason":"`), reason...), `","missed":`...)
 	if missed < 0 {
@@ -60,7 +53,7 @@ func AppendGap(dst []byte, id, reason string, missed int64) []byte {
 }
 
 // AppendRefused appends a stream.refused event: the upstream will not serve this stream any more, for the reason that
-// the HTTP status names.
+// the HTTP status gives.
 func AppendRefused(dst []byte, id string, status int) []byte {
 	return appendBlock(dst, id, "stream.refused", append(strconv.AppendInt([]byte(`{"status":`), int64(status), 10), '}'))
 }
@@ -75,14 +68,14 @@ func AppendBusy(dst []byte, id string) []byte {
 }
 
 // AppendOpen appends a stream.open event: a client that came without an id, and for which there is no event yet, stands at
-// id. Without it the events until its first one would be lost to it, unsaid, if it was cut meanwhile.
+// id. Without it the events until its first one would be lost to it, unreported, if it was disconnected meanwhile.
 func AppendOpen(dst []byte, id string) []byte {
 	return appendBlock(dst, id, "stream.open", []byte("{}"))
 }
 
 // AppendCut appends what the answer to a client begins with that may have kept half an event of its last answer. WebKit's
 // EventSource (WebKitGTK 2.50.6) joins that to the first bytes of the next one, and npm eventsource 2.0.2 joins its lines.
-// The colon and the line end complete a half line, the rest takes the block in: an event that nobody listens for, with the
+// The colon and the line end complete a half line, the rest takes the block in: an event that no page listens for, with the
 // id that the client came with. Where nothing is left over it is a block without data, which an EventSource drops; an id
 // that is not valid becomes an empty one, for half an id may have been left. A retry hint goes after it, not before.
 //
@@ -101,34 +94,13 @@ func AppendHeartbeat(dst []byte, id string, every time.Duration) []byte {
 	return appendBlock(dst, id, HeartbeatEvent, append(data, '}'))
 }
 
-// AppendRetry appends the hint after how long a client shall come back, in whole milliseconds.
+// AppendRetry appends the hint how long a client is to wait before it reconnects, in whole milliseconds.
 func AppendRetry(dst []byte, d time.Duration) []byte {
 	dst = append(dst, "retry: "...)
 	return append(strconv.AppendInt(dst, d.Milliseconds(), 10), '\n')
 }
 
-// ChunkEnd is what ends a chunk of an HTTP/1.1 body, and LastChunk the body (RFC 9112, section 7.1).
-const (
-	ChunkEnd  = "\r\n"
-	LastChunk = "0\r\n\r\n"
-)
-
-// chunkFront is room for the size of a chunk of less than 4 GiB, and its line end.
-const chunkFront = 10
-
-// AppendChunk appends what f appends as one chunk of a body (RFC 9112, section 7.1). f's bytes begin front bytes into it.
-func AppendChunk(dst []byte, f func([]byte) []byte) (all []byte, front int) {
-	var room [chunkFront]byte
-	start := len(dst)
-	begin := start + chunkFront
-	all = f(append(dst, room[:]...))
-	line := append(strconv.AppendUint(room[:0], uint64(len(all)-begin), 16), "\r\n"...)
-	front = copy(all[start:], line)
-	n := copy(all[start+front:], all[begin:]) // so that chunks stand without a gap, and several can be written as one
-	return append(all[:start+front+n], ChunkEnd...), front
-}
-
-// ValidID says whether id may stand in an id: line and come back in a header or a query as it is: 1 to 128 bytes of
+// ValidID reports whether id may stand in an id: line and come back in a header or a query as it is: 1 to 128 bytes of
 // [A-Za-z0-9._~:-].
 func ValidID(id string) bool {
 	if id == "" || len(id) > maxID {
@@ -172,7 +144,7 @@ func appendData(dst, data []byte) []byte {
 	}
 }
 
-// cleanName makes a name from upstream harmless: one line, valid UTF-8, bounded, not one that is taken.
+// cleanName makes a name from upstream harmless: one line, valid UTF-8, bounded, not one that is reserved.
 func cleanName(name string) string {
 	if strings.ContainsAny(name, "\r\n\x00") {
 		name = strings.NewReplacer("\r", "", "\n", "", "\x00", "").Replace(name)
