@@ -80,7 +80,7 @@ type settings struct {
 	Key          string `env:"KEY" doc:"jq on the item: what a newer event replaces an older one by. With START=latest a client begins with the newest event of each key, and one that has fallen off the replay buffer gets those behind its gap. With MODE=patch: on an element of a list of objects, what it is known by"`
 	Done         string `env:"DONE" doc:"jq on the item: true ends the stream after it"`
 	Binary       string `env:"BINARY" envDefault:"base64" oneof:"base64 text drop" kind:"ws" doc:"binary messages: base64, text, drop"`
-	Start        start  `env:"START" show:"live for ws, latest for polls" global:"yes" doc:"where a client without Last-Event-ID begins: live, latest, all, or a number of events. The client that opened the stream begins at its birth"`
+	Start        start  `env:"START" show:"live for ws, latest for polls" global:"yes" doc:"where a client without Last-Event-ID begins: live, latest, all, or a number of events. The client that opened the stream gets all of it"`
 	Heartbeat    span   `env:"HEARTBEAT" envDefault:"15s" min:"10ms" max:"24h" global:"yes" doc:"sent when nothing else was; 0 none"`
 	Coalesce     span   `env:"COALESCE" envDefault:"0" max:"10s" global:"yes" doc:"how often one client is written to at the most; what comes meanwhile goes out in one write. 0: at once"`
 	Retry        span   `env:"RETRY" envDefault:"3s" min:"1ms" max:"24h" none:"no" global:"yes" doc:"retry hint; each client gets a random value in [RETRY, 2×RETRY)"`

@@ -50,8 +50,8 @@ func TestLiveEventsReachEveryClient(t *testing.T) {
 	for _, r := range []*response{one, two} {
 		first := r.wantData(t, `{"n":1}`)
 		second := r.wantData(t, "two\nlines")
-		birth, seq, _ := strings.Cut(first.id, "-")
-		if seq != "1" || second.id != birth+"-2" || first.name != "" {
+		epoch, seq, _ := strings.Cut(first.id, "-")
+		if seq != "1" || second.id != epoch+"-2" || first.name != "" {
 			t.Errorf("got %+v then %+v", first, second)
 		}
 	}
@@ -95,11 +95,11 @@ func TestUnknownIDsAreARestart(t *testing.T) {
 	f.publish(t, "", "2")
 	first.wantData(t, "1")
 	known := first.wantData(t, "2").id
-	birth, _, _ := strings.Cut(known, "-")
-	for _, id := range []string{"123-4", birth + "-3", birth + "-02", birth + "-", birth, "x", "%00", strings.Repeat("9", 3000)} {
+	epoch, _, _ := strings.Cut(known, "-")
+	for _, id := range []string{"123-4", epoch + "-3", epoch + "-02", epoch + "-", epoch, "x", "%00", strings.Repeat("9", 3000)} {
 		r := s.get(t, "/a?lastEventId="+id)
 		gap := r.wantGap(t, "restart", "null")
-		if e := r.wantData(t, "2"); gap.id != birth+"-1" || e.id != known {
+		if e := r.wantData(t, "2"); gap.id != epoch+"-1" || e.id != known {
 			t.Errorf("%.20q: the gap has id %s before %s", id, gap.id, e.id)
 		}
 	}

@@ -5,6 +5,7 @@ package deliver
 import (
 	"bytes"
 	"testing"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -15,7 +16,7 @@ import (
 
 // TestBatchIsFewVectors: events that stand one behind the other in the ring's blocks go out as one piece.
 func TestBatchIsFewVectors(t *testing.T) {
-	ring := stream.NewRing(stream.Bounds{}, new(stream.Stats), false)
+	ring := stream.NewRing(stream.NewEpoch(time.Now()), stream.Bounds{}, new(stream.Stats), false)
 	const events = 100
 	for i := range events {
 		ring.Append(say(payload(i % 10)))
@@ -39,7 +40,7 @@ func TestBatchIsFewVectors(t *testing.T) {
 
 // TestBatchSnapshotIsNotLeftBehind: what stands in for the past is there once only, also for a socket that is full.
 func TestBatchSnapshotIsNotLeftBehind(t *testing.T) {
-	ring := stream.NewRing(stream.Bounds{Start: 1}, new(stream.Stats), false)
+	ring := stream.NewRing(stream.NewEpoch(time.Now()), stream.Bounds{Start: 1}, new(stream.Stats), false)
 	for i := range 5 {
 		ring.Append(translate.Message{Key: payload(i), Data: []byte(payload(i))})
 	}

@@ -169,7 +169,7 @@ func (c *Clients) Join(w http.ResponseWriter, r *http.Request, cl Client) (wait 
 	}
 	cl.native = looksNative(r)
 	cl.Route.Stats.Clients.Add(1)
-	cl.Route.Log.Debug("client joined", "client", r.RemoteAddr, "stream", cl.Ring.Birth())
+	cl.Route.Log.Debug("client joined", "client", r.RemoteAddr, "stream", cl.Ring.Epoch())
 	if c.handOver(w, r, cl) {
 		return func() {}
 	}

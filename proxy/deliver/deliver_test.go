@@ -61,7 +61,7 @@ type bench struct {
 func newBench(t *testing.T, bounds stream.Bounds) *bench {
 	b := &bench{t: t, lastID: "known", retiring: make(chan struct{}), l: &pipes{conns: make(chan net.Conn), done: make(chan struct{})},
 		route: Route{Heartbeat: 15 * time.Second, Retry: 3 * time.Second, Stats: new(Stats), Log: slog.New(slog.DiscardHandler)}}
-	b.ring = stream.NewRing(bounds, &b.stats, false)
+	b.ring = stream.NewRing(stream.NewEpoch(time.Now()), bounds, &b.stats, false)
 	b.server = &http.Server{Handler: b, ConnContext: WithConn, Protocols: new(http.Protocols)}
 	b.server.Protocols.SetHTTP1(true)
 	b.server.Protocols.SetUnencryptedHTTP2(true)

@@ -29,7 +29,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"sidestream/proxy/stream"
-	"sidestream/translate/sse"
 )
 
 // engine is the shards, started when the first client comes.
@@ -267,7 +266,7 @@ func frame(dst []byte, flags uint16, data []byte) []byte {
 	if flags&isOld != 0 {
 		return append(dst, data...)
 	}
-	dst, _ = sse.AppendChunk(dst, func(b []byte) []byte { return append(b, data...) })
+	dst, _ = stream.AppendChunk(dst, func(b []byte) []byte { return append(b, data...) })
 	return dst
 }
 

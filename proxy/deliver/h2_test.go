@@ -42,7 +42,7 @@ type loom struct {
 
 func newLoom(t *testing.T, bounds stream.Bounds) *loom {
 	b := newBench(t, bounds)
-	lo := &loom{bench: b, other: stream.NewRing(bounds, &b.stats, false), l: &pipes{conns: make(chan net.Conn), done: make(chan struct{})}}
+	lo := &loom{bench: b, other: stream.NewRing(stream.NewEpoch(time.Now()), bounds, &b.stats, false), l: &pipes{conns: make(chan net.Conn), done: make(chan struct{})}}
 	lo.s = &http.Server{Handler: lo, ConnContext: WithConn, Protocols: new(http.Protocols), IdleTimeout: -1, ErrorLog: log.New(io.Discard, "", 0)}
 	lo.s.Protocols.SetUnencryptedHTTP2(true)
 	go lo.s.Serve(lo.l) // ends with close
@@ -975,7 +975,7 @@ func TestH2OverTLS(t *testing.T) {
 		t.Fatal(err)
 	}
 	lo := &loom{bench: &bench{t: t, route: Route{Heartbeat: time.Second, Retry: time.Second, Stats: new(Stats), Log: slog.New(slog.DiscardHandler)}}}
-	lo.ring = stream.NewRing(stream.Bounds{}, &lo.stats, false)
+	lo.ring = stream.NewRing(stream.NewEpoch(time.Now()), stream.Bounds{}, &lo.stats, false)
 	seen := make(chan *tls.ConnectionState, 2)
 	stop := serving(&lo.clients, l, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		seen <- TLS(r)
@@ -1013,7 +1013,7 @@ func TestH2EveryByte(t *testing.T) {
 		t.Fatal(err)
 	}
 	lo := &loom{bench: &bench{t: t, route: Route{Heartbeat: time.Second, Retry: time.Second, Stats: new(Stats), Log: slog.New(slog.DiscardHandler)}}}
-	lo.ring = stream.NewRing(stream.Bounds{Events: 1 << 20, Bytes: 1 << 30}, &lo.stats, false)
+	lo.ring = stream.NewRing(stream.NewEpoch(time.Now()), stream.Bounds{Events: 1 << 20, Bytes: 1 << 30}, &lo.stats, false)
 	stop := serving(&lo.clients, l, lo, nil)
 	const events = 1500
 	var running sync.WaitGroup

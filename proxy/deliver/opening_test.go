@@ -66,8 +66,8 @@ func TestNoOpenWhereAnEventTellsThePlace(t *testing.T) {
 		for _, more := range []string{"", "Te: trailers\r\n"} {
 			h := newHarbour(t, stream.Bounds{Start: 1}, 20*time.Millisecond)
 			h.ring.Append(say("1"), say("2"))
-			want := strings.ReplaceAll(c.want, "%s", h.ring.Birth())
-			got := bytesOf(t, h, strings.ReplaceAll(c.fields, "%s", h.ring.Birth())+more, len("retry: 1000\n")+len(want))
+			want := strings.ReplaceAll(c.want, "%s", h.ring.Epoch().String())
+			got := bytesOf(t, h, strings.ReplaceAll(c.fields, "%s", h.ring.Epoch().String())+more, len("retry: 1000\n")+len(want))
 			if _, rest, _ := strings.Cut(got, "\n"); rest != want {
 				t.Errorf("%s: got %q, want %q", name, rest, want)
 			}
@@ -78,7 +78,7 @@ func TestNoOpenWhereAnEventTellsThePlace(t *testing.T) {
 // TestOpenWaitsForTheHistory: until a list's history is in there is no place to tell.
 func TestOpenWaitsForTheHistory(t *testing.T) {
 	h := newHarbour(t, stream.Bounds{}, 20*time.Millisecond)
-	h.ring = stream.NewRing(stream.Bounds{}, new(stream.Stats), true)
+	h.ring = stream.NewRing(stream.NewEpoch(time.Now()), stream.Bounds{}, new(stream.Stats), true)
 	c, in := h.open("1.1", "")
 	defer c.Close()
 	lines := func(n int) (got string) {

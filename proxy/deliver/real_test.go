@@ -40,7 +40,7 @@ type harbour struct {
 }
 
 func newHarbour(t *testing.T, bounds stream.Bounds, heartbeat time.Duration, set ...func(*Route)) *harbour {
-	h := &harbour{t: t, retire: make(chan struct{}), ring: stream.NewRing(bounds, new(stream.Stats), false),
+	h := &harbour{t: t, retire: make(chan struct{}), ring: stream.NewRing(stream.NewEpoch(time.Now()), bounds, new(stream.Stats), false),
 		route: Route{Heartbeat: heartbeat, Retry: time.Second, Stats: new(Stats), Log: slog.New(slog.DiscardHandler)}}
 	for _, f := range set {
 		f(&h.route)
@@ -384,11 +384,11 @@ func TestHeartbeatEvents(t *testing.T) {
 			t.Errorf("got %q, want %q, %v", got, want, err)
 		}
 	}
-	read(fresh, "data: one\nid: "+h.ring.Birth()+"-1\n\ndata: two\nid: own\n\n"+beat+beat)
+	read(fresh, "data: one\nid: "+h.ring.Epoch().String()+"-1\n\ndata: two\nid: own\n\n"+beat+beat)
 	read(old, beat+beat)
 	read(other, ":\n:\n")
 	h.ring.Append(say("three"))
-	next := "event: stream.heartbeat\ndata: {\"every\":150}\nid: " + h.ring.Birth() + "-3\n"
+	next := "event: stream.heartbeat\ndata: {\"every\":150}\nid: " + h.ring.Epoch().String() + "-3\n"
 	for _, in := range []*bufio.Reader{fresh, old} {
 		for last := ""; !strings.HasSuffix(last, next); { // past those that were under way, and the event
 			line, err := in.ReadString('\n')

@@ -2,6 +2,7 @@ package deliver
 
 import (
 	"testing"
+	"time"
 
 	"sidestream/proxy/stream"
 )
@@ -14,7 +15,9 @@ func TestTables(t *testing.T) {
 		seats++
 		return Client{Ring: ring, Retiring: retiring, Cursor: 7, Leave: func() { seats-- }}
 	}
-	ring := func() *stream.Ring { return stream.NewRing(stream.Bounds{}, new(stream.Stats), false) }
+	ring := func() *stream.Ring {
+		return stream.NewRing(stream.NewEpoch(time.Now()), stream.Bounds{}, new(stream.Stats), false)
+	}
 	wantNobody := func(what string) {
 		t.Helper()
 		if _, ok := tables.Beside(Key{1}); ok {

@@ -198,7 +198,7 @@ func (s *shard) end(index uint32, end stream.End) {
 	case stream.Finished:
 		var last []byte
 		if c.flags&isOld == 0 {
-			last = []byte(sse.LastChunk)
+			last = []byte(stream.LastChunk)
 		}
 		s.last(index, Finished, last)
 	default:

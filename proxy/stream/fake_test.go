@@ -36,8 +36,11 @@ type legacy struct {
 
 type fakeSource struct {
 	*legacy
-	n int
+	n       int
+	history bool
 }
+
+func (s *fakeSource) History() bool { return s.history }
 
 type fakeConn struct {
 	*legacy
@@ -127,11 +130,11 @@ func bubble(t *testing.T, settings Settings, l *legacy, f func(t *testing.T, s *
 		settings.Log = slog.New(slog.DiscardHandler)
 		settings.All, settings.Own = &Limit{Max: limitOf(settings.All)}, &Limit{Max: limitOf(settings.Own)}
 		s := NewStreams(settings)
-		s.source = func(upstream.Request, *slog.Logger) upstream.Source {
+		s.source = func(q upstream.Request, log *slog.Logger) upstream.Source {
 			l.mu.Lock()
 			defer l.mu.Unlock()
 			l.sources++
-			return &fakeSource{legacy: l}
+			return &fakeSource{legacy: l, history: q.Source(log).History()}
 		}
 		f(t, s)
 		s.Close()

@@ -2,6 +2,7 @@ package stream
 
 import (
 	"testing"
+	"time"
 
 	"sidestream/translate"
 )
@@ -10,7 +11,7 @@ import (
 func TestWhoWaitsForTheHistoryBeginsBehindIt(t *testing.T) {
 	say := func(text string) translate.Message { return translate.Message{Data: []byte(text)} }
 	for start, want := range map[int]int{0: 2, 1: 3, StartAll: 4} {
-		r := NewRing(Bounds{Start: start}, new(Stats), true)
+		r := NewRing(NewEpoch(time.Now()), Bounds{Start: start}, new(Stats), true)
 		_, cursor, _, _ := r.After(nil, Begin)
 		if !Pending(cursor) {
 			t.Fatalf("a place before the history: %d", cursor)
@@ -26,7 +27,7 @@ func TestWhoWaitsForTheHistoryBeginsBehindIt(t *testing.T) {
 		}
 	}
 	// A list that is complete at once is told by its last element, whatever START says.
-	r := NewRing(Bounds{}, new(Stats), true)
+	r := NewRing(NewEpoch(time.Now()), Bounds{}, new(Stats), true)
 	_, cursor, _, _ := r.After(nil, Begin)
 	r.Append(say("only"))
 	r.Close(End{Kind: Finished})

@@ -23,7 +23,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // model is what a ring is, without a thought to cost: all events ever, and which of them are kept.
 type model struct {
 	bounds  Bounds
-	birth   string
+	epoch   string
 	events  []modelEvent
 	kept    int // index of the oldest kept
 	history bool
@@ -37,7 +37,7 @@ type modelEvent struct {
 	size int // as a chunk
 }
 
-func (m *model) own(seq int) string { return m.birth + "-" + strconv.Itoa(seq) }
+func (m *model) own(seq int) string { return m.epoch + "-" + strconv.Itoa(seq) }
 
 func (m *model) append(ms []translate.Message) {
 	m.history = false
@@ -45,7 +45,7 @@ func (m *model) append(ms []translate.Message) {
 		for _, msg := range ms {
 			seq := len(m.events) + 1
 			e := modelEvent{id: msg.ID, at: time.Now()}
-			if !sse.ValidID(msg.ID) || strings.HasPrefix(msg.ID, m.birth+"-") || msg.Gap != "" {
+			if !sse.ValidID(msg.ID) || strings.HasPrefix(msg.ID, m.epoch+"-") || msg.Gap != "" {
 				e.id = m.own(seq)
 			}
 			e.data = "data: " + string(msg.Data) + "\nid: " + e.id + "\n\n"
@@ -136,14 +136,14 @@ func all(t *testing.T, read func([][]byte, uint64) ([][]byte, uint64, uint64, En
 
 func unchunked(t *testing.T, chunks string) string {
 	t.Helper()
-	body, err := io.ReadAll(httputil.NewChunkedReader(strings.NewReader(chunks + sse.LastChunk)))
+	body, err := io.ReadAll(httputil.NewChunkedReader(strings.NewReader(chunks + LastChunk)))
 	if err != nil {
 		t.Fatalf("%q: %v", chunks, err)
 	}
 	return string(body)
 }
 
-func randomMessages(random *rand.Rand, birth string) []translate.Message {
+func randomMessages(random *rand.Rand, epoch string) []translate.Message {
 	ms := make([]translate.Message, random.IntN(4))
 	for i := range ms {
 		ms[i].Data = bytes.Repeat([]byte("x"), random.IntN(40))
@@ -153,7 +153,7 @@ func randomMessages(random *rand.Rand, birth string) []translate.Message {
 		case 1, 2:
 			ms[i].ID = "u" + strconv.Itoa(random.IntN(20))
 		case 3:
-			ms[i].ID = birth + "-" + strconv.Itoa(random.IntN(20)) // pretends to be one of ours
+			ms[i].ID = epoch + "-" + strconv.Itoa(random.IntN(20)) // pretends to be one of ours
 		case 4:
 			ms[i].ID = "in valid"
 		case 5:
@@ -170,12 +170,12 @@ func TestRingAgainstModel(t *testing.T) {
 			pick := func(values ...int) int { return values[random.IntN(len(values))] }
 			bounds := Bounds{Events: pick(0, 1, 2, 7, 50), Bytes: pick(0, 1, 100, 900), Age: time.Duration(pick(0, 1, 20)) * time.Second, Start: pick(0, 1, 3, 1000, StartAll)}
 			history := pick(0, 1) == 1
-			r := NewRing(bounds, new(Stats), history)
-			m := model{bounds: bounds, birth: r.Birth(), history: history}
+			r := NewRing(NewEpoch(time.Now()), bounds, new(Stats), history)
+			m := model{bounds: bounds, epoch: r.Epoch().String(), history: history}
 			for range 120 {
 				switch random.IntN(12) {
 				case 0, 1, 2, 3, 4, 5:
-					ms := randomMessages(random, m.birth)
+					ms := randomMessages(random, m.epoch)
 					r.Append(ms...)
 					m.append(ms)
 				case 6:
@@ -210,7 +210,7 @@ func compare(t *testing.T, seed uint64, r *Ring, m *model, random *rand.Rand) {
 		}
 	}
 	n := random.IntN(len(m.events) + 3)
-	for _, id := range []string{"", "u" + strconv.Itoa(random.IntN(20)), m.own(n), m.own(0), m.own(n) + "0", m.birth + "-0" + strconv.Itoa(n), m.birth + "-", m.birth, "1-1", m.birth + "--1", r.Position(uint64(n))} {
+	for _, id := range []string{"", "u" + strconv.Itoa(random.IntN(20)), m.own(n), m.own(0), m.own(n) + "0", m.epoch + "-0" + strconv.Itoa(n), m.epoch + "-", m.epoch, "1-1", m.epoch + "--1", r.Position(uint64(n))} {
 		cursor, ok := r.Find(id)
 		wantCursor, wantOK := m.find(id)
 		if ok != wantOK || ok && cursor != wantCursor {

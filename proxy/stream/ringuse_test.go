@@ -60,7 +60,7 @@ func follow(r *Ring, cursor uint64) (numbers []int, missed uint64) {
 func TestRingConcurrently(t *testing.T) {
 	const total, readers = 20000, 8
 	for _, bounds := range []Bounds{{}, {Events: 16}, {Bytes: 2000}} {
-		r := NewRing(bounds, new(Stats), false)
+		r := NewRing(NewEpoch(time.Now()), bounds, new(Stats), false)
 		var wait sync.WaitGroup
 		for i := range readers {
 			wait.Go(func() { // ends with the ring
@@ -93,7 +93,7 @@ func TestRingConcurrently(t *testing.T) {
 }
 
 func TestRingBatches(t *testing.T) {
-	r := NewRing(Bounds{}, new(Stats), false)
+	r := NewRing(NewEpoch(time.Now()), Bounds{}, new(Stats), false)
 	big := translate.Message{Data: bytes.Repeat([]byte("x"), maxBatch/2+1)}
 	r.Append(big, big, big, big, big)
 	r.Close(End{Kind: Finished})
@@ -108,7 +108,7 @@ func TestRingBatches(t *testing.T) {
 
 // What After has returned stays what it was, though the ring goes on and lets it go.
 func TestRingBytesAreNotReused(t *testing.T) {
-	r := NewRing(Bounds{Events: 2}, new(Stats), false)
+	r := NewRing(NewEpoch(time.Now()), Bounds{Events: 2}, new(Stats), false)
 	var got [][]byte
 	var want []string
 	var cursor uint64
@@ -129,20 +129,20 @@ func TestRingBytesAreNotReused(t *testing.T) {
 
 // A ring holds little more than its bounds allow, however much has gone through it.
 func TestRingMemoryIsBounded(t *testing.T) {
-	r := NewRing(Bounds{Events: 10, Bytes: 10 << 10}, new(Stats), false)
+	r := NewRing(NewEpoch(time.Now()), Bounds{Events: 10, Bytes: 10 << 10}, new(Stats), false)
 	for n := range 100_000 {
 		r.Append(translate.Message{Data: bytes.Repeat([]byte("x"), n%2000)})
-		if len(r.events) > 2*10+2 {
-			t.Fatalf("%d slots for %d events", len(r.events), r.len())
+		if len(r.log.events) > 2*10+2 {
+			t.Fatalf("%d slots for %d events", len(r.log.events), r.log.len())
 		}
 	}
-	if cap(r.events) > 64 || cap(r.block) > lastBlock {
-		t.Errorf("%d slots, a block of %d bytes", cap(r.events), cap(r.block))
+	if cap(r.log.events) > 64 || cap(r.log.block) > lastBlock {
+		t.Errorf("%d slots, a block of %d bytes", cap(r.log.events), cap(r.log.block))
 	}
 }
 
 func TestRingWatch(t *testing.T) {
-	r := NewRing(Bounds{}, new(Stats), true)
+	r := NewRing(NewEpoch(time.Now()), Bounds{}, new(Stats), true)
 	woken := 0
 	stop := r.Watch(func() { woken++ })
 	for i, step := range []struct {
@@ -171,7 +171,7 @@ func TestRingWatch(t *testing.T) {
 
 func TestRingStats(t *testing.T) {
 	stats := new(Stats)
-	r := NewRing(Bounds{Events: 1}, stats, false)
+	r := NewRing(NewEpoch(time.Now()), Bounds{Events: 1}, stats, false)
 	r.Append(translate.Message{Data: []byte("a")}, translate.Message{Gap: translate.GapUpstream})
 	r.CountGap(translate.GapEvicted)
 	r.CountGap("of no known reason")
@@ -181,19 +181,19 @@ func TestRingStats(t *testing.T) {
 	}
 }
 
-func TestBirths(t *testing.T) {
+func TestEpochs(t *testing.T) {
 	now := time.UnixMilli(1_800_000_000_000)
 	seen := map[string]bool{}
 	for range 100 {
-		birth := newBirth(now)
-		n, err := strconv.ParseUint(birth, 10, 64)
-		if err != nil || n>>20 != 1_800_000_000_000 || !sse.ValidID(birth+"-1") {
-			t.Fatalf("%s: %d, %v", birth, n>>20, err)
+		epoch := NewEpoch(now).String()
+		n, err := strconv.ParseUint(epoch, 10, 64)
+		if err != nil || n>>20 != 1_800_000_000_000 || !sse.ValidID(epoch+"-1") {
+			t.Fatalf("%s: %d, %v", epoch, n>>20, err)
 		}
-		seen[birth] = true
+		seen[epoch] = true
 	}
 	if len(seen) < 90 {
-		t.Errorf("only %d of 100 births in one millisecond differ", len(seen))
+		t.Errorf("only %d of 100 epochs in one millisecond differ", len(seen))
 	}
 }
 
@@ -202,7 +202,7 @@ var payload = []byte(`{"symbol":"ACME","price":101.25,"volume":12000,"at":"2026-
 func BenchmarkRingAppend(b *testing.B) {
 	for _, watchers := range []int{0, 100} {
 		b.Run(fmt.Sprint(watchers, " watchers"), func(b *testing.B) {
-			r := NewRing(Bounds{Events: 1024, Bytes: 4 << 20}, new(Stats), false)
+			r := NewRing(NewEpoch(time.Now()), Bounds{Events: 1024, Bytes: 4 << 20}, new(Stats), false)
 			for range watchers {
 				defer r.Watch(func() {})()
 			}
@@ -216,7 +216,7 @@ func BenchmarkRingAppend(b *testing.B) {
 }
 
 func BenchmarkRingAfter(b *testing.B) {
-	r := NewRing(Bounds{Events: 1024}, new(Stats), false)
+	r := NewRing(NewEpoch(time.Now()), Bounds{Events: 1024}, new(Stats), false)
 	for range 2000 {
 		r.Append(translate.Message{Data: payload})
 	}

@@ -30,7 +30,6 @@ type Stream struct {
 	req     upstream.Request
 	streams *Streams
 	source  upstream.Source
-	history bool // what the source emits first was there before
 	log     *slog.Logger
 
 	alive    context.Context
@@ -59,11 +58,11 @@ type Stream struct {
 }
 
 func newStream(s *Streams, req upstream.Request, known *keys) *Stream {
-	history := req.Route.History()
-	st := &Stream{req: req, streams: s, keys: known, history: history, Ring: NewRing(s.Bounds, &s.Stats, history),
+	epoch := NewEpoch(time.Now())
+	st := &Stream{req: req, streams: s, keys: known, log: s.Log.With("stream", epoch, "upstream", req.String()),
 		verdict: make(chan struct{}), done: make(chan struct{}), retiring: make(chan struct{})}
-	st.log = s.Log.With("stream", st.Ring.Birth(), "upstream", req.String())
 	st.source = s.source(req, st.log)
+	st.Ring = NewRing(epoch, s.Bounds, &s.Stats, st.source.History())
 	st.alive, st.cancel = context.WithCancel(s.alive)
 	st.linger = stopped(func() { s.expire(st) })
 	st.age = stopped(func() { s.retire(st) })

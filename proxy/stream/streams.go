@@ -104,10 +104,10 @@ type Seat struct {
 	leave  sync.Once
 }
 
-// Start is the cursor of a client without an id: birth for the one that opened the stream, START for all others.
-// What came before the birth of a list is no exception for anyone.
+// Start is the cursor of a client without an id: its beginning for the one that opened it, START for all others.
+// What was in a list before the stream began is no exception for anyone.
 func (s *Seat) Start() uint64 {
-	if s.Opened && !s.history {
+	if s.Opened && !s.source.History() {
 		return 0
 	}
 	return Begin

@@ -23,8 +23,8 @@ func TestJoinSharesByKey(t *testing.T) {
 		if len(l.Dials()) != 2 || l.sources != 2 {
 			t.Errorf("%d dials by %d sources", len(l.Dials()), l.sources)
 		}
-		if a.Ring.Birth() == other.Ring.Birth() {
-			t.Error("two streams of one birth")
+		if a.Ring.Epoch() == other.Ring.Epoch() {
+			t.Error("two streams of one epoch")
 		}
 		expectHealth(t, s, Up, 2, 2)
 	})

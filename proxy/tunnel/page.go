@@ -144,7 +144,7 @@ func (ps *Pages) enter(id string, r *http.Request) (*page, error) {
 }
 
 func newPage(ps *Pages, k known) *page {
-	p := &page{pages: ps, keys: []known{k}, ring: stream.NewRing(stream.Bounds{Start: stream.StartAll}, &ps.Stats.Rings, false),
+	p := &page{pages: ps, keys: []known{k}, ring: stream.NewRing(stream.NewEpoch(time.Now()), stream.Bounds{Start: stream.StartAll}, &ps.Stats.Rings, false),
 		dialling: make(chan struct{}, 1), turn: make(chan struct{}, 1), room: make(chan struct{}, 1), tunnels: map[int]*tunnel{}}
 	p.linger = time.AfterFunc(time.Hour, p.expire)
 	p.linger.Stop()

@@ -82,7 +82,7 @@ func short(target string) string {
 // run is the tunnel's life; in is the request of the WebSocket that it stands for.
 func (t *tunnel) run(in *http.Request, protocols []string) {
 	defer t.giveUp()
-	stats, log := &t.page.pages.Stats, t.page.pages.Log.With("page", t.page.ring.Birth(), "tunnel", t.n)
+	stats, log := &t.page.pages.Stats, t.page.pages.Log.With("page", t.page.ring.Epoch(), "tunnel", t.n)
 	err := t.dial(in, protocols)
 	close(t.answered)
 	if err != nil {

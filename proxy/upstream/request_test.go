@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -465,7 +466,7 @@ func deep(n int) string {
 
 func TestHistoryIsOfPolls(t *testing.T) {
 	for from, want := range map[string]bool{"ws://h/": false, "http://h/": true, "https://h/": true, "wss://h/": false} {
-		if rt := compiled(t, Settings{From: from, Mode: ModeItems}); rt.History() != want {
+		if q := expanded(t, compiled(t, Settings{From: from, Mode: ModeItems}), "/"); q.Source(slog.New(slog.DiscardHandler)).History() != want {
 			t.Errorf("%s: history is %v", from, !want)
 		}
 	}

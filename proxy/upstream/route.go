@@ -133,9 +133,6 @@ func (rt *Route) Polls() bool { return strings.HasPrefix(rt.settings.From, "http
 // Follows says that it asks once, for an answer that never ends.
 func (rt *Route) Follows() bool { return rt.Polls() && rt.settings.Mode == ModeStream }
 
-// History says that the first thing a source emits was there before the stream: MODE=items.
-func (rt *Route) History() bool { return rt.Polls() && rt.settings.Mode == ModeItems }
-
 // From is where the events come from, fit for logs. See [Redact].
 func (rt *Route) From() string { return redact(rt.settings.From, rt.settings.FromFile) }
 

@@ -20,6 +20,9 @@ type Source interface {
 	// answered. A *[translate.Refused] says that retrying is pointless; a *[Retry] may say how long to wait and that
 	// nothing was lost.
 	Connect(ctx context.Context) (Conn, error)
+	// History reports whether the messages of the first emit were there before the source was asked: a list that is polled. Any
+	// goroutine may ask, at any time.
+	History() bool
 }
 
 // Conn is one connection of a source.
@@ -48,6 +51,15 @@ func (e *Retry) Error() string { return e.Err.Error() }
 
 // Unwrap returns the reason.
 func (e *Retry) Unwrap() error { return e.Err }
+
+// History is false: a subscription, and an answer that never ends, tell what happens from now on.
+func (s *subscription) History() bool { return false }
+
+// History is false, as a subscription's is.
+func (f *follow) History() bool { return false }
+
+// History is true of a list (MODE=items).
+func (p *poll) History() bool { return p.q.Route.settings.Mode == ModeItems }
 
 // Source returns the source of q. Nothing is dialled yet.
 func (q Request) Source(log *slog.Logger) Source {

@@ -4,7 +4,7 @@ package stream
 //
 //   - Where messages have a key (KEY), it is the newest event of each key, also of those that are evicted. Where they say what
 //     all of them come to (Message.State), it is that, as one event called snapshot with the id of the newest event.
-//   - A client that begins where START=latest says, or that has fallen off the ring, gets it as one piece and goes on behind
+//   - A client that begins where START=latest says, or that has fallen off the ring, gets it as one piece and goes on after
 //     the newest event. Of a ring with snapshots every client that has no place in it does, whatever START says.
 //   - Each event of it has the id that it was given first, so who is cut in the middle comes back to a place from where
 //     everything after is either kept or said to be missing.
@@ -17,15 +17,15 @@ import (
 	"sidestream/translate/sse"
 )
 
-// state is guarded by its ring's mu. The zero value is none.
-type state struct {
+// snapshot is guarded by its ring's mu. The zero value is none.
+type snapshot struct {
 	keys     map[string]*list.Element // of keyed, by key; nil until there is one
 	order    *list.List               // of keyed, oldest event first
 	detached int                      // bytes of those events that the ring keeps no more
 
 	now []byte // Message.State of the newest message that had one
 
-	piece event  // all of it, encoded
+	whole event  // all of it, encoded
 	at    uint64 // for the newest event with this number; 0: not encoded
 }
 
@@ -41,13 +41,12 @@ type keyed struct {
 
 func (k *keyed) bytes() []byte { return (&event{chunk: k.chunk, front: k.front}).bytes() }
 
-// any says that something stands in for the past.
-func (s *state) any() bool { return s.keys != nil || s.now != nil }
+// any reports whether something stands in for the past.
+func (s *snapshot) any() bool { return s.keys != nil || s.now != nil }
 
-// note takes in the event just appended as number r.last.
-func (r *Ring) note(m translate.Message, e *event) {
-	s := &r.state
-	s.piece, s.at = event{}, 0
+// note takes in the event numbered seq, which is the newest.
+func (s *snapshot) note(m translate.Message, e *event, seq uint64, b Bounds) {
+	s.whole, s.at = event{}, 0
 	if m.State != nil {
 		s.now = append([]byte(nil), m.State...)
 	}
@@ -58,58 +57,54 @@ func (r *Ring) note(m translate.Message, e *event) {
 		s.keys, s.order = map[string]*list.Element{}, list.New()
 	}
 	if old := s.keys[m.Key]; old != nil {
-		r.forget(old)
+		s.forget(old)
 	}
-	e.keyed = &keyed{key: m.Key, seq: r.last, chunk: e.chunk, front: e.front}
+	e.keyed = &keyed{key: m.Key, seq: seq, chunk: e.chunk, front: e.front}
 	s.keys[m.Key] = s.order.PushBack(e.keyed)
-	r.bound()
+	s.bound(b)
 }
 
-func (r *Ring) forget(el *list.Element) {
-	k := r.state.order.Remove(el).(*keyed)
+func (s *snapshot) forget(el *list.Element) {
+	k := s.order.Remove(el).(*keyed)
 	k.gone = true
-	delete(r.state.keys, k.key)
+	delete(s.keys, k.key)
 	if k.own {
-		r.state.detached -= len(k.chunk)
+		s.detached -= len(k.chunk)
 	}
 }
 
 // bound forgets the oldest keys that are over the bounds.
-func (r *Ring) bound() {
-	s := &r.state
+func (s *snapshot) bound(b Bounds) {
 	for s.order.Len() > 1 {
-		over := r.bounds.Events > 0 && s.order.Len() > r.bounds.Events || r.bounds.Bytes > 0 && s.detached > r.bounds.Bytes
+		over := b.Events > 0 && s.order.Len() > b.Events || b.Bytes > 0 && s.detached > b.Bytes
 		if !over {
 			return
 		}
-		r.forget(s.order.Front())
+		s.forget(s.order.Front())
 	}
 }
 
 // detach is told that an event leaves the ring. What stands for its key gets bytes of its own, so that it does not keep
 // a whole block.
-func (r *Ring) detach(k *keyed) {
+func (s *snapshot) detach(k *keyed, b Bounds) {
 	if k == nil || k.gone {
 		return
 	}
 	k.chunk, k.own = append([]byte(nil), k.chunk...), true
-	r.state.detached += len(k.chunk)
-	r.bound()
+	s.detached += len(k.chunk)
+	s.bound(b)
 }
 
-// standsIn says whether the past stands in for where START says that a client begins.
-func (r *Ring) standsIn() bool {
-	return r.state.now != nil || r.state.keys != nil && r.bounds.Start == 1
-}
+// standsIn reports whether the past stands in for where START says that a client begins.
+func (s *snapshot) standsIn(b Bounds) bool { return s.now != nil || s.keys != nil && b.Start == 1 }
 
-// past is the one piece that stands in for all events up to the newest; false when nothing does.
-func (r *Ring) past() (event, bool) {
-	s := &r.state
-	if !s.any() || r.last == 0 {
+// piece is the one piece that stands in for all events up to last, the newest; false when nothing does.
+func (s *snapshot) piece(ids idPrefix, last uint64) (event, bool) {
+	if !s.any() || last == 0 {
 		return event{}, false
 	}
-	if s.at == r.last {
-		return s.piece, true
+	if s.at == last {
+		return s.whole, true
 	}
 	size := len(s.now)
 	if s.now == nil {
@@ -117,15 +112,14 @@ func (r *Ring) past() (event, bool) {
 			size += len(el.Value.(*keyed).chunk)
 		}
 	}
-	chunk, front := sse.AppendChunk(make([]byte, 0, size+2*overhead), r.appendPast)
-	s.piece, s.at = event{chunk: chunk, front: front}, r.last
-	return s.piece, true
+	chunk, front := AppendChunk(make([]byte, 0, size+2*overhead), func(dst []byte) []byte { return s.append(dst, ids.id(last)) })
+	s.whole, s.at = event{chunk: chunk, front: front}, last
+	return s.whole, true
 }
 
-func (r *Ring) appendPast(dst []byte) []byte {
-	s := &r.state
+func (s *snapshot) append(dst []byte, id string) []byte {
 	if s.now != nil {
-		return sse.AppendEvent(dst, r.own(r.last), translate.EventSnapshot, s.now)
+		return sse.AppendEvent(dst, id, translate.EventSnapshot, s.now)
 	}
 	for el := s.order.Front(); el != nil; el = el.Next() {
 		dst = append(dst, el.Value.(*keyed).bytes()...)
@@ -134,12 +128,12 @@ func (r *Ring) appendPast(dst []byte) []byte {
 }
 
 // unseen is how many events a client with this cursor never gets when it gets the past.
-func (r *Ring) unseen(cursor uint64) uint64 {
-	n := r.last - cursor
-	if r.state.now != nil {
+func (s *snapshot) unseen(cursor, last uint64) uint64 {
+	n := last - cursor
+	if s.now != nil {
 		return n
 	}
-	for el := r.state.order.Back(); el != nil && el.Value.(*keyed).seq > cursor; el = el.Prev() {
+	for el := s.order.Back(); el != nil && el.Value.(*keyed).seq > cursor; el = el.Prev() {
 		n--
 	}
 	return n

@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"sidestream/translate"
 )
@@ -49,7 +50,7 @@ func put(r *Ring, key string, data ...any) {
 }
 
 func TestNewestOfEachKey(t *testing.T) {
-	r := NewRing(Bounds{Events: 3, Start: 1}, new(Stats), false)
+	r := NewRing(NewEpoch(time.Now()), Bounds{Events: 3, Start: 1}, new(Stats), false)
 	if text, next, missed := read(t, r, Begin); text != "" || next != 0 || missed != 0 {
 		t.Errorf("of nothing: %q, %d, %d", text, next, missed)
 	}
@@ -88,7 +89,7 @@ func TestNewestOfEachKey(t *testing.T) {
 
 // Whoever is cut in the middle of the past comes back to where everything after is either kept or said to be missing.
 func TestIDsOfThePast(t *testing.T) {
-	r := NewRing(Bounds{Events: 3, Start: 1}, new(Stats), false)
+	r := NewRing(NewEpoch(time.Now()), Bounds{Events: 3, Start: 1}, new(Stats), false)
 	put(r, "a", "a1")
 	put(r, "b", "b1")
 	put(r, "c", "c1", "c2", "c3")
@@ -114,7 +115,7 @@ func TestIDsOfThePast(t *testing.T) {
 
 func TestKeysWithAnotherStart(t *testing.T) {
 	for start, want := range map[int]string{0: "", 2: "b1 a2", StartAll: "a1 b1 a2"} {
-		r := NewRing(Bounds{Start: start}, new(Stats), false)
+		r := NewRing(NewEpoch(time.Now()), Bounds{Start: start}, new(Stats), false)
 		put(r, "a", "a1")
 		put(r, "b", "b1")
 		put(r, "a", "a2")
@@ -126,21 +127,21 @@ func TestKeysWithAnotherStart(t *testing.T) {
 
 // Keys without end cost no more than the ring may hold.
 func TestKeysAreBounded(t *testing.T) {
-	r := NewRing(Bounds{Events: 100, Bytes: 20 << 10, Start: 1}, new(Stats), false)
+	r := NewRing(NewEpoch(time.Now()), Bounds{Events: 100, Bytes: 20 << 10, Start: 1}, new(Stats), false)
 	for i := range 5000 {
 		put(r, strconv.Itoa(i), strings.Repeat("x", i%400))
-		if n := len(r.state.keys); n > 100 || n != r.state.order.Len() {
+		if n := len(r.snapshot.keys); n > 100 || n != r.snapshot.order.Len() {
 			t.Fatalf("%d keys", n)
 		}
 	}
 	detached := 0
-	for el := r.state.order.Front(); el != nil; el = el.Next() {
+	for el := r.snapshot.order.Front(); el != nil; el = el.Next() {
 		if k := el.Value.(*keyed); k.own {
 			detached += len(k.chunk)
 		}
 	}
-	if detached != r.state.detached || detached > 20<<10 {
-		t.Errorf("%d bytes are kept, %d counted", detached, r.state.detached)
+	if detached != r.snapshot.detached || detached > 20<<10 {
+		t.Errorf("%d bytes are kept, %d counted", detached, r.snapshot.detached)
 	}
 }
 
@@ -148,7 +149,7 @@ func TestKeysAreBounded(t *testing.T) {
 func TestKeysAgainstModel(t *testing.T) {
 	for seed := range uint64(100) {
 		random := rand.New(rand.NewPCG(seed, 1))
-		r := NewRing(Bounds{Events: 1 + random.IntN(20), Start: 1}, new(Stats), false)
+		r := NewRing(NewEpoch(time.Now()), Bounds{Events: 1 + random.IntN(20), Start: 1}, new(Stats), false)
 		keys := 1 + random.IntN(r.bounds.Events)
 		newest := map[string]int{}
 		for n := 1; n <= 200; n++ {
@@ -159,7 +160,7 @@ func TestKeysAgainstModel(t *testing.T) {
 			text, _, missed := read(t, r, cursor)
 			got := brief(text)
 			var want []int
-			if cursor >= r.before() {
+			if cursor >= r.log.before() {
 				for i := int(cursor) + 1; i <= n; i++ {
 					want = append(want, i)
 				}
@@ -182,7 +183,7 @@ func TestSnapshots(t *testing.T) {
 		r.Append(translate.Message{Event: event, Data: []byte(data), State: []byte(state)})
 	}
 	for _, start := range []int{0, 1, StartAll} {
-		r := NewRing(Bounds{Events: 2, Start: start}, new(Stats), false)
+		r := NewRing(NewEpoch(time.Now()), Bounds{Events: 2, Start: start}, new(Stats), false)
 		say(r, "snapshot", "s1", "s1")
 		say(r, "patch", "p2", "s2")
 		if text, _, _ := read(t, r, 0); brief(text) != "snapshot:s1 patch:p2" {
@@ -190,7 +191,7 @@ func TestSnapshots(t *testing.T) {
 		}
 		say(r, "patch", "p3", "s3")
 		text, next, missed := read(t, r, Begin)
-		if brief(text) != "snapshot:s3" || next != 3 || missed != 0 || !strings.Contains(text, "id: "+r.Birth()+"-3\n") {
+		if brief(text) != "snapshot:s3" || next != 3 || missed != 0 || !strings.Contains(text, "id: "+r.Epoch().String()+"-3\n") {
 			t.Errorf("START %d: a beginner gets %q", start, text)
 		}
 		if text, _, missed := read(t, r, 0); brief(text) != "snapshot:s3" || missed != 3 {
@@ -212,7 +213,7 @@ func TestSnapshots(t *testing.T) {
 
 // The piece is made once for all who come between two events.
 func TestThePastIsEncodedOnce(t *testing.T) {
-	r := NewRing(Bounds{Start: 1}, new(Stats), false)
+	r := NewRing(NewEpoch(time.Now()), Bounds{Start: 1}, new(Stats), false)
 	put(r, "a", 1)
 	put(r, "b", 2)
 	first, _, _, _ := r.After(nil, Begin)

@@ -1,0 +1,49 @@
+package stream
+
+import (
+	"crypto/rand"
+	"encoding/binary"
+	"log/slog"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Epoch is one life of a stream's numbering: the first half of the ids of its events, <epoch>-<seq>. A client that comes back with an
+// id of another epoch is told that something may be missing, never given what has the same number by chance.
+type Epoch uint64
+
+// NewEpoch is unix ms × 2^20 and 20 random bits: replicas that boot in the same millisecond must not share one.
+func NewEpoch(now time.Time) Epoch {
+	var random [4]byte
+	rand.Read(random[:])
+	low := uint64(binary.BigEndian.Uint32(random[:]) & (1<<20 - 1))
+	return Epoch(uint64(now.UnixMilli())<<20 | low)
+}
+
+// String is the epoch as it stands in ids.
+func (e Epoch) String() string { return strconv.FormatUint(uint64(e), 10) }
+
+// LogValue is a text in logs, since JavaScript's numbers do not hold it.
+func (e Epoch) LogValue() slog.Value { return slog.StringValue(e.String()) }
+
+// idPrefix is what the ids of an epoch begin with.
+type idPrefix string
+
+func (e Epoch) prefix() idPrefix { return idPrefix(e.String() + "-") }
+
+// id is the id of the event numbered seq.
+func (p idPrefix) id(seq uint64) string { return string(p) + strconv.FormatUint(seq, 10) }
+
+// begins reports whether id is spelled as one of the epoch, whatever follows.
+func (p idPrefix) begins(id string) bool { return strings.HasPrefix(id, string(p)) }
+
+// seq is the number in id, which must be spelled as [idPrefix.id] does.
+func (p idPrefix) seq(id string) (seq uint64, ok bool) {
+	rest, own := strings.CutPrefix(id, string(p))
+	if !own {
+		return 0, false
+	}
+	seq, err := strconv.ParseUint(rest, 10, 64)
+	return seq, err == nil && strconv.FormatUint(seq, 10) == rest
+}

@@ -1,0 +1,104 @@
+package stream
+
+import (
+	"time"
+)
+
+// eventLog is where a ring keeps its events: numbered from 1, encoded, the oldest let go of first. It has no lock, its ring's mu
+// guards it.
+type eventLog struct {
+	events []event // oldest first, from head on
+	head   int
+	last   uint64 // number of the newest event
+	bytes  int
+	block  []byte // where the next events are encoded; shared by several, and kept as long as one of them
+}
+
+type event struct {
+	chunk []byte // as one chunk of a body (RFC 9112, section 7.1)
+	front int    // bytes of chunk before the event itself
+	id    string // "" for the ring's own
+	at    time.Time
+	keyed *keyed // as the newest of its key; nil: it has none
+}
+
+// bytes is the event without its chunk.
+func (e *event) bytes() []byte { return e.chunk[e.front : len(e.chunk)-len(ChunkEnd)] }
+
+// len is how many events are kept.
+func (l *eventLog) len() int { return len(l.events) - l.head }
+
+// before is the number of the event before the oldest kept.
+func (l *eventLog) before() uint64 { return l.last - uint64(l.len()) }
+
+// at is the event after cursor, which is kept.
+func (l *eventLog) at(cursor uint64) *event { return &l.events[l.head+int(cursor-l.before())] }
+
+// newest is the last event, nil when none is kept.
+func (l *eventLog) newest() *event {
+	if l.len() == 0 {
+		return nil
+	}
+	return &l.events[len(l.events)-1]
+}
+
+// find returns the cursor at the oldest of the events with an id of the upstream's: to say something twice is better than to leave
+// it out.
+func (l *eventLog) find(id string) (cursor uint64, ok bool) {
+	for i := l.head; i < len(l.events); i++ {
+		if l.events[i].id == id && id != "" {
+			return l.before() + uint64(i-l.head) + 1, true
+		}
+	}
+	return 0, false
+}
+
+// Blocks begin small, for the many streams of one user each, and grow with what goes through.
+const (
+	firstBlock = 512
+	lastBlock  = 64 << 10
+	overhead   = 64 // bytes of an event beside its fields, in most cases
+)
+
+// encode puts an event into the present block, as a chunk. about is the size of its fields.
+func (l *eventLog) encode(about int, event func([]byte) []byte) (chunk []byte, front int) {
+	if cap(l.block)-len(l.block) < about+overhead {
+		l.block = make([]byte, 0, max(about+overhead, min(lastBlock, max(firstBlock, 2*cap(l.block)))))
+	}
+	used := len(l.block)
+	all, front := AppendChunk(l.block[used:used:cap(l.block)], event)
+	if cap(all) == cap(l.block)-used { // else it was longer than it seemed, and has an array of its own
+		l.block = l.block[:used+len(all)]
+	}
+	return all[:len(all):len(all)], front
+}
+
+// add appends an event that has been given the number last.
+func (l *eventLog) add(e event) {
+	l.events = append(l.events, e)
+	l.bytes += len(e.chunk)
+}
+
+// over reports whether the oldest event is over b's bounds.
+func (l *eventLog) over(b Bounds, now time.Time) bool {
+	return l.len() > 1 && (b.Events > 0 && l.len() > b.Events || b.Bytes > 0 && l.bytes > b.Bytes || b.Age > 0 && now.Sub(l.events[l.head].at) > b.Age)
+}
+
+// drop lets go of the oldest event and returns what it stood for.
+func (l *eventLog) drop() *keyed {
+	e := &l.events[l.head]
+	k := e.keyed
+	l.bytes -= len(e.chunk)
+	*e = event{}
+	l.head++
+	return k
+}
+
+// compact moves the events to the front of their slice, when half of it is empty: rings are read more often than they turn.
+func (l *eventLog) compact() {
+	if l.head > len(l.events)/2 {
+		n := copy(l.events, l.events[l.head:])
+		clear(l.events[n:])
+		l.events, l.head = l.events[:n], 0
+	}
+}
