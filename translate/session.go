@@ -41,7 +41,7 @@ type Message struct {
 // Reasons of a gap, as pages see them.
 const (
 	GapEvicted  = "evicted"  // the ring has let go of the events; their number is known
-	GapRestart  = "restart"  // the id is of another birth, or unknown
+	GapRestart  = "restart"  // the id is of another epoch, or unknown
 	GapUpstream = "upstream" // the upstream connection was lost or skipped something
 )
 
