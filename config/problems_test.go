@@ -11,7 +11,7 @@ import (
 	"strings"
 	"testing"
 
-	"sidestream/translate"
+	"sidestream/translate/dialect"
 )
 
 // Each case adds variables to two routes that are right, and tells the whole error.
@@ -299,7 +299,7 @@ func pair(t *testing.T) (cert, key string) {
 
 func dialects() string {
 	var names []string
-	for _, d := range translate.Dialects {
+	for _, d := range dialect.Table {
 		names = append(names, d.Name)
 	}
 	return strings.Join(names, ", ")

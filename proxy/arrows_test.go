@@ -13,30 +13,32 @@ import (
 
 // arrows are the packages of the house that each may import: one way, from the network's edge to the pure core.
 var arrows = map[string][]string{
-	"sidestream":                 {"config", "proxy", "proxy/admin", "proxy/deliver", "proxy/upstream", "e2e/legacy"},
-	"sidestream/config":          {"proxy/upstream", "translate"},
-	"sidestream/translate":       {"translate/jq", "translate/lines", "translate/sse"},
-	"sidestream/translate/jq":    {},
-	"sidestream/translate/lines": {},
-	"sidestream/translate/sse":   {"translate/lines"},
-	"sidestream/proxy":           {"config", "proxy/deliver", "proxy/stream", "proxy/tunnel", "proxy/upstream", "proxy/web", "translate", "translate/sse"},
-	"sidestream/proxy/admin":     {"proxy", "proxy/deliver", "proxy/stream", "proxy/upstream"},
-	"sidestream/proxy/deliver":   {"proxy/stream", "translate", "translate/sse"},
-	"sidestream/proxy/tunnel":    {"proxy/deliver", "proxy/stream", "translate"},
-	"sidestream/proxy/stream":    {"proxy/upstream", "translate", "translate/sse"},
-	"sidestream/proxy/upstream":  {"translate"},
-	"sidestream/proxy/web":       {},
-	"sidestream/e2e/legacy":      {},
+	"sidestream":                   {"config", "proxy", "proxy/admin", "proxy/deliver", "proxy/upstream", "e2e/legacy"},
+	"sidestream/config":            {"proxy/upstream"},
+	"sidestream/translate":         {"translate/jq", "translate/lines", "translate/sse"},
+	"sidestream/translate/dialect": {"translate"},
+	"sidestream/translate/jq":      {},
+	"sidestream/translate/lines":   {},
+	"sidestream/translate/sse":     {"translate/lines"},
+	"sidestream/proxy":             {"config", "proxy/deliver", "proxy/stream", "proxy/tunnel", "proxy/upstream", "proxy/web", "translate", "translate/sse"},
+	"sidestream/proxy/admin":       {"proxy", "proxy/deliver", "proxy/stream", "proxy/upstream"},
+	"sidestream/proxy/deliver":     {"proxy/stream", "translate", "translate/sse"},
+	"sidestream/proxy/tunnel":      {"proxy/deliver", "proxy/stream", "translate"},
+	"sidestream/proxy/stream":      {"proxy/upstream", "translate", "translate/sse"},
+	"sidestream/proxy/upstream":    {"translate", "translate/dialect"},
+	"sidestream/proxy/web":         {},
+	"sidestream/e2e/legacy":        {},
 }
 
 // foreign are the modules outside the standard library that a package may import, where that is part of the design.
 var foreign = map[string][]string{
-	"sidestream/translate":       {"github.com/itchyny/gojq"},
-	"sidestream/translate/jq":    {"github.com/itchyny/gojq"},
-	"sidestream/translate/lines": {},
-	"sidestream/translate/sse":   {},
-	"sidestream/proxy/deliver":   {"golang.org/x/sys/unix"},
-	"sidestream/proxy/stream":    {},
+	"sidestream/translate":         {"github.com/itchyny/gojq"},
+	"sidestream/translate/dialect": {},
+	"sidestream/translate/jq":      {"github.com/itchyny/gojq"},
+	"sidestream/translate/lines":   {},
+	"sidestream/translate/sse":     {},
+	"sidestream/proxy/deliver":     {"golang.org/x/sys/unix"},
+	"sidestream/proxy/stream":      {},
 }
 
 func TestArrows(t *testing.T) {

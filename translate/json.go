@@ -9,14 +9,7 @@
 package translate
 
 import (
-	"bytes"
-	"encoding/json"
 	"fmt"
-	"maps"
-	"reflect"
-	"slices"
-	"strconv"
-	"strings"
 	"unicode/utf8"
 )
 
@@ -57,101 +50,4 @@ func jsonEscape(r rune, size int, html bool) string {
 		return fmt.Sprintf(`\u%04x`, r)
 	}
 	return ""
-}
-
-// jsonString is text as JSON.
-func jsonString(text string) []byte { return AppendJSONString(nil, text, false) }
-
-// jsonFrame is v as a text frame. What is raw in it is valid JSON in UTF-8.
-func jsonFrame(v any) Frame { return Frame{Data: appendJSON(nil, reflect.ValueOf(v))} }
-
-var rawJSON = reflect.TypeFor[json.RawMessage]()
-
-// appendJSON knows the types that messages are made of here; another one is a mistake in the program.
-func appendJSON(dst []byte, v reflect.Value) []byte {
-	switch v.Kind() {
-	case reflect.Invalid:
-		return append(dst, "null"...)
-	case reflect.String:
-		return AppendJSONString(dst, v.String(), false)
-	case reflect.Bool:
-		return strconv.AppendBool(dst, v.Bool())
-	case reflect.Int, reflect.Int64:
-		return strconv.AppendInt(dst, v.Int(), 10)
-	case reflect.Uint, reflect.Uint64:
-		return strconv.AppendUint(dst, v.Uint(), 10)
-	case reflect.Pointer, reflect.Interface:
-		return appendJSON(dst, v.Elem())
-	case reflect.Slice:
-		return appendJSONList(dst, v)
-	case reflect.Map:
-		return appendJSONMap(dst, v)
-	case reflect.Struct:
-		return appendJSONStruct(dst, v)
-	}
-	panic("translate: no JSON is made of " + v.Type().String())
-}
-
-func appendJSONList(dst []byte, v reflect.Value) []byte {
-	if v.IsNil() {
-		return append(dst, "null"...)
-	}
-	if v.Type() == rawJSON {
-		out := bytes.NewBuffer(dst)
-		if json.Compact(out, v.Bytes()) != nil {
-			return append(dst, "null"...) // cannot be
-		}
-		return out.Bytes()
-	}
-	dst = append(dst, '[')
-	for i := range v.Len() {
-		if i > 0 {
-			dst = append(dst, ',')
-		}
-		dst = appendJSON(dst, v.Index(i))
-	}
-	return append(dst, ']')
-}
-
-func appendJSONMap(dst []byte, v reflect.Value) []byte {
-	values := make(map[string]reflect.Value, v.Len())
-	for name, value := range v.Seq2() {
-		values[name.String()] = value
-	}
-	dst = append(dst, '{')
-	for i, name := range slices.Sorted(maps.Keys(values)) {
-		if i > 0 {
-			dst = append(dst, ',')
-		}
-		dst = append(AppendJSONString(dst, name, false), ':')
-		dst = appendJSON(dst, values[name])
-	}
-	return append(dst, '}')
-}
-
-// appendJSONStruct obeys the tags of encoding/json, a name and omitempty; a field without a name is left out.
-func appendJSONStruct(dst []byte, v reflect.Value) []byte {
-	dst = append(dst, '{')
-	first := true
-	for i := range v.NumField() {
-		name, option, _ := strings.Cut(v.Type().Field(i).Tag.Get("json"), ",")
-		if name == "" || option == "omitempty" && emptyJSON(v.Field(i)) {
-			continue
-		}
-		if !first {
-			dst = append(dst, ',')
-		}
-		first = false
-		dst = append(AppendJSONString(dst, name, false), ':')
-		dst = appendJSON(dst, v.Field(i))
-	}
-	return append(dst, '}')
-}
-
-func emptyJSON(v reflect.Value) bool {
-	switch v.Kind() {
-	case reflect.Slice, reflect.Map:
-		return v.Len() == 0
-	}
-	return v.IsZero()
 }

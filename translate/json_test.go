@@ -1,7 +1,6 @@
 package translate
 
 import (
-	"encoding/json"
 	"os"
 	"path/filepath"
 	"strings"
@@ -31,25 +30,9 @@ func TestJSONStrings(t *testing.T) {
 	}
 }
 
-func TestJSONValues(t *testing.T) {
-	text := "t"
-	for want, v := range map[string]any{
-		`null`:                                    nil,
-		`["a",-1,2,true,null,{},[1]]`:             []any{"a", -1, uint64(2), true, nil, struct{}{}, json.RawMessage(" [ 1 ] ")},
-		`{"a":"<","b":null,"\ufffd":[]}`:          map[string]any{"b": json.RawMessage(nil), "a": "<", "\xff": []string{}},
-		`{"command":"pong"}`:                      cableCommand{Command: "pong"},
-		`{"command":"message","data":"t"}`:        cableCommand{Command: "message", Data: &text},
-		`{"type":"x","payload":{"a":"\u00e9 <"}}`: gqlMessage{Type: "x", Payload: json.RawMessage(`{ "a": "\u00e9 <" }`)},
-	} {
-		if got := string(jsonFrame(v).Data); got != want {
-			t.Errorf("%s, want %s", got, want)
-		}
-	}
-}
-
 // What is written by encoding/json differs between releases of Go.
 func TestNoForeignJSON(t *testing.T) {
-	for _, dir := range []string{".", "../proxy/upstream", "../proxy/stream"} {
+	for _, dir := range []string{".", "dialect", "sse", "../proxy/upstream", "../proxy/stream"} {
 		files, err := filepath.Glob(filepath.Join(dir, "*.go"))
 		if err != nil || len(files) < 5 {
 			t.Fatalf("%d files in %s, %v", len(files), dir, err)
@@ -61,7 +44,7 @@ func TestNoForeignJSON(t *testing.T) {
 			}
 			for _, call := range []string{"json.Marshal", "json.NewEncoder", "json.HTMLEscape"} {
 				if !strings.HasSuffix(file, "_test.go") && strings.Contains(strings.ReplaceAll(string(src), "gojq.Marshal", ""), call) {
-					t.Errorf("%s calls %s: what is written must not depend on the toolchain; see json.go", file, call)
+					t.Errorf("%s calls %s: what is written must not depend on the toolchain; see translate/json.go", file, call)
 				}
 			}
 		}

@@ -49,7 +49,7 @@ func NewPatcher(key *Code) *Patcher { return &Patcher{key: key} }
 // Next returns the event that leads to m's data, or none when the data is what it was. An error wraps [ErrPayload] when
 // it is not JSON; *[ProgramError] when the key's program was cut by ctx. Then nothing has changed.
 func (p *Patcher) Next(ctx context.Context, m Message) ([]Message, error) {
-	doc, err := parseJSON(m.Data)
+	doc, err := ParseJSON(m.Data)
 	if err != nil {
 		return nil, fmt.Errorf("%w %w", ErrPayload, err)
 	}

@@ -16,7 +16,7 @@ import (
 
 // apply is RFC 6902 as plainly as it can be written, for what a Patcher makes.
 func apply(doc any, patch []byte) (any, error) {
-	ops, err := parseJSON(patch)
+	ops, err := ParseJSON(patch)
 	if err != nil {
 		return nil, err
 	}
@@ -103,18 +103,18 @@ func follow(t testing.TB, p *Patcher, was any, doc string) (now any, event strin
 	if err != nil {
 		t.Fatalf("%s: %v", doc, err)
 	}
-	want, err := parseJSON([]byte(doc))
+	want, err := ParseJSON([]byte(doc))
 	if err != nil {
 		t.Fatal(err)
 	}
 	now = was
 	for _, m := range made {
 		if m.Event == EventSnapshot {
-			now, err = parseJSON(m.Data)
+			now, err = ParseJSON(m.Data)
 		} else {
 			now, err = apply(was, m.Data)
 		}
-		if state, bad := parseJSON(m.State); bad != nil || !sameJSON(state, want) {
+		if state, bad := ParseJSON(m.State); bad != nil || !sameJSON(state, want) {
 			t.Fatalf("the state of %s is %s", doc, m.State)
 		}
 		event = m.Event + " " + string(m.Data)
@@ -273,7 +273,7 @@ func FuzzPatch(f *testing.F) {
 		}
 		p := patcher(t, key)
 		for _, doc := range []*string{&a, &b} {
-			if _, err := parseJSON([]byte(*doc)); err != nil {
+			if _, err := ParseJSON([]byte(*doc)); err != nil {
 				return
 			}
 			*doc = fmt.Sprintf(`{"pad":"%s","doc":%s}`, strings.Repeat("p", 200), *doc)

@@ -37,6 +37,9 @@ type Code struct {
 	same    bool // see [constant]
 }
 
+// Setting is the setting that c is the value of.
+func (c *Code) Setting() string { return c.setting }
+
 // Constant reports whether c is a text, a number, or made of these, whatever the message: a slip where a program is to read it.
 func (c *Code) Constant() bool { return c.same }
 
@@ -114,7 +117,7 @@ func newInput(m Message, strict bool) (input, error) {
 	in := input{known: []any{
 		orNull(m.Event), orNull(m.ID), orNull(m.Topic), headerValue(m.Header), statusValue(m.Status), stateValue(m.state),
 	}}
-	value, err := parseJSON(m.Data)
+	value, err := ParseJSON(m.Data)
 	switch {
 	case err == nil && !m.Text:
 		in.value = value
@@ -174,8 +177,9 @@ func statusValue(status int) any {
 
 var errNotJSON = errors.New("is not JSON")
 
-// parseJSON keeps numbers as they are written: 9007199254740993 has no float64.
-func parseJSON(data []byte) (any, error) {
+// ParseJSON parses data, which must be one JSON value in UTF-8. Numbers are kept as they are written: 9007199254740993 has no
+// float64. The error completes a sentence that begins with what data is, and quotes nothing of it.
+func ParseJSON(data []byte) (any, error) {
 	if !utf8.Valid(data) {
 		return nil, errors.New("is not UTF-8")
 	}
@@ -217,11 +221,15 @@ func (c *Code) truth(ctx context.Context, value any, known []any) (bool, error) 
 	return ok && v != nil && v != false, err
 }
 
-// outputs returns every output in its written form.
-func (c *Code) outputs(ctx context.Context, value any, known []any) ([][]byte, error) {
+// Outputs returns every output of c over m in its written form, of which there are no more than a message may become.
+func (c *Code) Outputs(ctx context.Context, m Message) ([][]byte, error) {
+	in, err := m.input(false)
+	if err != nil {
+		return nil, err
+	}
 	var out [][]byte
 	size := 0
-	err := c.each(ctx, value, known, func(v any) error {
+	err = c.each(ctx, in.value, in.known, func(v any) error {
 		data, err := Written(v)
 		if size += len(data); err == nil && (size > maxOutput || len(out) >= maxItems) {
 			err = errTooMuch
@@ -400,7 +408,7 @@ func (c *Code) Output(ctx context.Context, m Message) (v any, ok bool, err error
 	return c.first(ctx, in.value, in.known)
 }
 
-// Truth says whether the first output of c over m is neither null nor false.
+// Truth reports whether the first output of c over m is neither null nor false.
 func (c *Code) Truth(ctx context.Context, m Message) (bool, error) {
 	in, err := m.input(false)
 	if err != nil {

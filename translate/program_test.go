@@ -164,7 +164,7 @@ func TestContent(t *testing.T) {
 func FuzzOrigin(f *testing.F) {
 	f.Add([]byte(`{"a":[1,{"b":"\\"}],"a":{"\u0061":[[]]},"c":[{}, [1 , 2]]}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		value, err := parseJSON(data)
+		value, err := ParseJSON(data)
 		if err != nil {
 			return
 		}
@@ -174,7 +174,7 @@ func FuzzOrigin(f *testing.F) {
 		var visit func(v any)
 		visit = func(v any) {
 			if raw := o.bytes(v); raw != nil {
-				again, err := parseJSON(raw)
+				again, err := ParseJSON(raw)
 				if err != nil || !reflect.DeepEqual(again, v) {
 					t.Fatalf("%s of %s", raw, data)
 				}
@@ -302,11 +302,7 @@ func TestOutputIsBounded(t *testing.T) {
 		if !errors.Is(err, errTooMuch) || out != nil {
 			t.Errorf("SELECT, %s: %d items, %v", name, len(out), err)
 		}
-		in, err := newInput(Message{Data: []byte(test.data)}, false)
-		if err != nil {
-			t.Fatal(err)
-		}
-		replies, err := compiled(t, "REPLY", test.src).outputs(context.Background(), in.value, in.known)
+		replies, err := compiled(t, "REPLY", test.src).Outputs(context.Background(), Message{Data: []byte(test.data)})
 		if !errors.Is(err, errTooMuch) || len(replies) > maxItems+1 {
 			t.Errorf("REPLY, %s: %d outputs, %v", name, len(replies), err)
 		}
@@ -328,7 +324,7 @@ func TestCompileJQ(t *testing.T) {
 	}
 	if c, err := CompileJQ("DATA", "env, $ENV"); err == nil {
 		t.Setenv("SIDESTREAM_TEST", "secret")
-		out, err := c.outputs(context.Background(), nil, make([]any, len(variables)))
+		out, err := c.Outputs(context.Background(), Message{Data: []byte("null")})
 		for _, o := range out {
 			if string(o) != "{}" {
 				t.Errorf("a program reads the environment: %s, %v", o, err)

@@ -32,17 +32,21 @@ type State struct {
 // Text returns what {state.name} stands for, "" when nothing is known.
 func (s *State) Text(name string) string { return s.texts[name] }
 
-// Empty says that nothing is remembered.
-func (s *State) Empty() bool { return len(s.values) == 0 }
+// Len is the number of names that have a value.
+func (s *State) Len() int { return len(s.values) }
 
 // Forget makes s empty.
 func (s *State) Forget() { *s = State{} }
 
-// take runs the program over a message and merges what it yields. What is over a bound is left out, and the error says so
-// without the value; the rest counts.
-func (s *State) take(ctx context.Context, c *Code, in input) error {
+// Take runs c over m and merges each object that it yields. Its error is a *[ProgramError], when c failed or when something was
+// over a bound: that is left out, and the rest counts. No error holds a value.
+func (s *State) Take(ctx context.Context, c *Code, m Message) error {
+	in, err := m.input(false)
+	if err != nil {
+		return err
+	}
 	var over error
-	err := c.each(ctx, in.value, in.known, func(v any) error {
+	err = c.each(ctx, in.value, in.known, func(v any) error {
 		if v == nil {
 			return nil
 		}

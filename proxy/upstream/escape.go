@@ -15,6 +15,7 @@ import (
 	"unicode/utf8"
 
 	"sidestream/translate"
+	"sidestream/translate/dialect"
 )
 
 // segment keeps a value inside one segment of a URL path (RFC 3986, section 3.3).
@@ -110,15 +111,15 @@ func inText() place {
 }
 
 // inLine is for one line of SUBSCRIBE: a value in the topic cannot make another topic of it.
-func inLine(kind translate.Place, line string) place {
+func inLine(kind dialect.Place, line string) place {
 	text := inText()
-	if kind == translate.TextLine || kind == translate.NoSubscribe {
+	if kind == dialect.TextLine || kind == dialect.NoSubscribe {
 		return text
 	}
 	line = methodOf(kind, line)
 	at := placeholder.FindStringIndex(line)
 	whole := at != nil && at[0] == 0 && (at[1] == len(line) || strings.IndexByte(" \t", line[at[1]]) >= 0)
-	more := kind == translate.NamespaceLine
+	more := kind == dialect.NamespaceLine
 	var before string
 	first, behind := true, false // the topic
 	return func(literal string, all bool) escape {
@@ -141,8 +142,8 @@ func inLine(kind translate.Place, line string) place {
 }
 
 // methodOf is a MethodLine without the word that may stand before its name.
-func methodOf(kind translate.Place, line string) string {
-	if rest, ok := strings.CutPrefix(line, "stream"); ok && kind == translate.MethodLine && rest != "" && strings.IndexByte(" \t", rest[0]) >= 0 {
+func methodOf(kind dialect.Place, line string) string {
+	if rest, ok := strings.CutPrefix(line, "stream"); ok && kind == dialect.MethodLine && rest != "" && strings.IndexByte(" \t", rest[0]) >= 0 {
 		return strings.TrimLeft(rest, " \t")
 	}
 	return line

@@ -6,7 +6,7 @@ import (
 	"strconv"
 	"strings"
 
-	"sidestream/translate"
+	"sidestream/translate/dialect"
 )
 
 // keepalive is PING, PING_EVERY and PONG.
@@ -32,7 +32,7 @@ func (c *compiler) memory() {
 		c.bad("RESUMED", "looks at the messages of the opening, with what STATE remembers; set STATE, and have a line in HELLO that waits (< jq)")
 	}
 	var err error
-	if rt.closing, err = translate.ParseClose(s.Close); err != nil {
+	if rt.closing, err = dialect.ParseClose(s.Close); err != nil {
 		c.bad("CLOSE", "%v", err)
 	}
 	if s.Separator != "" && c.rawOnly("SEPARATOR") {

@@ -9,13 +9,13 @@ import (
 
 	"github.com/coder/websocket"
 
-	"sidestream/translate"
+	"sidestream/translate/dialect"
 )
 
 // keeper does what time demands of a connection: pings, keepalives, giving up, and the farewell.
 type keeper struct {
 	*socket
-	timers translate.Timers
+	timers dialect.Timers
 	idle   time.Duration  // 0 never
 	pinged time.Time      // when the last WebSocket ping went out
 	pings  sync.WaitGroup // those without their pong
@@ -68,7 +68,7 @@ func (c *socket) keep(ctx, alive context.Context, end context.CancelCauseFunc) {
 }
 
 // now is the session's timers.
-func (c *socket) now() translate.Timers {
+func (c *socket) now() dialect.Timers {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.timers = c.session.Timers()

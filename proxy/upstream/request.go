@@ -5,7 +5,7 @@ import (
 	"crypto/sha256"
 	"net/http"
 
-	"sidestream/translate"
+	"sidestream/translate/dialect"
 )
 
 // Request is a route's templates expanded with one client's request: everything the legacy service will see. Requests
@@ -16,7 +16,7 @@ type Request struct {
 
 	shown   string  // see String
 	values  []value // what the route's table has become; nothing else of the client's request goes upstream
-	script  translate.Script
+	script  dialect.Script
 	private []string // values of the client's query, headers and cookies; see Shown
 }
 
@@ -34,8 +34,8 @@ func (rt *Route) Expand(r *http.Request, path func(name string) string) (Request
 }
 
 // script is what q adds to the dialect.
-func (rt *Route) script(q *Request) translate.Script {
-	s := translate.Script{
+func (rt *Route) script(q *Request) dialect.Script {
+	s := dialect.Script{
 		Reply: rt.reply, State: rt.state, Resumed: rt.resumed, Ping: q.text("PING"), Every: rt.settings.PingEvery, Interval: rt.pingEvery,
 		Pong: rt.pong, Close: rt.closing, Dial: rt.toDial,
 	}
@@ -43,15 +43,15 @@ func (rt *Route) script(q *Request) translate.Script {
 	for _, st := range rt.steps {
 		switch st.mark {
 		case '<':
-			s.Steps = append(s.Steps, translate.Step{Wait: st.code})
+			s.Steps = append(s.Steps, dialect.Step{Wait: st.code})
 		case '!':
-			s.Steps = append(s.Steps, translate.Step{Refuse: st.code})
+			s.Steps = append(s.Steps, dialect.Step{Refuse: st.code})
 		case '~':
-			s.Steps = append(s.Steps, translate.Step{Anew: st.code})
+			s.Steps = append(s.Steps, dialect.Step{Anew: st.code})
 		case '=':
-			s.Steps = append(s.Steps, translate.Step{Make: st.code})
+			s.Steps = append(s.Steps, dialect.Step{Make: st.code})
 		default:
-			s.Steps = append(s.Steps, translate.Step{Send: sends[0]})
+			s.Steps = append(s.Steps, dialect.Step{Send: sends[0]})
 			sends = sends[1:]
 		}
 	}

@@ -15,7 +15,7 @@ import (
 	"syscall"
 	"testing"
 
-	"sidestream/translate"
+	"sidestream/translate/dialect"
 )
 
 // client is what comes from one, for tests of templates.
@@ -292,7 +292,7 @@ func FuzzExpand(f *testing.F) {
 	})
 }
 
-func checkFrames(t *testing.T, steps []translate.Step, c, n string) {
+func checkFrames(t *testing.T, steps []dialect.Step, c, n string) {
 	t.Helper()
 	first, _ := steps[0].Send.Fill(one)
 	var frame, inner map[string]any

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"sidestream/translate"
+	"sidestream/translate/dialect"
 )
 
 // Settings are the texts of one route whose syntax this package and translate own. Durations and sizes are taken as they
@@ -98,7 +99,7 @@ type Route struct {
 	only atomic.Pointer[Request] // what Expand makes of every client's request, once it has turned out to use nothing of it
 
 	settings                           Settings
-	dialect                            translate.Dialect
+	dialect                            dialect.Dialect
 	table                              []*entry // see table.go
 	display                            template // of From, in which values of the path are filled in
 	begins                             bool     // with FIRST while there is no cursor
@@ -116,7 +117,7 @@ type Route struct {
 
 	// What a feed asks for beside messages: see feed.go.
 	state, resumed, pingEvery, pong, toDial *translate.Code
-	closing                                 translate.ClosePolicy
+	closing                                 dialect.ClosePolicy
 	ticketMethod                            string // "" no TICKET
 	separator                               string
 }
@@ -229,21 +230,21 @@ func (c *compiler) defaults() {
 			s.Pages = 20
 		}
 	}
-	fill(&s.Binary, translate.BinaryBase64)
+	fill(&s.Binary, dialect.BinaryBase64)
 	method := http.MethodGet
 	if s.Body != "" {
 		method = http.MethodPost
 	}
 	fill(&s.Method, method)
 	var err error
-	if c.rt.dialect, err = translate.FindDialect(s.Protocol); err != nil {
+	if c.rt.dialect, err = dialect.Find(s.Protocol); err != nil {
 		c.bad("PROTOCOL", "%v", err)
 	}
 	c.oneOf("MODE", s.Mode, ModeChanges, ModeEvery, ModeItems, ModePatch, ModeStream)
 	if s.Format != "" {
 		c.oneOf("FORMAT", s.Format, translate.FormatEvents, translate.FormatLines, translate.FormatJSON)
 	}
-	c.oneOf("BINARY", s.Binary, translate.BinaryBase64, translate.BinaryText, translate.BinaryDrop)
+	c.oneOf("BINARY", s.Binary, dialect.BinaryBase64, dialect.BinaryText, dialect.BinaryDrop)
 	if !methodToken.MatchString(s.Method) || s.Method == http.MethodConnect {
 		c.bad("METHOD", "%q is no method; write it in capital letters, e.g. POST", s.Method)
 	}
@@ -343,9 +344,9 @@ func (c *compiler) subscriptions() {
 	if s.Connect != "" && !d.Connects {
 		c.bad("CONNECT", "%s has no connection payload; unset it", d.Name)
 	}
-	lines := translate.SplitLines(s.Subscribe)
+	lines := dialect.SplitLines(s.Subscribe)
 	switch {
-	case len(lines) > 0 && d.Subscribes == translate.NoSubscribe:
+	case len(lines) > 0 && d.Subscribes == dialect.NoSubscribe:
 		c.bad("SUBSCRIBE", "%s has no subscriptions of its own; unset it, and write what to send in HELLO", d.Name)
 	case len(lines) == 0 && d.Required:
 		c.bad("SUBSCRIBE", "%s needs to know what to subscribe to; write one subscription a line", d.Name)
@@ -381,7 +382,7 @@ func (c *compiler) checked(err error) {
 		}
 		return
 	}
-	var e *translate.CheckError
+	var e *dialect.CheckError
 	switch {
 	case errors.As(err, &e):
 		c.bad(e.Setting, "%s", e.Problem)
@@ -391,7 +392,7 @@ func (c *compiler) checked(err error) {
 }
 
 func (c *compiler) hello() {
-	marks, lines := translate.SplitHello(c.s.Hello)
+	marks, lines := dialect.SplitHello(c.s.Hello)
 	for i, mark := range marks {
 		st := step{mark: mark}
 		compiled := c.reading

@@ -11,6 +11,7 @@ import (
 	"errors"
 
 	"sidestream/translate"
+	"sidestream/translate/dialect"
 )
 
 // ErrNoUplink says that a route polls, so that nothing can be sent.
@@ -62,7 +63,7 @@ func (c *socket) takeTurn(ctx context.Context) error {
 func (c *socket) giveTurn() { <-c.turn }
 
 // send writes frames that belong together.
-func (c *socket) send(ctx context.Context, frames []translate.Frame) error {
+func (c *socket) send(ctx context.Context, frames []dialect.Frame) error {
 	if len(frames) == 0 {
 		return nil
 	}

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"sidestream/translate"
+	"sidestream/translate/dialect"
 )
 
 // connected runs one connection of s until do has returned.
@@ -59,10 +60,10 @@ func TestSend(t *testing.T) {
 func TestSendKeepsFramesTogether(t *testing.T) {
 	f := new(feed)
 	f.talk = f.listen
-	restore := translate.Dialects
-	defer func() { translate.Dialects = restore }()
-	translate.Dialects = append(slices.Clip(restore), translate.Dialect{Name: "pairs", New: func(o translate.Options) translate.Session {
-		return &pairs{spoken: spoken{o: o, timers: translate.Timers{Every: time.Millisecond}}}
+	restore := dialect.Table
+	defer func() { dialect.Table = restore }()
+	dialect.Table = append(slices.Clip(restore), dialect.Dialect{Name: "pairs", New: func(o dialect.Options) dialect.Session {
+		return &pairs{spoken: spoken{o: o, timers: dialect.Timers{Every: time.Millisecond}}}
 	}})
 	connected(t, Settings{Protocol: "pairs"}, f, func(t *testing.T, c Conn) {
 		var sending sync.WaitGroup
@@ -104,15 +105,15 @@ func TestSendKeepsFramesTogether(t *testing.T) {
 
 type pairs struct{ spoken }
 
-func (p *pairs) Send(m translate.Message) ([]translate.Frame, error) {
+func (p *pairs) Send(m translate.Message) ([]dialect.Frame, error) {
 	if string(m.Data) == "bad" {
 		return nil, errors.New("no pair")
 	}
-	return []translate.Frame{{Data: []byte("first of " + string(m.Data))}, {Data: []byte("second of " + string(m.Data))}}, nil
+	return []dialect.Frame{{Data: []byte("first of " + string(m.Data))}, {Data: []byte("second of " + string(m.Data))}}, nil
 }
 
-func (p *pairs) Ping() ([]translate.Frame, error) {
-	return []translate.Frame{{Data: []byte("ping")}}, nil
+func (p *pairs) Ping() ([]dialect.Frame, error) {
+	return []dialect.Frame{{Data: []byte("ping")}}, nil
 }
 
 // An upstream that takes nothing loses its connection after 10 s, and nobody waits longer than that.

@@ -16,17 +16,18 @@ import (
 	"github.com/coder/websocket"
 
 	"sidestream/translate"
+	"sidestream/translate/dialect"
 )
 
 // spoken is a dialect that a test writes by its functions; those that are nil do nothing.
 type spoken struct {
-	translate.Base
-	o       translate.Options
-	dial    func(last *translate.HTTPResponse, base translate.Dial) (translate.Dial, error)
+	dialect.Base
+	o       dialect.Options
+	dial    func(last *dialect.HTTPResponse, base dialect.Dial) (dialect.Dial, error)
 	opening time.Duration
-	receive func(s *spoken, text string) (translate.Received, error)
+	receive func(s *spoken, text string) (dialect.Received, error)
 	skipped error
-	timers  translate.Timers
+	timers  dialect.Timers
 	closed  func(code int, reason string) error
 	resumes bool
 	leave   string
@@ -34,7 +35,7 @@ type spoken struct {
 	pings   int
 }
 
-func (s *spoken) Dial(last *translate.HTTPResponse) (translate.Dial, error) {
+func (s *spoken) Dial(last *dialect.HTTPResponse) (dialect.Dial, error) {
 	base, err := s.o.Dial()
 	if err != nil || s.dial == nil {
 		return base, err
@@ -42,7 +43,7 @@ func (s *spoken) Dial(last *translate.HTTPResponse) (translate.Dial, error) {
 	return s.dial(last, base)
 }
 
-func (s *spoken) Open(protocol string) ([]translate.Frame, error) {
+func (s *spoken) Open(protocol string) ([]dialect.Frame, error) {
 	s.timers.Opening = s.opening
 	lines, err := s.o.Subscribe()
 	if err != nil {
@@ -52,29 +53,29 @@ func (s *spoken) Open(protocol string) ([]translate.Frame, error) {
 	if !s.greets {
 		return nil, err
 	}
-	return []translate.Frame{{Data: fmt.Appendf(nil, "open %s %s %s", protocol, connect, strings.Join(lines, "|"))}}, err
+	return []dialect.Frame{{Data: fmt.Appendf(nil, "open %s %s %s", protocol, connect, strings.Join(lines, "|"))}}, err
 }
 
-func (s *spoken) Receive(_ context.Context, f translate.Frame) (translate.Received, error) {
+func (s *spoken) Receive(_ context.Context, f dialect.Frame) (dialect.Received, error) {
 	if s.receive == nil {
-		return translate.Received{Messages: []translate.Message{{Data: f.Data}}}, nil
+		return dialect.Received{Messages: []translate.Message{{Data: f.Data}}}, nil
 	}
 	return s.receive(s, string(f.Data))
 }
 
-func (s *spoken) Send(m translate.Message) ([]translate.Frame, error) {
-	return []translate.Frame{{Data: m.Data}}, nil
+func (s *spoken) Send(m translate.Message) ([]dialect.Frame, error) {
+	return []dialect.Frame{{Data: m.Data}}, nil
 }
 
-func (s *spoken) Skipped() error           { return s.skipped }
-func (s *spoken) Timers() translate.Timers { return s.timers }
-func (s *spoken) Resumable() bool          { return s.resumes }
+func (s *spoken) Skipped() error         { return s.skipped }
+func (s *spoken) Timers() dialect.Timers { return s.timers }
+func (s *spoken) Resumable() bool        { return s.resumes }
 
-func (s *spoken) Ping() ([]translate.Frame, error) {
+func (s *spoken) Ping() ([]dialect.Frame, error) {
 	if s.pings++; s.pings > 2 {
 		return nil, errors.New("no answer to the ping")
 	}
-	return []translate.Frame{{Data: fmt.Append(nil, "ping ", s.pings)}}, nil
+	return []dialect.Frame{{Data: fmt.Append(nil, "ping ", s.pings)}}, nil
 }
 
 func (s *spoken) Closed(code int, reason string) error {
@@ -84,22 +85,22 @@ func (s *spoken) Closed(code int, reason string) error {
 	return s.closed(code, reason)
 }
 
-func (s *spoken) Leave() []translate.Frame {
+func (s *spoken) Leave() []dialect.Frame {
 	if s.leave == "" {
 		return nil
 	}
-	return []translate.Frame{{Data: []byte(s.leave)}}
+	return []dialect.Frame{{Data: []byte(s.leave)}}
 }
 
 // speaking makes the dialect of every route compiled from here on one of which s is the only session.
 func speaking(t *testing.T, s *spoken, settings Settings) Settings {
 	t.Helper()
-	was := translate.Dialects
-	translate.Dialects = append(was[:len(was):len(was)], translate.Dialect{
-		Name: "spoken", Connects: true, Subscribes: translate.TopicLine, Subprotocols: []string{"spoken.v1"},
-		New: func(o translate.Options) translate.Session { s.o = o; return s },
+	was := dialect.Table
+	dialect.Table = append(was[:len(was):len(was)], dialect.Dialect{
+		Name: "spoken", Connects: true, Subscribes: dialect.TopicLine, Subprotocols: []string{"spoken.v1"},
+		New: func(o dialect.Options) dialect.Session { s.o = o; return s },
 	})
-	t.Cleanup(func() { translate.Dialects = was })
+	t.Cleanup(func() { dialect.Table = was })
 	settings.Protocol = "spoken"
 	return settings
 }
@@ -108,7 +109,7 @@ func accepting(talk func(p *peer)) *feed {
 	return &feed{options: websocket.AcceptOptions{Subprotocols: []string{"spoken.v1"}}, talk: talk}
 }
 
-func received(texts ...string) (got translate.Received) {
+func received(texts ...string) (got dialect.Received) {
 	for _, text := range texts {
 		got.Messages = append(got.Messages, translate.Message{Data: []byte(text)})
 	}
@@ -154,9 +155,9 @@ func TestRequestBeforeTheDial(t *testing.T) {
 		}
 		return true
 	}
-	s := &spoken{dial: func(last *translate.HTTPResponse, base translate.Dial) (translate.Dial, error) {
+	s := &spoken{dial: func(last *dialect.HTTPResponse, base dialect.Dial) (dialect.Dial, error) {
 		if last == nil {
-			return translate.Dial{Request: &translate.HTTPRequest{Method: "POST", URL: "http://legacy/negotiate", Header: base.Header, Body: []byte("please")}}, nil
+			return dialect.Dial{Request: &dialect.HTTPRequest{Method: "POST", URL: "http://legacy/negotiate", Header: base.Header, Body: []byte("please")}}, nil
 		}
 		base.URL = string(last.Body)
 		return base, nil
@@ -182,8 +183,8 @@ func TestRequestsBeforeTheDialAreBounded(t *testing.T) {
 		}
 		return true
 	}
-	s := &spoken{dial: func(*translate.HTTPResponse, translate.Dial) (translate.Dial, error) {
-		return translate.Dial{Request: &translate.HTTPRequest{Method: "GET", URL: "http://legacy/again"}}, nil
+	s := &spoken{dial: func(*dialect.HTTPResponse, dialect.Dial) (dialect.Dial, error) {
+		return dialect.Dial{Request: &dialect.HTTPRequest{Method: "GET", URL: "http://legacy/again"}}, nil
 	}}
 	settings := speaking(t, s, Settings{})
 	subscribed(t, settings, f, func(t *testing.T, k *taking) {
@@ -222,7 +223,7 @@ func TestClosedIsTheSessionsToJudge(t *testing.T) {
 
 func TestResumableIsSaid(t *testing.T) {
 	f := accepting(func(p *peer) { p.say("1") })
-	s := &spoken{resumes: true, receive: func(*spoken, string) (translate.Received, error) { return received("1"), errors.New("over") }}
+	s := &spoken{resumes: true, receive: func(*spoken, string) (dialect.Received, error) { return received("1"), errors.New("over") }}
 	settings := speaking(t, s, Settings{})
 	bubble(t, f.ServeHTTP, func(t *testing.T) {
 		settings.From = "ws://legacy/feed"
@@ -259,10 +260,10 @@ func failOpening(t *testing.T, resumes bool, want string) {
 			p.hear()
 		}
 	}
-	s := &spoken{opening: 10 * time.Second, resumes: resumes, receive: func(s *spoken, text string) (translate.Received, error) {
+	s := &spoken{opening: 10 * time.Second, resumes: resumes, receive: func(s *spoken, text string) (dialect.Received, error) {
 		if text == "ready" {
 			s.timers.Opening = 0
-			return translate.Received{Ready: true, Resumed: true}, nil
+			return dialect.Received{Ready: true, Resumed: true}, nil
 		}
 		return received(text), nil
 	}}
@@ -291,7 +292,7 @@ func failOpening(t *testing.T, resumes bool, want string) {
 // What was said before the end counts, also when the end comes before the session is ready.
 func TestFinishedWhileOpening(t *testing.T) {
 	f := accepting(func(p *peer) { p.say("1", "2", "end"); p.hear(); p.hear() })
-	s := &spoken{opening: 10 * time.Second, receive: func(_ *spoken, text string) (translate.Received, error) {
+	s := &spoken{opening: 10 * time.Second, receive: func(_ *spoken, text string) (dialect.Received, error) {
 		if text == "end" {
 			return received("last"), translate.ErrFinished
 		}
@@ -315,7 +316,7 @@ func TestTimersChange(t *testing.T) {
 		p.say("every")
 		f.listen(p)
 	}
-	s := &spoken{receive: func(s *spoken, text string) (translate.Received, error) {
+	s := &spoken{receive: func(s *spoken, text string) (dialect.Received, error) {
 		s.timers.Every = time.Hour
 		if text == "every" {
 			s.timers.Every = 2 * time.Second
@@ -341,7 +342,7 @@ func TestSilence(t *testing.T) {
 		}
 		<-gone
 	}
-	s := &spoken{receive: func(s *spoken, text string) (translate.Received, error) {
+	s := &spoken{receive: func(s *spoken, text string) (dialect.Received, error) {
 		s.timers.Silence = 5 * time.Second
 		return received(text), nil
 	}}
@@ -374,10 +375,10 @@ func TestByteStreams(t *testing.T) {
 	text := strings.Repeat("0123456789", 30_000)
 	f := accepting(func(p *peer) { p.say("hello", "begin ", text, "", " end"); p.hear() })
 	var got strings.Builder
-	s := &spoken{opening: 10 * time.Second, receive: func(s *spoken, text string) (translate.Received, error) {
+	s := &spoken{opening: 10 * time.Second, receive: func(s *spoken, text string) (dialect.Received, error) {
 		if text == "hello" {
 			s.timers.Opening = 0
-			return translate.Received{Ready: true}, nil
+			return dialect.Received{Ready: true}, nil
 		}
 		if len(text) > pieceSize {
 			t.Errorf("a piece of %d bytes", len(text))
@@ -386,10 +387,10 @@ func TestByteStreams(t *testing.T) {
 		if strings.HasSuffix(text, "end") {
 			return received("whole"), nil
 		}
-		return translate.Received{}, nil
+		return dialect.Received{}, nil
 	}}
 	settings := speaking(t, s, Settings{MaxMessage: 100})
-	translate.Dialects[len(translate.Dialects)-1].Stream = true
+	dialect.Table[len(dialect.Table)-1].Stream = true
 	subscribed(t, settings, f, func(t *testing.T, k *taking) {
 		time.Sleep(time.Second)
 		k.expect("0s whole")
@@ -401,13 +402,13 @@ func TestByteStreams(t *testing.T) {
 
 func TestDialectSettings(t *testing.T) {
 	speaking(t, new(spoken), Settings{})
-	d := &translate.Dialects[len(translate.Dialects)-1]
+	d := &dialect.Table[len(dialect.Table)-1]
 	d.Required = true
 	d.Check = func(connect string, lines []string) error {
 		if connect != `{"a":"0"}` || len(lines) != 1 || lines[0] != `t/0 {"x":0}` {
 			t.Errorf("checked %q and %q", connect, lines)
 		}
-		return errors.Join(&translate.CheckError{Setting: "CONNECT", Problem: "c"}, &translate.CheckError{Setting: "SUBSCRIBE", Problem: "s"})
+		return errors.Join(&dialect.CheckError{Setting: "CONNECT", Problem: "c"}, &dialect.CheckError{Setting: "SUBSCRIBE", Problem: "s"})
 	}
 	for _, test := range []struct {
 		s    Settings

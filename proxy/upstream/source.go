@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"sidestream/translate"
+	"sidestream/translate/dialect"
 )
 
 // Source connects to what one upstream request names, as often as needed. It keeps what outlives a connection and is
@@ -74,7 +75,7 @@ func (q Request) Source(log *slog.Logger) Source {
 	if q.Route.ticketMethod != "" {
 		s.q.script.Ticket = s.ticket
 	}
-	s.session = s.q.script.Wrap(q.Route.dialect.New(translate.Options{
+	s.session = s.q.script.Wrap(q.Route.dialect.New(dialect.Options{
 		Dial: s.dial, Connect: s.connect, Subscribe: s.subscribe,
 		Binary: q.Route.settings.Binary, MaxMessage: q.Route.settings.MaxMessage, Separator: q.Route.separator,
 	}))

@@ -94,7 +94,7 @@ func TestStatusNew(t *testing.T) {
 		for range 2 {
 			s.Connect(t.Context())
 		}
-		if !s.state.Empty() {
+		if s.state.Len() > 0 {
 			t.Error("the state is kept")
 		}
 	})

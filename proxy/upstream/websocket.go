@@ -28,6 +28,7 @@ import (
 	"github.com/coder/websocket"
 
 	"sidestream/translate"
+	"sidestream/translate/dialect"
 )
 
 const (
@@ -52,7 +53,7 @@ var errIdle = errors.New("nothing was received for IDLE")
 type subscription struct {
 	q       Request
 	log     *slog.Logger
-	session translate.Session
+	session dialect.Session
 	jar     *jar
 	state   translate.State   // {state.*}: what STATE has captured
 	dials   translate.Counter // {stream.n} of the address: counts dials
@@ -61,8 +62,8 @@ type subscription struct {
 
 	// What came before the connection was ready waits here for the ring.
 	early []translate.Message
-	acks  []translate.Frame // for them
-	gap   bool              // and some of them were skipped
+	acks  []dialect.Frame // for them
+	gap   bool            // and some of them were skipped
 }
 
 // value fills in {stream.n}, by counting with c, and {state.*}.
@@ -76,7 +77,7 @@ func (s *subscription) value(c *translate.Counter) func(string) string {
 }
 
 // ticket is the request that TICKET makes before each dial.
-func (s *subscription) ticket() (*translate.HTTPRequest, error) {
+func (s *subscription) ticket() (*dialect.HTTPRequest, error) {
 	value := s.value(&s.dials)
 	own, h, err := s.q.fill(value, false)
 	if err != nil {
@@ -92,7 +93,7 @@ func (s *subscription) ticket() (*translate.HTTPRequest, error) {
 	if !sameHost(own, target) {
 		h.Del("Host") // which is the name of FROM's
 	}
-	return &translate.HTTPRequest{Method: s.q.Route.ticketMethod, URL: target, Header: h}, nil
+	return &dialect.HTTPRequest{Method: s.q.Route.ticketMethod, URL: target, Header: h}, nil
 }
 
 // sameHost says whether two addresses have the same host, whatever their ports.
@@ -103,10 +104,10 @@ func sameHost(a, b string) bool {
 }
 
 // dial is the route's own address and header, for the dialect to build on.
-func (s *subscription) dial() (translate.Dial, error) {
+func (s *subscription) dial() (dialect.Dial, error) {
 	address, h, err := s.q.fill(s.value(&s.dials), false)
 	if err != nil {
-		return translate.Dial{}, err
+		return dialect.Dial{}, err
 	}
 	if h.Get("Origin") == "" {
 		h.Set("Origin", origin(address))
@@ -115,7 +116,7 @@ func (s *subscription) dial() (translate.Dial, error) {
 	if len(offered) == 0 {
 		offered = s.q.Route.dialect.Subprotocols
 	}
-	return translate.Dial{URL: address, Header: h, Subprotocols: offered}, nil
+	return dialect.Dial{URL: address, Header: h, Subprotocols: offered}, nil
 }
 
 func (s *subscription) connect() (string, error) { return s.q.text("CONNECT").Fill(s.value(&s.count)) }
@@ -175,9 +176,9 @@ func later(err error) error {
 }
 
 // prepare asks the session where to dial, and makes the requests that it needs to know.
-func (s *subscription) prepare(ctx context.Context) (translate.Dial, error) {
+func (s *subscription) prepare(ctx context.Context) (dialect.Dial, error) {
 	s.q.Route.reread(s.log)
-	var last *translate.HTTPResponse
+	var last *dialect.HTTPResponse
 	for range maxRequests {
 		dial, err := s.session.Dial(last)
 		if err != nil || dial.Request == nil {
@@ -187,10 +188,10 @@ func (s *subscription) prepare(ctx context.Context) (translate.Dial, error) {
 			return dial, err
 		}
 	}
-	return translate.Dial{}, fmt.Errorf("more than %d requests before the dial", maxRequests)
+	return dialect.Dial{}, fmt.Errorf("more than %d requests before the dial", maxRequests)
 }
 
-func (s *subscription) request(ctx context.Context, r *translate.HTTPRequest) (*translate.HTTPResponse, error) {
+func (s *subscription) request(ctx context.Context, r *dialect.HTTPRequest) (*dialect.HTTPResponse, error) {
 	ctx, cancel := context.WithTimeout(ctx, dialTime)
 	defer cancel()
 	req, err := newRequest(ctx, r.Method, r.URL, r.Header, string(r.Body))
@@ -219,7 +220,7 @@ func (s *subscription) request(ctx context.Context, r *translate.HTTPRequest) (*
 	if len(body) > maxAnswer {
 		return nil, fmt.Errorf("request before the dial: the answer is over %d bytes", maxAnswer)
 	}
-	return &translate.HTTPResponse{Status: resp.StatusCode, Header: resp.Header, Body: body}, nil
+	return &dialect.HTTPResponse{Status: resp.StatusCode, Header: resp.Header, Body: body}, nil
 }
 
 // socket is one connection. Run's caller reads, and a keeper beside it writes what time demands.
@@ -241,7 +242,7 @@ type socket struct {
 	turn    chan struct{} // full while somebody writes frames
 
 	mu     sync.Mutex // guards session and timers
-	timers translate.Timers
+	timers dialect.Timers
 }
 
 func (c *socket) touch() {
@@ -259,7 +260,7 @@ func (c *socket) received() time.Time { return c.start.Add(time.Duration(c.last.
 // heard is when a message was.
 func (c *socket) heard() time.Time { return c.start.Add(time.Duration(c.message.Load())) }
 
-func (c *socket) handshake(ctx context.Context, d translate.Dial) error {
+func (c *socket) handshake(ctx context.Context, d dialect.Dial) error {
 	ctx, cancel := context.WithTimeout(ctx, dialTime)
 	defer cancel()
 	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(got httptrace.GotConnInfo) { c.conn = got.Conn }})
@@ -349,7 +350,7 @@ func (c *socket) begin(ctx context.Context) error {
 }
 
 // unanswered is the error of an opening that took too long.
-func unanswered(t translate.Timers) error {
+func unanswered(t dialect.Timers) error {
 	if t.Waiting == "" {
 		return fmt.Errorf("no answer within %v (step %d of the opening)", t.Opening, t.Step)
 	}
@@ -392,7 +393,7 @@ func (c *socket) step(ctx context.Context) (ready bool, err error) {
 func (c *socket) Resumed() bool { return c.resumed }
 
 // receive gives one frame to the session.
-func (c *socket) receive(ctx context.Context, f translate.Frame) (got translate.Received, err error) {
+func (c *socket) receive(ctx context.Context, f dialect.Frame) (got dialect.Received, err error) {
 	rt := c.q.Route
 	err = rt.bounded(ctx, func(ctx context.Context) (err error) {
 		c.mu.Lock()
@@ -426,7 +427,7 @@ func (c *socket) retime() {
 }
 
 // write is called by who has the turn.
-func (c *socket) write(ctx context.Context, frames []translate.Frame) error {
+func (c *socket) write(ctx context.Context, frames []dialect.Frame) error {
 	for _, f := range frames {
 		kind := websocket.MessageText
 		if f.Binary {
@@ -443,7 +444,7 @@ func (c *socket) write(ctx context.Context, frames []translate.Frame) error {
 }
 
 // read returns the next frame, whose data is good until the next call, or that one was skipped for its size.
-func (c *socket) read(ctx context.Context) (f translate.Frame, skipped bool, err error) {
+func (c *socket) read(ctx context.Context) (f dialect.Frame, skipped bool, err error) {
 	limit := int64(c.q.Route.settings.MaxMessage)
 	switch stream := c.q.Route.dialect.Stream; {
 	case stream && c.open:
@@ -467,7 +468,7 @@ func (c *socket) read(ctx context.Context) (f translate.Frame, skipped bool, err
 	}
 	c.q.Route.Stats.Received.Add(1)
 	if int64(c.buf.Len()) <= limit {
-		return translate.Frame{Binary: kind == websocket.MessageBinary, Data: c.buf.Bytes()}, false, nil
+		return dialect.Frame{Binary: kind == websocket.MessageBinary, Data: c.buf.Bytes()}, false, nil
 	}
 	c.q.Route.Stats.Oversize.Add(1)
 	c.log.Warn("message over MAX_MESSAGE skipped", "limit", limit)
@@ -484,7 +485,7 @@ func (c *socket) read(ctx context.Context) (f translate.Frame, skipped bool, err
 }
 
 // readPiece returns the next piece of a byte stream, whatever its messages are.
-func (c *socket) readPiece(ctx context.Context) (f translate.Frame, err error) {
+func (c *socket) readPiece(ctx context.Context) (f dialect.Frame, err error) {
 	if c.buf.Cap() < pieceSize {
 		c.buf.Grow(pieceSize)
 	}
@@ -507,7 +508,7 @@ func (c *socket) readPiece(ctx context.Context) (f translate.Frame, err error) {
 			return f, c.closed(ctx, err)
 		}
 		if n > 0 {
-			return translate.Frame{Binary: c.kind == websocket.MessageBinary, Data: piece[:n]}, nil
+			return dialect.Frame{Binary: c.kind == websocket.MessageBinary, Data: piece[:n]}, nil
 		}
 	}
 }

@@ -1,0 +1,301 @@
+package dialect
+
+import (
+	"bytes"
+	"context"
+	"encoding/hex"
+	"errors"
+	"flag"
+	"fmt"
+	"maps"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"unicode"
+
+	"golang.org/x/tools/txtar"
+
+	"sidestream/translate"
+	"sidestream/translate/sse"
+)
+
+var update = flag.Bool("update", false, "write what comes out into the golden files")
+
+// TestGolden plays the sessions of testdata/<dialect>/*.txtar. A file holds the route's settings, each in a part of its
+// name; "in", what happens, one thing a line:
+//
+//	dial             where to connect is asked
+//	answer body      what the request before the dial was answered with, status 200
+//	open [protocol]  a connection begins, on which the upstream has chosen that subprotocol
+//	< text           a text message arrives
+//	<q "text"        one written as Go does it, for those with line ends or control characters
+//	<< hex           a binary one
+//	skipped          one was over MAX_MESSAGE
+//	ping             the time of Timers.Every has come
+//	send text        a client's message is to be sent
+//	closed code why  the upstream has closed the connection; 0: it was lost
+//	leave            we do
+//
+// and "out", where each is answered by what the session does: "> frame" (">q" quoted, ">>" binary) is sent, "| line" is a
+// line of the SSE bytes, "ready", "resumed", "waits", "every", "silence", "done" and "resumable" are the session's states,
+// "refused", "finished", "later", "retry" and "failed" say why.
+func TestGolden(t *testing.T) {
+	files, err := filepath.Glob("testdata/*/*.txtar")
+	if err != nil || len(files) < 4 {
+		t.Fatalf("golden files: %v, %v", files, err)
+	}
+	for _, file := range files {
+		t.Run(filepath.ToSlash(strings.TrimPrefix(file, "testdata"+string(filepath.Separator))), func(t *testing.T) {
+			archive, err := txtar.ParseFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			parts := map[string]string{}
+			for _, f := range archive.Files {
+				parts[f.Name] = strings.TrimSuffix(string(f.Data), "\n")
+			}
+			out := play(t, filepath.Base(filepath.Dir(file)), parts)
+			if *update {
+				archive.Files = slices.DeleteFunc(archive.Files, func(f txtar.File) bool { return f.Name == "out" })
+				archive.Files = append(archive.Files, txtar.File{Name: "out", Data: []byte(out)})
+				if err := os.WriteFile(file, txtar.Format(archive), 0o644); err != nil {
+					t.Fatal(err)
+				}
+				return
+			}
+			if want := parts["out"] + "\n"; out != want {
+				t.Errorf("got:\n%s\nwant:\n%s", out, want)
+			}
+		})
+	}
+}
+
+// player is one session being played.
+type player struct {
+	session Session
+	program *translate.Program
+	out     bytes.Buffer
+	events  int
+	was     Timers // as shown last
+}
+
+func play(t *testing.T, dialect string, parts map[string]string) string {
+	t.Helper()
+	d, err := Find(dialect)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var settings []string
+	for _, name := range []string{"SELECT", "EVENT", "DATA", "ID", "DONE"} {
+		if src, ok := parts[name]; ok {
+			settings = append(settings, name+"="+src)
+		}
+	}
+	p := player{program: program(t, settings...)}
+	p.session = script(t, parts["HELLO"], parts["REPLY"], parts["PING"]).with(t, parts).Wrap(d.New(options(t, d, parts)))
+	for line := range strings.SplitSeq(parts["in"], "\n") {
+		if line == "" {
+			continue
+		}
+		fmt.Fprintf(&p.out, "%s\n", line)
+		word, rest, _ := strings.Cut(line, " ")
+		switch word {
+		case "dial":
+			p.dial(nil)
+		case "answer":
+			p.dial(&HTTPResponse{Status: 200, Header: http.Header{}, Body: []byte(rest)})
+		case "open":
+			frames, err := p.session.Open(rest)
+			p.show(Received{Replies: frames}, err)
+		case "<q":
+			p.receive(Frame{Data: []byte(unquoted(t, strings.Trim(rest, `"`)))})
+		case "skipped":
+			p.show(Received{}, p.session.Skipped())
+		case "send":
+			frames, err := p.session.Send(translate.Message{Data: []byte(rest)})
+			p.show(Received{Replies: frames}, err)
+		case "closed":
+			number, reason, _ := strings.Cut(rest, " ")
+			code, err := strconv.Atoi(number)
+			if err != nil {
+				t.Fatal(err)
+			}
+			p.show(Received{}, p.session.Closed(code, reason))
+			if p.session.Resumable() {
+				fmt.Fprintln(&p.out, "    resumable")
+			}
+		case "leave":
+			p.show(Received{Replies: p.session.Leave()}, nil)
+		case "<":
+			p.receive(Frame{Data: []byte(rest)})
+		case "<<":
+			data, err := hex.DecodeString(rest)
+			if err != nil {
+				t.Fatal(err)
+			}
+			p.receive(Frame{Binary: true, Data: data})
+		case "ping":
+			frames, err := p.session.Ping()
+			p.show(Received{Replies: frames}, err)
+		default:
+			t.Fatalf("what is %q?", line)
+		}
+	}
+	return p.out.String()
+}
+
+// with adds to s what else the parts set.
+func (s *Script) with(t *testing.T, parts map[string]string) *Script {
+	s.State, s.Resumed, s.Pong, s.Dial = compiled(t, "STATE", parts["STATE"]), compiled(t, "RESUMED", parts["RESUMED"]), compiled(t, "PONG", parts["PONG"]), compiled(t, "DIAL", parts["DIAL"])
+	s.Interval = compiled(t, "PING_EVERY", parts["PING_EVERY"])
+	var err error
+	if s.Close, err = ParseClose(parts["CLOSE"]); err != nil {
+		t.Fatal(err)
+	}
+	if address := parts["TICKET"]; address != "" {
+		s.Ticket = func() (*HTTPRequest, error) {
+			return &HTTPRequest{Method: "POST", URL: address, Header: http.Header{"Authorization": {"Bearer key"}}}, nil
+		}
+	}
+	return s
+}
+
+func unquoted(t *testing.T, s string) string {
+	t.Helper()
+	text, err := strconv.Unquote(`"` + s + `"`)
+	if err != nil {
+		t.Fatalf("%q: %v", s, err)
+	}
+	return text
+}
+
+// options are a route's with these settings.
+func options(t *testing.T, d Dialect, parts map[string]string) Options {
+	if d.Check != nil {
+		if err := d.Check(parts["CONNECT"], SplitLines(parts["SUBSCRIBE"])); err != nil {
+			t.Fatal(err)
+		}
+	}
+	address := parts["FROM"]
+	if address == "" {
+		address = "ws://legacy.example/feed"
+	}
+	return Options{
+		Dial: func() (Dial, error) {
+			h := http.Header{}
+			for line := range strings.Lines(parts["HEADERS"]) {
+				name, value, _ := strings.Cut(strings.TrimSpace(line), ": ")
+				h.Add(name, value)
+			}
+			return Dial{URL: address, Header: h, Subprotocols: d.Subprotocols}, nil
+		},
+		Connect:    func() (string, error) { return parts["CONNECT"], nil },
+		Subscribe:  func() ([]string, error) { return SplitLines(parts["SUBSCRIBE"]), nil },
+		Binary:     parts["BINARY"],
+		Separator:  unquoted(t, parts["SEPARATOR"]),
+		MaxMessage: 1 << 20,
+	}
+}
+
+func (p *player) dial(last *HTTPResponse) {
+	d, err := p.session.Dial(last)
+	h := d.Header
+	if r := d.Request; r != nil {
+		fmt.Fprintf(&p.out, "    asks %s %s\n", r.Method, r.URL)
+		h = r.Header
+	} else if err == nil {
+		fmt.Fprintf(&p.out, "    dials %s %s\n", d.URL, strings.Join(d.Subprotocols, ", "))
+	}
+	for _, name := range slices.Sorted(maps.Keys(h)) {
+		fmt.Fprintf(&p.out, "    %s: %s\n", name, strings.Join(h[name], ", "))
+	}
+	if err != nil {
+		p.show(Received{}, err)
+	}
+}
+
+func (p *player) receive(f Frame) {
+	got, err := p.session.Receive(context.Background(), f)
+	p.show(got, err)
+}
+
+func (p *player) show(got Received, err error) {
+	for _, m := range got.Messages {
+		out, done, err := p.program.Apply(context.Background(), m)
+		if err != nil {
+			fmt.Fprintf(&p.out, "    failed: %v\n", err)
+		}
+		for _, o := range out {
+			p.events++
+			id := o.ID
+			if !sse.ValidID(id) {
+				id = fmt.Sprint("b-", p.events)
+			}
+			text := string(sse.AppendEvent(nil, id, o.Event, o.Data))
+			for line := range strings.SplitSeq(strings.TrimSuffix(text, "\n"), "\n") {
+				fmt.Fprintf(&p.out, "    |%s\n", strings.TrimRight(" "+line, " "))
+			}
+		}
+		if done {
+			fmt.Fprintln(&p.out, "    done")
+		}
+	}
+	for _, failed := range got.Failed {
+		fmt.Fprintf(&p.out, "    failed: %v\n", failed)
+	}
+	for _, f := range slices.Concat(got.Replies, got.Acks) {
+		switch {
+		case f.Binary:
+			fmt.Fprintf(&p.out, "    >> %x\n", f.Data)
+		case bytes.ContainsFunc(f.Data, unicode.IsControl):
+			fmt.Fprintf(&p.out, "    >q %q\n", f.Data)
+		default:
+			fmt.Fprintf(&p.out, "    > %s\n", f.Data)
+		}
+	}
+	if err != nil {
+		fmt.Fprintf(&p.out, "    %s: %v\n", verdict(err), err)
+		return
+	}
+	if got.Ready {
+		fmt.Fprintln(&p.out, "    ready")
+	}
+	if got.Resumed {
+		fmt.Fprintln(&p.out, "    resumed")
+	}
+	p.timers()
+}
+
+// verdict names what an error of a session asks for.
+func verdict(err error) string {
+	var refused *translate.Refused
+	var later *translate.Later
+	switch {
+	case errors.As(err, &refused):
+		return "refused"
+	case errors.Is(err, translate.ErrFinished):
+		return "finished"
+	case errors.As(err, &later):
+		return fmt.Sprintf("later (%v)", later.After)
+	}
+	return "retry"
+}
+
+// timers shows the timers that have changed.
+func (p *player) timers() {
+	now := p.session.Timers()
+	if now.Opening > 0 {
+		fmt.Fprintf(&p.out, "    waits %v\n", now.Opening)
+	}
+	if now.Every != p.was.Every {
+		fmt.Fprintf(&p.out, "    every %v\n", now.Every)
+	}
+	if now.Silence != p.was.Silence {
+		fmt.Fprintf(&p.out, "    silence %v\n", now.Silence)
+	}
+	p.was = now
+}

@@ -1,0 +1,536 @@
+// This file is the dialects graphql-transport-ws and graphql-ws: GraphQL subscriptions. Sources: "GraphQL over WebSocket
+// Protocol" of graphql-ws 6.4 for the first; PROTOCOL.md and the server of subscriptions-transport-ws 0.11 for the
+// second, which is older and, confusingly, the one whose subprotocol is called graphql-ws.
+//
+//	graphql-transport-ws             graphql-ws
+//	-> connection_init {payload}     -> connection_init {payload}
+//	<- connection_ack {payload}      <- connection_ack, or connection_error {payload}
+//	-> subscribe id {payload}        -> start id {payload}          payload: query, variables, operationName, extensions
+//	<- next id {payload}             <- data id {payload}           payload: data, errors
+//	<- error id [payload]            <- error id {payload}          the end of the operation
+//	<- complete id                   <- complete id                 likewise
+//	-> complete id                   -> stop id, connection_terminate
+//	<> ping, pong {payload}          <- ka                          from time to time
+//
+// The rules:
+//
+//   - CONNECT is the payload of connection_init. Operations go out with connection_ack; their ids are the numbers of their
+//     lines in SUBSCRIBE.
+//   - Nothing confirms a subscription. In graphql-transport-ws two pings, one after the other, follow the operations: what
+//     the server refuses at once it has said before the second pong, so that the first client gets a status. A server
+//     that answers no pings is not asked again.
+//   - An error that is an operation's first answer refuses: 401 or 403 where its extensions.code says UNAUTHENTICATED or
+//     FORBIDDEN, else 400. So does a result of nothing but errors that the completion follows. An error behind results is
+//     the failure of what feeds the operation: connect again.
+//   - Close code 4500 behind the operations refuses: it is how graphql-ws says that a document has a syntax error. Any
+//     other time it is the server's trouble, to be tried again.
+//   - Once all operations of SUBSCRIBE are complete the stream is finished.
+//   - What is sent (HELLO) is an operation, whose results are messages like all others, errors included; or a message
+//     with a type, such as {"type":"ping"}.
+//   - 30 s without anything is the end of a connection that has seen a ka, or what AppSync's connection_ack says.
+//   - Nothing bridges a reconnect.
+
+package dialect
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"sidestream/translate"
+)
+
+const (
+	gqlTransport = "graphql-transport-ws"
+	gqlLegacy    = "graphql-ws"
+
+	gqlAckTime    = 10 * time.Second // connection_ack
+	gqlPongTime   = 3 * time.Second  // both pongs: as long as the first client is kept waiting
+	gqlSilence    = 30 * time.Second // once there was a ka
+	gqlMinSilence = time.Second      // what a server may ask for instead
+	gqlMaxSilence = time.Hour
+
+	maxGraphQLSent = 64 // operations of HELLO and clients that are not complete
+)
+
+// graphql speaks both dialects.
+type graphql struct {
+	Base
+	Options
+	legacy bool
+	mute   bool // the server answers no pings
+
+	// Of the present connection.
+	acked   bool
+	pongs   int // to come before the session is ready; 2 at an end means that the server is mute
+	silence time.Duration
+	running map[string]*gqlRunning // operations that are not complete, by id
+	left    int                    // of SUBSCRIBE among them
+	sent    int                    // ids given out to others
+}
+
+// gqlRunning is an operation that the server works on.
+type gqlRunning struct {
+	topic    string
+	sent     bool  // not of SUBSCRIBE
+	answered bool  // with a result that holds more than errors
+	refused  error // else what its last result comes to, if it is the last
+}
+
+func newGraphQLTransport(o Options) Session { return &graphql{Options: o} }
+func newGraphQLLegacy(o Options) Session    { return &graphql{Options: o, legacy: true} }
+
+// gqlMessage is any message, both ways.
+type gqlMessage struct {
+	ID      gqlID           `json:"id,omitempty"`
+	Type    string          `json:"type"`
+	Payload json.RawMessage `json:"payload,omitempty"`
+}
+
+func (m gqlMessage) frame() Frame { return jsonFrame(m) }
+
+// gqlID is an operation's name. Servers of the older dialect that take it for a number send it back as one.
+type gqlID string
+
+// UnmarshalJSON takes a string, or a number as it is written.
+func (id *gqlID) UnmarshalJSON(data []byte) error {
+	var n json.Number // takes both, but of strings only those that hold numbers
+	if data[0] != '"' && json.Unmarshal(data, &n) == nil {
+		*id = gqlID(n)
+		return nil
+	}
+	return json.Unmarshal(data, (*string)(id))
+}
+
+const gqlLineForm = `write a GraphQL document, or {"query":"...","variables":{...},"operationName":"..."}`
+
+// gqlOperation is what to run: a document, or the payload with one in it.
+func gqlOperation(text string) (payload json.RawMessage, name string, err error) {
+	text = strings.TrimSpace(text)
+	if !utf8.ValidString(text) {
+		return nil, "", errors.New("is not UTF-8")
+	}
+	if !isJSONObject(text) {
+		if err := gqlDocument(text); err != nil {
+			return nil, "", err
+		}
+		return jsonFrame(map[string]string{"query": text}).Data, "", nil
+	}
+	var p struct {
+		Query         *string
+		OperationName string
+		Extensions    json.RawMessage
+	}
+	if err := json.Unmarshal([]byte(text), &p); err != nil {
+		return nil, "", errors.New("is no JSON of that form; " + gqlLineForm)
+	}
+	if p.Query == nil && p.Extensions == nil {
+		return nil, "", errors.New("has no query; " + gqlLineForm)
+	}
+	if p.Query != nil {
+		if err := gqlDocument(*p.Query); err != nil {
+			return nil, "", err
+		}
+	}
+	return json.RawMessage(text), p.OperationName, nil
+}
+
+// isJSONObject tells JSON from a GraphQL document, which may begin with a brace too, but never with one and a quote.
+func isJSONObject(text string) bool {
+	rest, ok := strings.CutPrefix(text, "{")
+	rest = strings.TrimLeft(rest, " \t\r\n")
+	return ok && (strings.HasPrefix(rest, `"`) || strings.HasPrefix(rest, "}"))
+}
+
+// gqlDocument holds that text looks like a whole document, and is one in which the quotes tell where a client's values
+// stand: neither block strings nor comments with quotes.
+func gqlDocument(text string) error {
+	text = strings.TrimSpace(text)
+	if text == "" || !strings.ContainsAny(text[:1], "{#@,") && !gqlBegins(text) {
+		return errors.New("is no operation; " + gqlLineForm)
+	}
+	depth, quoted := 0, false
+	for i := 0; i < len(text); i++ {
+		switch c := text[i]; {
+		case quoted && c == '\\':
+			i++
+		case !quoted && strings.HasPrefix(text[i:], `"""`):
+			return errors.New(`has a block string; write a plain one, "..."`)
+		case c == '"':
+			quoted = !quoted
+		case quoted:
+		case c == '#':
+			comment, _, _ := strings.Cut(text[i:], "\n")
+			if strings.Contains(comment, `"`) {
+				return errors.New("has a comment with a quote; leave that out")
+			}
+			i += len(comment)
+		case c == '{':
+			depth++
+		case c == '}':
+			depth--
+		}
+	}
+	if depth != 0 || quoted {
+		return errors.New("is no whole document; write all of an operation on one line")
+	}
+	return nil
+}
+
+func gqlBegins(text string) bool {
+	for _, word := range []string{"subscription", "query", "mutation", "fragment"} {
+		if rest, ok := strings.CutPrefix(text, word); ok && (rest == "" || strings.ContainsAny(rest[:1], " \t\r\n{(@#,")) {
+			return true
+		}
+	}
+	return false
+}
+
+// gqlConnect is CONNECT as the payload of connection_init, nil when it is unset.
+func gqlConnect(connect string) (json.RawMessage, error) {
+	connect = strings.TrimSpace(connect)
+	if connect == "" {
+		return nil, nil
+	}
+	if connect[0] != '{' || !json.Valid([]byte(connect)) || !utf8.ValidString(connect) {
+		return nil, errors.New(`is no JSON object; write the payload of connection_init, e.g. {"token":"..."}`)
+	}
+	return json.RawMessage(connect), nil
+}
+
+func checkGraphQL(connect string, lines []string) error {
+	var problems []error
+	if _, err := gqlConnect(connect); err != nil {
+		problems = append(problems, badConnect("%v", err))
+	}
+	for i, line := range lines {
+		if _, _, err := gqlOperation(line); err != nil {
+			problems = append(problems, badLine(i+1, "%v", err))
+		}
+	}
+	return errors.Join(problems...)
+}
+
+func (s *graphql) Dial(*HTTPResponse) (Dial, error) { return s.Options.Dial() }
+
+func (s *graphql) Open(subprotocol string) ([]Frame, error) {
+	if subprotocol == s.other() {
+		return nil, s.wrong()
+	}
+	s.mute = s.mute || s.pongs == 2
+	s.acked, s.pongs, s.silence, s.running, s.left, s.sent = false, 0, 0, map[string]*gqlRunning{}, 0, 0
+	connect, err := s.Connect()
+	if err != nil {
+		return nil, err
+	}
+	payload, err := gqlConnect(connect)
+	if err != nil {
+		return nil, refuse(http.StatusBadRequest, "CONNECT: "+err.Error())
+	}
+	if payload == nil && s.legacy {
+		payload = json.RawMessage("{}") // as its client does: servers look into it
+	}
+	return []Frame{gqlMessage{Type: "connection_init", Payload: payload}.frame()}, nil
+}
+
+// other is the dialect that this is not.
+func (s *graphql) other() string {
+	if s.legacy {
+		return gqlTransport
+	}
+	return gqlLegacy
+}
+
+// wrong says that the server speaks the other dialect.
+func (s *graphql) wrong() error {
+	return refuse(http.StatusBadRequest, "the server does not speak this dialect; write PROTOCOL="+s.other()+", and unset SUBPROTOCOL")
+}
+
+func (s *graphql) Timers() Timers {
+	switch {
+	case !s.acked:
+		return Timers{Opening: gqlAckTime, Step: 1, Waiting: "connection_ack; FROM must be the address of GraphQL's WebSocket, and PROTOCOL what it speaks: " + gqlTransport + " or " + gqlLegacy}
+	case s.pongs > 0:
+		return Timers{Opening: gqlPongTime, Step: 2, Waiting: "the answers to two pings; the next connection does without", Silence: s.silence}
+	}
+	return Timers{Silence: s.silence}
+}
+
+func (s *graphql) Receive(_ context.Context, f Frame) (Received, error) {
+	var m gqlMessage
+	if err := json.Unmarshal(f.Data, &m); err != nil || !utf8.Valid(f.Data) {
+		return Received{}, errors.New("the server sent what is no message of GraphQL; FROM must be the address of its WebSocket")
+	}
+	switch m.Type {
+	case "connection_ack":
+		return s.ack(m.Payload)
+	case "connection_error":
+		return Received{}, s.connectionError(m.Payload)
+	case "ka":
+		if !s.legacy {
+			return Received{}, s.wrong()
+		}
+		s.silence = max(s.silence, gqlSilence)
+	case "ping":
+		return Received{Replies: []Frame{gqlMessage{Type: "pong", Payload: m.Payload}.frame()}}, nil
+	case "pong":
+		return s.pong(), nil
+	case "next", "data":
+		return s.result(m), nil
+	case "error":
+		return s.failed(m)
+	case "complete":
+		return Received{}, s.completed(string(m.ID))
+	}
+	return Received{}, nil
+}
+
+// ack sends the operations.
+func (s *graphql) ack(payload json.RawMessage) (Received, error) {
+	if s.acked {
+		return Received{}, nil
+	}
+	lines, err := s.Subscribe()
+	if err != nil {
+		return Received{}, err
+	}
+	var replies []Frame
+	for i, line := range lines {
+		id := strconv.Itoa(i + 1)
+		operation, topic, err := gqlOperation(line)
+		if err != nil {
+			return Received{}, refuseLine(i+1, err)
+		}
+		if topic == "" {
+			topic = id
+		}
+		s.running[id] = &gqlRunning{topic: topic}
+		replies = append(replies, s.start(id, operation))
+	}
+	s.acked, s.left = true, len(lines)
+	var app struct{ ConnectionTimeoutMs float64 }
+	if s.legacy && json.Unmarshal(payload, &app) == nil && app.ConnectionTimeoutMs > 0 {
+		millis := min(app.ConnectionTimeoutMs, float64(gqlMaxSilence/time.Millisecond))
+		s.silence = max(time.Duration(millis)*time.Millisecond, gqlMinSilence)
+	}
+	if !s.legacy && !s.mute && s.left > 0 {
+		s.pongs = 2
+		replies = append(replies, gqlMessage{Type: "ping"}.frame())
+	}
+	return Received{Replies: replies, Ready: s.pongs == 0}, nil
+}
+
+func (s *graphql) start(id string, operation json.RawMessage) Frame {
+	kind := "subscribe"
+	if s.legacy {
+		kind = "start"
+	}
+	return gqlMessage{ID: gqlID(id), Type: kind, Payload: operation}.frame()
+}
+
+func (s *graphql) pong() (got Received) {
+	if s.pongs == 0 {
+		return got
+	}
+	if s.pongs--; s.pongs > 0 {
+		got.Replies = []Frame{gqlMessage{Type: "ping"}.frame()}
+	}
+	got.Ready = s.pongs == 0
+	return got
+}
+
+func (s *graphql) result(m gqlMessage) Received {
+	r := s.running[string(m.ID)]
+	if r == nil {
+		return Received{}
+	}
+	if !r.answered {
+		var result struct {
+			Data   json.RawMessage
+			Errors json.RawMessage
+		}
+		json.Unmarshal(m.Payload, &result)
+		if r.answered = isNull(result.Errors) || !isNull(result.Data); !r.answered {
+			r.refused = gqlRefusal(string(m.ID), result.Errors)
+		}
+	}
+	return Received{Messages: []translate.Message{{Topic: r.topic, Data: orNullJSON(m.Payload)}}}
+}
+
+// orNullJSON is a copy of value, null when there is none.
+func orNullJSON(value json.RawMessage) json.RawMessage {
+	if len(value) == 0 {
+		return json.RawMessage("null")
+	}
+	return bytes.Clone(value)
+}
+
+func isNull(value json.RawMessage) bool { return len(value) == 0 || string(value) == "null" }
+
+// failed is the end of an operation.
+func (s *graphql) failed(m gqlMessage) (Received, error) {
+	r := s.running[string(m.ID)]
+	switch {
+	case r == nil:
+		return Received{}, nil
+	case r.sent:
+		delete(s.running, string(m.ID))
+		var errs any = m.Payload
+		if !strings.HasPrefix(string(m.Payload), "[") {
+			errs = []json.RawMessage{orNullJSON(m.Payload)}
+		}
+		return Received{Messages: []translate.Message{{Topic: r.topic, Data: jsonFrame(map[string]any{"errors": errs}).Data}}}, nil
+	case r.answered:
+		_, why := gqlError(m.Payload)
+		return Received{}, fmt.Errorf("the operation of line %s failed: %s", m.ID, why)
+	}
+	s.pongs = 0 // this server is no mute one
+	return Received{}, gqlRefusal(string(m.ID), m.Payload)
+}
+
+func (s *graphql) completed(id string) error {
+	r := s.running[id]
+	if r == nil {
+		return nil
+	}
+	delete(s.running, id)
+	if r.sent {
+		return nil
+	}
+	if !r.answered && r.refused != nil {
+		s.pongs = 0
+		return r.refused
+	}
+	if s.left--; s.left == 0 {
+		return translate.ErrFinished
+	}
+	return nil
+}
+
+func gqlRefusal(id string, errs json.RawMessage) error {
+	status, why := gqlError(errs)
+	return refuse(status, fmt.Sprintf("the operation of line %s: %s", id, why))
+}
+
+// connectionError refuses, unless it is about a connection that was agreed to.
+func (s *graphql) connectionError(payload json.RawMessage) error {
+	status, why := gqlError(payload)
+	if s.acked {
+		return errors.New("connection_error: " + why)
+	}
+	if status == http.StatusBadRequest {
+		status = http.StatusForbidden
+	}
+	return refuse(status, "connection_error: "+why)
+}
+
+// gqlError reads the first error of what servers send as one: a list of errors, an error, one under "errors", or a text.
+func gqlError(payload json.RawMessage) (status int, why string) {
+	var under struct{ Errors json.RawMessage }
+	if json.Unmarshal(payload, &under) == nil && under.Errors != nil {
+		payload = under.Errors
+	}
+	var list []json.RawMessage
+	if json.Unmarshal(payload, &list) == nil && len(list) > 0 {
+		payload = list[0]
+	}
+	var e struct {
+		Message    string
+		ErrorType  string // AppSync's
+		Extensions struct{ Code any }
+	}
+	if json.Unmarshal(payload, &e.Message) != nil {
+		json.Unmarshal(payload, &e) // what does not fit is not said
+	}
+	status = http.StatusBadRequest
+	switch {
+	case e.Extensions.Code == "UNAUTHENTICATED", strings.HasPrefix(e.ErrorType, "Unauthorized"):
+		status = http.StatusUnauthorized
+	case e.Extensions.Code == "FORBIDDEN":
+		status = http.StatusForbidden
+	}
+	if why = serverText(e.Message); why == "" {
+		why = "an error without a message"
+	}
+	return status, why
+}
+
+// Closed knows the close codes of graphql-ws's server.
+func (s *graphql) Closed(code int, reason string) error {
+	why := fmt.Sprintf("closed with code %d: %s", code, serverText(reason))
+	switch code {
+	case 4400:
+		if s.pongs > 0 {
+			s.mute = true
+			return errors.New(why)
+		}
+		return refuse(http.StatusBadRequest, why)
+	case 4004, 4005, 4409, 4429:
+		return refuse(http.StatusBadRequest, why)
+	case 4401:
+		return refuse(http.StatusUnauthorized, why)
+	case 4403:
+		return refuse(http.StatusForbidden, why)
+	case 4406, 1002:
+		if !s.acked {
+			return s.wrong()
+		}
+	case 4500:
+		if s.pongs > 0 {
+			s.pongs = 0
+			return refuse(http.StatusBadRequest, why)
+		}
+	}
+	if code < 4000 {
+		return nil
+	}
+	return errors.New(why)
+}
+
+func (s *graphql) Send(m translate.Message) ([]Frame, error) {
+	if !s.acked {
+		return nil, errors.New("not connected")
+	}
+	var whole struct{ ID, Type string }
+	text := strings.TrimSpace(string(m.Data))
+	if isJSONObject(text) && utf8.Valid(m.Data) && json.Unmarshal([]byte(text), &whole) == nil && whole.Type != "" {
+		if whole.ID != "" {
+			return nil, errors.New("has an id, which is the sidecar's to give; " + gqlLineForm)
+		}
+		return []Frame{{Data: []byte(text)}}, nil
+	}
+	operation, topic, err := gqlOperation(text)
+	if err != nil {
+		return nil, err
+	}
+	if len(s.running)-s.left >= maxGraphQLSent {
+		return nil, fmt.Errorf("%d operations that were sent before are not complete", maxGraphQLSent)
+	}
+	s.sent++
+	id := "s" + strconv.Itoa(s.sent)
+	s.running[id] = &gqlRunning{topic: topic, sent: true}
+	return []Frame{s.start(id, operation)}, nil
+}
+
+func (s *graphql) Leave() []Frame {
+	if !s.acked {
+		return nil
+	}
+	if s.legacy {
+		return []Frame{gqlMessage{Type: "connection_terminate"}.frame()}
+	}
+	var frames []Frame
+	for _, id := range slices.Sorted(maps.Keys(s.running)) {
+		frames = append(frames, gqlMessage{ID: gqlID(id), Type: "complete"}.frame())
+	}
+	return frames
+}

@@ -1,0 +1,392 @@
+// This file is MQTT 3.1.1 and 5 over WebSockets, as a subscriber (OASIS MQTT Version 3.1.1 and 5.0; section 6 is the
+// WebSocket). Packets are those of mqttpacket.go.
+//
+//	C-> CONNECT     client identifier, user name, password, keep alive
+//	S-> CONNACK     session present, reason code
+//	C-> SUBSCRIBE   the lines of SUBSCRIBE, with QoS 0 or 1
+//	S-> SUBACK      what was granted
+//	S-> PUBLISH     topic, payload; with QoS 1 a packet identifier
+//	C-> PUBACK      once the event is in the ring
+//	C-> PINGREQ     S-> PINGRESP
+//	S-> DISCONNECT  5 only, with a reason code
+//
+// The rules:
+//
+//   - Messages are binary and pieces of one byte stream: aedes sends one packet as four messages, mosquitto one as one.
+//   - A session at the broker bridges an interruption when everything was granted with QoS 1 and the broker still has it
+//     (CONNACK's session present). One whose SUBACK never came, or came for other filters, bridges nothing: it is
+//     subscribed to anew. MQTT 5 ends such a session by itself: it is asked for, for two minutes, wherever
+//     everything is QoS 1. MQTT 3.1.1 does not: it is asked for only with "cleanSession": false and a clientId of one's own,
+//     and is left behind when the stream ends.
+//   - The QoS of a message is its publisher's, and what was granted only bounds it: with QoS 0 the broker need not keep it
+//     for who is away. Once one has come, live or retained, no interruption is bridged any more, and what is retained is asked
+//     for anew behind each. Of a publisher whose only ones fall into an interruption nothing can be known.
+//   - Brokers drop what is over their queue's bound without a word; 1000 messages are the default of most. A gap is said when
+//     nearly as many have come behind an interruption, on one connection or several, before PINGREQs were answered for 20 s.
+//     An answer alone is no end of the queue: mosquitto gives it amid that, of which 20 messages at a time are on their way
+//     (max_inflight_messages): 1000 take 50 round trips. What others subscribed to fills the queue too.
+//   - A session that lasts, or has a clientId of one's own, may hold what another stream, or an earlier configuration, has
+//     subscribed to, now or later, with QoS 2 too: of it only what matches SUBSCRIBE is emitted. Other sessions hold nothing else, and in
+//     them a topic may have changed on its way: RabbitMQ delivers a.b as a/b.
+//   - What the broker sends again because our PUBACK was lost is emitted again: QoS 1 is at least once. To tell it from
+//     what is new takes identifiers that go on from one connection to the next; RabbitMQ's begin again.
+//   - A retained message is sent with every new subscription. After a reconnect one that is as it was last is no event.
+//   - A message over MAX_MESSAGE is acknowledged, or it would come for ever, and is a gap.
+//   - Client identifiers are made up for each stream, of at most 23 letters and digits (3.1.3.1): two connections with the
+//     same one throw each other out.
+
+package dialect
+
+import (
+	"cmp"
+	"container/list"
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+)
+
+const (
+	mqttKeepAlive  = 30 * time.Second
+	mqttExpiry     = 2 * time.Minute  // of a session that nobody came back to, MQTT 5
+	mqttReceive    = 1000             // messages with QoS 1 that the broker may send before we acknowledge, MQTT 5
+	mqttQueue      = 900              // messages behind an interruption that may be all a broker had room for
+	mqttSettled    = 20 * time.Second // of answered PINGREQs, behind which what comes is not of an interruption
+	mqttTopics     = 4096             // topics whose last message is remembered
+	mqttUnwell     = 5 * time.Second  // before a broker that says it is busy is asked again
+	maxMQTTKept    = 1 << 10          // bytes of a topic whose last message is remembered
+	maxMQTTFilters = 1000
+)
+
+// The steps of an opening.
+const (
+	mqttConnecting = iota
+	mqttSubscribing
+	mqttReady
+)
+
+func newMQTT(o Options) Session {
+	if o.MaxMessage == 0 {
+		o.MaxMessage = defaultBounds
+	}
+	return &mqtt{Options: o, madeUp: rand.Text()[:20]}
+}
+
+type mqtt struct {
+	Base
+	Options
+	madeUp string // client identifier
+
+	// Over all connections.
+	opened bool                     // one was ready
+	kept   []mqttFilter             // what the session at the broker holds, all granted with QoS 1; nil: there is none that bridges
+	once   bool                     // there was a message with QoS 0
+	went   bool                     // one was resumed
+	behind int                      // messages that have come behind an interruption, until it is over; less than 0: it is
+	topics map[string]*list.Element // of *mqttLast
+	order  *list.List               // the same, longest unheard of first
+
+	// Of the present connection.
+	settings mqttSettings
+	version  byte
+	filters  []mqttFilter
+	asked    bool // for a session that outlives the connection
+	bridges  bool // this one is ready, and kept is true of it
+	parser   mqttParser
+	step     int
+	resumed  bool
+	again    bool // a connection was ready before
+	every    time.Duration
+	pinged   bool          // and not answered
+	settled  time.Duration // for which PINGREQs were answered
+	sent     uint16
+}
+
+func (s *mqtt) Dial(*HTTPResponse) (Dial, error) { return s.Options.Dial() }
+
+func (s *mqtt) Open(string) (frames []Frame, err error) {
+	connect, err := s.Options.Connect()
+	if err != nil {
+		return nil, err
+	}
+	if s.settings, s.version, err = readMQTT(connect); err != nil {
+		return nil, err
+	}
+	lines, err := s.Options.Subscribe()
+	if err != nil {
+		return nil, err
+	}
+	s.filters = s.filters[:0]
+	for _, line := range lines {
+		f, err := readFilter(line)
+		if err != nil {
+			return nil, err
+		}
+		s.filters = append(s.filters, f)
+	}
+	s.parser = mqttParser{max: s.MaxMessage}
+	s.step, s.resumed, s.bridges, s.pinged, s.settled, s.sent = mqttConnecting, false, false, false, 0, 0
+	s.again = s.opened
+	s.every = mqttKeepAlive
+	if s.settings.KeepAlive != nil {
+		s.every = time.Duration(*s.settings.KeepAlive) * time.Second
+	}
+	return []Frame{s.connect()}, nil
+}
+
+// sure says that everything is asked for with QoS 1.
+func (s *mqtt) sure() bool {
+	return len(s.filters) > 0 && !slices.ContainsFunc(s.filters, func(f mqttFilter) bool { return f.qos == 0 })
+}
+
+// expiry is how long the broker shall keep a session that nobody comes back to, in seconds (MQTT 5).
+func (s *mqtt) expiry() uint32 {
+	switch {
+	case s.settings.SessionExpiry != nil:
+		return *s.settings.SessionExpiry
+	case s.sure() && (s.settings.CleanSession == nil || !*s.settings.CleanSession):
+		return uint32(mqttExpiry.Seconds())
+	}
+	return 0
+}
+
+// lasting says that what the user wrote asks for a session that stays at the broker behind the stream's end.
+func (s *mqtt) lasting() bool {
+	if s.version == 5 {
+		return s.settings.SessionExpiry != nil && *s.settings.SessionExpiry > 0
+	}
+	return s.settings.CleanSession != nil && !*s.settings.CleanSession
+}
+
+// others says that the session at the broker may hold what somebody else has subscribed to.
+func (s *mqtt) others() bool { return s.asked && (s.settings.ClientID != "" || s.lasting()) }
+
+// wanted says that a message with this topic is for this stream.
+func (s *mqtt) wanted(topic string) bool {
+	return !s.others() || slices.ContainsFunc(s.filters, func(f mqttFilter) bool { return f.matches(topic) })
+}
+
+// goesOn says that the session which the broker may have is the one that is wanted now.
+func (s *mqtt) goesOn() bool { return s.asked && s.kept != nil && slices.Equal(s.kept, s.filters) }
+
+func (s *mqtt) connect() Frame {
+	c := s.settings
+	clean := c.CleanSession == nil || *c.CleanSession
+	if s.version == 5 {
+		s.asked = s.expiry() > 0
+		clean = !s.asked || !s.goesOn() && (!s.lasting() || c.CleanSession != nil && clean)
+	} else {
+		s.asked = !clean
+	}
+	var flags byte
+	if clean {
+		flags |= 2
+	}
+	if c.Username != nil {
+		flags |= 0x80
+	}
+	if c.Password != nil {
+		flags |= 0x40
+	}
+	body := append(appendMQTT(nil, "MQTT"), s.version, flags)
+	body = binary.BigEndian.AppendUint16(body, uint16(s.every/time.Second))
+	if s.version == 5 {
+		var props []byte
+		if n := s.expiry(); n > 0 {
+			props = binary.BigEndian.AppendUint32(append(props, propSessionExpiry), n)
+		}
+		props = binary.BigEndian.AppendUint16(append(props, propReceiveMaximum), mqttReceive)
+		body = append(appendVarint(body, len(props)), props...)
+	}
+	id := c.ClientID
+	if id == "" {
+		id = "ss" + s.madeUp
+	}
+	body = appendMQTT(body, id)
+	if c.Username != nil {
+		body = appendMQTT(body, *c.Username)
+	}
+	if c.Password != nil {
+		body = appendMQTT(body, *c.Password)
+	}
+	return packet(mqttConnect, 0, body)
+}
+
+func (s *mqtt) subscribe() Frame {
+	body := []byte{0, 1} // packet identifier
+	if s.version == 5 {
+		body = append(body, 0)
+	}
+	for _, f := range s.filters {
+		body = append(appendMQTT(body, f.filter), f.qos)
+	}
+	return packet(mqttSubscribe, 2, body)
+}
+
+func (s *mqtt) Timers() Timers {
+	t := Timers{Opening: openingTime, Step: s.step}
+	switch s.step {
+	case mqttConnecting:
+		t.Waiting = "CONNACK; FROM must be the broker's WebSocket listener, and the subprotocol mqtt"
+	case mqttSubscribing:
+		t.Waiting = "SUBACK"
+	default:
+		t = Timers{Every: s.every * 3 / 4}
+		if s.behind >= 0 {
+			t.Every = cmp.Or(t.Every, mqttSettled)
+		}
+	}
+	return t
+}
+
+func (s *mqtt) Ping() ([]Frame, error) {
+	if s.pinged {
+		return nil, errors.New("the broker did not answer PINGREQ")
+	}
+	s.pinged = true
+	return []Frame{packet(mqttPingreq, 0, nil)}, nil
+}
+
+// answered takes PINGRESP.
+func (s *mqtt) answered() {
+	if s.pinged {
+		s.settled += s.Timers().Every
+	}
+	if s.pinged = false; s.settled >= mqttSettled {
+		s.behind = -1
+	}
+}
+
+func (s *mqtt) Skipped() error {
+	return errors.New("a WebSocket message over MAX_MESSAGE was skipped, and with it the MQTT framing")
+}
+
+func (s *mqtt) Closed(int, string) error {
+	if s.step == mqttConnecting {
+		return errors.New("the broker closed the connection instead of answering CONNECT; does it speak this version (CONNECT's version), and know the client?")
+	}
+	return nil
+}
+
+// Resumable is true when the broker keeps everything for us meanwhile.
+func (s *mqtt) Resumable() bool { return s.bridges && !s.once }
+
+// Leave ends the session at the broker too, unless it was asked to last.
+func (s *mqtt) Leave() []Frame {
+	if s.version == 5 && s.asked && !s.lasting() {
+		props := binary.BigEndian.AppendUint32([]byte{propSessionExpiry}, 0)
+		return []Frame{packet(mqttDisconnect, 0, append([]byte{0, byte(len(props))}, props...))}
+	}
+	return []Frame{packet(mqttDisconnect, 0, nil)}
+}
+
+func (s *mqtt) Receive(_ context.Context, f Frame) (got Received, err error) {
+	if !f.Binary {
+		return got, errMQTTFraming
+	}
+	s.parser.feed(f.Data)
+	for {
+		pk, ok, err := s.parser.next()
+		if err != nil || !ok {
+			return got, err
+		}
+		if err := s.packet(pk, &got); err != nil {
+			return got, err
+		}
+	}
+}
+
+func (s *mqtt) packet(pk mqttPacket, got *Received) error {
+	if pk.over && pk.kind != mqttPublish {
+		return errMQTTFraming
+	}
+	r := &mqttReader{b: pk.body}
+	var err error
+	switch {
+	case pk.kind == mqttConnack && s.step == mqttConnecting:
+		err = s.connack(r, got)
+	case pk.kind == mqttSuback && s.step == mqttSubscribing:
+		err = s.suback(r, got)
+	case pk.kind == mqttPublish && s.step != mqttConnecting:
+		err = s.publish(pk, r, got)
+	case pk.kind == mqttPingresp:
+		s.answered()
+	case pk.kind == mqttPuback && s.step != mqttConnecting: // for what we have sent
+	case pk.kind == mqttPubrel && s.step != mqttConnecting:
+		got.Replies = append(got.Replies, packet(mqttPubcomp, 0, binary.BigEndian.AppendUint16(nil, r.uint16())))
+	case pk.kind == mqttDisconnect && s.version == 5:
+		err = s.disconnected(r)
+	default:
+		return fmt.Errorf("the broker sent a packet (type %d) that is out of place", pk.kind)
+	}
+	if r.bad {
+		return errMQTTFraming
+	}
+	return err
+}
+
+func (s *mqtt) connack(r *mqttReader, got *Received) error {
+	present, code := r.byte()&1 == 1, r.byte()
+	reason := ""
+	if s.version == 5 && len(r.b) > 0 {
+		var numbers map[int]uint32
+		numbers, reason = r.properties()
+		if n, set := numbers[propServerKeepAlive]; set {
+			s.every = time.Duration(n) * time.Second
+		}
+	}
+	if r.bad {
+		return errMQTTFraming
+	}
+	if code != 0 {
+		return s.refusal("CONNECT", code, reason)
+	}
+	if present && s.goesOn() && !s.once { // and so do the subscriptions
+		s.bridges, s.resumed = true, true
+		s.went, s.behind = true, max(s.behind, 0)
+		s.ready(got)
+		return nil
+	}
+	s.behind = -1
+	s.kept = nil
+	if len(s.filters) == 0 {
+		s.ready(got)
+		return nil
+	}
+	s.step = mqttSubscribing
+	got.Replies = append(got.Replies, s.subscribe())
+	return nil
+}
+
+func (s *mqtt) ready(got *Received) {
+	s.step, s.opened = mqttReady, true
+	got.Ready, got.Resumed = true, s.resumed
+}
+
+func (s *mqtt) suback(r *mqttReader, got *Received) error {
+	r.uint16()
+	reason := ""
+	if s.version == 5 {
+		_, reason = r.properties()
+	}
+	if r.bad || len(r.b) != len(s.filters) {
+		return errMQTTFraming
+	}
+	s.bridges = s.asked && s.sure()
+	for i, code := range r.b {
+		switch {
+		case code >= 0x80:
+			return s.refusal(fmt.Sprintf("line %d of SUBSCRIBE", i+1), code, reason)
+		case code == 0:
+			s.bridges = false
+		}
+	}
+	if s.bridges {
+		s.kept = slices.Clone(s.filters)
+	}
+	s.ready(got)
+	return nil
+}

@@ -1,0 +1,152 @@
+// This file is the messages of MQTT: what comes of one, and what it says of those that did not come.
+
+package dialect
+
+import (
+	"bytes"
+	"container/list"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"strings"
+
+	"sidestream/translate"
+)
+
+// mqttLast is what a topic said last.
+type mqttLast struct {
+	topic string
+	sum   [16]byte
+}
+
+func mqttSum(topic string, payload []byte) [16]byte {
+	h := sha256.New()
+	binary.Write(h, binary.BigEndian, uint32(len(topic)))
+	h.Write([]byte(topic))
+	h.Write(payload)
+	return [16]byte(h.Sum(nil))
+}
+
+func (s *mqtt) publish(pk mqttPacket, r *mqttReader, got *Received) error {
+	qos := pk.flags >> 1 & 3
+	if qos == 3 || qos == 2 && !s.others() {
+		return errors.New("the broker sent a message with a QoS that was not asked for")
+	}
+	topic := r.string()
+	if qos > 0 {
+		kind := map[byte]byte{1: mqttPuback, 2: mqttPubrec}[qos]
+		reply := packet(kind, 0, binary.BigEndian.AppendUint16(nil, r.uint16()))
+		defer func() { got.Acks = append(got.Acks, reply) }()
+	}
+	if s.version == 5 && !pk.over {
+		if numbers, _ := r.properties(); numbers[propTopicAlias] != 0 {
+			return errors.New("the broker used a topic alias, of which none were allowed")
+		}
+	}
+	if r.bad {
+		return errMQTTFraming
+	}
+	wanted, retained, over := s.wanted(topic), pk.flags&1 != 0, pk.over || len(r.b) > s.MaxMessage
+	if full, may := s.full(qos), wanted && s.unkept(qos); full || may || wanted && over {
+		got.Messages = append(got.Messages, translate.Message{Gap: translate.GapUpstream})
+	}
+	if over || !wanted {
+		return nil
+	}
+	same := s.remember(topic, mqttSum(topic, r.b))
+	if same && retained && s.again {
+		return nil
+	}
+	m := translate.Message{Topic: topic, Data: bytes.Clone(r.b)}
+	if retained {
+		m.Header = http.Header{"Retain": {"true"}}
+	}
+	if s.bytes(&m) {
+		got.Messages = append(got.Messages, m)
+	}
+	return nil
+}
+
+// full counts what comes behind an interruption, and says that the broker may have had no room for more.
+func (s *mqtt) full(qos byte) bool {
+	if s.behind < 0 || qos == 0 {
+		return false
+	}
+	if s.behind++; s.behind < mqttQueue {
+		return false
+	}
+	s.behind = -1
+	return true
+}
+
+// unkept says that a message is the first to show that the broker need not have kept others, when it was thought to.
+func (s *mqtt) unkept(qos byte) bool {
+	if qos > 0 || s.once {
+		return false
+	}
+	s.once = true
+	return s.went
+}
+
+// remember notes what a topic says, and returns whether that is what it said last.
+func (s *mqtt) remember(topic string, sum [16]byte) (same bool) {
+	if s.topics == nil {
+		s.topics, s.order = map[string]*list.Element{}, list.New()
+	}
+	if el := s.topics[topic]; el != nil {
+		last := el.Value.(*mqttLast)
+		same = last.sum == sum
+		last.sum = sum
+		s.order.MoveToBack(el)
+		return same
+	}
+	if len(topic) > maxMQTTKept {
+		return false
+	}
+	s.topics[topic] = s.order.PushBack(&mqttLast{topic, sum})
+	if s.order.Len() > mqttTopics {
+		delete(s.topics, s.order.Remove(s.order.Front()).(*mqttLast).topic)
+	}
+	return false
+}
+
+// Send publishes {"topic","payload","qos","retain"}. A payload that is a string is sent as it is, any other as JSON.
+func (s *mqtt) Send(m translate.Message) ([]Frame, error) {
+	const form = `write {"topic":"a/b","payload":"text or JSON","qos":0,"retain":false}`
+	var send struct {
+		Topic   string
+		Payload json.RawMessage
+		QoS     byte
+		Retain  bool
+	}
+	if err := json.Unmarshal(m.Data, &send); err != nil || send.Topic == "" || strings.ContainsAny(send.Topic, "+#\x00") ||
+		len(send.Topic) > 1<<16-1 || send.QoS > 1 {
+		return nil, errors.New("is no MQTT message; " + form)
+	}
+	payload := []byte(send.Payload)
+	if len(payload) > 0 && payload[0] == '"' {
+		var text string
+		if err := json.Unmarshal(payload, &text); err != nil {
+			return nil, errors.New("is no MQTT message; " + form)
+		}
+		payload = []byte(text)
+	}
+	flags := send.QoS << 1
+	if send.Retain {
+		flags |= 1
+	}
+	body := appendMQTT(nil, send.Topic)
+	if send.QoS > 0 {
+		s.sent = s.sent%0xffff + 1
+		if s.sent == 1 { // SUBSCRIBE's
+			s.sent = 2
+		}
+		body = binary.BigEndian.AppendUint16(body, s.sent)
+	}
+	if s.version == 5 {
+		body = append(body, 0)
+	}
+	return []Frame{packet(mqttPublish, flags, append(body, payload...))}, nil
+}

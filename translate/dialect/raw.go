@@ -1,0 +1,59 @@
+package dialect
+
+import (
+	"bytes"
+	"context"
+
+	"sidestream/translate"
+)
+
+// raw is the dialect without a protocol: a WebSocket message is a message, or with SEPARATOR several.
+type raw struct {
+	Base
+	Options
+}
+
+// maxRecords bounds the records in one message; those after them are a gap.
+const maxRecords = 1 << 16
+
+func newRaw(o Options) Session { return &raw{Options: o} }
+
+func (s *raw) Dial(*HTTPResponse) (Dial, error) { return s.Options.Dial() }
+
+func (s *raw) Open(string) ([]Frame, error) { return nil, nil }
+
+func (s *raw) Receive(_ context.Context, f Frame) (Received, error) {
+	if s.Separator == "" {
+		return Received{Messages: s.take(nil, f.Binary, f.Data)}, nil
+	}
+	var got Received
+	for rest, more := f.Data, true; more; {
+		var record []byte
+		record, rest, more = bytes.Cut(rest, []byte(s.Separator))
+		if len(record) == 0 {
+			continue
+		}
+		if len(got.Messages) == maxRecords {
+			got.Messages = append(got.Messages, translate.Message{Gap: translate.GapUpstream})
+			break
+		}
+		got.Messages = s.take(got.Messages, f.Binary, record)
+	}
+	return got, nil
+}
+
+// take appends one record as BINARY has it.
+func (s *raw) take(messages []translate.Message, binary bool, data []byte) []translate.Message {
+	m := translate.Message{Data: data}
+	if binary && !s.binary(&m) {
+		return messages
+	}
+	return append(messages, m)
+}
+
+func (s *raw) Send(m translate.Message) ([]Frame, error) {
+	if s.Separator != "" {
+		m.Data = append(bytes.Clone(m.Data), s.Separator...)
+	}
+	return []Frame{{Binary: m.Binary, Data: m.Data}}, nil
+}

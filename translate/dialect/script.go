@@ -1,0 +1,384 @@
+// This file is what a route adds to any dialect: its opening script (HELLO), what it remembers (STATE), its replies (REPLY),
+// its keepalive (PING, PONG) and what close codes mean to it (CLOSE). The rules:
+//
+//   - Steps run in order once the dialect is ready: ">" sends, "=" sends what a program makes of the state, "<" waits for a
+//     message, "!" means refused, "~" means to connect anew.
+//   - Each incoming message meets RESUMED, if the opening is not through, with the state of before; then STATE; then every
+//     "!" and "~" seen so far, the waiting "<", PONG, and REPLY. What "<" or PONG takes goes no further. A "!" or "~" holds
+//     from its line on until the connection ends.
+//   - A step's program that fails has not matched: feeds mix messages of several shapes. A failing REPLY or STATE is reported,
+//     and so is any program that was cut for its time.
+//   - A ping that is due while the one before has no answer (PONG) ends the connection.
+
+package dialect
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"sidestream/translate"
+)
+
+// StepTimeout is how long one "<" of HELLO waits before the connection is given up and made anew.
+const StepTimeout = 10 * time.Second
+
+// Step is one line of HELLO: exactly one field is set.
+type Step struct {
+	Send   translate.Text
+	Make   *translate.Code // each output over null is sent
+	Wait   *translate.Code
+	Refuse *translate.Code
+	Anew   *translate.Code
+}
+
+// Script is what a route adds to its dialect. The zero value adds nothing.
+type Script struct {
+	Steps      []Step
+	Reply      *translate.Code  // each output is sent back; nil: nothing
+	State      *translate.Code  // each output, an object, is merged into Kept; nil: nothing is
+	Kept       *translate.State // the stream's own, which templates insert; nil: one that nobody else sees
+	Resumed    *translate.Code  // true for a message of the opening: nothing was lost since the last connection; nil: that is never known
+	Ping       translate.Text   // application-level keepalive; empty: none
+	Every      time.Duration    // how often Ping is sent
+	Interval   *translate.Code  // or: milliseconds, computed over null whenever the state has changed
+	Pong       *translate.Code  // true for the answer to Ping; nil: none is expected
+	Close      ClosePolicy
+	Ticket     func() (*HTTPRequest, error) // what is asked before each dial; nil: nothing
+	Dial       *translate.Code              // the address, over Ticket's answer; nil: the dialect's
+	ProgramFor time.Duration                // how long a program may run that no message bounds; 0 for ever
+}
+
+// helloMarks are what a line of HELLO may begin with.
+const helloMarks = "><!=~"
+
+// SplitHello splits the value of HELLO into its lines: each step's mark (one of > < ! = ~) and text. Blank lines are left
+// out; a line without mark sends.
+func SplitHello(hello string) (marks []byte, lines []string) {
+	for line := range strings.Lines(hello) {
+		line = strings.TrimSpace(line)
+		if line == "" {
+			continue
+		}
+		mark, text := byte('>'), line
+		if strings.IndexByte(helloMarks, line[0]) >= 0 {
+			mark, text = line[0], strings.TrimSpace(line[1:])
+		}
+		marks, lines = append(marks, mark), append(lines, text)
+	}
+	return marks, lines
+}
+
+// Wrap returns inner with what the script adds. What inner is asked to send, it puts in its own terms.
+func (s *Script) Wrap(inner Session) Session {
+	if len(s.Steps) == 0 && s.Reply == nil && s.State == nil && s.Ping.Empty() && s.Close == nil && s.Ticket == nil && s.Dial == nil {
+		return inner
+	}
+	script := *s
+	if script.Kept == nil {
+		script.Kept = new(translate.State)
+	}
+	return &scripted{Session: inner, script: &script}
+}
+
+type scripted struct {
+	Session
+	script *Script
+
+	// Of the present connection.
+	ready    bool // the dialect is, so the steps run
+	resumed  bool // as the dialect said, or RESUMED
+	next     int  // step to be done
+	watching []watch
+	count    translate.Counter
+	interval time.Duration // of PING, as its program has it
+	unheard  bool          // PING was sent and PONG has not come
+
+	// Since each was sent last.
+	sinceInner, sinceOwn time.Duration
+}
+
+// watch is a program that ends the connection when it is true.
+type watch struct {
+	code    *translate.Code
+	verdict error
+}
+
+var (
+	errMatchedRefusal = translate.Ruled{Refused: &translate.Refused{Status: 403, Reason: "a message matched a ! line of HELLO"}}
+	errMatchedAnew    = errors.New("a message matched a ~ line of HELLO")
+)
+
+func (s *scripted) Open(subprotocol string) ([]Frame, error) {
+	s.ready, s.resumed, s.next, s.watching, s.count = false, false, 0, nil, translate.Counter{}
+	s.sinceInner, s.sinceOwn, s.unheard = 0, 0, false
+	s.bounded(s.schedule) // one that fails without a state has no say yet
+	frames, err := s.Session.Open(subprotocol)
+	if err != nil || s.Session.Timers().Opening > 0 {
+		return frames, err
+	}
+	s.ready = true
+	more, err := s.advance()
+	return append(frames, more...), err
+}
+
+// bounded runs f, which runs programs that belong to no message.
+func (s *scripted) bounded(f func(context.Context) error) error {
+	ctx := context.Background()
+	if s.script.ProgramFor > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, s.script.ProgramFor)
+		defer cancel()
+	}
+	return f(ctx)
+}
+
+// advance does the steps up to the next wait, or to the end.
+func (s *scripted) advance() ([]Frame, error) {
+	var frames []Frame
+	for ; s.next < len(s.script.Steps); s.next++ {
+		step := s.script.Steps[s.next]
+		var sent []Frame
+		var err error
+		switch {
+		case step.Wait != nil:
+			return frames, nil
+		case step.Refuse != nil:
+			s.watching = append(s.watching, watch{step.Refuse, errMatchedRefusal})
+		case step.Anew != nil:
+			s.watching = append(s.watching, watch{step.Anew, errMatchedAnew})
+		case step.Make != nil:
+			sent, err = s.made(step.Make)
+		default:
+			sent, err = s.fill(step.Send)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("HELLO line %d: %w", s.next+1, err)
+		}
+		frames = append(frames, sent...)
+	}
+	return frames, nil
+}
+
+// made is what code makes of the state.
+func (s *scripted) made(code *translate.Code) (frames []Frame, err error) {
+	err = s.bounded(func(ctx context.Context) error {
+		frames, err = s.outputs(ctx, code, s.nothing())
+		return err
+	})
+	return frames, err
+}
+
+// nothing is what programs see that run over the state alone.
+func (s *scripted) nothing() translate.Message {
+	m := translate.Message{Data: []byte("null")}
+	m.SetState(s.script.Kept)
+	return m
+}
+
+// value fills in the placeholders of frames.
+func (s *scripted) value(name string) string {
+	if name, ok := strings.CutPrefix(name, translate.StatePrefix); ok {
+		return s.script.Kept.Text(name)
+	}
+	return s.count.Value(name)
+}
+
+func (s *scripted) fill(t translate.Text) ([]Frame, error) {
+	text, err := t.Fill(s.value)
+	if err != nil {
+		return nil, err
+	}
+	return s.Session.Send(translate.Message{Data: []byte(text)})
+}
+
+func (s *scripted) through() bool { return s.ready && s.next >= len(s.script.Steps) }
+
+func (s *scripted) Receive(ctx context.Context, f Frame) (Received, error) {
+	was := s.through()
+	got, ended := s.Session.Receive(ctx, f)
+	messages := got.Messages
+	got.Messages = messages[:0:0]
+	for _, m := range messages {
+		if err := s.meet(ctx, m, &got); err != nil {
+			return got, err
+		}
+	}
+	if ended != nil {
+		return got, ended
+	}
+	if got.Ready {
+		s.ready, s.resumed = true, s.resumed || got.Resumed
+		frames, err := s.advance()
+		if err != nil {
+			return got, err
+		}
+		got.Replies = append(got.Replies, frames...)
+	}
+	got.Ready = !was && s.through()
+	got.Resumed = got.Ready && s.resumed
+	return got, nil
+}
+
+// meet takes one message past the programs into got.
+func (s *scripted) meet(ctx context.Context, m translate.Message, got *Received) error {
+	m.SetState(s.script.Kept)
+	if m.Gap != "" || !s.reads() {
+		got.Messages = append(got.Messages, m)
+		return nil
+	}
+	m, err := m.Parse(false)
+	if err != nil {
+		return err
+	}
+	s.remember(ctx, &m, got)
+	for _, w := range s.watching {
+		yes, err := w.code.Truth(ctx, m)
+		if yes && err == nil {
+			return w.verdict
+		}
+		got.cut(err)
+	}
+	if taken, err := s.wait(ctx, m, got); taken || err != nil {
+		return err
+	}
+	if s.answered(ctx, m, got) {
+		return nil
+	}
+	s.reply(ctx, m, got)
+	got.Messages = append(got.Messages, m)
+	return nil
+}
+
+// remember runs RESUMED over the state of before a message, and STATE, and lets the programs behind see the new one.
+func (s *scripted) remember(ctx context.Context, m *translate.Message, got *Received) {
+	if s.script.Resumed != nil && !s.through() && !s.resumed {
+		yes, err := s.script.Resumed.Truth(ctx, *m)
+		s.resumed = yes && err == nil
+		got.cut(err)
+	}
+	if s.script.State == nil {
+		return
+	}
+	if err := s.script.Kept.Take(ctx, s.script.State, *m); err != nil {
+		got.fail(err)
+	}
+	m.SetState(s.script.Kept)
+	if err := s.schedule(ctx); err != nil {
+		got.fail(err)
+	}
+}
+
+// answered says that a message is the answer to PING.
+func (s *scripted) answered(ctx context.Context, m translate.Message, got *Received) bool {
+	if s.script.Pong == nil {
+		return false
+	}
+	yes, err := s.script.Pong.Truth(ctx, m)
+	got.cut(err)
+	if !yes || err != nil {
+		return false
+	}
+	s.unheard = false
+	return true
+}
+
+// reads says whether any program wants to see messages now.
+func (s *scripted) reads() bool {
+	return len(s.watching) > 0 || s.script.Reply != nil || s.script.State != nil || s.script.Pong != nil || s.ready && s.next < len(s.script.Steps)
+}
+
+// wait tries the waiting step, and does those behind it if it has what it waits for.
+func (s *scripted) wait(ctx context.Context, m translate.Message, got *Received) (taken bool, err error) {
+	if !s.ready || s.next >= len(s.script.Steps) {
+		return false, nil
+	}
+	yes, err := s.script.Steps[s.next].Wait.Truth(ctx, m)
+	if !yes || err != nil {
+		got.cut(err)
+		return false, nil
+	}
+	s.next++
+	frames, err := s.advance()
+	got.Replies = append(got.Replies, frames...)
+	return true, err
+}
+
+// cut notes a program that was cut for its time, once for a message: those behind it had none left.
+func (r *Received) cut(err error) {
+	if errors.Is(err, context.DeadlineExceeded) && len(r.Failed) == 0 {
+		r.Failed = append(r.Failed, err)
+	}
+}
+
+// fail notes a program that failed, of those that were cut the first only.
+func (r *Received) fail(err error) {
+	if errors.Is(err, context.DeadlineExceeded) {
+		r.cut(err)
+		return
+	}
+	r.Failed = append(r.Failed, err)
+}
+
+// maxReplies bounds what one message, or one line of HELLO, can make us send.
+const maxReplies = 64
+
+func (s *scripted) reply(ctx context.Context, m translate.Message, got *Received) {
+	if s.script.Reply == nil {
+		return
+	}
+	frames, err := s.outputs(ctx, s.script.Reply, m)
+	if err != nil {
+		got.fail(err)
+	}
+	got.Replies = append(got.Replies, frames...)
+}
+
+// outputs are the frames that code makes of m.
+func (s *scripted) outputs(ctx context.Context, code *translate.Code, m translate.Message) (frames []Frame, err error) {
+	outputs, err := code.Outputs(ctx, m)
+	if err == nil && len(outputs) > maxReplies {
+		err = fmt.Errorf("more than %d frames at once", maxReplies)
+	}
+	var failed *translate.ProgramError
+	if errors.As(err, &failed) {
+		return nil, err
+	}
+	for _, data := range outputs {
+		if err != nil {
+			break
+		}
+		var sent []Frame
+		sent, err = s.Session.Send(translate.Message{Data: data})
+		frames = append(frames, sent...)
+	}
+	if err != nil {
+		return frames, &translate.ProgramError{Setting: code.Setting(), Err: err}
+	}
+	return frames, nil
+}
+
+// Resumable is true when the next connection can say by RESUMED whether anything was lost.
+func (s *scripted) Resumable() bool {
+	return s.Session.Resumable() || s.script.Resumed != nil && s.script.Kept.Len() > 0
+}
+
+// Closed lets the route's policy judge before the dialect.
+func (s *scripted) Closed(code int, reason string) error {
+	rule := s.script.Close.rule(code)
+	if d, ok := s.Session.(interface{ Died(int, string) bool }); ok && d.Died(code, reason) {
+		rule = nil
+	}
+	if rule == nil {
+		return s.Session.Closed(code, reason)
+	}
+	if rule.anew {
+		s.script.Kept.Forget()
+	}
+	if rule.verdict != nil {
+		return rule.verdict
+	}
+	return fmt.Errorf("closed by the upstream with code %d", code)
+}

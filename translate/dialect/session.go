@@ -1,0 +1,119 @@
+package dialect
+
+import (
+	"context"
+	"net/http"
+	"time"
+
+	"sidestream/translate"
+)
+
+// Frame is one WebSocket message.
+type Frame struct {
+	Binary bool
+	Data   []byte
+}
+
+// Session speaks one dialect for one stream. It outlives its connections: what is needed to resume lives here. It does
+// no I/O, has no clock, and is not safe for concurrent use: the connection serialises its calls.
+//
+// An error from any method ends the connection. Its type says what follows: *[translate.Refused], retrying is pointless;
+// [translate.ErrFinished], the stream is complete; *[translate.Later], connect again, but not sooner; any other, connect again
+// after a while.
+//
+// What a session keeps is bounded, whatever the legacy service sends. [Base] has the answers of a session that keeps
+// nothing, to be embedded.
+type Session interface {
+	// Dial is called before each dial with nil. When its answer has a Request, that is made first, and its answer
+	// is given to the next call.
+	Dial(last *HTTPResponse) (Dial, error)
+	// Open begins a new connection and returns the frames to send on it. subprotocol is what the legacy service
+	// chose of those offered, "" when none were.
+	Open(subprotocol string) ([]Frame, error)
+	// Receive takes one frame, whose data is good until the next call: what is kept is copied. ctx bounds the jq
+	// programs run over it. Messages returned with an error still count.
+	Receive(ctx context.Context, f Frame) (Received, error)
+	// Skipped says that a frame was left out because it was over MAX_MESSAGE. Where frames are pieces of a byte
+	// stream, that is the end of the connection.
+	Skipped() error
+	// Send puts m in the dialect's terms: a line of HELLO, a reply, a client's message.
+	Send(m translate.Message) ([]Frame, error)
+	// Timers is read after Open and after each Receive.
+	Timers() Timers
+	// Ping returns what to send when the time of Timers.Every has come. An error says that the ping before was
+	// not answered.
+	Ping() ([]Frame, error)
+	// Closed says what it means that the legacy service closed the connection with code and reason; code is 0 when
+	// it was lost without a word. nil is nothing in particular: connect again after a while.
+	Closed(code int, reason string) error
+	// Resumable is asked when a connection that was ready has ended: true says that the next one may bridge the
+	// interruption, which its Received.Resumed tells. Otherwise a gap is said at once.
+	Resumable() bool
+	// Leave returns what to send before the connection is closed for good.
+	Leave() []Frame
+}
+
+// Base answers for a session that keeps nothing, has no timers and says nothing when it leaves.
+type Base struct{}
+
+// Skipped lets the connection go on.
+func (Base) Skipped() error { return nil }
+
+// Timers has none.
+func (Base) Timers() Timers { return Timers{} }
+
+// Ping has none to send.
+func (Base) Ping() ([]Frame, error) { return nil, nil }
+
+// Closed says nothing in particular.
+func (Base) Closed(int, string) error { return nil }
+
+// Resumable is false.
+func (Base) Resumable() bool { return false }
+
+// Leave says nothing.
+func (Base) Leave() []Frame { return nil }
+
+// Dial is where and how to connect.
+type Dial struct {
+	Request      *HTTPRequest // to be made first; the rest does not count then
+	URL          string       // ws or wss
+	Header       http.Header
+	Subprotocols []string // offered in this order; one of them must be chosen; none: none
+}
+
+// HTTPRequest is a request to be made before a dial. A redirect is followed on the same host only. An answer other than
+// 2xx is judged like that to an upgrade and does not reach the session.
+type HTTPRequest struct {
+	Method string
+	URL    string // http or https
+	Header http.Header
+	Body   []byte // none when empty
+}
+
+// HTTPResponse is its answer, 2xx, with a body of 1 MiB at most.
+type HTTPResponse struct {
+	Status int
+	Header http.Header
+	Body   []byte
+}
+
+// Received is what became of one frame.
+type Received struct {
+	Replies  []Frame             // to be sent once the messages are in the ring; while the connection is not ready, at once
+	Acks     []Frame             // the same, but never before that: the legacy service forgets what they confirm
+	Messages []translate.Message // in order
+	Ready    bool                // the dialect and its script are through
+	Resumed  bool                // with Ready: nothing was lost since the last connection
+	Failed   []error             // jq programs that failed, each a *ProgramError; what they were for was left out
+	Said     []string            // complaints of the service, fit for logs, that are no end of the connection
+}
+
+// Timers are what a connection has to watch. They may change with each frame.
+type Timers struct {
+	Opening time.Duration // how long the present step may take; 0: the session is ready
+	Step    int           // grows when Opening begins anew
+	Waiting string        // what for, and what to check when it does not come; "" is not said
+	Every   time.Duration // how often Ping is asked for; 0 never
+	Silence time.Duration // nothing received for so long means the connection is dead; 0: no rule of the dialect
+}

@@ -1,0 +1,544 @@
+// This file is the dialect signalr: ASP.NET Core SignalR, version 1 of the hub protocol in JSON. Sources: HubProtocol.md
+// and TransportProtocols.md of dotnet/aspnetcore; where they leave something open, what @microsoft/signalr 10.0.11 does,
+// and for the texts of errors, what DefaultHubDispatcher of .NET writes.
+//
+//	POST <hub>/negotiate?negotiateVersion=1       answers one of
+//	  {"connectionToken","availableTransports"}   dial <hub>?id=<token>; version 0 has "connectionId" only
+//	  {"url","accessToken"}                       negotiate there, with that bearer token (Azure SignalR)
+//	  {"error"}
+//
+//	-> {"protocol":"json","version":1}            handshake; answered by {} or {"error"}
+//	<- 1 {"target","arguments","invocationId"?}   invocation: an event; with an id, the server wants a result
+//	-> 1 {"target","arguments","invocationId"?}   ours: SUBSCRIBE has an id and waits for 3
+//	<- 2 {"invocationId","item"}                  item of a stream
+//	<> 3 {"invocationId","result"?|"error"?}      completion
+//	-> 4 {"target","arguments","invocationId"}    begins a stream
+//	<> 6 {}                                       ping
+//	<> 7 {"error"?,"allowReconnect"?}             close
+//
+// The rules:
+//
+//   - Every record ends with 0x1e. A WebSocket message holds whole records, one or several; the handshake's answer may
+//     share one with what follows.
+//   - Each dial negotiates anew, as tokens are good for one. An "id" in FROM's query, an empty one too, says that
+//     there is nothing to negotiate: a hub takes an empty one for a new connection.
+//   - A redirect to another host gets the token of the redirect, and nothing that was meant for the first host.
+//   - We ping every 15 s, as the server gives up after 30 s; so do we.
+//   - A close without allowReconnect (the hub called Abort, or its OnConnectedAsync failed) is a refusal; official
+//     clients do not come back either.
+//   - Stateful reconnect is not negotiated: every reconnect leaves a gap.
+
+package dialect
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"sidestream/translate"
+)
+
+const (
+	hubSeparator = 0x1e
+
+	hubInvocation       = 1
+	hubStreamItem       = 2
+	hubCompletion       = 3
+	hubStreamInvocation = 4
+	hubPing             = 6
+	hubClose            = 7
+
+	hubStep    = 10 * time.Second // one step of the opening; the server waits 15 s for the handshake
+	hubEvery   = 15 * time.Second
+	hubSilence = 30 * time.Second
+
+	maxHubHops    = 8        // redirects of one negotiation
+	maxHubAddress = 8 << 10  // bytes of an address that a redirect names
+	maxHubToken   = 16 << 10 // bytes of a token
+	maxHubResults = 256      // results that one message can ask for
+)
+
+// signalr speaks the dialect.
+type signalr struct {
+	Base
+	Options
+
+	// While a dial is prepared.
+	at   Dial // where the last answer came from
+	hops int
+
+	// Of the present connection.
+	shaken  bool
+	ready   bool
+	sent    int               // invocations of SUBSCRIBE
+	waiting map[string]string // methods whose completion is waited for, by invocation id
+	streams map[string]string // methods that stream
+	endless bool              // something was subscribed to, or listened to, that has no end
+}
+
+func newSignalR(o Options) Session { return &signalr{Options: o} }
+
+// hubCall is what a line of SUBSCRIBE, or a client's message, asks for.
+type hubCall struct {
+	stream bool
+	method string
+	args   json.RawMessage // a JSON array
+}
+
+const hubLineForm = `write Method or Method [arguments as JSON], behind stream for a method that streams`
+
+// parseHubCall reads a line of SUBSCRIBE.
+func parseHubCall(line string) (c hubCall, err error) {
+	word, rest := cutWord(line)
+	if word == "stream" && rest != "" && rest[0] != '[' {
+		c.stream = true
+		word, rest = cutWord(rest)
+	}
+	c.method, c.args = word, json.RawMessage("[]")
+	if c.method == "" || strings.ContainsAny(c.method, `[]{}"`) {
+		return c, errors.New("has no method; " + hubLineForm)
+	}
+	if rest != "" {
+		c.args = json.RawMessage(rest)
+	}
+	if c.args[0] != '[' || !json.Valid(c.args) {
+		return c, errors.New("has arguments that are no JSON array; " + hubLineForm)
+	}
+	return c, nil
+}
+
+func checkSignalR(_ string, lines []string) error {
+	var problems []error
+	for i, line := range lines {
+		if _, err := parseHubCall(line); err != nil {
+			problems = append(problems, badLine(i+1, "%v", err))
+		}
+	}
+	return errors.Join(problems...)
+}
+
+// Dial negotiates first.
+func (s *signalr) Dial(last *HTTPResponse) (Dial, error) {
+	if last != nil {
+		return s.negotiated(last.Body)
+	}
+	own, err := s.Options.Dial()
+	if err != nil {
+		return Dial{}, err
+	}
+	u, err := url.Parse(own.URL)
+	if err != nil {
+		return Dial{}, errors.New("FROM is no address")
+	}
+	if u.Query().Has("id") {
+		return own, nil
+	}
+	if own.Header == nil {
+		own.Header = http.Header{}
+	}
+	s.at, s.hops = own, 0
+	return s.negotiate(u), nil
+}
+
+// negotiate asks at the hub's address.
+func (s *signalr) negotiate(hub *url.URL) Dial {
+	u := *hub
+	u.Scheme = schemeOf("http", "https", secured(hub))
+	slash := "/"
+	if strings.HasSuffix(u.Path, "/") {
+		slash = ""
+	}
+	if u.RawPath != "" {
+		u.RawPath += slash + "negotiate"
+	}
+	u.Path += slash + "negotiate"
+	if !u.Query().Has("negotiateVersion") {
+		u.RawQuery = withQuery(u.RawQuery, "negotiateVersion=1")
+	}
+	h := s.at.Header.Clone()
+	h.Set("X-Requested-With", "XMLHttpRequest") // or cookie authentication answers with a redirect to its login page
+	return Dial{Request: &HTTPRequest{Method: http.MethodPost, URL: u.String(), Header: h}}
+}
+
+func schemeOf(plain, tls string, secure bool) string {
+	if secure {
+		return tls
+	}
+	return plain
+}
+
+// hubAnswer is what negotiate answers.
+type hubAnswer struct {
+	URL                  string
+	AccessToken          string
+	ConnectionID         string
+	ConnectionToken      string
+	NegotiateVersion     int
+	Error                string
+	ProtocolVersion      json.RawMessage // of ASP.NET SignalR, the protocol before
+	UseStatefulReconnect bool
+	AvailableTransports  []struct {
+		Transport       string
+		TransferFormats []string
+	}
+}
+
+func (s *signalr) negotiated(body []byte) (Dial, error) {
+	if s.at.Header == nil {
+		return Dial{}, errors.New("negotiate: an answer to no question")
+	}
+	var a hubAnswer
+	if err := json.Unmarshal(body, &a); err != nil {
+		return Dial{}, errors.New("negotiate: the answer is not what a SignalR hub says; FROM must be the address of the hub itself")
+	}
+	switch {
+	case a.ProtocolVersion != nil:
+		return Dial{}, errors.New("negotiate: this is ASP.NET SignalR, another protocol; signalr speaks that of ASP.NET Core SignalR only, so update the server or poll it")
+	case a.Error != "":
+		return Dial{}, refuse(http.StatusForbidden, "negotiate: "+serverText(a.Error))
+	case a.URL != "":
+		return s.redirected(a)
+	case a.UseStatefulReconnect:
+		return Dial{}, errors.New("negotiate: the hub wants stateful reconnect; take useStatefulReconnect out of FROM")
+	case !a.overWebSocket():
+		return Dial{}, errors.New("negotiate: the hub offers no WebSockets transport with Text; enable WebSockets in the server and in what stands before it")
+	}
+	return s.negotiatedDial(a)
+}
+
+func (a *hubAnswer) overWebSocket() bool {
+	for _, t := range a.AvailableTransports {
+		if t.Transport != "WebSockets" {
+			continue
+		}
+		for _, f := range t.TransferFormats {
+			if f == "Text" {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// negotiatedDial is the dial that the negotiation ends with.
+func (s *signalr) negotiatedDial(a hubAnswer) (Dial, error) {
+	id := a.ConnectionToken
+	if a.NegotiateVersion < 1 {
+		id = a.ConnectionID
+	}
+	if id == "" || len(id) > maxHubToken {
+		return Dial{}, errors.New("negotiate: the answer has no connectionToken, or one that is too long")
+	}
+	u, err := url.Parse(s.at.URL)
+	if err != nil {
+		return Dial{}, errors.New("negotiate: the hub's address is none")
+	}
+	u.Scheme = schemeOf("ws", "wss", secured(u))
+	u.RawQuery = withQuery(u.RawQuery, "id="+url.QueryEscape(id))
+	dial := s.at
+	dial.URL = u.String()
+	s.at = Dial{}
+	return dial, nil
+}
+
+// redirected negotiates where a points.
+func (s *signalr) redirected(a hubAnswer) (Dial, error) {
+	if s.hops++; s.hops > maxHubHops {
+		return Dial{}, fmt.Errorf("negotiate: redirected more than %d times", maxHubHops)
+	}
+	to, err := url.Parse(a.URL)
+	if err != nil || len(a.URL) > maxHubAddress || to.Host == "" || to.Scheme != "http" && to.Scheme != "https" {
+		return Dial{}, errors.New("negotiate: redirected to what is no http or https address")
+	}
+	from, err := url.Parse(s.at.URL)
+	if err != nil {
+		return Dial{}, errors.New("negotiate: the hub's address is none")
+	}
+	secure := secured(from)
+	if secure && to.Scheme == "http" {
+		return Dial{}, errors.New("negotiate: redirected from https to http; let the server redirect to https")
+	}
+	if !validToken(a.AccessToken) {
+		return Dial{}, errors.New("negotiate: the accessToken is none, or too long")
+	}
+	h := http.Header{}
+	if secure == secured(to) && authority(from) == authority(to) {
+		h = s.at.Header.Clone()
+	}
+	if a.AccessToken != "" {
+		h.Set("Authorization", "Bearer "+a.AccessToken)
+	}
+	to.Fragment = ""
+	s.at = Dial{URL: to.String(), Header: h, Subprotocols: s.at.Subprotocols}
+	return s.negotiate(to), nil
+}
+
+// validToken says whether a token may stand in a header.
+func validToken(token string) bool {
+	return len(token) <= maxHubToken && strings.IndexFunc(token, func(r rune) bool { return r <= ' ' || r >= 0x7f }) < 0
+}
+
+func (s *signalr) Open(string) ([]Frame, error) {
+	s.shaken, s.ready, s.sent, s.endless = false, false, 0, false
+	s.waiting, s.streams = map[string]string{}, map[string]string{}
+	return []Frame{hubFrame(`{"protocol":"json","version":1}`)}, nil
+}
+
+// hubFrame is a record in a message of its own.
+func hubFrame(record string) Frame { return Frame{Data: append([]byte(record), hubSeparator)} }
+
+func (s *signalr) Timers() Timers {
+	switch {
+	case s.ready:
+		return Timers{Every: hubEvery, Silence: hubSilence}
+	case s.shaken:
+		return Timers{Opening: hubStep, Step: 2, Waiting: "the completion of what SUBSCRIBE invokes; write stream before a method that streams"}
+	}
+	return Timers{Opening: hubStep, Step: 1, Waiting: "the answer to the handshake; FROM must be the address of a hub of ASP.NET Core SignalR"}
+}
+
+func (s *signalr) Ping() ([]Frame, error) { return []Frame{hubFrame(`{"type":6}`)}, nil }
+
+func (s *signalr) Leave() []Frame { return []Frame{hubFrame(`{"type":7}`)} }
+
+// hubRecord is any record.
+type hubRecord struct {
+	Type           int
+	Target         string
+	InvocationID   string
+	Arguments      json.RawMessage
+	Item           json.RawMessage
+	Error          *string
+	AllowReconnect bool
+}
+
+func (s *signalr) Receive(_ context.Context, f Frame) (got Received, err error) {
+	if f.Binary {
+		return got, errors.New("a binary message, though the hub was asked for JSON")
+	}
+	if len(f.Data) == 0 || f.Data[len(f.Data)-1] != hubSeparator {
+		return got, errors.New("a message that does not end with a record's end (0x1e)")
+	}
+	for rest := f.Data; len(rest) > 0; {
+		end := bytes.IndexByte(rest, hubSeparator)
+		record := rest[:end]
+		rest = rest[end+1:]
+		if err := s.record(record, &got); err != nil {
+			return got, err
+		}
+	}
+	if s.shaken && !s.ready && len(s.waiting) == 0 {
+		s.ready, got.Ready = true, true
+	}
+	return got, nil
+}
+
+// record takes one record into got.
+func (s *signalr) record(data []byte, got *Received) error {
+	var r hubRecord
+	if err := json.Unmarshal(data, &r); err != nil {
+		return errors.New("a record that is no JSON of the hub protocol")
+	}
+	if !s.shaken {
+		return s.shake(r, got)
+	}
+	switch r.Type {
+	case hubInvocation:
+		return s.invoked(r, got)
+	case hubStreamItem:
+		s.item(r, data, got)
+	case hubCompletion:
+		return s.completed(r, data, got)
+	case hubClose:
+		return closedByHub(r)
+	}
+	return nil // pings, and what later versions may have
+}
+
+// shake takes the handshake's answer and sends what SUBSCRIBE has.
+func (s *signalr) shake(r hubRecord, got *Received) error {
+	if r.Type != 0 {
+		return errors.New("a record before the answer to the handshake")
+	}
+	if r.Error != nil {
+		return fmt.Errorf("handshake: the hub says %q; it must have the JSON protocol, version 1", serverText(*r.Error))
+	}
+	lines, err := s.Subscribe()
+	if err != nil {
+		return err
+	}
+	s.shaken, s.endless = true, len(lines) == 0
+	for i, line := range lines {
+		c, err := parseHubCall(line)
+		if err != nil {
+			return refuseLine(i+1, err)
+		}
+		got.Replies = append(got.Replies, s.subscribe(c))
+	}
+	return nil
+}
+
+// subscribe begins what a line of SUBSCRIBE asks for.
+func (s *signalr) subscribe(c hubCall) Frame {
+	s.sent++
+	id := "subscribe-" + strconv.Itoa(s.sent)
+	if c.stream {
+		s.streams[id] = c.method
+	} else {
+		s.waiting[id], s.endless = c.method, true
+	}
+	return c.frame(id)
+}
+
+// frame is the record of c, without invocation id if that is "".
+func (c hubCall) frame(id string) Frame {
+	kind := hubInvocation
+	if c.stream {
+		kind = hubStreamInvocation
+	}
+	record := jsonFrame(struct {
+		Type         int             `json:"type"`
+		InvocationID string          `json:"invocationId,omitempty"`
+		Target       string          `json:"target"`
+		Arguments    json.RawMessage `json:"arguments"`
+	}{kind, id, c.method, c.args})
+	return Frame{Data: append(record.Data, hubSeparator)}
+}
+
+// invoked is an event.
+func (s *signalr) invoked(r hubRecord, got *Received) error {
+	data, err := oneArgument(r.Arguments)
+	if err != nil {
+		return err
+	}
+	got.Messages = append(got.Messages, translate.Message{Event: r.Target, Data: data})
+	if r.InvocationID == "" {
+		return nil
+	}
+	if len(got.Replies) >= maxHubResults {
+		return fmt.Errorf("more than %d results wanted by one message", maxHubResults)
+	}
+	answer := jsonFrame(map[string]any{"type": hubCompletion, "invocationId": r.InvocationID, "error": "Client didn't provide a result."})
+	got.Replies = append(got.Replies, Frame{Data: append(answer.Data, hubSeparator)})
+	return nil
+}
+
+// oneArgument is the one argument of a list, else the list.
+func oneArgument(list json.RawMessage) ([]byte, error) {
+	if len(list) == 0 || string(list) == "null" {
+		return []byte("[]"), nil
+	}
+	in := json.NewDecoder(bytes.NewReader(list))
+	if open, err := in.Token(); err != nil || open != json.Delim('[') {
+		return nil, errors.New("an invocation whose arguments are no list")
+	}
+	var one json.RawMessage
+	if !in.More() || in.Decode(&one) != nil || in.More() {
+		return list, nil
+	}
+	return one, nil
+}
+
+// item is an event when the stream is one of SUBSCRIBE, else told as it came, to whoever began the stream by a record of
+// their own.
+func (s *signalr) item(r hubRecord, data []byte, got *Received) {
+	method, ours := s.streams[r.InvocationID]
+	if !ours {
+		s.foreign(r, data, got)
+		return
+	}
+	if len(r.Item) == 0 {
+		r.Item = json.RawMessage("null")
+	}
+	got.Messages = append(got.Messages, translate.Message{Event: method, Data: r.Item})
+}
+
+// foreign tells what answers a record that HELLO or a client sent.
+func (s *signalr) foreign(r hubRecord, data []byte, got *Received) {
+	if r.InvocationID != "" && !strings.HasPrefix(r.InvocationID, "subscribe-") {
+		got.Messages = append(got.Messages, translate.Message{Data: bytes.Clone(data)})
+	}
+}
+
+// completed is a confirmation, a refusal, or the end of a stream.
+func (s *signalr) completed(r hubRecord, data []byte, got *Received) error {
+	method, invoked := s.waiting[r.InvocationID]
+	stream, streamed := s.streams[r.InvocationID]
+	if !invoked && !streamed {
+		s.foreign(r, data, got)
+		return nil
+	}
+	if r.Error != nil {
+		return hubRefusal(method+stream, *r.Error)
+	}
+	delete(s.waiting, r.InvocationID)
+	delete(s.streams, r.InvocationID)
+	if streamed && !s.endless && len(s.streams) == 0 {
+		return translate.ErrFinished
+	}
+	return nil
+}
+
+// hubRefusal tells by a completion's error what asking again is good for.
+func hubRefusal(method, text string) error {
+	reason := fmt.Sprintf("%s: %s", serverText(method), serverText(text))
+	switch {
+	case strings.Contains(text, "HubException:"), strings.HasSuffix(text, "because user is unauthorized"):
+		return refuse(http.StatusForbidden, reason)
+	case strings.HasPrefix(text, "An unexpected error occurred"), strings.HasPrefix(text, "An error occurred on the server"):
+		return errors.New(reason) // the method failed, which it need not do again
+	case strings.HasPrefix(text, "Unknown hub method"), strings.HasPrefix(text, "Failed to invoke"), strings.HasPrefix(text, "The client attempted to invoke"):
+		return refuse(http.StatusBadRequest, reason)
+	}
+	return refuse(http.StatusForbidden, reason)
+}
+
+// closedByHub is the meaning of a close record.
+func closedByHub(r hubRecord) error {
+	text := "closed by the hub"
+	if r.Error != nil {
+		text += ": " + serverText(*r.Error)
+	}
+	if r.AllowReconnect {
+		return errors.New(text)
+	}
+	return refuse(http.StatusForbidden, text+" (allowReconnect is not set)")
+}
+
+const hubSendForm = `a message to a hub is a record, {"type":1,"target":..,"arguments":[..]}, or Method [arguments as JSON]`
+
+// Send takes a record, or a method with its arguments, of which no completion is asked.
+func (s *signalr) Send(m translate.Message) ([]Frame, error) {
+	text := bytes.TrimSpace(m.Data)
+	if !utf8.Valid(text) {
+		return nil, errors.New(hubSendForm)
+	}
+	if len(text) == 0 || text[0] != '{' {
+		c, err := parseHubCall(string(text))
+		if err != nil {
+			return nil, errors.New(hubSendForm)
+		}
+		if c.stream {
+			return nil, errors.New("streams are begun by SUBSCRIBE, or by a record of type 4")
+		}
+		return []Frame{c.frame("")}, nil
+	}
+	var r struct{ Type *int }
+	if json.Unmarshal(text, &r) != nil || r.Type == nil {
+		return nil, errors.New(hubSendForm)
+	}
+	var out bytes.Buffer
+	if err := json.Compact(&out, text); err != nil {
+		return nil, errors.New(hubSendForm)
+	}
+	out.WriteByte(hubSeparator)
+	return []Frame{{Data: out.Bytes()}}, nil
+}

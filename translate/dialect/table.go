@@ -1,0 +1,103 @@
+package dialect
+
+import (
+	"fmt"
+	"strings"
+)
+
+// What becomes of binary messages (BINARY).
+const (
+	BinaryBase64 = "base64" // standard encoding with padding (RFC 4648, section 4)
+	BinaryText   = "text"   // taken as UTF-8
+	BinaryDrop   = "drop"
+)
+
+// Options are what a dialect needs of its route and request.
+type Options struct {
+	Dial       func() (Dial, error)     // the request's own address, header and subprotocols, made anew for each dial
+	Connect    func() (string, error)   // CONNECT with its placeholders filled in, "" when unset; for each connection
+	Subscribe  func() ([]string, error) // the lines of SUBSCRIBE, likewise
+	Binary     string                   // one of the Binary constants; "" is BinaryBase64
+	MaxMessage int                      // bytes of a message put together out of several frames; 0 no bound
+	Separator  string                   // raw: what ends a record where a frame may hold several; "" a frame is one
+}
+
+// Place says where the values of clients stand in the lines of SUBSCRIBE.
+type Place int
+
+const (
+	NoSubscribe   Place = iota // the dialect takes no SUBSCRIBE
+	TextLine                   // JSON, or a text with JSON's brackets
+	TopicLine                  // a topic up to the first blank, then as TextLine
+	NamespaceLine              // as TopicLine, but the topic may be followed by a URL's query
+	MethodLine                 // as TopicLine, but the word "stream" may stand before
+)
+
+// Dialect is one row of the table of dialects.
+type Dialect struct {
+	Name         string
+	New          func(Options) Session
+	Subprotocols []string // offered unless SUBPROTOCOL is set
+	Connects     bool     // takes CONNECT
+	Subscribes   Place
+	Required     bool // SUBSCRIBE must be set
+	Binary       bool // its messages are binary, which SockJS cannot carry
+	Stream       bool // messages are pieces of one byte stream; it is read in other pieces, and has bounds of its own
+
+	// Unchosen is what to change when a server chooses none of Subprotocols; "" says to check SUBPROTOCOL.
+	Unchosen string
+
+	// Check looks at CONNECT and the lines of SUBSCRIBE, in which placeholders stand as 0, before anything is
+	// dialled; its errors name what to write instead. nil: nothing to check. connect and subscribe are joined in one
+	// error when both are wrong, each as *[CheckError].
+	Check func(connect string, subscribe []string) error
+
+	// ClientID is the name in CONNECT that connections must not have in common: two of them throw each other out. "" is
+	// one made up for each stream. nil: there is no such thing.
+	ClientID func(connect string) string
+}
+
+// CheckError is what is wrong with one of a dialect's settings.
+type CheckError struct {
+	Setting string // CONNECT or SUBSCRIBE
+	Problem string // with the fix; holds no value
+}
+
+func (e *CheckError) Error() string { return e.Setting + ": " + e.Problem }
+
+// Table is the dialects that this version speaks, by the name that PROTOCOL gives them.
+var Table = []Dialect{
+	{Name: "raw", New: newRaw},
+	{Name: "socket.io", New: newSocketIO, Connects: true, Subscribes: NamespaceLine, Check: checkSocketIO},
+	{Name: "socket.io-v2", New: newSocketIOv2, Subscribes: NamespaceLine, Check: checkSocketIOv2},
+	{Name: gqlTransport, New: newGraphQLTransport, Subprotocols: []string{gqlTransport}, Connects: true, Subscribes: TextLine, Required: true, Check: checkGraphQL,
+		Unchosen: "write PROTOCOL=" + gqlLegacy},
+	{Name: gqlLegacy, New: newGraphQLLegacy, Subprotocols: []string{gqlLegacy}, Connects: true, Subscribes: TextLine, Required: true, Check: checkGraphQL,
+		Unchosen: "write PROTOCOL=" + gqlTransport},
+	{Name: "actioncable", New: newActionCable, Subprotocols: cableOffered, Subscribes: TextLine, Required: true, Check: checkActionCable},
+	{Name: "stomp", New: newStomp, Stream: true, Subprotocols: []string{"v12.stomp", "v11.stomp"}, Connects: true, Subscribes: TopicLine, Required: true, Check: checkStomp},
+	{Name: "mqtt", New: newMQTT, Binary: true, Stream: true, Subprotocols: []string{"mqtt"}, Connects: true, Subscribes: TopicLine, Required: true, Check: checkMQTT, ClientID: mqttClientID},
+	{Name: "phoenix", New: newPhoenix, Subscribes: TopicLine, Required: true, Check: checkPhoenix},
+	{Name: "signalr", New: newSignalR, Subscribes: MethodLine, Check: checkSignalR},
+	{Name: "wamp", New: newWAMP, Subprotocols: []string{wampSubprotocol}, Connects: true, Subscribes: TopicLine, Required: true, Check: checkWAMP},
+	{Name: "sockjs", New: newSockJS},
+}
+
+// Find returns the dialect called name, or, where sockjs+ stands before its name, the same over SockJS. Its error
+// lists the known ones.
+func Find(name string) (Dialect, error) {
+	inner, over := strings.CutPrefix(name, sockJSPrefix)
+	var known []string
+	for _, d := range Table {
+		switch {
+		case over && d.Name == inner && d.Binary:
+			return Dialect{}, fmt.Errorf("%q: SockJS carries text alone, and %s is binary; write %s, and in FROM the address of a WebSocket without SockJS", name, inner, inner)
+		case over && d.Name == inner && inner != "sockjs":
+			return overSockJS(d), nil
+		case d.Name == name:
+			return d, nil
+		}
+		known = append(known, d.Name)
+	}
+	return Dialect{}, fmt.Errorf("%q is no dialect; write one of %s, or "+sockJSPrefix+" and one of them, such as "+sockJSPrefix+"stomp", name, strings.Join(known, ", "))
+}

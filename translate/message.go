@@ -1,0 +1,59 @@
+package translate
+
+import "net/http"
+
+// Message is what the legacy service meant for its client: a name and data, not yet in a stream.
+type Message struct {
+	Event string // name; "" none
+	ID    string // the upstream's own id; "" or invalid: the ring gives one
+	Topic string // what the message was published under, in dialects that have it
+	Data  []byte
+
+	// Key is what a newer message replaces an older one by, where a client begins (KEY); "" none.
+	Key string
+	// State, if not nil, is what all messages so far come to: a client that begins after this one gets it, as an event
+	// called snapshot, in their place.
+	State []byte
+	// Text marks Data as text whatever it looks like, so that jq sees a string: "1234" may be base64.
+	Text bool
+	// Gap, if not empty, makes this no message but the place where some are missing: one of the Gap constants.
+	Gap string
+	// Header and Status are those of the HTTP answer that the data came in; nil and 0 over WebSockets.
+	Header http.Header
+	Status int
+
+	// Binary marks Data, which is to be sent, as bytes rather than text.
+	Binary bool
+
+	item   any            // what Data says, where a program has taken it out unchanged
+	parsed *input         // Data as programs see it, see Parse
+	state  map[string]any // what the stream remembered after it, see SetState
+}
+
+// Reasons of a gap, as pages see them.
+const (
+	GapEvicted  = "evicted"  // the ring has let go of the events; their number is known
+	GapRestart  = "restart"  // the id is of another epoch, or unknown
+	GapUpstream = "upstream" // the upstream connection was lost or skipped something
+)
+
+// Content is Data in the one form in which equal values are equal: an upstream may write an object's names in another order
+// each time. It is Data itself unless a program has read it.
+func (m *Message) Content() []byte {
+	if m.item == nil {
+		return m.Data
+	}
+	text, err := Written(m.item)
+	if err != nil {
+		return m.Data
+	}
+	return text
+}
+
+// SetState lets the programs that run over m from now on see what s holds now.
+func (m *Message) SetState(s *State) {
+	m.state = s.values
+	if m.parsed != nil {
+		m.parsed.setState(s.values)
+	}
+}
