@@ -56,7 +56,7 @@ func (s *spoken) Open(protocol string) ([]dialect.Frame, error) {
 	return []dialect.Frame{{Data: fmt.Appendf(nil, "open %s %s %s", protocol, connect, strings.Join(lines, "|"))}}, err
 }
 
-func (s *spoken) Receive(_ context.Context, f dialect.Frame) (dialect.Received, error) {
+func (s *spoken) Receive(_ context.Context, _ time.Time, f dialect.Frame) (dialect.Received, error) {
 	if s.receive == nil {
 		return dialect.Received{Messages: []translate.Message{{Data: f.Data}}}, nil
 	}

@@ -71,7 +71,7 @@ func (q Request) Source(log *slog.Logger) Source {
 		return q.poll(log)
 	}
 	s := &subscription{q: q, log: log, jar: q.Route.jar()}
-	s.q.script.Kept, s.q.script.ProgramFor = &s.state, programTime
+	s.q.script.Kept, s.q.script.Bound = &s.state, boundProgram
 	if q.Route.ticketMethod != "" {
 		s.q.script.Ticket = s.ticket
 	}
@@ -102,6 +102,11 @@ type Stats struct {
 
 // programTime bounds the jq programs over one message.
 const programTime = time.Second
+
+// boundProgram bounds a program that runs over no message.
+func boundProgram() (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.Background(), programTime)
+}
 
 // apply runs the route's programs over ms. A message that a program fails for is left out, counted and said at a bounded
 // rate; payload says that one was not what a poll must be.

@@ -398,7 +398,7 @@ func (c *socket) receive(ctx context.Context, f dialect.Frame) (got dialect.Rece
 	err = rt.bounded(ctx, func(ctx context.Context) (err error) {
 		c.mu.Lock()
 		defer c.mu.Unlock()
-		got, err = c.session.Receive(ctx, f)
+		got, err = c.session.Receive(ctx, time.Now(), f)
 		c.retime()
 		return err
 	})

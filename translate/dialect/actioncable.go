@@ -80,8 +80,9 @@ type cable struct {
 
 	// Of the present connection.
 	extended  bool
+	spoken    bool // the server has
 	welcomed  bool
-	resuming  bool
+	resuming  bool            // what was missed is asked for
 	whole     bool            // nothing of the history was rejected
 	ids       []string        // of SUBSCRIBE
 	confirm   map[string]bool // those to be confirmed
@@ -165,13 +166,21 @@ func (s *cable) Open(subprotocol string) ([]Frame, error) {
 		s.forget()
 	}
 	s.extended = subprotocol == cableExtended
-	s.resuming = s.extended && s.Resumable() && time.Since(s.heard) < cableHistoryTTL
+	s.resuming, s.spoken = s.Resumable(), false
 	s.welcomed, s.ready, s.whole, s.silence, s.pinged = false, false, true, 0, 0
 	s.confirm, s.histories = map[string]bool{}, map[string]bool{}
 	if !s.resuming {
 		s.forget()
 	}
 	return nil, nil
+}
+
+// age gives up the history once it may have let go of what was missed.
+func (s *cable) age(now time.Time) {
+	if s.resuming && now.Sub(s.heard) >= cableHistoryTTL {
+		s.resuming = false
+		s.forget()
+	}
 }
 
 // forget begins a new history.
@@ -207,16 +216,20 @@ type cableMessage struct {
 	Offset      *int64
 }
 
-func (s *cable) Receive(_ context.Context, f Frame) (Received, error) {
+func (s *cable) Receive(_ context.Context, now time.Time, f Frame) (Received, error) {
 	var m cableMessage
 	if err := json.Unmarshal(f.Data, &m); err != nil || !utf8.Valid(f.Data) {
 		return Received{}, errors.New("the server sent what is no message of Action Cable; FROM must be its address")
+	}
+	if !s.spoken {
+		s.spoken = true
+		s.age(now)
 	}
 	switch m.Type {
 	case "welcome":
 		return s.welcome(m), nil
 	case "ping":
-		return s.ping(m.Message), nil
+		return s.ping(now, m.Message), nil
 	case "confirm_subscription":
 		delete(s.confirm, m.Identifier)
 		return s.progress(), nil
@@ -321,20 +334,20 @@ func (s *cable) progress() Received {
 }
 
 // ping tells the time, and that the server lives.
-func (s *cable) ping(message json.RawMessage) (got Received) {
+func (s *cable) ping(now time.Time, message json.RawMessage) (got Received) {
 	var at float64
 	json.Unmarshal(message, &at)
 	scale := 1.0
 	for at/scale >= 1e11 { // milliseconds and finer
 		scale *= 1000
 	}
-	if now := int64(at / scale); now > 0 {
-		if every := time.Duration(now-s.pinged) * time.Second; s.pinged > 0 && now > s.pinged && every < cableLongest {
+	if sent := int64(at / scale); sent > 0 {
+		if every := time.Duration(sent-s.pinged) * time.Second; s.pinged > 0 && sent > s.pinged && every < cableLongest {
 			s.silence = max(cableSilence, min(cableMissed*every, cableLongest))
 		}
-		s.pinged = now
+		s.pinged = sent
 		if s.ready && s.extended {
-			s.since, s.heard = now, time.Now()
+			s.since, s.heard = sent, now
 		}
 	}
 	s.silence = max(s.silence, cableSilence)

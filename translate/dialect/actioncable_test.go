@@ -8,7 +8,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 )
 
@@ -23,9 +22,11 @@ func cableSession(lines ...string) *cable {
 	}).(*cable)
 }
 
-func (s *cable) hears(texts ...string) (got Received, err error) {
+func (s *cable) hears(texts ...string) (got Received, err error) { return s.hearsAt(noon, texts...) }
+
+func (s *cable) hearsAt(now time.Time, texts ...string) (got Received, err error) {
 	for _, text := range texts {
-		if got, err = s.Receive(context.Background(), Frame{Data: []byte(text)}); err != nil {
+		if got, err = s.Receive(context.Background(), now, Frame{Data: []byte(text)}); err != nil {
 			return got, err
 		}
 	}
@@ -145,32 +146,31 @@ func TestActionCableQuietStream(t *testing.T) {
 		want           bool
 	}{
 		"silent": {0, 0, time.Minute, true, true}, "silent for long": {0, 0, 5*time.Minute - 10*time.Second, true, false},
+		"silent, just not too long": {0, 0, 4*time.Minute + 30*time.Second - 1, true, true}, "silent, just too long": {0, 0, 4*time.Minute + 30*time.Second, true, false},
 		"some": {0, 99, time.Minute, true, true}, "as many as are kept": {0, 100, time.Minute, true, false},
 		"many, from a position": {1, 120, time.Minute, true, true},
 		// AnyCable was started anew, for all that can be known.
 		"silent, not restored": {0, 0, time.Minute, false, false}, "some, not restored": {0, 9, time.Minute, false, false},
 		"from a position, not restored": {1, 120, time.Minute, false, true},
 	} {
-		synctest.Test(t, func(t *testing.T) {
-			s := cableSession(cableRoom)
-			s.Open(cableExtended)
-			s.hears(`{"type":"welcome","sid":"x"}`, cableConfirmed, `{"type":"ping","message":1700000000}`)
-			for i := range c.before {
-				s.hears(cableData("s", "e", i))
-			}
-			time.Sleep(c.gone)
-			s.Open(cableExtended)
-			got, _ := s.hears(fmt.Sprintf(`{"type":"welcome","sid":"y","restored":%v}`, c.restored))
-			for i := range c.during {
-				s.hears(cableData("s", "e", c.before+i))
-			}
-			if !got.Ready {
-				got, _ = s.hears(cableConfirmed, cableHistoryConfirmed)
-			}
-			if !got.Ready || got.Resumed != c.want {
-				t.Errorf("%s: ready %v, resumed %v", name, got.Ready, got.Resumed)
-			}
-		})
+		s := cableSession(cableRoom)
+		s.Open(cableExtended)
+		s.hears(`{"type":"welcome","sid":"x"}`, cableConfirmed, `{"type":"ping","message":1700000000}`)
+		for i := range c.before {
+			s.hears(cableData("s", "e", i))
+		}
+		back := noon.Add(c.gone)
+		s.Open(cableExtended)
+		got, _ := s.hearsAt(back, fmt.Sprintf(`{"type":"welcome","sid":"y","restored":%v}`, c.restored))
+		for i := range c.during {
+			s.hearsAt(back, cableData("s", "e", c.before+i))
+		}
+		if !got.Ready {
+			got, _ = s.hearsAt(back, cableConfirmed, cableHistoryConfirmed)
+		}
+		if !got.Ready || got.Resumed != c.want {
+			t.Errorf("%s: ready %v, resumed %v", name, got.Ready, got.Resumed)
+		}
 	}
 }
 

@@ -59,7 +59,7 @@ func fuzzSession(t *testing.T, name string, o Options, script []byte, kept func(
 			frames = s.Leave()
 		default:
 			received += len(data)
-			got, err := s.Receive(context.Background(), Frame{Binary: op%8 == 7, Data: data})
+			got, err := s.Receive(context.Background(), noon, Frame{Binary: op%8 == 7, Data: data})
 			if got.Ready && ready {
 				t.Fatal("ready twice")
 			}

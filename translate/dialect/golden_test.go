@@ -219,7 +219,7 @@ func (p *player) dial(last *HTTPResponse) {
 }
 
 func (p *player) receive(f Frame) {
-	got, err := p.session.Receive(context.Background(), f)
+	got, err := p.session.Receive(context.Background(), noon, f)
 	p.show(got, err)
 }
 

@@ -265,7 +265,7 @@ func (s *graphql) Timers() Timers {
 	return Timers{Silence: s.silence}
 }
 
-func (s *graphql) Receive(_ context.Context, f Frame) (Received, error) {
+func (s *graphql) Receive(_ context.Context, _ time.Time, f Frame) (Received, error) {
 	var m gqlMessage
 	if err := json.Unmarshal(f.Data, &m); err != nil || !utf8.Valid(f.Data) {
 		return Received{}, errors.New("the server sent what is no message of GraphQL; FROM must be the address of its WebSocket")

@@ -55,18 +55,18 @@ func TestGraphQLCheck(t *testing.T) {
 func TestGraphQLNumericIDs(t *testing.T) {
 	s := gqlSession(true, "", "subscription { a }", "subscription { b }")
 	s.Open("graphql-ws")
-	s.Receive(t.Context(), Frame{Data: []byte(`{"type":"connection_ack"}`)})
-	got, err := s.Receive(t.Context(), Frame{Data: []byte(`{"id":2,"type":"data","payload":{"data":{"b":1}}}`)})
+	s.Receive(t.Context(), noon, Frame{Data: []byte(`{"type":"connection_ack"}`)})
+	got, err := s.Receive(t.Context(), noon, Frame{Data: []byte(`{"id":2,"type":"data","payload":{"data":{"b":1}}}`)})
 	if err != nil || len(got.Messages) != 1 || string(got.Messages[0].Data) != `{"data":{"b":1}}` {
 		t.Errorf("%+v, %v", got, err)
 	}
 	for _, text := range []string{`{"id":1,"type":"complete"}`, `{"id":null,"type":"ka"}`, `{"id":"2","type":"complete"}`} {
-		_, err = s.Receive(t.Context(), Frame{Data: []byte(text)})
+		_, err = s.Receive(t.Context(), noon, Frame{Data: []byte(text)})
 	}
 	if !errors.Is(err, translate.ErrFinished) {
 		t.Errorf("both are complete: %v", err)
 	}
-	if _, err := s.Receive(t.Context(), Frame{Data: []byte(`{"id":{},"type":"ka"}`)}); err == nil {
+	if _, err := s.Receive(t.Context(), noon, Frame{Data: []byte(`{"id":{},"type":"ka"}`)}); err == nil {
 		t.Error("an object is taken for an id")
 	}
 }

@@ -63,7 +63,7 @@ func drive(t *testing.T, s Session, script []byte, kept func()) {
 
 func receive(t *testing.T, s Session, f Frame) ([]Frame, error) {
 	given := bytes.Clone(f.Data)
-	got, err := s.Receive(context.Background(), f)
+	got, err := s.Receive(context.Background(), noon, f)
 	if !bytes.Equal(given, f.Data) {
 		t.Fatal("the frame was written to")
 	}

@@ -3,11 +3,15 @@ package dialect
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"go.uber.org/goleak"
 
 	"sidestream/translate"
 )
+
+// noon is the time at which tests receive what they receive, unless time matters.
+var noon = time.Date(2026, 6, 1, 12, 0, 0, 0, time.UTC)
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 

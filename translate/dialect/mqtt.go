@@ -283,7 +283,7 @@ func (s *mqtt) Leave() []Frame {
 	return []Frame{packet(mqttDisconnect, 0, nil)}
 }
 
-func (s *mqtt) Receive(_ context.Context, f Frame) (got Received, err error) {
+func (s *mqtt) Receive(_ context.Context, _ time.Time, f Frame) (got Received, err error) {
 	if !f.Binary {
 		return got, errMQTTFraming
 	}

@@ -29,9 +29,9 @@ func mqttOpen(t testing.TB, s *mqtt, present, qos byte) Received {
 	if s.version == 5 {
 		body, suback = append(body, 0), append(suback, 0)
 	}
-	got, err := s.Receive(context.Background(), packet(mqttConnack, 0, body))
+	got, err := s.Receive(context.Background(), noon, packet(mqttConnack, 0, body))
 	if err == nil && !got.Ready {
-		got, err = s.Receive(context.Background(), packet(mqttSuback, 0, append(suback, bytes.Repeat([]byte{qos}, len(s.filters))...)))
+		got, err = s.Receive(context.Background(), noon, packet(mqttSuback, 0, append(suback, bytes.Repeat([]byte{qos}, len(s.filters))...)))
 	}
 	if err != nil || !got.Ready {
 		t.Fatalf("not ready: %v", err)
@@ -54,7 +54,7 @@ func giveBinary(s Session, data []byte, random *rand.Rand, n int) (got Received,
 	for len(data) > 0 {
 		k := min(len(data), 1+random.IntN(n))
 		piece := bytes.Clone(data[:k])
-		part, err := s.Receive(context.Background(), Frame{Binary: true, Data: piece})
+		part, err := s.Receive(context.Background(), noon, Frame{Binary: true, Data: piece})
 		clear(piece)
 		got.Messages = append(got.Messages, part.Messages...)
 		got.Replies = append(append(got.Replies, part.Replies...), part.Acks...)
@@ -105,7 +105,7 @@ func TestMQTTBounds(t *testing.T) {
 		}
 	}
 	s := mqttSession(t, 100, "", "t")
-	if _, err := s.Receive(context.Background(), Frame{Binary: true, Data: []byte{0x30, 0xff, 0xff, 0xff, 0xff, 1}}); err != errMQTTFraming {
+	if _, err := s.Receive(context.Background(), noon, Frame{Binary: true, Data: []byte{0x30, 0xff, 0xff, 0xff, 0xff, 1}}); err != errMQTTFraming {
 		t.Errorf("a length of five bytes: %v", err)
 	}
 	for i := range 3 * mqttTopics {
@@ -164,7 +164,7 @@ func TestMQTTPublishersWithQoS0(t *testing.T) {
 	give := func(s *mqtt, packets ...[]byte) (got string) {
 		t.Helper()
 		for _, p := range packets {
-			r, err := s.Receive(context.Background(), Frame{Binary: true, Data: p})
+			r, err := s.Receive(context.Background(), noon, Frame{Binary: true, Data: p})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -191,7 +191,7 @@ func TestMQTTPublishersWithQoS0(t *testing.T) {
 		if s.Open("mqtt"); s.step != mqttConnecting {
 			t.Fatal("not connecting")
 		}
-		if got, err := s.Receive(context.Background(), packet(mqttConnack, 0, []byte{1, 0})); err != nil || got.Ready || len(got.Replies) != 1 {
+		if got, err := s.Receive(context.Background(), noon, packet(mqttConnack, 0, []byte{1, 0})); err != nil || got.Ready || len(got.Replies) != 1 {
 			t.Errorf("what is retained is not asked for: %+v, %v", got, err)
 		}
 	}
@@ -222,16 +222,16 @@ func TestMQTTQoS2OfOthers(t *testing.T) {
 	}
 	s := mqttGranted(t, `{"clientId":"c","cleanSession":false}`)
 	for topic, want := range map[string]int{"b": 0, "a": 1} {
-		got, err := s.Receive(context.Background(), two(topic))
+		got, err := s.Receive(context.Background(), noon, two(topic))
 		if err != nil || len(got.Messages) != want || len(got.Replies) != 0 || len(got.Acks) != 1 || !bytes.Equal(got.Acks[0].Data, []byte{0x50, 2, 0, 7}) {
 			t.Errorf("%s: got %+v, %v", topic, got, err)
 		}
-		got, err = s.Receive(context.Background(), packet(mqttPubrel, 2, []byte{0, 7}))
+		got, err = s.Receive(context.Background(), noon, packet(mqttPubrel, 2, []byte{0, 7}))
 		if err != nil || len(got.Messages) != 0 || len(got.Replies) != 1 || !bytes.Equal(got.Replies[0].Data, []byte{0x70, 2, 0, 7}) {
 			t.Errorf("%s: got %+v, %v", topic, got, err)
 		}
 	}
-	if _, err := mqttGranted(t, `{}`).Receive(context.Background(), two("a")); err == nil {
+	if _, err := mqttGranted(t, `{}`).Receive(context.Background(), noon, two("a")); err == nil {
 		t.Error("a session that nobody else can have has more than was asked for")
 	}
 }
@@ -262,9 +262,9 @@ func TestMQTTQueueOfTheBroker(t *testing.T) {
 			for i := range came {
 				for range map[bool]int{true: c.pings}[i == min(came, mqttQueue)-1] {
 					s.Ping()
-					s.Receive(context.Background(), packet(mqttPingresp, 0, nil))
+					s.Receive(context.Background(), noon, packet(mqttPingresp, 0, nil))
 				}
-				got, err := s.Receive(context.Background(), Frame{Binary: true, Data: published(0, c.topic, uint16(i+1), []byte("x"))})
+				got, err := s.Receive(context.Background(), noon, Frame{Binary: true, Data: published(0, c.topic, uint16(i+1), []byte("x"))})
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -284,7 +284,7 @@ func TestMQTTQueueOfTheBroker(t *testing.T) {
 		t.Error("the broker is not asked behind an interruption")
 	}
 	s.Ping()
-	if s.Receive(context.Background(), packet(mqttPingresp, 0, nil)); s.Timers().Every != 0 {
+	if s.Receive(context.Background(), noon, packet(mqttPingresp, 0, nil)); s.Timers().Every != 0 {
 		t.Error("the broker is asked again")
 	}
 }
@@ -293,7 +293,7 @@ func TestMQTTQueueOfTheBroker(t *testing.T) {
 func TestMQTTIdentifiersThatBeginAgain(t *testing.T) {
 	s := mqttGranted(t, `{"clientId":"c","cleanSession":false}`)
 	for i, flags := range []byte{0, 8} {
-		got, err := s.Receive(context.Background(), Frame{Binary: true, Data: published(flags, "a", 1, []byte("tick"))})
+		got, err := s.Receive(context.Background(), noon, Frame{Binary: true, Data: published(flags, "a", 1, []byte("tick"))})
 		if err != nil || len(got.Messages) != 1 {
 			t.Errorf("connection %d: %d messages, %v", i, len(got.Messages), err)
 		}
@@ -325,7 +325,7 @@ func TestMQTTSessionOfAnother(t *testing.T) {
 					if s.version == 5 {
 						body = append(body, 0)
 					}
-					got, err := s.Receive(context.Background(), packet(mqttPublish, 2, append(body, make([]byte, size)...)))
+					got, err := s.Receive(context.Background(), noon, packet(mqttPublish, 2, append(body, make([]byte, size)...)))
 					if want := ours || !c.others; err != nil || (len(got.Messages) > 0) != want || len(got.Acks) != 1 {
 						t.Errorf("%s: connection %d: %s of %d bytes: %d messages, %d acknowledged, %v", name, i+1, topic, size, len(got.Messages), len(got.Acks), err)
 					}
@@ -395,7 +395,7 @@ func TestMQTTHalfOpenSession(t *testing.T) {
 		if _, err := s.Open("mqtt"); err != nil {
 			t.Fatal(err)
 		}
-		got, err := s.Receive(context.Background(), packet(mqttConnack, 0, []byte{present, 0, 0}))
+		got, err := s.Receive(context.Background(), noon, packet(mqttConnack, 0, []byte{present, 0, 0}))
 		if err != nil || got.Ready || got.Resumed || len(got.Replies) != 1 || got.Replies[0].Data[0]>>4 != mqttSubscribe {
 			t.Errorf("attempt %d: %+v, %v", i, got, err)
 		}
@@ -422,7 +422,7 @@ func TestMQTTSubscribesAnew(t *testing.T) {
 func TestMQTTRetainedBehindAFailedOpening(t *testing.T) {
 	retained := func(s *mqtt, want int) {
 		t.Helper()
-		got, err := s.Receive(context.Background(), Frame{Binary: true, Data: published(1, "a", 0, []byte("x"))})
+		got, err := s.Receive(context.Background(), noon, Frame{Binary: true, Data: published(1, "a", 0, []byte("x"))})
 		if err != nil || len(got.Messages) != want {
 			t.Errorf("%d messages, want %d, %v", len(got.Messages), want, err)
 		}
@@ -432,7 +432,7 @@ func TestMQTTRetainedBehindAFailedOpening(t *testing.T) {
 	if _, err := s.Open("mqtt"); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.Receive(context.Background(), packet(mqttConnack, 0, []byte{0, 0})); err != nil {
+	if _, err := s.Receive(context.Background(), noon, packet(mqttConnack, 0, []byte{0, 0})); err != nil {
 		t.Fatal(err)
 	}
 	mqttOpen(t, s, 0, 0)

@@ -196,7 +196,7 @@ type phxMessage struct {
 	binary                     bool
 }
 
-func (s *phoenix) Receive(_ context.Context, f Frame) (got Received, err error) {
+func (s *phoenix) Receive(_ context.Context, _ time.Time, f Frame) (got Received, err error) {
 	m, err := s.parse(f)
 	if err != nil {
 		return got, err

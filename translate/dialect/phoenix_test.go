@@ -77,7 +77,7 @@ func TestPhoenixBinaryBounds(t *testing.T) {
 func TestPhoenixOtherChannel(t *testing.T) {
 	s := phxSession("ws://h/", "room:a")
 	s.Open("")
-	if _, err := s.Receive(context.Background(), Frame{Data: []byte(`["1","1","room:b","phx_close",{}]`)}); err != nil {
+	if _, err := s.Receive(context.Background(), noon, Frame{Data: []byte(`["1","1","room:b","phx_close",{}]`)}); err != nil {
 		t.Errorf("the end of another channel ended the connection: %v", err)
 	}
 }

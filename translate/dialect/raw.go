@@ -3,6 +3,7 @@ package dialect
 import (
 	"bytes"
 	"context"
+	"time"
 
 	"sidestream/translate"
 )
@@ -22,7 +23,7 @@ func (s *raw) Dial(*HTTPResponse) (Dial, error) { return s.Options.Dial() }
 
 func (s *raw) Open(string) ([]Frame, error) { return nil, nil }
 
-func (s *raw) Receive(_ context.Context, f Frame) (Received, error) {
+func (s *raw) Receive(_ context.Context, _ time.Time, f Frame) (Received, error) {
 	if s.Separator == "" {
 		return Received{Messages: s.take(nil, f.Binary, f.Data)}, nil
 	}

@@ -36,19 +36,21 @@ type Step struct {
 
 // Script is what a route adds to its dialect. The zero value adds nothing.
 type Script struct {
-	Steps      []Step
-	Reply      *translate.Code  // each output is sent back; nil: nothing
-	State      *translate.Code  // each output, an object, is merged into Kept; nil: nothing is
-	Kept       *translate.State // the stream's own, which templates insert; nil: one that nobody else sees
-	Resumed    *translate.Code  // true for a message of the opening: nothing was lost since the last connection; nil: that is never known
-	Ping       translate.Text   // application-level keepalive; empty: none
-	Every      time.Duration    // how often Ping is sent
-	Interval   *translate.Code  // or: milliseconds, computed over null whenever the state has changed
-	Pong       *translate.Code  // true for the answer to Ping; nil: none is expected
-	Close      ClosePolicy
-	Ticket     func() (*HTTPRequest, error) // what is asked before each dial; nil: nothing
-	Dial       *translate.Code              // the address, over Ticket's answer; nil: the dialect's
-	ProgramFor time.Duration                // how long a program may run that no message bounds; 0 for ever
+	Steps    []Step
+	Reply    *translate.Code  // each output is sent back; nil: nothing
+	State    *translate.Code  // each output, an object, is merged into Kept; nil: nothing is
+	Kept     *translate.State // the stream's own, which templates insert; nil: one that nobody else sees
+	Resumed  *translate.Code  // true for a message of the opening: nothing was lost since the last connection; nil: that is never known
+	Ping     translate.Text   // application-level keepalive; empty: none
+	Every    time.Duration    // how often Ping is sent
+	Interval *translate.Code  // or: milliseconds, computed over null whenever the state has changed
+	Pong     *translate.Code  // true for the answer to Ping; nil: none is expected
+	Close    ClosePolicy
+	Ticket   func() (*HTTPRequest, error) // what is asked before each dial; nil: nothing
+	Dial     *translate.Code              // the address, over Ticket's answer; nil: the dialect's
+
+	// Bound gives the context, and what releases it, of programs that run over no message; nil: nothing bounds them.
+	Bound func() (context.Context, context.CancelFunc)
 }
 
 // helloMarks are what a line of HELLO may begin with.
@@ -126,12 +128,11 @@ func (s *scripted) Open(subprotocol string) ([]Frame, error) {
 
 // bounded runs f, which runs programs that belong to no message.
 func (s *scripted) bounded(f func(context.Context) error) error {
-	ctx := context.Background()
-	if s.script.ProgramFor > 0 {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, s.script.ProgramFor)
-		defer cancel()
+	if s.script.Bound == nil {
+		return f(context.Background())
 	}
+	ctx, release := s.script.Bound()
+	defer release()
 	return f(ctx)
 }
 
@@ -196,9 +197,9 @@ func (s *scripted) fill(t translate.Text) ([]Frame, error) {
 
 func (s *scripted) through() bool { return s.ready && s.next >= len(s.script.Steps) }
 
-func (s *scripted) Receive(ctx context.Context, f Frame) (Received, error) {
+func (s *scripted) Receive(ctx context.Context, now time.Time, f Frame) (Received, error) {
 	was := s.through()
-	got, ended := s.Session.Receive(ctx, f)
+	got, ended := s.Session.Receive(ctx, now, f)
 	messages := got.Messages
 	got.Messages = messages[:0:0]
 	for _, m := range messages {

@@ -26,7 +26,7 @@ func remembering(t *testing.T, s *Script) (Session, func(frame any) Received) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		got, err := session.Receive(context.Background(), Frame{Data: data})
+		got, err := session.Receive(context.Background(), noon, Frame{Data: data})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -72,7 +72,9 @@ func TestMadeFramesAreBounded(t *testing.T) {
 		}
 	}
 	forever := script(t, "= last(repeat(1))", "", "")
-	forever.ProgramFor = 10 * time.Millisecond
+	forever.Bound = func() (context.Context, context.CancelFunc) {
+		return context.WithTimeout(context.Background(), 10*time.Millisecond)
+	}
 	if _, err := rawSession(t, forever, "").Open(""); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("a program without end: %v", err)
 	}
@@ -80,7 +82,7 @@ func TestMadeFramesAreBounded(t *testing.T) {
 
 func TestRecordsAreBounded(t *testing.T) {
 	s := newRaw(Options{Separator: "\n"})
-	got, err := s.Receive(context.Background(), Frame{Data: []byte(strings.Repeat("x\n", maxRecords+1))})
+	got, err := s.Receive(context.Background(), noon, Frame{Data: []byte(strings.Repeat("x\n", maxRecords+1))})
 	if err != nil || len(got.Messages) != maxRecords+1 || got.Messages[maxRecords].Gap != translate.GapUpstream || got.Messages[maxRecords-1].Gap != "" {
 		t.Errorf("%d messages, %v", len(got.Messages), err)
 	}

@@ -107,7 +107,7 @@ func TestCounterStartsOverWithTheConnection(t *testing.T) {
 		if connection == 1 {
 			continue // lost in the middle of HELLO
 		}
-		got, err := s.Receive(context.Background(), Frame{Data: []byte(`{"ok":1}`)})
+		got, err := s.Receive(context.Background(), noon, Frame{Data: []byte(`{"ok":1}`)})
 		if err != nil || !slices.Equal(sent(got.Replies), []string{`{"id":3}`}) || !got.Ready || len(got.Messages) != 0 {
 			t.Fatalf("connection %d: %+v, %v", connection, got, err)
 		}
@@ -130,7 +130,7 @@ func TestTimersOfSteps(t *testing.T) {
 		t.Fatalf("%+v", first)
 	}
 	receive := func(frame string) Received {
-		got, err := s.Receive(context.Background(), Frame{Data: []byte(frame)})
+		got, err := s.Receive(context.Background(), noon, Frame{Data: []byte(frame)})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -172,7 +172,7 @@ func TestRefusals(t *testing.T) {
 		}
 		refusedAt := 0
 		for i, frame := range test.frames {
-			_, err := s.Receive(context.Background(), Frame{Data: []byte(frame)})
+			_, err := s.Receive(context.Background(), noon, Frame{Data: []byte(frame)})
 			var refused *translate.Refused
 			if errors.As(err, &refused) && refused.Status == 403 {
 				refusedAt = i + 1
@@ -189,7 +189,7 @@ func TestRefusals(t *testing.T) {
 			t.Fatal(err)
 		}
 		if strings.HasPrefix(test.hello, "<") {
-			if _, err := s.Receive(context.Background(), Frame{Data: []byte(`{"e":1}`)}); err != nil {
+			if _, err := s.Receive(context.Background(), noon, Frame{Data: []byte(`{"e":1}`)}); err != nil {
 				t.Errorf("%s: a ! of the last connection holds in the next: %v", name, err)
 			}
 		}
@@ -201,16 +201,16 @@ func TestReplies(t *testing.T) {
 	if _, err := s.Open(""); err != nil {
 		t.Fatal(err)
 	}
-	got, err := s.Receive(context.Background(), Frame{Data: []byte(`{"x": 9007199254740993}`)})
+	got, err := s.Receive(context.Background(), noon, Frame{Data: []byte(`{"x": 9007199254740993}`)})
 	if err != nil || !slices.Equal(sent(got.Replies), []string{`{"x":9007199254740993}`, `a b`, `{"a":1,"b":2}`}) || len(got.Messages) != 1 {
 		t.Errorf("%q, %v", sent(got.Replies), err)
 	}
-	got, err = s.Receive(context.Background(), Frame{Data: []byte(fmt.Sprint(`{"n":`, maxReplies, `}`))})
+	got, err = s.Receive(context.Background(), noon, Frame{Data: []byte(fmt.Sprint(`{"n":`, maxReplies, `}`))})
 	if err != nil || len(got.Replies) != maxReplies {
 		t.Errorf("%d replies, %v", len(got.Replies), err)
 	}
 	for _, frame := range []string{fmt.Sprint(`{"n":`, maxReplies+1, `}`), `5`} {
-		got, err = s.Receive(context.Background(), Frame{Data: []byte(frame)})
+		got, err = s.Receive(context.Background(), noon, Frame{Data: []byte(frame)})
 		var failed *translate.ProgramError
 		if err != nil || len(got.Replies) != 0 || len(got.Failed) != 1 || !errors.As(got.Failed[0], &failed) || failed.Setting != "REPLY" || len(got.Messages) != 1 {
 			t.Errorf("%s: %+v, %v", frame, got, err)
@@ -228,7 +228,7 @@ func TestCutProgramsAreReported(t *testing.T) {
 			t.Fatal(err)
 		}
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Millisecond)
-		got, err := s.Receive(ctx, Frame{Data: []byte(`1`)})
+		got, err := s.Receive(ctx, noon, Frame{Data: []byte(`1`)})
 		cancel()
 		if err != nil || len(got.Failed) != 1 || !errors.Is(got.Failed[0], context.DeadlineExceeded) || len(got.Messages) != 1 {
 			t.Errorf("%+v: %+v, %v", test, got, err)
@@ -242,7 +242,7 @@ func TestProgramsSeeWhatTheScriptParsed(t *testing.T) {
 		t.Fatal(err)
 	}
 	for frame, want := range map[string]string{`{"n":9007199254740993}`: `#={"n":9007199254740993}`, `tick`: `#=tick`} {
-		got, err := s.Receive(context.Background(), Frame{Data: []byte(frame)})
+		got, err := s.Receive(context.Background(), noon, Frame{Data: []byte(frame)})
 		if err != nil || len(got.Messages) != 1 {
 			t.Fatalf("%+v, %v", got, err)
 		}
@@ -268,7 +268,7 @@ func FuzzReceive(f *testing.F) {
 		}
 		for _, data := range [][]byte{first, second} {
 			given := bytes.Clone(data)
-			got, err := s.Receive(context.Background(), Frame{Binary: binary, Data: data})
+			got, err := s.Receive(context.Background(), noon, Frame{Binary: binary, Data: data})
 			var refused *translate.Refused
 			if err != nil && !errors.As(err, &refused) {
 				t.Fatalf("%q: %v", data, err)

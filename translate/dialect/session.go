@@ -30,9 +30,9 @@ type Session interface {
 	// Open begins a new connection and returns the frames to send on it. subprotocol is what the legacy service
 	// chose of those offered, "" when none were.
 	Open(subprotocol string) ([]Frame, error)
-	// Receive takes one frame, whose data is good until the next call: what is kept is copied. ctx bounds the jq
-	// programs run over it. Messages returned with an error still count.
-	Receive(ctx context.Context, f Frame) (Received, error)
+	// Receive takes one frame, which came at now and whose data is valid until the next call: what is kept is copied. ctx
+	// bounds the jq programs run over it. Messages returned with an error still count.
+	Receive(ctx context.Context, now time.Time, f Frame) (Received, error)
 	// Skipped says that a frame was left out because it was over MAX_MESSAGE. Where frames are pieces of a byte
 	// stream, that is the end of the connection.
 	Skipped() error

@@ -320,7 +320,7 @@ type hubRecord struct {
 	AllowReconnect bool
 }
 
-func (s *signalr) Receive(_ context.Context, f Frame) (got Received, err error) {
+func (s *signalr) Receive(_ context.Context, _ time.Time, f Frame) (got Received, err error) {
 	if f.Binary {
 		return got, errors.New("a binary message, though the hub was asked for JSON")
 	}

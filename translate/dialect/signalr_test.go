@@ -34,11 +34,11 @@ func TestSignalRCheck(t *testing.T) {
 func TestSignalRBounds(t *testing.T) {
 	s := hubSession()
 	s.Open("")
-	if _, err := s.Receive(context.Background(), hubFrame("{}")); err != nil {
+	if _, err := s.Receive(context.Background(), noon, hubFrame("{}")); err != nil {
 		t.Fatal(err)
 	}
 	wanted := strings.Repeat(`{"type":1,"target":"Ask","arguments":[],"invocationId":"1"}`+"\x1e", maxHubResults+1)
-	got, err := s.Receive(context.Background(), Frame{Data: []byte(wanted)})
+	got, err := s.Receive(context.Background(), noon, Frame{Data: []byte(wanted)})
 	if err == nil || len(got.Replies) != maxHubResults {
 		t.Errorf("%d results, %v", len(got.Replies), err)
 	}
@@ -94,7 +94,7 @@ func TestSignalRBadLine(t *testing.T) {
 	s := hubSession("Join {")
 	s.Open("")
 	var refused *translate.Refused
-	if _, err := s.Receive(context.Background(), hubFrame("{}")); !errors.As(err, &refused) || refused.Status != 400 {
+	if _, err := s.Receive(context.Background(), noon, hubFrame("{}")); !errors.As(err, &refused) || refused.Status != 400 {
 		t.Errorf("%v", err)
 	}
 }

@@ -176,7 +176,7 @@ func (s *socketio) space(name string) *sioSpace {
 	return nil
 }
 
-func (s *socketio) Receive(_ context.Context, f Frame) (got Received, err error) {
+func (s *socketio) Receive(_ context.Context, _ time.Time, f Frame) (got Received, err error) {
 	switch {
 	case s.step == sioOpening:
 		return got, s.opened(f, &got)

@@ -32,7 +32,7 @@ func sioSay(t testing.TB, s Session, frames ...string) (got Received) {
 	for _, text := range frames {
 		data, binary := strings.CutPrefix(text, "\x00")
 		var err error
-		if got, err = s.Receive(context.Background(), Frame{Binary: binary, Data: []byte(data)}); err != nil {
+		if got, err = s.Receive(context.Background(), noon, Frame{Binary: binary, Data: []byte(data)}); err != nil {
 			t.Fatalf("%q: %v", text, err)
 		}
 	}
@@ -206,7 +206,7 @@ func TestSocketIOBounds(t *testing.T) {
 		if left == "451-[1]" {
 			sioSay(t, s, "451-[1]")
 		}
-		if got, err := s.Receive(context.Background(), Frame{Data: []byte(left)}); err == nil {
+		if got, err := s.Receive(context.Background(), noon, Frame{Data: []byte(left)}); err == nil {
 			t.Errorf("%q: %+v", left, got)
 		}
 	}
@@ -226,7 +226,7 @@ func TestSocketIOSkipped(t *testing.T) {
 	if got := sioSay(t, s, "\x001", "\x002", "2", "\x003", `42["on"]`); len(got.Messages) != 1 {
 		t.Errorf("%+v", got)
 	}
-	if _, err := s.Receive(context.Background(), Frame{Binary: true, Data: []byte("1")}); err == nil {
+	if _, err := s.Receive(context.Background(), noon, Frame{Binary: true, Data: []byte("1")}); err == nil {
 		t.Error("an attachment of nothing was taken")
 	}
 }
@@ -331,7 +331,7 @@ func TestSocketIOVerdicts(t *testing.T) {
 		`{"message":"x","data":{"status":503}}`: 0, `{"data":{"code":429}}`: 0, `{"data":{"code":408}}`: 0,
 	} {
 		s := sioSession(t, 0)
-		_, err := s.Receive(context.Background(), Frame{Data: []byte("44" + payload)})
+		_, err := s.Receive(context.Background(), noon, Frame{Data: []byte("44" + payload)})
 		var refused *translate.Refused
 		errors.As(err, &refused)
 		if err == nil || want == 0 && refused != nil || want != 0 && (refused == nil || refused.Status != want) {

@@ -29,6 +29,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"time"
 
 	"sidestream/translate"
 )
@@ -90,7 +91,7 @@ func (s *sockjs) Open(string) ([]Frame, error) {
 
 var errSockJS = errors.New("the server sent what is no SockJS frame; if it speaks WebSockets as they are, leave out sockjs in PROTOCOL")
 
-func (s *sockjs) Receive(ctx context.Context, f Frame) (got Received, err error) {
+func (s *sockjs) Receive(ctx context.Context, now time.Time, f Frame) (got Received, err error) {
 	if len(f.Data) == 0 {
 		return got, nil
 	}
@@ -109,13 +110,13 @@ func (s *sockjs) Receive(ctx context.Context, f Frame) (got Received, err error)
 		if json.Unmarshal(data, &texts) != nil {
 			return got, errSockJS
 		}
-		return s.inner(ctx, texts)
+		return s.inner(ctx, now, texts)
 	case kind == 'm' && s.open:
 		var text string
 		if json.Unmarshal(data, &text) != nil {
 			return got, errSockJS
 		}
-		return s.inner(ctx, []string{text})
+		return s.inner(ctx, now, []string{text})
 	}
 	return got, errSockJS
 }
@@ -135,13 +136,13 @@ func (s *sockjs) opened() (got Received, err error) {
 }
 
 // inner gives messages to the inner dialect.
-func (s *sockjs) inner(ctx context.Context, texts []string) (got Received, err error) {
+func (s *sockjs) inner(ctx context.Context, now time.Time, texts []string) (got Received, err error) {
 	for i, text := range texts {
 		if i == maxSockJSTexts {
 			got.Messages = append(got.Messages, translate.Message{Gap: translate.GapUpstream})
 			return got, s.Session.Skipped()
 		}
-		one, err := s.Session.Receive(ctx, Frame{Data: []byte(text)})
+		one, err := s.Session.Receive(ctx, now, Frame{Data: []byte(text)})
 		got.Messages = append(got.Messages, one.Messages...)
 		got.Failed, got.Said = append(got.Failed, one.Failed...), append(got.Said, one.Said...)
 		if one.Ready {

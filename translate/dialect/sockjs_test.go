@@ -88,7 +88,7 @@ func TestSockJSIsText(t *testing.T) {
 	inner := overSockJS(Dialect{Name: "mqtt", New: newMQTT}).New(Options{Connect: fixed(""), Subscribe: fixedLines("a")})
 	inner.Open("")
 	var refused *translate.Refused
-	if _, err := inner.Receive(context.Background(), Frame{Data: []byte("o")}); !errors.As(err, &refused) || refused.Status != 400 {
+	if _, err := inner.Receive(context.Background(), noon, Frame{Data: []byte("o")}); !errors.As(err, &refused) || refused.Status != 400 {
 		t.Errorf("MQTT: %v", err)
 	}
 	if frames, err := s.Send(translate.Message{Data: []byte("\xff")}); err != nil || string(frames[0].Data) != "[\"\\ufffd\"]" {

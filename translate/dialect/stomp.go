@@ -168,7 +168,7 @@ func (*stomp) Died(_ int, reason string) bool { return reason == stompDied }
 
 func (s *stomp) Leave() []Frame { return []Frame{{Data: []byte("DISCONNECT\n\n\x00")}} }
 
-func (s *stomp) Receive(_ context.Context, f Frame) (got Received, err error) {
+func (s *stomp) Receive(_ context.Context, _ time.Time, f Frame) (got Received, err error) {
 	s.parser.feed(f.Data)
 	for {
 		frame, ok, err := s.parser.next(s.version)

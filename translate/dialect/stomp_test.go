@@ -26,7 +26,7 @@ func give(s Session, data []byte, random *rand.Rand, n int) (got Received, err e
 	for len(data) > 0 {
 		k := min(len(data), 1+random.IntN(n))
 		piece := bytes.Clone(data[:k])
-		part, err := s.Receive(context.Background(), Frame{Data: piece})
+		part, err := s.Receive(context.Background(), noon, Frame{Data: piece})
 		for _, m := range part.Messages { // it may be written over as soon as the next call
 			m.Data = bytes.Clone(m.Data)
 			got.Messages = append(got.Messages, m)
@@ -153,7 +153,7 @@ func TestStompHeartBeats(t *testing.T) {
 		}
 		s := newStomp(Options{Connect: fixed(connect), Subscribe: fixedLines("a")})
 		s.Open("")
-		if _, err := s.Receive(context.Background(), Frame{Data: []byte("CONNECTED\nversion:1.2\nheart-beat:" + test.theirs + "\n\n\x00")}); err != nil {
+		if _, err := s.Receive(context.Background(), noon, Frame{Data: []byte("CONNECTED\nversion:1.2\nheart-beat:" + test.theirs + "\n\n\x00")}); err != nil {
 			t.Fatal(err)
 		}
 		if timers := s.Timers(); fmt.Sprint(timers.Every, " ", timers.Silence) != test.want {
@@ -213,7 +213,7 @@ func TestStompVerdicts(t *testing.T) {
 	} {
 		s := stompSession(t, 100, "/a")
 		s.step, s.version = test.step, test.version
-		_, err := s.Receive(context.Background(), Frame{Data: []byte("ERROR\nmessage:" + test.header + "\n\n" + test.body + "\x00")})
+		_, err := s.Receive(context.Background(), noon, Frame{Data: []byte("ERROR\nmessage:" + test.header + "\n\n" + test.body + "\x00")})
 		var refused *translate.Refused
 		status := 0
 		if errors.As(err, &refused) {
@@ -242,20 +242,20 @@ func TestStompErrorBehindASend(t *testing.T) {
 		s := newStomp(Options{Connect: fixed(""), Subscribe: fixedLines("/topic/a")}).(*stomp)
 		for range 2 { // what was sent on an earlier connection does not count
 			s.Open("")
-			if got, err := s.Receive(t.Context(), Frame{Data: []byte("CONNECTED\nversion:1.2\n\n\x00")}); err != nil || !got.Ready {
+			if got, err := s.Receive(t.Context(), noon, Frame{Data: []byte("CONNECTED\nversion:1.2\n\n\x00")}); err != nil || !got.Ready {
 				t.Fatal(err)
 			}
 			if sends {
 				s.Send(translate.Message{Data: []byte(`{"destination":"/exchange/nowhere/x","body":"y"}`)})
 			}
-			got, err := s.Receive(t.Context(), Frame{Data: []byte(unknown + "MESSAGE\nsubscription:sub-0\ndestination:/topic/a\n\nnext\x00")})
+			got, err := s.Receive(t.Context(), noon, Frame{Data: []byte(unknown + "MESSAGE\nsubscription:sub-0\ndestination:/topic/a\n\nnext\x00")})
 			if refused := errors.As(err, new(*translate.Refused)); refused == sends {
 				t.Errorf("sends: %v: %v", sends, err)
 			}
 			if sends && (err != nil || len(got.Messages) != 1 || len(got.Said) != 1 || got.Said[0] != "the broker said: not_found") {
 				t.Errorf("the connection does not go on: %+v, %v", got, err)
 			}
-			if _, err := s.Receive(t.Context(), Frame{Data: []byte("ERROR\nsubscription:sub-0\nmessage:Server cancelled subscription\n\n\x00")}); err == nil {
+			if _, err := s.Receive(t.Context(), noon, Frame{Data: []byte("ERROR\nsubscription:sub-0\nmessage:Server cancelled subscription\n\n\x00")}); err == nil {
 				t.Error("a subscription that the broker has ended goes on")
 			}
 			sends = false
@@ -273,7 +273,7 @@ func TestStompDied(t *testing.T) {
 	inner := newStomp(Options{Connect: fixed(""), Subscribe: fixedLines("/topic/a")})
 	s := script.Wrap(inner)
 	s.Open("")
-	if _, err := s.Receive(t.Context(), Frame{Data: []byte("CONNECTED\nversion:1.2\n\n\x00")}); err != nil {
+	if _, err := s.Receive(t.Context(), noon, Frame{Data: []byte("CONNECTED\nversion:1.2\n\n\x00")}); err != nil {
 		t.Fatal(err)
 	}
 	for _, session := range []Session{s, inner} {

@@ -222,7 +222,7 @@ func (m wampMessage) id(i int) string {
 	return ""
 }
 
-func (s *wamp) Receive(_ context.Context, f Frame) (got Received, err error) {
+func (s *wamp) Receive(_ context.Context, _ time.Time, f Frame) (got Received, err error) {
 	var m wampMessage
 	var kind int
 	if f.Binary || json.Unmarshal(f.Data, &m) != nil || len(m) < 2 || json.Unmarshal(m[0], &kind) != nil {

@@ -51,7 +51,7 @@ func TestWAMPBounds(t *testing.T) {
 	s := wampSession(`{"realm":"a"}`, "com.a")
 	s.Open(wampSubprotocol)
 	for _, text := range []string{`[2,1,{}]`, `[33,1,5]`, `[33,1,6]`, `[33,2,7]`, `[33,"1",8]`, `[33]`, `[33,1]`} {
-		if _, err := s.Receive(context.Background(), Frame{Data: []byte(text)}); err != nil && text != `[33]` {
+		if _, err := s.Receive(context.Background(), noon, Frame{Data: []byte(text)}); err != nil && text != `[33]` {
 			t.Errorf("%s: %v", text, err)
 		}
 	}
