@@ -1,8 +1,6 @@
 package translate
 
-import (
-	"sidestream/translate/sse"
-)
+import "sidestream/translate/sse"
 
 // eventRecords reads text/event-stream.
 type eventRecords struct{ *sse.Decoder }

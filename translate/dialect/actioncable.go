@@ -92,14 +92,6 @@ type cable struct {
 	pinged    int64 // time of the last ping of this connection
 }
 
-// cablePosition is how far a stream was read.
-type cablePosition struct {
-	Epoch  string `json:"epoch"`
-	Offset int64  `json:"offset"` // to ask from
-	seen   []int64
-	came   int // messages, where all of them are of a history that was asked for by time alone
-}
-
 func newActionCable(o Options) Session { return &cable{Options: o} }
 
 const cableLineForm = `write an identifier such as {"channel":"ChatChannel","room":"1"}`
@@ -174,22 +166,6 @@ func (s *cable) Open(subprotocol string) ([]Frame, error) {
 	}
 	return nil, nil
 }
-
-// age gives up the history once it may have let go of what was missed.
-func (s *cable) age(now time.Time) {
-	if s.resuming && now.Sub(s.heard) >= cableHistoryTTL {
-		s.resuming = false
-		s.forget()
-	}
-}
-
-// forget begins a new history.
-func (s *cable) forget() {
-	s.since, s.lost, s.asked, s.streams = 0, false, false, map[string]map[string]*cablePosition{}
-}
-
-// Resumable is true when there is a time to ask from: what was never heard of has no other position.
-func (s *cable) Resumable() bool { return s.extended && s.since > 0 && !s.lost }
 
 func (s *cable) Timers() Timers {
 	switch {
@@ -297,33 +273,6 @@ type cableCommand struct {
 	History    *cableHistory `json:"history,omitempty"`
 }
 
-type cableHistory struct {
-	Since   int64                     `json:"since"`
-	Streams map[string]*cablePosition `json:"streams"`
-}
-
-// positions are those of an identifier's streams, never nil.
-func (s *cable) positions(id string) map[string]*cablePosition {
-	if s.streams[id] == nil {
-		return map[string]*cablePosition{}
-	}
-	for _, at := range s.streams[id] {
-		at.Offset = at.whole()
-	}
-	return s.streams[id]
-}
-
-// whole is the last offset of those remembered before which none is missing.
-func (p *cablePosition) whole() int64 {
-	seen := slices.Sorted(slices.Values(p.seen))
-	for i, offset := range seen[1:] {
-		if offset != seen[i]+1 {
-			return seen[i]
-		}
-	}
-	return seen[len(seen)-1]
-}
-
 // progress is ready once all is confirmed.
 func (s *cable) progress() Received {
 	if s.ready || !s.welcomed || len(s.confirm)+len(s.histories) > 0 {
@@ -386,42 +335,6 @@ func (s *cable) data(m cableMessage) (Received, error) {
 		out.Data, out.Text = []byte(text), true
 	}
 	return Received{Messages: []translate.Message{out}}, nil
-}
-
-// track notes a message's position; false: it was there before.
-func (s *cable) track(m cableMessage) bool {
-	if m.StreamID == "" || m.Epoch == "" || m.Offset == nil || !slices.Contains(s.ids, m.Identifier) {
-		return true
-	}
-	streams := s.streams[m.Identifier]
-	if streams == nil {
-		streams = map[string]*cablePosition{}
-		s.streams[m.Identifier] = streams
-	}
-	at := streams[m.StreamID]
-	if at == nil && len(streams) >= maxCableKeeps || len(m.StreamID) > maxCableID || len(m.Epoch) > maxCableID {
-		s.lost = true
-		return true
-	}
-	if at == nil || at.Epoch != m.Epoch {
-		at = &cablePosition{Epoch: m.Epoch, came: -1}
-		if s.histories[m.Identifier] {
-			at.came = 0
-		}
-		streams[m.StreamID] = at
-	}
-	if at.came >= 0 && s.histories[m.Identifier] {
-		if at.came++; at.came >= cableHistoryLimit {
-			s.whole = false
-		}
-	}
-	if slices.Contains(at.seen, *m.Offset) {
-		return false
-	}
-	if at.seen = append(at.seen, *m.Offset); len(at.seen) > maxCableSeen {
-		at.seen = append(at.seen[:0], at.seen[1:]...)
-	}
-	return true
 }
 
 const cableSendForm = `write the data for the only subscription, e.g. {"action":"speak"}, or {"identifier":{...},"data":{...}}`

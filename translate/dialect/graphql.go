@@ -33,7 +33,6 @@
 package dialect
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -88,137 +87,6 @@ type gqlRunning struct {
 
 func newGraphQLTransport(o Options) Session { return &graphql{Options: o} }
 func newGraphQLLegacy(o Options) Session    { return &graphql{Options: o, legacy: true} }
-
-// gqlMessage is any message, both ways.
-type gqlMessage struct {
-	ID      gqlID           `json:"id,omitempty"`
-	Type    string          `json:"type"`
-	Payload json.RawMessage `json:"payload,omitempty"`
-}
-
-func (m gqlMessage) frame() Frame { return jsonFrame(m) }
-
-// gqlID is an operation's name. Servers of the older dialect that take it for a number send it back as one.
-type gqlID string
-
-// UnmarshalJSON takes a string, or a number as it is written.
-func (id *gqlID) UnmarshalJSON(data []byte) error {
-	var n json.Number // takes both, but of strings only those that hold numbers
-	if data[0] != '"' && json.Unmarshal(data, &n) == nil {
-		*id = gqlID(n)
-		return nil
-	}
-	return json.Unmarshal(data, (*string)(id))
-}
-
-const gqlLineForm = `write a GraphQL document, or {"query":"...","variables":{...},"operationName":"..."}`
-
-// gqlOperation is what to run: a document, or the payload with one in it.
-func gqlOperation(text string) (payload json.RawMessage, name string, err error) {
-	text = strings.TrimSpace(text)
-	if !utf8.ValidString(text) {
-		return nil, "", errors.New("is not UTF-8")
-	}
-	if !isJSONObject(text) {
-		if err := gqlDocument(text); err != nil {
-			return nil, "", err
-		}
-		return jsonFrame(map[string]string{"query": text}).Data, "", nil
-	}
-	var p struct {
-		Query         *string
-		OperationName string
-		Extensions    json.RawMessage
-	}
-	if err := json.Unmarshal([]byte(text), &p); err != nil {
-		return nil, "", errors.New("is no JSON of that form; " + gqlLineForm)
-	}
-	if p.Query == nil && p.Extensions == nil {
-		return nil, "", errors.New("has no query; " + gqlLineForm)
-	}
-	if p.Query != nil {
-		if err := gqlDocument(*p.Query); err != nil {
-			return nil, "", err
-		}
-	}
-	return json.RawMessage(text), p.OperationName, nil
-}
-
-// isJSONObject tells JSON from a GraphQL document, which may begin with a brace too, but never with one and a quote.
-func isJSONObject(text string) bool {
-	rest, ok := strings.CutPrefix(text, "{")
-	rest = strings.TrimLeft(rest, " \t\r\n")
-	return ok && (strings.HasPrefix(rest, `"`) || strings.HasPrefix(rest, "}"))
-}
-
-// gqlDocument holds that text looks like a whole document, and is one in which the quotes tell where a client's values
-// stand: neither block strings nor comments with quotes.
-func gqlDocument(text string) error {
-	text = strings.TrimSpace(text)
-	if text == "" || !strings.ContainsAny(text[:1], "{#@,") && !gqlBegins(text) {
-		return errors.New("is no operation; " + gqlLineForm)
-	}
-	depth, quoted := 0, false
-	for i := 0; i < len(text); i++ {
-		switch c := text[i]; {
-		case quoted && c == '\\':
-			i++
-		case !quoted && strings.HasPrefix(text[i:], `"""`):
-			return errors.New(`has a block string; write a plain one, "..."`)
-		case c == '"':
-			quoted = !quoted
-		case quoted:
-		case c == '#':
-			comment, _, _ := strings.Cut(text[i:], "\n")
-			if strings.Contains(comment, `"`) {
-				return errors.New("has a comment with a quote; leave that out")
-			}
-			i += len(comment)
-		case c == '{':
-			depth++
-		case c == '}':
-			depth--
-		}
-	}
-	if depth != 0 || quoted {
-		return errors.New("is no whole document; write all of an operation on one line")
-	}
-	return nil
-}
-
-func gqlBegins(text string) bool {
-	for _, word := range []string{"subscription", "query", "mutation", "fragment"} {
-		if rest, ok := strings.CutPrefix(text, word); ok && (rest == "" || strings.ContainsAny(rest[:1], " \t\r\n{(@#,")) {
-			return true
-		}
-	}
-	return false
-}
-
-// gqlConnect is CONNECT as the payload of connection_init, nil when it is unset.
-func gqlConnect(connect string) (json.RawMessage, error) {
-	connect = strings.TrimSpace(connect)
-	if connect == "" {
-		return nil, nil
-	}
-	if connect[0] != '{' || !json.Valid([]byte(connect)) || !utf8.ValidString(connect) {
-		return nil, errors.New(`is no JSON object; write the payload of connection_init, e.g. {"token":"..."}`)
-	}
-	return json.RawMessage(connect), nil
-}
-
-func checkGraphQL(connect string, lines []string) error {
-	var problems []error
-	if _, err := gqlConnect(connect); err != nil {
-		problems = append(problems, badConnect("%v", err))
-	}
-	for i, line := range lines {
-		if _, _, err := gqlOperation(line); err != nil {
-			problems = append(problems, badLine(i+1, "%v", err))
-		}
-	}
-	return errors.Join(problems...)
-}
 
 func (s *graphql) Dial(*HTTPResponse) (Dial, error) { return s.Options.Dial() }
 
@@ -366,16 +234,6 @@ func (s *graphql) result(m gqlMessage) Received {
 	return Received{Messages: []translate.Message{{Topic: r.topic, Data: orNullJSON(m.Payload)}}}
 }
 
-// orNullJSON is a copy of value, null when there is none.
-func orNullJSON(value json.RawMessage) json.RawMessage {
-	if len(value) == 0 {
-		return json.RawMessage("null")
-	}
-	return bytes.Clone(value)
-}
-
-func isNull(value json.RawMessage) bool { return len(value) == 0 || string(value) == "null" }
-
 // failed is the end of an operation.
 func (s *graphql) failed(m gqlMessage) (Received, error) {
 	r := s.running[string(m.ID)]
@@ -414,86 +272,6 @@ func (s *graphql) completed(id string) error {
 		return translate.ErrFinished
 	}
 	return nil
-}
-
-func gqlRefusal(id string, errs json.RawMessage) error {
-	status, why := gqlError(errs)
-	return refuse(status, fmt.Sprintf("the operation of line %s: %s", id, why))
-}
-
-// connectionError refuses, unless it is about a connection that was agreed to.
-func (s *graphql) connectionError(payload json.RawMessage) error {
-	status, why := gqlError(payload)
-	if s.acked {
-		return errors.New("connection_error: " + why)
-	}
-	if status == http.StatusBadRequest {
-		status = http.StatusForbidden
-	}
-	return refuse(status, "connection_error: "+why)
-}
-
-// gqlError reads the first error of what servers send as one: a list of errors, an error, one under "errors", or a text.
-func gqlError(payload json.RawMessage) (status int, why string) {
-	var under struct{ Errors json.RawMessage }
-	if json.Unmarshal(payload, &under) == nil && under.Errors != nil {
-		payload = under.Errors
-	}
-	var list []json.RawMessage
-	if json.Unmarshal(payload, &list) == nil && len(list) > 0 {
-		payload = list[0]
-	}
-	var e struct {
-		Message    string
-		ErrorType  string // AppSync's
-		Extensions struct{ Code any }
-	}
-	if json.Unmarshal(payload, &e.Message) != nil {
-		json.Unmarshal(payload, &e) // what does not fit is not said
-	}
-	status = http.StatusBadRequest
-	switch {
-	case e.Extensions.Code == "UNAUTHENTICATED", strings.HasPrefix(e.ErrorType, "Unauthorized"):
-		status = http.StatusUnauthorized
-	case e.Extensions.Code == "FORBIDDEN":
-		status = http.StatusForbidden
-	}
-	if why = serverText(e.Message); why == "" {
-		why = "an error without a message"
-	}
-	return status, why
-}
-
-// Closed knows the close codes of graphql-ws's server.
-func (s *graphql) Closed(code int, reason string) error {
-	why := fmt.Sprintf("closed with code %d: %s", code, serverText(reason))
-	switch code {
-	case 4400:
-		if s.pongs > 0 {
-			s.mute = true
-			return errors.New(why)
-		}
-		return refuse(http.StatusBadRequest, why)
-	case 4004, 4005, 4409, 4429:
-		return refuse(http.StatusBadRequest, why)
-	case 4401:
-		return refuse(http.StatusUnauthorized, why)
-	case 4403:
-		return refuse(http.StatusForbidden, why)
-	case 4406, 1002:
-		if !s.acked {
-			return s.wrong()
-		}
-	case 4500:
-		if s.pongs > 0 {
-			s.pongs = 0
-			return refuse(http.StatusBadRequest, why)
-		}
-	}
-	if code < 4000 {
-		return nil
-	}
-	return errors.New(why)
 }
 
 func (s *graphql) Send(m translate.Message) ([]Frame, error) {

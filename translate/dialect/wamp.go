@@ -30,15 +30,10 @@ package dialect
 import (
 	"bytes"
 	"context"
-	"crypto/hmac"
-	"crypto/pbkdf2"
-	"crypto/sha256"
-	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
-	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -87,34 +82,6 @@ type wamp struct {
 
 func newWAMP(o Options) Session { return &wamp{Options: o} }
 
-// wampLogin is CONNECT.
-type wampLogin struct {
-	Realm  string `json:"realm"`
-	AuthID string `json:"authid"`
-	Ticket string `json:"ticket"`
-	Secret string `json:"secret"` // of WAMP-CRA
-}
-
-const (
-	wampConnectForm = `write {"realm":"..."}, and for a login "authid" and "ticket" (or "secret" for WAMP-CRA) in it`
-	wampLineForm    = "write topic or topic {options as JSON}"
-)
-
-func parseWampLogin(connect string) (l wampLogin, err error) {
-	in := json.NewDecoder(strings.NewReader(connect))
-	in.DisallowUnknownFields()
-	if strings.TrimSpace(connect) == "" || in.Decode(&l) != nil || in.More() {
-		return l, errors.New("is not what it takes; " + wampConnectForm)
-	}
-	switch {
-	case l.Realm == "":
-		return l, errors.New("has no realm; " + wampConnectForm)
-	case l.AuthID == "" && l.Ticket+l.Secret != "":
-		return l, errors.New(`has no authid beside the ticket or secret; write "authid" too`)
-	}
-	return l, nil
-}
-
 func checkWAMP(connect string, lines []string) error {
 	var problems []error
 	if _, err := parseWampLogin(connect); err != nil {
@@ -153,20 +120,6 @@ func (s *wamp) Open(subprotocol string) ([]Frame, error) {
 		details["authid"] = login.AuthID
 	}
 	return []Frame{wampFrame(wampHello, login.Realm, details)}, nil
-}
-
-// methods are the ways to log in, the best first.
-func (l *wampLogin) methods() (methods []string) {
-	if l.Secret != "" {
-		methods = append(methods, "wampcra")
-	}
-	if l.Ticket != "" {
-		methods = append(methods, "ticket")
-	}
-	if methods == nil {
-		methods = []string{"anonymous"}
-	}
-	return methods
 }
 
 // wampFrame is a message out of parts that are known to be JSON.
@@ -295,96 +248,6 @@ func (s *wamp) begin(got *Received) error {
 	return nil
 }
 
-// answer is the signature that a challenge asks for.
-func (s *wamp) answer(m wampMessage) (string, error) {
-	method := m.text(1)
-	if s.challenged {
-		return "", errors.New("a second challenge")
-	}
-	if !slices.Contains(s.login.methods(), method) || method == "anonymous" {
-		return "", refuse(http.StatusUnauthorized, fmt.Sprintf("the router wants %q, for which CONNECT has nothing", serverText(method)))
-	}
-	if method == "ticket" {
-		return s.login.Ticket, nil
-	}
-	if len(m) < 3 {
-		return "", errors.New("a challenge without its details")
-	}
-	return s.login.sign(m[2])
-}
-
-// sign answers WAMP-CRA, whose key is the secret, or made of it when there is a salt.
-func (l *wampLogin) sign(extra json.RawMessage) (string, error) {
-	c := struct {
-		Challenge, Salt    string
-		KeyLen, Iterations int
-	}{KeyLen: 32, Iterations: 1000} // what wampy takes when the router leaves them out
-	if json.Unmarshal(extra, &c) != nil || c.Challenge == "" {
-		return "", errors.New("a challenge of WAMP-CRA that has none")
-	}
-	key := []byte(l.Secret)
-	if c.Salt != "" {
-		if c.Iterations < 1 || c.Iterations > maxWampIterations || c.KeyLen < 1 || c.KeyLen > maxWampKey {
-			return "", errors.New("a challenge of WAMP-CRA with iterations or a keylen out of bounds")
-		}
-		derived, err := pbkdf2.Key(sha256.New, l.Secret, []byte(c.Salt), c.Iterations, c.KeyLen)
-		if err != nil {
-			return "", errors.New("WAMP-CRA: the key cannot be made")
-		}
-		key = []byte(base64.StdEncoding.EncodeToString(derived))
-	}
-	mac := hmac.New(sha256.New, key)
-	mac.Write([]byte(c.Challenge))
-	return base64.StdEncoding.EncodeToString(mac.Sum(nil)), nil
-}
-
-// said is a text of the router without our credentials.
-func (s *wamp) said(text string) string {
-	for _, secret := range []string{s.login.Ticket, s.login.Secret} {
-		if secret != "" {
-			text = strings.ReplaceAll(text, secret, "…")
-		}
-	}
-	return serverText(text)
-}
-
-// aborted is what the end of a session, or of the try to begin one, means.
-func (s *wamp) aborted(m wampMessage) error {
-	reason := m.text(2)
-	var details struct{ Message string }
-	_ = json.Unmarshal(m[1], &details) // it may say nothing
-	text := "aborted by the router: " + s.said(reason)
-	if details.Message != "" {
-		text += ": " + s.said(details.Message)
-	}
-	switch status := s.abortStatus(reason); {
-	case s.welcome, status == 0:
-		return errors.New(text)
-	default:
-		return refuse(status, text)
-	}
-}
-
-// abortStatus is what the reason of an ABORT is over HTTP, 0 when asking again may help.
-func (s *wamp) abortStatus(reason string) int {
-	switch reason {
-	case "wamp.error.no_such_realm":
-		return http.StatusNotFound
-	case "wamp.error.not_authorized", "wamp.error.authorization_failed", "wamp.error.authorization_denied", "wamp.error.no_such_role":
-		return http.StatusForbidden
-	case "wamp.error.authentication_failed", "wamp.error.authentication_denied", "wamp.error.authentication_required", "wamp.error.not_authenticated",
-		"wamp.error.no_auth_method", "wamp.error.no_matching_auth_method", "wamp.error.no_such_principal", "wamp.error.invalid_authid":
-		return http.StatusUnauthorized
-	}
-	switch own := reason != "" && !strings.HasPrefix(reason, "wamp."); { // an authenticator's own word
-	case own && s.challenged:
-		return http.StatusUnauthorized
-	case own:
-		return http.StatusForbidden
-	}
-	return 0
-}
-
 // goodbye answers the router's, which then closes.
 func (s *wamp) goodbye(m wampMessage, got *Received) error {
 	s.leaving = s.said(m.text(2))
@@ -405,24 +268,6 @@ func (s *wamp) subscribed(m wampMessage) {
 	}
 	delete(s.asked, m.id(1))
 	s.topics[m.id(2)] = topic
-}
-
-// refused is the answer to a subscription that the router does not want.
-func (s *wamp) refused(m wampMessage) error {
-	topic, ok := s.asked[m.id(2)]
-	if m.id(1) != fmt.Sprint(wampSubscribe) || !ok {
-		return nil // to a publication, of which nobody asked for an answer
-	}
-	reason := m.text(4)
-	text := fmt.Sprintf("subscribing to %s: %s", serverText(topic), s.said(reason))
-	status := http.StatusForbidden
-	switch {
-	case strings.HasPrefix(reason, "wamp.error.invalid_"), reason == "wamp.error.option_not_allowed", strings.HasPrefix(reason, "wamp.error.option_disallowed"):
-		status = http.StatusBadRequest
-	case strings.HasPrefix(reason, "wamp.error.no_such_"):
-		status = http.StatusNotFound
-	}
-	return refuse(status, text)
 }
 
 func (s *wamp) event(m wampMessage, got *Received) error {

@@ -1,0 +1,199 @@
+package translate
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"regexp"
+	"strings"
+
+	"github.com/itchyny/gojq"
+
+	"sidestream/translate/jq"
+)
+
+// Bounds on what one message may become, so that a payload cannot make a program eat the memory within its second.
+const (
+	maxItems  = 1 << 16  // messages out of one
+	maxOutput = 64 << 20 // bytes of all of them
+	maxKey    = 1 << 10  // bytes of a KEY
+)
+
+// variables are what a program knows beside its input. Each is also a function without the dollar sign, which compose
+// files and shells would expand.
+var variables = []string{"$event", "$id", "$topic", "$headers", "$status", "$state"}
+
+// Code is one compiled jq program. It is safe for concurrent use.
+type Code struct {
+	setting string
+	program *jq.Program
+	fresh   bool // see [fresh]
+	same    bool // see [constant]
+}
+
+// Setting is the setting that c is the value of.
+func (c *Code) Setting() string { return c.setting }
+
+// Constant reports whether c is a text, a number, or made of these, whatever the message: a slip where a program is to read it.
+func (c *Code) Constant() bool { return c.same }
+
+// CompileJQ compiles src, the value of setting. The error says where the program is wrong.
+func CompileJQ(setting, src string) (*Code, error) {
+	query, err := gojq.Parse(src)
+	if err != nil {
+		return nil, fmt.Errorf("is not a jq program: %s", textToken.ReplaceAllString(err.Error(), "unexpected text in quotes"))
+	}
+	if err := checkRegexps(query); err != nil {
+		return nil, err
+	}
+	made, same := fresh(query), constant(query)
+	var defs []*gojq.FuncDef
+	for _, v := range variables {
+		body, err := gojq.Parse(v)
+		if err != nil {
+			return nil, fmt.Errorf("define %s: %w", v, err)
+		}
+		defs = append(defs, &gojq.FuncDef{Name: v[1:], Body: body})
+	}
+	query.FuncDefs = append(defs, query.FuncDefs...)
+	program, err := jq.Compile(query, variables)
+	if err != nil {
+		return nil, fmt.Errorf("is not a jq program: %w%s", err, hint(src, err))
+	}
+	return &Code{setting, program, made, same}, nil
+}
+
+// textToken is how gojq says that a text stands where none may, which may be a password in a frame.
+var textToken = regexp.MustCompile(`unexpected token "\\".*`)
+
+// hint spots the commonest slip: a name without quotes.
+func hint(src string, err error) string {
+	if strings.Contains(err.Error(), "function not defined") && !strings.ContainsAny(src, " .|()") {
+		return fmt.Sprintf(" (a constant is written with its quotes: %q)", src)
+	}
+	return ""
+}
+
+// ProgramError says that a jq program failed for one message.
+type ProgramError struct {
+	Setting string // whose program, e.g. SELECT
+	Err     error  // wraps context.DeadlineExceeded when the program was cut for taking too long
+}
+
+func (e *ProgramError) Error() string { return e.Setting + ": " + e.text() }
+
+// preview is where a message of gojq begins to quote a value: in parentheses, bare as JSON, or as a number.
+var preview = regexp.MustCompile(`[("\[{]|(: | to )-?[0-9]`)
+
+// text leaves out the values that gojq quotes, and what error(…) raises: payloads do not belong into logs.
+func (e *ProgramError) text() string {
+	msg := e.Err.Error()
+	if strings.HasPrefix(msg, "error: ") || strings.HasPrefix(msg, "halt error: ") {
+		return "raised an error"
+	}
+	if at := preview.FindStringIndex(msg); at != nil {
+		msg = strings.TrimRight(msg[:at[0]], ": ")
+	}
+	return msg
+}
+
+// Unwrap returns the reason.
+func (e *ProgramError) Unwrap() error { return e.Err }
+
+// each calls f with every output of c over value, until f returns an error.
+func (c *Code) each(ctx context.Context, value any, known []any, f func(any) error) error {
+	err := c.program.Run(ctx, value, known, f)
+	if err == nil || err == errStop {
+		return nil
+	}
+	return &ProgramError{c.setting, err}
+}
+
+var errStop = errors.New("first output is enough")
+
+// first returns the first output; ok is false when there is none.
+func (c *Code) first(ctx context.Context, value any, known []any) (v any, ok bool, err error) {
+	err = c.each(ctx, value, known, func(out any) error {
+		v, ok = out, true
+		return errStop
+	})
+	return v, ok, err
+}
+
+// truth returns whether the first output is neither null nor false, as jq's own select has it.
+func (c *Code) truth(ctx context.Context, value any, known []any) (bool, error) {
+	v, ok, err := c.first(ctx, value, known)
+	return ok && v != nil && v != false, err
+}
+
+// Outputs returns every output of c over m in its written form, of which there are no more than a message may become.
+func (c *Code) Outputs(ctx context.Context, m Message) ([][]byte, error) {
+	in, err := m.input(false)
+	if err != nil {
+		return nil, err
+	}
+	var out [][]byte
+	size := 0
+	err = c.each(ctx, in.value, in.known, func(v any) error {
+		data, err := Written(v)
+		if size += len(data); err == nil && (size > maxOutput || len(out) >= maxItems) {
+			err = errTooMuch
+		}
+		out = append(out, data)
+		return err
+	})
+	return out, err
+}
+
+var errTooMuch = fmt.Errorf("more than %d items or %d bytes out of one message", maxItems, maxOutput)
+
+// Written is how a value leaves a program: strings raw, the rest as compact JSON.
+func Written(v any) ([]byte, error) {
+	if s, ok := v.(string); ok {
+		return []byte(s), nil
+	}
+	return jq.Marshal(v)
+}
+
+// Value returns the first output of c over m in its written form: strings as they are, the rest as compact JSON. ok is
+// false when it is null, or there is none.
+func (c *Code) Value(ctx context.Context, m Message) (text string, ok bool, err error) {
+	v, ok, err := c.Output(ctx, m)
+	if err != nil || !ok || v == nil {
+		return "", false, err
+	}
+	data, err := Written(v)
+	return string(data), true, err
+}
+
+// Output returns the first output of c over m, as gojq has it; ok is false when there is none.
+func (c *Code) Output(ctx context.Context, m Message) (v any, ok bool, err error) {
+	in, err := m.input(false)
+	if err != nil {
+		return nil, false, err
+	}
+	return c.first(ctx, in.value, in.known)
+}
+
+// Truth reports whether the first output of c over m is neither null nor false.
+func (c *Code) Truth(ctx context.Context, m Message) (bool, error) {
+	in, err := m.input(false)
+	if err != nil {
+		return false, err
+	}
+	return c.truth(ctx, in.value, in.known)
+}
+
+// text returns the first output as a name or id; null, nothing and "" are "".
+func (c *Code) text(ctx context.Context, value any, known []any) (string, error) {
+	v, ok, err := c.first(ctx, value, known)
+	if err != nil || !ok || v == nil {
+		return "", err
+	}
+	switch v.(type) {
+	case map[string]any, []any:
+		return "", &ProgramError{c.setting, errors.New("yields an object or a list where a string is needed")}
+	}
+	text, err := Written(v)
+	return string(text), err
+}

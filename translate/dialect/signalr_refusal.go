@@ -1,0 +1,36 @@
+// This file reads a hub's errors, which are texts alone.
+
+package dialect
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+)
+
+// hubRefusal tells by a completion's error what asking again is good for.
+func hubRefusal(method, text string) error {
+	reason := fmt.Sprintf("%s: %s", serverText(method), serverText(text))
+	switch {
+	case strings.Contains(text, "HubException:"), strings.HasSuffix(text, "because user is unauthorized"):
+		return refuse(http.StatusForbidden, reason)
+	case strings.HasPrefix(text, "An unexpected error occurred"), strings.HasPrefix(text, "An error occurred on the server"):
+		return errors.New(reason) // the method failed, which it need not do again
+	case strings.HasPrefix(text, "Unknown hub method"), strings.HasPrefix(text, "Failed to invoke"), strings.HasPrefix(text, "The client attempted to invoke"):
+		return refuse(http.StatusBadRequest, reason)
+	}
+	return refuse(http.StatusForbidden, reason)
+}
+
+// closedByHub is the meaning of a close record.
+func closedByHub(r hubRecord) error {
+	text := "closed by the hub"
+	if r.Error != nil {
+		text += ": " + serverText(*r.Error)
+	}
+	if r.AllowReconnect {
+		return errors.New(text)
+	}
+	return refuse(http.StatusForbidden, text+" (allowReconnect is not set)")
+}

@@ -1,0 +1,116 @@
+package translate
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"strings"
+	"unicode/utf8"
+)
+
+// input is a message as programs see it.
+type input struct {
+	value any
+	known []any // the values of variables
+}
+
+// newInput parses m. Strict: data that is not JSON, or not UTF-8, is an error; otherwise it is a string.
+func newInput(m Message, strict bool) (input, error) {
+	in := input{known: []any{
+		orNull(m.Event), orNull(m.ID), orNull(m.Topic), headerValue(m.Header), statusValue(m.Status), stateValue(m.state),
+	}}
+	value, err := ParseJSON(m.Data)
+	switch {
+	case err == nil && !m.Text:
+		in.value = value
+	case strict:
+		return in, err
+	default:
+		in.value = string(bytes.ToValidUTF8(m.Data, []byte("\uFFFD")))
+	}
+	return in, nil
+}
+
+var stateIndex = slices.Index(variables, "$state")
+
+// setState lets the programs that follow see values.
+func (in *input) setState(values map[string]any) { in.known[stateIndex] = stateValue(values) }
+
+// input returns m parsed, once.
+func (m Message) input(strict bool) (input, error) {
+	if m.parsed != nil {
+		return *m.parsed, nil
+	}
+	return newInput(m, strict)
+}
+
+func orNull(s string) any {
+	if s == "" {
+		return nil
+	}
+	return s
+}
+
+func headerValue(h http.Header) any {
+	if h == nil {
+		return nil
+	}
+	values := make(map[string]any, len(h))
+	for name, v := range h {
+		values[strings.ToLower(name)] = strings.Join(v, ", ")
+	}
+	return values
+}
+
+// stateValue is never null, so that programs may look for names.
+func stateValue(values map[string]any) any {
+	if values == nil {
+		return map[string]any{}
+	}
+	return values
+}
+
+func statusValue(status int) any {
+	if status == 0 {
+		return nil
+	}
+	return status
+}
+
+var errNotJSON = errors.New("is not JSON")
+
+// ParseJSON parses data, which must be one JSON value in UTF-8. Numbers are kept as they are written: 9007199254740993 has no
+// float64. The error completes a sentence that begins with what data is, and quotes nothing of it.
+func ParseJSON(data []byte) (any, error) {
+	if !utf8.Valid(data) {
+		return nil, errors.New("is not UTF-8")
+	}
+	d := json.NewDecoder(bytes.NewReader(data))
+	d.UseNumber()
+	var v any
+	if err := d.Decode(&v); err != nil {
+		return nil, errNotJSON
+	}
+	if _, err := d.Token(); err != io.EOF {
+		return nil, fmt.Errorf("%w: something follows it", errNotJSON)
+	}
+	return v, nil
+}
+
+// ErrPayload is wrapped by Apply's error when the data is not what the route expects, whatever its programs.
+var ErrPayload = errors.New("payload")
+
+// Parse parses m once for all programs that run over it. Strict: data that is not JSON, or not UTF-8, is an error that
+// wraps [ErrPayload]; otherwise it is a string.
+func (m Message) Parse(strict bool) (Message, error) {
+	in, err := newInput(m, strict)
+	if err != nil {
+		return m, fmt.Errorf("%w %w", ErrPayload, err)
+	}
+	m.parsed = &in
+	return m, nil
+}
