@@ -34,7 +34,7 @@ func TestJSONStrings(t *testing.T) {
 func TestNoForeignJSON(t *testing.T) {
 	for _, dir := range []string{".", "dialect", "sse", "../proxy/upstream", "../proxy/stream"} {
 		files, err := filepath.Glob(filepath.Join(dir, "*.go"))
-		if err != nil || len(files) < 5 {
+		if err != nil || len(files) < 4 {
 			t.Fatalf("%d files in %s, %v", len(files), dir, err)
 		}
 		for _, file := range files {
