@@ -31,8 +31,8 @@ var ErrDown = errors.New("the upstream is not connected now")
 // ErrReused says that a key came with another message than before.
 var ErrReused = errors.New("the Idempotency-Key was used for another message")
 
-// way is the way up of one stream.
-type way struct {
+// uplink is the uplink up of one stream.
+type uplink struct {
 	mu      sync.Mutex    // guards what follows
 	conn    upstream.Conn // nil while there is none
 	sending int
@@ -54,7 +54,7 @@ type sent struct {
 	err     error
 }
 
-func (w *way) connect(c upstream.Conn) {
+func (w *uplink) connect(c upstream.Conn) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.conn = c
@@ -81,7 +81,7 @@ func (s *Streams) Find(req upstream.Request) *Stream {
 // Reserve takes one of the places of messages under way, so that what waits to be sent is bounded; false when there is
 // none. It must be given back by Release. crowded says that half of them are taken.
 func (st *Stream) Reserve() (crowded, ok bool) {
-	w := &st.way
+	w := &st.uplink
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.sending >= maxSends {
@@ -93,15 +93,15 @@ func (st *Stream) Reserve() (crowded, ok bool) {
 
 // Release gives a place back.
 func (st *Stream) Release() {
-	st.way.mu.Lock()
-	defer st.way.mu.Unlock()
-	st.way.sending--
+	st.uplink.mu.Lock()
+	defer st.uplink.mu.Unlock()
+	st.uplink.sending--
 }
 
 // Send returns when m is written to the upstream. Those who call one after the other are served in that order. The error
 // is [ErrDown], a *[upstream.BadMessage], [upstream.ErrNoUplink], or what went wrong when it was written.
 func (st *Stream) Send(ctx context.Context, m translate.Message) (err error) {
-	w := &st.way
+	w := &st.uplink
 	w.mu.Lock()
 	conn := w.conn
 	w.mu.Unlock()

@@ -43,7 +43,7 @@ type Stream struct {
 	done     chan struct{} // closed when the goroutine is through
 	retiring chan struct{} // closed when the stream has reached its age
 	refused  atomic.Pointer[translate.Refused]
-	way      way
+	uplink      uplink
 	keys     *keys // shared with the stream that it replaces
 
 	// Guarded by Streams.mu.
@@ -124,10 +124,10 @@ func (st *Stream) session() (held time.Duration, err error) {
 		st.Ring.Append(translate.Message{Gap: translate.GapUpstream})
 	}
 	st.owed = false
-	st.way.connect(conn)
+	st.uplink.connect(conn)
 	st.connected()
 	err = st.patient(st.req.Shown(conn.Run(st.alive, st.emit)))
-	st.way.connect(nil)
+	st.uplink.connect(nil)
 	if st.alive.Err() == nil && lost(err) {
 		st.owed = resumes(err)
 		if !st.owed {

@@ -95,7 +95,7 @@ func TestRefusalForgetsCookies(t *testing.T) {
 			source := expanded(t, compiled(t, s), "/").Source(quietLog)
 			for range 3 {
 				if conn, err := source.Connect(t.Context()); err == nil && s.Mode == ModeStream {
-					conn.(*following).close()
+					conn.(*httpStreamConn).close()
 				}
 			}
 			if got := a.told(cookies); !slices.Equal(got, []string{"", "s=1", ""}) {

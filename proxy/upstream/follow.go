@@ -45,7 +45,7 @@ type follow struct {
 func (f *follow) Connect(ctx context.Context) (Conn, error) {
 	alive, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
 	stop := context.AfterFunc(ctx, func() { cancel(ctx.Err()) })
-	c := &following{follow: f, alive: alive, cancel: cancel, resumed: f.cursor != "", listed: f.cursor == "" && f.q.Route.begins}
+	c := &httpStreamConn{follow: f, alive: alive, cancel: cancel, resumed: f.cursor != "", listed: f.cursor == "" && f.q.Route.begins}
 	err := c.ask(alive)
 	if !stop() || err != nil {
 		c.close()
@@ -62,8 +62,8 @@ func (f *follow) Connect(ctx context.Context) (Conn, error) {
 	return c, nil
 }
 
-// following is one answer being read.
-type following struct {
+// httpStreamConn is one answer being read.
+type httpStreamConn struct {
 	*follow
 	alive   context.Context // of the request
 	cancel  context.CancelCauseFunc
@@ -78,9 +78,9 @@ type following struct {
 	records *translate.Body
 }
 
-func (c *following) Resumed() bool { return c.resumed }
+func (c *httpStreamConn) Resumed() bool { return c.resumed }
 
-func (c *following) close() {
+func (c *httpStreamConn) close() {
 	c.cancel(nil)
 	if c.body != nil {
 		c.body.Close()
@@ -88,7 +88,7 @@ func (c *following) close() {
 }
 
 // ask makes the request, whose header has to come within TIMEOUT.
-func (c *following) ask(ctx context.Context) error {
+func (c *httpStreamConn) ask(ctx context.Context) error {
 	rt := c.q.Route
 	req, err := c.request(ctx)
 	if err != nil {
@@ -121,7 +121,7 @@ func (c *following) ask(ctx context.Context) error {
 }
 
 // unwelcome is the error of an answer other than 2xx. 410 for a cursor is that it is too old.
-func (c *following) unwelcome(ctx context.Context, resp *http.Response) error {
+func (c *httpStreamConn) unwelcome(ctx context.Context, resp *http.Response) error {
 	m, err := c.q.Route.problem(ctx, resp)
 	if err != nil {
 		return err
@@ -158,7 +158,7 @@ func (f *follow) lost(ctx context.Context, err error) {
 	}
 }
 
-func (c *following) request(ctx context.Context) (*http.Request, error) {
+func (c *httpStreamConn) request(ctx context.Context) (*http.Request, error) {
 	value := func(name string) string {
 		if name == "cursor" {
 			return c.cursor
@@ -181,7 +181,7 @@ func (c *following) request(ctx context.Context) (*http.Request, error) {
 	return newRequest(ctx, c.q.Route.settings.Method, address, h, body)
 }
 
-func (c *following) Run(ctx context.Context, emit func([]translate.Message) error) error {
+func (c *httpStreamConn) Run(ctx context.Context, emit func([]translate.Message) error) error {
 	defer c.close()
 	stop := context.AfterFunc(ctx, func() { c.cancel(ctx.Err()) })
 	defer stop()
@@ -207,7 +207,7 @@ func (c *following) Run(ctx context.Context, emit func([]translate.Message) erro
 }
 
 // pump reads until the answer ends.
-func (c *following) pump(emit func([]translate.Message) error) error {
+func (c *httpStreamConn) pump(emit func([]translate.Message) error) error {
 	rt := c.q.Route
 	idle := time.NewTimer(time.Hour)
 	idle.Stop()
@@ -245,7 +245,7 @@ func (c *following) pump(emit func([]translate.Message) error) error {
 
 // last is what the end of the body completes. Where only the connection's end says that it has ended it may have been cut, so that
 // a line is whole only if it is JSON.
-func (c *following) last() []translate.Message {
+func (c *httpStreamConn) last() []translate.Message {
 	ms := c.records.End()
 	if c.framed {
 		return ms
@@ -254,7 +254,7 @@ func (c *following) last() []translate.Message {
 }
 
 // take emits messages, and goes on from behind them once they are in the ring.
-func (c *following) take(ms []translate.Message, emit func([]translate.Message) error) error {
+func (c *httpStreamConn) take(ms []translate.Message, emit func([]translate.Message) error) error {
 	ms, verdict := c.read(ms)
 	if len(ms) > 0 {
 		out, done, err := c.q.Route.apply(c.alive, c.log, ms)
@@ -284,7 +284,7 @@ func (c *following) take(ms []translate.Message, emit func([]translate.Message) 
 }
 
 // read makes records ready for programs, up to one that says that our place is too old, or that the upstream refuses.
-func (c *following) read(ms []translate.Message) (_ []translate.Message, verdict error) {
+func (c *httpStreamConn) read(ms []translate.Message) (_ []translate.Message, verdict error) {
 	rt := c.q.Route
 	for i, m := range ms {
 		if m.Gap != "" {
@@ -309,7 +309,7 @@ func (c *following) read(ms []translate.Message) (_ []translate.Message, verdict
 }
 
 // behind remembers the cursor of the last message that has one.
-func (c *following) behind(ms []translate.Message) {
+func (c *httpStreamConn) behind(ms []translate.Message) {
 	rt := c.q.Route
 	if rt.cursor == nil {
 		return

@@ -14,7 +14,7 @@ import (
 
 // keeper does what time demands of a connection: pings, keepalives, giving up, and the farewell.
 type keeper struct {
-	*socket
+	*wsConn
 	timers dialect.Timers
 	idle   time.Duration  // 0 never
 	pinged time.Time      // when the last WebSocket ping went out
@@ -24,8 +24,8 @@ type keeper struct {
 var errSilence = errors.New("no message came for as long as the dialect allows")
 
 // keep works until alive is done. When ctx is, it closes the connection politely and ends alive.
-func (c *socket) keep(ctx, alive context.Context, end context.CancelCauseFunc) {
-	k := keeper{socket: c, timers: c.now(), idle: c.q.Route.settings.Idle, pinged: time.Now()}
+func (c *wsConn) keep(ctx, alive context.Context, end context.CancelCauseFunc) {
+	k := keeper{wsConn: c, timers: c.now(), idle: c.q.Route.settings.Idle, pinged: time.Now()}
 	defer k.pings.Wait()
 	watch, stop := timer(k.idle / 2)
 	defer stop()
@@ -68,7 +68,7 @@ func (c *socket) keep(ctx, alive context.Context, end context.CancelCauseFunc) {
 }
 
 // now is the session's timers.
-func (c *socket) now() dialect.Timers {
+func (c *wsConn) now() dialect.Timers {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.timers = c.session.Timers()

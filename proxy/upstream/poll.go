@@ -79,22 +79,22 @@ func (p *poll) Connect(ctx context.Context) (Conn, error) {
 		return nil, err
 	}
 	p.q.Route.Stats.Connects.Add(1)
-	c := &polling{poll: p, first: a, resumed: !p.forgot}
+	c := &pollConn{poll: p, first: a, resumed: !p.forgot}
 	p.forgot = false
 	return c, nil
 }
 
-// polling is a run of polls that succeed.
-type polling struct {
+// pollConn is a run of polls that succeed.
+type pollConn struct {
 	*poll
 	first   answer
 	resumed bool
 }
 
 // Resumed is false when RESET has forgotten the cursor since.
-func (c *polling) Resumed() bool { return c.resumed }
+func (c *pollConn) Resumed() bool { return c.resumed }
 
-func (c *polling) Run(ctx context.Context, emit func([]translate.Message) error) error {
+func (c *pollConn) Run(ctx context.Context, emit func([]translate.Message) error) error {
 	a := c.first
 	c.first = answer{}
 	for {

@@ -36,7 +36,7 @@ func (rt *Route) Expand(r *http.Request, path func(name string) string) (Request
 // script is what q adds to the dialect.
 func (rt *Route) script(q *Request) dialect.Script {
 	s := dialect.Script{
-		Reply: rt.reply, State: rt.state, Resumed: rt.resumed, Ping: q.text("PING"), Every: rt.settings.PingEvery, Interval: rt.pingEvery,
+		Reply: rt.reply, Capture: rt.state, Resumed: rt.resumed, Ping: q.text("PING"), Every: rt.settings.PingEvery, Interval: rt.pingEvery,
 		Pong: rt.pong, Close: rt.closing, Dial: rt.toDial,
 	}
 	sends := q.texts("HELLO")
@@ -47,9 +47,9 @@ func (rt *Route) script(q *Request) dialect.Script {
 		case '!':
 			s.Steps = append(s.Steps, dialect.Step{Refuse: st.code})
 		case '~':
-			s.Steps = append(s.Steps, dialect.Step{Anew: st.code})
+			s.Steps = append(s.Steps, dialect.Step{Reconnect: st.code})
 		case '=':
-			s.Steps = append(s.Steps, dialect.Step{Make: st.code})
+			s.Steps = append(s.Steps, dialect.Step{Compute: st.code})
 		default:
 			s.Steps = append(s.Steps, dialect.Step{Send: sends[0]})
 			sends = sends[1:]

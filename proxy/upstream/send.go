@@ -29,13 +29,13 @@ func (e *BadMessage) Unwrap() error { return e.Err }
 func (rt *Route) MaxMessage() int { return rt.settings.MaxMessage }
 
 // Send fails always: a poll only asks.
-func (c *polling) Send(context.Context, translate.Message) error { return ErrNoUplink }
+func (c *pollConn) Send(context.Context, translate.Message) error { return ErrNoUplink }
 
 // Send fails always: a stream of HTTP goes one way.
-func (c *following) Send(context.Context, translate.Message) error { return ErrNoUplink }
+func (c *httpStreamConn) Send(context.Context, translate.Message) error { return ErrNoUplink }
 
 // Send is Conn's.
-func (c *socket) Send(ctx context.Context, m translate.Message) error {
+func (c *wsConn) Send(ctx context.Context, m translate.Message) error {
 	if err := c.takeTurn(ctx); err != nil {
 		return err
 	}
@@ -51,7 +51,7 @@ func (c *socket) Send(ctx context.Context, m translate.Message) error {
 }
 
 // takeTurn waits until nobody else writes. Those who wait are served in order: a channel's senders queue.
-func (c *socket) takeTurn(ctx context.Context) error {
+func (c *wsConn) takeTurn(ctx context.Context) error {
 	select {
 	case c.turn <- struct{}{}:
 		return nil
@@ -60,10 +60,10 @@ func (c *socket) takeTurn(ctx context.Context) error {
 	}
 }
 
-func (c *socket) giveTurn() { <-c.turn }
+func (c *wsConn) giveTurn() { <-c.turn }
 
 // send writes frames that belong together.
-func (c *socket) send(ctx context.Context, frames []dialect.Frame) error {
+func (c *wsConn) send(ctx context.Context, frames []dialect.Frame) error {
 	if len(frames) == 0 {
 		return nil
 	}

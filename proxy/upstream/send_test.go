@@ -142,7 +142,7 @@ func TestSendToTheDeaf(t *testing.T) {
 }
 
 func TestPollsHaveNoWayUp(t *testing.T) {
-	if err := new(polling).Send(t.Context(), translate.Message{}); !errors.Is(err, ErrNoUplink) {
+	if err := new(pollConn).Send(t.Context(), translate.Message{}); !errors.Is(err, ErrNoUplink) {
 		t.Error(err)
 	}
 }

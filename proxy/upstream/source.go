@@ -71,7 +71,7 @@ func (q Request) Source(log *slog.Logger) Source {
 		return q.poll(log)
 	}
 	s := &subscription{q: q, log: log, jar: q.Route.jar()}
-	s.q.script.Kept, s.q.script.Bound = &s.state, boundProgram
+	s.q.script.State, s.q.script.Bound = &s.state, boundProgram
 	if q.Route.ticketMethod != "" {
 		s.q.script.Ticket = s.ticket
 	}

@@ -150,7 +150,7 @@ func play(t *testing.T, dialect string, parts map[string]string) string {
 
 // with adds to s what else the parts set.
 func (s *Script) with(t *testing.T, parts map[string]string) *Script {
-	s.State, s.Resumed, s.Pong, s.Dial = compiled(t, "STATE", parts["STATE"]), compiled(t, "RESUMED", parts["RESUMED"]), compiled(t, "PONG", parts["PONG"]), compiled(t, "DIAL", parts["DIAL"])
+	s.Capture, s.Resumed, s.Pong, s.Dial = compiled(t, "STATE", parts["STATE"]), compiled(t, "RESUMED", parts["RESUMED"]), compiled(t, "PONG", parts["PONG"]), compiled(t, "DIAL", parts["DIAL"])
 	s.Interval = compiled(t, "PING_EVERY", parts["PING_EVERY"])
 	var err error
 	if s.Close, err = ParseClose(parts["CLOSE"]); err != nil {

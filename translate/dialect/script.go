@@ -27,19 +27,19 @@ const StepTimeout = 10 * time.Second
 
 // Step is one line of HELLO: exactly one field is set.
 type Step struct {
-	Send   translate.Text
-	Make   *translate.Code // each output over null is sent
-	Wait   *translate.Code
-	Refuse *translate.Code
-	Anew   *translate.Code
+	Send      translate.Text
+	Compute   *translate.Code // each output over null is sent
+	Wait      *translate.Code
+	Refuse    *translate.Code
+	Reconnect *translate.Code
 }
 
 // Script is what a route adds to its dialect. The zero value adds nothing.
 type Script struct {
 	Steps    []Step
 	Reply    *translate.Code  // each output is sent back; nil: nothing
-	State    *translate.Code  // each output, an object, is merged into Kept; nil: nothing is
-	Kept     *translate.State // the stream's own, which templates insert; nil: one that nobody else sees
+	Capture  *translate.Code  // each output, an object, is merged into Kept; nil: nothing is
+	State    *translate.State // the stream's own, which templates insert; nil: one that nobody else sees
 	Resumed  *translate.Code  // true for a message of the opening: nothing was lost since the last connection; nil: that is never known
 	Ping     translate.Text   // application-level keepalive; empty: none
 	Every    time.Duration    // how often Ping is sent
@@ -75,12 +75,12 @@ func SplitHello(hello string) (marks []byte, lines []string) {
 
 // Wrap returns inner with what the script adds. What inner is asked to send, it puts in its own terms.
 func (s *Script) Wrap(inner Session) Session {
-	if len(s.Steps) == 0 && s.Reply == nil && s.State == nil && s.Ping.Empty() && s.Close == nil && s.Ticket == nil && s.Dial == nil {
+	if len(s.Steps) == 0 && s.Reply == nil && s.Capture == nil && s.Ping.Empty() && s.Close == nil && s.Ticket == nil && s.Dial == nil {
 		return inner
 	}
 	script := *s
-	if script.Kept == nil {
-		script.Kept = new(translate.State)
+	if script.State == nil {
+		script.State = new(translate.State)
 	}
 	return &scripted{Session: inner, script: &script}
 }
@@ -148,10 +148,10 @@ func (s *scripted) advance() ([]Frame, error) {
 			return frames, nil
 		case step.Refuse != nil:
 			s.watching = append(s.watching, watch{step.Refuse, errMatchedRefusal})
-		case step.Anew != nil:
-			s.watching = append(s.watching, watch{step.Anew, errMatchedAnew})
-		case step.Make != nil:
-			sent, err = s.made(step.Make)
+		case step.Reconnect != nil:
+			s.watching = append(s.watching, watch{step.Reconnect, errMatchedAnew})
+		case step.Compute != nil:
+			sent, err = s.made(step.Compute)
 		default:
 			sent, err = s.fill(step.Send)
 		}
@@ -175,14 +175,14 @@ func (s *scripted) made(code *translate.Code) (frames []Frame, err error) {
 // nothing is what programs see that run over the state alone.
 func (s *scripted) nothing() translate.Message {
 	m := translate.Message{Data: []byte("null")}
-	m.SetState(s.script.Kept)
+	m.SetState(s.script.State)
 	return m
 }
 
 // value fills in the placeholders of frames.
 func (s *scripted) value(name string) string {
 	if name, ok := strings.CutPrefix(name, translate.StatePrefix); ok {
-		return s.script.Kept.Text(name)
+		return s.script.State.Text(name)
 	}
 	return s.count.Value(name)
 }
@@ -225,7 +225,7 @@ func (s *scripted) Receive(ctx context.Context, now time.Time, f Frame) (Receive
 
 // meet takes one message past the programs into got.
 func (s *scripted) meet(ctx context.Context, m translate.Message, got *Received) error {
-	m.SetState(s.script.Kept)
+	m.SetState(s.script.State)
 	if m.Gap != "" || !s.reads() {
 		got.Messages = append(got.Messages, m)
 		return nil
@@ -260,13 +260,13 @@ func (s *scripted) remember(ctx context.Context, m *translate.Message, got *Rece
 		s.resumed = yes && err == nil
 		got.cut(err)
 	}
-	if s.script.State == nil {
+	if s.script.Capture == nil {
 		return
 	}
-	if err := s.script.Kept.Take(ctx, s.script.State, *m); err != nil {
+	if err := s.script.State.Take(ctx, s.script.Capture, *m); err != nil {
 		got.fail(err)
 	}
-	m.SetState(s.script.Kept)
+	m.SetState(s.script.State)
 	if err := s.schedule(ctx); err != nil {
 		got.fail(err)
 	}
@@ -288,7 +288,7 @@ func (s *scripted) answered(ctx context.Context, m translate.Message, got *Recei
 
 // reads says whether any program wants to see messages now.
 func (s *scripted) reads() bool {
-	return len(s.watching) > 0 || s.script.Reply != nil || s.script.State != nil || s.script.Pong != nil || s.ready && s.next < len(s.script.Steps)
+	return len(s.watching) > 0 || s.script.Reply != nil || s.script.Capture != nil || s.script.Pong != nil || s.ready && s.next < len(s.script.Steps)
 }
 
 // wait tries the waiting step, and does those behind it if it has what it waits for.
@@ -363,7 +363,7 @@ func (s *scripted) outputs(ctx context.Context, code *translate.Code, m translat
 
 // Resumable is true when the next connection can say by RESUMED whether anything was lost.
 func (s *scripted) Resumable() bool {
-	return s.Session.Resumable() || s.script.Resumed != nil && s.script.Kept.Len() > 0
+	return s.Session.Resumable() || s.script.Resumed != nil && s.script.State.Len() > 0
 }
 
 // Closed lets the route's policy judge before the dialect.
@@ -376,7 +376,7 @@ func (s *scripted) Closed(code int, reason string) error {
 		return s.Session.Closed(code, reason)
 	}
 	if rule.anew {
-		s.script.Kept.Forget()
+		s.script.State.Forget()
 	}
 	if rule.verdict != nil {
 		return rule.verdict

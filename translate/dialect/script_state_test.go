@@ -16,7 +16,7 @@ import (
 // remembering is a session that keeps every object it hears.
 func remembering(t *testing.T, s *Script) (Session, func(frame any) Received) {
 	t.Helper()
-	s.State, s.Kept = compiled(t, "STATE", "objects"), new(translate.State)
+	s.Capture, s.State = compiled(t, "STATE", "objects"), new(translate.State)
 	session := rawSession(t, s, "")
 	if _, err := session.Open(""); err != nil {
 		t.Fatal(err)
@@ -43,8 +43,8 @@ func TestStateThatIsNotKeptIsReported(t *testing.T) {
 	if len(got.Failed) != 1 || strings.Contains(got.Failed[0].Error(), "xxx") || len(got.Messages) != 1 {
 		t.Errorf("%v, %d messages", got.Failed, len(got.Messages))
 	}
-	if s.Kept.Text("a") != "short" || s.Kept.Text("b") != "1" {
-		t.Errorf("kept are %q and %q", s.Kept.Text("a"), s.Kept.Text("b"))
+	if s.State.Text("a") != "short" || s.State.Text("b") != "1" {
+		t.Errorf("kept are %q and %q", s.State.Text("a"), s.State.Text("b"))
 	}
 }
 

@@ -31,9 +31,9 @@ func script(t testing.TB, hello, reply, ping string) *Script {
 		case '!':
 			s.Steps = append(s.Steps, Step{Refuse: compiled(t, "HELLO", lines[i])})
 		case '~':
-			s.Steps = append(s.Steps, Step{Anew: compiled(t, "HELLO", lines[i])})
+			s.Steps = append(s.Steps, Step{Reconnect: compiled(t, "HELLO", lines[i])})
 		case '=':
-			s.Steps = append(s.Steps, Step{Make: compiled(t, "HELLO", lines[i])})
+			s.Steps = append(s.Steps, Step{Compute: compiled(t, "HELLO", lines[i])})
 		default:
 			s.Steps = append(s.Steps, Step{Send: text(lines[i])})
 		}
@@ -259,7 +259,7 @@ func FuzzReceive(f *testing.F) {
 	f.Add([]byte(`{"type":"error"}`), []byte(``), false)
 	f.Add([]byte(strings.Repeat("[", 12000)), []byte(`"\ud800"`), false)
 	sc := script(f, "> hi {stream.n}\n! .type==\"error\"\n< .type==\"welcome\"\n> sub\n= $state", `select(.type=="ping")|.type="pong"`, "{state.id:1}")
-	sc.State, sc.Resumed, sc.Interval = compiled(f, "STATE", "objects"), compiled(f, "RESUMED", ".id == $state.id"), compiled(f, "PING_EVERY", "$state.type")
+	sc.Capture, sc.Resumed, sc.Interval = compiled(f, "STATE", "objects"), compiled(f, "RESUMED", ".id == $state.id"), compiled(f, "PING_EVERY", "$state.type")
 	p := program(f, "SELECT=if type==\"array\" then .[] else . end", "EVENT=.type?")
 	f.Fuzz(func(t *testing.T, first, second []byte, binary bool) {
 		s := rawSession(t, sc, BinaryBase64)
@@ -298,7 +298,7 @@ func FuzzReceive(f *testing.F) {
 			if every := s.Timers().Every; err != nil || every != 0 && (every < minInterval || every > maxInterval) || len(frames) > 1 {
 				t.Fatal(frames, err, every)
 			}
-			if kept := s.(*scripted).script.Kept; kept.Len() > 64 {
+			if kept := s.(*scripted).script.State; kept.Len() > 64 {
 				t.Fatal(kept)
 			}
 		}

@@ -1,0 +1,211 @@
+// This file makes a Route of its Settings. What is wrong is said all at once, each problem with the setting and the fix.
+
+package upstream
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"net/textproto"
+	"net/url"
+	"regexp"
+	"slices"
+	"strings"
+
+	"sidestream/translate"
+	"sidestream/translate/dialect"
+)
+
+// Compile checks s. Its error joins (errors.Join) one *[SettingError] for each problem found.
+func Compile(s Settings) (*Route, error) {
+	c := compiler{rt: &Route{settings: s}, s: &s}
+	c.defaults()
+	c.from()
+	c.headers()
+	c.subscriptions()
+	c.hello()
+	c.keepalive()
+	c.memory()
+	c.ticket()
+	c.cursor()
+	c.entry(entry{setting: "BODY"}, s.Body, c.bodyPlace())
+	c.forward()
+	if s.Session {
+		c.add(entry{setting: "SCOPE", field: noField, template: template{[]part{{kind: "session"}}}})
+	}
+	c.programs()
+	c.usesCursor()
+	c.clientID()
+	c.rt.settings = s
+	c.rt.display, _ = compile(c.rt.From(), s.PathNames, func(string, bool) escape { return segment }) // what is wrong in it is said already
+	c.rt.enliven()
+	return c.rt, errors.Join(c.problems...)
+}
+
+type compiler struct {
+	rt       *Route
+	s        *Settings
+	problems []error
+}
+
+func (c *compiler) bad(setting, format string, args ...any) {
+	c.problems = append(c.problems, &SettingError{setting, fmt.Sprintf(format, args...)})
+}
+
+func (c *compiler) template(setting, text string, at place) template {
+	t, err := compile(text, c.s.PathNames, at)
+	if err != nil {
+		c.bad(setting, "%v", err)
+	}
+	for _, p := range t.parts {
+		if p.kind == "state" && c.s.State == "" {
+			c.bad(setting, "%s is filled in by STATE, which is not set; set it to jq that yields {%s: ...}", p.text(), p.name)
+			break
+		}
+	}
+	return t
+}
+
+func (c *compiler) code(setting, label, src string) *translate.Code {
+	if src == "" {
+		return nil
+	}
+	code, err := translate.CompileJQ(label, src)
+	if err != nil {
+		c.bad(setting, "%v", err)
+	}
+	return code
+}
+
+// reading is a program that must look at what it is given.
+func (c *compiler) reading(setting, label, src string) *translate.Code {
+	code := c.code(setting, label, src)
+	if code != nil && code.Constant() {
+		if label == setting {
+			label = "it"
+		}
+		c.bad(setting, `%s is %s, whatever comes in; write what it reads, such as .type or .type=="price"`, label, src)
+	}
+	return code
+}
+
+var methodToken = regexp.MustCompile("^[A-Z]+$")
+
+func (c *compiler) defaults() {
+	s := c.s
+	fill := func(value *string, fallback string) {
+		if *value == "" {
+			*value = fallback
+		}
+	}
+	fill(&s.Protocol, "raw")
+	if s.Cursor != "" {
+		fill(&s.Mode, ModeEvery)
+	}
+	fill(&s.Mode, ModeChanges)
+	if s.Pages == 0 {
+		s.Pages = 1
+		if s.Next != "" {
+			s.Pages = 20
+		}
+	}
+	fill(&s.Binary, dialect.BinaryBase64)
+	method := http.MethodGet
+	if s.Body != "" {
+		method = http.MethodPost
+	}
+	fill(&s.Method, method)
+	var err error
+	if c.rt.dialect, err = dialect.Find(s.Protocol); err != nil {
+		c.bad("PROTOCOL", "%v", err)
+	}
+	c.oneOf("MODE", s.Mode, ModeChanges, ModeEvery, ModeItems, ModePatch, ModeStream)
+	if s.Format != "" {
+		c.oneOf("FORMAT", s.Format, translate.FormatEvents, translate.FormatLines, translate.FormatJSON)
+	}
+	c.oneOf("BINARY", s.Binary, dialect.BinaryBase64, dialect.BinaryText, dialect.BinaryDrop)
+	if !methodToken.MatchString(s.Method) || s.Method == http.MethodConnect {
+		c.bad("METHOD", "%q is no method; write it in capital letters, e.g. POST", s.Method)
+	}
+}
+
+func (c *compiler) oneOf(setting, value string, known ...string) {
+	if !slices.Contains(known, value) {
+		c.bad(setting, "%q is not known; write one of %s", value, strings.Join(known, ", "))
+	}
+}
+
+func (c *compiler) from() {
+	scheme, _, _ := strings.Cut(c.s.From, "://")
+	if !slices.Contains([]string{"ws", "wss", "http", "https"}, scheme) {
+		c.bad("FROM", "must begin with ws://, wss://, http:// or https://")
+		return
+	}
+	if strings.ContainsAny(c.s.From, "#") {
+		c.bad("FROM", "holds a # ; an upstream never sees what is behind it, so leave it out (in a value write %%23)")
+	}
+	c.entry(entry{setting: "FROM", field: addressField}, c.s.From, inURL())
+	// Every placeholder is replaced by something harmless, to see whether the rest is an address.
+	u, err := url.Parse(placeholder.ReplaceAllString(c.s.From, "x"))
+	if err != nil || u.Host == "" || u.Hostname() == "" {
+		c.bad("FROM", "is no address; write it as scheme://host[:port]/path")
+	}
+}
+
+// hopByHop are the headers of one connection, which are ours to set, in canonical form.
+var hopByHop = []string{"Connection", "Content-Length", "Keep-Alive", "Proxy-Connection", "Te", "Trailer", "Transfer-Encoding", "Upgrade",
+	"Sec-Websocket-Key", "Sec-Websocket-Version", "Sec-Websocket-Extensions", "Sec-Websocket-Protocol", "Sec-Websocket-Accept"}
+
+var headerToken = regexp.MustCompile("^[!#$%&'*+.^_`|~0-9A-Za-z-]+$")
+
+// header returns name in canonical form, or "" with the problem noted.
+func (c *compiler) header(setting, name string) string {
+	canonical := textproto.CanonicalMIMEHeaderKey(name)
+	switch {
+	case !headerToken.MatchString(name):
+		c.bad(setting, "holds what is no header name; write one Name: value a line in HEADERS, names with commas in FORWARD")
+	case canonical == "Sec-Websocket-Protocol":
+		c.bad(setting, "%s is set by SUBPROTOCOL", name)
+	case slices.Contains(hopByHop, canonical):
+		c.bad(setting, "%s belongs to the connection and is the sidecar's own; leave it out", name)
+	default:
+		return canonical
+	}
+	return ""
+}
+
+func (c *compiler) headers() {
+	for line := range strings.Lines(c.s.Headers) {
+		line = strings.TrimSpace(line)
+		if line == "" {
+			continue
+		}
+		name, value, ok := strings.Cut(line, ":")
+		if !ok {
+			c.bad("HEADERS", "a line has no colon; write one Name: value a line")
+			continue
+		}
+		value = strings.TrimSpace(value)
+		written := name
+		if name = c.header("HEADERS", name); name == "" {
+			continue
+		}
+		c.rt.spell(name, written)
+		if _, err := headerValue(placeholder.ReplaceAllString(value, "")); err != nil {
+			c.bad("HEADERS", "the value of %s %v", name, err)
+		}
+		c.add(entry{setting: "HEADERS", header: name, field: headerField, template: c.template("HEADERS", value, inHeader)})
+	}
+}
+
+func (c *compiler) forward() {
+	for _, name := range c.s.Forward {
+		switch canonical := c.header("FORWARD", strings.TrimSpace(name)); canonical {
+		case "":
+		case "Host", "Accept-Encoding":
+			c.bad("FORWARD", "%s cannot be forwarded; set it in HEADERS if the upstream needs one", canonical)
+		default:
+			c.add(entry{setting: "FORWARD", header: canonical, field: headerField, template: template{[]part{{kind: "forward", name: canonical}}}})
+		}
+	}
+}

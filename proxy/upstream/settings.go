@@ -1,0 +1,79 @@
+package upstream
+
+import (
+	"fmt"
+	"time"
+)
+
+// Settings are the texts of one route whose syntax this package and translate own. Durations and sizes are taken as they
+// are; an empty text means the default of the environment table.
+type Settings struct {
+	PathNames   []string // the wildcards of the route's PATH, for {path.NAME}
+	From        string
+	FromFile    bool   // FROM was read from a file, since it holds a secret: its path is not shown
+	Headers     string // one "Name: value" a line
+	Forward     []string
+	Protocol    string // "" raw
+	Connect     string
+	Subscribe   string // one subscription a line
+	Subprotocol []string
+	Hello       string
+	Reply       string
+	Ping        string
+	PingEvery   time.Duration // 0 never
+	PingProgram string        // jq that yields milliseconds, instead of PingEvery
+	Pong        string
+	State       string
+	Resumed     string
+	Ticket      string
+	Dial        string
+	Close       string
+	Separator   string        // with Go's escapes
+	Idle        time.Duration // 0 never
+	Every       time.Duration // 0 at once after each answer
+	Mode        string        // "" changes, or every with CURSOR
+	Cursor      string
+	First       string // "" From
+	Next        string
+	Pages       int // 0 is 1, or 20 with Next
+	Reset       string
+	Refused     string
+	Status      string
+	Interval    string
+	Format      string // of MODE=stream; "" by type, then first bytes
+	Key         string
+	Method      string
+	Body        string
+	Timeout     time.Duration // 0 none
+	Select      string
+	Event       string
+	Data        string
+	ID          string
+	Done        string
+	Binary      string // "" base64
+	MaxMessage  int    // bytes
+	MaxValue    int    // bytes of one value of a client's in a template; 0: 16 KiB
+	NoCookies   bool   // what answers set is forgotten
+
+	// Reread returns the settings when those of them that stand in files have changed since it was called last, else nil. It is not
+	// called by two at once. Nil: none stands in a file.
+	Reread  func() (*Settings, error)
+	Session bool // each ?session= has an upstream of its own
+}
+
+// SettingError says what is wrong with one setting.
+type SettingError struct {
+	Setting string // the last part of the environment name, e.g. FROM
+	Problem string // what is wrong, with the fix; holds no secret
+}
+
+func (e *SettingError) Error() string { return fmt.Sprintf("%s: %s", e.Setting, e.Problem) }
+
+// What a poll emits (MODE).
+const (
+	ModeChanges = "changes" // when the translated result differs from the last one
+	ModeEvery   = "every"   // always
+	ModeItems   = "items"   // the list's new elements
+	ModePatch   = "patch"   // a snapshot, then RFC 6902 patches
+	ModeStream  = "stream"  // no poll: an answer that never ends
+)

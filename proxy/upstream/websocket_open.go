@@ -1,0 +1,137 @@
+// This file is the opening of a WebSocket: the handshake, then what the dialect and HELLO say until the session is ready.
+
+package upstream
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptrace"
+	"net/url"
+	"strings"
+
+	"github.com/coder/websocket"
+
+	"sidestream/translate"
+	"sidestream/translate/dialect"
+)
+
+func (c *wsConn) handshake(ctx context.Context, d dialect.Dial) error {
+	ctx, cancel := context.WithTimeout(ctx, dialTime)
+	defer cancel()
+	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(got httptrace.GotConnInfo) { c.conn = got.Conn }})
+	host := d.Header.Get("Host")
+	d.Header.Del("Host")
+	options := &websocket.DialOptions{
+		HTTPClient:     c.q.Route.client(sockets, c.jar),
+		HTTPHeader:     d.Header,
+		Host:           host,
+		Subprotocols:   d.Subprotocols,
+		OnPingReceived: func(context.Context, []byte) bool { c.touch(); return true },
+		OnPongReceived: func(context.Context, []byte) { c.touch() },
+	}
+	if at, err := url.Parse(d.URL); err == nil {
+		c.host = at.Host
+	}
+	c.q.Route.compress(c.host, options)
+	ws, resp, err := websocket.Dial(ctx, d.URL, options)
+	if err != nil {
+		c.doubted(err)
+		return c.refusal(resp, err)
+	}
+	if len(d.Subprotocols) > 0 && ws.Subprotocol() == "" {
+		ws.CloseNow()
+		return errors.New("the upstream chose none of the subprotocols offered; " + c.unchosen())
+	}
+	ws.SetReadLimit(-1) // read has its own, which lets the connection live
+	c.ws = ws
+	c.touchMessage() // the handshake may have taken longer than IDLE
+	return nil
+}
+
+// unchosen is what to change then.
+func (c *wsConn) unchosen() string {
+	if hint := c.q.Route.dialect.Unchosen; hint != "" && len(c.q.Route.settings.Subprotocol) == 0 {
+		return hint
+	}
+	return "check SUBPROTOCOL"
+}
+
+// refusal tells a verdict from a failure by the answer to the upgrade.
+func (c *wsConn) refusal(resp *http.Response, err error) error {
+	if resp == nil || resp.StatusCode == http.StatusSwitchingProtocols {
+		kind := Kind(err)
+		if strings.Contains(err.Error(), "Sec-WebSocket-Protocol") {
+			return fmt.Errorf("connect: %w; check SUBPROTOCOL, and whether it is PROTOCOL that is spoken there", kind)
+		}
+		return fmt.Errorf("connect: %w", kind)
+	}
+	return c.subscription.verdict(resp)
+}
+
+// begin speaks until the session is ready.
+func (c *wsConn) begin(ctx context.Context) error {
+	frames, err := c.session.Open(c.ws.Subprotocol())
+	if err != nil {
+		return err
+	}
+	if err := c.send(ctx, frames); err != nil {
+		return err
+	}
+	ready := false
+	for t := c.session.Timers(); t.Opening > 0 && !ready; {
+		step, stop := context.WithTimeoutCause(ctx, t.Opening, unanswered(t))
+		for now := t; now.Step == t.Step && now.Opening > 0 && !ready; now = c.session.Timers() {
+			if ready, err = c.step(step); err != nil {
+				stop()
+				return err
+			}
+		}
+		stop()
+		t = c.session.Timers()
+	}
+	return nil
+}
+
+// unanswered is the error of an opening that took too long.
+func unanswered(t dialect.Timers) error {
+	if t.Waiting == "" {
+		return fmt.Errorf("no answer within %v (step %d of the opening)", t.Opening, t.Step)
+	}
+	return fmt.Errorf("no answer within %v, waiting for %s", t.Opening, t.Waiting)
+}
+
+// step takes one frame before the connection is ready.
+func (c *wsConn) step(ctx context.Context) (ready bool, err error) {
+	frame, skipped, err := c.read(ctx)
+	if cause := context.Cause(ctx); err != nil && cause != nil {
+		return false, cause
+	}
+	if err != nil || skipped {
+		c.gap = c.gap || skipped
+		return false, err
+	}
+	frame.Data = bytes.Clone(frame.Data)
+	got, err := c.receive(ctx, frame)
+	if errors.Is(err, translate.ErrFinished) { // what it said before is for the ring
+		c.ended = err
+	} else if err != nil {
+		return false, err
+	}
+	c.early, c.acks = append(c.early, got.Messages...), append(c.acks, got.Acks...)
+	size := 0
+	for _, m := range c.early {
+		size += len(m.Data)
+	}
+	if max(len(c.early), len(c.acks)) > maxEarly || size > maxEarlyBytes {
+		c.early, c.acks, c.gap = nil, nil, true
+		return false, fmt.Errorf("more than %d messages or %d bytes arrived before HELLO was through", maxEarly, maxEarlyBytes)
+	}
+	if c.ended != nil {
+		return true, nil
+	}
+	c.resumed = got.Resumed
+	return got.Ready, c.send(ctx, got.Replies)
+}

@@ -1,0 +1,134 @@
+// This file is how frames are read: whole messages up to MAX_MESSAGE, or pieces where the dialect takes a WebSocket as a stream of bytes.
+
+package upstream
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/coder/websocket"
+
+	"sidestream/translate/dialect"
+)
+
+// receive gives one frame to the session.
+func (c *wsConn) receive(ctx context.Context, f dialect.Frame) (got dialect.Received, err error) {
+	rt := c.q.Route
+	err = rt.bounded(ctx, func(ctx context.Context) (err error) {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		got, err = c.session.Receive(ctx, time.Now(), f)
+		c.retime()
+		return err
+	})
+	for _, failed := range got.Failed {
+		rt.failed(c.log, failed)
+	}
+	for _, said := range got.Said {
+		if more, ok := rt.noisy.allow(); ok {
+			c.log.Warn("the upstream complains", "err", said, "unsaid", more)
+		}
+	}
+	return got, err
+}
+
+// retime lets the keeper know when the session's timers have changed. mu is held.
+func (c *wsConn) retime() {
+	t := c.session.Timers()
+	if t == c.timers {
+		return
+	}
+	c.timers = t
+	select {
+	case c.retimed <- struct{}{}:
+	default:
+	}
+}
+
+// read returns the next frame, whose data is good until the next call, or that one was skipped for its size.
+func (c *wsConn) read(ctx context.Context) (f dialect.Frame, skipped bool, err error) {
+	limit := int64(c.q.Route.settings.MaxMessage)
+	switch stream := c.q.Route.dialect.Stream; {
+	case stream && c.open:
+		f, err = c.readPiece(ctx)
+		return f, false, err
+	case stream: // a reader ends with its ctx, which here is that of a step: whole messages, then
+		limit = maxEarlyBytes
+	}
+	kind, r, err := c.ws.Reader(ctx)
+	if err != nil {
+		return f, false, c.closed(ctx, err)
+	}
+	c.touchMessage()
+	r = lifeReader{r, c}
+	if c.buf.Cap() > 1<<20 {
+		c.buf = bytes.Buffer{} // one large message shall not be kept for the life of the connection
+	}
+	c.buf.Reset()
+	if _, err := c.buf.ReadFrom(io.LimitReader(r, limit+1)); err != nil {
+		return f, false, c.closed(ctx, err)
+	}
+	c.q.Route.Stats.Received.Add(1)
+	if int64(c.buf.Len()) <= limit {
+		return dialect.Frame{Binary: kind == websocket.MessageBinary, Data: c.buf.Bytes()}, false, nil
+	}
+	c.q.Route.Stats.Oversize.Add(1)
+	c.log.Warn("message over MAX_MESSAGE skipped", "limit", limit)
+	n, err := io.Copy(io.Discard, io.LimitReader(r, maxSkipped))
+	if err == nil && n == maxSkipped {
+		err = fmt.Errorf("a message of over %d bytes", maxSkipped)
+	}
+	if err == nil {
+		c.mu.Lock()
+		err = c.session.Skipped()
+		c.mu.Unlock()
+	}
+	return f, true, err
+}
+
+// readPiece returns the next piece of a byte stream, whatever its messages are.
+func (c *wsConn) readPiece(ctx context.Context) (f dialect.Frame, err error) {
+	if c.buf.Cap() < pieceSize {
+		c.buf.Grow(pieceSize)
+	}
+	piece := c.buf.AvailableBuffer()[:pieceSize]
+	for {
+		if c.rest == nil {
+			var r io.Reader
+			if c.kind, r, err = c.ws.Reader(ctx); err != nil {
+				return f, c.closed(ctx, err)
+			}
+			c.q.Route.Stats.Received.Add(1)
+			c.touchMessage()
+			c.rest = lifeReader{r, c}
+		}
+		n, err := c.rest.Read(piece)
+		if errors.Is(err, io.EOF) {
+			c.rest, err = nil, nil
+		}
+		if err != nil {
+			return f, c.closed(ctx, err)
+		}
+		if n > 0 {
+			return dialect.Frame{Binary: c.kind == websocket.MessageBinary, Data: piece[:n]}, nil
+		}
+	}
+}
+
+// lifeReader notes that a message goes on arriving.
+type lifeReader struct {
+	io.Reader
+	c *wsConn
+}
+
+func (r lifeReader) Read(p []byte) (int, error) {
+	n, err := r.Reader.Read(p)
+	if n > 0 {
+		r.c.touchMessage()
+	}
+	return n, err
+}
