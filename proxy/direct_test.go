@@ -16,7 +16,7 @@ import (
 	"sidestream/proxy/deliver"
 )
 
-// byNetHTTP is the sidecar's server without the door: everyone comes by net/http.
+// byNetHTTP is the sidecar's server without the acceptor: everyone comes by net/http.
 func (s *sidecar) byNetHTTP(t *testing.T) (address string) {
 	l, err := deliver.Listen("127.0.0.1:0")
 	if err != nil {

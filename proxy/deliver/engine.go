@@ -7,7 +7,7 @@
 //   - The first bytes - head, retry hint, what the ring has for it - leave in one write, made by the goroutine that
 //     accepted the client: a burst of joins does not hold up those who are there.
 //   - The descriptor is a duplicate: net's own closes with its poller entry, the socket lives on, non-blocking. Who came
-//     past net/http (door.go) has but one.
+//     past net/http (acceptor.go) has but one.
 //   - HTTP/2 has no descriptor of its own to write to: see h2_conn.go. HTTP/1 over TLS has neither, and keeps its
 //     goroutines (client.go).
 

@@ -48,8 +48,8 @@ func (a *arrivals) Close() error {
 
 func (a *arrivals) Addr() net.Addr { return a.addr }
 
-// greetTime is how long a client has for the handshake.
-const greetTime = 10 * time.Second
+// handshakeTime is how long a client has for the handshake.
+const handshakeTime = 10 * time.Second
 
 // Listeners returns l for two servers of net/http with the same handler, who are asked for nothing that is an event
 // stream if it can be helped: those become c's clients. The first is for what comes by HTTP/1, and whatever else comes
@@ -61,8 +61,8 @@ func (c *Clients) Listeners(l net.Listener, handler http.Handler, config *tls.Co
 	if config != nil {
 		return c.secured(l, config, two), two
 	}
-	if d := c.door(l, handler, two); d != nil {
-		return d, two
+	if a := c.acceptor(l, handler, two); a != nil {
+		return a, two
 	}
 	return l, nil
 }
@@ -90,7 +90,7 @@ func (s *secured) run() {
 	for {
 		c, err := s.Listener.Accept()
 		if err == nil {
-			go s.greet(c) // ends with the handshake
+			go s.handshake(c) // ends with the handshake
 			continue
 		}
 		select {
@@ -101,10 +101,10 @@ func (s *secured) run() {
 	}
 }
 
-// greet does the handshake. One that fails is net/http's, which says so to the log, and to who speaks plain HTTP.
-func (s *secured) greet(c net.Conn) {
+// handshake does the handshake. One that fails is net/http's, which says so to the log, and to who speaks plain HTTP.
+func (s *secured) handshake(c net.Conn) {
 	conn := tls.Server(c, s.config)
-	ctx, cancel := context.WithTimeout(s.ctx, greetTime)
+	ctx, cancel := context.WithTimeout(s.ctx, handshakeTime)
 	defer cancel()
 	if err := conn.HandshakeContext(ctx); err == nil && conn.ConnectionState().NegotiatedProtocol == "h2" {
 		s.two.offer(h2Secured{newH2Conn(conn, s.clients), conn})

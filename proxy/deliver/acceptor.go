@@ -10,7 +10,7 @@
 //     logs as always. What it answers with anything but an event stream it declines (visit.go), and net/http asks it again.
 //   - Nothing may wait here: a handler that would have to declines as well.
 //   - A connection that says nothing waits in the poller, for a second at the most. Then it is net/http's, with its bounds.
-//   - All this happens within Accept: the door has no goroutine of its own.
+//   - All this happens within Accept: it has no goroutine of its own.
 //   - A burst of clients wakes a shard once: who has come is told to it when nobody comes any more, and 1 ms after it came
 //     at the latest. A ring that grows meanwhile wakes the shard anyway.
 
@@ -42,8 +42,8 @@ const (
 	peekSize   = 8192             // a larger head is net/http's
 )
 
-// door is a [net.Listener]: Accept answers who can be answered at once and returns everyone else, but for HTTP/2.
-type door struct {
+// acceptor is a [net.Listener]: Accept answers who can be answered at once and returns everyone else, but for HTTP/2.
+type acceptor struct {
 	clients *Clients
 	handler http.Handler
 	two     *arrivals // of HTTP/2
@@ -82,120 +82,120 @@ type silent struct {
 	until time.Time
 }
 
-// door takes l over if it is [Listen]'s, else it returns nil. HTTP/2 is offered to two.
-func (c *Clients) door(l net.Listener, handler http.Handler, two *arrivals) *door {
+// acceptor takes l over if it is [Listen]'s, else it returns nil. HTTP/2 is offered to two.
+func (c *Clients) acceptor(l net.Listener, handler http.Handler, two *arrivals) *acceptor {
 	own, _ := l.(Listener)
 	tcp, ok := own.Listener.(*net.TCPListener)
 	if !ok {
 		return nil
 	}
-	d := &door{clients: c, handler: handler, two: two, addr: l.Addr(), waiting: map[int32]uint32{},
+	a := &acceptor{clients: c, handler: handler, two: two, addr: l.Addr(), waiting: map[int32]uint32{},
 		head: make([]byte, peekSize), parser: bufio.NewReaderSize(nil, peekSize)}
-	if d.open(tcp) != nil {
+	if a.open(tcp) != nil {
 		return nil
 	}
 	tcp.Close() // the socket lives on
-	return d
+	return a
 }
 
 // open takes a descriptor of l's socket.
-func (d *door) open(l *net.TCPListener) (err error) {
-	if d.listener, err = duplicate(l); err != nil {
+func (a *acceptor) open(l *net.TCPListener) (err error) {
+	if a.listener, err = duplicate(l); err != nil {
 		return err
 	}
-	if protocol, err := unix.GetsockoptInt(d.listener, unix.SOL_SOCKET, unix.SO_PROTOCOL); err != nil || protocol != unix.IPPROTO_TCP {
-		unix.Close(d.listener)
+	if protocol, err := unix.GetsockoptInt(a.listener, unix.SOL_SOCKET, unix.SO_PROTOCOL); err != nil || protocol != unix.IPPROTO_TCP {
+		unix.Close(a.listener)
 		return errors.New("not plain TCP") // MPTCP's connections inherit less
 	}
-	if d.poller, err = newPoller(128); err != nil {
-		unix.Close(d.listener)
+	if a.poller, err = newPoller(128); err != nil {
+		unix.Close(a.listener)
 		return err
 	}
-	if d.event, err = unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK); err != nil {
-		unix.Close(d.listener)
-		d.poller.close()
+	if a.event, err = unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK); err != nil {
+		unix.Close(a.listener)
+		a.poller.close()
 		return err
 	}
-	for _, fd := range []int{d.listener, d.event} {
-		if err = d.watch(fd, unix.EPOLLIN); err != nil {
-			d.release()
+	for _, fd := range []int{a.listener, a.event} {
+		if err = a.watch(fd, unix.EPOLLIN); err != nil {
+			a.release()
 			return err
 		}
 	}
 	return nil
 }
 
-func (d *door) watch(fd int, events uint32) error {
-	return d.poller.add(fd, events, int32(fd), 0)
+func (a *acceptor) watch(fd int, events uint32) error {
+	return a.poller.add(fd, events, int32(fd), 0)
 }
 
 // Addr is the address listened on.
-func (d *door) Addr() net.Addr { return d.addr }
+func (a *acceptor) Addr() net.Addr { return a.addr }
 
 // Close stops listening. Who has said nothing is cut; Accept returns.
-func (d *door) Close() error {
-	if d.closed.Swap(true) {
+func (a *acceptor) Close() error {
+	if a.closed.Swap(true) {
 		return net.ErrClosed
 	}
 	var one [8]byte
 	binary.NativeEndian.PutUint64(one[:], 1)
-	unix.Write(d.event, one[:]) // open until closed is seen under mu
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.release()
-	d.two.Close()
+	unix.Write(a.event, one[:]) // open until closed is seen under mu
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.release()
+	a.two.Close()
 	return nil
 }
 
-// release gives everything back, once. mu is held, or nobody else knows d.
-func (d *door) release() {
-	if d.shut {
+// release gives everything back, once. mu is held, or nobody else knows a.
+func (a *acceptor) release() {
+	if a.shut {
 		return
 	}
-	d.shut = true
-	d.tell()
-	for fd := range d.waiting {
+	a.shut = true
+	a.tell()
+	for fd := range a.waiting {
 		unix.Close(int(fd))
 	}
-	for _, o := range d.others {
+	for _, o := range a.others {
 		unix.Close(int(o.fd))
 	}
-	d.waiting, d.others = nil, nil
-	unix.Close(d.listener)
-	d.poller.close()
-	unix.Close(d.event)
+	a.waiting, a.others = nil, nil
+	unix.Close(a.listener)
+	a.poller.close()
+	unix.Close(a.event)
 }
 
 // Accept returns the next connection that is not answered here.
-func (d *door) Accept() (net.Conn, error) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	for !d.closed.Load() {
-		if n := len(d.others); n > 0 {
-			o := d.others[0]
-			d.others = d.others[1:]
+func (a *acceptor) Accept() (net.Conn, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for !a.closed.Load() {
+		if n := len(a.others); n > 0 {
+			o := a.others[0]
+			a.others = a.others[1:]
 			switch c, err := connection(o.fd); {
 			case err != nil:
 			case o.two:
-				d.two.offer(newH2Conn(c, d.clients))
+				a.two.offer(newH2Conn(c, a.clients))
 			default:
-				d.tell()
+				a.tell()
 				return c, nil
 			}
 			continue
 		}
-		if err := d.failed; err != nil {
-			d.failed = nil
-			d.tell()
-			return nil, d.error(os.NewSyscallError("accept4", err))
+		if err := a.failed; err != nil {
+			a.failed = nil
+			a.tell()
+			return nil, a.error(os.NewSyscallError("accept4", err))
 		}
-		d.round()
+		a.round()
 	}
-	return nil, d.error(net.ErrClosed)
+	return nil, a.error(net.ErrClosed)
 }
 
-func (d *door) error(err error) error {
-	return &net.OpError{Op: "accept", Net: d.addr.Network(), Addr: d.addr, Err: err}
+func (a *acceptor) error(err error) error {
+	return &net.OpError{Op: "accept", Net: a.addr.Network(), Addr: a.addr, Err: err}
 }
 
 // connection makes fd net's.
@@ -206,140 +206,140 @@ func connection(fd int32) (net.Conn, error) {
 }
 
 // round waits until something happens, and sees to it.
-func (d *door) round() {
-	events := d.poller.wait(d.timeout())
+func (a *acceptor) round() {
+	events := a.poller.wait(a.timeout())
 	if len(events) == 0 {
-		d.tell()
+		a.tell()
 	}
 	for _, e := range events {
 		switch int(e.Fd) {
-		case d.event: // closed
-		case d.listener:
-			d.accept()
+		case a.event: // closed
+		case a.listener:
+			a.accept()
 		default:
-			d.unwatch(e.Fd)
-			d.greet(e.Fd, false)
+			a.unwatch(e.Fd)
+			a.classify(e.Fd, false)
 		}
 	}
-	if d.unknown >= unknownMax || d.unknown > 0 && time.Since(d.since) >= patience {
-		d.tell()
+	if a.unknown >= unknownMax || a.unknown > 0 && time.Since(a.since) >= patience {
+		a.tell()
 	}
-	d.expire()
+	a.expire()
 }
 
 // timeout is how long there is nothing to do but wait, less than 0 for ever.
-func (d *door) timeout() time.Duration {
+func (a *acceptor) timeout() time.Duration {
 	switch {
-	case d.unknown > 0:
+	case a.unknown > 0:
 		return patience
-	case len(d.queue) > 0:
-		return max(0, time.Until(d.queue[0].until))
+	case len(a.queue) > 0:
+		return max(0, time.Until(a.queue[0].until))
 	}
 	return -1
 }
 
 // tell tells the shards of the clients that have come.
-func (d *door) tell() {
-	if d.unknown > 0 {
-		d.unknown = 0
-		d.clients.engine.kick()
+func (a *acceptor) tell() {
+	if a.unknown > 0 {
+		a.unknown = 0
+		a.clients.engine.kick()
 	}
 }
 
 // accept takes those in whom the kernel has connected.
-func (d *door) accept() {
+func (a *acceptor) accept() {
 	for range acceptsMax {
-		size := uint32(unsafe.Sizeof(d.from))
-		fd, _, errno := unix.RawSyscall6(unix.SYS_ACCEPT4, uintptr(d.listener), uintptr(unsafe.Pointer(&d.from)),
+		size := uint32(unsafe.Sizeof(a.from))
+		fd, _, errno := unix.RawSyscall6(unix.SYS_ACCEPT4, uintptr(a.listener), uintptr(unsafe.Pointer(&a.from)),
 			uintptr(unsafe.Pointer(&size)), unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0, 0)
 		switch errno {
 		case 0:
 			watchOver(fd)
-			d.greet(int32(fd), true)
+			a.classify(int32(fd), true)
 		case unix.EINTR, unix.ECONNABORTED:
 		case unix.EAGAIN:
 			return
 		default:
-			d.failed = errno
+			a.failed = errno
 			return
 		}
 	}
 }
 
-// greet sees what a connection has said. One that is fresh, just accepted, and has said nothing is waited for.
-func (d *door) greet(fd int32, fresh bool) {
-	n, errno := peek(fd, d.head)
+// classify sees what a connection has said. One that is fresh, just accepted, and has said nothing is waited for.
+func (a *acceptor) classify(fd int32, fresh bool) {
+	n, errno := peek(fd, a.head)
 	switch {
-	case errno == unix.EAGAIN && fresh && d.watch(int(fd), unix.EPOLLIN|unix.EPOLLRDHUP) == nil:
-		d.uses++
-		d.waiting[fd] = d.uses
-		d.queue = append(d.queue, silent{fd, d.uses, time.Now().Add(silence)})
+	case errno == unix.EAGAIN && fresh && a.watch(int(fd), unix.EPOLLIN|unix.EPOLLRDHUP) == nil:
+		a.uses++
+		a.waiting[fd] = a.uses
+		a.queue = append(a.queue, silent{fd, a.uses, time.Now().Add(silence)})
 	case errno != 0 && errno != unix.EAGAIN, errno == 0 && n == 0:
 		unix.Close(int(fd))
-	case errno == 0 && bytes.HasPrefix(d.head[:n], []byte(h2Preface)):
-		d.others = append(d.others, other{fd, true})
-	case errno != 0 || n == len(d.head) || !plain(d.head[:n]) || !d.serve(fd, d.head[:n], fresh):
-		d.others = append(d.others, other{fd, false})
+	case errno == 0 && bytes.HasPrefix(a.head[:n], []byte(h2Preface)):
+		a.others = append(a.others, other{fd, true})
+	case errno != 0 || n == len(a.head) || !plain(a.head[:n]) || !a.serve(fd, a.head[:n], fresh):
+		a.others = append(a.others, other{fd, false})
 	}
 }
 
 // unwatch ends the waiting for fd.
-func (d *door) unwatch(fd int32) {
-	unix.EpollCtl(d.poller.fd, unix.EPOLL_CTL_DEL, int(fd), nil)
-	delete(d.waiting, fd)
+func (a *acceptor) unwatch(fd int32) {
+	unix.EpollCtl(a.poller.fd, unix.EPOLL_CTL_DEL, int(fd), nil)
+	delete(a.waiting, fd)
 }
 
 // expire gives those who have been silent for too long to net/http.
-func (d *door) expire() {
-	for len(d.queue) > 0 {
-		first := d.queue[0]
-		if waits := d.waiting[first.fd] == first.use; waits && time.Until(first.until) > 0 {
+func (a *acceptor) expire() {
+	for len(a.queue) > 0 {
+		first := a.queue[0]
+		if waits := a.waiting[first.fd] == first.use; waits && time.Until(first.until) > 0 {
 			return
 		} else if waits {
-			d.unwatch(first.fd)
-			d.others = append(d.others, other{first.fd, false})
+			a.unwatch(first.fd)
+			a.others = append(a.others, other{first.fd, false})
 		}
-		d.queue = d.queue[1:]
+		a.queue = a.queue[1:]
 	}
-	d.queue = nil
+	a.queue = nil
 }
 
 // serve asks the handler, and returns whether the connection has become a client. fresh says that it is the one that was
 // accepted last.
-func (d *door) serve(fd int32, head []byte, fresh bool) bool {
-	d.source.Reset(head)
-	d.parser.Reset(&d.source)
-	r, err := http.ReadRequest(d.parser)
+func (a *acceptor) serve(fd int32, head []byte, fresh bool) bool {
+	a.source.Reset(head)
+	a.parser.Reset(&a.source)
+	r, err := http.ReadRequest(a.parser)
 	if err != nil {
 		return false
 	}
-	if r.RemoteAddr = d.remote(fd, fresh); r.RemoteAddr == "" {
+	if r.RemoteAddr = a.remote(fd, fresh); r.RemoteAddr == "" {
 		return false
 	}
-	s := d.clients.engine.shard(d.clients)
+	s := a.clients.engine.shard(a.clients)
 	if s == nil {
 		return false
 	}
-	clear(d.visit.header)
-	d.visit = visit{fd: fd, size: len(head), shard: s, header: d.visit.header}
-	if !d.visit.ask(d.handler, r) {
+	clear(a.visit.header)
+	a.visit = visit{fd: fd, size: len(head), shard: s, header: a.visit.header}
+	if !a.visit.ask(a.handler, r) {
 		return false
 	}
-	if d.unknown++; d.unknown == 1 {
-		d.since = time.Now()
+	if a.unknown++; a.unknown == 1 {
+		a.since = time.Now()
 	}
 	return true
 }
 
 // remote is the address of fd's other end, "" when that is gone already.
-func (d *door) remote(fd int32, fresh bool) string {
-	port := binary.BigEndian.Uint16((*[2]byte)(unsafe.Pointer(&d.from.Port))[:])
+func (a *acceptor) remote(fd int32, fresh bool) string {
+	port := binary.BigEndian.Uint16((*[2]byte)(unsafe.Pointer(&a.from.Port))[:])
 	switch {
-	case fresh && d.from.Family == unix.AF_INET:
-		four := (*unix.RawSockaddrInet4)(unsafe.Pointer(&d.from))
+	case fresh && a.from.Family == unix.AF_INET:
+		four := (*unix.RawSockaddrInet4)(unsafe.Pointer(&a.from))
 		return netip.AddrPortFrom(netip.AddrFrom4(four.Addr), port).String()
-	case fresh && d.from.Family == unix.AF_INET6 && d.from.Scope_id == 0:
-		return netip.AddrPortFrom(netip.AddrFrom16(d.from.Addr).Unmap(), port).String()
+	case fresh && a.from.Family == unix.AF_INET6 && a.from.Scope_id == 0:
+		return netip.AddrPortFrom(netip.AddrFrom16(a.from.Addr).Unmap(), port).String()
 	}
 	return peer(int(fd))
 }

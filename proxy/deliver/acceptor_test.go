@@ -198,16 +198,16 @@ func TestSilentPeers(t *testing.T) {
 		t.Fatal(err)
 	}
 	var c Clients
-	d := c.door(l, http.NotFoundHandler(), newArrivals(l.Addr()))
+	a := c.acceptor(l, http.NotFoundHandler(), newArrivals(l.Addr()))
 	type accepted struct {
 		net.Conn
 		error
 	}
 	in := make(chan accepted)
-	go func() { // ends with d
+	go func() { // ends with a
 		defer close(in)
 		for {
-			c, err := d.Accept()
+			c, err := a.Accept()
 			in <- accepted{c, err}
 			if err != nil {
 				return
@@ -215,7 +215,7 @@ func TestSilentPeers(t *testing.T) {
 		}
 	}()
 	dial := func() net.Conn {
-		c, err := net.Dial("tcp", d.Addr().String())
+		c, err := net.Dial("tcp", a.Addr().String())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -234,20 +234,20 @@ func TestSilentPeers(t *testing.T) {
 	waits := dial()
 	defer waits.Close()
 	<-time.After(50 * time.Millisecond)
-	d.Close()
+	a.Close()
 	if a := <-in; !errors.Is(a.error, net.ErrClosed) {
 		t.Error(a)
 	}
 	if _, err := waits.Read(make([]byte, 1)); err == nil {
 		t.Error("who waited was not cut")
 	}
-	if _, err := net.Dial("tcp", d.Addr().String()); err == nil {
+	if _, err := net.Dial("tcp", a.Addr().String()); err == nil {
 		t.Error("it listens still")
 	}
-	if _, err := d.Accept(); !errors.Is(err, net.ErrClosed) {
+	if _, err := a.Accept(); !errors.Is(err, net.ErrClosed) {
 		t.Error(err)
 	}
-	if err := d.Close(); !errors.Is(err, net.ErrClosed) {
+	if err := a.Close(); !errors.Is(err, net.ErrClosed) {
 		t.Error(err)
 	}
 }
@@ -316,7 +316,7 @@ func TestAPanicOfTheHandlerIsNetHTTPs(t *testing.T) {
 	handler := http.HandlerFunc(func(http.ResponseWriter, *http.Request) { asked <- struct{}{}; panic(http.ErrAbortHandler) })
 	s := &http.Server{Handler: handler}
 	served := make(chan struct{})
-	go func() { defer close(served); s.Serve(c.door(l, handler, newArrivals(l.Addr()))) }()
+	go func() { defer close(served); s.Serve(c.acceptor(l, handler, newArrivals(l.Addr()))) }()
 	for range 2 {
 		conn, err := net.Dial("tcp", l.Addr().String())
 		if err != nil {
@@ -351,7 +351,7 @@ func TestTheHandlerSeesTheSame(t *testing.T) {
 		})
 		s := &http.Server{Handler: handler}
 		served := make(chan struct{})
-		go func() { defer close(served); s.Serve(c.door(l, handler, newArrivals(l.Addr()))) }()
+		go func() { defer close(served); s.Serve(c.acceptor(l, handler, newArrivals(l.Addr()))) }()
 		_, port, _ := net.SplitHostPort(l.Addr().String())
 		for _, pause := range []time.Duration{0, 50 * time.Millisecond} {
 			conn, err := net.Dial("tcp", net.JoinHostPort(dial, port))
