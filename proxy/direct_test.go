@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"regexp"
 	"strings"
@@ -220,6 +222,57 @@ func TestWhoWaitsHoldsUpNobody(t *testing.T) {
 	if n := s.Routes[1].Clients.Direct.Load(); n != 0 {
 		t.Errorf("%d came past net/http without a verdict", n)
 	}
+}
+
+// TestBesideTakesNothingUntilItSucceeds: whatever else a request is, being asked about it leaves no trace, and what is
+// taken goes with the client.
+func TestBesideTakesNothingUntilItSucceeds(t *testing.T) {
+	f := newFeed(t)
+	s := serve(t, "SSE_UPSTREAM="+legacy(t, echoLegacy), "SSE_TUNNEL=/ws", "SSE_CORS_ORIGINS=https://app.example", "SSE_MAX_CLIENTS=2", "SSE_MAX_HEADER=8KiB",
+		"SSE_ROUTE_A_PATH=/a", "SSE_ROUTE_A_FROM="+f.ws()+"/ws", "SSE_ROUTE_B_PATH=/b/{id}", "SSE_ROUTE_B_FROM="+f.ws()+"/ws?id={path.id}&q={query.q}")
+	there := s.get(t, "/a")
+	page := "/_sidestream/tunnel?page=" + strings.Repeat("x", 20)
+	trace := func() string {
+		pages, tunnels := s.Tunnel.Pages.Count()
+		return fmt.Sprint(s.counted(), pages, tunnels, s.Tunnel.Clients.Clients.Load())
+	}
+	ask := func(method, target string, head ...string) (deliver.Client, http.Header, bool) {
+		r := httptest.NewRequest(method, target, nil)
+		r.Header.Set("Accept", "text/event-stream")
+		for i := 0; i < len(head); i += 2 {
+			r.Header.Set(head[i], head[i+1])
+		}
+		return s.Beside(r)
+	}
+	idle := trace()
+	for _, c := range [][]string{
+		{"GET", "/a", "Accept", "text/html"}, {"GET", "/a", "Origin", "https://evil.example"}, {"GET", "/a", "Cookie", strings.Repeat("x", 9000)},
+		{"GET", "/b/7?q=x"}, {"GET", "/b/7"}, {"POST", "/a"}, {"GET", "/c"}, {"GET", "/_sidestream/events.js"},
+		{"GET", page, "Origin", "https://evil.example"}, {"GET", "/_sidestream/tunnel?page=short"}, {"GET", "/_sidestream/tunnel/ws"}, {"POST", page},
+	} {
+		if _, _, ok := ask(c[0], c[1], c[2:]...); ok || trace() != idle {
+			t.Errorf("%q: %v, and %s became %s", c, ok, idle, trace())
+		}
+	}
+	for _, target := range []string{"/a", page} {
+		c, h, ok := ask("GET", target, "Origin", "https://app.example")
+		if !ok || c.Ring == nil || h.Get("Access-Control-Allow-Origin") != "https://app.example" || s.all.Used() != 2 {
+			t.Fatalf("%s: %v %v, %d places taken", target, ok, h, s.all.Used())
+		}
+		full := trace()
+		if _, _, ok := ask("GET", target); ok || trace() != full {
+			t.Errorf("%s, beyond SSE_MAX_CLIENTS: %v, and %s became %s", target, ok, full, trace())
+		}
+		c.Leave()
+		if s.all.Used() != 1 {
+			t.Errorf("%s: %d places are left taken", target, s.all.Used())
+		}
+	}
+	s.Drain(0)
+	if _, _, ok := ask("GET", "/a"); ok {
+		t.Error("a client joined while the sidecar drains")
+	}
+	there.rest()
 }
 
 // TestDrainOfThosePastNetHTTP: who is there is told to come back, and who comes then is busy.

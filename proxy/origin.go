@@ -7,15 +7,14 @@ import (
 	"strings"
 )
 
-// admit says whether the page that asks may: one of the same origin, or one that is allowed, which is then told so. A
-// missing Origin is same-origin: EventSource sends none.
-func (p *Proxy) admit(w http.ResponseWriter, r *http.Request) bool {
+// admit reports whether the page that asks may: one of the same origin, or one that is allowed, which h, the head of the
+// answer, then says. A missing Origin is same-origin: EventSource sends none. Without allowed origins h is left alone.
+func (p *Proxy) admit(h http.Header, r *http.Request) bool {
 	origin := r.Header.Get("Origin")
 	if len(p.origins) > 0 {
-		w.Header().Add("Vary", "Origin")
+		h.Add("Vary", "Origin")
 	}
 	if p.allowed(origin) {
-		h := w.Header()
 		h.Set("Access-Control-Allow-Origin", origin)
 		h.Set("Access-Control-Allow-Credentials", "true")
 		return true

@@ -83,7 +83,7 @@ func New(c *config.Config, log *slog.Logger) *Proxy {
 		shared := settings(rc, log)
 		shared.All = p.Streams
 		rt.Streams = stream.NewStreams(shared)
-		p.mux.Handle(rc.Path, rt)
+		p.mux.Handle(rc.Path, found{rt})
 		p.Routes = append(p.Routes, rt)
 	}
 	return p
@@ -97,35 +97,56 @@ func settings(rc *config.Route, log *slog.Logger) stream.Settings {
 	}
 }
 
-// ServeHTTP answers a request of a route, and passes every other one through.
+// ServeHTTP answers a request of a route, and passes every other one through. It panics with [http.ErrAbortHandler], which
+// net/http handles, to cut a client that is to come back: here and nowhere else.
 func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if rest := p.answer(w, r); rest() {
+		panic(http.ErrAbortHandler)
+	}
+}
+
+// answer answers r but for what is to be waited for.
+func (p *Proxy) answer(w http.ResponseWriter, r *http.Request) deliver.Rest {
 	if !wellFormed(r) {
-		deliver.Decline(w)
 		http.Error(w, "the request's method, target, Host, Upgrade or Trailer is malformed", http.StatusBadRequest)
-		return
+		return deliver.Answered
 	}
 	if headSize(r) > p.maxHeader {
-		deliver.Decline(w)
 		http.Error(w, "the request's header is longer than SSE_MAX_HEADER", http.StatusRequestHeaderFieldsTooLarge)
-		return
+		return deliver.Answered
 	}
 	if p.scripts.Has(r.URL.Path) {
 		p.serveScript(w, r)
-		return
+		return deliver.Answered
 	}
 	if path, query, hasQuery, ok := p.tunnelled(r); ok {
-		p.Tunnel.serve(w, r, path, query, hasQuery)
-		return
+		return p.Tunnel.answer(w, r, path, query, hasQuery)
 	}
-	switch rt := p.route(r); {
-	case rt == nil:
-		p.pass(w, r)
-	case strings.Contains(rt.Path, "{"):
-		p.mux.ServeHTTP(w, r) // for the values of its wildcards
-	default:
-		rt.ServeHTTP(w, r)
+	if rt := p.enter(r); rt != nil {
+		return rt.answer(w, r)
 	}
+	return p.pass(w, r)
 }
+
+// Beside is part of [deliver.Admission]: it admits a client that joins others, by the same rules as ServeHTTP.
+func (p *Proxy) Beside(r *http.Request) (c deliver.Client, header http.Header, ok bool) {
+	if !wellFormed(r) || headSize(r) > p.maxHeader || p.scripts.Has(r.URL.Path) {
+		return c, nil, false
+	}
+	if path, _, _, ok := p.tunnelled(r); ok {
+		return p.Tunnel.beside(r, path)
+	}
+	if rt := p.enter(r); rt != nil && rt.wantsEvents(r) {
+		return rt.beside(r)
+	}
+	return c, nil, false
+}
+
+// found is a route in ServeMux, which is asked for nothing but the route of a path and the values of its wildcards.
+type found struct{ *Route }
+
+// ServeHTTP does nothing.
+func (found) ServeHTTP(http.ResponseWriter, *http.Request) {}
 
 // serveScript answers with a script of the sidecar's own. Any page may load one by its tag; to be imported as a module by
 // another origin, or read, takes its leave.
@@ -152,17 +173,26 @@ func (p *Proxy) route(r *http.Request) *Route {
 		return nil
 	}
 	h, _ := p.mux.Handler(r)
-	rt, _ := h.(*Route) // its redirects and its 404 are no route
+	hit, _ := h.(found) // its redirects and its 404 are no route
+	return hit.Route
+}
+
+// enter is route, with the values of the path's wildcards in r.
+func (p *Proxy) enter(r *http.Request) *Route {
+	rt := p.route(r)
+	if rt != nil && strings.Contains(rt.Path, "{") {
+		p.mux.ServeHTTP(nil, r) // which finds rt again, and asks it for nothing
+	}
 	return rt
 }
 
-func (p *Proxy) pass(w http.ResponseWriter, r *http.Request) {
-	deliver.Decline(w)
+func (p *Proxy) pass(w http.ResponseWriter, r *http.Request) deliver.Rest {
 	if p.passthrough == nil {
 		http.Error(w, "no route here, and SSE_UPSTREAM is not set", http.StatusNotFound)
-		return
+		return deliver.Answered
 	}
 	p.passthrough.ServeHTTP(w, r)
+	return deliver.Answered
 }
 
 // upgraded counts a WebSocket that is passed through on a route's path.

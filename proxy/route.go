@@ -39,29 +39,29 @@ type Rejected [rejections]atomic.Int64
 // Rejections names the entries of Rejected.
 var Rejections = [rejections]string{"origin", "bad_request", "max_clients", "max_streams", "draining", "upstream"}
 
-// ServeHTTP answers a request on the route's path.
-func (rt *Route) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+// answer answers a request on the route's path.
+func (rt *Route) answer(w http.ResponseWriter, r *http.Request) deliver.Rest {
 	p := rt.proxy
 	switch {
-	case r.Method == http.MethodGet && !upgrades(r) && (p.passthrough == nil || accepts(r, sse.ContentType)):
-		rt.subscribe(w, r)()
+	case rt.wantsEvents(r):
+		c, rest := rt.receive(w, r)
+		if rest != nil {
+			return rest
+		}
+		return p.clients.Join(w, r, c)
 	case r.Method == http.MethodPost && rt.Send:
 		rt.serveSend(w, r)
 	case p.preflight(r, rt.Send):
 		rt.answerPreflight(w, r)
 	default:
-		p.pass(w, r)
+		return p.pass(w, r)
 	}
+	return deliver.Answered
 }
 
-// subscribe answers who wants the event stream, and returns what is to be called then: nothing of the admission is on the
-// stack for as long as the client is there.
-func (rt *Route) subscribe(w http.ResponseWriter, r *http.Request) (wait func()) {
-	c, ok := rt.receive(w, r)
-	if !ok {
-		return func() {}
-	}
-	return rt.proxy.clients.Join(w, r, c)
+// wantsEvents reports whether r asks for the route's event stream.
+func (rt *Route) wantsEvents(r *http.Request) bool {
+	return r.Method == http.MethodGet && !upgrades(r) && (rt.proxy.passthrough == nil || accepts(r, sse.ContentType))
 }
 
 // upgrades says whether r asks for a WebSocket (RFC 6455, section 4.1).
@@ -69,36 +69,86 @@ func upgrades(r *http.Request) bool {
 	return hasToken(r.Header.Values("Connection"), "upgrade") && hasToken(r.Header.Values("Upgrade"), "websocket")
 }
 
-// receive admits a client of the route's event stream. false: it has been answered with something else.
-func (rt *Route) receive(w http.ResponseWriter, r *http.Request) (c deliver.Client, ok bool) {
+// beside is part of Proxy.Beside. What it takes it gives back where it does not succeed.
+func (rt *Route) beside(r *http.Request) (c deliver.Client, header http.Header, ok bool) {
 	p := rt.proxy
-	w.Header().Add("Vary", "Accept")
-	if !p.admit(w, r) {
-		p.reject(w, Forbidden, http.StatusForbidden, otherOrigin)
-		return c, false
+	header = p.streamHead()
+	if !p.admit(header, r) || p.clients.Draining() {
+		return c, nil, false
 	}
 	req, err := rt.Upstream.Expand(r, r.PathValue)
 	if err != nil {
-		p.reject(w, BadRequest, http.StatusBadRequest, err.Error())
-		return c, false
+		return c, nil, false
+	}
+	if c, ok = rt.tables.Beside(req.Key); !ok {
+		return c, nil, false
+	}
+	if !rt.take() {
+		c.Leave()
+		return c, nil, false
+	}
+	id, _ := lastEventID(r)
+	rt.begins(&c, r, id)
+	if over(c.Ring, c.Cursor) {
+		c.Leave()
+		return c, nil, false
+	}
+	return c, header, true
+}
+
+// acceptVaries is what the head of every event stream has. It is not written to.
+var acceptVaries = http.Header{"Vary": {"Accept"}}
+
+// streamHead is what the head of an event stream has beside what every one has. It may be written to by who admits a
+// page of another origin.
+func (p *Proxy) streamHead() http.Header {
+	if len(p.origins) == 0 {
+		return acceptVaries
+	}
+	return http.Header{"Vary": {"Accept"}}
+}
+
+// receive admits a client of the route's event stream. Where rest is not nil it has been answered with something else.
+func (rt *Route) receive(w http.ResponseWriter, r *http.Request) (c deliver.Client, rest deliver.Rest) {
+	p := rt.proxy
+	w.Header().Add("Vary", "Accept")
+	if !p.admit(w.Header(), r) {
+		return c, p.reject(w, Forbidden, http.StatusForbidden, otherOrigin)
+	}
+	req, err := rt.Upstream.Expand(r, r.PathValue)
+	if err != nil {
+		return c, p.reject(w, BadRequest, http.StatusBadRequest, err.Error())
 	}
 	id, inQuery := lastEventID(r)
 	if p.clients.Draining() {
-		deliver.Decline(w)
 		p.Rejected[Draining].Add(1)
-		deliver.Busy(w, r, id, p.clients.Hint(&rt.deliver))
-		return c, false
+		return c, deliver.Busy(w, r, id, p.clients.Hint(&rt.deliver))
 	}
-	if !p.all.Take() {
-		p.busy(w, r, FullClients, id)
-		return c, false
+	if !rt.take() {
+		return c, p.busy(w, r, FullClients, id)
+	}
+	if c, rest = rt.seat(w, r, req, id); rest != nil {
+		return c, rest
+	}
+	rt.begins(&c, r, id)
+	if over(c.Ring, c.Cursor) {
+		c.Leave()
+		return c, answerOver(w, inQuery)
+	}
+	return c, nil
+}
+
+// take takes a client's place in the route and in the sidecar; false: there is none.
+func (rt *Route) take() bool {
+	all := rt.proxy.all
+	if !all.Take() {
+		return false
 	}
 	if !rt.own.Take() {
-		p.all.Give()
-		p.busy(w, r, FullClients, id)
-		return c, false
+		all.Give()
+		return false
 	}
-	return rt.join(w, r, req, id, inQuery)
+	return true
 }
 
 // give gives a client's place back.
@@ -108,45 +158,35 @@ func (rt *Route) give() {
 }
 
 // busy tells a client to come back later, as [deliver.Busy] does.
-func (p *Proxy) busy(w http.ResponseWriter, r *http.Request, why int, id string) {
-	deliver.Decline(w)
+func (p *Proxy) busy(w http.ResponseWriter, r *http.Request, why int, id string) deliver.Rest {
 	p.Rejected[why].Add(1)
-	deliver.Busy(w, r, id, busyTime+rand.N(busyTime))
+	return deliver.Busy(w, r, id, busyTime+rand.N(busyTime))
 }
 
-// join finds out where a client begins.
-func (rt *Route) join(w http.ResponseWriter, r *http.Request, req upstream.Request, id string, inQuery bool) (c deliver.Client, ok bool) {
-	if c, ok = rt.seat(w, r, req, id); !ok {
-		return c, false
-	}
+// begins finds out where a client begins that has its place and its seat.
+func (rt *Route) begins(c *deliver.Client, r *http.Request, id string) {
 	leave := c.Leave
 	c.LastID, c.Leave = id, func() {
 		leave()
 		rt.give()
 	}
 	c.Beats = wantsBeats(r)
-	if id != "" {
-		if cursor, ok := c.Ring.Find(id); ok {
-			c.Cursor = cursor
-		} else {
-			c.Lost = true
-		}
+	if id == "" {
+		return
 	}
-	if over(c.Ring, c.Cursor) {
-		c.Leave()
-		answerOver(w, inQuery)
-		return c, false
+	if cursor, ok := c.Ring.Find(id); ok {
+		c.Cursor = cursor
+	} else {
+		c.Lost = true
 	}
-	return c, true
 }
 
-// seat finds a client its place: beside those who read the same stream, or in a stream of its own once its upstream's
-// verdict is known. false: it has been answered.
-func (rt *Route) seat(w http.ResponseWriter, r *http.Request, req upstream.Request, id string) (c deliver.Client, ok bool) {
-	if c, ok = rt.tables.Beside(req.Key); ok {
-		return c, true
+// seat finds a client its seat: beside those who read the same stream, or one of its own once the upstream's verdict is
+// known. Where rest is not nil it has been answered, and its place given back.
+func (rt *Route) seat(w http.ResponseWriter, r *http.Request, req upstream.Request, id string) (c deliver.Client, rest deliver.Rest) {
+	if c, ok := rt.tables.Beside(req.Key); ok {
+		return c, nil
 	}
-	deliver.Decline(w, rt.give) // the verdict may take a while
 	p, asked := rt.proxy, time.Now()
 	seat, err := rt.Streams.Join(r.Context(), req)
 	if err != nil {
@@ -155,16 +195,14 @@ func (rt *Route) seat(w http.ResponseWriter, r *http.Request, req upstream.Reque
 	var refused *translate.Refused
 	switch {
 	case errors.As(err, &refused):
-		p.reject(w, RefusedUp, refused.Status, fmt.Sprintf("the upstream refused this request (%d)", refused.Status))
-		return c, false
+		return c, p.reject(w, RefusedUp, refused.Status, fmt.Sprintf("the upstream refused this request (%d)", refused.Status))
 	case errors.Is(err, stream.ErrBusy):
-		p.busy(w, r, FullStreams, id)
-		return c, false
+		return c, p.busy(w, r, FullStreams, id)
 	case err != nil:
-		return c, false // the client has gone
+		return c, deliver.Answered // the client has gone
 	}
 	c = deliver.Client{Route: &rt.deliver, Ring: seat.Ring, Retiring: seat.Retiring(), Cursor: seat.Start(), Leave: seat.Leave}
-	return rt.tables.First(req.Key, c, time.Since(asked) < verdictTime), true
+	return rt.tables.First(req.Key, c, time.Since(asked) < verdictTime), nil
 }
 
 // over says that a stream is finished and its client has all of it.
@@ -175,20 +213,21 @@ func over(r *stream.Ring, cursor uint64) bool {
 
 // answerOver keeps a client from coming again. EventSource stops at 204; event-source-polyfill, the one that has its id
 // in the query, fails on an answer without a body.
-func answerOver(w http.ResponseWriter, inQuery bool) {
+func answerOver(w http.ResponseWriter, inQuery bool) deliver.Rest {
 	w.Header().Set("Cache-Control", "no-store")
 	if inQuery {
 		http.Error(w, "this stream is complete", http.StatusGone)
-		return
+	} else {
+		w.WriteHeader(http.StatusNoContent)
 	}
-	w.WriteHeader(http.StatusNoContent)
+	return deliver.Answered
 }
 
-func (p *Proxy) reject(w http.ResponseWriter, why, status int, text string) {
-	deliver.Decline(w)
+func (p *Proxy) reject(w http.ResponseWriter, why, status int, text string) deliver.Rest {
 	p.Rejected[why].Add(1)
 	w.Header().Set("Cache-Control", "no-store")
 	http.Error(w, text, status)
+	return deliver.Answered
 }
 
 // lastEventID is what a client has received last. The header wins: a browser that comes back sends it together with the

@@ -23,7 +23,7 @@ const (
 // serveSend sends the body upstream as one message, on the connection of the stream that the same request with GET reads.
 func (rt *Route) serveSend(w http.ResponseWriter, r *http.Request) {
 	p := rt.proxy
-	if !p.admit(w, r) {
+	if !p.admit(w.Header(), r) {
 		p.reject(w, Forbidden, http.StatusForbidden, otherOrigin)
 		return
 	}

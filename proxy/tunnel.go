@@ -65,8 +65,8 @@ func (p *Proxy) tunnelled(r *http.Request) (path, query string, hasQuery, ok boo
 	return path, query, hasQuery, ok && (path == "" || path[0] == '/')
 }
 
-// serve answers what tunnelled has found.
-func (t *Tunnel) serve(w http.ResponseWriter, r *http.Request, path, query string, hasQuery bool) {
+// answer answers what tunnelled has found.
+func (t *Tunnel) answer(w http.ResponseWriter, r *http.Request, path, query string, hasQuery bool) deliver.Rest {
 	method := http.MethodGet
 	if path != "" {
 		method = http.MethodPost
@@ -77,13 +77,14 @@ func (t *Tunnel) serve(w http.ResponseWriter, r *http.Request, path, query strin
 	case r.Method != method:
 		w.Header().Set("Allow", method)
 		refuseSend(w, http.StatusMethodNotAllowed, "see SSE_TUNNEL: GET is for the page's events, POST below it for its tunnels")
-	case !t.proxy.admit(w, r):
-		t.proxy.reject(w, Forbidden, http.StatusForbidden, otherOrigin)
+	case !t.proxy.admit(w.Header(), r):
+		return t.proxy.reject(w, Forbidden, http.StatusForbidden, otherOrigin)
 	case path == "":
-		// Nothing of the admission is on the stack for as long as the client is there.
-		if c, ok := t.receive(w, r); ok {
-			t.proxy.clients.Join(w, r, c)()
+		c, rest := t.receive(w, r)
+		if rest != nil {
+			return rest
 		}
+		return t.proxy.clients.Join(w, r, c)
 	case !slices.ContainsFunc(t.Prefixes, func(prefix string) bool { return tunnel.Under(path, prefix) }):
 		refuseSend(w, http.StatusNotFound, "this path is not under SSE_TUNNEL")
 	default:
@@ -92,43 +93,62 @@ func (t *Tunnel) serve(w http.ResponseWriter, r *http.Request, path, query strin
 		}
 		t.Pages.Post(w, r, path, func() *http.Request { return webSocketRequest(r, path) }, t.proxy.clients.Draining())
 	}
+	return deliver.Answered
 }
 
-// receive admits a client of a page's stream. false: it has been answered with something else.
-func (t *Tunnel) receive(w http.ResponseWriter, r *http.Request) (c deliver.Client, ok bool) {
+// beside is part of Proxy.Beside. It makes a page where there is none: nothing of that is waited for.
+func (t *Tunnel) beside(r *http.Request, path string) (c deliver.Client, header http.Header, ok bool) {
+	p, header := t.proxy, http.Header{}
+	id := r.URL.Query().Get("page")
+	if path != "" || r.Method != http.MethodGet || !p.admit(header, r) || !upstream.ValidSession(id) || p.clients.Draining() {
+		return c, nil, false
+	}
+	last, _ := lastEventID(r)
+	c, err := t.seat(r, id, last)
+	return c, header, err == nil
+}
+
+// receive admits a client of a page's stream. Where rest is not nil it has been answered with something else.
+func (t *Tunnel) receive(w http.ResponseWriter, r *http.Request) (c deliver.Client, rest deliver.Rest) {
 	p := t.proxy
 	id := r.URL.Query().Get("page")
 	if !upstream.ValidSession(id) {
-		p.reject(w, BadRequest, http.StatusBadRequest, "?page= must be 16 to 128 characters of A-Z a-z 0-9 _ -, chosen at random by the page")
-		return c, false
+		return c, p.reject(w, BadRequest, http.StatusBadRequest, "?page= must be 16 to 128 characters of A-Z a-z 0-9 _ -, chosen at random by the page")
 	}
 	last, _ := lastEventID(r)
 	if p.clients.Draining() {
-		deliver.Decline(w)
 		p.Rejected[Draining].Add(1)
-		deliver.Busy(w, r, last, p.clients.Hint(&t.Pages.Settings.Clients))
-		return c, false
+		return c, deliver.Busy(w, r, last, p.clients.Hint(&t.Pages.Settings.Clients))
 	}
-	if !p.all.Take() {
-		p.busy(w, r, FullClients, last)
-		return c, false
-	}
-	c, err := t.Pages.Client(r, id, last)
-	if err != nil {
-		p.all.Give()
-	}
+	c, err := t.seat(r, id, last)
 	switch {
+	case errors.Is(err, errFull):
+		return c, p.busy(w, r, FullClients, last)
 	case errors.Is(err, tunnel.ErrBusy):
-		p.busy(w, r, FullStreams, last)
-		return c, false
+		return c, p.busy(w, r, FullStreams, last)
 	case err != nil:
-		p.reject(w, BadRequest, http.StatusNotFound, err.Error())
-		return c, false
+		return c, p.reject(w, BadRequest, http.StatusNotFound, err.Error())
+	}
+	return c, nil
+}
+
+// errFull says that there is no place for another client.
+var errFull = errors.New("SSE_MAX_CLIENTS is reached")
+
+// seat takes a client's place and its page. It fails with errFull or an error of [tunnel.Pages.Client].
+func (t *Tunnel) seat(r *http.Request, id, last string) (c deliver.Client, err error) {
+	all := t.proxy.all
+	if !all.Take() {
+		return c, errFull
+	}
+	if c, err = t.Pages.Client(r, id, last); err != nil {
+		all.Give()
+		return c, err
 	}
 	leave := c.Leave
-	c.Leave = func() { leave(); p.all.Give() }
+	c.Leave = func() { leave(); all.Give() }
 	c.Beats = wantsBeats(r)
-	return c, true
+	return c, nil
 }
 
 // webSocketRequest is the request that a page would have made for the WebSocket that a POST for target opens: the same

@@ -6,9 +6,10 @@
 //   - The first bytes are peeked at, never read: a connection that is net/http's after all gets there untouched. Only
 //     when a client has been admitted are the bytes of its request taken out of the socket.
 //   - plain (plain.go) decides from the bytes whether net/http would make anything of the request but a plain GET. The
-//     request itself is made by net/http's own parser, and the handler is the server's own: it negotiates, counts and
-//     logs as always. What it answers with anything but an event stream it declines (visit.go), and net/http asks it again.
-//   - Nothing may wait here: a handler that would have to declines as well.
+//     request itself is made by net/http's own parser.
+//   - The only answer to be had here is an event stream that others read already: [Admission] says whether it is one. For
+//     every other answer net/http gets the connection, and asks its handler, which knows nothing of the first attempt.
+//   - Nothing may wait here: one client that did would keep all others out.
 //   - A connection that says nothing waits in the poller, for a second at the most. Then it is net/http's, with its bounds.
 //   - All this happens within Accept: it has no goroutine of its own.
 //   - A burst of clients wakes a shard once: who has come is told to it when nobody comes any more, and 1 ms after it came
@@ -45,7 +46,7 @@ const (
 // acceptor is a [net.Listener]: Accept answers who can be answered at once and returns everyone else, but for HTTP/2.
 type acceptor struct {
 	clients *Clients
-	handler http.Handler
+	admits  Admission
 	two     *arrivals // of HTTP/2
 	addr    net.Addr
 	closed  atomic.Bool
@@ -66,7 +67,6 @@ type acceptor struct {
 	head     []byte
 	source   bytes.Reader
 	parser   *bufio.Reader
-	visit    visit
 }
 
 // other is a connection for net/http.
@@ -83,13 +83,13 @@ type silent struct {
 }
 
 // acceptor takes l over if it is [Listen]'s, else it returns nil. HTTP/2 is offered to two.
-func (c *Clients) acceptor(l net.Listener, handler http.Handler, two *arrivals) *acceptor {
+func (c *Clients) acceptor(l net.Listener, admits Admission, two *arrivals) *acceptor {
 	own, _ := l.(Listener)
 	tcp, ok := own.Listener.(*net.TCPListener)
 	if !ok {
 		return nil
 	}
-	a := &acceptor{clients: c, handler: handler, two: two, addr: l.Addr(), waiting: map[int32]uint32{},
+	a := &acceptor{clients: c, admits: admits, two: two, addr: l.Addr(), waiting: map[int32]uint32{},
 		head: make([]byte, peekSize), parser: bufio.NewReaderSize(nil, peekSize)}
 	if a.open(tcp) != nil {
 		return nil
@@ -304,8 +304,7 @@ func (a *acceptor) expire() {
 	a.queue = nil
 }
 
-// serve asks the handler, and returns whether the connection has become a client. fresh says that it is the one that was
-// accepted last.
+// serve returns whether the connection has become a client. fresh says that it is the one that was accepted last.
 func (a *acceptor) serve(fd int32, head []byte, fresh bool) bool {
 	a.source.Reset(head)
 	a.parser.Reset(&a.source)
@@ -320,15 +319,37 @@ func (a *acceptor) serve(fd int32, head []byte, fresh bool) bool {
 	if s == nil {
 		return false
 	}
-	clear(a.visit.header)
-	a.visit = visit{fd: fd, size: len(head), shard: s, header: a.visit.header}
-	if !a.visit.ask(a.handler, r) {
+	cl, header, ok := a.admit(r)
+	if !ok {
 		return false
 	}
+	if !a.clients.enter() {
+		cl.Leave()
+		return false
+	}
+	a.clients.joined(&cl, r)
+	cl.Route.Stats.Direct.Add(1)
+	if consume(fd, len(head)) != nil {
+		unix.Close(int(fd))
+		a.clients.gone(cl.Route, cl.Leave, Left, r.RemoteAddr)
+		return true
+	}
+	s.begin(fd, cl, header, r.ProtoMinor == 0, false)
 	if a.unknown++; a.unknown == 1 {
 		a.since = time.Now()
 	}
 	return true
+}
+
+// admit asks whether r's client can join others. A panic is a fault of the program, which net/http's handler has as well:
+// there it is logged and costs one connection, here it would cost the listener.
+func (a *acceptor) admit(r *http.Request) (c Client, header http.Header, ok bool) {
+	defer func() {
+		if recover() != nil {
+			ok = false
+		}
+	}()
+	return a.admits.Beside(r)
 }
 
 // remote is the address of fd's other end, "" when that is gone already.
@@ -342,6 +363,14 @@ func (a *acceptor) remote(fd int32, fresh bool) string {
 		return netip.AddrPortFrom(netip.AddrFrom16(a.from.Addr).Unmap(), port).String()
 	}
 	return peer(int(fd))
+}
+
+// consume takes a request of this size out of the socket: it is answered now. The connection is lost if it fails.
+func consume(fd int32, size int) error {
+	if n, errno := receive(fd, nil, size, unix.MSG_TRUNC); errno != 0 || n != size {
+		return unix.ECONNRESET
+	}
+	return nil
 }
 
 // peek looks at what fd has to be read.

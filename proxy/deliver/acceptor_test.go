@@ -198,7 +198,7 @@ func TestSilentPeers(t *testing.T) {
 		t.Fatal(err)
 	}
 	var c Clients
-	a := c.acceptor(l, http.NotFoundHandler(), newArrivals(l.Addr()))
+	a := c.acceptor(l, elsewhere{}, newArrivals(l.Addr()))
 	type accepted struct {
 		net.Conn
 		error
@@ -305,6 +305,16 @@ func TestConnectsWhileEventsFlow(t *testing.T) {
 	}
 }
 
+// elsewhere is an [Admission] of which nobody knows anything at once.
+type elsewhere struct{ asked func(r *http.Request) }
+
+func (e elsewhere) Beside(r *http.Request) (c Client, header http.Header, ok bool) {
+	if e.asked != nil {
+		e.asked(r)
+	}
+	return c, nil, false
+}
+
 // TestAPanicOfTheHandlerIsNetHTTPs: it must not end the listener.
 func TestAPanicOfTheHandlerIsNetHTTPs(t *testing.T) {
 	l, err := Listen("127.0.0.1:0")
@@ -314,9 +324,10 @@ func TestAPanicOfTheHandlerIsNetHTTPs(t *testing.T) {
 	var c Clients
 	asked := make(chan struct{}, 4)
 	handler := http.HandlerFunc(func(http.ResponseWriter, *http.Request) { asked <- struct{}{}; panic(http.ErrAbortHandler) })
+	admits := elsewhere{func(*http.Request) { asked <- struct{}{}; panic("a fault") }}
 	s := &http.Server{Handler: handler}
 	served := make(chan struct{})
-	go func() { defer close(served); s.Serve(c.acceptor(l, handler, newArrivals(l.Addr()))) }()
+	go func() { defer close(served); s.Serve(c.acceptor(l, admits, newArrivals(l.Addr()))) }()
 	for range 2 {
 		conn, err := net.Dial("tcp", l.Addr().String())
 		if err != nil {
@@ -336,7 +347,67 @@ func TestAPanicOfTheHandlerIsNetHTTPs(t *testing.T) {
 	}
 }
 
-// TestTheHandlerSeesTheSame: a handler that declines is asked again by net/http, with the same request.
+// TestAcceptWaitsForNoOtherServer: connections of HTTP/2 that their server has not taken yet keep nobody from being accepted,
+// and are cut with the listener.
+func TestAcceptWaitsForNoOtherServer(t *testing.T) {
+	l, err := Listen("127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var c Clients
+	two := newArrivals(l.Addr())
+	a := c.acceptor(l, elsewhere{}, two)
+	defer c.Close()
+	in := make(chan net.Conn)
+	go func() { // ends with a
+		defer close(in)
+		for {
+			conn, err := a.Accept()
+			if err != nil {
+				return
+			}
+			in <- conn
+		}
+	}()
+	var conns []net.Conn
+	for _, says := range []string{h2Preface, h2Preface, h2Preface, "POST / HTTP/1.1\r\n"} {
+		conn, err := net.Dial("tcp", l.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		io.WriteString(conn, says)
+		conns = append(conns, conn)
+		<-time.After(20 * time.Millisecond)
+	}
+	select {
+	case conn := <-in:
+		if conn.RemoteAddr().String() != conns[3].LocalAddr().String() {
+			t.Errorf("%v was accepted", conn.RemoteAddr())
+		}
+		conn.Close()
+	case <-time.After(10 * time.Second):
+		t.Fatal("nobody is accepted")
+	}
+	if conn, err := two.Accept(); err != nil || conn.RemoteAddr().String() != conns[0].LocalAddr().String() {
+		t.Error(conn, err)
+	} else {
+		conn.Close()
+	}
+	a.Close()
+	for _, conn := range conns[1:3] {
+		conn.SetReadDeadline(time.Now().Add(10 * time.Second))
+		if _, err := conn.Read(make([]byte, 1)); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("a connection that nobody has taken is left open: %v", err)
+		}
+	}
+	if _, err := two.Accept(); !errors.Is(err, net.ErrClosed) {
+		t.Error(err)
+	}
+	<-in
+}
+
+// TestTheHandlerSeesTheSame: what is not known at once net/http's handler is asked about, with the same request.
 func TestTheHandlerSeesTheSame(t *testing.T) {
 	for listen, dial := range map[string]string{"127.0.0.1:0": "127.0.0.1", "[::1]:0": "::1", ":0": "127.0.0.1"} {
 		l, err := Listen(listen)
@@ -345,13 +416,11 @@ func TestTheHandlerSeesTheSame(t *testing.T) {
 		}
 		var c Clients
 		seen := make(chan string, 2)
-		handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			seen <- dump(r) + r.RemoteAddr
-			Decline(w)
-		})
+		see := func(r *http.Request) { seen <- dump(r) + r.RemoteAddr }
+		handler := http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { see(r) })
 		s := &http.Server{Handler: handler}
 		served := make(chan struct{})
-		go func() { defer close(served); s.Serve(c.acceptor(l, handler, newArrivals(l.Addr()))) }()
+		go func() { defer close(served); s.Serve(c.acceptor(l, elsewhere{see}, newArrivals(l.Addr()))) }()
 		_, port, _ := net.SplitHostPort(l.Addr().String())
 		for _, pause := range []time.Duration{0, 50 * time.Millisecond} {
 			conn, err := net.Dial("tcp", net.JoinHostPort(dial, port))

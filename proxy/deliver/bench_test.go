@@ -86,7 +86,7 @@ func newBerth(b *testing.B, goroutines bool) (h *harbour, stop func()) {
 	}
 	h.addr = l.Addr().String()
 	if !goroutines {
-		return h, serving(&h.clients, l, h, nil)
+		return h, serving(&h.clients, l, h, h, nil)
 	}
 	s := &http.Server{Handler: h, ErrorLog: log.New(io.Discard, "", 0)}
 	served := make(chan struct{})

@@ -37,7 +37,7 @@ type client struct {
 
 // run serves the client until there is a reason to stop, and lets it go. Its stack is most of what a client costs: what
 // is done but once is done elsewhere.
-func (c *client) run() {
+func (c *client) run() (cut bool) {
 	c.begin()
 	defer c.quit()
 	draining, retiring := (<-chan struct{})(c.clients.draining), c.Retiring
@@ -45,8 +45,7 @@ func (c *client) run() {
 		select {
 		case <-c.wake:
 		case <-c.ctx.Done():
-			c.out.abort()
-			return
+			return c.out.abort()
 		case <-draining:
 			draining, retiring = nil, nil
 			c.leaves(c.clients.window, Drained)
@@ -55,9 +54,7 @@ func (c *client) run() {
 			c.leaves(ageWindow, Aged)
 		}
 	}
-	if c.reason != Finished {
-		c.out.abort()
-	}
+	return c.reason != Finished && c.out.abort()
 }
 
 // forget lets go of the request's header, which net/http keeps for as long as the handler runs: nobody reads it any more.

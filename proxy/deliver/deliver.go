@@ -157,25 +157,43 @@ func (c *Clients) Draining() bool {
 	return c.stopped
 }
 
-// Join answers with an event stream, and returns what the handler is to call then: that returns when the client is gone
-// or the stream is complete, or at once if the client was handed over to where it needs no goroutine. To cut the
-// connection both panic with [http.ErrAbortHandler], which net/http handles. They are two for the sake of what the
-// handler has on its stack for as long as the client is there.
-func (c *Clients) Join(w http.ResponseWriter, r *http.Request, cl Client) (wait func()) {
+// Admission is what [Clients.Listeners] asks about the clients that need not come by net/http.
+type Admission interface {
+	// Beside returns the client that r is, to be served beside those who read the same stream, and what the head of its
+	// answer has beside an event stream's own, which stays as it is. ok is false where that, or anything else about r, is
+	// not known without waiting; until it is true nothing is taken or counted.
+	Beside(r *http.Request) (c Client, header http.Header, ok bool)
+}
+
+// Rest is the rest of an answer, which the handler calls last: it returns when that is over. Where cut is true the handler
+// must panic with [http.ErrAbortHandler] then, so that no client takes the answer for complete. It is apart for the sake of
+// what the handler has on its stack for as long as a client is there.
+type Rest func() (cut bool)
+
+// Answered is the rest of an answer that is complete.
+func Answered() (cut bool) { return false }
+
+// Join answers with an event stream. Its rest is over when the client is gone or the stream is complete, or at once if the
+// client was handed over to where it needs no goroutine.
+func (c *Clients) Join(w http.ResponseWriter, r *http.Request, cl Client) Rest {
 	if !c.enter() {
 		cl.Leave()
-		Busy(w, r, cl.LastID, c.Hint(cl.Route))
-		return func() {}
+		return Busy(w, r, cl.LastID, c.Hint(cl.Route))
 	}
-	cl.native = looksNative(r)
-	cl.Route.Stats.Clients.Add(1)
-	cl.Route.Log.Debug("client joined", "client", r.RemoteAddr, "stream", cl.Ring.Epoch())
+	c.joined(&cl, r)
 	if c.handOver(w, r, cl) {
-		return func() {}
+		return Answered
 	}
 	out := newOutput(w, r)
 	forget(r)
 	return (&client{Client: cl, clients: c, out: out, ctx: r.Context(), address: r.RemoteAddr, isNew: cl.LastID == ""}).run
+}
+
+// joined counts a client in.
+func (c *Clients) joined(cl *Client, r *http.Request) {
+	cl.native = looksNative(r)
+	cl.Route.Stats.Clients.Add(1)
+	cl.Route.Log.Debug("client joined", "client", r.RemoteAddr, "stream", cl.Ring.Epoch())
 }
 
 // gone counts a client out.
@@ -188,11 +206,12 @@ func (c *Clients) gone(rt *Route, leave func(), reason int, address string) {
 }
 
 // Busy answers a client for which there is no room now: it is told when to come back, keeps its last id, and is cut.
-// Where cutting it takes that it panics with [http.ErrAbortHandler].
-func Busy(w http.ResponseWriter, r *http.Request, id string, retry time.Duration) {
+func Busy(w http.ResponseWriter, r *http.Request, id string, retry time.Duration) Rest {
 	out := newOutput(w, r)
 	out.limit(stallTime)
 	out.write(sse.AppendBusy(opening(looksNative(r), id, retry), id))
-	out.part(r.Context())
-	out.abort()
+	return func() (cut bool) {
+		out.part(r.Context())
+		return out.abort()
+	}
 }

@@ -125,30 +125,29 @@ func (c *Clients) handOver(w http.ResponseWriter, r *http.Request, cl Client) bo
 	if r.ProtoMajor > 1 {
 		return c.handOverStream(w, r, cl)
 	}
-	old := r.ProtoMinor == 0
-	head := appendHead(make([]byte, 0, headSize), w.Header(), old)
-	v, past := w.(*visit)
-	s, fd, err := (*shard)(nil), 0, error(nil)
-	if past {
-		s, fd = v.shard, int(v.fd)
-		err = v.take()
-		cl.Route.Stats.Direct.Add(1)
-	} else if s, fd, err = c.hijack(w, r); s == nil {
+	s, fd, err := c.hijack(w, r)
+	switch {
+	case s == nil:
 		return false
-	}
-	if err != nil {
+	case err != nil:
 		c.gone(cl.Route, cl.Leave, Left, r.RemoteAddr)
-		return true
+	default:
+		s.begin(int32(fd), cl, w.Header(), r.ProtoMinor == 0, true)
 	}
-	j := joining{Client: cl, slot: slot{fd: int32(fd), cursor: cl.Cursor, wrote: s.now()}}
+	return true
+}
+
+// begin writes the first bytes of cl's answer, with header, to fd, and has the shard go on with it. tell: see join.
+func (s *shard) begin(fd int32, cl Client, header http.Header, old, tell bool) {
+	j := joining{Client: cl, slot: slot{fd: fd, cursor: cl.Cursor, wrote: s.now()}}
 	if old {
 		j.slot.flags |= isOld
 	}
 	j.slot.flags |= cl.flags()
 	j.joined, _ = cl.Ring.Last()
+	head := appendHead(make([]byte, 0, headSize), header, old)
 	j.begin(frame(head, j.slot.flags, cl.opening()))
-	s.join(j, !past)
-	return true
+	s.join(j, tell)
 }
 
 // hijack takes the connection of a request from net/http, for the shard that it returns; nil: it is still there. err is

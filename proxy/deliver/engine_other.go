@@ -19,15 +19,12 @@ func (engine) close() {}
 func (c *Clients) handOver(http.ResponseWriter, *http.Request, Client) bool { return false }
 
 // Listeners returns l, for TLS with a config: here everyone comes by net/http, with one server.
-func (c *Clients) Listeners(l net.Listener, _ http.Handler, config *tls.Config) (first, second net.Listener) {
+func (c *Clients) Listeners(l net.Listener, _ Admission, config *tls.Config) (first, second net.Listener) {
 	if config != nil {
 		return tls.NewListener(l, config), nil
 	}
 	return l, nil
 }
-
-// Decline does nothing: see above.
-func Decline(http.ResponseWriter, ...func()) {}
 
 // TLS is r's: net/http has seen it.
 func TLS(r *http.Request) *tls.ConnectionState { return r.TLS }

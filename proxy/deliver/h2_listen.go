@@ -13,55 +13,106 @@ import (
 
 // arrivals is a [net.Listener] of connections that somebody else has accepted.
 type arrivals struct {
-	addr  net.Addr
-	conns chan net.Conn
-	done  chan struct{}
-	once  sync.Once
+	addr net.Addr
+	came chan struct{} // has one element where conns may have some
+	done chan struct{} // closed by Close
+
+	mu     sync.Mutex // guards what follows
+	conns  []net.Conn // oldest first
+	closed bool
 }
 
 func newArrivals(addr net.Addr) *arrivals {
-	return &arrivals{addr: addr, conns: make(chan net.Conn), done: make(chan struct{})}
+	return &arrivals{addr: addr, came: make(chan struct{}, 1), done: make(chan struct{})}
 }
 
-// offer hands c over to who accepts, or closes it when nobody does any more.
+// offer leaves c for Accept, or closes it when the listener is closed. It does not wait.
 func (a *arrivals) offer(c net.Conn) {
+	a.mu.Lock()
+	closed := a.closed
+	if !closed {
+		a.conns = append(a.conns, c)
+	}
+	a.mu.Unlock()
+	if closed {
+		c.Close()
+		return
+	}
+	a.tell()
+}
+
+func (a *arrivals) tell() {
 	select {
-	case a.conns <- c:
-	case <-a.done:
+	case a.came <- struct{}{}:
+	default:
+	}
+}
+
+// take returns the oldest connection, nil for none.
+func (a *arrivals) take() net.Conn {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if len(a.conns) == 0 {
+		a.conns = nil
+		return nil
+	}
+	c := a.conns[0]
+	a.conns[0] = nil
+	a.conns = a.conns[1:]
+	return c
+}
+
+// Accept waits for the next connection.
+func (a *arrivals) Accept() (net.Conn, error) { return a.accept(nil) }
+
+// accept is Accept, or the error that comes from failed.
+func (a *arrivals) accept(failed <-chan error) (net.Conn, error) {
+	for {
+		if c := a.take(); c != nil {
+			return c, nil
+		}
+		select {
+		case <-a.came:
+		case err := <-failed:
+			return nil, err
+		case <-a.done:
+			return nil, &net.OpError{Op: "accept", Net: a.addr.Network(), Addr: a.addr, Err: net.ErrClosed}
+		}
+	}
+}
+
+// Close ends the listener, and the connections that nobody has accepted.
+func (a *arrivals) Close() error {
+	a.mu.Lock()
+	closed, conns := a.closed, a.conns
+	a.closed, a.conns = true, nil
+	a.mu.Unlock()
+	if !closed {
+		close(a.done)
+	}
+	for _, c := range conns {
 		c.Close()
 	}
-}
-
-func (a *arrivals) Accept() (net.Conn, error) {
-	select {
-	case c := <-a.conns:
-		return c, nil
-	case <-a.done:
-		return nil, &net.OpError{Op: "accept", Net: a.addr.Network(), Addr: a.addr, Err: net.ErrClosed}
-	}
-}
-
-func (a *arrivals) Close() error {
-	a.once.Do(func() { close(a.done) })
 	return nil
 }
 
+// Addr is the address of the listener that has accepted them.
 func (a *arrivals) Addr() net.Addr { return a.addr }
 
 // handshakeTime is how long a client has for the handshake.
 const handshakeTime = 10 * time.Second
 
-// Listeners returns l for two servers of net/http with the same handler, who are asked for nothing that is an event
-// stream if it can be helped: those become c's clients. The first is for what comes by HTTP/1, and whatever else comes
+// Listeners returns l for two servers of net/http with the same handler. Neither is asked for the event streams that
+// admits has an answer to, where the connection lets it. The first is for what comes by HTTP/1, and whatever else comes
 // over. The second is for HTTP/2 alone, which it takes for unencrypted, TLS or not; it must have no idle timeout. It is nil
 // where there is no such thing. Closing the first closes the second. With a config they are for TLS. l is taken over if
 // it is [Listen]'s.
-func (c *Clients) Listeners(l net.Listener, handler http.Handler, config *tls.Config) (first, second net.Listener) {
+func (c *Clients) Listeners(l net.Listener, admits Admission, config *tls.Config) (first, second net.Listener) {
 	two := newArrivals(l.Addr())
 	if config != nil {
 		return c.secured(l, config, two), two
 	}
-	if a := c.acceptor(l, handler, two); a != nil {
+	if a := c.acceptor(l, admits, two); a != nil {
 		return a, two
 	}
 	return l, nil
@@ -114,16 +165,7 @@ func (s *secured) handshake(c net.Conn) {
 }
 
 // Accept returns the next connection that is not HTTP/2.
-func (s *secured) Accept() (net.Conn, error) {
-	select {
-	case c := <-s.plain.conns:
-		return c, nil
-	case err := <-s.failed:
-		return nil, err
-	case <-s.plain.done:
-		return nil, net.ErrClosed
-	}
-}
+func (s *secured) Accept() (net.Conn, error) { return s.plain.accept(s.failed) }
 
 func (s *secured) Close() error {
 	s.close()

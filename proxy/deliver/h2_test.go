@@ -70,7 +70,7 @@ func (lo *loom) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/other" {
 			ring = lo.other
 		}
-		lo.clients.Join(w, r, Client{Route: &lo.route, Ring: ring, Retiring: lo.retiring, Cursor: lo.cursor, Lost: lo.lost, LastID: lo.lastID, Beats: lo.beats, Leave: func() {}})()
+		finish(lo.clients.Join(w, r, Client{Route: &lo.route, Ring: ring, Retiring: lo.retiring, Cursor: lo.cursor, Lost: lo.lost, LastID: lo.lastID, Beats: lo.beats, Leave: func() {}}))
 	}
 }
 
@@ -980,7 +980,7 @@ func TestH2OverTLS(t *testing.T) {
 	stop := serving(&lo.clients, l, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		seen <- TLS(r)
 		lo.ServeHTTP(w, r)
-	}), config)
+	}), nil, config)
 	defer stop()
 	for _, proto := range []int{2, 1} {
 		tr := &http.Transport{Protocols: new(http.Protocols), TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}
@@ -1014,7 +1014,7 @@ func TestH2EveryByte(t *testing.T) {
 	}
 	lo := &loom{bench: &bench{t: t, route: Route{Heartbeat: time.Second, Retry: time.Second, Stats: new(Stats), Log: slog.New(slog.DiscardHandler)}}}
 	lo.ring = stream.NewRing(stream.NewEpoch(time.Now()), stream.Bounds{Events: 1 << 20, Bytes: 1 << 30}, &lo.stats, false)
-	stop := serving(&lo.clients, l, lo, nil)
+	stop := serving(&lo.clients, l, lo, nil, nil)
 	const events = 1500
 	var running sync.WaitGroup
 	for n := range 3 {

@@ -78,10 +78,10 @@ func (o *output) part(ctx context.Context) {
 	}
 }
 
-// abort ends the answer so that no client takes it for complete: the handler is to return then.
-func (o *output) abort() {
+// abort ends the answer so that no client takes it for complete. cut: see [Rest].
+func (o *output) abort() (cut bool) {
 	if o.clean {
-		return
+		return false
 	}
 	if tcp, ok := o.conn.(*net.TCPConn); ok && o.old {
 		o.drainQueue(tcp)
@@ -89,7 +89,7 @@ func (o *output) abort() {
 		// Closed below TLS: its close_notify would be a clean end.
 		tcp.Close()
 	}
-	panic(http.ErrAbortHandler)
+	return true
 }
 
 // drainQueue waits until the kernel has sent what it holds, which a reset would throw away.

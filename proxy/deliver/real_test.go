@@ -50,7 +50,7 @@ func newHarbour(t *testing.T, bounds stream.Bounds, heartbeat time.Duration, set
 		t.Fatal(err)
 	}
 	h.addr = l.Addr().String()
-	stop := serving(&h.clients, l, h, nil)
+	stop := serving(&h.clients, l, h, h, nil)
 	t.Cleanup(func() {
 		stop()
 		eventually(t, "every client has left", func() bool { return h.route.Stats.Clients.Load() == 0 })
@@ -58,9 +58,9 @@ func newHarbour(t *testing.T, bounds stream.Bounds, heartbeat time.Duration, set
 	return h
 }
 
-// serving has h asked by those who come to l, until stop.
-func serving(c *Clients, l net.Listener, h http.Handler, config *tls.Config) (stop func()) {
-	first, second := c.Listeners(l, h, config)
+// serving has admits, and then h asked by those who come to l, until stop.
+func serving(c *Clients, l net.Listener, h http.Handler, admits Admission, config *tls.Config) (stop func()) {
+	first, second := c.Listeners(l, admits, config)
 	var running sync.WaitGroup
 	var servers []*http.Server
 	for i, l := range []net.Listener{first, second} {
@@ -84,6 +84,12 @@ func serving(c *Clients, l net.Listener, h http.Handler, config *tls.Config) (st
 }
 
 func (h *harbour) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	finish(h.clients.Join(w, r, h.client(r)))
+}
+
+func (h *harbour) Beside(r *http.Request) (Client, http.Header, bool) { return h.client(r), nil, true }
+
+func (h *harbour) client(r *http.Request) Client {
 	cl := Client{Route: &h.route, Ring: h.ring, Retiring: h.retire, Cursor: stream.Begin, LastID: r.Header.Get("Last-Event-ID"),
 		Leave: func() { h.left.Add(1) }, Beats: h.beats.Load()}
 	if cl.LastID != "" {
@@ -92,7 +98,7 @@ func (h *harbour) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			cl.Cursor, cl.Lost = stream.Begin, true
 		}
 	}
-	h.clients.Join(w, r, cl)()
+	return cl
 }
 
 // open connects; proto is 1.1 or 1.0. Every other client comes by net/http.
