@@ -3,10 +3,10 @@
 //   - FORMAT, where it is set.
 //   - Else the media type, where it leaves no doubt: text/event-stream, the names of newline-delimited JSON, multipart, HTML.
 //   - Else the first bytes: a field of an event, a brace or bracket of JSON, a page of HTML. application/json may be one value a
-//     line, values one right after the other or indented, and there are services that call even events so. What is none of these
-//     is lines of text.
+//     line, or values one right after the other or indented, and some services give even events that type. Anything else is
+//     lines of text.
 //
-// A byte order mark in front says nothing, nor does white space, which keeps a connection alive.
+// A byte order mark in front decides nothing, nor does white space, which keeps connections alive.
 
 package translate
 
@@ -26,7 +26,7 @@ const (
 	FormatJSON   = "json"  // JSON values one after the other, whatever white space is in them and between them
 )
 
-// lineTypes are the names that newline-delimited JSON goes by, and JSON text sequences (RFC 7464).
+// lineTypes are the media types of newline-delimited JSON, and of JSON text sequences (RFC 7464).
 var lineTypes = map[string]bool{"application/x-ndjson": true, "application/ndjson": true, "application/jsonl": true, "application/x-jsonl": true,
 	"application/jsonlines": true, "application/x-jsonlines": true, "application/json-lines": true, "application/json-seq": true, "application/stream+json": true}
 
@@ -35,11 +35,11 @@ type Records interface {
 	// Next takes the next bytes, whose memory is the caller's again afterwards, and returns the messages that are
 	// complete with them. One that is too large is left out, and is a gap.
 	Next(p []byte) []Message
-	// End says that the body has properly ended, and returns what is complete with that.
+	// End takes the proper end of the body, and returns the messages that are complete with it.
 	End() []Message
 	// LastID is the last id seen, for Last-Event-ID; "" none.
 	LastID() string
-	// Retry is how long the body asks to wait before it is asked for again; 0 when it does not.
+	// Retry is how long the body asks to wait before it is requested again; 0 when it does not.
 	Retry() time.Duration
 }
 
@@ -49,7 +49,7 @@ type Body struct {
 	max     int
 	decided Records // nil: not yet
 	page    bool
-	head    []byte // what came before the decision, without white space in front
+	head    []byte // what has arrived before the decision, without white space in front
 	begun   bool   // what may be a byte order mark has been passed
 }
 
@@ -77,13 +77,13 @@ func NewBody(contentType, format string, max int) *Body {
 	return b
 }
 
-// IsStream reports whether this Content-Type is one of what a stream may be made of, whatever the first bytes.
+// IsStream reports whether a body with this Content-Type may be a stream, whatever its first bytes.
 func IsStream(contentType string) bool {
 	media, _, err := mime.ParseMediaType(contentType)
 	return err == nil && (media == sse.ContentType || lineTypes[media] || media == "application/json" || strings.HasSuffix(media, "+json") || strings.HasPrefix(media, "multipart/"))
 }
 
-// IsPage reports whether a body with this Content-Type is for people to read.
+// IsPage reports whether a body with this Content-Type is a page for people to read.
 func IsPage(contentType string) bool {
 	media, _, err := mime.ParseMediaType(contentType)
 	return err == nil && (media == "text/html" || media == "application/xhtml+xml")
@@ -169,7 +169,7 @@ func (b *Body) decide(last bool) []Message {
 // pageStarts are how pages begin, in lower case.
 var pageStarts = []string{"<!doctype html", "<html"}
 
-// sniff tells by the first bytes after white space. sure is false when more of them are needed.
+// sniff decides by the first bytes after white space. sure is false when more of them are needed.
 func sniff(head []byte, json, last bool) (format string, page, sure bool) {
 	if len(head) == 0 {
 		return "", false, false

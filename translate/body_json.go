@@ -7,11 +7,11 @@ import (
 	"time"
 )
 
-// jsonRecords reads JSON values one after the other, with or without white space between them and inside. What turns out to be no
+// jsonRecords reads JSON values one after the other, with or without white space between them and inside. What turns out not to be
 // JSON is a record up to the end of its line, as it would be among lines. The zero mode is between values.
 //
-// A list that begins with an object may be one that never ends, so it is the values in it that are records, each once it is complete.
-// Any other list is a value: feeds have messages such as [7,"hb"].
+// A list that begins with an object may never end, so the values in it are the records, each once it is complete. Any other
+// list is one value: feeds have messages such as [7,"hb"].
 type jsonRecords struct {
 	max    int
 	list   bool   // in a list that begins with an object
@@ -75,7 +75,7 @@ func (r *jsonRecords) between(c byte) bool {
 // maxOpen bounds how deep a value is nested.
 const maxOpen = 10_000
 
-// opened looks at what follows the bracket of a list: false when it is a value like any other.
+// opened looks at what follows the bracket of a list; false when the list is a value like any other.
 func (r *jsonRecords) opened(c byte) bool {
 	if strings.IndexByte(jsonSpace, c) >= 0 {
 		return true
@@ -114,7 +114,7 @@ func (r *jsonRecords) step(c byte) (took, ended bool) {
 			return true, r.mode == inString && !r.quoted || r.mode == inNested && len(r.open) == 0
 		}
 	}
-	if r.lead != nil { // it is no list
+	if r.lead != nil { // it was no list after all
 		r.list, r.buf, r.lead = false, append(r.lead, r.buf...), nil
 		if len(r.buf) > r.max+1 {
 			r.buf, r.over = r.buf[:r.max+1], true
@@ -140,7 +140,7 @@ func (r *jsonRecords) begin(c byte) {
 	}
 }
 
-// inside takes a byte of a string, an object or a list; false when it is none of JSON's.
+// inside takes a byte of a string, an object or a list; false when JSON does not allow it.
 func (r *jsonRecords) inside(c byte) bool {
 	switch {
 	case r.slash:
@@ -186,7 +186,7 @@ func (r *jsonRecords) emit(out []Message) []Message {
 	return out
 }
 
-// End emits a scalar or a line, which nothing else ends. Of an object that is cut short there is no use.
+// End emits a scalar or a line, which nothing else ends. An object that is cut short is of no use.
 func (r *jsonRecords) End() []Message {
 	if r.mode == inScalar || r.mode == inLine {
 		return r.emit(nil)

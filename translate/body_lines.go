@@ -8,7 +8,7 @@ import (
 )
 
 // lineRecords reads lines of JSON: newline-delimited JSON, JSON Lines, and JSON text sequences (RFC 7464), whose record
-// separator begins a line. Blank lines keep a connection alive and say nothing.
+// separator begins a line. Blank lines keep a connection alive and mean nothing.
 type lineRecords struct{ lines lines.Splitter }
 
 // newLineRecords reads lines; max bounds one, in bytes.

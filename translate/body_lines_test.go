@@ -41,7 +41,7 @@ func TestLineRecords(t *testing.T) {
 	}
 }
 
-// What an event stream says becomes messages: an event that is too large is a gap, and what asks for a reconnect is passed on.
+// Events become messages: an event that is too large is a gap, and what asks for a reconnect is passed on.
 func TestEventRecords(t *testing.T) {
 	text := "retry: 1500\nevent: x\nid: 7\ndata: a\ndata: b\n\nevent: message\ndata: c\n\ndata: " + strings.Repeat("x", 21) + "\n\nid: 8\ndata: d\n"
 	for seed := range uint64(20) {

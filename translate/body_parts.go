@@ -8,7 +8,7 @@ import (
 )
 
 // partRecords reads multipart (RFC 2046, section 5.1; GraphQL's incremental delivery, x-mixed-replace): JSON in a part is a record
-// once it is complete, since what ends the part may come with the next one only; any other part is a record at its end.
+// once it is complete, since the end of the part may only arrive with the next one; any other part is a record at its end.
 type partRecords struct {
 	lines lines.Splitter
 	max   int
@@ -16,7 +16,7 @@ type partRecords struct {
 	place int    // in one of the following
 	json  Records
 	mid   bool   // what comes is the rest of a line whose beginning was JSON
-	body  []byte // of a part that is no JSON
+	body  []byte // of a part that is not JSON
 	over  bool
 }
 
@@ -86,7 +86,7 @@ func (r *partRecords) line(line []byte, over bool) []Message {
 	return nil
 }
 
-// begin tells by the first bytes of a part's body what it is.
+// begin decides by the first bytes of a part's body what it is.
 func (r *partRecords) begin(line []byte) {
 	line = bytes.TrimLeft(line, " \t\r\n")
 	switch {

@@ -34,7 +34,7 @@ func TestBody(t *testing.T) {
 		{"text/plain", "", "dat", "#:dat"},
 		{"application/json", "", `{"a":`, ""}, // cut short, of no use
 		{"text/event-stream", "", "data: 1\n\ndata: 2\n", "#:1"},
-		// A byte order mark says nothing.
+		// A byte order mark decides nothing.
 		{"application/x-ndjson", "", "\uFEFF{}\n[]\n", "#:{} #:[]"},
 		{"text/event-stream", "", "\uFEFFdata: 1\n\n", "#:1"},
 		{"", "", "\uFEFF\r\n text\n", "#:text"},

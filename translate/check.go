@@ -1,5 +1,5 @@
-// This file finds what is wrong with a program before any message comes: a regular expression that never compiles, and a program that
-// says the same whatever the message.
+// This file finds what is wrong with a program before any message arrives: a regular expression that never compiles, and a program that
+// yields the same for every message.
 
 package translate
 
@@ -100,8 +100,8 @@ func each(v reflect.Value, f func(any)) {
 	}
 }
 
-// constant reports whether q says the same for every message: it consists of texts, numbers and what is made of these. true and false
-// by themselves do not count, since they are meant; nor does a function, which may do anything.
+// constant reports whether q yields the same for every message: it consists of strings, numbers and what is made of these. true and
+// false by themselves do not count, since they are intended; nor does a function, which may do anything.
 func constant(q *gojq.Query) bool {
 	if t := q.Term; t != nil && (t.Type == gojq.TermTypeTrue || t.Type == gojq.TermTypeFalse) && len(t.SuffixList) == 0 {
 		return false

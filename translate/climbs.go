@@ -6,7 +6,7 @@ import (
 )
 
 // Climbs reports whether some server may take path, with its escapes, for one that goes up or stays: it has a segment . or ..,
-// be it between backslashes, behind an escaped slash, or with parameters after a semicolon.
+// possibly between backslashes, after an escaped slash, or with parameters after a semicolon.
 func Climbs(path string) bool {
 	plain, err := url.PathUnescape(path)
 	if err != nil {

@@ -19,7 +19,7 @@ const (
 	maxKey    = 1 << 10  // bytes of a KEY
 )
 
-// variables are what a program knows beside its input. Each is also a function without the dollar sign, which compose
+// variables are what a program knows besides its input. Each is also a function without the dollar sign, which compose
 // files and shells would expand.
 var variables = []string{"$event", "$id", "$topic", "$headers", "$status", "$state"}
 
@@ -34,10 +34,10 @@ type Code struct {
 // Setting is the setting that c is the value of.
 func (c *Code) Setting() string { return c.setting }
 
-// Constant reports whether c is a text, a number, or made of these, whatever the message: a slip where a program is to read it.
+// Constant reports whether c yields the same for every message: a slip where a program is meant to read it.
 func (c *Code) Constant() bool { return c.same }
 
-// CompileJQ compiles src, the value of setting. The error says where the program is wrong.
+// CompileJQ compiles src, the value of setting. The error tells where the program is wrong, and quotes none of its strings.
 func CompileJQ(setting, src string) (*Code, error) {
 	query, err := gojq.Parse(src)
 	if err != nil {
@@ -63,10 +63,10 @@ func CompileJQ(setting, src string) (*Code, error) {
 	return &Code{setting, program, made, same}, nil
 }
 
-// textToken is how gojq says that a text stands where none may, which may be a password in a frame.
+// textToken is how gojq reports a string where none may stand; it may be a password in a frame.
 var textToken = regexp.MustCompile(`unexpected token "\\".*`)
 
-// hint spots the commonest slip: a name without quotes.
+// hint spots the most common slip: a name without quotes.
 func hint(src string, err error) string {
 	if strings.Contains(err.Error(), "function not defined") && !strings.ContainsAny(src, " .|()") {
 		return fmt.Sprintf(" (a constant is written with its quotes: %q)", src)
@@ -74,7 +74,7 @@ func hint(src string, err error) string {
 	return ""
 }
 
-// ProgramError says that a jq program failed for one message.
+// ProgramError is the failure of a jq program for one message.
 type ProgramError struct {
 	Setting string // whose program, e.g. SELECT
 	Err     error  // wraps context.DeadlineExceeded when the program was cut for taking too long
@@ -85,7 +85,7 @@ func (e *ProgramError) Error() string { return e.Setting + ": " + e.text() }
 // preview is where a message of gojq begins to quote a value: in parentheses, bare as JSON, or as a number.
 var preview = regexp.MustCompile(`[("\[{]|(: | to )-?[0-9]`)
 
-// text leaves out the values that gojq quotes, and what error(…) raises: payloads do not belong into logs.
+// text leaves out the values that gojq quotes, and whatever error(…) raises: payloads do not belong in logs.
 func (e *ProgramError) text() string {
 	msg := e.Err.Error()
 	if strings.HasPrefix(msg, "error: ") || strings.HasPrefix(msg, "halt error: ") {

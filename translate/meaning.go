@@ -20,7 +20,7 @@ type Meaning struct {
 	Status int // that refused names, 400 to 499; 0 none
 }
 
-// ParseMeaning reads a meaning such as "retry" or "refused:401". The error says what to write instead.
+// ParseMeaning reads a meaning such as "retry" or "refused:401". The error tells what to write instead.
 func ParseMeaning(text string) (m Meaning, err error) {
 	what, status, _ := strings.Cut(strings.TrimSpace(text), ":")
 	m.What = what
@@ -28,7 +28,7 @@ func ParseMeaning(text string) (m Meaning, err error) {
 	case MeansRefused:
 		if status != "" {
 			if m.Status, err = strconv.Atoi(status); err != nil || m.Status < 400 || m.Status > 499 {
-				return m, errors.New("refuses with a status that says something else; write 400 to 499, such as refused:401")
+				return m, errors.New("refuses with a status that is no refusal; write 400 to 499, such as refused:401")
 			}
 		}
 		return m, nil
@@ -38,5 +38,5 @@ func ParseMeaning(text string) (m Meaning, err error) {
 		}
 		return m, nil
 	}
-	return m, errors.New("says none of retry, refused, finished, new; write one of them behind the = ")
+	return m, errors.New("is none of retry, refused, finished, new; write one of them after the = ")
 }

@@ -25,7 +25,7 @@ type Message struct {
 	// Binary marks Data, which is to be sent, as bytes rather than text.
 	Binary bool
 
-	item   any            // what Data says, where a program has taken it out unchanged
+	item   any            // the value of Data, where a program has taken it out of another message unchanged
 	parsed *input         // Data as programs see it, see Parse
 	state  map[string]any // what the stream remembered after it, see SetState
 }

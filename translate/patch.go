@@ -237,7 +237,7 @@ func (d *differ) keys(list []any) ([]string, bool, error) {
 // noKnowledge is what a program knows beside its input where there is no message.
 var noKnowledge = make([]any, len(variables))
 
-// keyed takes out what is gone, puts every new or displaced element behind the one it follows, and then compares each
+// keyed removes what is missing, puts every new or displaced element after the one it follows, and then compares each
 // with what it was. Elements whose order among each other has not changed stay where they are, as many as possible.
 func (d *differ) keyed(was, now []any, wasKeys, nowKeys []string) error {
 	place := make(map[string]int, len(nowKeys))
@@ -278,7 +278,7 @@ func (d *differ) keyed(was, now []any, wasKeys, nowKeys []string) error {
 	return nil
 }
 
-// put brings the element with key k to place to of work: it is moved there, or added. It returns the place behind it.
+// put brings the element with key k to place to of work: it is moved there, or added. It returns the place after it.
 func (d *differ) put(work []string, k string, to int, old map[string]any, v any) ([]string, int, error) {
 	if _, had := old[k]; !had {
 		work = slices.Insert(work, to, k)
@@ -349,8 +349,8 @@ func (d *differ) places(was, now []any) error {
 	return nil
 }
 
-// equal says whether two parsed values are the same; numbers are as they are written. When the time is over nothing is
-// equal any more, and the next operation says so.
+// equal reports whether two parsed values are the same; numbers are compared as they are written. Once the time has run out nothing is
+// equal any more, and the next operation returns the error.
 func (d *differ) equal(a, b any) bool {
 	if d.compared++; d.compared%1024 == 0 && d.ctx.Err() != nil {
 		d.most = 0

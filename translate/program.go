@@ -23,7 +23,7 @@ type Program struct {
 }
 
 // Apply runs the route's jq programs over m: `.` is the data, $event, $id, $topic, $headers, $status and $state what is
-// known beside it. done says that the stream ends after out. A *[ProgramError] says that a program failed or was cut by ctx; an
+// known besides it. done reports that the stream ends after out. A *[ProgramError] means that a program failed or was cut by ctx; an
 // error wrapping [ErrPayload], that the program is strict and the data is not JSON. In both cases nothing of m is to be
 // emitted.
 func (p *Program) Apply(ctx context.Context, m Message) (out []Message, done bool, err error) {
@@ -35,7 +35,7 @@ func (p *Program) Apply(ctx context.Context, m Message) (out []Message, done boo
 		return nil, false, fmt.Errorf("%w %w", ErrPayload, err)
 	}
 	if p.Strict {
-		m.Data = bytes.TrimSpace(m.Data) // around a JSON document white space says nothing, and would be lines of data
+		m.Data = bytes.TrimSpace(m.Data) // around a JSON document white space means nothing, and would become lines of data
 	}
 	from := &origin{data: m.Data, value: in.value}
 	if p.Select == nil {
@@ -59,7 +59,7 @@ func (p *Program) Apply(ctx context.Context, m Message) (out []Message, done boo
 			size += len(out[before].Data)
 		}
 		if err == nil && done {
-			return errStop // nothing comes behind the end
+			return errStop // nothing comes after the end
 		}
 		return err
 	})
@@ -78,7 +78,7 @@ func unnest(err error) error {
 	return err
 }
 
-// Plain says that no program is set: the bytes pass through unparsed.
+// Plain reports whether no program is set: the bytes pass through unparsed.
 func (p *Program) Plain() bool {
 	return p.Select == nil && p.Event == nil && p.Data == nil && p.ID == nil && p.Done == nil && p.Key == nil
 }

@@ -51,7 +51,7 @@ func program(t testing.TB, settings ...string) *Program {
 	return p
 }
 
-// said writes messages as name#id=data, one behind the other.
+// said writes messages as name#id=data, one after the other.
 func said(ms []Message) string {
 	var b strings.Builder
 	for i, m := range ms {
@@ -257,7 +257,7 @@ func TestApplyFails(t *testing.T) {
 	}
 }
 
-// What a program says of a value may be a token: none of it belongs into logs.
+// A value that a program's error quotes may be a token: none of it belongs in logs.
 func TestProgramErrorHoldsNoValue(t *testing.T) {
 	for _, src := range []string{
 		`error`, `error({a:.})`, `error("x" + .)`, `halt_error`, `tonumber`, `fromjson`, `. + 1`, `1 - .`, `-.`, `.[]`, `.[0]`, `.a`,

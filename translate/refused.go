@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// Refused says that asking again would be pointless: wrong credentials, a wrong address, the legacy service's own decision.
+// Refused means that asking again would be pointless: wrong credentials, a wrong address, the legacy service's own decision.
 type Refused struct {
 	Status int    // the HTTP status for the client, 400 to 499
 	Reason string // for logs; holds no secret
@@ -19,16 +19,16 @@ func (e *Refused) Error() string {
 	return fmt.Sprintf("upstream refused (%d): %s", e.Status, e.Reason)
 }
 
-// Ruled is a refusal that the route's own settings call one, so that no time can change it: ! of HELLO, CLOSE, DIAL, STATUS.
+// Ruled is a refusal by the route's own settings, which waiting cannot change: ! of HELLO, CLOSE, DIAL, STATUS.
 type Ruled struct{ *Refused }
 
 // Unwrap returns the refusal.
 func (e Ruled) Unwrap() error { return e.Refused }
 
-// ErrFinished says that the upstream has said all it will say.
+// ErrFinished means that the upstream has nothing more to send.
 var ErrFinished = errors.New("upstream finished")
 
-// Later says that connecting again makes no sense before a time.
+// Later means that connecting again makes no sense before some time has passed.
 type Later struct {
 	After time.Duration
 	Err   error

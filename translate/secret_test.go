@@ -51,7 +51,7 @@ func TestNamesSecret(t *testing.T) {
 	}
 }
 
-// A program that is none is told without the texts in it.
+// The error for what is not a program quotes none of its strings.
 func TestProgramThatIsNoneKeepsItsTexts(t *testing.T) {
 	_, err := CompileJQ("HELLO", `{a:"b" "opensesame"}`)
 	if err == nil || err.Error() != "is not a jq program: unexpected text in quotes" {

@@ -133,7 +133,7 @@ func (o *origin) text(i int) int {
 }
 
 // fresh reports whether all outputs of a program are values that it makes itself, so that looking for them in the message is
-// of no use. It is right about most programs that make any, and never says so of one that takes out.
+// of no use. It finds most of the programs of which this is true, and none of which it is not.
 func fresh(q *gojq.Query) bool {
 	if q.Term != nil {
 		return freshTerm(q.Term)

@@ -22,8 +22,8 @@ const (
 	maxStateValue = 4 << 10 // bytes of a value as it is written
 )
 
-// State is what STATE has captured for one stream. The zero value is empty. Programs may still read a map that they were
-// given when the state has gone on: each change makes a new one.
+// State is what STATE has captured for one stream. The zero value is empty. Programs may still read a map after the state has
+// changed: each change makes a new one.
 type State struct {
 	values map[string]any
 	texts  map[string]string // as templates insert them

@@ -12,7 +12,7 @@ type Text struct {
 
 type textPart struct {
 	literal  string
-	live     func() string // what the literal is now, known by what literal says; nil: it stays
+	live     func() string // what the literal is now, which literal stands for in comparisons; nil: literal itself
 	stream   string        // name, or "" for a literal
 	fallback string        // inserted where there is no value
 	escape   func(string) (string, error)
@@ -49,10 +49,10 @@ func (t Text) AppendStream(name, fallback string, escape func(string) (string, e
 // StatePrefix is what the names of placeholders begin with that insert the state: {state.NAME} is "state.NAME" here.
 const StatePrefix = "state."
 
-// Empty says that nothing is in t.
+// Empty reports whether nothing is in t.
 func (t Text) Empty() bool { return len(t.parts) == 0 }
 
-// Identity appends what tells t from any other Text: placeholders of the stream by name, not by value.
+// Identity appends what distinguishes t from any other Text: placeholders of the stream by name, not by value.
 func (t Text) Identity(dst []byte) []byte {
 	dst = append(strconv.AppendInt(dst, int64(len(t.parts)), 10), ';')
 	for _, p := range t.parts {

@@ -147,8 +147,8 @@ var kinds = []struct{ said, kind string }{
 	{"connection refused", "connection refused"},
 	{"connection reset", "connection reset by peer"},
 	{"invalid header field", "a header holds what none may hold"},
-	{"URL", "the address is none"},
-	{"invalid port", "the address is none"},
+	{"URL", "the address is not valid"},
+	{"invalid port", "the address is not valid"},
 	{"http2", "HTTP/2 failed"},
 	{"closed", "the connection is closed"},
 }

@@ -28,7 +28,7 @@ func (c *wsConn) receive(ctx context.Context, f dialect.Frame) (got dialect.Rece
 	for _, failed := range got.Failed {
 		rt.failed(c.log, failed)
 	}
-	for _, said := range got.Said {
+	for _, said := range got.Complaints {
 		if more, ok := rt.noisy.allow(); ok {
 			c.log.Warn("the upstream complains", "err", said, "unsaid", more)
 		}

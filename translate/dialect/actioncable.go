@@ -12,21 +12,21 @@
 //	-> {"command":"history","identifier":"{..}","history":{"since":..,"streams":{"<id>":{"epoch":"..","offset":1}}}}
 //	<- {"type":"confirm_history","identifier":"{..}"}        or reject_history
 //
-// What stands on the right, pong and what is below disconnect are AnyCable's alone (actioncable-v1-ext-json). The rules:
+// What stands on the right, pong, and everything below disconnect are only AnyCable's (actioncable-v1-ext-json). The rules:
 //
 //   - A line of SUBSCRIBE is an identifier; it is sent, and compared, byte for byte.
-//   - Rails and AnyCable both choose among what is offered; the one that has only actioncable-v1-json takes that. AnyCable
-//     may prefer it: its welcome has a sid, and from then on only the extension is offered.
-//   - Rails says nothing to an identifier whose channel it does not know.
-//   - Pings come every 3 s, unless AnyCable is configured otherwise, which two of them tell. Silence of four times that,
-//     12 s at least, is the end of a connection that has seen one. Pongs are sent once AnyCable has missed them.
-//   - A reconnect to AnyCable asks for what came since the last ping, and behind the last message of each stream before
-//     which none is missing: broadcasts may overtake each other. It is complete when all of it is confirmed; without a
-//     ping before the interruption there is nothing to ask from. What is delivered twice is left out. disconnect ends
-//     the session, not the positions in the streams.
-//   - Of a stream that had said nothing yet AnyCable does not tell whether its history reaches back far enough. By default
-//     that has 5 min and 100 messages a stream (history_ttl, history_limit): an interruption that is longer, or brings more,
-//     makes a gap. So does one behind which the session was not restored, for the history may be a new one.
+//   - Rails and AnyCable both choose among what is offered; Rails has only actioncable-v1-json. AnyCable may prefer that too,
+//     but its welcome has a sid, and from then on only the extension is offered.
+//   - Rails does not answer a subscription to a channel that it does not know.
+//   - Pings come every 3 s, unless AnyCable is configured otherwise, which the time between two of them shows. Silence of four times
+//     that, 12 s at least, ends a connection that has seen one. Pongs are sent once AnyCable has disconnected for want of them.
+//   - A reconnect to AnyCable asks for what came since the last ping and, in each stream, after the last message before which none
+//     is missing, as broadcasts may overtake each other. Nothing was lost when all of it is confirmed; without a ping before
+//     the interruption there is no time to ask from. What is delivered twice is left out. disconnect ends the session, not
+//     the positions in the streams.
+//   - Of a stream that has had no message yet, AnyCable does not report whether its history reaches back far enough. By default
+//     that holds 5 min and 100 messages a stream (history_ttl, history_limit): an interruption that is longer, or brings more,
+//     is a gap. So is one after which the session was not restored, for the history may be a new one.
 
 package dialect
 
@@ -51,15 +51,15 @@ const (
 	cableExtended    = "actioncable-v1-ext-json"
 	cableUnsupported = "actioncable-unsupported"
 
-	cableStep     = 10 * time.Second // welcome, then all confirmations
+	cableStep     = 10 * time.Second // for welcome, then for all confirmations
 	cableSilence  = 12 * time.Second // at least
-	cableLongest  = 2 * time.Minute  // whatever the pings say
-	cableMissed   = 4                // pings
+	cableLongest  = 2 * time.Minute  // at most, whatever the time between pings
+	cableMissed   = 4                // pings that may be missing
 	maxCableID    = 256              // bytes of a sid, a stream's id, an epoch
 	maxCableKeeps = 64               // streams of one identifier
 	maxCableSeen  = 128              // offsets of one stream that are remembered
 
-	cableHistoryTTL   = 4*time.Minute + 30*time.Second // AnyCable's default of 5 min, less what passes until it is asked
+	cableHistoryTTL   = 4*time.Minute + 30*time.Second // AnyCable's default of 5 min, less the time until it is asked
 	cableHistoryLimit = 100
 )
 
@@ -69,21 +69,21 @@ var cableOffered = []string{cableExtended, cableV1, cableUnsupported}
 type cable struct {
 	Base
 	Options
-	sid     string                               // of the session that may be restored
-	since   int64                                // Unix time of the last ping, 0 none
-	heard   time.Time                            // when it came
-	anyway  bool                                 // the server is AnyCable's
-	pongs   bool                                 // and wants them
-	streams map[string]map[string]*cablePosition // by identifier and stream
-	lost    bool                                 // a position that could not be kept
-	asked   bool                                 // for history that is not answered
+	sid      string                               // of the session that may be restored
+	since    int64                                // Unix time of the last ping, 0 none
+	heard    time.Time                            // when it came
+	anycable bool                                 // the server is AnyCable's
+	pongs    bool                                 // and wants them
+	streams  map[string]map[string]*cablePosition // by identifier and stream
+	lost     bool                                 // a position could not be kept
+	asked    bool                                 // for history, without an answer so far
 
 	// Of the present connection.
 	extended  bool
 	spoken    bool // the server has
 	welcomed  bool
 	resuming  bool            // what was missed is asked for
-	whole     bool            // nothing of the history was rejected
+	complete  bool            // nothing that was missed is known to be lost
 	ids       []string        // of SUBSCRIBE
 	confirm   map[string]bool // those to be confirmed
 	histories map[string]bool // those whose history is to come
@@ -122,7 +122,7 @@ func (s *cable) Dial(*HTTPResponse) (Dial, error) {
 	if err != nil {
 		return d, err
 	}
-	if s.anyway && slices.Equal(d.Subprotocols, cableOffered) {
+	if s.anycable && slices.Equal(d.Subprotocols, cableOffered) {
 		d.Subprotocols = []string{cableExtended}
 	}
 	if s.sid == "" {
@@ -154,12 +154,12 @@ func (s *cable) Open(subprotocol string) ([]Frame, error) {
 			s.ids = append(s.ids, line)
 		}
 	}
-	if s.asked { // and never told: not again
+	if s.asked { // and never answered: not again
 		s.forget()
 	}
 	s.extended = subprotocol == cableExtended
 	s.resuming, s.spoken = s.Resumable(), false
-	s.welcomed, s.ready, s.whole, s.silence, s.pinged = false, false, true, 0, 0
+	s.welcomed, s.ready, s.complete, s.silence, s.pinged = false, false, true, 0, 0
 	s.confirm, s.histories = map[string]bool{}, map[string]bool{}
 	if !s.resuming {
 		s.forget()
@@ -217,7 +217,7 @@ func (s *cable) Receive(_ context.Context, now time.Time, f Frame) (Received, er
 	case "confirm_history", "reject_history":
 		if s.histories[m.Identifier] {
 			delete(s.histories, m.Identifier)
-			s.whole = s.whole && m.Type == "confirm_history"
+			s.complete = s.complete && m.Type == "confirm_history"
 			for _, at := range s.streams[m.Identifier] {
 				at.came = -1 // from now on there is an offset to ask from
 			}
@@ -231,7 +231,7 @@ func (s *cable) Receive(_ context.Context, now time.Time, f Frame) (Received, er
 	return Received{}, nil
 }
 
-// welcome subscribes to what the server has not restored.
+// welcome subscribes to whatever the server has not restored.
 func (s *cable) welcome(m cableMessage) Received {
 	if s.welcomed {
 		return Received{}
@@ -239,7 +239,7 @@ func (s *cable) welcome(m cableMessage) Received {
 	s.welcomed = true
 	s.sid = ""
 	if m.SID != "" && len(m.SID) <= maxCableID {
-		s.anyway = true
+		s.anycable = true
 		if s.extended {
 			s.sid = m.SID
 		}
@@ -251,7 +251,7 @@ func (s *cable) welcome(m cableMessage) Received {
 			command.Command = "history"
 		} else {
 			s.confirm[id] = true
-			s.whole = s.whole && len(s.streams[id]) > 0
+			s.complete = s.complete && len(s.streams[id]) > 0
 		}
 		if s.resuming {
 			command.History = &cableHistory{s.since, s.positions(id)}
@@ -273,16 +273,16 @@ type cableCommand struct {
 	History    *cableHistory `json:"history,omitempty"`
 }
 
-// progress is ready once all is confirmed.
+// progress makes the session ready once all is confirmed.
 func (s *cable) progress() Received {
 	if s.ready || !s.welcomed || len(s.confirm)+len(s.histories) > 0 {
 		return Received{}
 	}
 	s.ready, s.asked = true, false
-	return Received{Ready: true, Resumed: s.resuming && s.whole}
+	return Received{Ready: true, Resumed: s.resuming && s.complete}
 }
 
-// ping tells the time, and that the server lives.
+// ping is a sign of life, and holds the time.
 func (s *cable) ping(now time.Time, message json.RawMessage) (got Received) {
 	var at float64
 	json.Unmarshal(message, &at)
@@ -321,7 +321,7 @@ func (s *cable) disconnect(m cableMessage) error {
 	return refuse(http.StatusForbidden, why)
 }
 
-// data is a message of a channel. A string, such as Turbo's HTML, is its own text.
+// data is a message of a channel. A string, such as Turbo's HTML, becomes the text in it.
 func (s *cable) data(m cableMessage) (Received, error) {
 	if m.Message == nil || m.Identifier == "" {
 		return Received{}, nil

@@ -12,10 +12,10 @@ type cablePosition struct {
 	Epoch  string `json:"epoch"`
 	Offset int64  `json:"offset"` // to ask from
 	seen   []int64
-	came   int // messages, where all of them are of a history that was asked for by time alone
+	came   int // messages of a history that was asked for by time alone; -1 when there is an offset to ask from
 }
 
-// age gives up the history once it may have let go of what was missed.
+// age gives up resuming once the history may have dropped what was missed.
 func (s *cable) age(now time.Time) {
 	if s.resuming && now.Sub(s.heard) >= cableHistoryTTL {
 		s.resuming = false
@@ -23,12 +23,12 @@ func (s *cable) age(now time.Time) {
 	}
 }
 
-// forget begins a new history.
+// forget drops the positions.
 func (s *cable) forget() {
 	s.since, s.lost, s.asked, s.streams = 0, false, false, map[string]map[string]*cablePosition{}
 }
 
-// Resumable is true when there is a time to ask from: what was never heard of has no other position.
+// Resumable is true when there is a time to ask from: a stream without messages has no other position.
 func (s *cable) Resumable() bool { return s.extended && s.since > 0 && !s.lost }
 
 type cableHistory struct {
@@ -42,13 +42,13 @@ func (s *cable) positions(id string) map[string]*cablePosition {
 		return map[string]*cablePosition{}
 	}
 	for _, at := range s.streams[id] {
-		at.Offset = at.whole()
+		at.Offset = at.complete()
 	}
 	return s.streams[id]
 }
 
-// whole is the last offset of those remembered before which none is missing.
-func (p *cablePosition) whole() int64 {
+// complete is the last of the offsets seen before which none is missing.
+func (p *cablePosition) complete() int64 {
 	seen := slices.Sorted(slices.Values(p.seen))
 	for i, offset := range seen[1:] {
 		if offset != seen[i]+1 {
@@ -58,7 +58,7 @@ func (p *cablePosition) whole() int64 {
 	return seen[len(seen)-1]
 }
 
-// track notes a message's position; false: it was there before.
+// track notes a message's position; false: it has been received before.
 func (s *cable) track(m cableMessage) bool {
 	if m.StreamID == "" || m.Epoch == "" || m.Offset == nil || !slices.Contains(s.ids, m.Identifier) {
 		return true
@@ -82,7 +82,7 @@ func (s *cable) track(m cableMessage) bool {
 	}
 	if at.came >= 0 && s.histories[m.Identifier] {
 		if at.came++; at.came >= cableHistoryLimit {
-			s.whole = false
+			s.complete = false
 		}
 	}
 	if slices.Contains(at.seen, *m.Offset) {

@@ -93,8 +93,8 @@ func TestActionCableBounds(t *testing.T) {
 		s.hears(cableData("s", "e", i))
 	}
 	at := s.streams[cableRoom]["s"]
-	if len(at.seen) != maxCableSeen || at.whole() != 3*maxCableSeen-1 {
-		t.Errorf("%d offsets, at %d", len(at.seen), at.whole())
+	if len(at.seen) != maxCableSeen || at.complete() != 3*maxCableSeen-1 {
+		t.Errorf("%d offsets, at %d", len(at.seen), at.complete())
 	}
 	if got, _ := s.hears(cableData("s", "e", 3*maxCableSeen-5)); len(got.Messages) != 0 {
 		t.Error("delivered twice")
@@ -149,7 +149,7 @@ func TestActionCableQuietStream(t *testing.T) {
 		"silent, just not too long": {0, 0, 4*time.Minute + 30*time.Second - 1, true, true}, "silent, just too long": {0, 0, 4*time.Minute + 30*time.Second, true, false},
 		"some": {0, 99, time.Minute, true, true}, "as many as are kept": {0, 100, time.Minute, true, false},
 		"many, from a position": {1, 120, time.Minute, true, true},
-		// AnyCable was started anew, for all that can be known.
+		// For all that can be known, AnyCable was restarted.
 		"silent, not restored": {0, 0, time.Minute, false, false}, "some, not restored": {0, 9, time.Minute, false, false},
 		"from a position, not restored": {1, 120, time.Minute, false, true},
 	} {
@@ -176,7 +176,7 @@ func TestActionCableQuietStream(t *testing.T) {
 
 const cableHistoryConfirmed = `{"type":"confirm_history","identifier":"{\"channel\":\"C\",\"room\":\"a\"}"}`
 
-// What came in a history that was whole is not counted in the next one.
+// What came in a complete history is not counted in the next one.
 func TestActionCableTwoHistories(t *testing.T) {
 	s := cableSession(cableRoom)
 	s.Open(cableExtended)

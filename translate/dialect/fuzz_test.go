@@ -14,7 +14,7 @@ import (
 // fuzzMax is the MAX_MESSAGE of sessions that are fuzzed.
 const fuzzMax = 1 << 10
 
-// fuzzSession opens sessions of a dialect and gives them what script says: each step is an operation, a length and so many
+// fuzzSession opens sessions of a dialect and plays script to them: each step is an operation, a length and so many
 // bytes. It holds what is true of every dialect: no panic, no frame of text that is not UTF-8, ready once a connection, and
 // no message much larger than what came. kept returns how much memory the session holds, in bytes.
 func fuzzSession(t *testing.T, name string, o Options, script []byte, kept func(Session) int) {

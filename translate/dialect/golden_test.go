@@ -42,7 +42,7 @@ var update = flag.Bool("update", false, "write what comes out into the golden fi
 //
 // and "out", where each is answered by what the session does: "> frame" (">q" quoted, ">>" binary) is sent, "| line" is a
 // line of the SSE bytes, "ready", "resumed", "waits", "every", "silence", "done" and "resumable" are the session's states,
-// "refused", "finished", "later", "retry" and "failed" say why.
+// "refused", "finished", "later" and "retry" are errors, "failed" are programs.
 func TestGolden(t *testing.T) {
 	files, err := filepath.Glob("testdata/*/*.txtar")
 	if err != nil || len(files) < 4 {
@@ -258,7 +258,7 @@ func (p *player) show(got Received, err error) {
 		}
 	}
 	if err != nil {
-		fmt.Fprintf(&p.out, "    %s: %v\n", verdict(err), err)
+		fmt.Fprintf(&p.out, "    %s: %v\n", outcome(err), err)
 		return
 	}
 	if got.Ready {
@@ -270,8 +270,8 @@ func (p *player) show(got Received, err error) {
 	p.timers()
 }
 
-// verdict names what an error of a session asks for.
-func verdict(err error) string {
+// outcome names what an error of a session asks for.
+func outcome(err error) string {
 	var refused *translate.Refused
 	var later *translate.Later
 	switch {

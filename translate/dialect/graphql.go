@@ -16,18 +16,18 @@
 //
 //   - CONNECT is the payload of connection_init. Operations go out with connection_ack; their ids are the numbers of their
 //     lines in SUBSCRIBE.
-//   - Nothing confirms a subscription. In graphql-transport-ws two pings, one after the other, follow the operations: what
-//     the server refuses at once it has said before the second pong, so that the first client gets a status. A server
-//     that answers no pings is not asked again.
-//   - An error that is an operation's first answer refuses: 401 or 403 where its extensions.code says UNAUTHENTICATED or
-//     FORBIDDEN, else 400. So does a result of nothing but errors that the completion follows. An error behind results is
-//     the failure of what feeds the operation: connect again.
-//   - Close code 4500 behind the operations refuses: it is how graphql-ws says that a document has a syntax error. Any
-//     other time it is the server's trouble, to be tried again.
+//   - Nothing confirms a subscription. In graphql-transport-ws two pings, one after the other, follow the operations: whatever
+//     the server refuses at once it has refused before the second pong, so that the first client gets a status. A server
+//     that does not answer pings is not pinged again.
+//   - An error that is an operation's first answer is a refusal: 401 or 403 where its extensions.code is UNAUTHENTICATED or
+//     FORBIDDEN, else 400. So is a result with nothing but errors, if the operation is complete with it. An error after
+//     results is a failure of whatever feeds the operation: reconnect.
+//   - Close code 4500 right after the operations is a refusal: that is how graphql-ws reports a syntax error in a document. At
+//     any other time it is the server's problem, and is retried.
 //   - Once all operations of SUBSCRIBE are complete the stream is finished.
 //   - What is sent (HELLO) is an operation, whose results are messages like all others, errors included; or a message
 //     with a type, such as {"type":"ping"}.
-//   - 30 s without anything is the end of a connection that has seen a ka, or what AppSync's connection_ack says.
+//   - A connection that has seen a ka ends after 30 s of silence, or after what AppSync's connection_ack asks for.
 //   - Nothing bridges a reconnect.
 
 package dialect
@@ -66,23 +66,23 @@ type graphql struct {
 	Base
 	Options
 	legacy bool
-	mute   bool // the server answers no pings
+	mute   bool // the server does not answer pings
 
 	// Of the present connection.
 	acked   bool
-	pongs   int // to come before the session is ready; 2 at an end means that the server is mute
+	pongs   int // still to come before the session is ready; 2 when a connection ends means that the server is mute
 	silence time.Duration
 	running map[string]*gqlRunning // operations that are not complete, by id
 	left    int                    // of SUBSCRIBE among them
-	sent    int                    // ids given out to others
+	sent    int                    // ids given to other operations
 }
 
-// gqlRunning is an operation that the server works on.
+// gqlRunning is an operation that is not complete.
 type gqlRunning struct {
 	topic    string
-	sent     bool  // not of SUBSCRIBE
+	sent     bool  // by HELLO or a client, not from SUBSCRIBE
 	answered bool  // with a result that holds more than errors
-	refused  error // else what its last result comes to, if it is the last
+	refused  error // otherwise: the refusal that its last result is, should none follow
 }
 
 func newGraphQLTransport(o Options) Session { return &graphql{Options: o} }
@@ -110,7 +110,7 @@ func (s *graphql) Open(subprotocol string) ([]Frame, error) {
 	return []Frame{gqlMessage{Type: "connection_init", Payload: payload}.frame()}, nil
 }
 
-// other is the dialect that this is not.
+// other is the name of the other of the two dialects.
 func (s *graphql) other() string {
 	if s.legacy {
 		return gqlTransport
@@ -118,7 +118,7 @@ func (s *graphql) other() string {
 	return gqlLegacy
 }
 
-// wrong says that the server speaks the other dialect.
+// wrong is the refusal of a server that speaks the other dialect.
 func (s *graphql) wrong() error {
 	return refuse(http.StatusBadRequest, "the server does not speak this dialect; write PROTOCOL="+s.other()+", and unset SUBPROTOCOL")
 }
@@ -234,7 +234,7 @@ func (s *graphql) result(m gqlMessage) Received {
 	return Received{Messages: []translate.Message{{Topic: r.topic, Data: orNullJSON(m.Payload)}}}
 }
 
-// failed is the end of an operation.
+// failed ends an operation with its error.
 func (s *graphql) failed(m gqlMessage) (Received, error) {
 	r := s.running[string(m.ID)]
 	switch {
@@ -251,7 +251,7 @@ func (s *graphql) failed(m gqlMessage) (Received, error) {
 		_, why := gqlError(m.Payload)
 		return Received{}, fmt.Errorf("the operation of line %s failed: %s", m.ID, why)
 	}
-	s.pongs = 0 // this server is no mute one
+	s.pongs = 0 // this server is not mute
 	return Received{}, gqlRefusal(string(m.ID), m.Payload)
 }
 

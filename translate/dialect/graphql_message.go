@@ -14,12 +14,12 @@ type gqlMessage struct {
 
 func (m gqlMessage) frame() Frame { return jsonFrame(m) }
 
-// gqlID is an operation's name. Servers of the older dialect that take it for a number send it back as one.
+// gqlID is an operation's id. Servers of the older dialect may take it for a number and send it back as one.
 type gqlID string
 
 // UnmarshalJSON takes a string, or a number as it is written.
 func (id *gqlID) UnmarshalJSON(data []byte) error {
-	var n json.Number // takes both, but of strings only those that hold numbers
+	var n json.Number // takes both, but only strings that hold numbers
 	if data[0] != '"' && json.Unmarshal(data, &n) == nil {
 		*id = gqlID(n)
 		return nil

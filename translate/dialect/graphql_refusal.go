@@ -15,7 +15,7 @@ func gqlRefusal(id string, errs json.RawMessage) error {
 	return refuse(status, fmt.Sprintf("the operation of line %s: %s", id, why))
 }
 
-// connectionError refuses, unless it is about a connection that was agreed to.
+// connectionError is a refusal, unless the connection has been acknowledged already.
 func (s *graphql) connectionError(payload json.RawMessage) error {
 	status, why := gqlError(payload)
 	if s.acked {
@@ -27,7 +27,7 @@ func (s *graphql) connectionError(payload json.RawMessage) error {
 	return refuse(status, "connection_error: "+why)
 }
 
-// gqlError reads the first error of what servers send as one: a list of errors, an error, one under "errors", or a text.
+// gqlError reads the first error of what servers send as one: a list of errors, an error, either under "errors", or a text.
 func gqlError(payload json.RawMessage) (status int, why string) {
 	var under struct{ Errors json.RawMessage }
 	if json.Unmarshal(payload, &under) == nil && under.Errors != nil {
@@ -43,7 +43,7 @@ func gqlError(payload json.RawMessage) (status int, why string) {
 		Extensions struct{ Code any }
 	}
 	if json.Unmarshal(payload, &e.Message) != nil {
-		json.Unmarshal(payload, &e) // what does not fit is not said
+		json.Unmarshal(payload, &e) // what does not fit is left out
 	}
 	status = http.StatusBadRequest
 	switch {

@@ -1,4 +1,4 @@
-// This file reads what CONNECT, SUBSCRIBE and HELLO hold for the GraphQL dialects.
+// This file reads CONNECT, SUBSCRIBE and HELLO for the GraphQL dialects.
 
 package dialect
 
@@ -11,7 +11,7 @@ import (
 
 const gqlLineForm = `write a GraphQL document, or {"query":"...","variables":{...},"operationName":"..."}`
 
-// gqlOperation is what to run: a document, or the payload with one in it.
+// gqlOperation reads what to run: a document, or a payload with one in it.
 func gqlOperation(text string) (payload json.RawMessage, name string, err error) {
 	text = strings.TrimSpace(text)
 	if !utf8.ValidString(text) {
@@ -42,15 +42,15 @@ func gqlOperation(text string) (payload json.RawMessage, name string, err error)
 	return json.RawMessage(text), p.OperationName, nil
 }
 
-// isJSONObject tells JSON from a GraphQL document, which may begin with a brace too, but never with one and a quote.
+// isJSONObject tells JSON from a GraphQL document, which may begin with a brace too, but never with a brace and a quote.
 func isJSONObject(text string) bool {
 	rest, ok := strings.CutPrefix(text, "{")
 	rest = strings.TrimLeft(rest, " \t\r\n")
 	return ok && (strings.HasPrefix(rest, `"`) || strings.HasPrefix(rest, "}"))
 }
 
-// gqlDocument holds that text looks like a whole document, and is one in which the quotes tell where a client's values
-// stand: neither block strings nor comments with quotes.
+// gqlDocument checks that text looks like a complete document, and one in which quotes alone tell where the values of clients stand: it
+// has neither block strings nor comments with quotes.
 func gqlDocument(text string) error {
 	text = strings.TrimSpace(text)
 	if text == "" || !strings.ContainsAny(text[:1], "{#@,") && !gqlBegins(text) {

@@ -46,11 +46,11 @@ func TestGraphQLCheck(t *testing.T) {
 		}
 	}
 	if err := checkGraphQL("[]", []string{"a", "b"}); err == nil || strings.Count(err.Error(), "\n") != 2 {
-		t.Errorf("not all problems are told: %v", err)
+		t.Errorf("not all problems are reported: %v", err)
 	}
 }
 
-// What a server says is the reason of an error, with a status, however it is wrapped.
+// What a server sends as an error becomes a reason and a status, however it is wrapped.
 // Servers of the older dialect may take ids for numbers.
 func TestGraphQLNumericIDs(t *testing.T) {
 	s := gqlSession(true, "", "subscription { a }", "subscription { b }")

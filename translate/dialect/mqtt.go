@@ -1,5 +1,5 @@
 // This file is MQTT 3.1.1 and 5 over WebSockets, as a subscriber (OASIS MQTT Version 3.1.1 and 5.0; section 6 is the
-// WebSocket). Packets are those of mqttpacket.go.
+// WebSocket). The packets are in mqtt_packet.go.
 //
 //	C-> CONNECT     client identifier, user name, password, keep alive
 //	S-> CONNACK     session present, reason code
@@ -14,26 +14,26 @@
 //
 //   - Messages are binary and pieces of one byte stream: aedes sends one packet as four messages, mosquitto one as one.
 //   - A session at the broker bridges an interruption when everything was granted with QoS 1 and the broker still has it
-//     (CONNACK's session present). One whose SUBACK never came, or came for other filters, bridges nothing: it is
-//     subscribed to anew. MQTT 5 ends such a session by itself: it is asked for, for two minutes, wherever
-//     everything is QoS 1. MQTT 3.1.1 does not: it is asked for only with "cleanSession": false and a clientId of one's own,
-//     and is left behind when the stream ends.
+//     (CONNACK's session present). One whose SUBACK never came, or came for other filters, bridges nothing, and is
+//     subscribed to again. With MQTT 5 the broker ends sessions that are abandoned, so one is requested, for two minutes, wherever
+//     everything is QoS 1. With MQTT 3.1.1 it does not: a session is requested only with "cleanSession": false and a configured
+//     clientId, and stays at the broker when the stream ends.
 //   - The QoS of a message is its publisher's, and what was granted only bounds it: with QoS 0 the broker need not keep it
-//     for who is away. Once one has come, live or retained, no interruption is bridged any more, and what is retained is asked
-//     for anew behind each. Of a publisher whose only ones fall into an interruption nothing can be known.
-//   - Brokers drop what is over their queue's bound without a word; 1000 messages are the default of most. A gap is said when
-//     nearly as many have come behind an interruption, on one connection or several, before PINGREQs were answered for 20 s.
-//     An answer alone is no end of the queue: mosquitto gives it amid that, of which 20 messages at a time are on their way
-//     (max_inflight_messages): 1000 take 50 round trips. What others subscribed to fills the queue too.
-//   - A session that lasts, or has a clientId of one's own, may hold what another stream, or an earlier configuration, has
-//     subscribed to, now or later, with QoS 2 too: of it only what matches SUBSCRIBE is emitted. Other sessions hold nothing else, and in
-//     them a topic may have changed on its way: RabbitMQ delivers a.b as a/b.
-//   - What the broker sends again because our PUBACK was lost is emitted again: QoS 1 is at least once. To tell it from
-//     what is new takes identifiers that go on from one connection to the next; RabbitMQ's begin again.
-//   - A retained message is sent with every new subscription. After a reconnect one that is as it was last is no event.
+//     for a client that is disconnected. Once one has come, live or retained, no interruption is bridged any more, and retained
+//     messages are requested again after each. Of a publisher that used QoS 0 only during an interruption nothing can be known.
+//   - Brokers silently drop what is over the bound of their queue; most have a default of 1000 messages. A gap is reported when
+//     nearly as many have come after an interruption, on one connection or several, before PINGREQs were answered for 20 s.
+//     One answer does not mean that the queue is empty: mosquitto answers while it still has messages, of which 20 at a time are
+//     under way (max_inflight_messages), so that 1000 take 50 round trips. What others subscribed to fills the queue too.
+//   - A session that is kept, or has a configured clientId, may hold what another stream, or an earlier configuration, has
+//     subscribed to, now or later, with QoS 2 too: only what matches SUBSCRIBE is emitted. Other sessions hold nothing else, and
+//     in them a topic may have changed on its way: RabbitMQ delivers a.b as a/b.
+//   - What the broker sends again because our PUBACK was lost is emitted again: QoS 1 is at least once. Telling it from
+//     what is new would take identifiers that continue from one connection to the next; RabbitMQ's start over.
+//   - A retained message is sent with every new subscription. After a reconnect, one that has not changed is not emitted.
 //   - A message over MAX_MESSAGE is acknowledged, or it would come for ever, and is a gap.
-//   - Client identifiers are made up for each stream, of at most 23 letters and digits (3.1.3.1): two connections with the
-//     same one throw each other out.
+//   - Client identifiers are made up for each stream, of at most 23 letters and digits (3.1.3.1): the broker disconnects the older of
+//     two connections with the same one.
 
 package dialect
 
@@ -51,12 +51,12 @@ import (
 
 const (
 	mqttKeepAlive  = 30 * time.Second
-	mqttExpiry     = 2 * time.Minute  // of a session that nobody came back to, MQTT 5
+	mqttExpiry     = 2 * time.Minute  // how long the broker keeps a session without a connection, MQTT 5
 	mqttReceive    = 1000             // messages with QoS 1 that the broker may send before we acknowledge, MQTT 5
-	mqttQueue      = 900              // messages behind an interruption that may be all a broker had room for
-	mqttSettled    = 20 * time.Second // of answered PINGREQs, behind which what comes is not of an interruption
+	mqttQueue      = 900              // messages after an interruption that may be all that the broker had room for
+	mqttSettled    = 20 * time.Second // of answered PINGREQs, after which no message is from before the reconnect
 	mqttTopics     = 4096             // topics whose last message is remembered
-	mqttUnwell     = 5 * time.Second  // before a broker that says it is busy is asked again
+	mqttUnwell     = 5 * time.Second  // before a broker that reports to be busy is tried again
 	maxMQTTKept    = 1 << 10          // bytes of a topic whose last message is remembered
 	maxMQTTFilters = 1000
 )
@@ -81,28 +81,28 @@ type mqtt struct {
 	madeUp string // client identifier
 
 	// Over all connections.
-	opened bool                     // one was ready
-	kept   []mqttFilter             // what the session at the broker holds, all granted with QoS 1; nil: there is none that bridges
-	once   bool                     // there was a message with QoS 0
-	went   bool                     // one was resumed
-	behind int                      // messages that have come behind an interruption, until it is over; less than 0: it is
-	topics map[string]*list.Element // of *mqttLast
-	order  *list.List               // the same, longest unheard of first
+	opened  bool                     // one was ready
+	kept    []mqttFilter             // what the session at the broker holds, all granted with QoS 1; nil: there is none that bridges
+	lossy   bool                     // a message with QoS 0 has come
+	bridged bool                     // an interruption was bridged
+	missed  int                      // messages since an interruption, until its queue is empty; less than 0: it is
+	topics  map[string]*list.Element // of *mqttLast
+	order   *list.List               // the same, least recently heard of first
 
 	// Of the present connection.
-	settings mqttSettings
-	version  byte
-	filters  []mqttFilter
-	asked    bool // for a session that outlives the connection
-	bridges  bool // this one is ready, and kept is true of it
-	parser   mqttParser
-	step     int
-	resumed  bool
-	again    bool // a connection was ready before
-	every    time.Duration
-	pinged   bool          // and not answered
-	settled  time.Duration // for which PINGREQs were answered
-	sent     uint16
+	settings    mqttSettings
+	version     byte
+	filters     []mqttFilter
+	asked       bool // for a session that outlives the connection
+	bridges     bool // this connection is ready, and the session at the broker is the one in kept
+	parser      mqttParser
+	step        int
+	resumed     bool
+	reconnected bool // a connection was ready before
+	every       time.Duration
+	pinged      bool          // without an answer so far
+	settled     time.Duration // for how long PINGREQs have been answered
+	sent        uint16
 }
 
 func (s *mqtt) Dial(*HTTPResponse) (Dial, error) { return s.Options.Dial() }
@@ -129,7 +129,7 @@ func (s *mqtt) Open(string) (frames []Frame, err error) {
 	}
 	s.parser = mqttParser{max: s.MaxMessage}
 	s.step, s.resumed, s.bridges, s.pinged, s.settled, s.sent = mqttConnecting, false, false, false, 0, 0
-	s.again = s.opened
+	s.reconnected = s.opened
 	s.every = mqttKeepAlive
 	if s.settings.KeepAlive != nil {
 		s.every = time.Duration(*s.settings.KeepAlive) * time.Second
@@ -137,23 +137,23 @@ func (s *mqtt) Open(string) (frames []Frame, err error) {
 	return []Frame{s.connect()}, nil
 }
 
-// sure says that everything is asked for with QoS 1.
-func (s *mqtt) sure() bool {
+// atLeastOnce reports whether everything is subscribed to with QoS 1.
+func (s *mqtt) atLeastOnce() bool {
 	return len(s.filters) > 0 && !slices.ContainsFunc(s.filters, func(f mqttFilter) bool { return f.qos == 0 })
 }
 
-// expiry is how long the broker shall keep a session that nobody comes back to, in seconds (MQTT 5).
+// expiry is how long the broker is to keep a session without a connection, in seconds (MQTT 5).
 func (s *mqtt) expiry() uint32 {
 	switch {
 	case s.settings.SessionExpiry != nil:
 		return *s.settings.SessionExpiry
-	case s.sure() && (s.settings.CleanSession == nil || !*s.settings.CleanSession):
+	case s.atLeastOnce() && (s.settings.CleanSession == nil || !*s.settings.CleanSession):
 		return uint32(mqttExpiry.Seconds())
 	}
 	return 0
 }
 
-// lasting says that what the user wrote asks for a session that stays at the broker behind the stream's end.
+// lasting reports whether CONNECT asks for a session that stays at the broker after the stream's end.
 func (s *mqtt) lasting() bool {
 	if s.version == 5 {
 		return s.settings.SessionExpiry != nil && *s.settings.SessionExpiry > 0
@@ -161,23 +161,23 @@ func (s *mqtt) lasting() bool {
 	return s.settings.CleanSession != nil && !*s.settings.CleanSession
 }
 
-// others says that the session at the broker may hold what somebody else has subscribed to.
+// others reports whether the session at the broker may hold what another client has subscribed to.
 func (s *mqtt) others() bool { return s.asked && (s.settings.ClientID != "" || s.lasting()) }
 
-// wanted says that a message with this topic is for this stream.
+// wanted reports whether a message with this topic is for this stream.
 func (s *mqtt) wanted(topic string) bool {
 	return !s.others() || slices.ContainsFunc(s.filters, func(f mqttFilter) bool { return f.matches(topic) })
 }
 
-// goesOn says that the session which the broker may have is the one that is wanted now.
-func (s *mqtt) goesOn() bool { return s.asked && s.kept != nil && slices.Equal(s.kept, s.filters) }
+// continues reports whether the session that the broker may have is the one that is needed now.
+func (s *mqtt) continues() bool { return s.asked && s.kept != nil && slices.Equal(s.kept, s.filters) }
 
 func (s *mqtt) connect() Frame {
 	c := s.settings
 	clean := c.CleanSession == nil || *c.CleanSession
 	if s.version == 5 {
 		s.asked = s.expiry() > 0
-		clean = !s.asked || !s.goesOn() && (!s.lasting() || c.CleanSession != nil && clean)
+		clean = !s.asked || !s.continues() && (!s.lasting() || c.CleanSession != nil && clean)
 	} else {
 		s.asked = !clean
 	}
@@ -235,7 +235,7 @@ func (s *mqtt) Timers() Timers {
 		t.Waiting = "SUBACK"
 	default:
 		t = Timers{Every: s.every * 3 / 4}
-		if s.behind >= 0 {
+		if s.missed >= 0 {
 			t.Every = cmp.Or(t.Every, mqttSettled)
 		}
 	}
@@ -256,7 +256,7 @@ func (s *mqtt) answered() {
 		s.settled += s.Timers().Every
 	}
 	if s.pinged = false; s.settled >= mqttSettled {
-		s.behind = -1
+		s.missed = -1
 	}
 }
 
@@ -271,8 +271,8 @@ func (s *mqtt) Closed(int, string) error {
 	return nil
 }
 
-// Resumable is true when the broker keeps everything for us meanwhile.
-func (s *mqtt) Resumable() bool { return s.bridges && !s.once }
+// Resumable is true when the broker keeps everything meanwhile.
+func (s *mqtt) Resumable() bool { return s.bridges && !s.lossy }
 
 // Leave ends the session at the broker too, unless it was asked to last.
 func (s *mqtt) Leave() []Frame {
@@ -344,13 +344,13 @@ func (s *mqtt) connack(r *mqttReader, got *Received) error {
 	if code != 0 {
 		return s.refusal("CONNECT", code, reason)
 	}
-	if present && s.goesOn() && !s.once { // and so do the subscriptions
+	if present && s.continues() && !s.lossy { // and so do its subscriptions
 		s.bridges, s.resumed = true, true
-		s.went, s.behind = true, max(s.behind, 0)
+		s.bridged, s.missed = true, max(s.missed, 0)
 		s.ready(got)
 		return nil
 	}
-	s.behind = -1
+	s.missed = -1
 	s.kept = nil
 	if len(s.filters) == 0 {
 		s.ready(got)
@@ -375,7 +375,7 @@ func (s *mqtt) suback(r *mqttReader, got *Received) error {
 	if r.bad || len(r.b) != len(s.filters) {
 		return errMQTTFraming
 	}
-	s.bridges = s.asked && s.sure()
+	s.bridges = s.asked && s.atLeastOnce()
 	for i, code := range r.b {
 		switch {
 		case code >= 0x80:

@@ -1,4 +1,4 @@
-// This file is the messages of MQTT: what comes of one, and what it says of those that did not come.
+// This file is the messages of MQTT: what becomes of one, and what it shows about those that are missing.
 
 package dialect
 
@@ -15,7 +15,7 @@ import (
 	"sidestream/translate"
 )
 
-// mqttLast is what a topic said last.
+// mqttLast identifies the last message of a topic.
 type mqttLast struct {
 	topic string
 	sum   [16]byte
@@ -56,7 +56,7 @@ func (s *mqtt) publish(pk mqttPacket, r *mqttReader, got *Received) error {
 		return nil
 	}
 	same := s.remember(topic, mqttSum(topic, r.b))
-	if same && retained && s.again {
+	if same && retained && s.reconnected {
 		return nil
 	}
 	m := translate.Message{Topic: topic, Data: bytes.Clone(r.b)}
@@ -69,28 +69,28 @@ func (s *mqtt) publish(pk mqttPacket, r *mqttReader, got *Received) error {
 	return nil
 }
 
-// full counts what comes behind an interruption, and says that the broker may have had no room for more.
+// full counts a message after an interruption, and reports whether the broker may have had no room for more.
 func (s *mqtt) full(qos byte) bool {
-	if s.behind < 0 || qos == 0 {
+	if s.missed < 0 || qos == 0 {
 		return false
 	}
-	if s.behind++; s.behind < mqttQueue {
+	if s.missed++; s.missed < mqttQueue {
 		return false
 	}
-	s.behind = -1
+	s.missed = -1
 	return true
 }
 
-// unkept says that a message is the first to show that the broker need not have kept others, when it was thought to.
+// unkept reports whether a message is the first to show that the broker need not have kept others, although an interruption was bridged.
 func (s *mqtt) unkept(qos byte) bool {
-	if qos > 0 || s.once {
+	if qos > 0 || s.lossy {
 		return false
 	}
-	s.once = true
-	return s.went
+	s.lossy = true
+	return s.bridged
 }
 
-// remember notes what a topic says, and returns whether that is what it said last.
+// remember notes the last message of a topic, and reports whether the one before was the same.
 func (s *mqtt) remember(topic string, sum [16]byte) (same bool) {
 	if s.topics == nil {
 		s.topics, s.order = map[string]*list.Element{}, list.New()
@@ -140,7 +140,7 @@ func (s *mqtt) Send(m translate.Message) ([]Frame, error) {
 	body := appendMQTT(nil, send.Topic)
 	if send.QoS > 0 {
 		s.sent = s.sent%0xffff + 1
-		if s.sent == 1 { // SUBSCRIBE's
+		if s.sent == 1 { // that of SUBSCRIBE
 			s.sent = 2
 		}
 		body = binary.BigEndian.AppendUint16(body, s.sent)

@@ -43,11 +43,11 @@ var errMQTTFraming = errors.New("the upstream does not speak MQTT over binary We
 type mqttPacket struct {
 	kind  byte
 	flags byte
-	body  []byte // good until the next feed
-	over  bool   // over MAX_MESSAGE: of the body only the beginning is here, with a PUBLISH's topic and packet identifier
+	body  []byte // valid until the next feed
+	over  bool   // over MAX_MESSAGE: only the beginning of the body is here, with a PUBLISH's topic and packet identifier
 }
 
-// mqttParser finds packets in pieces of bytes. What it gives out is never written over.
+// mqttParser finds packets in pieces of bytes. What it returns is never written over.
 type mqttParser struct {
 	max  int // bytes of a body
 	buf  []byte
@@ -68,7 +68,7 @@ func (p *mqttParser) feed(data []byte) {
 // identifier.
 const maxMQTTTopic = 2 + 1<<16 + 2
 
-// next returns the next whole packet, false when there is none yet.
+// next returns the next complete packet, false when there is none yet.
 func (p *mqttParser) next() (pk mqttPacket, ok bool, err error) {
 	if len(p.buf) < 2 {
 		return pk, false, nil
@@ -125,7 +125,7 @@ func appendMQTT(dst []byte, s string) []byte {
 	return append(binary.BigEndian.AppendUint16(dst, uint16(len(s))), s...)
 }
 
-// mqttReader reads a body from its beginning. After the first thing that is not there everything is zero, and bad.
+// mqttReader reads a body from its beginning. Once something is missing it is bad, and everything from there on is zero.
 type mqttReader struct {
 	b   []byte
 	bad bool

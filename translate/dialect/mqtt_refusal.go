@@ -36,7 +36,7 @@ func (s *mqtt) refusal(what string, code byte, reason string) error {
 	if s.version == 4 {
 		version = text + `; it does not speak MQTT 3.1.1, write "version":5 in CONNECT`
 	}
-	if what == "CONNECT" && code < 0x80 { // also from brokers that do not know MQTT 5, asked for it
+	if what == "CONNECT" && code < 0x80 { // also from brokers that do not know MQTT 5 and were asked for it
 		return oldRefusal(code, version, text)
 	}
 	subscribing := strings.HasPrefix(what, "line")
@@ -68,7 +68,7 @@ func (s *mqtt) refusal(what string, code byte, reason string) error {
 	return errors.New(text)
 }
 
-// oldRefusal is what a return code of MQTT 3.1.1 means; version is what to say of a version that is not spoken.
+// oldRefusal is what a return code of MQTT 3.1.1 means; version is the text for a version that the broker does not speak.
 func oldRefusal(code byte, version, text string) error {
 	switch code {
 	case 1:
@@ -81,7 +81,7 @@ func oldRefusal(code byte, version, text string) error {
 	return &translate.Later{After: mqttUnwell, Err: errors.New(text)}
 }
 
-// hidden is a text of the broker without what CONNECT holds.
+// hidden is a text of the broker, fit for logs, without the values of CONNECT.
 func (s *mqtt) hidden(text string) string {
 	secrets := []string{s.settings.ClientID}
 	for _, secret := range []*string{s.settings.Username, s.settings.Password} {

@@ -1,4 +1,4 @@
-// This file reads what CONNECT and SUBSCRIBE say for the dialect mqtt.
+// This file reads CONNECT and SUBSCRIBE for the dialect mqtt.
 
 package dialect
 
@@ -68,7 +68,7 @@ func readFilter(line string) (f mqttFilter, err error) {
 	case "2":
 		return f, errors.New("QoS 2 is not spoken; write 1, which loses nothing either")
 	default:
-		return f, errors.New("behind the topic filter comes what is no QoS; write 0 or 1")
+		return f, errors.New("after the topic filter comes something that is no QoS; write 0 or 1")
 	}
 	levels := strings.Split(filter, "/")
 	for i, level := range levels {
@@ -85,7 +85,7 @@ func readFilter(line string) (f mqttFilter, err error) {
 	return f, nil
 }
 
-// matches says whether topic is one that f is for (3.1.1, section 4.7; 5.0, section 4.8.2).
+// matches reports whether topic is one that f is for (3.1.1, section 4.7; 5.0, section 4.8.2).
 func (f mqttFilter) matches(topic string) bool {
 	filter := f.filter
 	if rest, shared := strings.CutPrefix(filter, "$share/"); shared {
@@ -119,7 +119,7 @@ func (f mqttFilter) matches(topic string) bool {
 func mqttClientID(connect string) string {
 	c, _, err := readMQTT(connect)
 	if err != nil {
-		return "" // which is said already
+		return "" // which Check has reported already
 	}
 	return c.ClientID
 }

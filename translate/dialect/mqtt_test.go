@@ -143,7 +143,7 @@ func TestMQTTResumption(t *testing.T) {
 		}
 		for n := range 3 {
 			if s.Resumable() != test.resumable {
-				t.Errorf("%s: resumable is %v behind connection %d", name, s.Resumable(), n+1)
+				t.Errorf("%s: resumable is %v after connection %d", name, s.Resumable(), n+1)
 			}
 			if got := mqttOpen(t, s, test.present, test.granted); got.Resumed != test.resumed {
 				t.Errorf("%s: resumed is %v with connection %d", name, got.Resumed, n+2)
@@ -159,7 +159,7 @@ func mqttGranted(t *testing.T, connect string) *mqtt {
 	return s
 }
 
-// A message that its publisher sent with QoS 0 says that the broker may not have kept others like it.
+// A message that its publisher sent with QoS 0 shows that the broker may not have kept others like it.
 func TestMQTTPublishersWithQoS0(t *testing.T) {
 	give := func(s *mqtt, packets ...[]byte) (got string) {
 		t.Helper()
@@ -215,7 +215,7 @@ func TestMQTTPublishersWithQoS0(t *testing.T) {
 	}
 }
 
-// A session that lasts may hold what others have subscribed to with QoS 2: it goes on to the end of that (4.3.3), and nobody hears of it.
+// A session that lasts may hold what others have subscribed to with QoS 2: that exchange is completed (4.3.3), and nothing is emitted.
 func TestMQTTQoS2OfOthers(t *testing.T) {
 	two := func(topic string) Frame {
 		return packet(mqttPublish, 4, append(appendMQTT(nil, topic), 0, 7, 'x'))
@@ -232,7 +232,7 @@ func TestMQTTQoS2OfOthers(t *testing.T) {
 		}
 	}
 	if _, err := mqttGranted(t, `{}`).Receive(context.Background(), noon, two("a")); err == nil {
-		t.Error("a session that nobody else can have has more than was asked for")
+		t.Error("a session that no other client can have holds more than was subscribed to")
 	}
 }
 
@@ -281,7 +281,7 @@ func TestMQTTQueueOfTheBroker(t *testing.T) {
 	}
 	s := mqttGranted(t, `{"clientId":"c","cleanSession":false,"keepAlive":0}`)
 	if mqttOpen(t, s, 1, 1); s.Timers().Every != mqttSettled {
-		t.Error("the broker is not asked behind an interruption")
+		t.Error("the broker is not asked after an interruption")
 	}
 	s.Ping()
 	if s.Receive(context.Background(), noon, packet(mqttPingresp, 0, nil)); s.Timers().Every != 0 {
@@ -301,7 +301,7 @@ func TestMQTTIdentifiersThatBeginAgain(t *testing.T) {
 	}
 }
 
-// A session may hold what somebody else subscribed to before this stream, and what somebody else does between two of its
+// A session may hold what another client subscribed to before this stream, and what another client does between two of its
 // connections.
 func TestMQTTSessionOfAnother(t *testing.T) {
 	for name, c := range map[string]struct {
@@ -473,7 +473,7 @@ func TestMQTTSettings(t *testing.T) {
 		{`{"password":"x","version":5}`, "a", ""},
 		{`{"username":"` + strings.Repeat("x", 1<<16) + `"}`, "a", "CONNECT: username and password have 65535 bytes at the most"},
 		{``, "a 2", "SUBSCRIBE: line 1: QoS 2 is not spoken; write 1, which loses nothing either"},
-		{``, "a b", "SUBSCRIBE: line 1: behind the topic filter comes what is no QoS; write 0 or 1"},
+		{``, "a b", "SUBSCRIBE: line 1: after the topic filter comes something that is no QoS; write 0 or 1"},
 		{``, "a/#/b", "SUBSCRIBE: line 1: # is the last level of a topic filter or none"},
 		{``, "a/b+", "SUBSCRIBE: line 1: # and + stand for whole levels of a topic filter"},
 	} {

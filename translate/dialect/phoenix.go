@@ -19,11 +19,11 @@
 // The rules:
 //
 //   - /websocket is appended to FROM's path, and vsn=2.0.0 to its query unless a vsn is there: 1.0.0 speaks version 1.
-//   - A heartbeat that is not answered by the next is the end of the connection; the server gives up after 60 s.
-//   - A channel that crashed or was closed is joined again on a new connection, after a while: a gap is said, as what
-//     the channel said meanwhile is lost in any case.
-//   - The answer to a join is an event, phx_reply, if it carries anything; so is any answer to what HELLO or a client
-//     pushed. Presence (presence_state, presence_diff) is events like any other.
+//   - A heartbeat that is not answered before the next one ends the connection; the server disconnects after 60 s without one.
+//   - A channel that crashed or was closed is joined again on a new connection, after a pause, with a gap: what the channel
+//     broadcast meanwhile is lost in any case.
+//   - The reply to a join is an event, phx_reply, if it carries anything; so is any reply to what HELLO or a client
+//     pushed. Presence (presence_state, presence_diff) is emitted like any other event.
 //   - Nothing bridges a reconnect.
 
 package dialect
@@ -63,10 +63,10 @@ type phoenix struct {
 
 	// Of the present connection.
 	channels map[string]*phxChannel // by topic, those of SUBSCRIBE
-	joining  int                    // channels that are not confirmed
+	joining  int                    // channels whose join is not confirmed
 	ready    bool
 	ref      int    // last one given out
-	beat     string // ref of the heartbeat that is not answered; "" none
+	beat     string // ref of the heartbeat that has no reply yet; "" none
 }
 
 // phxChannel is a channel that was asked for.
@@ -123,7 +123,7 @@ func (s *phoenix) Dial(*HTTPResponse) (Dial, error) {
 	return d, nil
 }
 
-var errPhxVersion = errors.New("the vsn in FROM's query is none that is spoken here; write 2.0.0 or 1.0.0, or leave it out")
+var errPhxVersion = errors.New("the vsn in FROM's query is not supported here; write 2.0.0 or 1.0.0, or leave it out")
 
 func (s *phoenix) Open(string) ([]Frame, error) {
 	lines, err := s.Subscribe()
@@ -201,7 +201,7 @@ func (s *phoenix) Receive(_ context.Context, _ time.Time, f Frame) (got Received
 	}
 	c := s.channels[m.topic]
 	if c == nil || m.joinRef != "" && m.joinRef != c.ref {
-		return got, nil // of nothing that was asked for
+		return got, nil // of no channel that was joined
 	}
 	switch m.event {
 	case "phx_reply":
@@ -216,7 +216,7 @@ func (s *phoenix) Receive(_ context.Context, _ time.Time, f Frame) (got Received
 	return got, err
 }
 
-// add makes a message of m.
+// add makes an event of m.
 func (s *phoenix) add(m phxMessage, got *Received) {
 	made := translate.Message{Event: m.event, Topic: m.topic, Data: m.payload}
 	if m.binary && !s.binary(&made) {
@@ -225,7 +225,7 @@ func (s *phoenix) add(m phxMessage, got *Received) {
 	got.Messages = append(got.Messages, made)
 }
 
-// replied takes the answer to a join, or to something that was pushed.
+// replied takes the reply to a join, or to a push.
 func (s *phoenix) replied(m phxMessage, c *phxChannel, got *Received) error {
 	if m.ref != c.ref {
 		s.add(m, got)
@@ -258,10 +258,10 @@ func (s *phoenix) replied(m phxMessage, c *phxChannel, got *Received) error {
 	return nil
 }
 
-// phxRefusal tells by the reason that a join was answered with what asking again is good for.
+// phxRefusal decides by the reason in a reply to a join whether asking again may help.
 func phxRefusal(topic string, response json.RawMessage) error {
 	var r struct{ Reason string }
-	_ = json.Unmarshal(response, &r) // applications may answer anything
+	_ = json.Unmarshal(response, &r) // applications may reply with anything
 	text := fmt.Sprintf("joining %s: %s", serverText(topic), serverText(r.Reason))
 	if r.Reason == "" {
 		text = fmt.Sprintf("joining %s was answered with an error without a reason", serverText(topic))

@@ -18,7 +18,7 @@ type phxMessage struct {
 func (s *phoenix) parse(f Frame) (phxMessage, error) {
 	switch {
 	case f.Binary && s.v1:
-		return phxMessage{}, errors.New("a binary message, which version 1 has not; take vsn=1.0.0 out of FROM")
+		return phxMessage{}, errors.New("a binary message, which version 1 does not have; take vsn=1.0.0 out of FROM")
 	case f.Binary:
 		return parsePhxBinary(f.Data)
 	case s.v1:
@@ -57,7 +57,7 @@ func phxRef(data json.RawMessage) string {
 	if json.Unmarshal(data, &text) == nil {
 		return text
 	}
-	return string(data) // servers of other makes send numbers
+	return string(data) // other implementations send numbers
 }
 
 func parsePhxBinary(data []byte) (m phxMessage, err error) {
@@ -81,7 +81,7 @@ func parsePhxBinary(data []byte) (m phxMessage, err error) {
 	for i, field := range fields {
 		n := int(sizes[i])
 		if n > len(rest) {
-			return m, errors.New("a binary message shorter than it says")
+			return m, errors.New("a binary message shorter than its lengths")
 		}
 		*field, rest = string(rest[:n]), rest[n:]
 	}

@@ -43,7 +43,7 @@ func (s *raw) Receive(_ context.Context, _ time.Time, f Frame) (Received, error)
 	return got, nil
 }
 
-// take appends one record as BINARY has it.
+// take appends one record in the form that BINARY gives it.
 func (s *raw) take(messages []translate.Message, binary bool, data []byte) []translate.Message {
 	m := translate.Message{Data: data}
 	if binary && !s.binary(&m) {

@@ -1,14 +1,14 @@
 // This file is what a route adds to any dialect: its opening script (HELLO), what it remembers (STATE), its replies (REPLY),
 // its keepalive (PING, PONG) and what close codes mean to it (CLOSE). The rules:
 //
-//   - Steps run in order once the dialect is ready: ">" sends, "=" sends what a program makes of the state, "<" waits for a
-//     message, "!" means refused, "~" means to connect anew.
-//   - Each incoming message meets RESUMED, if the opening is not through, with the state of before; then STATE; then every
-//     "!" and "~" seen so far, the waiting "<", PONG, and REPLY. What "<" or PONG takes goes no further. A "!" or "~" holds
+//   - Steps run in order once the dialect is ready: ">" sends, "=" sends what a program computes from the state, "<" waits for a
+//     message, "!" means refused, "~" means to reconnect.
+//   - Each incoming message meets RESUMED, until the opening is complete, with the state before it; then STATE; then every
+//     "!" and "~" seen so far, the waiting "<", PONG, and REPLY. What "<" or PONG takes is not emitted. A "!" or "~" applies
 //     from its line on until the connection ends.
 //   - A step's program that fails has not matched: feeds mix messages of several shapes. A failing REPLY or STATE is reported,
-//     and so is any program that was cut for its time.
-//   - A ping that is due while the one before has no answer (PONG) ends the connection.
+//     and so is any program that ran out of time.
+//   - A ping that is due while the one before has not been answered (PONG) ends the connection.
 
 package dialect
 
@@ -22,7 +22,7 @@ import (
 	"sidestream/translate"
 )
 
-// StepTimeout is how long one "<" of HELLO waits before the connection is given up and made anew.
+// StepTimeout is how long one "<" of HELLO waits before the connection is given up for a new one.
 const StepTimeout = 10 * time.Second
 
 // Step is one line of HELLO: exactly one field is set.
@@ -38,8 +38,8 @@ type Step struct {
 type Script struct {
 	Steps    []Step
 	Reply    *translate.Code  // each output is sent back; nil: nothing
-	Capture  *translate.Code  // each output, an object, is merged into Kept; nil: nothing is
-	State    *translate.State // the stream's own, which templates insert; nil: one that nobody else sees
+	Capture  *translate.Code  // STATE: each output, an object, is merged into State; nil: nothing is
+	State    *translate.State // the stream's own, which templates insert; nil: one that only the script sees
 	Resumed  *translate.Code  // true for a message of the opening: nothing was lost since the last connection; nil: that is never known
 	Ping     translate.Text   // application-level keepalive; empty: none
 	Every    time.Duration    // how often Ping is sent
@@ -73,7 +73,7 @@ func SplitHello(hello string) (marks []byte, lines []string) {
 	return marks, lines
 }
 
-// Wrap returns inner with what the script adds. What inner is asked to send, it puts in its own terms.
+// Wrap returns inner with what the script adds. What the script sends, inner puts in its own terms.
 func (s *Script) Wrap(inner Session) Session {
 	if len(s.Steps) == 0 && s.Reply == nil && s.Capture == nil && s.Ping.Empty() && s.Close == nil && s.Ticket == nil && s.Dial == nil {
 		return inner
@@ -91,8 +91,8 @@ type scripted struct {
 
 	// Of the present connection.
 	ready    bool // the dialect is, so the steps run
-	resumed  bool // as the dialect said, or RESUMED
-	next     int  // step to be done
+	resumed  bool // according to the dialect or RESUMED
+	next     int  // index of the next step
 	watching []watch
 	count    translate.Counter
 	interval time.Duration // of PING, as its program has it
@@ -104,19 +104,19 @@ type scripted struct {
 
 // watch is a program that ends the connection when it is true.
 type watch struct {
-	code    *translate.Code
-	verdict error
+	code *translate.Code
+	err  error
 }
 
 var (
-	errMatchedRefusal = translate.Ruled{Refused: &translate.Refused{Status: 403, Reason: "a message matched a ! line of HELLO"}}
-	errMatchedAnew    = errors.New("a message matched a ~ line of HELLO")
+	errMatchedRefusal   = translate.Ruled{Refused: &translate.Refused{Status: 403, Reason: "a message matched a ! line of HELLO"}}
+	errMatchedReconnect = errors.New("a message matched a ~ line of HELLO")
 )
 
 func (s *scripted) Open(subprotocol string) ([]Frame, error) {
 	s.ready, s.resumed, s.next, s.watching, s.count = false, false, 0, nil, translate.Counter{}
 	s.sinceInner, s.sinceOwn, s.unheard = 0, 0, false
-	s.bounded(s.schedule) // one that fails without a state has no say yet
+	s.bounded(s.schedule) // one that fails without a state sets no interval yet
 	frames, err := s.Session.Open(subprotocol)
 	if err != nil || s.Session.Timers().Opening > 0 {
 		return frames, err
@@ -136,7 +136,7 @@ func (s *scripted) bounded(f func(context.Context) error) error {
 	return f(ctx)
 }
 
-// advance does the steps up to the next wait, or to the end.
+// advance takes the steps up to the next wait, or to the end.
 func (s *scripted) advance() ([]Frame, error) {
 	var frames []Frame
 	for ; s.next < len(s.script.Steps); s.next++ {
@@ -149,9 +149,9 @@ func (s *scripted) advance() ([]Frame, error) {
 		case step.Refuse != nil:
 			s.watching = append(s.watching, watch{step.Refuse, errMatchedRefusal})
 		case step.Reconnect != nil:
-			s.watching = append(s.watching, watch{step.Reconnect, errMatchedAnew})
+			s.watching = append(s.watching, watch{step.Reconnect, errMatchedReconnect})
 		case step.Compute != nil:
-			sent, err = s.made(step.Compute)
+			sent, err = s.computed(step.Compute)
 		default:
 			sent, err = s.fill(step.Send)
 		}
@@ -163,8 +163,8 @@ func (s *scripted) advance() ([]Frame, error) {
 	return frames, nil
 }
 
-// made is what code makes of the state.
-func (s *scripted) made(code *translate.Code) (frames []Frame, err error) {
+// computed is what code computes from the state.
+func (s *scripted) computed(code *translate.Code) (frames []Frame, err error) {
 	err = s.bounded(func(ctx context.Context) error {
 		frames, err = s.outputs(ctx, code, s.nothing())
 		return err
@@ -172,7 +172,7 @@ func (s *scripted) made(code *translate.Code) (frames []Frame, err error) {
 	return frames, err
 }
 
-// nothing is what programs see that run over the state alone.
+// nothing is the message that programs see which run over the state alone.
 func (s *scripted) nothing() translate.Message {
 	m := translate.Message{Data: []byte("null")}
 	m.SetState(s.script.State)
@@ -195,10 +195,11 @@ func (s *scripted) fill(t translate.Text) ([]Frame, error) {
 	return s.Session.Send(translate.Message{Data: []byte(text)})
 }
 
-func (s *scripted) through() bool { return s.ready && s.next >= len(s.script.Steps) }
+// complete reports whether the opening is.
+func (s *scripted) complete() bool { return s.ready && s.next >= len(s.script.Steps) }
 
 func (s *scripted) Receive(ctx context.Context, now time.Time, f Frame) (Received, error) {
-	was := s.through()
+	was := s.complete()
 	got, ended := s.Session.Receive(ctx, now, f)
 	messages := got.Messages
 	got.Messages = messages[:0:0]
@@ -218,12 +219,12 @@ func (s *scripted) Receive(ctx context.Context, now time.Time, f Frame) (Receive
 		}
 		got.Replies = append(got.Replies, frames...)
 	}
-	got.Ready = !was && s.through()
+	got.Ready = !was && s.complete()
 	got.Resumed = got.Ready && s.resumed
 	return got, nil
 }
 
-// meet takes one message past the programs into got.
+// meet shows the programs one message, and adds it to got unless one of them takes it.
 func (s *scripted) meet(ctx context.Context, m translate.Message, got *Received) error {
 	m.SetState(s.script.State)
 	if m.Gap != "" || !s.reads() {
@@ -238,7 +239,7 @@ func (s *scripted) meet(ctx context.Context, m translate.Message, got *Received)
 	for _, w := range s.watching {
 		yes, err := w.code.Truth(ctx, m)
 		if yes && err == nil {
-			return w.verdict
+			return w.err
 		}
 		got.cut(err)
 	}
@@ -253,9 +254,9 @@ func (s *scripted) meet(ctx context.Context, m translate.Message, got *Received)
 	return nil
 }
 
-// remember runs RESUMED over the state of before a message, and STATE, and lets the programs behind see the new one.
+// remember runs RESUMED with the state before m, then STATE, and lets the programs after these see the new state.
 func (s *scripted) remember(ctx context.Context, m *translate.Message, got *Received) {
-	if s.script.Resumed != nil && !s.through() && !s.resumed {
+	if s.script.Resumed != nil && !s.complete() && !s.resumed {
 		yes, err := s.script.Resumed.Truth(ctx, *m)
 		s.resumed = yes && err == nil
 		got.cut(err)
@@ -272,7 +273,7 @@ func (s *scripted) remember(ctx context.Context, m *translate.Message, got *Rece
 	}
 }
 
-// answered says that a message is the answer to PING.
+// answered reports whether a message is the answer to PING.
 func (s *scripted) answered(ctx context.Context, m translate.Message, got *Received) bool {
 	if s.script.Pong == nil {
 		return false
@@ -286,12 +287,12 @@ func (s *scripted) answered(ctx context.Context, m translate.Message, got *Recei
 	return true
 }
 
-// reads says whether any program wants to see messages now.
+// reads reports whether any program has to see messages now.
 func (s *scripted) reads() bool {
 	return len(s.watching) > 0 || s.script.Reply != nil || s.script.Capture != nil || s.script.Pong != nil || s.ready && s.next < len(s.script.Steps)
 }
 
-// wait tries the waiting step, and does those behind it if it has what it waits for.
+// wait tries the waiting step, and takes the ones after it if this is the message that it waits for.
 func (s *scripted) wait(ctx context.Context, m translate.Message, got *Received) (taken bool, err error) {
 	if !s.ready || s.next >= len(s.script.Steps) {
 		return false, nil
@@ -307,14 +308,14 @@ func (s *scripted) wait(ctx context.Context, m translate.Message, got *Received)
 	return true, err
 }
 
-// cut notes a program that was cut for its time, once for a message: those behind it had none left.
+// cut notes a program that ran out of time, once for a message: those after it had none left.
 func (r *Received) cut(err error) {
 	if errors.Is(err, context.DeadlineExceeded) && len(r.Failed) == 0 {
 		r.Failed = append(r.Failed, err)
 	}
 }
 
-// fail notes a program that failed, of those that were cut the first only.
+// fail notes a program that failed; of those that ran out of time only the first.
 func (r *Received) fail(err error) {
 	if errors.Is(err, context.DeadlineExceeded) {
 		r.cut(err)
@@ -323,7 +324,7 @@ func (r *Received) fail(err error) {
 	r.Failed = append(r.Failed, err)
 }
 
-// maxReplies bounds what one message, or one line of HELLO, can make us send.
+// maxReplies bounds the frames that one message, or one line of HELLO, causes to be sent.
 const maxReplies = 64
 
 func (s *scripted) reply(ctx context.Context, m translate.Message, got *Received) {
@@ -337,7 +338,7 @@ func (s *scripted) reply(ctx context.Context, m translate.Message, got *Received
 	got.Replies = append(got.Replies, frames...)
 }
 
-// outputs are the frames that code makes of m.
+// outputs are the frames of what code yields for m.
 func (s *scripted) outputs(ctx context.Context, code *translate.Code, m translate.Message) (frames []Frame, err error) {
 	outputs, err := code.Outputs(ctx, m)
 	if err == nil && len(outputs) > maxReplies {
@@ -361,12 +362,12 @@ func (s *scripted) outputs(ctx context.Context, code *translate.Code, m translat
 	return frames, nil
 }
 
-// Resumable is true when the next connection can say by RESUMED whether anything was lost.
+// Resumable is also true when RESUMED can tell on the next connection whether anything was lost.
 func (s *scripted) Resumable() bool {
 	return s.Session.Resumable() || s.script.Resumed != nil && s.script.State.Len() > 0
 }
 
-// Closed lets the route's policy judge before the dialect.
+// Closed lets the route's policy decide before the dialect.
 func (s *scripted) Closed(code int, reason string) error {
 	rule := s.script.Close.rule(code)
 	if d, ok := s.Session.(interface{ Died(int, string) bool }); ok && d.Died(code, reason) {
@@ -375,11 +376,11 @@ func (s *scripted) Closed(code int, reason string) error {
 	if rule == nil {
 		return s.Session.Closed(code, reason)
 	}
-	if rule.anew {
+	if rule.forget {
 		s.script.State.Forget()
 	}
-	if rule.verdict != nil {
-		return rule.verdict
+	if rule.err != nil {
+		return rule.err
 	}
 	return fmt.Errorf("closed by the upstream with code %d", code)
 }

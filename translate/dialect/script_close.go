@@ -10,16 +10,16 @@ import (
 	"sidestream/translate"
 )
 
-// ClosePolicy says what close codes mean (CLOSE). The zero value has no opinion.
+// ClosePolicy is what close codes mean (CLOSE). The zero value decides nothing.
 type ClosePolicy []closeRule
 
 type closeRule struct {
 	from, to int
-	verdict  error // nil: connect again
-	anew     bool  // forget the state first
+	err      error // nil: reconnect
+	forget   bool  // the state, first
 }
 
-// ParseClose reads rules such as "4004=refused:401,4010-4014=refused,4009=new". The first that holds counts. The error
+// ParseClose reads rules such as "4004=refused:401,4010-4014=refused,4009=new". The first one that applies counts. The error
 // names the rule and what to write instead.
 func ParseClose(text string) (ClosePolicy, error) {
 	var policy ClosePolicy
@@ -61,11 +61,11 @@ func parseCloseRule(item string) (closeRule, error) {
 	case err != nil:
 		return r, err
 	case m.What == translate.MeansRefused:
-		r.verdict = translate.Ruled{Refused: &translate.Refused{Status: cmp.Or(m.Status, 403), Reason: "closed by the upstream with a code that CLOSE calls refused"}}
+		r.err = translate.Ruled{Refused: &translate.Refused{Status: cmp.Or(m.Status, 403), Reason: "closed by the upstream with a code that CLOSE calls refused"}}
 	case m.What == translate.MeansFinished:
-		r.verdict = translate.ErrFinished
+		r.err = translate.ErrFinished
 	}
-	r.anew = m.What == translate.MeansNew
+	r.forget = m.What == translate.MeansNew
 	return r, nil
 }
 

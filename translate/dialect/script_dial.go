@@ -1,9 +1,9 @@
-// This file is where a raw route connects to when a message or a request before the dial says so (TICKET, DIAL). The rules:
+// This file is where a raw route connects to when a message or a request before the dial decides that (TICKET, DIAL). The rules:
 //
 //   - TICKET's answer, or null without one, is `.` of DIAL, whose string is dialled instead of FROM. Nothing or null: FROM.
-//     false: refused, for an answer of status 200 that says no.
-//   - The address comes from upstream, so it is hostile: ws or wss, and never ws where FROM says wss. Anywhere but at FROM's
-//     own host it gets none of the credentials that HEADERS and FORWARD may hold.
+//     false: refused, for answers of status 200 that mean no.
+//   - The address comes from upstream, so it is hostile: ws or wss, and never ws where FROM is wss. Any host but FROM's own
+//     gets none of the credentials that HEADERS and FORWARD may hold.
 
 package dialect
 
@@ -42,7 +42,7 @@ func (s *scripted) Dial(last *HTTPResponse) (Dial, error) {
 	return elsewhere(dial, address)
 }
 
-// address asks DIAL; "" means FROM.
+// address is what DIAL yields; "" means FROM.
 func (s *scripted) address(last *HTTPResponse) (string, error) {
 	m := s.nothing()
 	if last != nil {
@@ -69,7 +69,7 @@ func (s *scripted) address(last *HTTPResponse) (string, error) {
 	return "", &translate.ProgramError{Setting: s.script.Dial.Setting(), Err: errors.New("yields neither an address nor false nor null")}
 }
 
-// elsewhere is own with another address, checked.
+// elsewhere is own with another address, which is checked, and without credentials for another host.
 func elsewhere(own Dial, address string) (Dial, error) {
 	from, err := url.Parse(own.URL)
 	if err != nil {
@@ -87,7 +87,7 @@ func elsewhere(own Dial, address string) (Dial, error) {
 	case to.Scheme != "ws" && to.Scheme != "wss":
 		return Dial{}, errors.New("DIAL yields an address that does not begin with ws:// or wss://")
 	case to.User != nil || to.Fragment != "":
-		return Dial{}, errors.New("DIAL yields an address with a user or a fragment, which a WebSocket's has not")
+		return Dial{}, errors.New("DIAL yields an address with a user or a fragment, which a WebSocket's must not have")
 	}
 	own.URL = to.String()
 	if authority(from) != authority(to) {

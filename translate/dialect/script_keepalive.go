@@ -31,7 +31,7 @@ func (s *scripted) every() time.Duration {
 	return s.script.Every
 }
 
-// Bounds on an interval that upstream has a say in.
+// Bounds on an interval that may come from upstream.
 const (
 	minInterval = 10 * time.Millisecond
 	maxInterval = 24 * time.Hour
@@ -50,7 +50,7 @@ func (s *scripted) schedule(ctx context.Context) error {
 	return err
 }
 
-// milliseconds is a program's number as a span between the bounds, 0 for anything else.
+// milliseconds is a program's number as a duration within the bounds, 0 for anything else.
 func milliseconds(v any) time.Duration {
 	if _, quoted := v.(string); quoted {
 		return 0
@@ -67,7 +67,7 @@ func milliseconds(v any) time.Duration {
 	return time.Duration(min(max(ms, least), most) * float64(time.Millisecond))
 }
 
-// shorter is the shorter of two spans of which 0 means never.
+// shorter is the shorter of two intervals of which 0 means never.
 func shorter(a, b time.Duration) time.Duration {
 	if a == 0 || b != 0 && b < a {
 		return b
@@ -77,7 +77,7 @@ func shorter(a, b time.Duration) time.Duration {
 
 var errUnheard = errors.New("no message matched PONG since the last PING")
 
-// due adds what has passed to the time since a ping, and says that the next is due: now, or before anybody is asked again.
+// due adds passed to the time since a ping, and reports whether the next one is due: now, or before Ping is called again.
 func due(since *time.Duration, passed, every time.Duration) bool {
 	*since += passed
 	if every == 0 || *since+passed <= every {
@@ -87,8 +87,8 @@ func due(since *time.Duration, passed, every time.Duration) bool {
 	return true
 }
 
-// Ping is asked for at the shorter of two intervals: the dialect's and PING's. The other one is kept early rather than
-// late, as servers hang up on who is late.
+// Ping is called at the shorter of two intervals: the dialect's and PING's. The other one is kept early rather than late,
+// as servers disconnect clients that are late.
 func (s *scripted) Ping() ([]Frame, error) {
 	inner, own := s.Session.Timers().Every, s.every()
 	passed := shorter(inner, own)

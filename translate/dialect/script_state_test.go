@@ -95,12 +95,12 @@ func TestRecordsAreBounded(t *testing.T) {
 func TestParseCloseProblems(t *testing.T) {
 	for text, want := range map[string]string{
 		"4004":              `"4004" has no = ; write code=what, such as 4004=refused`,
-		"4004=refuse":       `"4004=refuse" says none of retry, refused, finished, new; write one of them behind the = `,
+		"4004=refuse":       `"4004=refuse" is none of retry, refused, finished, new; write one of them after the = `,
 		"4000=new,999=new":  `"999=new" has a code that no connection is closed with; write 1000 to 4999, or a range such as 4010-4014`,
 		"5000=new":          `"5000=new" has a code that no connection is closed with; write 1000 to 4999, or a range such as 4010-4014`,
 		"a=new":             `"a=new" has a code that no connection is closed with; write 1000 to 4999, or a range such as 4010-4014`,
 		"4009-4001=retry":   `"4009-4001=retry" ends before it begins; write the smaller code first`,
-		"4004=refused:500":  `"4004=refused:500" refuses with a status that says something else; write 400 to 499, such as refused:401`,
+		"4004=refused:500":  `"4004=refused:500" refuses with a status that is no refusal; write 400 to 499, such as refused:401`,
 		"4004=finished:401": `"4004=finished:401" has a status, which only refused can have`,
 	} {
 		if _, err := ParseClose(text); err == nil || err.Error() != want {
@@ -119,7 +119,7 @@ func TestClosePolicyOrder(t *testing.T) {
 		t.Fatal(err)
 	}
 	var refused *translate.Refused
-	if p.rule(4001).verdict != translate.ErrFinished || !errors.As(p.rule(4999).verdict, &refused) || p.rule(1000) != nil || p.rule(0) != nil {
+	if p.rule(4001).err != translate.ErrFinished || !errors.As(p.rule(4999).err, &refused) || p.rule(1000) != nil || p.rule(0) != nil {
 		t.Error(p)
 	}
 }

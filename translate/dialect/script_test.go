@@ -137,13 +137,13 @@ func TestTimersOfSteps(t *testing.T) {
 		return got
 	}
 	if receive(`{"b":1}`); s.Timers().Step != first.Step {
-		t.Error("a message that is not waited for begins the step anew")
+		t.Error("a message that is not waited for starts the step over")
 	}
 	if receive(`{"a":1}`); s.Timers().Step <= first.Step || s.Timers().Opening != StepTimeout {
 		t.Errorf("the next step is %+v", s.Timers())
 	}
 	if got := receive(`{"b":1}`); !got.Ready || s.Timers().Opening != 0 {
-		t.Errorf("behind the last step: %+v, %+v", got, s.Timers())
+		t.Errorf("after the last step: %+v, %+v", got, s.Timers())
 	}
 	if got := receive(`{"b":1}`); got.Ready || len(got.Messages) != 1 {
 		t.Errorf("ready twice, or a message taken: %+v", got)

@@ -13,8 +13,8 @@ import (
 // maxServerText bounds what a log shows of a text that the legacy service wrote, in characters.
 const maxServerText = 100
 
-// serverText makes a text of the legacy service fit for an error: printable, on one line, short, and without what may be a secret in
-// it, which is any word that is no plain one.
+// serverText makes a text of the legacy service fit for an error: printable, on one line, short, and with … in place of whatever may
+// be a secret, which is any word that is not a plain one.
 func serverText(text string) string {
 	named := false // what comes next is a secret
 	return spoken.ReplaceAllStringFunc(printable(text), func(word string) string {
@@ -33,7 +33,7 @@ func serverText(text string) string {
 
 var spoken = regexp.MustCompile(`\S+`)
 
-// plainOnly is word, or … in place of what in it is long and random, or of letters and digits.
+// plainOnly is word, with … in place of what is long and random in it, or mixes letters and digits.
 func plainOnly(word string) string {
 	bare := strings.TrimFunc(word, unicode.IsPunct)
 	if !translate.LooksSecret(bare) && !(len(bare) > maxMixed && mixed(bare)) {
@@ -66,7 +66,7 @@ func printable(text string) string {
 	return strings.TrimSpace(b.String())
 }
 
-// without is text with each secret left out. The longest go first: one may be a part of another.
+// without is text with … in place of each secret. The longest go first: one may be part of another.
 func without(text string, secrets []string) string {
 	longest := slices.SortedFunc(slices.Values(secrets), func(a, b string) int { return cmp.Compare(len(b), len(a)) })
 	for _, secret := range longest {

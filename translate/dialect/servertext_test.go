@@ -2,7 +2,7 @@ package dialect
 
 import "testing"
 
-// What a service says is shown but for what may be a secret in it.
+// A service's text is shown, without what may be a secret in it.
 func TestServerTextWithoutSecrets(t *testing.T) {
 	for said, want := range map[string]string{
 		"Access refused for user 'guest'":                   "Access refused for user 'guest'",

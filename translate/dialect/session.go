@@ -17,43 +17,45 @@ type Frame struct {
 // Session speaks one dialect for one stream. It outlives its connections: what is needed to resume lives here. It does
 // no I/O, has no clock, and is not safe for concurrent use: the connection serialises its calls.
 //
-// An error from any method ends the connection. Its type says what follows: *[translate.Refused], retrying is pointless;
-// [translate.ErrFinished], the stream is complete; *[translate.Later], connect again, but not sooner; any other, connect again
-// after a while.
+// The calls of one connection come in this order: Dial, again with an answer as long as it has a Request; Open; then Receive, Skipped,
+// Send and Ping as things happen; and at its end Closed, if the upstream closed it or it was lost, or Leave, if it is closed from here.
+//
+// An error from any method ends the connection. Its type decides what follows: *[translate.Refused], retrying is pointless;
+// [translate.ErrFinished], the stream is complete; *[translate.Later], reconnect, but not sooner; any other, reconnect after a
+// pause.
 //
 // What a session keeps is bounded, whatever the legacy service sends. [Base] has the answers of a session that keeps
 // nothing, to be embedded.
 type Session interface {
 	// Dial is called before each dial with nil. When its answer has a Request, that is made first, and its answer
-	// is given to the next call.
+	// is passed to the next call.
 	Dial(last *HTTPResponse) (Dial, error)
-	// Open begins a new connection and returns the frames to send on it. subprotocol is what the legacy service
-	// chose of those offered, "" when none were.
+	// Open begins a new connection and returns the frames to send on it. subprotocol is the one that the legacy service
+	// chose among those offered, "" when none were.
 	Open(subprotocol string) ([]Frame, error)
-	// Receive takes one frame, which came at now and whose data is valid until the next call: what is kept is copied. ctx
-	// bounds the jq programs run over it. Messages returned with an error still count.
+	// Receive takes one frame, which arrived at now and whose data is valid until the next call: what is kept is copied.
+	// ctx bounds the jq programs run over it. Messages returned with an error still count.
 	Receive(ctx context.Context, now time.Time, f Frame) (Received, error)
-	// Skipped says that a frame was left out because it was over MAX_MESSAGE. Where frames are pieces of a byte
-	// stream, that is the end of the connection.
+	// Skipped reports to the session that a frame was left out because it was over MAX_MESSAGE. Where frames are pieces of
+	// a byte stream, that is the end of the connection.
 	Skipped() error
 	// Send puts m in the dialect's terms: a line of HELLO, a reply, a client's message.
 	Send(m translate.Message) ([]Frame, error)
 	// Timers is read after Open and after each Receive.
 	Timers() Timers
-	// Ping returns what to send when the time of Timers.Every has come. An error says that the ping before was
-	// not answered.
+	// Ping returns what to send once Timers.Every has passed. An error means that the ping before was not answered.
 	Ping() ([]Frame, error)
-	// Closed says what it means that the legacy service closed the connection with code and reason; code is 0 when
-	// it was lost without a word. nil is nothing in particular: connect again after a while.
+	// Closed decides what it means that the legacy service closed the connection with code and reason; code is 0 when
+	// it was lost without a close. nil is nothing in particular: reconnect after a pause.
 	Closed(code int, reason string) error
-	// Resumable is asked when a connection that was ready has ended: true says that the next one may bridge the
-	// interruption, which its Received.Resumed tells. Otherwise a gap is said at once.
+	// Resumable is asked when a connection that was ready has ended, and reports whether the next one may bridge the
+	// interruption; its Received.Resumed reports whether it did. Otherwise a gap is reported at once.
 	Resumable() bool
 	// Leave returns what to send before the connection is closed for good.
 	Leave() []Frame
 }
 
-// Base answers for a session that keeps nothing, has no timers and says nothing when it leaves.
+// Base answers for a session that keeps nothing, has no timers and sends nothing when it leaves.
 type Base struct{}
 
 // Skipped lets the connection go on.
@@ -65,13 +67,13 @@ func (Base) Timers() Timers { return Timers{} }
 // Ping has none to send.
 func (Base) Ping() ([]Frame, error) { return nil, nil }
 
-// Closed says nothing in particular.
+// Closed is nothing in particular.
 func (Base) Closed(int, string) error { return nil }
 
 // Resumable is false.
 func (Base) Resumable() bool { return false }
 
-// Leave says nothing.
+// Leave sends nothing.
 func (Base) Leave() []Frame { return nil }
 
 // Dial is where and how to connect.
@@ -98,22 +100,22 @@ type HTTPResponse struct {
 	Body   []byte
 }
 
-// Received is what became of one frame.
+// Received is what has become of one frame.
 type Received struct {
-	Replies  []Frame             // to be sent once the messages are in the ring; while the connection is not ready, at once
-	Acks     []Frame             // the same, but never before that: the legacy service forgets what they confirm
-	Messages []translate.Message // in order
-	Ready    bool                // the dialect and its script are through
-	Resumed  bool                // with Ready: nothing was lost since the last connection
-	Failed   []error             // jq programs that failed, each a *ProgramError; what they were for was left out
-	Said     []string            // complaints of the service, fit for logs, that are no end of the connection
+	Replies    []Frame             // to be sent once the messages are in the ring; while the connection is not ready, at once
+	Acks       []Frame             // the same, but never before that: the legacy service forgets what they confirm
+	Messages   []translate.Message // in order
+	Ready      bool                // once a connection: the opening is complete, that of the dialect and that of its script
+	Resumed    bool                // with Ready: nothing was lost since the last connection
+	Failed     []error             // jq programs that failed, each a *translate.ProgramError; what they were for was left out
+	Complaints []string            // of the service, fit for logs, that do not end the connection
 }
 
 // Timers are what a connection has to watch. They may change with each frame.
 type Timers struct {
 	Opening time.Duration // how long the present step may take; 0: the session is ready
-	Step    int           // grows when Opening begins anew
-	Waiting string        // what for, and what to check when it does not come; "" is not said
+	Step    int           // grows when Opening starts over
+	Waiting string        // what for, and what to check when it does not come; "" is not reported
 	Every   time.Duration // how often Ping is asked for; 0 never
 	Silence time.Duration // nothing received for so long means the connection is dead; 0: no rule of the dialect
 }

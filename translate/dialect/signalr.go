@@ -18,14 +18,14 @@
 //
 // The rules:
 //
-//   - Every record ends with 0x1e. A WebSocket message holds whole records, one or several; the handshake's answer may
+//   - Every record ends with 0x1e. A WebSocket message holds complete records, one or several; the handshake's answer may
 //     share one with what follows.
-//   - Each dial negotiates anew, as tokens are good for one. An "id" in FROM's query, an empty one too, says that
+//   - Each dial negotiates again, as a token is valid for one connection. An "id" in FROM's query, even an empty one, means that
 //     there is nothing to negotiate: a hub takes an empty one for a new connection.
 //   - A redirect to another host gets the token of the redirect, and nothing that was meant for the first host.
-//   - We ping every 15 s, as the server gives up after 30 s; so do we.
+//   - We ping every 15 s, as the server disconnects after 30 s of silence; so do we.
 //   - A close without allowReconnect (the hub called Abort, or its OnConnectedAsync failed) is a refusal; official
-//     clients do not come back either.
+//     clients do not reconnect either.
 //   - Stateful reconnect is not negotiated: every reconnect leaves a gap.
 
 package dialect
@@ -60,7 +60,7 @@ const (
 	maxHubHops    = 8        // redirects of one negotiation
 	maxHubAddress = 8 << 10  // bytes of an address that a redirect names
 	maxHubToken   = 16 << 10 // bytes of a token
-	maxHubResults = 256      // results that one message can ask for
+	maxHubResults = 256      // results that one message may ask for
 )
 
 // signalr speaks the dialect.
@@ -73,18 +73,18 @@ type signalr struct {
 	hops int
 
 	// Of the present connection.
-	shaken  bool
+	agreed  bool
 	ready   bool
 	sent    int               // invocations of SUBSCRIBE
-	waiting map[string]string // methods whose completion is waited for, by invocation id
-	streams map[string]string // methods that stream
-	endless bool              // something was subscribed to, or listened to, that has no end
+	waiting map[string]string // methods whose completion is awaited, by invocation id
+	streams map[string]string // methods that stream, likewise
+	endless bool              // something was subscribed to, or is listened to, that never completes
 }
 
 func newSignalR(o Options) Session { return &signalr{Options: o} }
 
 func (s *signalr) Open(string) ([]Frame, error) {
-	s.shaken, s.ready, s.sent, s.endless = false, false, 0, false
+	s.agreed, s.ready, s.sent, s.endless = false, false, 0, false
 	s.waiting, s.streams = map[string]string{}, map[string]string{}
 	return []Frame{hubFrame(`{"protocol":"json","version":1}`)}, nil
 }
@@ -96,7 +96,7 @@ func (s *signalr) Timers() Timers {
 	switch {
 	case s.ready:
 		return Timers{Every: hubEvery, Silence: hubSilence}
-	case s.shaken:
+	case s.agreed:
 		return Timers{Opening: hubStep, Step: 2, Waiting: "the completion of what SUBSCRIBE invokes; write stream before a method that streams"}
 	}
 	return Timers{Opening: hubStep, Step: 1, Waiting: "the answer to the handshake; FROM must be the address of a hub of ASP.NET Core SignalR"}
@@ -132,20 +132,20 @@ func (s *signalr) Receive(_ context.Context, _ time.Time, f Frame) (got Received
 			return got, err
 		}
 	}
-	if s.shaken && !s.ready && len(s.waiting) == 0 {
+	if s.agreed && !s.ready && len(s.waiting) == 0 {
 		s.ready, got.Ready = true, true
 	}
 	return got, nil
 }
 
-// record takes one record into got.
+// record adds what one record means to got.
 func (s *signalr) record(data []byte, got *Received) error {
 	var r hubRecord
 	if err := json.Unmarshal(data, &r); err != nil {
 		return errors.New("a record that is no JSON of the hub protocol")
 	}
-	if !s.shaken {
-		return s.shake(r, got)
+	if !s.agreed {
+		return s.handshake(r, got)
 	}
 	switch r.Type {
 	case hubInvocation:
@@ -157,11 +157,11 @@ func (s *signalr) record(data []byte, got *Received) error {
 	case hubClose:
 		return closedByHub(r)
 	}
-	return nil // pings, and what later versions may have
+	return nil // pings, and what later versions may add
 }
 
-// shake takes the handshake's answer and sends what SUBSCRIBE has.
-func (s *signalr) shake(r hubRecord, got *Received) error {
+// handshake takes the handshake's answer and sends what SUBSCRIBE asks for.
+func (s *signalr) handshake(r hubRecord, got *Received) error {
 	if r.Type != 0 {
 		return errors.New("a record before the answer to the handshake")
 	}
@@ -172,7 +172,7 @@ func (s *signalr) shake(r hubRecord, got *Received) error {
 	if err != nil {
 		return err
 	}
-	s.shaken, s.endless = true, len(lines) == 0
+	s.agreed, s.endless = true, len(lines) == 0
 	for i, line := range lines {
 		c, err := parseHubCall(line)
 		if err != nil {
@@ -195,7 +195,7 @@ func (s *signalr) subscribe(c hubCall) Frame {
 	return c.frame(id)
 }
 
-// invoked is an event.
+// invoked adds an invocation, which is an event.
 func (s *signalr) invoked(r hubRecord, got *Received) error {
 	data, err := oneArgument(r.Arguments)
 	if err != nil {
@@ -229,8 +229,8 @@ func oneArgument(list json.RawMessage) ([]byte, error) {
 	return one, nil
 }
 
-// item is an event when the stream is one of SUBSCRIBE, else told as it came, to whoever began the stream by a record of
-// their own.
+// item is an event when the stream is one of SUBSCRIBE. Otherwise the record is emitted as it is, for the client that began the stream
+// by a record of its own.
 func (s *signalr) item(r hubRecord, data []byte, got *Received) {
 	method, ours := s.streams[r.InvocationID]
 	if !ours {
@@ -243,14 +243,14 @@ func (s *signalr) item(r hubRecord, data []byte, got *Received) {
 	got.Messages = append(got.Messages, translate.Message{Event: method, Data: r.Item})
 }
 
-// foreign tells what answers a record that HELLO or a client sent.
+// foreign emits what answers a record that HELLO or a client sent.
 func (s *signalr) foreign(r hubRecord, data []byte, got *Received) {
 	if r.InvocationID != "" && !strings.HasPrefix(r.InvocationID, "subscribe-") {
 		got.Messages = append(got.Messages, translate.Message{Data: bytes.Clone(data)})
 	}
 }
 
-// completed is a confirmation, a refusal, or the end of a stream.
+// completed takes a confirmation, a refusal, or the end of a stream.
 func (s *signalr) completed(r hubRecord, data []byte, got *Received) error {
 	method, invoked := s.waiting[r.InvocationID]
 	stream, streamed := s.streams[r.InvocationID]

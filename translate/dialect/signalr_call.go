@@ -19,7 +19,7 @@ type hubCall struct {
 	args   json.RawMessage // a JSON array
 }
 
-const hubLineForm = `write Method or Method [arguments as JSON], behind stream for a method that streams`
+const hubLineForm = `write Method or Method [arguments as JSON], after the word stream for a method that streams`
 
 // parseHubCall reads a line of SUBSCRIBE.
 func parseHubCall(line string) (c hubCall, err error) {
@@ -68,7 +68,7 @@ func (c hubCall) frame(id string) Frame {
 
 const hubSendForm = `a message to a hub is a record, {"type":1,"target":..,"arguments":[..]}, or Method [arguments as JSON]`
 
-// Send takes a record, or a method with its arguments, of which no completion is asked.
+// Send takes a record, or a method with its arguments, for which no completion is requested.
 func (s *signalr) Send(m translate.Message) ([]Frame, error) {
 	text := bytes.TrimSpace(m.Data)
 	if !utf8.Valid(text) {

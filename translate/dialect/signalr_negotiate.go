@@ -34,7 +34,7 @@ func (s *signalr) Dial(last *HTTPResponse) (Dial, error) {
 	return s.negotiate(u), nil
 }
 
-// negotiate asks at the hub's address.
+// negotiate is the request at the hub's address.
 func (s *signalr) negotiate(hub *url.URL) Dial {
 	u := *hub
 	u.Scheme = schemeOf("http", "https", secured(hub))
@@ -125,7 +125,7 @@ func (s *signalr) negotiatedDial(a hubAnswer) (Dial, error) {
 	}
 	u, err := url.Parse(s.at.URL)
 	if err != nil {
-		return Dial{}, errors.New("negotiate: the hub's address is none")
+		return Dial{}, errors.New("negotiate: the hub's address is not valid")
 	}
 	u.Scheme = schemeOf("ws", "wss", secured(u))
 	u.RawQuery = withQuery(u.RawQuery, "id="+url.QueryEscape(id))
@@ -135,7 +135,7 @@ func (s *signalr) negotiatedDial(a hubAnswer) (Dial, error) {
 	return dial, nil
 }
 
-// redirected negotiates where a points.
+// redirected negotiates at the address in a.
 func (s *signalr) redirected(a hubAnswer) (Dial, error) {
 	if s.hops++; s.hops > maxHubHops {
 		return Dial{}, fmt.Errorf("negotiate: redirected more than %d times", maxHubHops)
@@ -146,14 +146,14 @@ func (s *signalr) redirected(a hubAnswer) (Dial, error) {
 	}
 	from, err := url.Parse(s.at.URL)
 	if err != nil {
-		return Dial{}, errors.New("negotiate: the hub's address is none")
+		return Dial{}, errors.New("negotiate: the hub's address is not valid")
 	}
 	secure := secured(from)
 	if secure && to.Scheme == "http" {
 		return Dial{}, errors.New("negotiate: redirected from https to http; let the server redirect to https")
 	}
 	if !validToken(a.AccessToken) {
-		return Dial{}, errors.New("negotiate: the accessToken is none, or too long")
+		return Dial{}, errors.New("negotiate: the accessToken is not a token, or too long")
 	}
 	h := http.Header{}
 	if secure == secured(to) && authority(from) == authority(to) {
@@ -167,7 +167,7 @@ func (s *signalr) redirected(a hubAnswer) (Dial, error) {
 	return s.negotiate(to), nil
 }
 
-// validToken says whether a token may stand in a header.
+// validToken reports whether a token may stand in a header.
 func validToken(token string) bool {
 	return len(token) <= maxHubToken && strings.IndexFunc(token, func(r rune) bool { return r <= ' ' || r >= 0x7f }) < 0
 }

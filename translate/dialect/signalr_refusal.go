@@ -9,21 +9,21 @@ import (
 	"strings"
 )
 
-// hubRefusal tells by a completion's error what asking again is good for.
+// hubRefusal decides by a completion's error whether asking again may help.
 func hubRefusal(method, text string) error {
 	reason := fmt.Sprintf("%s: %s", serverText(method), serverText(text))
 	switch {
 	case strings.Contains(text, "HubException:"), strings.HasSuffix(text, "because user is unauthorized"):
 		return refuse(http.StatusForbidden, reason)
 	case strings.HasPrefix(text, "An unexpected error occurred"), strings.HasPrefix(text, "An error occurred on the server"):
-		return errors.New(reason) // the method failed, which it need not do again
+		return errors.New(reason) // the method failed, and may not fail again
 	case strings.HasPrefix(text, "Unknown hub method"), strings.HasPrefix(text, "Failed to invoke"), strings.HasPrefix(text, "The client attempted to invoke"):
 		return refuse(http.StatusBadRequest, reason)
 	}
 	return refuse(http.StatusForbidden, reason)
 }
 
-// closedByHub is the meaning of a close record.
+// closedByHub is what a close record means.
 func closedByHub(r hubRecord) error {
 	text := "closed by the hub"
 	if r.Error != nil {

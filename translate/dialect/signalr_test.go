@@ -63,7 +63,7 @@ func TestSignalRBounds(t *testing.T) {
 	}
 }
 
-// What the first host was to see stays there, also when the redirect says less than it should.
+// What was meant for the first host stays there, even when the redirect lacks what it should have.
 func TestSignalRForeignHost(t *testing.T) {
 	for address, kept := range map[string]bool{
 		"https://legacy.example/x": true, "https://LEGACY.example:443/x": true, "https://legacy.example:8443/x": false, "https://legacy.example.evil/x": false, "https://evil/legacy.example": false,
@@ -100,11 +100,11 @@ func TestSignalRBadLine(t *testing.T) {
 }
 
 func FuzzSignalR(f *testing.F) {
-	shaken := "\x00{}\x1e"
-	f.Add(pieces(shaken, "\x00{\"type\":1,\"target\":\"T\",\"arguments\":[1,{\"a\":2}],\"invocationId\":\"1\"}\x1e{\"type\":6}\x1e", "\x03", "\x04Say [1]"))
-	f.Add(pieces(shaken, "\x00{\"type\":3,\"invocationId\":\"subscribe-1\"}\x1e", "\x00{\"type\":2,\"invocationId\":\"subscribe-2\",\"item\":1}\x1e{\"type\":3,\"invocationId\":\"subscribe-2\"}\x1e"))
+	agreed := "\x00{}\x1e"
+	f.Add(pieces(agreed, "\x00{\"type\":1,\"target\":\"T\",\"arguments\":[1,{\"a\":2}],\"invocationId\":\"1\"}\x1e{\"type\":6}\x1e", "\x03", "\x04Say [1]"))
+	f.Add(pieces(agreed, "\x00{\"type\":3,\"invocationId\":\"subscribe-1\"}\x1e", "\x00{\"type\":2,\"invocationId\":\"subscribe-2\",\"item\":1}\x1e{\"type\":3,\"invocationId\":\"subscribe-2\"}\x1e"))
 	f.Add(pieces("\x07{\"url\":\"https://a/b\",\"accessToken\":\"t\"}", "\x07{\"connectionId\":\"1\",\"availableTransports\":[{\"transport\":\"WebSockets\",\"transferFormats\":[\"Text\"]}]}"))
-	f.Add(pieces(shaken, "\x00{\"type\":7,\"allowReconnect\":true}\x1e", shaken, "\x02\x01", "\x04{\"type\":1}"))
+	f.Add(pieces(agreed, "\x00{\"type\":7,\"allowReconnect\":true}\x1e", agreed, "\x02\x01", "\x04{\"type\":1}"))
 	f.Fuzz(func(t *testing.T, script []byte) {
 		s := hubSession("Join [1]", "stream Counter")
 		drive(t, s, script, func() {

@@ -17,22 +17,22 @@
 //
 // The rules:
 //
-//   - Ready once every namespace of SUBSCRIBE is connected. v2 connects the main one whether wanted or not; its events are
-//     left out then.
-//   - Acknowledgements that the server asks for are given, empty, once the event is in the ring.
-//   - 44 is a refusal: 404 for an unknown namespace, else the status that its data names (status, statusCode or code), else 401
-//     where its message speaks of authentication, else 403. Data that names 408, 425, 429 or 500 and above means to try again.
+//   - The session is ready once every namespace of SUBSCRIBE is connected. v2 connects the main one in any case; its events are
+//     left out unless it is among them.
+//   - Acknowledgements that the server asks for are sent, empty, once the event is in the ring.
+//   - 44 is a refusal: 404 for an unknown namespace, else the status in its data (status, statusCode or code), else 401
+//     where its message is about authentication, else 403. A status of 408, 425, 429, or 500 and above means to retry.
 //   - 41 before everything is connected is a refusal (403). Later it ends the connection, and a new session begins after a
-//     while: unlike a page, we have nobody to ask.
+//     pause: unlike a page, we cannot ask a user.
 //   - Connection state recovery (servers 4.6 and later): with a pid, an event that wants no answer has its offset as last
 //     argument, which is cut. To resume, pid and last offset are sent along; the events missed come before the 40, which
 //     has the same pid if they are all. What the server does not keep (volatile events, those that want an answer) is lost
-//     without a word, and a volatile event's own last argument, if it is a text without blanks, cannot be told from an offset.
-//   - Where offsets are places in a Redis stream (redis-streams-adapter 0.3.1), each is taken once. That adapter replays volatile events
-//     too, which had none when they came live, so those after the last offset come twice, as they do to the official client.
-//   - What came on a connection counts for the offset only once that connection was ready: what comes earlier is dropped
+//     silently, and a volatile event's own last argument, if it is a string without blanks, cannot be told from an offset.
+//   - Where offsets are places in a Redis stream (redis-streams-adapter 0.3.1), each is taken once. That adapter also replays volatile
+//     events, which had none when they came live, so those after the last offset come twice, as they do to the official client.
+//   - What arrives on a connection counts for the offset only once that connection is ready: what arrives earlier is dropped
 //     with it if it fails.
-//   - Attachments go the way of BINARY, as JSON strings in the place they have in the arguments; with drop, the event goes.
+//   - Attachments go the way of BINARY, as JSON strings in their places in the arguments; with drop, the event is left out.
 
 package dialect
 
@@ -54,7 +54,7 @@ const (
 	maxSioAttachments = 1000 // of one event
 	maxSioResume      = 256  // bytes of a pid or offset
 
-	sioMinPing, sioMaxPing = 10 * time.Millisecond, 24 * time.Hour // bounds of what the server says
+	sioMinPing, sioMaxPing = 10 * time.Millisecond, 24 * time.Hour // bounds of the server's intervals
 )
 
 // The steps of an opening; from sioConnecting on it grows with each namespace connected.
@@ -76,14 +76,14 @@ type socketio struct {
 	auth              string
 	interval, timeout time.Duration // of the server's pings, or of ours
 	pending           *sioPending
-	skipped           bool // a message was, so that attachments without their event are no surprise
+	skipped           bool // a message was, so attachments without their event are to be expected
 }
 
 // sioPending is an event whose attachments are on their way.
 type sioPending struct {
 	packet sioPacket
-	space  *sioSpace // nil: not ours
-	size   int       // bytes of it all
+	space  *sioSpace // nil: not one of SUBSCRIBE
+	size   int       // bytes of everything so far
 	parts  [][]byte  // nil when over
 	left   int
 	over   bool // too large or too many
@@ -100,7 +100,7 @@ func socketIO(o Options, v2 bool) Session {
 	return &socketio{Options: o, v2: v2}
 }
 
-// Dial adds what Socket.IO's addresses have.
+// Dial completes the address.
 func (s *socketio) Dial(*HTTPResponse) (Dial, error) {
 	d, err := s.Options.Dial()
 	if err != nil {
@@ -160,7 +160,7 @@ func (s *socketio) Receive(_ context.Context, _ time.Time, f Frame) (got Receive
 func (s *socketio) opened(f Frame, got *Received) error {
 	var open struct{ PingInterval, PingTimeout float64 }
 	if f.Binary || len(f.Data) == 0 || f.Data[0] != '0' || json.Unmarshal(f.Data[1:], &open) != nil {
-		return errors.New("the first message is no Engine.IO open packet; check that FROM is the address of a Socket.IO server, whose path is /socket.io/ unless it says otherwise")
+		return errors.New("the first message is no Engine.IO open packet; check that FROM is the address of a Socket.IO server, whose path is /socket.io/ unless it has another")
 	}
 	patience := 20 * time.Second
 	if s.v2 {
@@ -185,11 +185,11 @@ func (s *socketio) opened(f Frame, got *Received) error {
 	return nil
 }
 
-// sioReserved are the names that no event may have (socket.io-parser 4.2.7, socket.io 2.5.1; the one also has connect_error, the other
-// error). A server closes the connection that brings one, which here is everybody's, or takes it for its own.
+// sioReserved are the names that no event may have (socket.io-parser 4.2.7, socket.io 2.5.1; the first adds connect_error, the second
+// error). A server that is sent one closes the connection, which all clients of the stream share, or takes it for its own event.
 var sioReserved = []string{"connect", "disconnect", "disconnecting", "newListener", "removeListener"}
 
-// sioSpan makes milliseconds a span within bounds.
+// sioSpan makes milliseconds a duration within bounds.
 func sioSpan(ms float64, unknown time.Duration) time.Duration {
 	if !(ms > 0) {
 		return unknown
@@ -252,14 +252,14 @@ func (s *socketio) event(p sioPacket, n *sioSpace, parts [][]byte, got *Received
 	if s.Binary == BinaryDrop {
 		return nil
 	}
-	if m.Data, err = putBack(m.Data, parts, s.Binary); err != nil { // no reason to have it sent again
+	if m.Data, err = putBack(m.Data, parts, s.Binary); err != nil { // sending it again would not help
 		m = translate.Message{Gap: translate.GapUpstream}
 	}
 	got.Messages = append(got.Messages, m)
 	return nil
 }
 
-// await begins an event with attachments.
+// await begins an event whose attachments are still to come.
 func (s *socketio) await(p sioPacket, n *sioSpace, got *Received) error {
 	p.data = slices.Clone(p.data)
 	s.pending = &sioPending{packet: p, space: n, size: len(p.data), left: p.attachments, parts: [][]byte{}}
@@ -267,7 +267,7 @@ func (s *socketio) await(p sioPacket, n *sioSpace, got *Received) error {
 	return s.complete(got)
 }
 
-// Send emits: ["name",args], with the namespace before it as on the wire. Without one it is the main namespace, or the first
+// Send takes ["name",args], with the namespace in front as on the wire. Without one it is the main namespace, or the first
 // of SUBSCRIBE if that is not among them.
 func (s *socketio) Send(m translate.Message) ([]Frame, error) {
 	const form = `write ["name",args], or /namespace,["name",args]`
@@ -298,7 +298,7 @@ func (s *socketio) Timers() Timers {
 		return Timers{Opening: openingTime, Step: s.step, Waiting: "the Engine.IO open packet; check that FROM is the address of a Socket.IO server"}
 	case !s.ready:
 		return Timers{Opening: openingTime, Step: s.step, Waiting: "the server to connect the namespace " + s.unconnected()}
-	case s.v2: // twice as often as the server wants it, as PING may put it off by less than as long again
+	case s.v2: // twice as often as the server asks for, as PING may delay it by up to its own interval
 		return Timers{Every: max(s.interval/2, sioMinPing), Silence: s.interval + s.timeout}
 	}
 	return Timers{Silence: s.interval + s.timeout}
@@ -317,7 +317,7 @@ func (s *socketio) unconnected() string {
 	return "/"
 }
 
-// Ping is ours in v2 alone. That no pong came is noticed as silence.
+// Ping is only sent in v2, where clients ping. A missing pong is noticed as silence.
 func (s *socketio) Ping() ([]Frame, error) {
 	if !s.v2 || !s.ready {
 		return nil, nil
@@ -325,7 +325,7 @@ func (s *socketio) Ping() ([]Frame, error) {
 	return []Frame{{Data: []byte("2")}}, nil
 }
 
-// Closed explains the ends that Socket.IO leaves unsaid: its close codes mean nothing.
+// Closed explains the ends that Socket.IO leaves unexplained: its close codes mean nothing.
 func (s *socketio) Closed(int, string) error {
 	other := "1 or 2, write PROTOCOL=socket.io-v2"
 	if s.v2 {

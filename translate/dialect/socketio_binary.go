@@ -1,4 +1,4 @@
-// This file puts the attachments of Socket.IO events back into their places.
+// This file collects the attachments of Socket.IO events.
 
 package dialect
 
@@ -44,7 +44,7 @@ func (s *socketio) base64Frame(data []byte, got *Received) error {
 	return s.complete(got)
 }
 
-// attach keeps one attachment, within MAX_MESSAGE for all of the event.
+// attach keeps one attachment. MAX_MESSAGE bounds the event with all of its attachments.
 func (s *socketio) attach(data []byte) {
 	p := s.pending
 	p.left--
@@ -56,21 +56,21 @@ func (s *socketio) attach(data []byte) {
 	p.parts = append(p.parts, slices.Clone(data))
 }
 
-// Skipped was an attachment, if one is on its way; else it may have been an event that some belong to.
+// Skipped: the frame was an attachment, if one was due; otherwise it may have been an event that attachments belong to.
 func (s *socketio) Skipped() error {
 	if s.pending == nil {
 		s.skipped = true
 		return nil
 	}
 	p := s.pending
-	p.left, p.parts, p.space = p.left-1, nil, nil // the gap is said already
+	p.left, p.parts, p.space = p.left-1, nil, nil // the gap has been reported already
 	if p.left <= 0 {
 		s.pending = nil
 	}
 	return nil
 }
 
-// complete gives out the pending event once nothing of it is left to come.
+// complete emits the pending event once all of it has arrived.
 func (s *socketio) complete(got *Received) error {
 	p := s.pending
 	if p.left > 0 {

@@ -30,7 +30,7 @@ type sioSpace struct {
 	}
 }
 
-// join adds a namespace that is not there yet, with what was kept to resume it.
+// join adds a namespace that is not there yet, with what was kept in was to resume it.
 func (s *socketio) join(line string, was []*sioSpace) {
 	name, query, found := strings.Cut(line, "?")
 	if !strings.HasPrefix(name, "/") {
@@ -93,7 +93,7 @@ func (s *socketio) connected(p sioPacket, n *sioSpace, got *Received) error {
 	return nil
 }
 
-// disconnected is a server that wants no more of us.
+// disconnected takes a DISCONNECT.
 func (s *socketio) disconnected(p sioPacket, n *sioSpace) error {
 	if n == nil && p.space != "/" {
 		return nil
@@ -107,12 +107,12 @@ func (s *socketio) disconnected(p sioPacket, n *sioSpace) error {
 	return fmt.Errorf("the server disconnected the namespace %s", serverText(p.space))
 }
 
-// refused finds out what a CONNECT_ERROR means.
+// refused takes a CONNECT_ERROR.
 func (s *socketio) refused(p sioPacket, n *sioSpace) error {
 	if n == nil && p.space != "/" {
 		return nil
 	}
-	status, text := sioVerdict(p.data)
+	status, text := sioRefusal(p.data)
 	reason := "the server refused the namespace " + serverText(p.space)
 	if text = serverText(text); text != "" && !s.echoes(text) {
 		reason += ": " + text
@@ -123,7 +123,7 @@ func (s *socketio) refused(p sioPacket, n *sioSpace) error {
 	return refuse(status, reason)
 }
 
-// echoes says that a text repeats a value that we sent.
+// echoes reports whether a text repeats a value that we sent.
 func (s *socketio) echoes(text string) bool {
 	var auth any
 	found := json.Unmarshal([]byte(s.auth), &auth) == nil && holds(auth, text)
@@ -136,7 +136,7 @@ func (s *socketio) echoes(text string) bool {
 	return found
 }
 
-// holds says that a text of value is within text; one of three letters is no secret.
+// holds reports whether a string of value is part of text; one of up to three characters is no secret.
 func holds(value any, text string) bool {
 	switch v := value.(type) {
 	case string:
@@ -167,8 +167,8 @@ func (s *socketio) Resumable() bool {
 	return resumable
 }
 
-// sioVerdict finds the HTTP status and the words of a refusal: {"message","data"}, or what v2 has of them.
-func sioVerdict(payload []byte) (status int, text string) {
+// sioRefusal returns the HTTP status and the message of a refusal: {"message","data"}, or what v2 has of them.
+func sioRefusal(payload []byte) (status int, text string) {
 	var refusal struct {
 		Message string
 		Data    json.RawMessage
@@ -178,7 +178,7 @@ func sioVerdict(payload []byte) (status int, text string) {
 	}
 	for _, object := range [][]byte{refusal.Data, payload} {
 		var said struct{ Status, StatusCode, Code json.RawMessage }
-		json.Unmarshal(object, &said) // v2 may send a text instead
+		json.Unmarshal(object, &said) // v2 may send a string instead
 		for _, number := range []json.RawMessage{said.Status, said.StatusCode, said.Code} {
 			if n, err := strconv.Atoi(string(number)); err == nil && n >= 400 && n <= 599 {
 				return n, refusal.Message

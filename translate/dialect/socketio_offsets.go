@@ -2,15 +2,15 @@ package dialect
 
 import "regexp"
 
-// redisOffset is a place in a Redis stream. Those of other adapters are random, and then a text at the end of a volatile event, which may
-// come again and again, looks the same.
+// redisOffset is a place in a Redis stream. The offsets of other adapters are random, and cannot be told from a string at the end of a
+// volatile event, which may rightly be the same again and again.
 var redisOffset = regexp.MustCompile(`^[0-9]{10,20}-[0-9]{1,20}$`)
 
-// maxSioOffsets is how many are remembered: what comes twice comes soon.
+// maxSioOffsets is how many are remembered: whatever comes twice comes soon after.
 const maxSioOffsets = 1024
 
-// sioOffsets are the last offsets of a session that have come. Servers of one cluster may send them in another order than they have in
-// the stream, so the largest does not tell. The zero value has none.
+// sioOffsets are the last offsets received in a session. The servers of a cluster may send them in another order than the
+// stream's, so the largest one is not enough. The zero value has none.
 type sioOffsets struct {
 	order []string
 	set   map[string]bool

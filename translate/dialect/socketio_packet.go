@@ -1,4 +1,4 @@
-// This file is the packets of Socket.IO (see socketio.go), as text behind Engine.IO's type:
+// This file is the packets of Socket.IO (see socketio.go), as text after Engine.IO's type:
 //
 //	<kind>[<attachments>-][<namespace>,][<ack id>][<JSON>]
 //
@@ -83,7 +83,7 @@ func (p *sioPacket) event() (name string, args [][]byte, err error) {
 	return name, list[1:], err
 }
 
-// elements returns those of a JSON array as they stand in it.
+// elements returns the elements of a JSON array as they are written in it.
 func elements(array []byte) (list [][]byte, err error) {
 	array = bytes.TrimSpace(array)
 	if len(array) == 0 || array[0] != '[' || !json.Valid(array) {
@@ -122,7 +122,7 @@ func joined(args [][]byte) []byte {
 	return append(all, ']')
 }
 
-// sioOffset says whether an argument can be an offset of connection state recovery.
+// sioOffset reports whether an argument may be an offset of connection state recovery, and returns it.
 func sioOffset(arg []byte) (string, bool) {
 	var offset string
 	if arg[0] != '"' || len(arg) > maxSioResume || json.Unmarshal(arg, &offset) != nil || offset == "" {

@@ -11,8 +11,8 @@ import (
 	"strconv"
 )
 
-// putBack puts attachments, as JSON strings, where data has placeholders for them. Each has one place: more would let a
-// small packet become a large event.
+// putBack puts attachments, as JSON strings, where data has placeholders for them. Each may have one place only: with more, a
+// small packet could become a large event.
 func putBack(data []byte, parts [][]byte, binary string) ([]byte, error) {
 	spots, err := placeholders(data)
 	if err != nil {
@@ -39,7 +39,7 @@ func putBack(data []byte, parts [][]byte, binary string) ([]byte, error) {
 // sioSpot is where a placeholder stands.
 type sioSpot struct{ start, end, num int }
 
-// placeholders finds those of valid JSON, in order, whatever the order and the blanks in them.
+// placeholders finds the placeholders in valid JSON, in order, whatever the order of their fields and the blanks in them.
 func placeholders(data []byte) (spots []sioSpot, err error) {
 	in := json.NewDecoder(bytes.NewReader(data))
 	in.UseNumber()
@@ -70,7 +70,7 @@ func placeholders(data []byte) (spots []sioSpot, err error) {
 		case delim == '}' || delim == ']':
 			if top.marked && top.num >= 0 {
 				for len(spots) > 0 && spots[len(spots)-1].start > top.start {
-					spots = spots[:len(spots)-1] // what is inside goes with it
+					spots = spots[:len(spots)-1] // what is inside is replaced with it
 				}
 				spots = append(spots, sioSpot{top.start, at, top.num})
 			}

@@ -1,4 +1,4 @@
-// This file reads what FROM, CONNECT and SUBSCRIBE say for the dialects socket.io and socket.io-v2.
+// This file reads FROM, CONNECT and SUBSCRIBE for the dialects socket.io and socket.io-v2.
 
 package dialect
 
@@ -22,7 +22,7 @@ func checkSocketIO(connect string, lines []string) error {
 	}
 	for i, line := range lines {
 		if strings.Contains(line, "?") {
-			problems = append(problems, badLine(i+1, "has a query, which namespaces of Socket.IO 3 and 4 have not; write what it says in CONNECT, or PROTOCOL=socket.io-v2 for servers 1 and 2"))
+			problems = append(problems, badLine(i+1, "has a query, which namespaces of Socket.IO 3 and 4 do not have; put what it holds into CONNECT, or write PROTOCOL=socket.io-v2 for servers 1 and 2"))
 		}
 	}
 	return errors.Join(append(problems, checkNamespaces(lines))...)
@@ -44,7 +44,7 @@ func checkNamespaces(lines []string) error {
 func (s *socketio) address(address string) (string, error) {
 	u, err := url.Parse(address)
 	if err != nil {
-		return "", errors.New("the address is none")
+		return "", errors.New("the address is not valid")
 	}
 	if u.Path == "" || u.Path == "/" {
 		u.Path = "/socket.io/"
@@ -67,7 +67,7 @@ func (s *socketio) address(address string) (string, error) {
 	return u.String(), nil
 }
 
-// sioAuth is the payload of CONNECT: the auth object, and what to resume if that is known.
+// sioAuth is the payload of Socket.IO's CONNECT: the auth object, and what to resume where that is known.
 func sioAuth(auth, pid, offset string) (string, error) {
 	auth = strings.TrimSpace(auth)
 	if auth == "" && (pid == "" || offset == "") {

@@ -198,7 +198,7 @@ func TestSocketIOBounds(t *testing.T) {
 			t.Errorf("%s: %+v", name, got)
 		}
 		if got := sioSay(t, s, `42["on"]`); len(got.Messages) != 1 || got.Messages[0].Event != "on" {
-			t.Errorf("behind %s: %+v", name, got)
+			t.Errorf("after %s: %+v", name, got)
 		}
 	}
 	for _, left := range []string{`["a"]`, "9", `45["a"]`, "4", "x", "bAQ==", "451-[1]", `42{}`, "1", ""} {
@@ -251,7 +251,7 @@ func TestSocketIOOffsets(t *testing.T) {
 	}
 }
 
-// The names that Socket.IO keeps for itself would end the connection of everybody on the stream.
+// The names that Socket.IO keeps for itself would end the connection that all clients of the stream share.
 func TestSocketIOReservedNames(t *testing.T) {
 	for _, v2 := range []bool{false, true} {
 		s := sioSession(t, 0)
@@ -366,7 +366,7 @@ func TestSocketIOWaits(t *testing.T) {
 			}
 			step = timers.Step
 			if got := sioSay(t, s, frame); got.Ready != (i == len(frames)-1) {
-				t.Errorf("v2 %v, behind %s: ready %v", v2, frame, got.Ready)
+				t.Errorf("v2 %v, after %s: ready %v", v2, frame, got.Ready)
 			}
 		}
 		if timers := s.Timers(); timers.Opening != 0 || timers.Silence == 0 || (timers.Every > 0) != v2 {

@@ -1,18 +1,18 @@
 // This file is SockJS around another dialect: frames of the WebSocket transport (sockjs-protocol 0.3.3, "websocket"; servers
 // sockjs 0.3.24 and Spring).
 //
-//	GET <FROM>/<000-999>/<session>/websocket    both at random for each dial: a session cannot be gone back to
+//	GET <FROM>/<000-999>/<session>/websocket    both random for each dial: a session cannot be resumed
 //	S-> o                                       open
 //	S-> a["text","text"]                        messages of the inner dialect
 //	S-> m"text"                                 one of them, from old servers
 //	S-> h                                       heartbeat; sockjs-node sends WebSocket pings instead and closes with 3000 without pongs
-//	S-> c[3000,"Go away!"]                      closed: what code and reason mean is the inner dialect's to say
+//	S-> c[3000,"Go away!"]                      closed: the inner dialect decides what code and reason mean
 //	C-> ["text"]                                to send
 //
 // The rules:
 //
-//   - The inner dialect opens with o. Its own subprotocols are not offered: SockJS knows none.
-//   - SockJS carries text alone. A dialect that opens with bytes is refused (400).
+//   - The inner dialect opens with o. Its own subprotocols are not offered: SockJS has none.
+//   - SockJS carries only text. A dialect that opens with bytes is refused (400).
 //   - An empty message means nothing.
 
 package dialect
@@ -37,7 +37,7 @@ import (
 // sockJSPrefix stands before the name of the inner dialect in PROTOCOL.
 const sockJSPrefix = "sockjs+"
 
-// maxSockJSTexts bounds the messages in one frame; those behind them are skipped. Servers send one or a few.
+// maxSockJSTexts bounds the messages in one frame; those after them are skipped. Servers send one or a few.
 const maxSockJSTexts = 10000
 
 // overSockJS is the dialect inner with SockJS around it.
@@ -56,11 +56,11 @@ type sockjs struct {
 	open    bool // o has come on this connection
 }
 
-// sockJSAddress is the part of the address that is made anew for each dial.
+// sockJSAddress is the part of the address that differs for each dial.
 func sockJSAddress() string {
 	server, err := rand.Int(rand.Reader, big.NewInt(1000))
 	if err != nil {
-		panic(err) // crypto/rand says that it never fails
+		panic(err) // crypto/rand never fails
 	}
 	return fmt.Sprintf("/%03d/%s/websocket", server, strings.ToLower(rand.Text()))
 }
@@ -72,12 +72,12 @@ func (s *sockjs) Dial(last *HTTPResponse) (Dial, error) {
 	}
 	u, err := url.Parse(d.URL)
 	if err != nil {
-		return d, errors.New("the address is none")
+		return d, errors.New("the address is not valid")
 	}
-	// As it is written, so that what is escaped stays so.
+	// As it is written, so that escapes stay as they are.
 	path := strings.TrimRight(u.EscapedPath(), "/") + s.address()
 	if u.Path, err = url.PathUnescape(path); err != nil {
-		return d, errors.New("the address is none")
+		return d, errors.New("the address is not valid")
 	}
 	u.RawPath = path
 	d.URL = u.String()
@@ -144,7 +144,7 @@ func (s *sockjs) inner(ctx context.Context, now time.Time, texts []string) (got 
 		}
 		one, err := s.Session.Receive(ctx, now, Frame{Data: []byte(text)})
 		got.Messages = append(got.Messages, one.Messages...)
-		got.Failed, got.Said = append(got.Failed, one.Failed...), append(got.Said, one.Said...)
+		got.Failed, got.Complaints = append(got.Failed, one.Failed...), append(got.Complaints, one.Complaints...)
 		if one.Ready {
 			got.Ready, got.Resumed = true, one.Resumed
 		}
@@ -161,7 +161,7 @@ func (s *sockjs) inner(ctx context.Context, now time.Time, texts []string) (got 
 	return got, nil
 }
 
-// closing takes the frame that tells why the connection will be closed.
+// closing takes the frame that announces a close and its reason.
 func (s *sockjs) closing(data []byte) error {
 	var why []json.RawMessage
 	var code int
@@ -215,7 +215,7 @@ func (s *sockjs) Ping() ([]Frame, error) {
 	return wrapped(frames)
 }
 
-// Closed before o is no word of the inner dialect's.
+// Closed before o is not for the inner dialect to decide.
 func (s *sockjs) Closed(code int, reason string) error {
 	if !s.open {
 		return errors.New("the connection ended before the SockJS open frame; check that FROM is the prefix of a SockJS server")
@@ -227,6 +227,6 @@ func (s *sockjs) Leave() []Frame {
 	if !s.open {
 		return nil
 	}
-	frames, _ := wrapped(s.Session.Leave()) // what it cannot say, it leaves out
+	frames, _ := wrapped(s.Session.Leave()) // what cannot be sent as text is left out
 	return frames
 }

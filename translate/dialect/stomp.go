@@ -1,7 +1,7 @@
 // This file is STOMP 1.2, 1.1 and 1.0 over WebSockets, as a subscriber (STOMP Protocol Specification 1.2 and 1.1,
 // stomp.github.io).
 //
-//	C-> CONNECT accept-version, host, heart-beat, and what CONNECT says     never escaped
+//	C-> CONNECT accept-version, host, heart-beat, and the headers of CONNECT    never escaped
 //	S-> CONNECTED version, heart-beat, server                              decides escaping and the form of ACK
 //	C-> SUBSCRIBE id, destination, ack, receipt                            one a line of SUBSCRIBE
 //	S-> RECEIPT receipt-id                                                 where the broker is known to confirm
@@ -12,14 +12,14 @@
 //
 // The rules:
 //
-//   - Messages are pieces of one byte stream: a WebSocket message may hold several frames, half a frame, or line ends alone.
-//   - Ready is what the broker has confirmed: CONNECTED, and a RECEIPT for each subscription from brokers that are known to
-//     send one by the server header. Spring's simple broker has none (SimpleBrokerMessageHandler), and is ready at CONNECTED.
-//   - Heart-beats are agreed on as the specification has it (1.2, "Heart-beating"); we send ours early and give the broker
-//     twice its time.
+//   - Messages are pieces of one byte stream: a WebSocket message may hold several frames, half a frame, or only line ends.
+//   - The session is ready once the broker has confirmed everything: CONNECTED, and a RECEIPT for each subscription from brokers whose
+//     server header shows that they send one. Spring's simple broker sends none (SimpleBrokerMessageHandler), and is ready at CONNECTED.
+//   - Heart-beats are negotiated as specified (1.2, "Heart-beating"); we send ours early and allow the broker twice its
+//     interval.
 //   - Of a header that is repeated the first counts. An undefined escape, which the specification makes fatal, is kept as it
 //     is: brokers differ here (stomp-broker-js escapes nothing).
-//   - There is no resumption: a message-id is of one session.
+//   - Nothing bridges a reconnect: a message-id belongs to one session.
 
 package dialect
 
@@ -39,7 +39,7 @@ import (
 )
 
 const (
-	stompBeat    = 10 * time.Second // what we offer and ask for
+	stompBeat    = 10 * time.Second // what we offer, and ask for
 	maxStompHead = 64 << 10         // bytes of a frame's headers
 	maxStompSubs = 1000             // lines of SUBSCRIBE
 )
@@ -66,7 +66,7 @@ type stomp struct {
 	Base
 	Options
 
-	secrets []string // values of CONNECT, which are not to be in an error
+	secrets []string // values of CONNECT, which no error may hold
 	subs    []stompSub
 
 	// Of the present connection.
@@ -174,10 +174,10 @@ func (s *stomp) frame(f stompFrame, got *Received) error {
 		return s.message(f, got)
 	case "ERROR":
 		if s.aboutSend(f) {
-			got.Said = append(got.Said, "the broker said: "+s.hidden(f.headers["message"]))
+			got.Complaints = append(got.Complaints, "the broker said: "+s.hidden(f.headers["message"]))
 			return nil
 		}
-		return s.verdict(f)
+		return s.failure(f)
 	}
 	return nil
 }
@@ -219,7 +219,7 @@ func (s *stomp) connected(f stompFrame, got *Received) error {
 	return nil
 }
 
-// confirm is ready once nothing is awaited any more.
+// confirm makes the session ready once nothing is awaited any more.
 func (s *stomp) confirm(got *Received) {
 	if s.step == stompSubscribing && len(s.unheard) == 0 {
 		s.step, got.Ready = stompReady, true

@@ -34,7 +34,7 @@ var (
 	stompEscapes11 = strings.NewReplacer("\\", `\\`, "\n", `\n`, ":", `\c`)
 )
 
-// escape writes a header's name or value as the version has it ("Value Encoding").
+// escape writes a header's name or value in the form of the version ("Value Encoding").
 func (s *stomp) escape(text string) (string, error) {
 	if strings.IndexByte(text, 0) >= 0 {
 		return "", errors.New("a header holds a NUL")
@@ -87,7 +87,7 @@ func unescape(text, version string) string {
 type stompFrame struct {
 	command string
 	headers map[string]string
-	body    []byte // good until the next feed
+	body    []byte // valid until the next feed
 	over    bool   // the body is over MAX_MESSAGE and was left out
 }
 
@@ -95,23 +95,23 @@ type stompFrame struct {
 type stompParser struct {
 	max     int
 	buf     []byte
-	begun   *stompFrame // its headers are through
+	begun   *stompFrame // its headers are read
 	length  int         // of its body; -1: it ends at a NUL
 	scanned int         // bytes of buf that hold no NUL
 	left    int         // bytes of a body still to be dropped
-	toNUL   bool        // one is dropped up to its NUL
+	toNUL   bool        // a body is dropped up to its NUL
 }
 
 func (p *stompParser) feed(data []byte) {
 	if len(p.buf) == 0 && cap(p.buf) > 64<<10 {
 		p.buf = nil
 	}
-	p.buf = append(p.buf, data...) // behind what was given out, never over it
+	p.buf = append(p.buf, data...) // after what was returned, never over it
 }
 
 var errStompFraming = errors.New("the upstream does not speak STOMP")
 
-// next returns the next whole frame, false when there is none yet.
+// next returns the next complete frame, false when there is none yet.
 func (p *stompParser) next(version string) (f stompFrame, ok bool, err error) {
 	if p.begun == nil {
 		if ok, err := p.head(version); !ok || err != nil {
@@ -209,6 +209,6 @@ func (p *stompParser) bodyToNUL(f *stompFrame) bool {
 	return true
 }
 
-// stompOut is data as it is sent. What a broker has said in bytes that are no text, the value of an ack for one, is said to it in the same
-// bytes, which a text message may not have (RFC 6455, section 8.1).
+// stompOut is data as it is sent. What a broker has sent in bytes that are not UTF-8, such as the value of an ack header, goes back in the
+// same bytes, which a text message must not hold (RFC 6455, section 8.1).
 func stompOut(data []byte) Frame { return Frame{Binary: !utf8.Valid(data), Data: data} }

@@ -1,4 +1,4 @@
-// This file reads what CONNECT and SUBSCRIBE say for the dialect stomp.
+// This file reads CONNECT and SUBSCRIBE for the dialect stomp.
 
 package dialect
 
@@ -56,7 +56,7 @@ func parseStompSub(line string) (stompSub, error) {
 	}
 	headers, err := scalars(rest)
 	if err != nil {
-		return sub, fmt.Errorf("behind the destination %w; write headers as {\"name\":\"value\"}", err)
+		return sub, fmt.Errorf("after the destination %w; write headers as {\"name\":\"value\"}", err)
 	}
 	for _, own := range []string{"id", "destination", "receipt"} {
 		if _, set := headers[own]; set {

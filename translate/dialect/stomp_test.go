@@ -171,8 +171,8 @@ func TestStompSettings(t *testing.T) {
 		{"login:guest\npasscode:a:b", `/topic/a {"ack":"client","x":1,"y":true}`, ""},
 		{"guest", "/a", "CONNECT: is not a list of headers; write one name:value a line, such as login:guest"},
 		{"heart-beat:1", "/a", "CONNECT: heart-beat is not two numbers of ms with a comma between, such as 10000,10000"},
-		{"", "/a ack:client", `SUBSCRIBE: line 1: behind the destination comes what is no JSON object; write headers as {"name":"value"}`},
-		{"", `/a {"x":{}}`, `SUBSCRIBE: line 1: behind the destination comes an object with more than plain values in it; write headers as {"name":"value"}`},
+		{"", "/a ack:client", `SUBSCRIBE: line 1: after the destination comes what is no JSON object; write headers as {"name":"value"}`},
+		{"", `/a {"x":{}}`, `SUBSCRIBE: line 1: after the destination comes an object with more than plain values in it; write headers as {"name":"value"}`},
 		{"", `/a {"id":"1"}`, "SUBSCRIBE: line 1: the header id is the sidecar's own; leave it out"},
 		{"", `/a {"ack":"yes"}`, "SUBSCRIBE: line 1: ack is one of auto, client, client-individual"},
 	} {
@@ -252,7 +252,7 @@ func TestStompErrorBehindASend(t *testing.T) {
 			if refused := errors.As(err, new(*translate.Refused)); refused == sends {
 				t.Errorf("sends: %v: %v", sends, err)
 			}
-			if sends && (err != nil || len(got.Messages) != 1 || len(got.Said) != 1 || got.Said[0] != "the broker said: not_found") {
+			if sends && (err != nil || len(got.Messages) != 1 || len(got.Complaints) != 1 || got.Complaints[0] != "the broker said: not_found") {
 				t.Errorf("the connection does not go on: %+v, %v", got, err)
 			}
 			if _, err := s.Receive(t.Context(), noon, Frame{Data: []byte("ERROR\nsubscription:sub-0\nmessage:Server cancelled subscription\n\n\x00")}); err == nil {

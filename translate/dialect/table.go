@@ -14,7 +14,7 @@ const (
 
 // Options are what a dialect needs of its route and request.
 type Options struct {
-	Dial       func() (Dial, error)     // the request's own address, header and subprotocols, made anew for each dial
+	Dial       func() (Dial, error)     // the request's own address, header and subprotocols, computed for each dial
 	Connect    func() (string, error)   // CONNECT with its placeholders filled in, "" when unset; for each connection
 	Subscribe  func() ([]string, error) // the lines of SUBSCRIBE, likewise
 	Binary     string                   // one of the Binary constants; "" is BinaryBase64
@@ -22,7 +22,7 @@ type Options struct {
 	Separator  string                   // raw: what ends a record where a frame may hold several; "" a frame is one
 }
 
-// Place says where the values of clients stand in the lines of SUBSCRIBE.
+// Place is where the values of clients stand in the lines of SUBSCRIBE.
 type Place int
 
 const (
@@ -30,7 +30,7 @@ const (
 	TextLine                   // JSON, or a text with JSON's brackets
 	TopicLine                  // a topic up to the first blank, then as TextLine
 	NamespaceLine              // as TopicLine, but the topic may be followed by a URL's query
-	MethodLine                 // as TopicLine, but the word "stream" may stand before
+	MethodLine                 // as TopicLine, but the word "stream" may come first
 )
 
 // Dialect is one row of the table of dialects.
@@ -44,7 +44,7 @@ type Dialect struct {
 	Binary       bool // its messages are binary, which SockJS cannot carry
 	Stream       bool // messages are pieces of one byte stream; it is read in other pieces, and has bounds of its own
 
-	// Unchosen is what to change when a server chooses none of Subprotocols; "" says to check SUBPROTOCOL.
+	// Unchosen is what to change when a server chooses none of Subprotocols; "" is to check SUBPROTOCOL.
 	Unchosen string
 
 	// Check looks at CONNECT and the lines of SUBSCRIBE, in which placeholders stand as 0, before anything is
@@ -52,7 +52,7 @@ type Dialect struct {
 	// error when both are wrong, each as *[CheckError].
 	Check func(connect string, subscribe []string) error
 
-	// ClientID is the name in CONNECT that connections must not have in common: two of them throw each other out. "" is
+	// ClientID is the name in CONNECT that connections must not have in common: each would disconnect the other. "" is
 	// one made up for each stream. nil: there is no such thing.
 	ClientID func(connect string) string
 }
@@ -83,8 +83,7 @@ var Table = []Dialect{
 	{Name: "sockjs", New: newSockJS},
 }
 
-// Find returns the dialect called name, or, where sockjs+ stands before its name, the same over SockJS. Its error
-// lists the known ones.
+// Find returns the dialect called name; sockjs+ before a name is that dialect over SockJS. The error lists the known ones.
 func Find(name string) (Dialect, error) {
 	inner, over := strings.CutPrefix(name, sockJSPrefix)
 	var known []string

@@ -19,11 +19,11 @@
 //
 //   - Requests count from 1 on each connection.
 //   - An event's topic is that of its details, where a pattern was subscribed to, else the one subscribed to. The
-//     publication is no event id: publications are not in order.
-//   - A GOODBYE of the router, whatever its reason, is answered and followed by a new connection, after a while: what
+//     publication does not become the event's id: publications are not in order.
+//   - A GOODBYE from the router, whatever its reason, is answered and followed by a new connection, after a pause: what
 //     was subscribed to has not ended.
 //   - Signs of life are WebSocket pings, which IDLE sends. Nothing bridges a reconnect.
-//   - The ticket and the secret stand in no error, also when the router says them.
+//   - No error holds the ticket or the secret, not even when the router repeats them.
 
 package dialect
 
@@ -74,9 +74,9 @@ type wamp struct {
 	challenged bool
 	welcome    bool
 	ready      bool
-	leaving    string            // why the router said goodbye
-	request    int               // last one given out
-	asked      map[string]string // topics not confirmed, by request
+	leaving    string            // the reason of the router's GOODBYE; "" none came
+	request    int               // id of the last one
+	asked      map[string]string // topics whose subscription is not confirmed, by request
 	topics     map[string]string // topics subscribed to, by subscription
 }
 
@@ -99,7 +99,7 @@ func (s *wamp) Dial(*HTTPResponse) (Dial, error) { return s.Options.Dial() }
 
 func (s *wamp) Open(subprotocol string) ([]Frame, error) {
 	if subprotocol != "" && subprotocol != wampSubprotocol {
-		return nil, fmt.Errorf("the router chose another subprotocol than %s, which is the one spoken here; unset SUBPROTOCOL", wampSubprotocol)
+		return nil, fmt.Errorf("the router chose another subprotocol than %s, the only one supported here; unset SUBPROTOCOL", wampSubprotocol)
 	}
 	connect, err := s.Connect()
 	if err != nil {
@@ -122,7 +122,7 @@ func (s *wamp) Open(subprotocol string) ([]Frame, error) {
 	return []Frame{wampFrame(wampHello, login.Realm, details)}, nil
 }
 
-// wampFrame is a message out of parts that are known to be JSON.
+// wampFrame is a message of these parts, in JSON.
 func wampFrame(parts ...any) Frame { return jsonFrame(parts) }
 
 func (s *wamp) Timers() Timers {
@@ -135,7 +135,7 @@ func (s *wamp) Timers() Timers {
 	case s.welcome:
 		t.Step, t.Waiting = 3, "the answers to SUBSCRIBE"
 	case s.challenged:
-		t.Step, t.Waiting = 2, "the verdict on the login"
+		t.Step, t.Waiting = 2, "the answer to the login"
 	default:
 		t.Step, t.Waiting = 1, "WELCOME; FROM must be the address of a WAMP router's WebSocket transport"
 	}
@@ -159,10 +159,10 @@ func (s *wamp) Closed(int, string) error {
 // wampMessage is a message in its parts.
 type wampMessage []json.RawMessage
 
-// text is a part that should be a string, "" when it is not there.
+// text is a part that should be a string; "" when it is missing.
 func (m wampMessage) text(i int) (text string) {
 	if i < len(m) {
-		_ = json.Unmarshal(m[i], &text) // what is none is ""
+		_ = json.Unmarshal(m[i], &text) // anything else is ""
 	}
 	return text
 }
@@ -203,7 +203,7 @@ func (s *wamp) Receive(_ context.Context, _ time.Time, f Frame) (got Received, e
 	return got, err
 }
 
-// nowReady says, once, that everything is confirmed.
+// nowReady reports, once, that everything is confirmed.
 func (s *wamp) nowReady() bool {
 	if s.ready || len(s.asked) > 0 {
 		return false
@@ -212,7 +212,7 @@ func (s *wamp) nowReady() bool {
 	return true
 }
 
-// admitted takes what comes before the session stands.
+// admitted takes what comes before the session is established.
 func (s *wamp) admitted(kind int, m wampMessage, got *Received) error {
 	switch kind {
 	case wampWelcome:
@@ -250,7 +250,7 @@ func (s *wamp) begin(got *Received) error {
 
 // goodbye answers the router's, which then closes.
 func (s *wamp) goodbye(m wampMessage, got *Received) error {
-	s.leaving = s.said(m.text(2))
+	s.leaving = s.shown(m.text(2))
 	if s.leaving == "" {
 		s.leaving = "without a reason"
 	}
@@ -273,7 +273,7 @@ func (s *wamp) subscribed(m wampMessage) {
 func (s *wamp) event(m wampMessage, got *Received) error {
 	topic, ok := s.topics[m.id(1)]
 	if !ok || len(m) < 4 {
-		return nil // of nothing that was asked for
+		return nil // of no subscription of this connection
 	}
 	var details struct{ Topic string }
 	if json.Unmarshal(m[3], &details) != nil {
@@ -291,7 +291,7 @@ func (s *wamp) event(m wampMessage, got *Received) error {
 	return nil
 }
 
-// wampPart is a part, or empty when it is not there or null.
+// wampPart is a part; empty when it is missing or null.
 func wampPart(m wampMessage, i int, empty string) []byte {
 	if i >= len(m) || string(m[i]) == "null" {
 		return []byte(empty)
@@ -301,7 +301,7 @@ func wampPart(m wampMessage, i int, empty string) []byte {
 
 const wampSendForm = `a message to a router is topic {"args":[..],"kwargs":{..},"options":{..}}`
 
-// Send publishes. No answer is asked for, unless by options, whose answer is not waited for.
+// Send publishes. The router acknowledges only what asks for it in its options, and that is not awaited.
 func (s *wamp) Send(m translate.Message) ([]Frame, error) {
 	topic, rest := cutWord(string(m.Data))
 	var p struct {

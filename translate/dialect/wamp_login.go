@@ -57,7 +57,7 @@ func (l *wampLogin) methods() (methods []string) {
 	return methods
 }
 
-// answer is the signature that a challenge asks for.
+// answer is what a challenge asks for: the ticket, or a signature.
 func (s *wamp) answer(m wampMessage) (string, error) {
 	method := m.text(1)
 	if s.challenged {
@@ -75,12 +75,12 @@ func (s *wamp) answer(m wampMessage) (string, error) {
 	return s.login.sign(m[2])
 }
 
-// sign answers WAMP-CRA, whose key is the secret, or made of it when there is a salt.
+// sign answers WAMP-CRA. The key is the secret, or derived from it when there is a salt.
 func (l *wampLogin) sign(extra json.RawMessage) (string, error) {
 	c := struct {
 		Challenge, Salt    string
 		KeyLen, Iterations int
-	}{KeyLen: 32, Iterations: 1000} // what wampy takes when the router leaves them out
+	}{KeyLen: 32, Iterations: 1000} // wampy's defaults when the router leaves them out
 	if json.Unmarshal(extra, &c) != nil || c.Challenge == "" {
 		return "", errors.New("a challenge of WAMP-CRA that has none")
 	}

@@ -10,8 +10,8 @@ import (
 	"strings"
 )
 
-// said is a text of the router without our credentials.
-func (s *wamp) said(text string) string {
+// shown is a text of the router, fit for an error and without our credentials.
+func (s *wamp) shown(text string) string {
 	for _, secret := range []string{s.login.Ticket, s.login.Secret} {
 		if secret != "" {
 			text = strings.ReplaceAll(text, secret, "…")
@@ -20,14 +20,14 @@ func (s *wamp) said(text string) string {
 	return serverText(text)
 }
 
-// aborted is what the end of a session, or of the try to begin one, means.
+// aborted is what an ABORT means: the end of a session, or of the attempt to begin one.
 func (s *wamp) aborted(m wampMessage) error {
 	reason := m.text(2)
 	var details struct{ Message string }
-	_ = json.Unmarshal(m[1], &details) // it may say nothing
-	text := "aborted by the router: " + s.said(reason)
+	_ = json.Unmarshal(m[1], &details) // the message is optional
+	text := "aborted by the router: " + s.shown(reason)
 	if details.Message != "" {
-		text += ": " + s.said(details.Message)
+		text += ": " + s.shown(details.Message)
 	}
 	switch status := s.abortStatus(reason); {
 	case s.welcome, status == 0:
@@ -37,7 +37,7 @@ func (s *wamp) aborted(m wampMessage) error {
 	}
 }
 
-// abortStatus is what the reason of an ABORT is over HTTP, 0 when asking again may help.
+// abortStatus is the HTTP status for the reason of an ABORT, 0 when asking again may help.
 func (s *wamp) abortStatus(reason string) int {
 	switch reason {
 	case "wamp.error.no_such_realm":
@@ -48,7 +48,7 @@ func (s *wamp) abortStatus(reason string) int {
 		"wamp.error.no_auth_method", "wamp.error.no_matching_auth_method", "wamp.error.no_such_principal", "wamp.error.invalid_authid":
 		return http.StatusUnauthorized
 	}
-	switch own := reason != "" && !strings.HasPrefix(reason, "wamp."); { // an authenticator's own word
+	switch own := reason != "" && !strings.HasPrefix(reason, "wamp."); { // an authenticator's own URI
 	case own && s.challenged:
 		return http.StatusUnauthorized
 	case own:
@@ -57,14 +57,14 @@ func (s *wamp) abortStatus(reason string) int {
 	return 0
 }
 
-// refused is the answer to a subscription that the router does not want.
+// refused takes an ERROR, which refuses a subscription.
 func (s *wamp) refused(m wampMessage) error {
 	topic, ok := s.asked[m.id(2)]
 	if m.id(1) != fmt.Sprint(wampSubscribe) || !ok {
-		return nil // to a publication, of which nobody asked for an answer
+		return nil // to a publication, whose outcome is not awaited
 	}
 	reason := m.text(4)
-	text := fmt.Sprintf("subscribing to %s: %s", serverText(topic), s.said(reason))
+	text := fmt.Sprintf("subscribing to %s: %s", serverText(topic), s.shown(reason))
 	status := http.StatusForbidden
 	switch {
 	case strings.HasPrefix(reason, "wamp.error.invalid_"), reason == "wamp.error.option_not_allowed", strings.HasPrefix(reason, "wamp.error.option_disallowed"):

@@ -41,16 +41,6 @@ func badLine(line int, format string, args ...any) error {
 	return &CheckError{"SUBSCRIBE", fmt.Sprintf("line %d: ", line) + fmt.Sprintf(format, args...)}
 }
 
-// badLines are the errors of lines that parse does not take.
-func badLines(lines []string, parse func(line string) error) (problems []error) {
-	for i, line := range lines {
-		if err := parse(line); err != nil {
-			problems = append(problems, badLine(i+1, "%v", err))
-		}
-	}
-	return problems
-}
-
 // SplitLines returns the lines of CONNECT or SUBSCRIBE that hold something, without the blanks around them.
 func SplitLines(text string) (lines []string) {
 	for line := range strings.Lines(text) {
@@ -80,7 +70,7 @@ func parseTopicLine(line, form string) (topic string, object json.RawMessage, er
 		return topic, json.RawMessage("{}"), nil
 	}
 	if rest[0] != '{' || !json.Valid([]byte(rest)) {
-		return "", nil, errors.New("has no JSON object behind the topic; " + form)
+		return "", nil, errors.New("has no JSON object after the topic; " + form)
 	}
 	return topic, json.RawMessage(rest), nil
 }
@@ -107,7 +97,7 @@ func authority(u *url.URL) string {
 	return strings.ToLower(u.Hostname()) + ":" + port
 }
 
-// binary does to m, whose data are bytes, what BINARY says; false: m is dropped.
+// binary treats m, whose data are bytes, according to BINARY; false: m is dropped.
 func (o *Options) binary(m *translate.Message) bool {
 	switch o.Binary {
 	case BinaryDrop:

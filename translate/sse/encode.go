@@ -87,14 +87,14 @@ func AppendCut(dst []byte, id string) []byte {
 	return append(append(append(dst, ":\nevent: stream.cut\nid: "...), id...), "\n\n"...)
 }
 
-// AppendHeartbeat appends a heartbeat as an event, for clients that asked for it: {"every":ms} says when the next one is
+// AppendHeartbeat appends a heartbeat as an event, for clients that asked for it: {"every":ms} is when the next one is
 // due if nothing else comes. id is where the client stands; "" leaves that as it is.
 func AppendHeartbeat(dst []byte, id string, every time.Duration) []byte {
 	data := strconv.AppendInt([]byte(`{"every":`), every.Milliseconds(), 10)
 	return appendBlock(dst, id, HeartbeatEvent, append(data, '}'))
 }
 
-// AppendRetry appends the hint how long a client is to wait before it reconnects, in whole milliseconds.
+// AppendRetry appends a hint: how long the client is to wait before it reconnects, in whole milliseconds.
 func AppendRetry(dst []byte, d time.Duration) []byte {
 	dst = append(dst, "retry: "...)
 	return append(strconv.AppendInt(dst, d.Milliseconds(), 10), '\n')

@@ -87,7 +87,7 @@ func sendable(t *testing.T, frames []Frame) {
 // pieces makes a script for drive.
 func pieces(texts ...string) []byte { return []byte(strings.Join(texts, "\xff")) }
 
-// An opening that takes too long says what was waited for.
+// An opening that takes too long tells what was waited for.
 func TestOpeningsSayWhatTheyWaitFor(t *testing.T) {
 	sessions := map[string]struct {
 		session Session
