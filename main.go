@@ -225,7 +225,7 @@ func serve(ctx context.Context, c *config.Config, log *slog.Logger, lines *admin
 			return fmt.Errorf("SSE_ADMIN_LISTEN: %w", err)
 		}
 	}
-	p := proxy.New(c, log)
+	p := proxy.New(c.Settings, log)
 	s := &sidecar{proxy: p, drain: c.Drain, grace: grace, log: log, failed: make(chan error, 2), server: proxy.NewServer(p, certificate, log)}
 	s.untried.Store(int64(p.EagerRoutes()))
 	if operator != nil {

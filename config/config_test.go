@@ -7,6 +7,8 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"sidestream/proxy"
+	"sidestream/proxy/stream"
 	"slices"
 	"strings"
 	"testing"
@@ -42,8 +44,8 @@ func TestDefaults(t *testing.T) {
 	c := load(t, append(base, "HOME=/root", "SSE_LISTEN=", "SSE_ROUTE_FEED_HEARTBEAT=")...)
 	routes := c.Routes
 	c.Routes = nil
-	want := &Config{Listen: ":8080", AdminListen: "127.0.0.1:9091", MaxClients: 10000, MaxStreams: 10000, MaxHeader: 64 << 10, MaxValue: 16 << 10,
-		Drain: 10 * time.Second, Restart: 5 * time.Second, LogLevel: slog.LevelInfo, LogFormat: "auto"}
+	want := &Config{Settings: proxy.Settings{MaxClients: 10000, MaxStreams: 10000, MaxHeader: 64 << 10, Restart: 5 * time.Second},
+		Listen: ":8080", AdminListen: "127.0.0.1:9091", MaxValue: 16 << 10, Drain: 10 * time.Second, LogLevel: slog.LevelInfo, LogFormat: "auto"}
 	if !reflect.DeepEqual(c, want) {
 		t.Errorf("got  %+v\nwant %+v", c, want)
 	}
@@ -55,7 +57,7 @@ func TestDefaults(t *testing.T) {
 			t.Errorf("%s: not compiled", r.Name)
 		}
 		r.Upstream = nil
-		want := &Route{Name: []string{"feed", "poll"}[i], Path: []string{"/feed", "/poll"}[i], Start: i,
+		want := &proxy.RouteSettings{Name: []string{"feed", "poll"}[i], Path: []string{"/feed", "/poll"}[i], Start: i,
 			Heartbeat: 15 * time.Second, Retry: 3 * time.Second, ReplayEvents: 1024, ReplayBytes: 4 << 20, Linger: 30 * time.Second, RefuseAfter: 30 * time.Second}
 		if !reflect.DeepEqual(r, want) {
 			t.Errorf("got  %+v\nwant %+v", r, want)
@@ -71,8 +73,8 @@ func TestGlobals(t *testing.T) {
 		t.Errorf("upstream %v", c.Upstream)
 	}
 	c.Upstream = nil
-	want := &Config{Listen: "127.0.0.1:80", MaxStreams: 7, MaxHeader: 9 << 10, MaxValue: 2 << 10, Restart: time.Minute, LogLevel: slog.LevelWarn, LogFormat: "json",
-		CORSOrigins: []string{"https://app.example.com", "http://localhost:5173", "https://a.com"}}
+	want := &Config{Settings: proxy.Settings{MaxStreams: 7, MaxHeader: 9 << 10, Restart: time.Minute, CORSOrigins: []string{"https://app.example.com", "http://localhost:5173", "https://a.com"}},
+		Listen: "127.0.0.1:80", MaxValue: 2 << 10, LogLevel: slog.LevelWarn, LogFormat: "json"}
 	if !reflect.DeepEqual(c, want) {
 		t.Errorf("got  %+v\nwant %+v", c, want)
 	}
@@ -86,9 +88,9 @@ func TestRouteOverGlobalOverDefault(t *testing.T) {
 		"SSE_IDLE=1m", "SSE_EVERY=0", "SSE_TIMEOUT=1s", "SSE_MAX_MESSAGE=2MiB")...)
 	feed, poll := c.Routes[0], c.Routes[1]
 	feed.Upstream, poll.Upstream = nil, nil
-	wantFeed := &Route{Name: "feed", Path: "/feed", Start: 25, Retry: time.Second, ReplayEvents: 9, ReplayBytes: 64 << 10,
+	wantFeed := &proxy.RouteSettings{Name: "feed", Path: "/feed", Start: 25, Retry: time.Second, ReplayEvents: 9, ReplayBytes: 64 << 10,
 		ReplayAge: time.Hour, Linger: 3 * time.Second, RefuseAfter: 30 * time.Second, MaxClients: 3, MaxStreams: 2}
-	wantPoll := &Route{Name: "poll", Path: "/poll", Start: StartAll, Heartbeat: 5 * time.Second, Retry: time.Second, ReplayEvents: 9,
+	wantPoll := &proxy.RouteSettings{Name: "poll", Path: "/poll", Start: stream.StartAll, Heartbeat: 5 * time.Second, Retry: time.Second, ReplayEvents: 9,
 		ReplayBytes: 64 << 10, ReplayAge: time.Hour, Linger: 3 * time.Second, RefuseAfter: 30 * time.Second, MaxAge: 20 * time.Minute, Eager: true}
 	if !reflect.DeepEqual(feed, wantFeed) || !reflect.DeepEqual(poll, wantPoll) {
 		t.Errorf("got  %+v\n     %+v\nwant %+v\n     %+v", feed, poll, wantFeed, wantPoll)
@@ -103,7 +105,7 @@ func TestTunnel(t *testing.T) {
 	}
 	c := load(t, "SSE_UPSTREAM=http://legacy", "SSE_TUNNEL=/socket, /cable/,/socket", "SSE_HEARTBEAT=1s", "SSE_COALESCE=2ms", "SSE_RETRY=3ms",
 		"SSE_LINGER=4s", "SSE_REPLAY_BYTES=5KiB", "SSE_MAX_MESSAGE=6KiB")
-	want := &Tunnel{Prefixes: []string{"/socket", "/cable/"}, Heartbeat: time.Second, Coalesce: 2 * time.Millisecond, Retry: 3 * time.Millisecond,
+	want := &proxy.TunnelSettings{Prefixes: []string{"/socket", "/cable/"}, Heartbeat: time.Second, Coalesce: 2 * time.Millisecond, Retry: 3 * time.Millisecond,
 		Linger: 4 * time.Second, ReplayBytes: 5 << 10, MaxMessage: 6 << 10}
 	if !reflect.DeepEqual(c.Tunnel, want) {
 		t.Errorf("got  %+v\nwant %+v", c.Tunnel, want)
@@ -112,7 +114,7 @@ func TestTunnel(t *testing.T) {
 
 func TestSendAndScope(t *testing.T) {
 	c := load(t, append(base, "SSE_ROUTE_FEED_SEND=true", "SSE_ROUTE_FEED_SCOPE=session", "SSE_ROUTE_POLL_SEND=off", "SSE_ROUTE_POLL_SCOPE=request")...)
-	if feed, poll := c.Routes[0], c.Routes[1]; !feed.Send || feed.Upstream.Shared() || feed.Start != StartAll || poll.Send || !poll.Upstream.Shared() || poll.Start != 1 {
+	if feed, poll := c.Routes[0], c.Routes[1]; !feed.Send || feed.Upstream.Shared() || feed.Start != stream.StartAll || poll.Send || !poll.Upstream.Shared() || poll.Start != 1 {
 		t.Errorf("%+v %+v", feed, poll)
 	}
 	if c := load(t, append(base, "SSE_ROUTE_FEED_SCOPE=session", "SSE_ROUTE_FEED_START=live")...); c.Routes[0].Start != 0 {
@@ -121,7 +123,7 @@ func TestSendAndScope(t *testing.T) {
 }
 
 func TestStart(t *testing.T) {
-	for text, want := range map[string]int{"live": 0, "latest": 1, "all": StartAll, "0": 0, "500": 500} {
+	for text, want := range map[string]int{"live": 0, "latest": 1, "all": stream.StartAll, "0": 0, "500": 500} {
 		if c := load(t, append(base, "SSE_START="+text)...); c.Routes[0].Start != want || c.Routes[1].Start != want {
 			t.Errorf("%s: %d and %d, want %d", text, c.Routes[0].Start, c.Routes[1].Start, want)
 		}

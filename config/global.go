@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"sidestream/proxy"
 )
 
 // globals makes a Config without routes of the global variables.
@@ -15,17 +17,19 @@ func (l *loader) globals(vs values) *Config {
 	g := parse[globals](l, globalFields, vs)
 	shared := parse[settings](l, routeFields, inherited(vs)) // for routes to come, or none: a wrong value is wrong
 	c := &Config{
+		Settings: proxy.Settings{
+			MaxClients: int(g.MaxClients),
+			MaxStreams: int(g.MaxStreams),
+			MaxHeader:  int(g.MaxHeader),
+			Restart:    g.Restart.duration(),
+			TLSCert:    g.TLSCert,
+			TLSKey:     g.TLSKey,
+		},
 		Listen:      g.Listen,
 		AdminListen: g.AdminListen,
-		MaxClients:  int(g.MaxClients),
-		MaxStreams:  int(g.MaxStreams),
-		MaxHeader:   int(g.MaxHeader),
 		MaxValue:    int(g.MaxValue),
 		Drain:       g.Drain.duration(),
-		Restart:     g.Restart.duration(),
 		LogFormat:   g.LogFormat,
-		TLSCert:     g.TLSCert,
-		TLSKey:      g.TLSKey,
 	}
 	if none(g.AdminListen) {
 		c.AdminListen = ""

@@ -3,6 +3,7 @@ package config
 import (
 	"net/http"
 	"path"
+	"sidestream/proxy"
 	"strings"
 )
 
@@ -60,8 +61,8 @@ func registers(mux *http.ServeMux, pattern string) (ok bool) {
 }
 
 // checkConflicts reports each PATH that conflicts with one before it, naming both.
-func (l *loader) checkConflicts(routes []*Route, own map[string]values) {
-	variable := func(r *Route) string {
+func (l *loader) checkConflicts(routes []*proxy.RouteSettings, own map[string]values) {
+	variable := func(r *proxy.RouteSettings) string {
 		route := strings.ToUpper(r.Name)
 		return own[route].variable(name{route, "PATH"})
 	}

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"time"
 
+	"sidestream/proxy"
+	"sidestream/proxy/stream"
 	"sidestream/proxy/upstream"
 )
 
@@ -19,12 +21,12 @@ const (
 
 func (d span) duration() time.Duration { return time.Duration(d) }
 
-// route makes one Route of its own values over the global ones.
-func (l *loader) route(route string, global, own values) *Route {
+// route makes one route of its own values over the global ones.
+func (l *loader) route(route string, global, own values) *proxy.RouteSettings {
 	vs := inherited(global)
 	maps.Copy(vs, own)
 	s := parse[settings](l, routeFields, vs)
-	r := &Route{
+	r := &proxy.RouteSettings{
 		Name:         strings.ToLower(route),
 		Path:         s.Path,
 		Start:        int(s.Start),
@@ -44,7 +46,7 @@ func (l *loader) route(route string, global, own values) *Route {
 	}
 	kind := l.kind(route, vs, s.From)
 	if _, set := vs["START"]; !set && s.Scope == "session" {
-		r.Start = StartAll // a client that was cut before its first event has no id, and shall miss nothing
+		r.Start = stream.StartAll // a client that was cut before its first event has no id, and shall miss nothing
 	} else if !set && kind == "poll" && s.Mode != upstream.ModeStream {
 		r.Start = 1
 	}
@@ -104,7 +106,7 @@ func (l *loader) checkKind(own values, kind string, stream bool) {
 }
 
 // checkLinger holds that a client which comes back after its retry hint finds its stream alive.
-func (l *loader) checkLinger(route string, vs values, r *Route) {
+func (l *loader) checkLinger(route string, vs values, r *proxy.RouteSettings) {
 	retry, linger := name{route, "RETRY"}, name{route, "LINGER"}
 	if r.Eager || r.Linger > 2*r.Retry || vs["RETRY"].bad || vs["LINGER"].bad {
 		return
@@ -121,7 +123,7 @@ func (l *loader) checkLinger(route string, vs values, r *Route) {
 		r.Linger, 2*r.Retry, fix)
 }
 
-func (l *loader) checkEager(route string, vs values, r *Route) {
+func (l *loader) checkEager(route string, vs values, r *proxy.RouteSettings) {
 	if r.Eager && r.Upstream != nil && !r.Upstream.Shared() {
 		l.problems.add(vs.variable(name{route, "EAGER"}), "the route uses the client's request (a placeholder, FORWARD or SCOPE=session), "+
 			"so nothing can start before there is one; unset EAGER, or take these out")

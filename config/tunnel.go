@@ -1,18 +1,19 @@
 package config
 
 import (
+	"sidestream/proxy"
 	"slices"
 	"strings"
 	"time"
 )
 
 // tunnel checks SSE_TUNNEL; nil when it is off. shared are the global values of routes' settings.
-func (l *loader) tunnel(vs values, prefixes list, shared settings, upstream bool) *Tunnel {
+func (l *loader) tunnel(vs values, prefixes list, shared settings, upstream bool) *proxy.TunnelSettings {
 	variable := vs.variable(name{setting: "TUNNEL"})
 	if len(prefixes) == 0 || len(prefixes) == 1 && none(prefixes[0]) {
 		return nil
 	}
-	t := &Tunnel{Heartbeat: shared.Heartbeat.duration(), Coalesce: shared.Coalesce.duration(), Retry: shared.Retry.duration(),
+	t := &proxy.TunnelSettings{Heartbeat: shared.Heartbeat.duration(), Coalesce: shared.Coalesce.duration(), Retry: shared.Retry.duration(),
 		Linger: shared.Linger.duration(), ReplayBytes: int(shared.ReplayBytes), MaxMessage: int(shared.MaxMessage)}
 	for _, prefix := range prefixes {
 		if problem := prefixProblem(prefix); problem != "" {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"regexp"
+	"sidestream/proxy/stream"
 	"strconv"
 	"strings"
 	"time"
@@ -180,7 +181,7 @@ func (st *start) UnmarshalText(text []byte) error {
 	case "latest":
 		*st = 1
 	case "all":
-		*st = StartAll
+		*st = stream.StartAll
 	default:
 		n, err := strconv.Atoi(s)
 		if err != nil || n < 0 {

@@ -21,7 +21,6 @@ import (
 	"github.com/coder/websocket"
 	"go.uber.org/goleak"
 
-	"sidestream/config"
 	"sidestream/proxy/deliver"
 	"sidestream/proxy/upstream"
 )
@@ -125,9 +124,12 @@ type sidecar struct {
 	addr   string
 }
 
-func configure(t *testing.T, env ...string) *config.Config {
+// Configure reads an environment as package config does, which imports this one: see configure_test.go.
+var Configure func(env []string) (Settings, error)
+
+func configure(t *testing.T, env ...string) Settings {
 	t.Helper()
-	c, err := config.Load(env, config.ReadFile)
+	c, err := Configure(env)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -139,7 +141,7 @@ func serve(t *testing.T, env ...string) *sidecar {
 	return serveWith(t, configure(t, env...), slog.New(slog.DiscardHandler))
 }
 
-func serveWith(t *testing.T, c *config.Config, log *slog.Logger) *sidecar {
+func serveWith(t *testing.T, c Settings, log *slog.Logger) *sidecar {
 	t.Helper()
 	var cert *Certificate
 	if c.TLSCert != "" {

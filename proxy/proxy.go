@@ -12,7 +12,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"sidestream/config"
 	"sidestream/proxy/deliver"
 	"sidestream/proxy/stream"
 	"sidestream/proxy/upstream"
@@ -46,7 +45,7 @@ func (p *Proxy) WebSockets() int {
 
 // Route is one configured path, with what serves it.
 type Route struct {
-	*config.Route
+	*RouteSettings
 	Streams    *stream.Streams
 	Clients    deliver.Stats
 	WebSockets atomic.Int64 // clients that still use the old protocol through this path, now
@@ -58,7 +57,7 @@ type Route struct {
 }
 
 // New returns the proxy that c describes.
-func New(c *config.Config, log *slog.Logger) *Proxy {
+func New(c Settings, log *slog.Logger) *Proxy {
 	p := &Proxy{log: log, mux: http.NewServeMux(), origins: map[string]bool{},
 		all: &stream.Limit{Max: c.MaxClients}, Streams: &stream.Limit{Max: c.MaxStreams}}
 	p.clients.Restart, p.maxHeader = c.Restart, c.MaxHeader
@@ -77,7 +76,7 @@ func New(c *config.Config, log *slog.Logger) *Proxy {
 	}
 	p.scripts = web.New(prefixes)
 	for _, rc := range c.Routes {
-		rt := &Route{Route: rc, proxy: p, own: &stream.Limit{Max: rc.MaxClients}}
+		rt := &Route{RouteSettings: rc, proxy: p, own: &stream.Limit{Max: rc.MaxClients}}
 		routeLog := log.With("route", rc.Name)
 		rt.deliver = deliver.Route{Heartbeat: rc.Heartbeat, Coalesce: rc.Coalesce, Retry: rc.Retry, Stats: &rt.Clients, Log: routeLog}
 		shared := settings(rc, log)
@@ -90,7 +89,7 @@ func New(c *config.Config, log *slog.Logger) *Proxy {
 }
 
 // settings are what the streams of rc have in common, but for what all routes share.
-func settings(rc *config.Route, log *slog.Logger) stream.Settings {
+func settings(rc *RouteSettings, log *slog.Logger) stream.Settings {
 	return stream.Settings{
 		Bounds: stream.Bounds{Events: rc.ReplayEvents, Bytes: rc.ReplayBytes, Age: rc.ReplayAge, Start: rc.Start},
 		Linger: rc.Linger, MaxAge: rc.MaxAge, Retry: rc.Retry, RefuseAfter: rc.RefuseAfter, Log: log.With("route", rc.Name), Own: &stream.Limit{Max: rc.MaxStreams},
@@ -242,7 +241,7 @@ func (p *Proxy) Close() {
 func (p *Proxy) Eager(ctx context.Context, tried func()) {
 	var running sync.WaitGroup
 	for _, rt := range p.Routes {
-		if !rt.Route.Eager {
+		if !rt.Eager {
 			continue
 		}
 		running.Go(func() { // ends with ctx
@@ -262,7 +261,7 @@ func (p *Proxy) Eager(ctx context.Context, tried func()) {
 // EagerRoutes is how many routes Eager keeps open.
 func (p *Proxy) EagerRoutes() (n int) {
 	for _, rt := range p.Routes {
-		if rt.Route.Eager {
+		if rt.Eager {
 			n++
 		}
 	}

@@ -19,9 +19,6 @@ import (
 // At capacity, clients are told to come back after this to twice this.
 const busyTime = 30 * time.Second
 
-// verdictTime is how long [stream.Streams.Join] waits: what took less has its verdict.
-const verdictTime = 3 * time.Second
-
 // Why requests were rejected, as an index into Rejected.
 const (
 	Forbidden   = iota // from another origin
@@ -187,7 +184,7 @@ func (rt *Route) seat(w http.ResponseWriter, r *http.Request, req upstream.Reque
 	if c, ok := rt.tables.Beside(req.Key); ok {
 		return c, nil
 	}
-	p, asked := rt.proxy, time.Now()
+	p := rt.proxy
 	seat, err := rt.Streams.Join(r.Context(), req)
 	if err != nil {
 		rt.give()
@@ -202,7 +199,7 @@ func (rt *Route) seat(w http.ResponseWriter, r *http.Request, req upstream.Reque
 		return c, deliver.Answered // the client has gone
 	}
 	c = deliver.Client{Route: &rt.deliver, Ring: seat.Ring, Retiring: seat.Retiring(), Cursor: seat.Start(), Leave: seat.Leave}
-	return rt.tables.First(req.Key, c, time.Since(asked) < verdictTime), nil
+	return rt.tables.First(req.Key, c, seat.Decided), nil
 }
 
 // over says that a stream is finished and its client has all of it.

@@ -10,7 +10,6 @@ import (
 	"net/http"
 	"strings"
 
-	"sidestream/config"
 	"sidestream/proxy/stream"
 	"sidestream/proxy/upstream"
 	"sidestream/translate"
@@ -23,7 +22,7 @@ var ErrWords = errors.New("the words behind the route's name")
 // Tap writes the events of one stream of rt to w, as its first client would get them, until the stream is finished or
 // ctx is done. words stand for the client's request: path.id=7, query.since=3, header.X-Team=a, cookie.session=s. It fails
 // when they do not make a request, the upstream refuses, or w does.
-func Tap(ctx context.Context, rt *config.Route, words []string, w io.Writer, log *slog.Logger) error {
+func Tap(ctx context.Context, rt *RouteSettings, words []string, w io.Writer, log *slog.Logger) error {
 	r, paths, err := tapRequest(ctx, words)
 	if err != nil {
 		return err
@@ -61,7 +60,7 @@ func wanted(missing []string) string {
 }
 
 // advised is err; where the upstream wants credentials, with how to give them.
-func advised(err error, rt *config.Route, r *http.Request) error {
+func advised(err error, rt *RouteSettings, r *http.Request) error {
 	var refused *translate.Refused
 	if !errors.As(err, &refused) || refused.Status != http.StatusUnauthorized {
 		return err

@@ -13,7 +13,6 @@ import (
 
 	"github.com/coder/websocket"
 
-	"sidestream/config"
 	"sidestream/proxy/deliver"
 	"sidestream/proxy/stream"
 	"sidestream/proxy/tunnel"
@@ -32,16 +31,16 @@ const tunnelHeartbeat = 5 * time.Second
 
 // Tunnel is the WebSockets that travel over events and POSTs.
 type Tunnel struct {
-	*config.Tunnel
+	*TunnelSettings
 	Pages   *tunnel.Pages
 	Clients deliver.Stats
 
 	proxy *Proxy
 }
 
-func newTunnel(p *Proxy, c *config.Config, log *slog.Logger) *Tunnel {
+func newTunnel(p *Proxy, c Settings, log *slog.Logger) *Tunnel {
 	settings := *c.Tunnel
-	t := &Tunnel{Tunnel: &settings, proxy: p}
+	t := &Tunnel{TunnelSettings: &settings, proxy: p}
 	log = log.With("route", "tunnel")
 	if t.Heartbeat == 0 || t.Heartbeat > tunnelHeartbeat {
 		t.Heartbeat = tunnelHeartbeat

@@ -47,7 +47,7 @@ func front(t *testing.T) (*proxy.Proxy, *httptest.Server) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := proxy.New(c, slog.New(slog.DiscardHandler))
+	p := proxy.New(c.Settings, slog.New(slog.DiscardHandler))
 	s := httptest.NewServer(p)
 	t.Cleanup(func() { s.CloseClientConnections(); s.Close(); p.Close(); upstream.CloseIdle() })
 	return p, s
@@ -151,7 +151,7 @@ func TestTunnelsAndSendingAreCounted(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := proxy.New(c, slog.New(slog.DiscardHandler))
+	p := proxy.New(c.Settings, slog.New(slog.DiscardHandler))
 	s := httptest.NewServer(p)
 	t.Cleanup(func() { s.CloseClientConnections(); s.Close(); p.Close() })
 	resp, err := http.Get(s.URL + "/_sidestream/tunnel?page=" + secret + secret + secret)

@@ -51,7 +51,7 @@ func (c *client) run() (cut bool) {
 			c.leaves(c.clients.window, Drained)
 		case <-retiring:
 			retiring = nil
-			c.leaves(ageWindow, Aged)
+			c.leaves(stream.RetireTime, Aged)
 		}
 	}
 	return c.reason != Finished && c.out.abort()

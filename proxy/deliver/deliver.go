@@ -25,7 +25,6 @@ const (
 	firstBeat = time.Second            // a client that asked for heartbeats as events gets the first one within
 	moment    = 100 * time.Millisecond // between the last bytes and the abort
 	queueTime = time.Second            // how long a reset waits for the kernel to send what it holds
-	ageWindow = 10 * time.Second       // over which the clients of a stream that has reached its age are released
 )
 
 // Route is what the clients of one route have in common.

@@ -535,7 +535,7 @@ func TestH2AgeReleasesWithinTenSeconds(t *testing.T) {
 		if got := p.lines(id); len(got) != 2 || got[0] != "data: still served" {
 			t.Errorf("got %q", got)
 		}
-		pass(ageWindow + moment)
+		pass(stream.RetireTime + moment)
 		if got := p.got(id); got.reset != http2.ErrCodeInternal || lo.route.Stats.Gone[Aged].Load() != 1 {
 			t.Errorf("reset: %v, %d counted", got.reset, lo.route.Stats.Gone[Aged].Load())
 		}

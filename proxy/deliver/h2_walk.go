@@ -58,7 +58,7 @@ func (c *h2Conn) serve(s *strand, out *h2Batch, now time.Duration) (over bool) {
 
 // release sets when a client is to come back, if it is.
 func (c *h2Conn) release(s *strand, now time.Duration) {
-	why, window := Aged, ageWindow
+	why, window := Aged, stream.RetireTime
 	switch {
 	case c.drained:
 		why, window = Drained, c.clients.window

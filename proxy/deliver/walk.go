@@ -149,7 +149,7 @@ func (s *shard) look(now uint32) uint32 {
 func (s *shard) releases(g *group, now uint32, drained bool, window time.Duration) bool {
 	reason := Drained
 	if !drained {
-		reason, window = Aged, ageWindow
+		reason, window = Aged, stream.RetireTime
 		if g.retired = g.retired || closed(g.retiring); !g.retired {
 			return false
 		}

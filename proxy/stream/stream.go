@@ -34,7 +34,7 @@ type Stream struct {
 
 	alive    context.Context
 	cancel   context.CancelFunc
-	verdict  chan struct{} // closed when the first attempt to connect has an outcome
+	decided  chan struct{} // closed when the first attempt to connect has an outcome
 	told     bool          // it is
 	was      bool          // connected, once
 	heard    bool          // the last connection brought something
@@ -43,7 +43,7 @@ type Stream struct {
 	done     chan struct{} // closed when the goroutine is through
 	retiring chan struct{} // closed when the stream has reached its age
 	refused  atomic.Pointer[translate.Refused]
-	uplink      uplink
+	uplink   uplink
 	keys     *keys // shared with the stream that it replaces
 
 	// Guarded by Streams.mu.
@@ -60,7 +60,7 @@ type Stream struct {
 func newStream(s *Streams, req upstream.Request, known *keys) *Stream {
 	epoch := NewEpoch(time.Now())
 	st := &Stream{req: req, streams: s, keys: known, log: s.Log.With("stream", epoch, "upstream", req.String()),
-		verdict: make(chan struct{}), done: make(chan struct{}), retiring: make(chan struct{})}
+		decided: make(chan struct{}), done: make(chan struct{}), retiring: make(chan struct{})}
 	st.source = s.source(req, st.log)
 	st.Ring = NewRing(epoch, s.Bounds, &s.Stats, st.source.History())
 	st.alive, st.cancel = context.WithCancel(s.alive)
@@ -195,7 +195,7 @@ func (st *Stream) emit(ms []translate.Message) error {
 	return st.alive.Err()
 }
 
-// judge makes known what has become of a connection, first to those who wait for the verdict.
+// judge makes known what has become of a connection, first to those who wait for it to be decided.
 func (st *Stream) judge(err error) {
 	var refused *translate.Refused
 	if st.alive.Err() == nil {
@@ -210,7 +210,7 @@ func (st *Stream) judge(err error) {
 func (st *Stream) tell() {
 	if !st.told {
 		st.told = true
-		close(st.verdict)
+		close(st.decided)
 	}
 }
 

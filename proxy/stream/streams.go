@@ -16,11 +16,13 @@ import (
 )
 
 const (
-	verdictTime = 3 * time.Second  // how long a client waits for the upstream before it is answered all the same
-	refusalTime = 5 * time.Second  // how long a refusal is remembered at most, without dialling
-	retireTime  = 10 * time.Second // over which the clients of a stream that has reached its age are released
-	maxRefusals = 1 << 14          // remembered at once
+	decisionTime = 3 * time.Second // how long a client waits for the upstream before it is answered all the same
+	refusalTime  = 5 * time.Second // how long a refusal is remembered at most, without dialling
+	maxRefusals  = 1 << 14         // remembered at once
 )
+
+// RetireTime is over which the clients of a stream that has reached its age are released.
+const RetireTime = 10 * time.Second
 
 // ErrBusy says that no more streams are allowed now.
 var ErrBusy = errors.New("too many streams")
@@ -100,8 +102,9 @@ func NewStreams(s Settings) *Streams {
 // Seat is one client's place in a stream.
 type Seat struct {
 	*Stream
-	Opened bool // this client's request opened it
-	leave  sync.Once
+	Opened  bool // this client's request opened it
+	Decided bool // the upstream has connected, failed or refused; false: it had not in the time that a client waits
+	leave   sync.Once
 }
 
 // Start is the cursor of a client without an id: its beginning for the one that opened it, START for all others.
@@ -127,10 +130,11 @@ func (s *Streams) Join(ctx context.Context, req upstream.Request) (*Seat, error)
 	if err != nil {
 		return nil, err
 	}
-	wait := time.NewTimer(verdictTime)
+	wait := time.NewTimer(decisionTime)
 	defer wait.Stop()
 	select {
-	case <-seat.verdict:
+	case <-seat.decided:
+		seat.Decided = true
 	case <-wait.C:
 	case <-ctx.Done():
 		seat.Leave()
@@ -303,7 +307,7 @@ func (s *Streams) retire(st *Stream) {
 		s.give(st) // to the one that replaces it: else its clients would come back to a full house
 		close(st.retiring)
 		st.Ring.Wake()
-		st.age.Reset(retireTime)
+		st.age.Reset(RetireTime)
 	default:
 		st.Ring.Close(End{Kind: Retired})
 		s.remove(st)
@@ -317,7 +321,7 @@ func (s *Streams) Keep(ctx context.Context, req upstream.Request, tried func()) 
 		wait := refusalTime
 		if seat, err := s.sit(req); err == nil {
 			select {
-			case <-seat.verdict:
+			case <-seat.decided:
 			case <-ctx.Done():
 			}
 			if first {
