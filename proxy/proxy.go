@@ -32,7 +32,8 @@ type Proxy struct {
 	all         *stream.Limit // SSE clients of all routes
 	scripts     *web.Scripts
 	clients     deliver.Clients
-	maxHeader   int // bytes of a request without its body
+	maxHeader   int          // bytes of a request without its body
+	untried     atomic.Int64 // eager routes whose upstream has neither connected nor failed yet
 }
 
 // WebSockets is how many connections are passed through as WebSockets now, on any path.
@@ -83,7 +84,9 @@ func New(c Settings, log *slog.Logger) *Proxy {
 		shared.All = p.Streams
 		rt.Streams = stream.NewStreams(shared)
 		p.mux.Handle(rc.Path, found{rt})
-		p.Routes = append(p.Routes, rt)
+		if p.Routes = append(p.Routes, rt); rt.Eager {
+			p.untried.Add(1)
+		}
 	}
 	return p
 }
@@ -236,9 +239,13 @@ func (p *Proxy) Close() {
 	upstream.CloseIdle()
 }
 
-// Eager keeps the streams of eager routes open until ctx is done. tried is called once for each such route, when its
-// upstream has connected or failed for the first time. It returns when all are closed.
-func (p *Proxy) Eager(ctx context.Context, tried func()) {
+// Ready reports whether the sidecar wants requests: each eager route's upstream has connected or failed for the first time, and clients
+// are not being released.
+func (p *Proxy) Ready() bool { return p.untried.Load() <= 0 && !p.Draining() }
+
+// Eager keeps the streams of eager routes open until ctx is done. It returns when all are closed.
+func (p *Proxy) Eager(ctx context.Context) {
+	tried := func() { p.untried.Add(-1) }
 	var running sync.WaitGroup
 	for _, rt := range p.Routes {
 		if !rt.Eager {
@@ -256,14 +263,4 @@ func (p *Proxy) Eager(ctx context.Context, tried func()) {
 		})
 	}
 	running.Wait()
-}
-
-// EagerRoutes is how many routes Eager keeps open.
-func (p *Proxy) EagerRoutes() (n int) {
-	for _, rt := range p.Routes {
-		if rt.Eager {
-			n++
-		}
-	}
-	return n
 }

@@ -85,6 +85,25 @@ func (s *Server) Shutdown(ctx context.Context) error {
 // Close ends the server at once.
 func (s *Server) Close() error { return errors.Join(s.first.Close(), s.second.Close()) }
 
+// Release lets go of the clients, over window, and then of those whose requests are passed through. What has not gone by grace after
+// window is waited for as long again, then cut.
+func (s *Server) Release(window, grace time.Duration) {
+	released := make(chan struct{})
+	go func() { defer close(released); s.proxy.Drain(window) }() // ends when the last client has gone, or is cut below
+	ctx, cancel := context.WithTimeout(context.Background(), window+grace)
+	defer cancel()
+	select {
+	case <-released:
+	case <-ctx.Done():
+	}
+	ctx, cancel = context.WithTimeout(context.Background(), grace)
+	defer cancel()
+	if s.Shutdown(ctx) != nil {
+		s.Close()
+	}
+	<-released
+}
+
 // ErrorLog is a server's or ReverseProxy's of net/http, so that logger gets what matters of its complaints.
 func ErrorLog(logger *slog.Logger) *log.Logger { return log.New(&debugLog{log: logger}, "", 0) }
 

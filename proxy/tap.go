@@ -16,8 +16,20 @@ import (
 	"sidestream/translate/sse"
 )
 
-// ErrWords is wrapped by Tap's error when the words do not make a request.
-var ErrWords = errors.New("the words behind the route's name")
+// ErrWords is wrapped by Tap's error when the words name no route or do not make a request.
+var ErrWords = errors.New("the words after tap")
+
+// TapNamed is [Tap] of the route among routes that the first of words names.
+func TapNamed(ctx context.Context, routes []*RouteSettings, words []string, w io.Writer, log *slog.Logger) error {
+	var names []string
+	for _, rt := range routes {
+		names = append(names, rt.Name)
+		if len(words) > 0 && rt.Name == strings.ToLower(words[0]) {
+			return Tap(ctx, rt, words[1:], w, log)
+		}
+	}
+	return fmt.Errorf("%w: the first is the name of a route; there are: %s", ErrWords, strings.Join(names, ", "))
+}
 
 // Tap writes the events of one stream of rt to w, as its first client would get them, until the stream is finished or
 // ctx is done. words stand for the client's request: path.id=7, query.since=3, header.X-Team=a, cookie.session=s. It fails

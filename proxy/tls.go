@@ -24,8 +24,11 @@ type Certificate struct {
 	checked time.Time
 }
 
-// NewCertificate reads the key pair. It fails when the pair cannot be read or does not match.
+// NewCertificate reads the key pair; no files, "" and "", are no certificate, nil. It fails when the pair cannot be read or does not match.
 func NewCertificate(cert, key string, log *slog.Logger) (*Certificate, error) {
+	if cert == "" {
+		return nil, nil
+	}
 	c := &Certificate{cert: cert, key: key, log: log}
 	if err := c.load(); err != nil {
 		return nil, err

@@ -3,6 +3,8 @@ package admin
 
 import (
 	"encoding/json"
+	"fmt"
+	"log/slog"
 	"net"
 	"net/http"
 	"slices"
@@ -19,11 +21,31 @@ import (
 // Port is what the operator's port shows, and to whom.
 type Port struct {
 	Proxy   *proxy.Proxy
-	Ready   func() bool // whether the sidecar wants requests
 	Version string
 	Lines   *Lines   // the log; nil: its losses are not shown
 	Address string   // that it listens on, whose host it answers to
 	Hosts   []string // further names that it answers to, lower case, without ports
+}
+
+// Listen listens on the port's address, "" for none, which is nil. It goes on accepting when the process has no descriptor left. The
+// error names the variable.
+func Listen(address string, log *slog.Logger) (net.Listener, error) {
+	if address == "" {
+		return nil, nil
+	}
+	l, err := net.Listen("tcp", address)
+	if err != nil {
+		return nil, fmt.Errorf("SSE_ADMIN_LISTEN: %w; choose another address, or off", err)
+	}
+	if l, err = NewReserve(l, log); err != nil {
+		return nil, fmt.Errorf("SSE_ADMIN_LISTEN: %w", err)
+	}
+	return l, nil
+}
+
+// Server returns a server of the port that does not run yet.
+func (a Port) Server(log *slog.Logger) *http.Server {
+	return &http.Server{Handler: a.Handler(), ReadHeaderTimeout: 10 * time.Second, ErrorLog: proxy.ErrorLog(log)}
 }
 
 // Handler returns the handler of the port.
@@ -33,14 +55,14 @@ func (a Port) Handler() http.Handler {
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { say(w, true) })
-	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) { say(w, a.Ready()) })
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) { say(w, a.Proxy.Ready()) })
 	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
 	mux.HandleFunc("GET /api/status", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
 		w.Header().Set("Cache-Control", "no-store")
 		e := json.NewEncoder(w)
 		e.SetEscapeHTML(false)
-		e.Encode(status(a.Proxy, a.Ready(), a.Version)) // a client that has gone is nobody's error
+		e.Encode(status(a.Proxy, a.Proxy.Ready(), a.Version)) // a client that has gone is nobody's error
 	})
 	return a.guard(mux)
 }

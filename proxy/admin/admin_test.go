@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"context"
 	"encoding/json"
 	"io"
 	"log/slog"
@@ -9,6 +10,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -81,7 +83,7 @@ func visit(t *testing.T, address string) string {
 
 func TestStatusAndMetrics(t *testing.T) {
 	p, s := front(t)
-	h := Port{Proxy: p, Ready: func() bool { return true }, Version: "1.2.3"}.Handler()
+	h := Port{Proxy: p, Version: "1.2.3"}.Handler()
 	for _, path := range []string{"/job", "/down?token=" + secret, "/no?token=" + secret, "/no"} {
 		if body := visit(t, s.URL+path); strings.Contains(body, secret) {
 			t.Errorf("%s answers with the secret: %q", path, body)
@@ -167,7 +169,7 @@ func TestTunnelsAndSendingAreCounted(t *testing.T) {
 	for end := time.Now().Add(10 * time.Second); p.Tunnel.Pages.Stats.Failed.Load() == 0 && time.Now().Before(end); {
 		<-time.After(time.Millisecond)
 	}
-	h := Port{Proxy: p, Ready: func() bool { return true }, Version: "dev"}.Handler()
+	h := Port{Proxy: p, Version: "dev"}.Handler()
 	_, text := get(t, h, "/metrics")
 	for _, line := range []string{"sidestream_tunnel_pages 1", "sidestream_tunnel_clients 1", "sidestream_tunnels_opened_total 0", "sidestream_tunnel_failures_total 1",
 		`sidestream_tunnel_messages_total{direction="up"} 0`, `sidestream_tunnel_gaps_total{reason="restart"} 0`, `sidestream_sent_messages_total{route="a"} 0`} {
@@ -187,28 +189,44 @@ func TestTunnelsAndSendingAreCounted(t *testing.T) {
 }
 
 func TestHealth(t *testing.T) {
-	p, _ := front(t)
-	ready := false
-	h := Port{Proxy: p, Ready: func() bool { return ready }, Version: "dev"}.Handler()
+	c, err := config.Load([]string{"SSE_ROUTE_A_PATH=/a", "SSE_ROUTE_A_FROM=ws://127.0.0.1:9/", "SSE_ROUTE_A_EAGER=true"}, config.ReadFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := proxy.New(c.Settings, slog.New(slog.DiscardHandler))
+	h := Port{Proxy: p, Version: "dev"}.Handler()
 	if code, _ := get(t, h, "/livez"); code != 200 {
 		t.Errorf("/livez is %d", code)
 	}
 	if code, _ := get(t, h, "/readyz"); code != 503 {
-		t.Errorf("/readyz is %d before it is ready", code)
+		t.Errorf("/readyz is %d before its eager route has been tried", code)
 	}
-	ready = true
-	if code, _ := get(t, h, "/readyz"); code != 200 {
-		t.Errorf("/readyz is %d", code)
+	ctx, stop := context.WithCancel(t.Context())
+	var eager sync.WaitGroup
+	eager.Go(func() { p.Eager(ctx) }) // ends with stop
+	ready := func() bool { code, _ := get(t, h, "/readyz"); return code == 200 }
+	for end := time.Now().Add(10 * time.Second); !ready() && time.Now().Before(end); {
+		time.Sleep(time.Millisecond)
+	}
+	if !ready() {
+		t.Error("not ready although its eager route has failed once")
 	}
 	if code, _ := get(t, h, "/nothing"); code != 404 {
 		t.Errorf("/nothing is %d", code)
 	}
+	p.Drain(0)
+	if code, _ := get(t, h, "/readyz"); code != 503 {
+		t.Errorf("/readyz is %d while it drains", code)
+	}
+	stop()
+	eager.Wait()
+	p.Close()
 }
 
 // TestReadmeNamesMetricsThatExist holds what the README tells operators to watch against what there is.
 func TestReadmeNamesMetricsThatExist(t *testing.T) {
 	p, _ := front(t)
-	_, text := get(t, Port{Proxy: p, Ready: func() bool { return true }, Version: "dev"}.Handler(), "/metrics")
+	_, text := get(t, Port{Proxy: p, Version: "dev"}.Handler(), "/metrics")
 	for _, name := range []string{"clients", "upstream_up", "gaps_total", "jq_failures_total", "oversize_total", "polls_total", "rejected_total", "disconnects_total"} {
 		if !regexp.MustCompile(`(?m)^sidestream_` + name + `\{`).MatchString(text) {
 			t.Errorf("no metric sidestream_%s", name)
@@ -222,7 +240,7 @@ func TestReadmeNamesMetricsThatExist(t *testing.T) {
 // TestHosts: a page whose name was made to point here gets nothing, whatever it asks for.
 func TestHosts(t *testing.T) {
 	p, _ := front(t)
-	h := Port{Proxy: p, Ready: func() bool { return true }, Address: "Sidecar.Internal:9091", Hosts: []string{"metrics.example.com"}}.Handler()
+	h := Port{Proxy: p, Address: "Sidecar.Internal:9091", Hosts: []string{"metrics.example.com"}}.Handler()
 	for host, want := range map[string]int{
 		"localhost": 200, "LOCALHOST:9091": 200, "127.0.0.1:9091": 200, "10.1.2.3": 200, "[::1]:9091": 200, "[fe80::1]": 200, "::1": 200,
 		"sidecar.internal:9091": 200, "metrics.example.com": 200, "Metrics.Example.com:80": 200, "": 200, // HTTP/1.0 without one
@@ -247,7 +265,7 @@ func TestLostLinesAreCounted(t *testing.T) {
 	p, _ := front(t)
 	lines := &Lines{}
 	lines.lost.Add(3)
-	if _, text := get(t, Port{Proxy: p, Ready: func() bool { return true }, Lines: lines}.Handler(), "/metrics"); !strings.Contains(text, "sidestream_log_lines_lost_total 3\n") {
+	if _, text := get(t, Port{Proxy: p, Lines: lines}.Handler(), "/metrics"); !strings.Contains(text, "sidestream_log_lines_lost_total 3\n") {
 		t.Error("no sidestream_log_lines_lost_total")
 	}
 }

@@ -2,11 +2,32 @@ package admin
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
 	"time"
 )
+
+// ErrWords is what the error of [Healthcheck] wraps when it does not know its words.
+var ErrWords = errors.New("healthcheck takes -ready or nothing")
+
+// Healthcheck is the command: it asks the sidecar at the addresses how it is, or with -ready whether it wants requests. addresses is
+// asked for nothing but where the sidecar listens, so that it works wherever the sidecar does.
+func Healthcheck(ctx context.Context, words []string, addresses func() (public, operator string, err error)) error {
+	path := "/livez"
+	switch {
+	case len(words) == 1 && (words[0] == "-ready" || words[0] == "--ready"):
+		path = "/readyz"
+	case len(words) > 0:
+		return fmt.Errorf("%w, got %q", ErrWords, words[0])
+	}
+	public, operator, err := addresses()
+	if err != nil {
+		return err
+	}
+	return Check(ctx, public, operator, path)
+}
 
 // Check asks a running sidecar how it is, within 5 s: path is /livez or /readyz. Where it has no admin port, operator "", it
 // asks whether the public address accepts a connection. The error says what was asked and what came of it.
@@ -33,6 +54,14 @@ func Check(ctx context.Context, public, operator, path string) error {
 		return fmt.Errorf("healthcheck: %s answered %d", path, resp.StatusCode)
 	}
 	return nil
+}
+
+// URL is where a program on this machine finds what listens on addr; "" for "".
+func URL(addr string) string {
+	if addr == "" {
+		return ""
+	}
+	return "http://" + Local(addr)
 }
 
 // Local makes an address that a program on this machine can ask out of one that is listened on.

@@ -1,8 +1,9 @@
-package main
+//go:build e2e
+
+package e2e
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"crypto/sha1"
 	"encoding/base64"
@@ -83,33 +84,6 @@ func speak(c net.Conn, answers map[string]string) {
 // frame is a server's frame.
 func frame(opcode byte, payload string) string {
 	return string([]byte{0x80 | opcode, byte(len(payload))}) + payload
-}
-
-// buffer may be written and read at once.
-type buffer struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (b *buffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.Write(p)
-}
-
-func (b *buffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.String()
-}
-
-func freePort(t *testing.T) string {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
 }
 
 // secretPlaces are a service's answers with secrets in all that libraries quote, by path, each for a poll, a stream or a WebSocket.
@@ -201,33 +175,23 @@ func TestSecretsAreShownNowhere(t *testing.T) {
 	route("/echo", "FROM=ws://"+service+"/echo", "PROTOCOL=graphql-transport-ws", `CONNECT={"a":"{cookie.sid}"}`, "SUBSCRIBE=subscription { a }", "FORWARD=Authorization")
 	env = append(env, "SSE_ROUTE_VALUE_PATH=/value/{id}/x", "SSE_ROUTE_VALUE_FROM=ws://"+service+"/{path.id}/closed")
 	paths = append(paths, "/value/"+v.token()+"/x")
-	public, operator := freePort(t), freePort(t)
 	upstreamFile := filepath.Join(t.TempDir(), "upstream")
 	if err := os.WriteFile(upstreamFile, []byte("http://"+service+"/"+v.word()), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	env = append(env, "SSE_UPSTREAM_FILE="+upstreamFile, "SSE_LISTEN="+public, "SSE_ADMIN_LISTEN="+operator)
+	env = append(env, "SSE_UPSTREAM_FILE="+upstreamFile)
 
-	var checked bytes.Buffer
-	if run(t.Context(), []string{"check"}, env, &checked, &checked) != 0 {
-		t.Fatal(checked.String())
+	code, stdout, stderr := run(t, env, "check")
+	if code != 0 {
+		t.Fatal(stderr)
 	}
-	v.search(t, "check", checked.String())
-	log := new(buffer)
-	ctx, stop := context.WithCancel(t.Context())
-	ended := make(chan int)
-	go func() { ended <- run(ctx, nil, env, io.Discard, log) }() // ends with stop
-	for end := time.Now().Add(10 * time.Second); !strings.Contains(log.String(), "sidestream serves"); {
-		if time.Now().After(end) {
-			t.Fatal(log.String())
-		}
-		<-time.After(10 * time.Millisecond)
-	}
+	v.search(t, "check", stdout+stderr)
+	s := startSidecar(t, env...)
 	for path := range all {
 		paths = append(paths, path) // passed through
 	}
 	header := http.Header{"Cookie": {"sid=" + given.cookie}, "X-Key": {given.header}, "Authorization": {"Bearer " + given.bearer}}
-	visit := visitor{t: t, base: "http://" + public, header: header, query: "k=" + given.query}
+	visit := visitor{t: t, base: "http://" + s.addr, header: header, query: "k=" + given.query}
 	page, leave := context.WithCancel(t.Context())
 	defer leave()
 	visit.stream(page)
@@ -245,7 +209,7 @@ func TestSecretsAreShownNowhere(t *testing.T) {
 	asking.Wait()
 	leave()
 	for _, path := range []string{"/api/status", "/metrics"} {
-		resp, err := http.Get("http://" + operator + path)
+		resp, err := plain.Get("http://" + s.admin + path)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -253,18 +217,12 @@ func TestSecretsAreShownNowhere(t *testing.T) {
 		resp.Body.Close()
 		v.search(t, path, string(text))
 	}
-	stop()
-	if status := <-ended; status != 0 {
-		t.Errorf("exit status %d", status)
-	}
-	v.search(t, "the log", log.String())
+	s.drain(t)
+	v.search(t, "the log", s.stderr.String())
 	for _, said := range []string{"upstream lost", "upstream refused", "jq program failed", "pass-through fails", "tunnel not opened"} {
-		if !strings.Contains(log.String(), said) {
+		if !strings.Contains(s.stderr.String(), said) {
 			t.Errorf("the log says nothing of %q", said)
 		}
-	}
-	if os.Getenv("SHOW_LOG") != "" {
-		t.Log(checked.String(), log.String())
 	}
 }
 

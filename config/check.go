@@ -1,0 +1,46 @@
+package config
+
+import (
+	"fmt"
+	"io"
+	"sidestream/proxy/upstream"
+	"strings"
+)
+
+// Check prints what the configuration amounts to. It fails when w does.
+func (c *Config) Check(w io.Writer) error {
+	to := "nothing: other requests get 404 (SSE_UPSTREAM is not set)"
+	if c.Upstream != nil {
+		redact := upstream.Redact
+		if c.UpstreamFile {
+			redact = upstream.RedactAll
+		}
+		to = redact(c.Upstream.String())
+	}
+	fmt.Fprintf(w, "listen   %s\nadmin    %s\nupstream %s\n", c.Listen, orOff(c.AdminListen), to)
+	if c.Tunnel != nil {
+		fmt.Fprintf(w, "tunnel   WebSockets under %s, over /_sidestream/tunnel\n", strings.Join(c.Tunnel.Prefixes, ", "))
+	}
+	for _, rt := range c.Routes {
+		kind, sharing := "subscribes to", "one upstream connection, shared by all clients"
+		if rt.Upstream.Polls() {
+			kind = "polls"
+		}
+		if needs := rt.Upstream.Needs(); len(needs) > 0 {
+			sharing = "one upstream connection for each different " + strings.Join(needs, ", ")
+		}
+		fmt.Fprintf(w, "\nroute %s\n  path    %s\n  from    %s %s\n  sharing %s\n", rt.Name, rt.Path, kind, rt.Upstream.From(), sharing)
+		if rt.Send {
+			fmt.Fprintln(w, "  send    POST to the path sends one message upstream")
+		}
+	}
+	_, err := fmt.Fprintln(w, "\nok")
+	return err
+}
+
+func orOff(s string) string {
+	if s == "" {
+		return "off"
+	}
+	return s
+}

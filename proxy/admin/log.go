@@ -1,0 +1,61 @@
+package admin
+
+import (
+	"io"
+	stdlog "log"
+	"log/slog"
+	"os"
+	"os/signal"
+	"sidestream/proxy"
+	"syscall"
+	"time"
+
+	"github.com/lmittmann/tint"
+)
+
+// Logger writes to w itself: as text where that is a terminal or format is text, else as JSON. format is auto, text or json.
+func Logger(w io.Writer, format string, level slog.Level) *slog.Logger {
+	return logger(w, isTerminal(w), format, level)
+}
+
+// Logging calls f with a log that never makes it wait, and goes on where what reads w is stuck or gone. Libraries that write to
+// the standard logger, and quote what upstreams say, write to it meanwhile. It returns what f does, once the lines are written, or a
+// second after.
+func Logging(w io.Writer, format string, level slog.Level, f func(*slog.Logger, *Lines) error) error {
+	signal.Ignore(syscall.SIGPIPE) // of w; otherwise the next line would end the process
+	lines := &Lines{To: w}
+	log := logger(lines, isTerminal(w), format, level)
+	stdlog.SetOutput(proxy.ErrorLog(log).Writer())
+	stdlog.SetFlags(0)
+	defer stdlog.SetOutput(w)
+	lines.Said = func(lost int64) { log.Warn("log lines were lost: what reads them was stuck or gone", "lines", lost) }
+	go lines.Run() // ends with Close
+	defer lines.Close(time.Second)
+	hangUp := make(chan os.Signal, 1)
+	signal.Notify(hangUp, syscall.SIGHUP)
+	defer close(hangUp)
+	defer signal.Stop(hangUp)
+	go func() { // ends with hangUp
+		for range hangUp {
+			log.Warn("SIGHUP is ignored: the configuration is read once; restart the sidecar to change it")
+		}
+	}()
+	return f(log, lines)
+}
+
+func isTerminal(w io.Writer) bool {
+	file, _ := w.(*os.File)
+	if file == nil {
+		return false
+	}
+	info, err := file.Stat()
+	return err == nil && info.Mode()&os.ModeCharDevice != 0
+}
+
+// logger writes for a person at a terminal, for machines otherwise.
+func logger(w io.Writer, terminal bool, format string, level slog.Level) *slog.Logger {
+	if format == "json" || format == "auto" && !terminal {
+		return slog.New(slog.NewJSONHandler(w, &slog.HandlerOptions{Level: level}))
+	}
+	return slog.New(tint.NewTextHandler(w, &tint.Options{Level: level, TimeFormat: time.TimeOnly, NoColor: !terminal || os.Getenv("NO_COLOR") != ""}))
+}
