@@ -1,16 +1,3 @@
-// Package jq runs jq programs within bounds: whatever a program calls and whatever it is given, it ends soon after its context
-// does, holds no more than a bounded amount of memory, and of programs that take long only a few run at once.
-//
-// gojq looks at its context between its own steps only, so that one call of a function may take minutes and gigabytes. Here
-// a compiled program is changed before it runs ([machine]):
-//
-//   - Each step counts, and is where the context, and what the program holds ([meter]), are looked at.
-//   - Each function of gojq is called through one of ours ([natives]), which first asks how large its answer and its work will be,
-//     or does the work itself, a piece at a time. A function that is not known is treated as one that copies all it gets.
-//   - What the program builds without a function is charged by calls that are put in beside it.
-//
-// What a program holds is measured, not added up: garbage is no fault. When enough has been charged, all that its stacks refer to
-// is walked through ([meter.look]).
 package jq
 
 import (
@@ -77,7 +64,7 @@ func (p *Program) Run(ctx context.Context, value any, variables []any, f func(an
 	}
 }
 
-// take returns a machine that nobody else has.
+// take returns a machine that no other run has.
 func (p *Program) take() *machine {
 	if m := p.idle.Swap(nil); m != nil {
 		return m

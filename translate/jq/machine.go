@@ -11,8 +11,8 @@ import (
 	"github.com/itchyny/gojq"
 )
 
-// This file knows how gojq 0.12.20 keeps a compiled program and its stacks. A build with another gojq, whose types differ, compiles
-// no program at all: known.err says so.
+// This file knows how gojq 0.12.20 keeps a compiled program and its stacks. In a build with another gojq, whose types differ,
+// no program compiles: known.err is the reason.
 
 // code is a compiled program.
 type code struct {

@@ -28,7 +28,7 @@ type turn struct{ held bool }
 type turnKey struct{}
 
 // Share returns a context whose runs count as one where only so many may go on at once: needed where one is started by the
-// output of another. done is to be called behind them all.
+// output of another. done is to be called after them all.
 func Share(ctx context.Context) (shared context.Context, done func()) {
 	t := new(turn)
 	return context.WithValue(ctx, turnKey{}, t), t.release
@@ -55,7 +55,7 @@ type meter struct {
 	charged int  // bytes, since what is held was looked at
 	until   int  // how many of them until the next look
 	stacks  int  // bytes of gojq's stacks that are part of charged
-	input   int  // bytes of the input, 0 if nobody has asked
+	input   int  // bytes of the input, 0 when they have not been counted
 	heavy   bool // it has a slot, or shares one
 	own     turn
 }

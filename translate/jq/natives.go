@@ -98,7 +98,7 @@ func whole(factor int) native {
 	}
 }
 
-// whole is how large values are when all of them is gone through.
+// whole is how large values are; all of them is gone through.
 func (m *machine) whole(v any, args ...any) (int, error) {
 	s := size{most: max(maxAnswer, 2*m.input)}
 	ok := s.add(v, 0)
