@@ -189,7 +189,7 @@ func (s *sidecar) ask(t *testing.T, line string, head ...string) *response {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { conn.Close() })
-	conn.SetDeadline(time.Now().Add(20 * time.Second))
+	conn.SetDeadline(time.Now().Add(time.Minute))
 	fmt.Fprintf(conn, "%s\r\nHost: %s\r\n%s\r\n\r\n", line, s.addr, strings.Join(head, "\r\n"))
 	method, _, _ := strings.Cut(line, " ")
 	raw := bufio.NewReader(conn)
@@ -293,7 +293,7 @@ func (r *response) rest() (string, error) {
 // eventually waits for something that other goroutines bring about.
 func eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	for end := time.Now().Add(10 * time.Second); !ok(); {
+	for end := time.Now().Add(time.Minute); !ok(); {
 		if time.Now().After(end) {
 			t.Fatalf("never: %s", what)
 		}

@@ -182,7 +182,7 @@ func (s *sidecar) h2(t *testing.T, tr *http.Transport, scheme string) *response 
 	tr.Protocols.SetHTTP2(scheme == "https")
 	tr.Protocols.SetUnencryptedHTTP2(scheme == "http")
 	t.Cleanup(tr.CloseIdleConnections)
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	t.Cleanup(cancel)
 	req, _ := http.NewRequestWithContext(ctx, "GET", scheme+"://"+s.addr+"/a", nil)
 	req.Header.Set("Accept", "text/event-stream")

@@ -60,7 +60,7 @@ func TestTLS(t *testing.T) {
 		tr := &http.Transport{Protocols: new(http.Protocols), TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}
 		tr.Protocols.SetHTTP1(c.major == 1)
 		tr.Protocols.SetHTTP2(c.major == 2)
-		client := &http.Client{Transport: tr, Timeout: 20 * time.Second}
+		client := &http.Client{Transport: tr, Timeout: time.Minute}
 		resp, err := client.Post("https://"+s.addr+"/other", "", nil)
 		if err != nil {
 			t.Fatal(err)
@@ -82,7 +82,7 @@ func TestTLS(t *testing.T) {
 		if c.major == 2 {
 			continue
 		}
-		conn.SetDeadline(time.Now().Add(20 * time.Second))
+		conn.SetDeadline(time.Now().Add(time.Minute))
 		io.WriteString(conn, "GET /a HTTP/1.1\r\nHost: x\r\nAccept: text/event-stream\r\n\r\n")
 		head := make([]byte, 15)
 		if _, err := io.ReadFull(conn, head); string(head) != "HTTP/1.1 200 OK" {
@@ -100,7 +100,7 @@ func TestTLSRefused(t *testing.T) {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { conn.Close() })
-		conn.SetDeadline(time.Now().Add(20 * time.Second))
+		conn.SetDeadline(time.Now().Add(time.Minute))
 		return conn
 	}
 	for sent, want := range map[string]string{

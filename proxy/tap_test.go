@@ -15,7 +15,7 @@ import (
 
 // tapped runs tap over the only route of env.
 func tapped(t *testing.T, words []string, w io.Writer, env ...string) error {
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	return Tap(ctx, configure(t, env...).Routes[0], words, w, slog.New(slog.DiscardHandler))
 }

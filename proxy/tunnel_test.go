@@ -119,7 +119,7 @@ func (s *sidecar) begin(t *testing.T, change func(*page.Page)) *page.Page {
 }
 
 func within(t *testing.T) context.Context {
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	t.Cleanup(cancel)
 	return ctx
 }

@@ -97,7 +97,7 @@ func TestStatusAndMetrics(t *testing.T) {
 	if p.Routes[2].Name != "no" || p.Routes[1].Name != "job" {
 		t.Fatal("the routes are in another order")
 	}
-	for end := time.Now().Add(10 * time.Second); !settled() && time.Now().Before(end); {
+	for end := time.Now().Add(time.Minute); !settled() && time.Now().Before(end); {
 		<-time.After(time.Millisecond)
 	}
 	code, text := get(t, h, "/api/status")
@@ -166,7 +166,7 @@ func TestTunnelsAndSendingAreCounted(t *testing.T) {
 		t.Fatal(opened, err)
 	}
 	opened.Body.Close()
-	for end := time.Now().Add(10 * time.Second); p.Tunnel.Pages.Stats.Failed.Load() == 0 && time.Now().Before(end); {
+	for end := time.Now().Add(time.Minute); p.Tunnel.Pages.Stats.Failed.Load() == 0 && time.Now().Before(end); {
 		<-time.After(time.Millisecond)
 	}
 	h := Port{Proxy: p, Version: "dev"}.Handler()
@@ -205,7 +205,7 @@ func TestHealth(t *testing.T) {
 	var eager sync.WaitGroup
 	eager.Go(func() { p.Eager(ctx) }) // ends with stop
 	ready := func() bool { code, _ := get(t, h, "/readyz"); return code == 200 }
-	for end := time.Now().Add(10 * time.Second); !ready() && time.Now().Before(end); {
+	for end := time.Now().Add(time.Minute); !ready() && time.Now().Before(end); {
 		time.Sleep(time.Millisecond)
 	}
 	if !ready() {

@@ -25,7 +25,7 @@ func bytesOf(t *testing.T, h *harbour, fields string, n int) string {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	c.SetDeadline(time.Now().Add(20 * time.Second))
+	c.SetDeadline(time.Now().Add(time.Minute))
 	fmt.Fprintf(c, "GET / HTTP/1.1\r\nHost: x\r\n%s\r\n", fields)
 	resp, err := http.ReadResponse(bufio.NewReader(c), nil)
 	if err != nil {

@@ -106,7 +106,7 @@ func TestHeadIsNetHTTPs(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		c.SetDeadline(time.Now().Add(20 * time.Second))
+		c.SetDeadline(time.Now().Add(time.Minute))
 		fmt.Fprintf(c, "GET / HTTP/%s\r\nHost: x\r\n\r\n", proto)
 		buf := make([]byte, 4096)
 		n, err := io.ReadAtLeast(c, buf, 100)
