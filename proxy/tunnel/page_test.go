@@ -302,7 +302,7 @@ func TestAnUpstreamThatTakesNothingButPings(t *testing.T) {
 	bubble(t, nil, func(w *world, ws *websocket.Conn) {
 		time.Sleep(5 * time.Second)
 		for range 3 {
-			ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+			ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 			ws.Ping(ctx)
 			cancel()
 		}
