@@ -236,9 +236,6 @@ func (v value) explain(err error) string {
 func (f field) check(text string, v reflect.Value) error {
 	text = strings.TrimSpace(text)
 	if len(f.oneof) > 0 && !slices.Contains(f.oneof, v.String()) {
-		if f.env == "MODE" && text == "patch" {
-			return &valueError{text, "is not in this version; write " + strings.Join(f.oneof, ", ")}
-		}
 		return &valueError{text, fmt.Sprintf("is none of %s; write %s", strings.Join(f.oneof, ", "), nearest(text, f.oneof))}
 	}
 	if !v.CanInt() || f.max == "" {

@@ -14,6 +14,8 @@ import (
 	"sidestream/proxy/upstream"
 	"sidestream/translate"
 	"sidestream/translate/sse"
+
+	"golang.org/x/net/http/httpguts"
 )
 
 // At capacity, clients are told to come back after this to twice this.
@@ -63,7 +65,7 @@ func (rt *Route) wantsEvents(r *http.Request) bool {
 
 // upgrades says whether r asks for a WebSocket (RFC 6455, section 4.1).
 func upgrades(r *http.Request) bool {
-	return hasToken(r.Header.Values("Connection"), "upgrade") && hasToken(r.Header.Values("Upgrade"), "websocket")
+	return httpguts.HeaderValuesContainsToken(r.Header.Values("Connection"), "upgrade") && httpguts.HeaderValuesContainsToken(r.Header.Values("Upgrade"), "websocket")
 }
 
 // beside is part of Proxy.Beside. What it takes it gives back where it does not succeed.
@@ -268,18 +270,6 @@ func refusedByWeight(params string) bool {
 		name, weight, _ := strings.Cut(strings.TrimSpace(param), "=")
 		if strings.EqualFold(name, "q") && strings.Trim(weight, "0.") == "" {
 			return true
-		}
-	}
-	return false
-}
-
-// hasToken says whether a comma-separated header holds token.
-func hasToken(lines []string, token string) bool {
-	for _, line := range lines {
-		for one := range strings.SplitSeq(line, ",") {
-			if strings.EqualFold(strings.TrimSpace(one), token) {
-				return true
-			}
 		}
 	}
 	return false

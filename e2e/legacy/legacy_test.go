@@ -5,9 +5,9 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
-	"net"
 	"net/http"
 	"net/http/httptest"
+	"sidestream/e2e/pipes"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -20,37 +20,16 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// pipes is a listener in memory, so that a synctest bubble can hold both ends.
-type pipes struct {
-	conns chan net.Conn
-	done  chan struct{}
-}
-
-func (p *pipes) Accept() (net.Conn, error) {
-	select {
-	case c := <-p.conns:
-		return c, nil
-	case <-p.done:
-		return nil, net.ErrClosed
-	}
-}
-func (p *pipes) Close() error   { close(p.done); return nil }
-func (p *pipes) Addr() net.Addr { return nil }
-
 // start runs s in the bubble of t until the test ends and returns a client for http://legacy.
 func start(t *testing.T, s *Service) *http.Client {
 	t.Helper()
-	l := &pipes{make(chan net.Conn), make(chan struct{})}
+	l := pipes.Listen()
 	server := &http.Server{Handler: s.Handler()}
 	ctx, stop := context.WithCancel(t.Context())
 	ran := make(chan struct{}, 2)
 	go func() { server.Serve(l); ran <- struct{}{} }() // ends with server.Close
 	go func() { s.Run(ctx); ran <- struct{}{} }()      // ends with stop
-	transport := &http.Transport{DialContext: func(context.Context, string, string) (net.Conn, error) {
-		mine, theirs := net.Pipe()
-		l.conns <- theirs
-		return mine, nil
-	}}
+	transport := &http.Transport{DialContext: l.Dial}
 	t.Cleanup(func() {
 		stop()
 		transport.CloseIdleConnections()

@@ -2,7 +2,6 @@ package tunnel
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -18,40 +17,12 @@ import (
 	"github.com/coder/websocket"
 	"go.uber.org/goleak"
 
+	"sidestream/e2e/pipes"
 	"sidestream/proxy/deliver"
 	"sidestream/proxy/stream"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
-
-// pipes is a listener in memory: time in a bubble does not pass while a real socket is read.
-type pipes struct {
-	conns chan net.Conn
-	done  chan struct{}
-}
-
-func (p *pipes) Accept() (net.Conn, error) {
-	select {
-	case c := <-p.conns:
-		return c, nil
-	case <-p.done:
-		return nil, net.ErrClosed
-	}
-}
-func (p *pipes) Close() error   { close(p.done); return nil }
-func (p *pipes) Addr() net.Addr { return &net.TCPAddr{} }
-
-func (p *pipes) dial(ctx context.Context, _, _ string) (net.Conn, error) {
-	ours, theirs := net.Pipe()
-	select {
-	case p.conns <- theirs:
-		return ours, nil
-	case <-p.done:
-		return nil, errors.New("nobody listens")
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	}
-}
 
 // world is pages with an upstream in memory, whose connections talk answers.
 type world struct {
@@ -98,7 +69,7 @@ func bubble(t *testing.T, change func(*Settings), talk func(w *world, ws *websoc
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		w := &world{t: t, begun: time.Now()}
-		l := &pipes{conns: make(chan net.Conn), done: make(chan struct{})}
+		l := pipes.Listen()
 		var handling sync.WaitGroup
 		server := &http.Server{ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelError), Handler: http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 			handling.Add(1)
@@ -124,7 +95,7 @@ func bubble(t *testing.T, change func(*Settings), talk func(w *world, ws *websoc
 			defer close(served)
 			server.Serve(l)
 		}()
-		transport := &http.Transport{DialContext: l.dial}
+		transport := &http.Transport{DialContext: l.Dial}
 		s := Settings{Clients: deliver.Route{Stats: new(deliver.Stats)}, Linger: 30 * time.Second, Window: 1 << 20, MaxMessage: 1 << 20,
 			Pages: &stream.Limit{Max: 100}, Tunnels: &stream.Limit{Max: 100}, Log: slog.New(slog.DiscardHandler)}
 		s.Dial = func(ctx context.Context, in *http.Request, protocols []string, pong func(context.Context, []byte) bool) (*websocket.Conn, net.Conn, Answer, error) {

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -17,46 +16,17 @@ import (
 
 	"go.uber.org/goleak"
 
+	"sidestream/e2e/pipes"
 	"sidestream/translate"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// pipes is a listener in memory: time in a bubble does not pass while a real socket is read.
-type pipes struct {
-	conns chan net.Conn
-	once  sync.Once
-	done  chan struct{}
-}
-
-func (p *pipes) Accept() (net.Conn, error) {
-	select {
-	case c := <-p.conns:
-		return c, nil
-	case <-p.done:
-		return nil, net.ErrClosed
-	}
-}
-func (p *pipes) Close() error   { p.once.Do(func() { close(p.done) }); return nil }
-func (p *pipes) Addr() net.Addr { return &net.TCPAddr{} }
-
-func (p *pipes) dial(ctx context.Context, network, address string) (net.Conn, error) {
-	ours, theirs := net.Pipe()
-	select {
-	case p.conns <- theirs:
-		return ours, nil
-	case <-p.done:
-		return nil, errors.New("nobody listens")
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	}
-}
-
 // bubble runs f with an HTTP server in memory, which answers whatever address is asked.
 func bubble(t *testing.T, handler http.HandlerFunc, f func(t *testing.T)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		l := &pipes{conns: make(chan net.Conn), done: make(chan struct{})}
+		l := pipes.Listen()
 		var handling sync.WaitGroup
 		handle := func(w http.ResponseWriter, r *http.Request) {
 			handling.Add(1)
@@ -70,8 +40,8 @@ func bubble(t *testing.T, handler http.HandlerFunc, f func(t *testing.T)) {
 			server.Serve(l)
 		}()
 		realSockets, realPolls := sockets, polls
-		sockets = &http.Client{Transport: &http.Transport{DialContext: l.dial}, CheckRedirect: sameOrigin}
-		polls = &http.Client{Transport: &http.Transport{DialContext: l.dial}, CheckRedirect: sameOrigin}
+		sockets = &http.Client{Transport: &http.Transport{DialContext: l.Dial}, CheckRedirect: sameOrigin}
+		polls = &http.Client{Transport: &http.Transport{DialContext: l.Dial}, CheckRedirect: sameOrigin}
 		f(t)
 		CloseIdle()
 		sockets, polls = realSockets, realPolls
