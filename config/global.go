@@ -80,7 +80,7 @@ func (l *loader) adminHosts(vs values, given list) (hosts []string) {
 
 type address struct{ host, port string }
 
-// overlaps says that one cannot listen on both.
+// overlaps reports whether one cannot listen on both.
 func (a address) overlaps(b address) bool {
 	return a.port == b.port && a.port != "0" && (a.host == b.host || a.wildcard() || b.wildcard())
 }
@@ -192,7 +192,7 @@ func (l *loader) pem(v value) ([]byte, bool) {
 	return text, true
 }
 
-// hintFile helps whoever took the _FILE of SSE_TLS_KEY_FILE for a part of the name.
+// hintFile helps a user who took the _FILE of SSE_TLS_KEY_FILE for a part of the name.
 func hintFile(v value) string {
 	if v.file {
 		return ": set " + strings.TrimSuffix(v.variable, fileSuffix) + " to the path you gave here"

@@ -45,7 +45,7 @@ func isGlobal(setting string) bool {
 	return slices.ContainsFunc(globalFields, func(f field) bool { return f.env == setting }) || isShared(setting)
 }
 
-// isShared says that the setting is a route's and may also be given globally.
+// isShared reports whether the setting is a route's and may also be given globally.
 func isShared(setting string) bool {
 	return slices.ContainsFunc(routeFields, func(f field) bool { return f.env == setting && f.global })
 }
@@ -109,7 +109,7 @@ func compact(s string) string {
 	return strings.ToUpper(strings.NewReplacer("_", "", "-", "").Replace(s))
 }
 
-// misspeltPrefix reads variable as a route's setting behind something that is not quite SSE_ROUTE_.
+// misspeltPrefix reads variable as a route's setting after something that is not quite SSE_ROUTE_.
 func misspeltPrefix(variable string) (candidates []string) {
 	for _, f := range routeFields {
 		if head, ok := strings.CutSuffix(variable, "_"+f.env); ok {

@@ -53,7 +53,7 @@ func clean(p string) bool {
 	return p == c || p == c+"/"
 }
 
-// registers says whether mux took pattern. ServeMux knows no other answer than to panic.
+// registers reports whether mux took pattern. ServeMux knows no other answer than to panic.
 func registers(mux *http.ServeMux, pattern string) (ok bool) {
 	defer func() { ok = recover() == nil }()
 	mux.Handle(pattern, http.NotFoundHandler())

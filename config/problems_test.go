@@ -136,7 +136,7 @@ func TestProblems(t *testing.T) {
 			`SSE_ROUTE_POLL_FORMAT: has no effect here, it is for MODE=stream; unset it`}},
 		{"patches of events", []string{"SSE_ROUTE_POLL_MODE=patch", "SSE_ROUTE_POLL_EVENT=.x", "SSE_ROUTE_POLL_PAGES=2"}, []string{
 			`SSE_ROUTE_POLL_EVENT: has no effect with MODE=patch, whose events are called snapshot and patch; unset it`,
-			`SSE_ROUTE_POLL_MODE: patch compares whole documents, which come neither in pages nor behind a CURSOR; unset PAGES, NEXT and CURSOR`}},
+			`SSE_ROUTE_POLL_MODE: patch compares whole documents, which come neither in pages nor after a CURSOR; unset PAGES, NEXT and CURSOR`}},
 	}
 	read := files(map[string]string{"secret": "secret"})
 	for _, c := range cases {

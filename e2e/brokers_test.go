@@ -68,7 +68,7 @@ func (r *rabbit) start(t *testing.T) {
 	})
 }
 
-// open says whether somebody listens at addr.
+// open reports whether somebody listens at addr.
 func open(addr string) bool {
 	conn, err := net.Dial("tcp", addr)
 	if err != nil {

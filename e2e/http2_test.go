@@ -35,7 +35,7 @@ for (let i = 0; i < %d; i++) {
   const source = new EventSource("/ticks?" + i);
   source.addEventListener("tick", event => {
     const { n } = JSON.parse(event.data);
-    if (n !== counts[i] + 1) problems.push(i + ": " + n + " behind " + counts[i]);
+    if (n !== counts[i] + 1) problems.push(i + ": " + n + " after " + counts[i]);
     counts[i] = n;
   });
   sources.push(source);

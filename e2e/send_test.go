@@ -113,7 +113,7 @@ func TestSend(t *testing.T) {
 				}
 			}
 			if err := <-read; err != nil {
-				t.Fatalf("behind event %d: %v", r.next, err)
+				t.Fatalf("after event %d: %v", r.next, err)
 			}
 			stop()
 			<-cut

@@ -122,7 +122,7 @@ func TestEvicted(t *testing.T) {
 	}
 	back.wantData(t, "5")
 	back.wantData(t, "6")
-	// Who was cut right behind the gap goes on from there.
+	// Who was cut right after the gap goes on from there.
 	again := s.get(t, "/a", "Last-Event-ID: "+gap.id)
 	again.wantData(t, "5")
 }

@@ -243,7 +243,7 @@ func (r *response) tryNext(t *testing.T) (e event, err error) {
 		case line == "" && seen:
 			return e, nil
 		case line == "":
-			t.Fatal("a blank line behind no event: clients would deliver an empty message")
+			t.Fatal("a blank line that ends no event: clients would deliver an empty message")
 		case line == ":", retryLine.MatchString(line):
 			continue
 		case field == "id":

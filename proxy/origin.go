@@ -32,7 +32,7 @@ func (p *Proxy) allowed(origin string) bool {
 	return origin != "" && p.origins[strings.ToLower(origin)]
 }
 
-// sameHost says whether origin is of the host that r was sent to. The scheme is not known behind a proxy that ends TLS,
+// sameHost reports whether origin is of the host that r was sent to. The scheme is not known behind a proxy that ends TLS,
 // so the port that the origin's scheme implies may be left out on either side.
 func sameHost(origin string, r *http.Request) bool {
 	u, err := url.Parse(origin)
@@ -47,7 +47,7 @@ func sameHost(origin string, r *http.Request) bool {
 	return bare(u.Host) == bare(r.Host)
 }
 
-// preflight says whether r asks, for an allowed origin, if it may send what is answered here (Fetch Standard, CORS
+// preflight reports whether r asks, for an allowed origin, if it may send what is answered here (Fetch Standard, CORS
 // protocol): GET, and POST where that is.
 func (p *Proxy) preflight(r *http.Request, posts bool) bool {
 	if r.Method != http.MethodOptions || !p.allowed(r.Header.Get("Origin")) {

@@ -29,7 +29,7 @@ import (
 // them. The server in front wants DisableGeneralOptionsHandler, or it answers `OPTIONS *` itself.
 type Passthrough struct {
 	// Upgraded is called when a connection has switched protocols, with the client's request; it returns what to call
-	// when that connection is closed. Nil: nobody is told.
+	// when that connection is closed. Nil: nothing is called.
 	Upgraded func(r *http.Request) (closed func())
 
 	// Answer may add to the header of a final answer to r before it is sent. Header fields set on the ResponseWriter
@@ -103,7 +103,7 @@ func (p *Passthrough) serveUpgrade(w http.ResponseWriter, r *http.Request) {
 }
 
 // spelling is a response whose head, once protocols are switched, is spelled as RFC 6455 has it: ReverseProxy copies the answer into Header
-// behind Hijack, and then writes what that returns.
+// after Hijack, and then writes what that returns.
 type spelling struct {
 	http.ResponseWriter
 	switched bool
@@ -266,7 +266,7 @@ func (e *exchange) fail(w http.ResponseWriter, _ *http.Request, err error) {
 	case e.p.closing.Err() != nil && errors.Is(err, context.Canceled):
 		unavailable(w)
 		return
-	case e.in.Context().Err() != nil: // the client is gone, there is nobody to answer
+	case e.in.Context().Err() != nil: // the client has disconnected, there is nothing to answer
 		w.WriteHeader(http.StatusBadGateway)
 		return
 	case e.body.failed():

@@ -44,7 +44,7 @@ func (rt *Route) serveSend(w http.ResponseWriter, r *http.Request) {
 	}
 	defer st.Release()
 	within := bodyTime
-	if crowded { // who is slow shall not keep the others from sending
+	if crowded { // a slow client must not keep the others from sending
 		within = crowdedTime
 	}
 	m, status, problem := readMessage(w, r, rt.Upstream.MaxMessage(), within)
@@ -111,7 +111,7 @@ func readMessage(w http.ResponseWriter, r *http.Request, most int, within time.D
 	return translate.Message{Data: data, Binary: binary}, 0, ""
 }
 
-// binaryType says whether a body is bytes rather than text. Without a type it is bytes (RFC 9110, section 8.3). ok is false
+// binaryType reports whether a body is bytes rather than text. Without a type it is bytes (RFC 9110, section 8.3). ok is false
 // when it is neither, as forms are.
 func binaryType(h http.Header) (binary, ok bool) {
 	if h.Get("Content-Encoding") != "" {

@@ -1,5 +1,5 @@
 // Package proxy is the HTTP face: one URL negotiated between SSE, WebSocket and plain HTTP. It decides what a request
-// is, who is let in, and passes through what is not its own.
+// is, which clients are admitted, and passes through what is not its own.
 package proxy
 
 import (
@@ -207,7 +207,7 @@ func (p *Proxy) upgraded(r *http.Request) (done func()) {
 	return func() { rt.WebSockets.Add(-1) }
 }
 
-// vary tells caches that a route's path has another answer for those who accept event streams.
+// vary tells caches that a route's path has another answer for clients that accept event streams.
 func (p *Proxy) vary(r *http.Request, h http.Header) {
 	if p.route(r) != nil && !upgrades(r) {
 		h.Add("Vary", "Accept")
@@ -218,7 +218,7 @@ func (p *Proxy) vary(r *http.Request, h http.Header) {
 // comes meanwhile is told the same at once.
 func (p *Proxy) Drain(window time.Duration) { p.clients.Drain(window) }
 
-// Draining says whether clients are being released.
+// Draining reports whether clients are being released.
 func (p *Proxy) Draining() bool { return p.clients.Draining() }
 
 // Close ends all streams and what is still passed through as a WebSocket, and returns when their upstream connections

@@ -63,7 +63,7 @@ func (rt *Route) wantsEvents(r *http.Request) bool {
 	return r.Method == http.MethodGet && !upgrades(r) && (rt.proxy.passthrough == nil || accepts(r, sse.ContentType))
 }
 
-// upgrades says whether r asks for a WebSocket (RFC 6455, section 4.1).
+// upgrades reports whether r asks for a WebSocket (RFC 6455, section 4.1).
 func upgrades(r *http.Request) bool {
 	return httpguts.HeaderValuesContainsToken(r.Header.Values("Connection"), "upgrade") && httpguts.HeaderValuesContainsToken(r.Header.Values("Upgrade"), "websocket")
 }
@@ -98,7 +98,7 @@ func (rt *Route) beside(r *http.Request) (c deliver.Client, header http.Header, 
 // acceptVaries is what the head of every event stream has. It is not written to.
 var acceptVaries = http.Header{"Vary": {"Accept"}}
 
-// streamHead is what the head of an event stream has beside what every one has. It may be written to by who admits a
+// streamHead is what the head of an event stream has beside what every one has. It may be written to by whatever admits a
 // page of another origin.
 func (p *Proxy) streamHead() http.Header {
 	if len(p.origins) == 0 {
@@ -180,7 +180,7 @@ func (rt *Route) begins(c *deliver.Client, r *http.Request, id string) {
 	}
 }
 
-// seat finds a client its seat: beside those who read the same stream, or one of its own once the upstream's verdict is
+// seat finds a client its seat: beside the clients of the same stream, or one of its own once the upstream's verdict is
 // known. Where rest is not nil it has been answered, and its place given back.
 func (rt *Route) seat(w http.ResponseWriter, r *http.Request, req upstream.Request, id string) (c deliver.Client, rest deliver.Rest) {
 	if c, ok := rt.tables.Beside(req.Key); ok {
@@ -204,7 +204,7 @@ func (rt *Route) seat(w http.ResponseWriter, r *http.Request, req upstream.Reque
 	return rt.tables.First(req.Key, c, seat.Decided), nil
 }
 
-// over says that a stream is finished and its client has all of it.
+// over reports whether a stream is finished and its client has all of it.
 func over(r *stream.Ring, cursor uint64) bool {
 	last, end := r.Last()
 	return end.Kind == stream.Finished && (cursor == last || last == 0)
@@ -251,7 +251,7 @@ func wantsBeats(r *http.Request) bool {
 	return strings.Contains(r.URL.RawQuery, beatsParam) && r.URL.Query().Get(beatsParam) == "event"
 }
 
-// accepts says whether r asks for media by name.
+// accepts reports whether r asks for media by name.
 func accepts(r *http.Request, media string) bool {
 	for _, line := range r.Header.Values("Accept") {
 		for one := range strings.SplitSeq(line, ",") {
@@ -264,7 +264,7 @@ func accepts(r *http.Request, media string) bool {
 	return false
 }
 
-// refusedByWeight says that the weight is 0: not acceptable (RFC 9110, section 12.4.2).
+// refusedByWeight reports whether the weight is 0: not acceptable (RFC 9110, section 12.4.2).
 func refusedByWeight(params string) bool {
 	for param := range strings.SplitSeq(params, ";") {
 		name, weight, _ := strings.Cut(strings.TrimSpace(param), "=")

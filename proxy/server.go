@@ -58,7 +58,7 @@ func newServer(h http.Handler, idle time.Duration, logger *slog.Logger) *http.Se
 	}
 }
 
-// Serve serves those who come to l, which it closes, until Shutdown or Close. It returns why it ended, never nil.
+// Serve serves the connections of l, which it closes, until Shutdown or Close. It returns why it ended, never nil.
 func (s *Server) Serve(l net.Listener) error {
 	first, second := s.proxy.clients.Listeners(l, s.proxy, s.tls)
 	if second == nil {
@@ -107,11 +107,11 @@ func (s *Server) Release(window, grace time.Duration) {
 // ErrorLog is a server's or ReverseProxy's of net/http, so that logger gets what matters of its complaints.
 func ErrorLog(logger *slog.Logger) *log.Logger { return log.New(&debugLog{log: logger}, "", 0) }
 
-// debugLog takes net/http's complaints about its peers, which nobody needs at night, without what they quote, and its word that
-// a handler panicked, or that nobody is accepted any more, which somebody does: the latter once, as it is repeated.
+// debugLog logs net/http's complaints about its peers at debug level, without what they quote. That a handler panicked, or that no
+// connection is accepted any more, is an error and a warning: the latter once, as it is repeated.
 type debugLog struct {
 	log  *slog.Logger
-	said atomic.Bool // that nobody is accepted
+	said atomic.Bool // that no connection is accepted
 }
 
 // lateBody is the panic of net/http's own (go 1.26.8) with which it ends a connection whose request's body goes on to come after the

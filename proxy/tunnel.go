@@ -19,7 +19,7 @@ import (
 	"sidestream/proxy/upstream"
 )
 
-// tunnelPath is where tunnels are; what is behind it is the path of the WebSocket. See package tunnel.
+// tunnelPath is where tunnels are; what is after it is the path of the WebSocket. See package tunnel.
 const tunnelPath = "/_sidestream/tunnel"
 
 // tunnelRetry bounds RETRY for pages with tunnels: what is interrupted is a conversation.
@@ -131,7 +131,7 @@ func (t *Tunnel) receive(w http.ResponseWriter, r *http.Request) (c deliver.Clie
 	return c, nil
 }
 
-// errFull says that there is no place for another client.
+// errFull means that there is no place for another client.
 var errFull = errors.New("SSE_MAX_CLIENTS is reached")
 
 // seat takes a client's place and its page. It fails with errFull or an error of [tunnel.Pages.Client].

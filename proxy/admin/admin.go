@@ -62,7 +62,7 @@ func (a Port) Handler() http.Handler {
 		w.Header().Set("Cache-Control", "no-store")
 		e := json.NewEncoder(w)
 		e.SetEscapeHTML(false)
-		e.Encode(status(a.Proxy, a.Proxy.Ready(), a.Version)) // a client that has gone is nobody's error
+		e.Encode(status(a.Proxy, a.Proxy.Ready(), a.Version)) // a client that has disconnected is no error
 	})
 	return a.guard(mux)
 }

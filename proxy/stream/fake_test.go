@@ -185,7 +185,7 @@ func join(t *testing.T, s *Streams, key string) *Seat {
 	return seat
 }
 
-// told is what a ring holds behind cursor, "+" for a gap of the upstream's, and how it ended.
+// told is what a ring holds after cursor, "+" for a gap of the upstream's, and how it ended.
 func told(t *testing.T, r *Ring, cursor uint64) (string, EndKind) {
 	t.Helper()
 	events, _, missed, end := r.After(nil, cursor)

@@ -16,7 +16,7 @@ const Begin = ^uint64(0)
 // waiting is the cursor of a client that came before the history of a list was in: it begins where START meant then.
 const waiting = Begin - 1
 
-// Pending says that cursor is no place yet: Begin, or that of a client that waits for a list's history.
+// Pending reports whether cursor is no place yet: Begin, or that of a client that waits for a list's history.
 func Pending(cursor uint64) bool { return cursor >= waiting }
 
 // StartAll as Bounds.Start begins at the oldest event kept.
@@ -36,7 +36,7 @@ type EndKind int
 // The ends.
 const (
 	Open     EndKind = iota // it goes on
-	Finished                // complete: a clean end, and nobody has to come back
+	Finished                // complete: a clean end, and no client has to come back
 	Refused                 // the upstream will not go on
 	Retired                 // it has reached its age, or the sidecar stops: come back
 )
@@ -44,10 +44,10 @@ const (
 // End is what comes after the last event of a ring.
 type End struct {
 	Kind   EndKind
-	Status int // with Refused: the HTTP status for those who ask now
+	Status int // with Refused: the HTTP status for clients that ask now
 }
 
-// Ring holds the newest events of one stream, encoded, and wakes those who wait for more. Sequence numbers begin at 1; a
+// Ring holds the newest events of one stream, encoded, and wakes the clients that wait for more. Sequence numbers begin at 1; a
 // cursor is the number of the last event its client has. Safe for concurrent use; what it returns is never written
 // again.
 type Ring struct {
@@ -75,7 +75,7 @@ func NewRing(epoch Epoch, bounds Bounds, stats *Stats, history bool) *Ring {
 // Epoch is the first half of the ring's own ids.
 func (r *Ring) Epoch() Epoch { return r.epoch }
 
-// Append gives each message its id, encodes it once, keeps it and wakes those who wait. Nothing is appended after the end.
+// Append gives each message its id, encodes it once, keeps it and wakes the clients that wait. Nothing is appended after the end.
 func (r *Ring) Append(ms ...translate.Message) {
 	r.mu.Lock()
 	now := time.Now()
@@ -126,7 +126,7 @@ func (r *Ring) evict(now time.Time) {
 	r.log.compact()
 }
 
-// Acknowledge lets go of the events up to cursor: whoever reads the ring has them. Those who ask for them again are told
+// Acknowledge lets go of the events up to cursor: the ring's reader has them. A client that asks for them again is told
 // that they are missing.
 func (r *Ring) Acknowledge(cursor uint64) {
 	r.mu.Lock()

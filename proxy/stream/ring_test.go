@@ -73,7 +73,7 @@ func (m *model) evict() {
 	}
 }
 
-// after returns everything behind cursor.
+// after returns everything after cursor.
 func (m *model) after(cursor uint64) (data string, next, missed uint64, end End) {
 	m.evict()
 	at := int(cursor)

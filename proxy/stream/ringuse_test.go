@@ -162,7 +162,7 @@ func TestRingWatch(t *testing.T) {
 		}
 	}
 	if last, end := r.Last(); last != 3 || end.Kind != Retired {
-		t.Errorf("appended behind the end, or the end changed: %d, %v", last, end)
+		t.Errorf("appended after the end, or the end changed: %d, %v", last, end)
 	}
 	if len(r.watchers) != 0 {
 		t.Error("a watcher is left")

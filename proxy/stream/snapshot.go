@@ -6,7 +6,7 @@ package stream
 //     all of them come to (Message.State), it is that, as one event called snapshot with the id of the newest event.
 //   - A client that begins where START=latest says, or that has fallen off the ring, gets it as one piece and goes on after
 //     the newest event. Of a ring with snapshots every client that has no place in it does, whatever START says.
-//   - Each event of it has the id that it was given first, so who is cut in the middle comes back to a place from where
+//   - Each event of it has the id that it was given first, so a client that is cut in the middle comes back to a place from where
 //     everything after is either kept or said to be missing.
 //   - It is bounded as the ring is: REPLAY_EVENTS keys, and REPLAY_BYTES of events that the ring keeps no more.
 

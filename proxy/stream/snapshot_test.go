@@ -73,17 +73,17 @@ func TestNewestOfEachKey(t *testing.T) {
 		put(r, step.key, step.data)
 		text, next, missed := read(t, r, Begin)
 		if last, _ := r.Last(); brief(text) != step.begin || missed != 0 || next != last {
-			t.Errorf("%s: a beginner gets %q, %d missed, and goes on behind %d", step.data, brief(text), missed, next)
+			t.Errorf("%s: a beginner gets %q, %d missed, and goes on after %d", step.data, brief(text), missed, next)
 		}
 		text, _, missed = read(t, r, 1)
 		if brief(text) != step.from1 || missed != step.missed {
 			t.Errorf("%s: who has the first gets %q, %d missed", step.data, brief(text), missed)
 		}
 	}
-	// Who has a place in the ring gets what is behind it, and nothing else.
+	// Who has a place in the ring gets what is after it, and nothing else.
 	last, _ := r.Last()
 	if text, _, missed := read(t, r, last-2); brief(text) != "c4 a3" || missed != 0 {
-		t.Errorf("behind %d: %q, %d", last-2, brief(text), missed)
+		t.Errorf("after %d: %q, %d", last-2, brief(text), missed)
 	}
 }
 
@@ -103,10 +103,10 @@ func TestIDsOfThePast(t *testing.T) {
 		}
 		text, _, _ := read(t, r, cursor)
 		if got := brief(text); got != want {
-			t.Errorf("behind %s come %q, want %q", id, got, want)
+			t.Errorf("after %s come %q, want %q", id, got, want)
 		}
 	}
-	// The gap before the past leads before everything, so that whoever is cut behind it gets the past again.
+	// The gap before the past leads before everything, so that whoever is cut after it gets the past again.
 	cursor, ok := r.Find(r.Position(4))
 	if text, _, missed := read(t, r, cursor); !ok || brief(text) != "a1 b1 c3" || missed == 0 {
 		t.Errorf("%q, %d missed", brief(text), missed)
@@ -166,13 +166,13 @@ func TestKeysAgainstModel(t *testing.T) {
 				}
 			} else {
 				want = slices.Sorted(maps.Values(newest))
-				behind := slices.DeleteFunc(slices.Clone(want), func(i int) bool { return i <= int(cursor) })
-				if missed != uint64(n)-cursor-uint64(len(behind)) {
-					t.Fatalf("seed %d: %d missed behind %d of %d with %v", seed, missed, cursor, n, want)
+				rest := slices.DeleteFunc(slices.Clone(want), func(i int) bool { return i <= int(cursor) })
+				if missed != uint64(n)-cursor-uint64(len(rest)) {
+					t.Fatalf("seed %d: %d missed after %d of %d with %v", seed, missed, cursor, n, want)
 				}
 			}
 			if got != strings.Trim(fmt.Sprint(want), "[]") {
-				t.Fatalf("seed %d: behind %d of %d come %s, want %v", seed, cursor, n, got, want)
+				t.Fatalf("seed %d: after %d of %d come %s, want %v", seed, cursor, n, got, want)
 			}
 		}
 	}
@@ -202,11 +202,11 @@ func TestSnapshots(t *testing.T) {
 		}
 		r.Append(translate.Message{Gap: translate.GapUpstream})
 		if text, next, _ := read(t, r, Begin); brief(text) != "snapshot:s3" || next != 4 {
-			t.Errorf("behind a gap a beginner gets %q", brief(text))
+			t.Errorf("after a gap a beginner gets %q", brief(text))
 		}
 		r.Close(End{Kind: Finished})
 		if text, _, _ := read(t, r, Begin); brief(text) != "snapshot:s3" {
-			t.Errorf("behind the end a beginner gets %q", brief(text))
+			t.Errorf("after the end a beginner gets %q", brief(text))
 		}
 	}
 }

@@ -138,7 +138,7 @@ func (st *Stream) session() (held time.Duration, err error) {
 	return time.Since(since), err
 }
 
-// lost says whether events may have been missed when a connection ended with err.
+// lost reports whether events may have been missed when a connection ended with err.
 func lost(err error) bool {
 	var retry *upstream.Retry
 	var refused *translate.Refused
@@ -151,7 +151,7 @@ func lost(err error) bool {
 	return true
 }
 
-// resumes says whether the next connection can tell if anything was lost.
+// resumes reports whether the next connection can tell if anything was lost.
 func resumes(err error) bool {
 	var retry *upstream.Retry
 	return errors.As(err, &retry) && retry.Resumes
@@ -195,7 +195,7 @@ func (st *Stream) emit(ms []translate.Message) error {
 	return st.alive.Err()
 }
 
-// judge makes known what has become of a connection, first to those who wait for it to be decided.
+// judge makes known what has become of a connection, first to the clients that wait for it to be decided.
 func (st *Stream) judge(err error) {
 	var refused *translate.Refused
 	if st.alive.Err() == nil {

@@ -1,5 +1,5 @@
 // Package stream shares: it keeps one stream for each upstream request, with one source and one ring, for as long as
-// somebody reads it and a while longer.
+// a client reads it and a while longer.
 package stream
 
 import (
@@ -24,7 +24,7 @@ const (
 // RetireTime is over which the clients of a stream that has reached its age are released.
 const RetireTime = 10 * time.Second
 
-// ErrBusy says that no more streams are allowed now.
+// ErrBusy means that no more streams are allowed now.
 var ErrBusy = errors.New("too many streams")
 
 // Limit is a bound on something that several share. A nil Limit, or a Max of 0, allows any number.
@@ -119,7 +119,7 @@ func (s *Seat) Start() uint64 {
 // Leave gives the seat up; further calls do nothing.
 func (s *Seat) Leave() { s.leave.Do(s.Stream.Leave) }
 
-// Leave gives one seat up, whichever: for those who keep no seats but count them.
+// Leave gives one seat up, whichever: for callers that keep no seats but count them.
 func (st *Stream) Leave() { st.streams.leave(st) }
 
 // Join returns a seat in the stream of req, opening it if there is none. It returns once the upstream has connected,
@@ -254,7 +254,7 @@ func (s *Streams) ended(st *Stream) {
 	_, end := st.Ring.Last()
 	switch {
 	case s.closed:
-	case end.Kind == Finished: // remembered, for those who come back for the end
+	case end.Kind == Finished: // remembered, for clients that come back for the end
 		st.finished = true
 		st.age.Stop()
 		st.linger.Reset(s.Linger)
@@ -291,14 +291,14 @@ func (s *Streams) remembered() time.Duration {
 	return refusalTime
 }
 
-// retire takes a stream that has reached its age out of service: who comes now gets a new one, who is there is told to
+// retire takes a stream that has reached its age out of service: a client that comes now gets a new one, those it has are told to
 // come back, and after that it ends.
 func (s *Streams) retire(st *Stream) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
 	case s.closed || st.finished:
-	case st.clients == 0: // nobody has to be released
+	case st.clients == 0: // no client has to be released
 		s.remove(st)
 	case s.byKey[st.req.Key] == st:
 		delete(s.byKey, st.req.Key)
@@ -314,7 +314,7 @@ func (s *Streams) retire(st *Stream) {
 	}
 }
 
-// Keep holds the stream of req open until ctx is done, whoever reads it: EAGER. tried is called once it has connected or
+// Keep holds the stream of req open until ctx is done, whether or not a client reads it: EAGER. tried is called once it has connected or
 // failed for the first time.
 func (s *Streams) Keep(ctx context.Context, req upstream.Request, tried func()) {
 	for first := true; ctx.Err() == nil; first = false {
@@ -338,7 +338,7 @@ func (s *Streams) Keep(ctx context.Context, req upstream.Request, tried func()) 
 	}
 }
 
-// hold returns when the stream needs to be opened anew, which for one that has reached its age is at once.
+// hold returns when the stream needs to be opened again, which for one that has reached its age is at once.
 func (s *Seat) hold(ctx context.Context) (aged bool) {
 	select {
 	case <-ctx.Done():

@@ -25,10 +25,10 @@ const (
 	maxKeys  = 1024            // remembered at once, of one stream
 )
 
-// ErrDown says that a message never left, so that it can be tried again.
+// ErrDown means that a message never left, so that it can be tried again.
 var ErrDown = errors.New("the upstream is not connected now")
 
-// ErrReused says that a key came with another message than before.
+// ErrReused means that a key came with another message than before.
 var ErrReused = errors.New("the Idempotency-Key was used for another message")
 
 // uplink is the uplink up of one stream.
@@ -98,7 +98,7 @@ func (st *Stream) Release() {
 	st.uplink.sending--
 }
 
-// Send returns when m is written to the upstream. Those who call one after the other are served in that order. The error
+// Send returns when m is written to the upstream. Calls made one after the other are served in that order. The error
 // is [ErrDown], a *[upstream.BadMessage], [upstream.ErrNoUplink], or what went wrong when it was written.
 func (st *Stream) Send(ctx context.Context, m translate.Message) (err error) {
 	w := &st.uplink

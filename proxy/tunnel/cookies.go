@@ -12,7 +12,7 @@ import (
 
 // This file is whose a page is, and what the upstream's cookies change about that. The rules:
 //
-//   - A page belongs to who knows its id and has its cookies and Authorization, in whatever order the cookies come.
+//   - A page belongs to the client that knows its id and has its cookies and Authorization, in whatever order the cookies come.
 //   - The cookies that an upstream sets when it is dialled go to the browser with the answer to the POST that opened the tunnel, as
 //     they would have with the answer to the upgrade. The browser comes with them from then on, where their Path covers the
 //     tunnel's: so the page is known by what they make of the cookies that it came with, and goes on.
@@ -20,7 +20,7 @@ import (
 //     was given: so does the sidecar, where the POST came before the browser had them.
 //   - A cookie without a Path has that of the WebSocket's address, which the POST's is not (RFC 6265, section 5.1.4).
 
-// pageKey is a page's id, and who asks for it.
+// pageKey is a page's id, and the client that asks for it.
 type pageKey [sha256.Size]byte
 
 // maxKeys bounds how many sets of cookies a page is known by; the oldest but the first are forgotten.
@@ -68,7 +68,7 @@ func afterwards(pairs, lines []string, now time.Time, path string) []string {
 	return pairs
 }
 
-// setCookie takes a line of Set-Cookie apart as browsers do (RFC 6265, section 5.2), who take names and values as they are: net/http
+// setCookie takes a line of Set-Cookie apart as browsers do (RFC 6265, section 5.2), which take names and values as they are: net/http
 // would not take JSON, for one. What it makes of the rest is enough.
 func setCookie(line string) (name, value string, attributes *http.Cookie, ok bool) {
 	pair, rest, _ := strings.Cut(line, ";")

@@ -104,7 +104,7 @@ type page struct {
 	ring  *stream.Ring
 
 	dialling chan struct{} // full while a tunnel is dialled: one at a time (RFC 6455, section 4.1)
-	turn     chan struct{} // full while somebody emits
+	turn     chan struct{} // full while a tunnel emits
 	room     chan struct{} // has one element when something was acknowledged
 
 	// Guarded by Pages.mu.
@@ -152,7 +152,7 @@ func newPage(ps *Pages, k known) *page {
 	return p
 }
 
-// belongsTo says whether r comes from the page's origin, as far as it tells. Pages.mu is held.
+// belongsTo reports whether r comes from the page's origin, as far as it tells. Pages.mu is held.
 func (p *page) belongsTo(r *http.Request) bool {
 	origin := r.Header.Get("Origin")
 	if p.origin == "" {
@@ -237,7 +237,7 @@ func (p *page) open(n int, target string, in *http.Request, protocols []string) 
 		return t, nil
 	case p.gone:
 		return nil, errNoPage
-	case p.live >= maxLive, p.ring.Held() > ps.Window: // who reads nothing shall not make more to be read
+	case p.live >= maxLive, p.ring.Held() > ps.Window: // a page that reads nothing must not cause more to be read
 		return nil, errNoRoom
 	case !ps.Tunnels.Take():
 		return nil, errNoRoom

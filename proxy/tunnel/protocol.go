@@ -51,7 +51,7 @@
 //
 // Frames are numbered from 1. The script has one POST with frames of a tunnel in flight at a time and puts what was sent meanwhile
 // into the next, up to some 256 KiB (nginx takes 1 MiB by default). When it does not know what became of a POST it repeats
-// it with the same numbers, with further frames behind them if it likes: a frame that was taken before is not sent again.
+// it with the same numbers, with further frames after them if it likes: a frame that was taken before is not sent again.
 // It may send frames once it has seen "open".
 //
 //	202   to "open": the upstream is being dialled (or was, for a repeated one). What comes of it, events say. The cookies that
@@ -76,7 +76,7 @@
 //
 // # The end
 //
-// The script closes with a c frame behind all others. The sidecar closes the upstream with that code and reason, waits for
+// The script closes with a c frame after all others. The sidecar closes the upstream with that code and reason, waits for
 // its answer, 5 s at most, and says "close" with the upstream's code (clean), or 1006 if there was no answer. When the page
 // goes away (pagehide), navigator.sendBeacon(url, body) with what was not acknowledged and a c frame "1001 " does the same;
 // bodies of over 64 KiB are not sent by browsers, so then only the header with the true "seq" and the c frame can go,
@@ -85,11 +85,11 @@
 // A page that has no client for LINGER (without tunnels: for 5 s at most) ends: its upstreams are closed with 1001. So they
 // are when the sidecar stops. Both are told to a script that returns as stream.gap, and its POSTs as 404.
 //
-// # Who may
+// # Authorization
 //
-// GET and POST are refused with 403 across sites as all requests for events are. A page belongs to who made it: its id, the
+// GET and POST are refused with 403 across sites as all requests for events are. A page belongs to the client that made it: its id, the
 // Cookie and Authorization headers must be the same in all of its requests, and so must Origin where it is sent; with others
-// it is not found (404), or made anew (GET with another cookie), as if the id had never been seen. Each upstream is dialled with the header of the
+// it is not found (404), or made again (GET with another cookie), as if the id had never been seen. Each upstream is dialled with the header of the
 // POST that opened its tunnel, as the pass-through would forward it. When the page's cookies change (a login), its tunnels
 // fail and the next page has the new ones.
 package tunnel

@@ -19,10 +19,10 @@ import (
 // bodyTime is for the next part of a POST's body to arrive.
 const bodyTime = 30 * time.Second
 
-// ErrBusy says that there is no room for another page.
+// ErrBusy means that there is no room for another page.
 var ErrBusy = errNoRoom
 
-// ErrUnknown says that the page belongs to another origin.
+// ErrUnknown means that the page belongs to another origin.
 var ErrUnknown = errNoPage
 
 // Client returns the client that r, a GET for page id, is. lastID is what it has received last. It must be served, or its
@@ -143,7 +143,7 @@ func (p patient) Read(b []byte) (int, error) {
 	return p.Reader.Read(b)
 }
 
-// Under says whether path, as it was sent, is prefix or below it. A path that climbs is under nothing.
+// Under reports whether path, as it was sent, is prefix or below it. A path that climbs is under nothing.
 func Under(path, prefix string) bool {
 	rest, ok := strings.CutPrefix(path, strings.TrimSuffix(prefix, "/"))
 	return ok && (rest == "" || rest[0] == '/') && !translate.Climbs(path)

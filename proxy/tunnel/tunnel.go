@@ -44,10 +44,10 @@ type tunnel struct {
 	ws       *websocket.Conn
 	conn     net.Conn // below ws
 
-	turn  chan struct{} // full while somebody writes; for good at the end
-	taken uint64        // number of the last frame taken; of who has the turn
+	turn  chan struct{} // full while a frame is being written; for good at the end
+	taken uint64        // number of the last frame taken; belongs to the holder of the turn
 
-	failed bool // a frame could not be written; of who has the turn
+	failed bool // a frame could not be written; belongs to the holder of the turn
 
 	leaving chan struct{} // closed when the closing handshake is begun
 
@@ -133,7 +133,7 @@ func (t *tunnel) dial(in *http.Request, protocols []string) error {
 	return nil
 }
 
-// end says how the tunnel ended, once nobody writes any more.
+// end reports how the tunnel ended, once nothing is written any more.
 func (t *tunnel) end(how ending) {
 	t.mu.Lock()
 	t.over = true
@@ -196,7 +196,7 @@ func (t *tunnel) deliver(kind websocket.MessageType, data []byte) {
 // would give up the connection after five seconds.
 const pongTime = 4 * time.Second
 
-// pong says whether a ping is to be answered: not while the upstream takes nothing, as it would not take that either.
+// pong reports whether a ping is to be answered: not while the upstream takes nothing, as it would not take that either.
 func (t *tunnel) pong(ctx context.Context, _ []byte) bool {
 	wait := time.NewTimer(pongTime)
 	defer wait.Stop()
@@ -269,7 +269,7 @@ func (t *tunnel) handshake(code websocket.StatusCode, reason string) {
 	}
 }
 
-// isEnded says that the tunnel's last event is in the ring.
+// isEnded reports whether the tunnel's last event is in the ring.
 func (t *tunnel) isEnded() bool { return closed(t.ended) }
 
 func closed(c <-chan struct{}) bool {
@@ -314,7 +314,7 @@ func (t *tunnel) take(number uint64, f frame) error {
 	return t.write(f, wait.C)
 }
 
-// takeTurn waits until nobody else writes.
+// takeTurn waits until no other frame is being written.
 func (t *tunnel) takeTurn(wait <-chan time.Time) error {
 	if t.isEnded() {
 		return errEnded

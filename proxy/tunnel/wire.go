@@ -122,7 +122,7 @@ type header struct {
 // errMalformed is wrapped by the errors of a POST that does not follow the protocol.
 var errMalformed = errors.New("not the tunnel's protocol")
 
-// errTooLarge says that a message is over MAX_MESSAGE.
+// errTooLarge means that a message is over MAX_MESSAGE.
 var errTooLarge = errors.New("a message is over MAX_MESSAGE")
 
 // readHeader reads the first line. Its error wraps errMalformed, or is the reader's.
@@ -187,7 +187,7 @@ type frame struct {
 	reason string
 }
 
-// readFrame reads the next frame into buf. The error is io.EOF behind the last one, errTooLarge, one that wraps
+// readFrame reads the next frame into buf. The error is io.EOF after the last one, errTooLarge, one that wraps
 // errMalformed, or the reader's. What is not there yet takes no memory.
 func readFrame(in *bufio.Reader, buf *bytes.Buffer, most int) (f frame, err error) {
 	if f.kind, err = in.ReadByte(); err != nil {

@@ -98,7 +98,7 @@ func FuzzFrames(f *testing.F) {
 			}
 		}
 		if _, err := readFrame(in, &buf, 1<<20); err != io.EOF {
-			t.Errorf("behind the last: %v", err)
+			t.Errorf("after the last: %v", err)
 		}
 	})
 }

@@ -35,7 +35,7 @@ func (rt *Route) jar() *jar {
 	return new(jar)
 }
 
-// once sends each request once. net/http repeats one whose connection is lost before its answer begins, and nobody is told;
+// once sends each request once. net/http repeats one whose connection is lost before its answer begins, and the caller is not told;
 // but a server that has restarted meanwhile, with its numbers from the beginning, would wait for a number that it has long given.
 type once struct{ base http.RoundTripper }
 

@@ -142,7 +142,7 @@ func (c *compiler) from() {
 		return
 	}
 	if strings.ContainsAny(c.s.From, "#") {
-		c.bad("FROM", "holds a # ; an upstream never sees what is behind it, so leave it out (in a value write %%23)")
+		c.bad("FROM", "holds a # ; an upstream never sees what is after it, so leave it out (in a value write %%23)")
 	}
 	c.entry(entry{setting: "FROM", field: addressField}, c.s.From, inURL())
 	// Every placeholder is replaced by something harmless, to see whether the rest is an address.

@@ -42,7 +42,7 @@ func (c *compiler) memory() {
 	}
 }
 
-// waits says that HELLO has a line that waits.
+// waits reports whether HELLO has a line that waits.
 func (c *compiler) waits() bool {
 	for _, st := range c.rt.steps {
 		if st.mark == '<' {
@@ -52,7 +52,7 @@ func (c *compiler) waits() bool {
 	return false
 }
 
-// rawOnly says that the route speaks raw, else notes that setting does not belong here.
+// rawOnly reports whether the route speaks raw, else notes that setting does not belong here.
 func (c *compiler) rawOnly(setting string) bool {
 	if c.s.Protocol != "raw" && c.rt.dialect.New != nil {
 		c.bad(setting, "is for PROTOCOL=raw; %s has an own way, unset it", c.s.Protocol)
@@ -97,7 +97,7 @@ func (c *compiler) ticket() {
 		return
 	}
 	if s.Dial == "" {
-		c.bad("TICKET", "has an answer that nobody reads; set DIAL to jq that yields the address, such as .url")
+		c.bad("TICKET", "has an answer that nothing reads; set DIAL to jq that yields the address, such as .url")
 	}
 	method, target := "POST", s.Ticket
 	if first, rest, two := strings.Cut(s.Ticket, " "); two {

@@ -79,7 +79,7 @@ func (c *compiler) hello() {
 		if mark == '>' {
 			c.add(entry{setting: "HELLO", template: c.template("HELLO", lines[i], inText())})
 		} else if lines[i] == "" {
-			c.bad("HELLO", "line %d: a jq program is missing behind %c", i+1, mark)
+			c.bad("HELLO", "line %d: a jq program is missing after %c", i+1, mark)
 		} else {
 			st.code = compiled("HELLO", fmt.Sprintf("HELLO line %d", i+1), lines[i])
 		}

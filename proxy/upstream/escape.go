@@ -170,7 +170,7 @@ func topic(whole, namespace bool) escape {
 	}
 }
 
-// maxNesting bounds how many strings inside strings are followed: beyond it nobody can read the template either.
+// maxNesting bounds how many strings inside strings are followed: beyond it no one can read the template either.
 const maxNesting = 4
 
 // nesting is where in a JSON text one stands. A string may hold such a text itself.

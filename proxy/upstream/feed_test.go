@@ -15,7 +15,7 @@ import (
 	"sidestream/translate"
 )
 
-// gateway is a feed that numbers what it says, and goes on behind a number that it is given.
+// gateway is a feed that numbers what it says, and goes on after a number that it is given.
 func gateway(resumes func(p *peer) bool) *feed {
 	f := &feed{}
 	f.talk = func(p *peer) {
@@ -244,7 +244,7 @@ func TestFeedProblems(t *testing.T) {
 		"interval without state": {Settings{PingProgram: "$state.x", Ping: "x"}, "PING_EVERY", "set PING and STATE"},
 		"interval of no program": {Settings{PingProgram: "often", Ping: "x", State: "."}, "PING_EVERY", "is not a jq program"},
 		"pong without ping":      {Settings{Pong: "."}, "PONG", "set it, or unset PONG"},
-		"made of nothing":        {Settings{Hello: "="}, "HELLO", "a jq program is missing behind ="},
+		"made of nothing":        {Settings{Hello: "="}, "HELLO", "a jq program is missing after ="},
 		"made of what is no jq":  {Settings{Hello: "= .a |"}, "HELLO", "is not a jq program"},
 		"ticket without reader":  {Settings{Ticket: "http://h/"}, "TICKET", "set DIAL"},
 		"ticket's scheme":        {Settings{Ticket: "ws://h/", Dial: "."}, "TICKET", "is no address to ask"},

@@ -3,7 +3,7 @@
 //
 //   - What it is made of, translate.Body says; a page of HTML is taken for a login.
 //   - The last id is sent back as Last-Event-ID, and CURSOR as {stream.cursor}. Only CURSOR makes a promise: with it, a
-//     connection that goes on from a cursor has lost nothing; without it nobody knows what the upstream makes of
+//     connection that goes on from a cursor has lost nothing; without it there is no knowing what the upstream makes of
 //     Last-Event-ID, so a gap is said.
 //   - RESET is asked of every record. One for which it is true, and whatever follows it, is no event: the place is forgotten, the
 //     request ended, and the next one begins with FIRST, after a gap.
@@ -253,7 +253,7 @@ func (c *httpStreamConn) last() []translate.Message {
 	return slices.DeleteFunc(ms, func(m translate.Message) bool { return !json.Valid(m.Data) })
 }
 
-// take emits messages, and goes on from behind them once they are in the ring.
+// take emits messages, and goes on from after them once they are in the ring.
 func (c *httpStreamConn) take(ms []translate.Message, emit func([]translate.Message) error) error {
 	ms, verdict := c.read(ms)
 	if len(ms) > 0 {
@@ -266,7 +266,7 @@ func (c *httpStreamConn) take(ms []translate.Message, emit func([]translate.Mess
 				return err
 			}
 		}
-		c.behind(ms)
+		c.advance(ms)
 		if done {
 			return translate.ErrFinished
 		}
@@ -308,8 +308,8 @@ func (c *httpStreamConn) read(ms []translate.Message) (_ []translate.Message, ve
 	return ms, nil
 }
 
-// behind remembers the cursor of the last message that has one.
-func (c *httpStreamConn) behind(ms []translate.Message) {
+// advance remembers the cursor of the last message that has one.
+func (c *httpStreamConn) advance(ms []translate.Message) {
 	rt := c.q.Route
 	if rt.cursor == nil {
 		return

@@ -4,7 +4,7 @@
 //     is another name to servers that compare bytes.
 //   - Compression is offered as browsers offer it, and what they take is taken: a server that keeps its window, and a window of
 //     the client's, which is never asked for much since what is sent is not compressed.
-//   - A host whose compressed messages cannot be inflated, or that answers with what nobody offered, is dialled without compression from
+//   - A host whose compressed messages cannot be inflated, or that answers with what was not offered, is dialled without compression from
 //     then on.
 
 package upstream

@@ -14,10 +14,10 @@ import (
 	"sidestream/translate/dialect"
 )
 
-// ErrNoUplink says that a route polls, so that nothing can be sent.
+// ErrNoUplink means that a route polls, so that nothing can be sent.
 var ErrNoUplink = errors.New("a poll has no way up")
 
-// BadMessage says that the dialect cannot send a message, whoever asks. Its text is for the client.
+// BadMessage means that the dialect cannot send a message, whichever client asks. Its text is for the client.
 type BadMessage struct{ Err error }
 
 func (e *BadMessage) Error() string { return e.Err.Error() }
@@ -50,7 +50,7 @@ func (c *wsConn) Send(ctx context.Context, m translate.Message) error {
 	return c.write(context.WithoutCancel(ctx), frames)
 }
 
-// takeTurn waits until nobody else writes. Those who wait are served in order: a channel's senders queue.
+// takeTurn waits until no other message is being written. Callers are served in order: a channel's senders queue.
 func (c *wsConn) takeTurn(ctx context.Context) error {
 	select {
 	case c.turn <- struct{}{}:

@@ -299,7 +299,7 @@ func (p *poll) translate(ctx context.Context, pg reply) (out []translate.Message
 }
 
 // dropped is the answer that a program failed for. Behind a cursor it would come again and again, and nothing else:
-// it is left out, and that is said behind out, the pages before it.
+// it is left out, and that is said after out, the pages before it.
 func (p *poll) dropped(ctx context.Context, out []translate.Message, pg reply, failed error) (a answer, outcome int, err error) {
 	if ctx.Err() != nil {
 		return answer{}, PollFailed, ctx.Err()

@@ -34,7 +34,7 @@ const maxCursor = 4 << 10 // bytes
 // reply is one answer: a page of it.
 type reply struct {
 	resp    *http.Response
-	url     *url.URL          // that answered, behind redirects
+	url     *url.URL          // that answered, after redirects
 	body    []byte            // nil: nothing came
 	message translate.Message // the body, parsed
 }
@@ -229,7 +229,7 @@ func (p *poll) interval(ctx context.Context, m translate.Message) (d time.Durati
 	return d
 }
 
-// follow finds the cursor behind a page and the address of the next page, "" for none. back says that the upstream has
+// follow finds the cursor after a page and the address of the next page, "" for none. back says that the upstream has
 // started over.
 func (p *poll) follow(ctx context.Context, pg reply, a *answer) (back bool, address string, err error) {
 	rt := p.q.Route
@@ -264,7 +264,7 @@ func (p *poll) follow(ctx context.Context, pg reply, a *answer) (back bool, addr
 
 var wholeNumber = regexp.MustCompile(`^(0|[1-9][0-9]*)$`)
 
-// smaller says whether both are whole numbers and a is the smaller one.
+// smaller reports whether both are whole numbers and a is the smaller one.
 func smaller(a, b string) bool {
 	if !wholeNumber.MatchString(a) || !wholeNumber.MatchString(b) {
 		return false

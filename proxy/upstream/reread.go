@@ -6,7 +6,7 @@
 //   - Only the text between placeholders may change. What a route asks of its clients, and how many headers or lines there are, stays as
 //     it was when the process started: another shape takes a restart, which is said.
 //   - A stream's identity knows such a text by its place. It is the sidecar's own and the same for all clients, so that a rotation does
-//     not part those who come from those who are there.
+//     not part new clients from those already connected.
 
 package upstream
 

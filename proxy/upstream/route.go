@@ -47,10 +47,10 @@ type step struct {
 	code *translate.Code
 }
 
-// Polls says that the route asks over HTTP rather than subscribing over a WebSocket.
+// Polls reports whether the route asks over HTTP rather than subscribing over a WebSocket.
 func (rt *Route) Polls() bool { return strings.HasPrefix(rt.settings.From, "http") }
 
-// Follows says that it asks once, for an answer that never ends.
+// Follows reports whether it asks once, for an answer that never ends.
 func (rt *Route) Follows() bool { return rt.Polls() && rt.settings.Mode == ModeStream }
 
 // From is where the events come from, fit for logs. See [Redact].

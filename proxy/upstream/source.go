@@ -146,7 +146,7 @@ func (rt *Route) bounded(ctx context.Context, f func(context.Context) error) err
 	return f(ctx)
 }
 
-// unparsed says that no program ever runs.
+// unparsed reports whether no program ever runs.
 func (rt *Route) unparsed() bool {
 	return rt.program.Plain() && rt.reply == nil && rt.state == nil && rt.pong == nil && len(rt.steps) == 0 && rt.cursor == nil && rt.next == nil &&
 		rt.reset == nil && rt.refused == nil && rt.interval == nil && rt.settings.Mode != ModePatch

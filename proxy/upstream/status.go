@@ -101,7 +101,7 @@ func passing(status int, reason string) error {
 	return Passing{&translate.Refused{Status: status, Reason: reason}}
 }
 
-// errAnew says that what was to be gone on from is to be forgotten, as STATUS has it.
+// errAnew means that what was to be gone on from is to be forgotten, as STATUS has it.
 var errAnew = errors.New("answered with a status that STATUS calls new")
 
 // verdict makes an error of an answer that is not what was asked for: errAnew, [translate.ErrFinished], *[translate.Refused] when

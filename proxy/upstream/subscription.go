@@ -65,7 +65,7 @@ func (s *subscription) ticket() (*dialect.HTTPRequest, error) {
 	return &dialect.HTTPRequest{Method: s.q.Route.ticketMethod, URL: target, Header: h}, nil
 }
 
-// sameHost says whether two addresses have the same host, whatever their ports.
+// sameHost reports whether two addresses have the same host, whatever their ports.
 func sameHost(a, b string) bool {
 	one, err := url.Parse(a)
 	two, err2 := url.Parse(b)
@@ -204,7 +204,7 @@ func later(err error) error {
 	return err
 }
 
-// final says that err is the last word on a stream.
+// final reports whether err is the last word on a stream.
 func final(err error) bool {
 	var refused *translate.Refused
 	return errors.Is(err, translate.ErrFinished) || errors.As(err, &refused)

@@ -1,7 +1,7 @@
 // This file is the templates of the environment table. The rules:
 //
 //   - Placeholders are {path.NAME} {query.NAME} {header.NAME} {cookie.NAME} {query} {stream.n} {stream.cursor}
-//     {state.NAME}, each with an optional default behind a colon. Every other brace is literal.
+//     {state.NAME}, each with an optional default after a colon. Every other brace is literal.
 //   - An inserted value is never expanded again, is at most SSE_MAX_VALUE, and never leaves its field: each place has an
 //     escape of its own, found when the template is compiled.
 //   - A missing or empty value without default is the client's mistake and names the placeholder. Only {query}, a whole
@@ -29,7 +29,7 @@ const (
 
 var placeholder = regexp.MustCompile(`\{(?:(path|query|header|cookie|stream|state)\.([^{}:"\s]+)|(query))(:[^{}]*)?\}`)
 
-// BadRequest says that a client's request does not fill a template. Its text is for the client: it names the
+// BadRequest means that a client's request does not fill a template. Its text is for the client: it names the
 // placeholder, never a value.
 type BadRequest struct{ Problem string }
 
@@ -84,7 +84,7 @@ func (p part) fallbackText() string {
 	return *p.fallback
 }
 
-// whole says that the placeholder is {query}, the client's whole query.
+// whole reports whether the placeholder is {query}, the client's whole query.
 func (p part) whole() bool { return p.kind == "query" && p.name == "" }
 
 type template struct{ parts []part }

@@ -59,7 +59,7 @@ type wsConn struct {
 	message atomic.Int64 // when a message, or a part of one, was
 	start   time.Time
 	retimed chan struct{} // has one element when the session's timers have changed
-	turn    chan struct{} // full while somebody writes frames
+	turn    chan struct{} // full while frames are being written
 
 	mu     sync.Mutex // guards session and timers
 	timers dialect.Timers
@@ -82,7 +82,7 @@ func (c *wsConn) heard() time.Time { return c.start.Add(time.Duration(c.message.
 
 func (c *wsConn) Resumed() bool { return c.resumed }
 
-// write is called by who has the turn.
+// write is called by the holder of the turn.
 func (c *wsConn) write(ctx context.Context, frames []dialect.Frame) error {
 	for _, f := range frames {
 		kind := websocket.MessageText
