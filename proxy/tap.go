@@ -10,10 +10,10 @@ import (
 	"net/http"
 	"strings"
 
+	"sidestream/proxy/deliver"
 	"sidestream/proxy/stream"
 	"sidestream/proxy/upstream"
 	"sidestream/translate"
-	"sidestream/translate/sse"
 )
 
 // ErrWords is wrapped by Tap's error when the words name no route or do not make a request.
@@ -130,37 +130,9 @@ func tapRequest(ctx context.Context, words []string) (*http.Request, map[string]
 }
 
 func tapRing(ctx context.Context, ring *stream.Ring, cursor uint64, w io.Writer) error {
-	wake := make(chan struct{}, 1)
-	defer ring.Watch(func() {
-		select {
-		case wake <- struct{}{}:
-		default:
-		}
-	})()
-	for {
-		events, next, missed, end := ring.After(nil, cursor)
-		cursor = next
-		if missed > 0 {
-			gap := sse.AppendGap(nil, ring.Position(next-uint64(len(events))), translate.GapEvicted, int64(missed))
-			events = append([][]byte{gap}, events...)
-		}
-		for _, e := range events {
-			if _, err := w.Write(e); err != nil {
-				return err
-			}
-		}
-		switch {
-		case end.Kind == stream.Refused:
-			return &translate.Refused{Status: end.Status, Reason: "the log says why"}
-		case end.Kind != stream.Open:
-			return nil
-		case len(events) > 0:
-			continue
-		}
-		select {
-		case <-wake:
-		case <-ctx.Done():
-			return nil
-		}
+	end, err := deliver.Copy(ctx, ring, cursor, w)
+	if err == nil && end.Kind == stream.Refused {
+		return &translate.Refused{Status: end.Status, Reason: "the log says why"}
 	}
+	return err
 }

@@ -21,8 +21,8 @@ func TestBatchIsFewVectors(t *testing.T) {
 	for i := range events {
 		ring.Append(say(payload(i % 10)))
 	}
-	var b batch
-	b.load(ring, 0, 0)
+	var b vectored
+	b.load(ring, 0, false)
 	var pieces, whole []byte
 	for _, v := range b.vectors[1:] {
 		pieces = append(pieces, unsafe.Slice(v.Base, v.Len)...)
@@ -54,8 +54,8 @@ func TestBatchSnapshotIsNotLeftBehind(t *testing.T) {
 		_, err = unix.Write(pair[0], make([]byte, 100))
 	}
 	for _, pre := range []string{"", "pre"} {
-		var b batch
-		b.load(ring, stream.Begin, isOld)
+		var b vectored
+		b.load(ring, stream.Begin, true)
 		if len(b.events) != 1 {
 			t.Fatalf("%d events", len(b.events))
 		}
@@ -65,7 +65,7 @@ func TestBatchSnapshotIsNotLeftBehind(t *testing.T) {
 			t.Errorf("took %d, left %q, %v", took, rest, err)
 		}
 		ring.Append(say("next"))
-		b.load(ring, b.from, isOld) // what was there is said again
+		b.load(ring, b.from, true) // what was there is said again
 		b.prepend([]byte(pre))
 		if took, rest, _ := b.write(pair[0]); took != 0 || string(rest) != pre {
 			t.Errorf("of what goes on where it was: took %d, left %q", took, rest)

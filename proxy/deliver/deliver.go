@@ -77,20 +77,6 @@ type Client struct {
 	native bool // see looksNative
 }
 
-// stays reports whether a client may come back to a ring with this end, and so needs to know its place.
-func stays(end stream.End) bool { return end.Kind == stream.Open || end.Kind == stream.Retired }
-
-// opening is what a client's answer begins with.
-func (cl *Client) opening() []byte { return opening(cl.native, cl.LastID, cl.Route.RetryHint()) }
-
-func opening(native bool, id string, retry time.Duration) []byte {
-	var b []byte
-	if native {
-		b = sse.AppendCut(b, id)
-	}
-	return sse.AppendRetry(b, retry)
-}
-
 // Clients are all clients of the sidecar. The zero value has none.
 type Clients struct {
 	// Restart is how long the sidecar will be away once it has drained. It is set before the first client comes.
@@ -183,9 +169,7 @@ func (c *Clients) Join(w http.ResponseWriter, r *http.Request, cl Client) Rest {
 	if c.handOver(w, r, cl) {
 		return Answered
 	}
-	out := newOutput(w, r)
-	forget(r)
-	return (&client{Client: cl, clients: c, out: out, ctx: r.Context(), address: r.RemoteAddr, isNew: cl.LastID == ""}).run
+	return c.newClient(w, r, cl).run
 }
 
 // joined counts a client in.
@@ -206,11 +190,12 @@ func (c *Clients) gone(rt *Route, leave func(), reason int, address string) {
 
 // Busy answers a client for which there is no room now: it is told when to come back, keeps its last id, and is cut.
 func Busy(w http.ResponseWriter, r *http.Request, id string, retry time.Duration) Rest {
-	out := newOutput(w, r)
+	out, native := newOutput(w, r), looksNative(r)
 	out.limit(stallTime)
-	out.write(sse.AppendBusy(opening(looksNative(r), id, retry), id))
+	out.write(sse.AppendBusy(opening(native, id, retry), id))
+	c := cursor{flags: ending(native, r)}
 	return func() (cut bool) {
 		out.part(r.Context())
-		return out.abort()
+		return c.end() == doCut && out.abort()
 	}
 }

@@ -16,7 +16,6 @@ package deliver
 import (
 	"bytes"
 	"maps"
-	"math/rand/v2"
 	"net"
 	"net/http"
 	"runtime"
@@ -138,15 +137,14 @@ func (c *Clients) handOver(w http.ResponseWriter, r *http.Request, cl Client) bo
 }
 
 // begin writes the first bytes of cl's answer, with header, to fd, and has the shard go on with it. tell: see join.
-func (s *shard) begin(fd int32, cl Client, header http.Header, old, tell bool) {
-	j := joining{Client: cl, slot: slot{fd: fd, cursor: cl.Cursor, wrote: s.now()}}
-	if old {
-		j.slot.flags |= isOld
+func (s *shard) begin(fd int32, cl Client, header http.Header, unchunked, tell bool) {
+	now := s.clock.now()
+	j := joining{Client: cl, slot: slot{cursor: newCursor(&cl, now), fd: fd}}
+	if unchunked {
+		j.slot.flags |= isUnchunked
 	}
-	j.slot.flags |= cl.flags()
 	j.joined, _ = cl.Ring.Last()
-	head := appendHead(make([]byte, 0, headSize), header, old)
-	j.begin(frame(head, j.slot.flags, cl.opening()))
+	j.begin(appendHead(make([]byte, 0, headSize), header, unchunked), s.clients, now)
 	s.join(j, tell)
 }
 
@@ -168,9 +166,6 @@ func (c *Clients) hijack(w http.ResponseWriter, r *http.Request) (s *shard, fd i
 	return s, fd, err
 }
 
-// batches are those of clients on their way: a burst of them comes back for the same events.
-var batches = sync.Pool{New: func() any { return new(batch) }}
-
 // joining is a client on its way into its shard.
 type joining struct {
 	Client
@@ -180,17 +175,25 @@ type joining struct {
 	err    error
 }
 
-// begin writes pre and the first batch of events.
-func (j *joining) begin(pre []byte) {
-	b := batches.Get().(*batch)
-	defer batches.Put(b)
+// begin writes head, and what its answer begins with.
+func (j *joining) begin(head []byte, c *Clients, now tick) {
+	b := vectoreds.Get().(*vectored)
+	defer vectoreds.Put(b)
 	defer b.forget()
-	b.load(j.Ring, j.slot.cursor, j.slot.flags)
-	b.prepend(append(pre, b.preface(j.Ring, j.slot.flags)...))
-	j.slot.flags = b.told(j.slot.flags)
+	f := facts{now: now, ring: ringGrown}
+	var a action
+	for j.slot.cursor, a = j.slot.next(&f); a.do == doRead; j.slot.cursor, a = j.slot.next(&f) {
+		b.load(j.Ring, j.slot.at, j.slot.flags&isUnchunked != 0)
+		b.tell(&f)
+	}
+	pre := frame(head, j.slot.flags, j.opening())
+	if text := (speech{j.Ring, j.Route, c}).append(nil, a.say, j.slot.cursor, &f); len(text) > 0 {
+		pre = frame(pre, j.slot.flags, text)
+	}
+	b.prepend(pre)
 	var took uint64
 	took, j.rest, j.err = b.write(int(j.slot.fd))
-	j.slot.cursor = b.from + took
+	j.slot.cursor = j.slot.took(&f, took)
 	if !stream.Pending(b.next) {
 		j.Route.Stats.Replayed.Add(int64(max(j.joined, b.from) - b.from)) // the shard writes the rest of them
 	}
@@ -200,27 +203,13 @@ func (j *joining) begin(pre []byte) {
 	}
 }
 
-// flags are what the writers below net/http know of a client, whatever its HTTP.
-func (cl *Client) flags() (flags uint16) {
-	if cl.Lost {
-		flags |= isLost
-	}
-	if cl.Beats {
-		flags |= isBeating | isFresh
-	}
-	if cl.LastID == "" {
-		flags |= isNew
-	}
-	return flags
-}
-
 // headSize is what most heads and what follows at once fit in.
 const headSize = 512
 
 // appendHead is the head of the answer (RFC 9112, section 4). The connection ends with it, but HTTP/1.1 clients are not
 // told so: undici, which is Node's fetch, takes any end of an announced close for a complete body, chunked or not.
-func appendHead(dst []byte, h http.Header, old bool) []byte {
-	if old {
+func appendHead(dst []byte, h http.Header, unchunked bool) []byte {
+	if unchunked {
 		dst = append(dst, "HTTP/1.0 200 OK\r\n"...)
 	} else {
 		dst = append(dst, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n"...)
@@ -261,8 +250,8 @@ func date() string {
 }
 
 // frame appends data as a client with these flags gets it.
-func frame(dst []byte, flags uint16, data []byte) []byte {
-	if flags&isOld != 0 {
+func frame(dst []byte, flags flags, data []byte) []byte {
+	if flags&isUnchunked != 0 {
 		return append(dst, data...)
 	}
 	dst, _ = stream.AppendChunk(dst, func(b []byte) []byte { return append(b, data...) })
@@ -279,9 +268,4 @@ func duplicate(c syscall.Conn) (fd int, err error) {
 		return 0, failed
 	}
 	return fd, err
-}
-
-// spread is a random moment of window, in ms.
-func spread(window time.Duration) uint32 {
-	return uint32(rand.N(max(window.Milliseconds(), 1)))
 }

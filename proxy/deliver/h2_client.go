@@ -20,22 +20,23 @@ import (
 
 // strand is one client: an event stream of a connection that carries others.
 type strand struct {
-	group  *h2Group
-	id     uint32 // of its stream
-	seat   int    // in its group
-	live   bool   // net/http has written the head of its answer, and is done with it
-	waits  bool   // for held
-	flags  uint16 // see isLost in shard.go
-	code   uint8  // of the reset that it ends with; 0: internalError
-	why    uint8  // the reason it will have gone for
-	cursor uint64 // the last event it has, or stream.Begin
-	joined uint64 // the newest event when it came
-	rest   []byte // of something that was begun
-	first  *batch // what it begins with, until that is written
-	wrote  time.Duration
-	fresh  time.Duration // with isFresh: when the first heartbeat as an event is due
-	due    time.Duration // with isDue: when it is to come back. With isAway: when it is cut
-	stuck  time.Duration // with rest: since when its window has taken nothing
+	group   *h2Group
+	id      uint32 // of its stream
+	seat    int    // in its group
+	live    bool   // net/http has written the head of its answer, and is done with it
+	code    uint8  // of the reset that it is to end with at once; 0: none
+	state   cursor
+	fresh   tick          // see facts.first
+	joined  uint64        // the newest event when it came
+	rest    []byte        // of something that was begun, with isBlocked
+	prelude *prelude      // what it begins with, until that is written
+	stuck   time.Duration // with rest: since when its window has taken nothing
+}
+
+// prelude is what an answer begins with. It is read before the head of the answer is, which from then on misses nothing.
+type prelude struct {
+	opening []byte
+	batch   *batch
 }
 
 // h2Group is the clients of one ring on one connection.
@@ -103,12 +104,11 @@ func (c *h2Conn) adopt(id uint32, cl Client) bool {
 	if c.closed || c.farewell || st == nil || !st.whole || st.strand != nil || c.strands >= h2MaxStrands {
 		return false
 	}
-	s := &strand{id: id, cursor: cl.Cursor, wrote: -cl.Route.Coalesce}
-	s.flags = cl.flags()
+	now := c.clock.now()
+	s := &strand{id: id, state: newCursor(&cl, now), fresh: now + ticks(min(cl.Route.Heartbeat, firstBeat))}
 	if cl.native {
-		s.flags |= isClean
+		s.state.flags |= isClean
 	}
-	s.fresh = time.Since(c.start) + min(cl.Route.Heartbeat, firstBeat)
 	g := c.byRing[cl.Ring]
 	if g == nil {
 		g = &h2Group{conn: c, audience: audienceOf(cl)}
@@ -119,10 +119,8 @@ func (c *h2Conn) adopt(id uint32, cl Client) bool {
 	s.group, s.seat = g, len(g.strands)
 	g.strands = append(g.strands, s)
 	s.joined, _ = cl.Ring.Last()
-	// Read before its answer is: from that on it misses nothing.
-	s.first = batches.Get().(*batch)
-	s.first.load(g.ring, s.cursor, isOld)
-	s.first.pre = cl.opening()
+	s.prelude = &prelude{cl.opening(), batches.Get().(*batch)}
+	s.prelude.batch.load(g.ring, s.state.at, true)
 	st.strand = s
 	c.strands++
 	return true
@@ -261,7 +259,7 @@ const never = time.Duration(1<<63 - 1)
 // look fills out with what is due, sets the alarm for what is not, and returns whether there is more.
 func (c *h2Conn) look(out *h2Batch) (more bool) {
 	clock := time.Now()
-	now := clock.Sub(c.start)
+	now := clock.Sub(c.clock.start)
 	all := c.alarmed.Swap(false)
 	if !c.drained && closed(c.clients.draining) {
 		c.drained, all = true, true
@@ -299,12 +297,12 @@ func (c *h2Conn) look(out *h2Batch) (more bool) {
 	c.heldFirst = len(c.held) > 0 && c.waiting == waiting
 	next, more = min(next, again), more || again <= now
 	for i, s := range out.gone {
-		c.forget(s.id, int(s.why))
+		c.forget(s.id, int(s.state.why))
 		out.gone[i] = nil
 	}
 	out.gone = out.gone[:0]
 	if next != never && !more {
-		c.clients.alarms.set(&c.alarm, c.start.Add(next), clock)
+		c.clients.alarms.set(&c.alarm, c.clock.start.Add(next), clock)
 	}
 	return more
 }
@@ -346,7 +344,7 @@ func (c *h2Conn) walk(g *h2Group, out *h2Batch, now time.Duration) (full bool) {
 			full = true
 			break
 		}
-		over := c.serve(s, out, now)
+		next, over := c.serve(s, out, now)
 		if c.starved && !short {
 			short, g.first = true, at
 		}
@@ -355,33 +353,12 @@ func (c *h2Conn) walk(g *h2Group, out *h2Batch, now time.Duration) (full bool) {
 			continue
 		}
 		full = full || len(s.rest) > 0 && len(out.frames) >= h2BatchSize
-		g.next = min(g.next, c.next(s))
+		g.next = min(g.next, next)
 	}
 	g.route.Stats.Events.Add(out.events)
 	g.route.Stats.Bytes.Add(out.bytes)
 	out.events, out.bytes = 0, 0
 	return full
-}
-
-// next is when something is due for s. mu is held.
-func (c *h2Conn) next(s *strand) (next time.Duration) {
-	next = never
-	if !s.live {
-		return never
-	}
-	if s.flags&(isDue|isAway) != 0 {
-		next = s.due
-	}
-	if len(s.rest) > 0 {
-		return min(next, c.stalls(s))
-	}
-	if s.flags&isClosing == 0 {
-		next = min(next, s.beats())
-	}
-	if s.waits {
-		next = min(next, s.held())
-	}
-	return next
 }
 
 // stalls is when s has taken nothing for too long. Where it is the connection's window that is too small, others may have
@@ -395,21 +372,6 @@ func (c *h2Conn) stalls(s *strand) time.Duration {
 
 // cut ends s at once, with a reset that has this code. The connection's mu is held.
 func (s *strand) cut(code uint8) {
-	s.flags |= isClosing | isAway
-	s.why, s.code, s.due = Left, code, 0
+	s.state, s.code = s.state.gone(Left), code
 	s.group.touch()
 }
-
-// beats is when a heartbeat is due. The first one that is an event does not wait for silence.
-func (s *strand) beats() time.Duration {
-	switch {
-	case s.group.route.Heartbeat == 0:
-		return never
-	case s.flags&isFresh != 0:
-		return s.fresh
-	}
-	return s.wrote + s.group.route.Heartbeat
-}
-
-// held is when events may be written again.
-func (s *strand) held() time.Duration { return s.wrote + s.group.route.Coalesce }

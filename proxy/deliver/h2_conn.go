@@ -47,7 +47,7 @@ type h2Stream struct {
 type h2Conn struct {
 	net.Conn
 	clients *Clients
-	start   time.Time
+	clock   clock
 
 	// The reader's own.
 	source  *bufio.Reader // of Conn; small, as most frames are
@@ -96,7 +96,7 @@ type h2Conn struct {
 // newH2Conn returns conn for a server of net/http that speaks nothing but HTTP/2 on it, and has no idle timeout. The
 // preface has not been read yet.
 func newH2Conn(conn net.Conn, c *Clients) *h2Conn {
-	h := &h2Conn{Conn: conn, clients: c, start: time.Now(), source: bufio.NewReaderSize(conn, h2Buffer), passing: len(h2Preface), streams: map[uint32]*h2Stream{},
+	h := &h2Conn{Conn: conn, clients: c, clock: clock{time.Now()}, source: bufio.NewReaderSize(conn, h2Buffer), passing: len(h2Preface), streams: map[uint32]*h2Stream{},
 		byRing: map[*stream.Ring]*h2Group{}, granted: firstWindow, avail: firstWindow, initial: firstWindow}
 	h.room.L = &h.mu
 	h.alarm.ring = h.awaken

@@ -53,7 +53,7 @@ func (c *h2Conn) await(p []byte) error {
 			return net.ErrClosed
 		}
 		if c.blocked == 0 {
-			c.blocked = max(time.Since(c.start), 1)
+			c.blocked = max(time.Since(c.clock.start), 1)
 			c.schedule() // which sees to it that this does not take for ever
 		}
 	}

@@ -206,7 +206,7 @@ func (c *h2Conn) heard(f h2Frame, payload []byte) (pass, flaw bool) {
 	if c.avail += more; c.avail > largestWindow {
 		return false, true
 	}
-	c.moved = time.Since(c.start)
+	c.moved = time.Since(c.clock.start)
 	if c.starved || len(c.held) > 0 {
 		c.schedule()
 	}

@@ -697,14 +697,14 @@ func TestH2LargeReplayComesWhole(t *testing.T) {
 // TestH2ManySmallEvents: more than one reading of the ring brings.
 func TestH2ManySmallEvents(t *testing.T) {
 	inLoom(t, stream.Bounds{Events: 5000}, func(t *testing.T, lo *loom) {
-		for range 3 * mostVectors {
+		for range 3 * mostEvents {
 			lo.ring.Append(say("x"))
 		}
 		p := lo.dial()
 		id := p.ask("GET", "/", nil)
 		synctest.Wait()
-		if got := p.got(id); strings.Count(got.body.String(), "data: x\n") != 3*mostVectors {
-			t.Errorf("got %d of %d", strings.Count(got.body.String(), "data: x\n"), 3*mostVectors)
+		if got := p.got(id); strings.Count(got.body.String(), "data: x\n") != 3*mostEvents {
+			t.Errorf("got %d of %d", strings.Count(got.body.String(), "data: x\n"), 3*mostEvents)
 		}
 		p.conn.Close()
 	})

@@ -1,6 +1,6 @@
 //go:build linux && !portable
 
-// This file is what a connection of HTTP/2 writes to its clients: events, heartbeats, and the last words.
+// This file is how a connection of HTTP/2 writes to its clients what next (cursor.go) says.
 
 package deliver
 
@@ -10,120 +10,147 @@ import (
 	"time"
 
 	"sidestream/proxy/stream"
-	"sidestream/translate/sse"
 )
 
-// serve writes to one client what is due. It returns whether it is over for s.why, and nothing is to follow.
-func (c *h2Conn) serve(s *strand, out *h2Batch, now time.Duration) (over bool) {
+// serve writes to one client what is due. It returns when to do so again if nothing happens until then, or that the client
+// is gone, for s.state.why.
+func (c *h2Conn) serve(s *strand, out *h2Batch, now time.Duration) (next time.Duration, over bool) {
 	switch {
 	case !s.live:
-		return false
-	case s.flags&isAway != 0:
-		return now >= s.due && c.reset(s, out)
+		return never, false
+	case s.code != 0:
+		return never, s.reset(out, uint32(s.code))
 	}
-	c.release(s, now)
-	due := s.flags&(isDue|isClosing) == isDue && now >= s.due
-	if len(s.rest) > 0 {
-		if before := s.rest; !c.say(s, out, before, now) {
-			switch {
-			case len(s.rest) < len(before) || len(out.frames) >= h2BatchSize:
-				s.stuck = now
-			case now >= c.stalls(s):
-				s.why = Stalled
-				return c.reset(s, out)
-			case due: // it is cut as it is: what it has is the beginning of something
-				return c.reset(s, out)
-			}
-			return false
+	t := tick(now.Milliseconds())
+	c.release(s, t)
+	if len(s.rest) > 0 && s.state.flags&isParting == 0 {
+		before := len(s.rest)
+		switch {
+		case c.say(s, out, s.rest, now):
+			s.state = s.state.freed(t)
+		case len(s.rest) < before || len(out.frames) >= h2BatchSize:
+			s.stuck = now
+			return c.stalls(s), false
+		case now >= c.stalls(s):
+			s.state = s.state.gone(Stalled)
+			return never, s.end(out, s.state.end())
 		}
 	}
-	if s.flags&isClosing != 0 {
-		return c.depart(s, out, now)
+	a, full := c.give(s, out, t, now)
+	switch {
+	case a.do == doFinish, a.do == doCut:
+		return never, s.end(out, a.do)
+	case full, len(s.rest) > 0 && s.state.flags&isParting == 0:
+		next = c.stalls(s)
+	default:
+		next = never
 	}
-	if s.waits = now < s.held() && !due; !s.waits {
-		if end := c.give(s, out, now); len(s.rest) > 0 {
-			return false
-		} else if end.Kind != stream.Open {
-			return c.end(s, out, end, now)
-		}
+	if a.timed {
+		next = min(next, now.Truncate(time.Millisecond)+time.Duration(a.after)*time.Millisecond)
 	}
-	if due {
-		return c.hint(s, out, int(s.why), now)
-	}
-	if now >= s.beats() {
-		c.beat(s, out, now)
-	}
-	return false
+	return next, false
 }
 
 // release sets when a client is to come back, if it is.
-func (c *h2Conn) release(s *strand, now time.Duration) {
-	why, window := Aged, stream.RetireTime
+func (c *h2Conn) release(s *strand, now tick) {
+	why, window := uint8(Aged), stream.RetireTime
 	switch {
 	case c.drained:
 		why, window = Drained, c.clients.window
 	case !s.group.retired:
 		return
 	}
-	if s.flags&isClosing == 0 && (s.flags&isDue == 0 || int(s.why) != why) {
-		s.flags |= isDue
-		s.due, s.why = now+rand.N(max(window, 1)), uint8(why)
+	if s.state.mayLeave(why) {
+		s.state = s.state.leaves(why, now+ticks(rand.N(max(window, 1))))
 	}
 }
 
-// give writes what the ring has for a client. end is set once nothing is behind that.
-func (c *h2Conn) give(s *strand, out *h2Batch, now time.Duration) (end stream.End) {
+// give does with a client what is due, until it is to wait for something or its answer ends. full: there was no room in out,
+// and nothing is said of the client.
+func (c *h2Conn) give(s *strand, out *h2Batch, t tick, now time.Duration) (a action, full bool) {
 	g := s.group
-	if first := s.first; first != nil {
-		s.first = nil
-		end, whole := c.offer(s, out, first, first.pre, now)
-		first.forget()
-		batches.Put(first)
-		if !whole || end.Kind != stream.Open {
-			return end
+	f := facts{now: t, silence: ticks(g.route.Heartbeat), first: s.fresh, coalesce: ticks(g.route.Coalesce), ring: ringGrown}
+	sp := speech{g.ring, g.route, c.clients}
+	var b *batch
+	for {
+		whole := true
+		switch s.state, a = s.state.next(&f); a.do {
+		case doRead:
+			b = c.read(s, out, f.ring == ringMore)
+			b.tell(&f)
+			f.more = f.more || s.prelude != nil // the ring may have grown since
+		case doWrite:
+			var pre []byte
+			if a.say&sayOpening != 0 {
+				pre = s.prelude.opening
+			}
+			whole = c.write(s, out, sp.append(pre, a.say, s.state, &f), b, &f, now)
+			s.endPrelude()
+		case doSay, doLast:
+			whole = c.say(s, out, sp.append(nil, a.say, s.state, &f), now)
+		default:
+			return a, false
 		}
-	}
-	for b := &out.ring; ; b.forget() {
-		if b.ring != g.ring || !b.fits(s.cursor, isOld) {
-			b.load(g.ring, s.cursor, isOld) // events as they are, without chunks
-		}
-		if end, whole := c.offer(s, out, b, nil, now); !whole || !b.more {
-			return end
+		if !whole {
+			s.state.flags |= isBlocked
+			if len(out.frames) >= h2BatchSize {
+				return action{}, true
+			}
 		}
 	}
 }
 
-// offer writes pre, what is said before b, and b. It returns whether the client's window took all, and then b's end.
-func (c *h2Conn) offer(s *strand, out *h2Batch, b *batch, pre []byte, now time.Duration) (end stream.End, whole bool) {
-	pre = append(pre, b.preface(s.group.ring, s.flags|isOld)...)
-	s.flags = b.told(s.flags)
-	if stream.Pending(b.next) {
-		s.cursor = b.next
-		return stream.End{}, c.say(s, out, pre, now)
+// read is what the ring has for a client. more: what was read before is written.
+func (c *h2Conn) read(s *strand, out *h2Batch, more bool) *batch {
+	if s.prelude != nil {
+		return s.prelude.batch
 	}
-	s.cursor = b.from
+	b := &out.ring
+	if more {
+		b.forget()
+	}
+	if !b.fits(s.group.ring, s.state.at, true) {
+		b.load(s.group.ring, s.state.at, true) // events as they are, without chunks
+	}
+	return b
+}
+
+// endPrelude lets go of what the answer has begun with.
+func (s *strand) endPrelude() {
+	if s.prelude != nil {
+		s.prelude.batch.forget()
+		batches.Put(s.prelude.batch)
+		s.prelude = nil
+	}
+}
+
+// write writes pre, what is said before b, and b. It returns whether the client's window took all.
+func (c *h2Conn) write(s *strand, out *h2Batch, pre []byte, b *batch, f *facts, now time.Duration) (whole bool) {
 	if !c.say(s, out, pre, now) {
 		if b.leaps() {
-			s.cursor++
+			s.state = s.state.took(f, 1)
 			s.rest = following(s.rest, b.events[0])
 		}
-		return stream.End{}, false
+		return false
 	}
+	n := uint64(0)
+	whole = true
 	for _, e := range b.events {
-		s.cursor++
+		n++
 		out.events++
 		out.bytes += int64(len(e))
-		if !c.say(s, out, e, now) {
+		if whole = c.say(s, out, e, now); !whole {
 			break
 		}
 	}
+	s.state = s.state.took(f, n)
 	if b.from < s.joined {
-		s.group.route.Stats.Replayed.Add(int64(min(s.cursor, s.joined) - b.from))
+		s.group.route.Stats.Replayed.Add(int64(min(s.state.at, s.joined) - b.from))
 	}
-	if whole = len(s.rest) == 0; whole {
-		end = b.end
+	if whole {
+		f.written()
 	}
-	return end, whole
+	return whole
 }
 
 // say writes p. What the client's window does not take waits in rest; then it returns false.
@@ -132,9 +159,6 @@ func (c *h2Conn) say(s *strand, out *h2Batch, p []byte, now time.Duration) (whol
 		return true
 	}
 	left := out.put(c, s, p)
-	if len(left) < len(p) {
-		s.wrote = now
-	}
 	if len(left) > 0 && len(s.rest) == 0 {
 		s.stuck = now
 	}
@@ -142,64 +166,19 @@ func (c *h2Conn) say(s *strand, out *h2Batch, p []byte, now time.Duration) (whol
 	return len(left) == 0
 }
 
-func (c *h2Conn) beat(s *strand, out *h2Batch, now time.Duration) {
-	s.flags &^= isFresh
-	text := []byte(sse.Heartbeat)
-	if s.flags&isBeating != 0 {
-		text = sse.AppendHeartbeat(nil, s.group.ring.IDAt(s.cursor), s.group.route.Heartbeat)
+// end ends a stream as complete, or so that its client comes back: none but an EventSource does after a clean end, and
+// WebKit's notices no other.
+func (s *strand) end(out *h2Batch, do deed) (over bool) {
+	if do == doFinish {
+		out.frames, out.open = h2Frame{0, frameData, flagEndStream, s.id}.append(out.frames), nil
+		return true
 	}
-	c.say(s, out, text, now)
+	return s.reset(out, internalError)
 }
 
-// end is what a client is told behind the last event.
-func (c *h2Conn) end(s *strand, out *h2Batch, end stream.End, now time.Duration) (over bool) {
-	switch end.Kind {
-	case stream.Finished:
-		return c.last(s, out, nil, Finished, now)
-	case stream.Refused:
-		return c.last(s, out, sse.AppendRefused(nil, s.group.ring.LastID(), end.Status), Refused, now)
-	}
-	return c.hint(s, out, Aged, now)
-}
-
-// hint tells a client when to come back, as its last bytes.
-func (c *h2Conn) hint(s *strand, out *h2Batch, why int, now time.Duration) (over bool) {
-	return c.last(s, out, sse.AppendRetry(nil, c.clients.Hint(s.group.route)), why, now)
-}
-
-// last writes a client's last bytes.
-func (c *h2Conn) last(s *strand, out *h2Batch, p []byte, why int, now time.Duration) (over bool) {
-	s.flags |= isClosing
-	s.why = uint8(why)
-	return c.say(s, out, p, now) && c.depart(s, out, now)
-}
-
-// depart lets a client go that has got its last bytes: at once when its stream is complete, else after a moment.
-func (c *h2Conn) depart(s *strand, out *h2Batch, now time.Duration) (over bool) {
-	if s.why == Finished {
-		return c.finish(s, out)
-	}
-	s.flags |= isAway
-	s.due = now + moment
-	return false
-}
-
-// finish ends a stream as complete.
-func (c *h2Conn) finish(s *strand, out *h2Batch) (over bool) {
-	out.frames, out.open = h2Frame{0, frameData, flagEndStream, s.id}.append(out.frames), nil
-	return true
-}
-
-// reset ends a stream so that its client comes back: none but an EventSource does after a clean end, and WebKit's notices no other.
-func (c *h2Conn) reset(s *strand, out *h2Batch) (over bool) {
-	if s.flags&isClean != 0 && s.code == 0 {
-		return c.finish(s, out)
-	}
+// reset ends a stream with an error.
+func (s *strand) reset(out *h2Batch, code uint32) (over bool) {
 	out.frames, out.open = h2Frame{4, frameReset, 0, s.id}.append(out.frames), nil
-	code := uint32(internalError)
-	if s.code != 0 {
-		code = uint32(s.code)
-	}
 	out.frames = binary.BigEndian.AppendUint32(out.frames, code)
 	return true
 }

@@ -15,6 +15,14 @@ import (
 	"strings"
 )
 
+// ending is isClean where an answer to r, which looks native or not, must end cleanly for its client to come back.
+func ending(native bool, r *http.Request) flags {
+	if native && r.ProtoMajor > 1 {
+		return isClean
+	}
+	return 0
+}
+
 // looksNative reports whether r is most likely an EventSource's that keeps what it was cut in, or misses cuts.
 func looksNative(r *http.Request) bool {
 	if !strings.EqualFold(strings.TrimSpace(r.Header.Get("Cache-Control")), "no-cache") {

@@ -23,15 +23,14 @@ type output struct {
 	w         http.ResponseWriter
 	flusher   *http.ResponseController
 	conn      net.Conn // nil where it is not known
-	old       bool     // HTTP/1.0
-	clean     bool     // a clean end makes the client come back, and nothing else does
+	unchunked bool     // HTTP/1.0
 	deadlines bool     // the kernel does not watch over this connection, or not over this stream of it
 }
 
 // newOutput writes the header of an event stream.
 func newOutput(w http.ResponseWriter, r *http.Request) *output {
 	setHeader(w.Header())
-	o := &output{w: w, flusher: http.NewResponseController(w), old: !r.ProtoAtLeast(1, 1), clean: r.ProtoMajor > 1 && looksNative(r),
+	o := &output{w: w, flusher: http.NewResponseController(w), unchunked: !r.ProtoAtLeast(1, 1),
 		deadlines: r.ProtoMajor > 1 || runtime.GOOS != "linux"}
 	o.conn, _ = r.Context().Value(connKey{}).(net.Conn)
 	if secured, ok := o.conn.(*tls.Conn); ok {
@@ -58,12 +57,11 @@ func (o *output) limit(d time.Duration) {
 // cut makes a write fail that does not end. Any goroutine may call it while the handler runs.
 func (o *output) cut() { o.flusher.SetWriteDeadline(time.Unix(1, 0)) }
 
-// write sends data at once. There is no deadline for each: in HTTP/2 that is two messages to the connection's goroutine.
-func (o *output) write(data ...[]byte) error {
-	for _, d := range data {
-		if _, err := o.w.Write(d); err != nil {
-			return err
-		}
+// write sends words and then events at once. There is no deadline for each: in HTTP/2 that is two messages to the
+// connection's goroutine.
+func (o *output) write(words []byte, events ...[]byte) error {
+	if err := writeAll(o.w, words, events); err != nil {
+		return err
 	}
 	return o.flusher.Flush()
 }
@@ -80,10 +78,7 @@ func (o *output) part(ctx context.Context) {
 
 // abort ends the answer so that no client takes it for complete. cut: see [Rest].
 func (o *output) abort() (cut bool) {
-	if o.clean {
-		return false
-	}
-	if tcp, ok := o.conn.(*net.TCPConn); ok && o.old {
+	if tcp, ok := o.conn.(*net.TCPConn); ok && o.unchunked {
 		o.drainQueue(tcp)
 		tcp.SetLinger(0)
 		// Closed below TLS: its close_notify would be a clean end.

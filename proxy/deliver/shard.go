@@ -27,31 +27,13 @@ import (
 	"sidestream/proxy/stream"
 )
 
-// What is known of a client, in slot.flags.
-const (
-	isOld     = 1 << iota // HTTP/1.0: no chunks, and a cut is a reset
-	isLost                // its id was unknown, which it has not been told yet
-	isSlow                // its socket is full
-	isClosing             // its last bytes are written, or waiting in rests
-	isAway                // it has a moment to leave in
-	isDue                 // it is to come back at slot.due
-	isBeating             // its heartbeats are events
-	isFresh               // it waits for the first of them
-	isNew                 // it came without an id, and has not been told one yet
-	isClean               // HTTP/2: a clean end makes it come back, and nothing else does
-)
-
 // slot is one client. There are many: no pointers, for the collector to skip them.
 type slot struct {
-	cursor uint64 // the last event it has, or stream.Begin
-	fd     int32  // 0: the slot is free
-	gen    uint32 // of this use of the slot: late news of an earlier one is ignored
-	group  uint32
-	pos    uint32 // in its group's members
-	wrote  uint32 // when bytes were written last, in ms of the shard's clock
-	due    uint32 // with isDue: when it is to come back
-	flags  uint16
-	why    uint8 // with isDue or isClosing: the reason it will have gone for
+	cursor
+	fd    int32  // 0: the slot is free
+	gen   uint32 // of this use of the slot: late news of an earlier one is ignored
+	group uint32
+	pos   uint32 // in its group's members
 }
 
 // audience is what the clients of one ring have in common.
@@ -81,9 +63,9 @@ type shard struct {
 	clients *Clients
 	poller  *poller
 	event   int // wakes the shard
-	start   time.Time
+	clock   clock
 	kicked  atomic.Bool
-	ticking uint32 // when the slots are looked over next
+	ticking tick // when the slots are looked over next
 
 	mu      sync.Mutex // guards what follows: the inbox
 	joins   []joining
@@ -98,26 +80,21 @@ type shard struct {
 	groups  []*group
 	spare   []uint32
 	byRing  map[*stream.Ring]uint32
-	rests   map[uint32][]byte // of the slow
+	rests   map[uint32][]byte // of those whose sockets are full
 	away    []parting
-	dead    []gone // found during a walk
-	clock   uint32 // now, as of a moment ago: reading it for each write would cost as much as finding the client
-	events  int64  // written since the last tally, as are their bytes
+	dead    []uint32 // found during a walk
+	now     tick     // as of a moment ago: reading the clock for each write would cost as much as finding the client
+	events  int64    // written since the last tally, as are their bytes
 	bytes   int64
 	later   []*group // grown, but their clients were written to a moment ago
-	batches [2]batch
+	batches [2]vectored
 }
 
 // parting is a client whose last bytes have been written.
 type parting struct {
 	index, gen uint32
-	at         uint32 // when it is cut
-	most       uint32 // with HTTP/1.0: when it is cut whatever the kernel still holds
-}
-
-type gone struct {
-	index  uint32
-	reason int
+	at         tick // when it is cut
+	most       tick // with HTTP/1.0: when it is cut whatever the kernel still holds
 }
 
 func newShard(c *Clients) (*shard, error) {
@@ -130,7 +107,7 @@ func newShard(c *Clients) (*shard, error) {
 		poller.close()
 		return nil, err
 	}
-	s := &shard{clients: c, poller: poller, event: event, start: time.Now(), byRing: map[*stream.Ring]uint32{}, rests: map[uint32][]byte{},
+	s := &shard{clients: c, poller: poller, event: event, clock: clock{time.Now()}, byRing: map[*stream.Ring]uint32{}, rests: map[uint32][]byte{},
 		slots: make([]slot, 1)} // slot 0 stands for the event descriptor
 	if err := poller.add(event, unix.EPOLLIN, 0, 0); err != nil {
 		poller.close()
@@ -139,12 +116,6 @@ func newShard(c *Clients) (*shard, error) {
 	}
 	return s, nil
 }
-
-// now is the shard's clock, in ms. It wraps after 49 days: only differences count.
-func (s *shard) now() uint32 { return uint32(time.Since(s.start).Milliseconds()) }
-
-// reached says whether at is not in the future of now, on a clock that wraps.
-func reached(now, at uint32) bool { return int32(now-at) >= 0 }
 
 // kick wakes the shard. It does not block.
 func (s *shard) kick() {
@@ -209,7 +180,7 @@ func (s *shard) run() {
 	defer unix.Close(s.event)
 	for {
 		events := s.poller.wait(s.timeout())
-		s.clock = s.now()
+		s.now = s.clock.now()
 		for _, e := range events {
 			s.ready(uint32(e.Fd), uint32(e.Pad), e.Events)
 		}
@@ -217,11 +188,10 @@ func (s *shard) run() {
 			s.leaveAll()
 			return
 		}
-		now := s.now()
-		s.clock = now
-		s.part(now)
-		if reached(now, s.ticking) {
-			s.ticking = now + s.look(now)
+		s.now = s.clock.now()
+		s.part()
+		if reached(s.now, s.ticking) {
+			s.ticking = s.now + s.look()
 		}
 		s.bury()
 	}
@@ -232,12 +202,12 @@ func (s *shard) timeout() time.Duration {
 	if len(s.slots) == len(s.free)+1 && len(s.away) == 0 {
 		return -1
 	}
-	wait := int32(s.ticking - s.now())
+	wait := int32(s.ticking - s.clock.now())
 	if len(s.away) > 0 {
 		wait = min(wait, 5)
 	}
 	for _, g := range s.later {
-		rest := g.again() - time.Since(s.start) + time.Millisecond - 1 // rounded up
+		rest := g.again() - time.Since(s.clock.start) + time.Millisecond - 1 // rounded up
 		wait = min(wait, int32(rest.Milliseconds()))
 	}
 	return time.Duration(max(wait, 0)) * time.Millisecond
@@ -261,7 +231,7 @@ func (s *shard) inbox() (closing bool) {
 func (s *shard) grown(dirty []*group) {
 	dirty = append(s.later, dirty...)
 	s.later = nil
-	now := time.Since(s.start)
+	now := time.Since(s.clock.start)
 	for _, g := range dirty {
 		if now < g.again() {
 			s.later = append(s.later, g)
@@ -294,7 +264,7 @@ func (s *shard) enter(j *joining) {
 	c.pos = uint32(len(g.members))
 	g.members = append(g.members, index)
 	if len(s.slots) == len(s.free)+2 { // the first: the clock stood still
-		s.ticking = s.now()
+		s.ticking = s.clock.now()
 	}
 	switch {
 	case j.err != nil && j.err != unix.EAGAIN:
@@ -304,11 +274,11 @@ func (s *shard) enter(j *joining) {
 		s.lose(index, Left)
 		return
 	case j.rest != nil || j.err != nil:
-		s.slow(index, j.rest)
+		s.block(index, j.rest)
 		return
 	}
-	s.forget()       // nobody may have watched the ring until now
-	s.advance(index) // what has come since it was begun
+	s.forget() // nobody may have watched the ring until now
+	s.serve(index, &facts{now: s.now, ring: ringGrown})
 	s.tally(s.groups[c.group])
 }
 
@@ -347,7 +317,7 @@ func (s *shard) ready(index, gen uint32, events uint32) {
 		return
 	}
 	if events&(unix.EPOLLHUP|unix.EPOLLERR|unix.EPOLLRDHUP) != 0 {
-		reason := Left
+		reason := uint8(Left)
 		if events&(unix.EPOLLHUP|unix.EPOLLERR) != 0 {
 			if code, err := unix.GetsockoptInt(int(c.fd), unix.SOL_SOCKET, unix.SO_ERROR); err == nil && code != 0 {
 				reason = why(unix.Errno(code))
@@ -356,22 +326,22 @@ func (s *shard) ready(index, gen uint32, events uint32) {
 		s.lose(index, reason)
 		return
 	}
-	if events&unix.EPOLLOUT != 0 && c.flags&isSlow != 0 {
+	if events&unix.EPOLLOUT != 0 && c.flags&(isBlocked|isParting) == isBlocked {
 		s.resume(index)
 	}
 }
 
 // why tells a peer that took nothing for 30 s from one that is gone.
-func why(err error) int {
+func why(err error) uint8 {
 	if err == unix.ETIMEDOUT {
 		return Stalled
 	}
 	return Left
 }
 
-// slow takes a client out of the walks. rest is of what was begun.
-func (s *shard) slow(index uint32, rest []byte) {
-	s.slots[index].flags |= isSlow
+// block takes a client out of the walks. rest is of what was begun.
+func (s *shard) block(index uint32, rest []byte) {
+	s.slots[index].flags |= isBlocked
 	if len(rest) > 0 {
 		s.rests[index] = rest
 	}
@@ -382,7 +352,6 @@ func (s *shard) resume(index uint32) {
 	c := &s.slots[index]
 	if rest := s.rests[index]; len(rest) > 0 {
 		n, err := writeBytes(int(c.fd), rest)
-		c.wrote = s.clock
 		switch {
 		case err == unix.EAGAIN:
 			return
@@ -395,27 +364,25 @@ func (s *shard) resume(index uint32) {
 		}
 		delete(s.rests, index)
 	}
-	c.flags &^= isSlow
-	if c.flags&isClosing != 0 {
-		s.depart(index)
-		return
-	}
+	c.cursor = c.freed(s.now)
 	s.forget()
-	s.advance(index)
+	s.serve(index, &facts{now: s.now, ring: ringGrown})
 	s.tally(s.groups[c.group])
 }
 
-// lose notes that a client is gone. Its slot is freed behind the walk.
-func (s *shard) lose(index uint32, reason int) {
+// lose notes that a client is gone, for why unless that is known already. Its slot is freed after the walk.
+func (s *shard) lose(index uint32, why uint8) {
 	c := &s.slots[index]
-	c.flags |= isClosing | isAway
-	s.dead = append(s.dead, gone{index, reason})
+	if c.flags&isOver == 0 {
+		c.cursor = c.gone(why)
+	}
+	s.dead = append(s.dead, index)
 }
 
 // bury frees the slots of those who are gone.
 func (s *shard) bury() {
-	for _, d := range s.dead {
-		c := &s.slots[d.index]
+	for _, index := range s.dead {
+		c := &s.slots[index]
 		if c.fd == 0 {
 			continue // found twice
 		}
@@ -435,10 +402,11 @@ func (s *shard) bury() {
 			s.groups[c.group] = nil
 			s.spare = append(s.spare, c.group)
 		}
-		delete(s.rests, d.index)
+		delete(s.rests, index)
+		why := int(c.why)
 		*c = slot{gen: c.gen}
-		s.free = append(s.free, d.index)
-		s.clients.gone(g.route, g.leave, d.reason, address)
+		s.free = append(s.free, index)
+		s.clients.gone(g.route, g.leave, why, address)
 	}
 	s.dead = s.dead[:0]
 }

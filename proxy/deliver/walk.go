@@ -1,10 +1,11 @@
 //go:build linux && !portable
 
-// This file is what a shard writes to its clients: events, heartbeats, and the last words.
+// This file is how a shard writes to its clients what next (cursor.go) says.
 
 package deliver
 
 import (
+	"math/rand/v2"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -26,10 +27,10 @@ func (s *shard) walk(g *group) {
 		if at >= n {
 			at -= n
 		}
-		s.advance(g.members[at])
+		s.serve(g.members[at], &facts{now: s.now, ring: ringGrown})
 	}
 	s.tally(g)
-	s.clock = s.now() // a walk may take a while
+	s.now = s.clock.now() // a walk may take a while
 	s.bury()
 }
 
@@ -46,108 +47,128 @@ func (s *shard) forget() {
 	s.batches[1].forget()
 }
 
-// advance writes to one client what the ring has for it.
-func (s *shard) advance(index uint32) {
+// serve does with one client what is due by f.
+func (s *shard) serve(index uint32, f *facts) {
 	c := &s.slots[index]
 	g := s.groups[c.group]
-	for c.flags&(isSlow|isClosing|isAway) == 0 && c.fd != 0 {
-		b := &s.batches[c.flags&isOld]
-		if b.ring != g.ring || !b.fits(c.cursor, c.flags) {
-			b.load(g.ring, c.cursor, c.flags)
+	b := &s.batches[c.flags&isUnchunked]
+	for {
+		var a action
+		whole := false
+		switch c.cursor, a = c.next(f); a.do {
+		case doRead:
+			if f.ring == ringMore {
+				b.forget()
+			}
+			if !b.fits(g.ring, c.at, c.flags&isUnchunked != 0) {
+				b.load(g.ring, c.at, c.flags&isUnchunked != 0)
+			}
+			b.tell(f)
+			whole = true
+		case doWrite:
+			if whole = s.give(index, g, b, a.say, f); whole && !f.more && f.end.Kind == stream.Open && f.silence == 0 && c.flags&isLeaving == 0 {
+				return // as most do: nothing else can be due
+			}
+		case doSay, doLast:
+			whole = s.say(index, s.text(g, c, a.say, f))
+		case doPart:
+			at := c.due
+			s.away = append(s.away, parting{index, c.gen, at, at + ticks(queueTime)})
+		case doFinish, doCut:
+			s.end(index, a.do)
 		}
-		if stream.Pending(b.next) {
-			c.cursor = b.next
+		if !whole {
 			return
 		}
-		if stream.Pending(c.cursor) {
-			c.cursor = b.from
-		}
-		if !s.give(index, g, b) {
-			return
-		}
-		if b.more && c.cursor == b.next {
-			b.forget()
-			continue
-		}
-		if c.cursor == b.next && b.end.Kind != stream.Open {
-			s.end(index, b.end)
-		}
-		return
 	}
 }
 
-// give writes b, and what is said before it, to one client. It returns false when the socket took less, or is gone.
-func (s *shard) give(index uint32, g *group, b *batch) bool {
+// give writes b, and say before it, to one client. It returns false when the socket took less, or is gone.
+func (s *shard) give(index uint32, g *group, b *vectored, say words, f *facts) (whole bool) {
 	c := &s.slots[index]
-	pre := b.preface(g.ring, c.flags)
-	c.flags = b.told(c.flags)
-	if len(pre)+len(b.events) == 0 {
-		return true
+	var pre []byte
+	if say != 0 {
+		pre = s.text(g, c, say, f)
 	}
 	b.prepend(pre)
 	took, rest, err := b.write(int(c.fd))
 	b.prepend(nil)
-	c.wrote = s.clock
 	if err != nil && err != unix.EAGAIN {
 		s.lose(index, why(err))
 		return false
 	}
-	c.cursor = b.from + took
+	c.cursor = c.took(f, took)
 	s.events += int64(took)
 	s.bytes += int64(b.bytes(took))
 	if rest != nil || took < uint64(len(b.events)) {
-		s.slow(index, rest)
+		s.block(index, rest)
 		return false
 	}
+	f.written()
 	return true
 }
 
 // say writes something that is not of the ring, whole: what the socket does not take waits in rests. It returns false
-// when the client has become slow or is gone.
-func (s *shard) say(index uint32, p []byte) bool {
+// when the client is blocked or gone.
+func (s *shard) say(index uint32, p []byte) (whole bool) {
 	c := &s.slots[index]
 	n, err := writeBytes(int(c.fd), p)
-	c.wrote = s.clock
 	if err != nil && err != unix.EAGAIN {
 		s.lose(index, why(err))
 		return false
 	}
 	if n < len(p) {
-		s.slow(index, p[n:])
+		s.block(index, p[n:])
 		return false
 	}
 	return true
 }
 
+// A heartbeat that is no event is the same for all.
 var (
-	beat    = frame(nil, 0, []byte(sse.Heartbeat))
-	beatOld = []byte(sse.Heartbeat)
+	beat          = frame(nil, 0, []byte(sse.Heartbeat))
+	beatUnchunked = []byte(sse.Heartbeat)
 )
 
+// text is what say says to one client, as it gets it.
+func (s *shard) text(g *group, c *slot, say words, f *facts) []byte {
+	switch {
+	case say == sayBeat && c.flags&isUnchunked != 0:
+		return beatUnchunked
+	case say == sayBeat:
+		return beat
+	case say == sayEnd && c.flags&isUnchunked != 0:
+		return nil
+	case say == sayEnd:
+		return []byte(stream.LastChunk)
+	}
+	return frame(nil, c.flags, speech{g.ring, g.route, s.clients}.append(nil, say, c.cursor, f))
+}
+
 // look goes over all slots for heartbeats and releases that are due. It returns in how many ms to do so again.
-func (s *shard) look(now uint32) uint32 {
+func (s *shard) look() tick {
 	s.mu.Lock()
 	drained, window := s.drained, s.window
 	s.mu.Unlock()
-	next := uint32(1000)
+	next := tick(1000)
 	for _, g := range s.groups {
 		if g == nil {
 			continue
 		}
-		if releases := s.releases(g, now, drained, window); releases {
+		if s.releases(g, drained, window) {
 			next = min(next, 10)
 		}
-		if hb := uint32(g.route.Heartbeat.Milliseconds()); hb > 0 {
-			next = min(next, max(hb/16, 5))
-			s.heartbeats(g, now, hb)
+		if every := ticks(g.route.Heartbeat); every > 0 {
+			next = min(next, max(every/16, 5))
+			s.heartbeats(g, every)
 		}
 	}
 	return next
 }
 
-// releases sets and finds out who is to come back. It returns whether anybody of g is.
-func (s *shard) releases(g *group, now uint32, drained bool, window time.Duration) bool {
-	reason := Drained
+// releases sets and finds out who is to come back. It returns whether any client of g is.
+func (s *shard) releases(g *group, drained bool, window time.Duration) bool {
+	reason := uint8(Drained)
 	if !drained {
 		reason, window = Aged, stream.RetireTime
 		if g.retired = g.retired || closed(g.retiring); !g.retired {
@@ -156,122 +177,56 @@ func (s *shard) releases(g *group, now uint32, drained bool, window time.Duratio
 	}
 	for _, index := range g.members {
 		c := &s.slots[index]
-		if c.flags&isDue == 0 || int(c.why) != reason && c.flags&isClosing == 0 {
-			c.flags, c.due = c.flags|isDue, now+spread(window)
-			c.why = uint8(reason)
+		if c.mayLeave(reason) {
+			c.cursor = c.leaves(reason, s.now+ticks(rand.N(max(window, 1))))
 		}
-		if reached(now, c.due) && c.flags&(isClosing|isAway) == 0 {
-			s.comeBack(index, reason)
+		if reached(s.now, c.due) && c.flags&(isClosing|isOver) == 0 {
+			s.forget()
+			s.serve(index, &facts{now: s.now}) // with what COALESCE held back
+			s.tally(g)
 		}
 	}
 	return true
 }
 
-// heartbeats writes one to whom nothing else was written for so long: a little less for some, so that those who got the
-// same event do not get their heartbeats in the same instant.
-func (s *shard) heartbeats(g *group, now, every uint32) {
-	for _, index := range g.members {
-		c := &s.slots[index]
-		due := now-c.wrote >= every-every/8-every*(index&15)/128 || c.flags&isFresh != 0
-		if !due || c.flags&(isSlow|isClosing|isAway) != 0 {
-			continue
-		}
-		text := beat
-		if c.flags&isOld != 0 {
-			text = beatOld
-		}
-		if c.flags&isBeating != 0 {
-			c.flags &^= isFresh
-			text = frame(nil, c.flags, sse.AppendHeartbeat(nil, g.ring.IDAt(c.cursor), g.route.Heartbeat))
-		}
-		s.say(index, text)
-	}
-}
-
-// end is what a client is told behind the last event.
-func (s *shard) end(index uint32, end stream.End) {
-	c := &s.slots[index]
-	g := s.groups[c.group]
-	switch end.Kind {
-	case stream.Refused:
-		s.last(index, Refused, frame(nil, c.flags, sse.AppendRefused(nil, g.ring.LastID(), end.Status)))
-	case stream.Finished:
-		var last []byte
-		if c.flags&isOld == 0 {
-			last = []byte(stream.LastChunk)
-		}
-		s.last(index, Finished, last)
-	default:
-		s.hint(index, Aged)
-	}
-}
-
-// comeBack releases a client. One whose socket is full is cut as it is: what it has is the beginning of something.
-func (s *shard) comeBack(index uint32, reason int) {
-	c := &s.slots[index]
+// heartbeats writes one to those whom nothing else was written to for so long: a little less for some, so that those who
+// got the same event do not get their heartbeats in the same instant.
+func (s *shard) heartbeats(g *group, every tick) {
 	s.forget()
-	s.advance(index) // what COALESCE held back
-	s.tally(s.groups[c.group])
-	switch {
-	case c.flags&isClosing != 0: // on its way already
-	case c.flags&isSlow != 0:
-		c.flags |= isClosing
-		c.why = uint8(reason)
-		s.depart(index)
-	default:
-		s.hint(index, reason)
+	for _, index := range g.members {
+		silence := every - every/8 - every*tick(index&15)/128
+		s.serve(index, &facts{now: s.now, silence: max(silence, 1), first: s.now})
 	}
-}
-
-// hint tells a client when to come back, as its last bytes.
-func (s *shard) hint(index uint32, reason int) {
-	c := &s.slots[index]
-	s.last(index, reason, frame(nil, c.flags, sse.AppendRetry(nil, s.clients.Hint(s.groups[c.group].route))))
-}
-
-// last writes a client's last bytes.
-func (s *shard) last(index uint32, reason int, p []byte) {
-	c := &s.slots[index]
-	c.flags |= isClosing
-	c.why = uint8(reason)
-	if s.say(index, p) {
-		s.depart(index)
-	}
-}
-
-// depart lets a client go that has got its last bytes: at once when its stream is complete, else after a moment.
-func (s *shard) depart(index uint32) {
-	c := &s.slots[index]
-	if c.why == Finished {
-		s.lose(index, Finished)
-		return
-	}
-	c.flags |= isAway
-	at := s.now() + uint32(moment.Milliseconds())
-	s.away = append(s.away, parting{index, c.gen, at, at + uint32(queueTime.Milliseconds())})
+	s.tally(g)
 }
 
 // part cuts those whose moment is over.
-func (s *shard) part(now uint32) {
+func (s *shard) part() {
 	kept := s.away[:0]
 	for _, p := range s.away {
 		c := &s.slots[p.index]
 		if c.fd == 0 || c.gen != p.gen {
 			continue
 		}
-		if !reached(now, p.at) || c.flags&isOld != 0 && !reached(now, p.most) && holds(c.fd) {
+		if !reached(s.now, p.at) || c.flags&isUnchunked != 0 && !reached(s.now, p.most) && holds(c.fd) {
 			kept = append(kept, p)
 			continue
 		}
-		if c.flags&isOld != 0 { // the end of the connection is the end of the body, so it must be a reset
-			unix.SetsockoptLinger(int(c.fd), unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
-		}
-		s.lose(p.index, int(c.why))
+		s.serve(p.index, &facts{now: s.now})
 	}
 	s.away = kept
 }
 
-// holds says whether the kernel has bytes that the peer has not acknowledged, which a reset would throw away.
+// end ends a client's answer, and with it the connection.
+func (s *shard) end(index uint32, do deed) {
+	c := &s.slots[index]
+	if do == doCut && c.flags&isUnchunked != 0 { // the end of the connection is the end of the body, so it must be a reset
+		unix.SetsockoptLinger(int(c.fd), unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
+	}
+	s.lose(index, c.why)
+}
+
+// holds reports whether the kernel has bytes that the peer has not acknowledged, which a reset would throw away.
 func holds(fd int32) bool {
 	n, err := unix.IoctlGetInt(int(fd), unix.SIOCOUTQ)
 	return err == nil && n > 0
