@@ -49,12 +49,6 @@ func (b *batch) load(ring *stream.Ring, cursor uint64, unchunked bool) {
 	}
 }
 
-// fits reports whether b is what a client of ring that stands at cursor needs. It is only for those who stand where it was
-// read from: what a beginner gets may be a piece that stands in for the past, which is not for who has that.
-func (b *batch) fits(ring *stream.Ring, cursor uint64, unchunked bool) bool {
-	return b.ring == ring && b.missed == 0 && b.asked == cursor && b.unchunked == unchunked && !stream.Pending(b.next)
-}
-
 // tell puts into f what was read.
 func (b *batch) tell(f *facts) {
 	f.ring, f.from, f.to, f.missed, f.more, f.end = ringRead, b.from, b.next, b.missed, b.more, b.end
@@ -64,28 +58,4 @@ func (b *batch) tell(f *facts) {
 func (b *batch) forget() {
 	clear(b.events)
 	*b = batch{events: b.events[:0]}
-}
-
-// bytes is the size of the first so many events.
-func (b *batch) bytes(events uint64) int {
-	if events == uint64(len(b.events)) {
-		return b.size
-	}
-	size := 0
-	for _, e := range b.events[:events] {
-		size += len(e)
-	}
-	return size
-}
-
-// leaps reports whether b does not go on at the place that it was read after. Its first event may be a piece that stands in
-// for the past, which nobody who is said to stand at b.from would get.
-func (b *batch) leaps() bool { return b.asked != b.from && len(b.events) > 0 }
-
-// following is p with e after it.
-func following(p, e []byte) []byte {
-	if len(p) == 0 {
-		return e
-	}
-	return append(p[:len(p):len(p)], e...)
 }
