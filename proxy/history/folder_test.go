@@ -1,0 +1,425 @@
+package history
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// open opens dir with segments of size bytes.
+func open(t testing.TB, dir string, size int64) *Folder {
+	t.Helper()
+	f, err := Open(Settings{Dir: dir, Sync: -1, TTL: time.Hour, Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.segmentSize = size
+	return f
+}
+
+// kill leaves a folder as a killed process does.
+func (f *Folder) kill() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.closed = true
+	f.release()
+}
+
+// tidied does what Run would have done.
+func (f *Folder) tidied(t testing.TB) {
+	for f.rewrite(t.Context()) {
+	}
+	if err := f.sync(false); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func identity(n int) [sha256.Size]byte { return sha256.Sum256(fmt.Append(nil, n)) }
+
+// model is a stream as it should be, and the stream.
+type model struct {
+	log    *Log
+	seq    uint64
+	events []Event
+	keyed  map[string]Event // newest of each key
+	state  []byte
+	past   []byte
+	kept   int
+}
+
+func (m *model) Holds(p Position, key string) bool { return m.keyed[key].Position == p }
+
+func (m *model) append(t testing.TB, random *rand.Rand, n int) {
+	t.Helper()
+	b := Batch{Kept: m.kept}
+	for range n {
+		m.seq++
+		e := Event{Position: Position{m.log.Epoch, m.seq}, At: time.UnixMilli(int64(random.IntN(1 << 40))), Data: []byte(strings.Repeat("x", random.IntN(300)))}
+		if random.IntN(3) == 0 {
+			e.ID = fmt.Sprint("id", random.IntN(100))
+		}
+		if random.IntN(4) == 0 {
+			e.Key = fmt.Sprint("key", random.IntN(5))
+			m.keyed[e.Key] = e
+		}
+		b.Events = append(b.Events, e)
+	}
+	if random.IntN(2) == 0 {
+		b.State = fmt.Append(nil, "state", random.IntN(1000))
+		m.state = b.State
+	}
+	if random.IntN(5) == 0 {
+		b.Past = bytes.Repeat([]byte("p"), 1+random.IntN(500))
+		m.past = b.Past
+	}
+	m.events = append(m.events, b.Events...)
+	if err := m.log.Append(b); err != nil {
+		t.Fatal(err)
+	}
+	if over := len(m.events) - m.kept; over > 0 {
+		m.events = m.events[over:]
+	}
+}
+
+// check holds what was loaded against the model. A folder may give back more at the old end.
+func (m *model) check(t testing.TB, l Loaded) {
+	t.Helper()
+	got := l.Events[l.Older:]
+	if len(got) < len(m.events) {
+		t.Fatalf("%d events of %d", len(got), len(m.events))
+	}
+	if got = got[len(got)-len(m.events):]; !slices.EqualFunc(got, m.events, sameEvent) {
+		t.Fatalf("got  %v\nwant %v", got, m.events)
+	}
+	for i, e := range l.Events[l.Older:] {
+		if rest := l.Events[l.Older:]; i > 0 && rest[i-1].Epoch == e.Epoch && rest[i-1].Seq+1 != e.Seq {
+			t.Fatalf("a hole before %v", e.Position)
+		}
+	}
+	for key, want := range m.keyed {
+		if !slices.ContainsFunc(l.Events, func(e Event) bool { return sameEvent(e, want) }) {
+			t.Fatalf("the newest event of %s is missing: %v", key, want.Position)
+		}
+	}
+	if !bytes.Equal(l.State, m.state) || !bytes.Equal(l.Past, m.past) {
+		t.Fatalf("state %q, want %q; past of %d bytes, want %d", l.State, m.state, len(l.Past), len(m.past))
+	}
+}
+
+func sameEvent(a, b Event) bool {
+	return a.Position == b.Position && a.ID == b.ID && a.Key == b.Key && a.At.Equal(b.At) && bytes.Equal(a.Data, b.Data)
+}
+
+// TestRandom does at random what streams do with a folder, kills it, tidies it up and holds it against a model.
+func TestRandom(t *testing.T) {
+	for seed := range uint64(60) {
+		random := rand.New(rand.NewPCG(seed, 1))
+		dir := t.TempDir()
+		f := open(t, dir, 4<<10)
+		models := make([]*model, 1+random.IntN(6))
+		for i := range models {
+			models[i] = &model{keyed: map[string]Event{}, kept: 1 + random.IntN(30)}
+		}
+		for step := range 400 {
+			i := random.IntN(len(models))
+			m := models[i]
+			if m.log == nil {
+				log, loaded, err := f.Stream("r", identity(i), uint64(1+step), m)
+				if err != nil || loaded.Damaged {
+					t.Fatalf("seed %d: %v, damaged %v", seed, err, loaded.Damaged)
+				}
+				if last := len(m.events); last > 0 && (loaded.Epoch != m.events[last-1].Epoch && loaded.Epoch < m.events[last-1].Epoch || log.Epoch <= loaded.Epoch) {
+					t.Fatalf("seed %d: epoch %d after %d", seed, log.Epoch, loaded.Epoch)
+				}
+				m.check(t, loaded)
+				m.log, m.seq = log, 0
+			}
+			switch random.IntN(20) {
+			case 0:
+				m.log.Close()
+				m.log = nil
+			case 1:
+				f.tidied(t)
+			case 2:
+				f.kill()
+				f = open(t, dir, 4<<10)
+				for _, m := range models {
+					m.log = nil
+				}
+			default:
+				m.append(t, random, 1+random.IntN(4))
+			}
+		}
+		f.tidied(t)
+		var live, size int64
+		for _, s := range f.segments {
+			if live, size = live+s.live, size+s.size; s.live < 0 {
+				t.Fatalf("seed %d: %d bytes of a segment are needed", seed, s.live)
+			}
+		}
+		if size > 2*live+4*f.segmentSize {
+			t.Errorf("seed %d: %d bytes for %d that are needed", seed, size, live)
+		}
+		f.kill()
+	}
+}
+
+// written is a folder with one segment of batches of three events with a state, and what they were.
+func written(t testing.TB, batches int) (dir string, m *model, data []byte) {
+	dir = t.TempDir()
+	f := open(t, dir, 1<<20)
+	m = &model{keyed: map[string]Event{}, kept: 1000}
+	var err error
+	if m.log, _, err = f.Stream("r", identity(1), 7, m); err != nil {
+		t.Fatal(err)
+	}
+	for i := range batches {
+		var b Batch
+		for range 3 {
+			m.seq++
+			b.Events = append(b.Events, Event{Position: Position{7, m.seq}, Data: fmt.Append(nil, "data of ", m.seq)})
+		}
+		b.State, b.Kept = fmt.Append(nil, i), 1000
+		if err := m.log.Append(b); err != nil {
+			t.Fatal(err)
+		}
+		m.events = append(m.events, b.Events...)
+	}
+	f.kill()
+	if data, err = os.ReadFile(filepath.Join(dir, segmentName(1))); err != nil {
+		t.Fatal(err)
+	}
+	return dir, m, data
+}
+
+// TestCutAnywhere: a process that is killed while it writes leaves whole batches, and nothing is called damaged.
+func TestCutAnywhere(t *testing.T) {
+	dir, m, data := written(t, 4)
+	for cut := range len(data) {
+		if err := os.WriteFile(filepath.Join(dir, segmentName(1)), data[:cut], 0o600); err != nil {
+			t.Fatal(err)
+		}
+		f := open(t, dir, 1<<20)
+		log, l, err := f.Stream("r", identity(1), 9, m)
+		if err != nil || l.Damaged {
+			t.Fatalf("cut at %d: %v, damaged %v", cut, err, l.Damaged)
+		}
+		if n := len(l.Events); n%3 != 0 || !slices.EqualFunc(l.Events, m.events[:n], sameEvent) {
+			t.Fatalf("cut at %d: %v", cut, l.Events)
+		}
+		if want := len(l.Events)/3 - 1; want >= 0 && string(l.State) != fmt.Sprint(want) || want < 0 && l.State != nil {
+			t.Fatalf("cut at %d: %d events with the state %s", cut, len(l.Events), l.State)
+		}
+		if err := log.Append(Batch{Events: []Event{{Position: Position{log.Epoch, 1}}}, Kept: 1}); err != nil {
+			t.Fatal(err)
+		}
+		f.kill()
+		for n := uint32(2); os.Remove(filepath.Join(dir, segmentName(n))) == nil; n++ {
+		}
+	}
+}
+
+// TestDamage: a byte that has changed is found, and what it was of is neither served nor passed over in silence.
+func TestDamage(t *testing.T) {
+	dir, m, data := written(t, 4)
+	for at := range data {
+		damaged := bytes.Clone(data)
+		damaged[at] ^= 0x41
+		if err := os.WriteFile(filepath.Join(dir, segmentName(1)), damaged, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		f := open(t, dir, 1<<20)
+		_, l, err := f.Stream("r", identity(1), 9, m)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n := len(l.Events); !slices.EqualFunc(l.Events, m.events[:n], sameEvent) || n == len(m.events) {
+			t.Fatalf("byte %d: %v", at, l.Events)
+		}
+		// A length that reaches beyond the end looks like a record that was being written.
+		if !l.Damaged && f.Stats.Damaged.Load() == 0 && !lengthAt(data, at) {
+			t.Fatalf("byte %d: %d events, and nothing is said", at, len(l.Events))
+		}
+		f.kill()
+		for n := uint32(2); os.Remove(filepath.Join(dir, segmentName(n))) == nil; n++ {
+		}
+	}
+}
+
+// lengthAt reports whether the byte is of a record's length.
+func lengthAt(data []byte, at int) bool {
+	for pos := len(segmentMagic); pos < len(data); {
+		r, err := readRecord(data[pos:])
+		if err != nil {
+			return false
+		}
+		if at >= pos+4 && at < pos+8 {
+			return true
+		}
+		pos += r.size
+	}
+	return false
+}
+
+func TestOneProcess(t *testing.T) {
+	dir := t.TempDir()
+	f := open(t, dir, 1<<20)
+	if _, err := Open(Settings{Dir: dir, Log: slog.New(slog.DiscardHandler)}); err == nil || !strings.Contains(err.Error(), dir) || !strings.Contains(err.Error(), "another process") {
+		t.Errorf("%v", err)
+	}
+	if err := f.Close(); err != nil {
+		t.Error(err)
+	}
+	open(t, dir, 1<<20).kill()
+}
+
+// TestFullDisk: what cannot be written is not half written, is appended later, and is said if it never is.
+func TestFullDisk(t *testing.T) {
+	dir := t.TempDir()
+	f := open(t, dir, 1<<20)
+	m := &model{keyed: map[string]Event{}, kept: 10}
+	var err error
+	if m.log, _, err = f.Stream("r", identity(1), 5, m); err != nil {
+		t.Fatal(err)
+	}
+	event := func(seq uint64) Event { return Event{Position: Position{5, seq}, Data: []byte("x")} }
+	if err := m.log.Append(Batch{Events: []Event{event(1)}, Kept: 10}); err != nil {
+		t.Fatal(err)
+	}
+	whole := f.current
+	if f.current, err = os.Open(whole.Name()); err != nil { // which cannot be written
+		t.Fatal(err)
+	}
+	if err := m.log.Append(Batch{Events: []Event{event(2)}, Kept: 10}); err == nil || !f.Stats.Failing.Load() {
+		t.Error("a full disk is not noticed")
+	}
+	copied := t.TempDir()
+	if err := os.CopyFS(filepath.Join(copied, "x"), os.DirFS(dir)); err != nil {
+		t.Fatal(err)
+	}
+	if died := open(t, filepath.Join(copied, "x"), 1<<20); true { // the process ended now
+		if _, l, err := died.Stream("r", identity(1), 6, m); err != nil || !l.Damaged || len(l.Events) != 1 {
+			t.Errorf("%+v, %v", l, err)
+		}
+		died.kill()
+	}
+	f.current.Close()
+	f.current = whole
+	if err := m.log.Append(Batch{Events: []Event{event(2), event(3)}, Kept: 10}); err != nil || f.Stats.Failing.Load() {
+		t.Error(err)
+	}
+	f.kill()
+	f = open(t, dir, 1<<20)
+	if _, l, err := f.Stream("r", identity(1), 6, m); err != nil || l.Damaged || len(l.Events) != 3 {
+		t.Errorf("%+v, %v", l, err)
+	}
+	f.kill()
+}
+
+// TestSkipped: events that could never be written leave a hole, and what is before it is not taken for what came before.
+func TestSkipped(t *testing.T) {
+	dir := t.TempDir()
+	f := open(t, dir, 1<<20)
+	m := &model{}
+	log, _, err := f.Stream("r", identity(1), 5, m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, seqs := range [][]uint64{{1, 2}, {5, 6}} {
+		var b Batch
+		for _, seq := range seqs {
+			b.Events = append(b.Events, Event{Position: Position{5, seq}})
+		}
+		b.Kept = 10
+		if err := log.Append(b); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := log.Append(Batch{Events: []Event{{Position: Position{5, 6}}}, Kept: 10}); !errors.Is(err, errOrder) {
+		t.Errorf("an event twice: %v", err)
+	}
+	f.kill()
+	f = open(t, dir, 1<<20)
+	if _, l, _ := f.Stream("r", identity(1), 6, m); len(l.Events) != 2 || l.Events[0].Seq != 5 {
+		t.Errorf("%+v", l.Events)
+	}
+	f.kill()
+}
+
+// TestForgotten: a stream that has been closed for the TTL is no more, also when it is made again, and the folder is read again.
+func TestForgotten(t *testing.T) {
+	dir := t.TempDir()
+	f := open(t, dir, 1<<20)
+	m := &model{keyed: map[string]Event{}, kept: 10}
+	var err error
+	if m.log, _, err = f.Stream("r", identity(1), 5, m); err != nil {
+		t.Fatal(err)
+	}
+	m.append(t, rand.New(rand.NewPCG(1, 1)), 3)
+	m.log.Close()
+	f.sweep(time.Now().Add(time.Minute))
+	if len(f.streams) != 1 {
+		t.Error("it is forgotten too early")
+	}
+	f.sweep(time.Now().Add(2 * time.Hour))
+	if len(f.streams) != 0 || f.segments[0].live != 0 {
+		t.Errorf("%d streams, %d bytes", len(f.streams), f.segments[0].live)
+	}
+	log, l, err := f.Stream("r", identity(1), 6, m)
+	if err != nil || len(l.Events) != 0 || l.State != nil {
+		t.Errorf("%+v, %v", l, err)
+	}
+	if err := log.Append(Batch{Events: []Event{{Position: Position{log.Epoch, 1}}}, Kept: 10}); err != nil {
+		t.Fatal(err)
+	}
+	f.kill()
+	f = open(t, dir, 1<<20)
+	if _, l, err = f.Stream("r", identity(1), 7, m); err != nil || len(l.Events) != 1 || l.Events[0].Epoch != log.Epoch {
+		t.Errorf("%+v, %v", l, err)
+	}
+	f.kill()
+}
+
+// TestNamesTellNothing: neither names nor contents hold what identities are made of, and two folders name one stream differently.
+func TestNamesTellNothing(t *testing.T) {
+	a, b := open(t, t.TempDir(), 1<<20), open(t, t.TempDir(), 1<<20)
+	defer a.kill()
+	defer b.kill()
+	if a.nameOf("r", identity(1)) == b.nameOf("r", identity(1)) || a.nameOf("r", identity(1)) == a.nameOf("s", identity(1)) || a.nameOf("r", identity(1)) != a.nameOf("r", identity(1)) {
+		t.Error("names")
+	}
+	files, err := os.ReadDir(a.Dir)
+	if err != nil || len(files) != 4 {
+		t.Errorf("%v, %v", files, err)
+	}
+	for _, file := range files {
+		if info, err := file.Info(); err != nil || info.Mode().Perm() != 0o600 {
+			t.Errorf("%s: %v, %v", file.Name(), info.Mode(), err)
+		}
+	}
+}
+
+func FuzzRecords(f *testing.F) {
+	_, _, data := written(f, 2)
+	f.Add(data)
+	f.Fuzz(func(t *testing.T, data []byte) {
+		for len(data) > 0 {
+			r, err := readRecord(data)
+			if err != nil {
+				return
+			}
+			r.define()
+			r.event()
+			data = data[r.size:]
+		}
+	})
+}

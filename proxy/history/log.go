@@ -1,0 +1,226 @@
+package history
+
+import (
+	"errors"
+	"slices"
+	"sort"
+	"sync/atomic"
+	"time"
+)
+
+// Stats counts what a folder does. Each is a total since the start, but for Failing.
+type Stats struct {
+	Appends  atomic.Int64 // batches
+	Events   atomic.Int64
+	Bytes    atomic.Int64 // written for them
+	Copied   atomic.Int64 // bytes written to tidy up
+	Failures atomic.Int64 // appends that failed
+	Damaged  atomic.Int64 // segments and streams that were found damaged
+	Failing  atomic.Bool  // the last append failed
+}
+
+// Log is one stream of a folder, while it is open. It is used by one goroutine at a time.
+type Log struct {
+	Epoch uint64 // of what is appended; its events are numbered from 1
+
+	folder *Folder
+	entry  *entry
+}
+
+// errOrder is a fault of the caller's.
+var errOrder = errors.New("events are not in order")
+
+// Append writes b; all of it is in the file when it returns, so that the process may be killed, and synced where the folder's Sync is 0.
+// After an error nothing of it is, and the next batch has to begin with the same events, or with later ones, after which nothing
+// before them is known any more.
+func (l *Log) Append(b Batch) error {
+	f, e := l.folder, l.entry
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.closed {
+		return ErrClosed
+	}
+	err := f.append(e, b)
+	f.report(err)
+	if err == nil && f.Sync == 0 {
+		err = f.current.Sync()
+	}
+	return err
+}
+
+// report notes how an append went.
+func (f *Folder) report(err error) {
+	if err != nil {
+		f.Stats.Failures.Add(1)
+	}
+	if failing := err != nil; failing != f.failing {
+		f.failing = failing
+		f.Stats.Failing.Store(failing)
+		f.markStale(failing)
+		if failing {
+			f.Log.Error("events cannot be written to the history, streams go on without it", "err", plain(err))
+		} else {
+			f.Log.Info("events are written to the history again")
+		}
+	}
+}
+
+func (f *Folder) append(e *entry, b Batch) error {
+	if f.lastSegment().size >= f.segmentSize {
+		if err := f.begin(); err != nil {
+			return err
+		}
+		f.tidy()
+	}
+	s := f.lastSegment()
+	batch := writing{buf: f.buf[:0], base: s.size, segment: s}
+	if !s.defined[e] {
+		batch.add(func(buf []byte) []byte { return appendDefine(buf, e.number, e.name, e.epoch, e.born) })
+	}
+	last := e.last
+	var events []kept
+	for i := range b.Events {
+		event := &b.Events[i]
+		if !last.Before(event.Position) {
+			return errOrder
+		}
+		where := batch.add(func(buf []byte) []byte { return appendEvent(buf, e.number, event, last) })
+		events = append(events, kept{event.Position, where, event.Key})
+		last = event.Position
+	}
+	state, past := e.state, e.past
+	if b.State != nil {
+		state = batch.add(func(buf []byte) []byte { return appendBlob(buf, kindState, e.number, b.State) })
+	}
+	if b.Past != nil {
+		past = batch.add(func(buf []byte) []byte { return appendBlob(buf, kindPast, e.number, b.Past) })
+	}
+	if err := f.write(&batch); err != nil {
+		return err
+	}
+	s.defined[e] = true
+	if len(events) > 0 && len(e.events) > 0 && events[0].Epoch == e.last.Epoch && events[0].Seq != e.last.Seq+1 {
+		e.cut(0) // events between were lost, since the disk was full: what stands before them leads nowhere
+	}
+	for _, k := range events {
+		s.live += int64(k.size)
+	}
+	e.events, e.last = append(e.events, events...), last
+	replace(&e.state, state)
+	replace(&e.past, past)
+	e.cut(b.Kept)
+	if len(e.keyed) > e.sorted {
+		f.prune(e)
+		e.sorted = 2*len(e.keyed) + 64
+	}
+	f.Stats.Appends.Add(1)
+	f.Stats.Events.Add(int64(len(events)))
+	f.Stats.Bytes.Add(int64(len(batch.buf)))
+	return nil
+}
+
+// replace makes to the place of what from was.
+func replace(from *ref, to ref) {
+	if *from == to {
+		return
+	}
+	from.free()
+	to.segment.live += int64(to.size)
+	*from = to
+}
+
+// cut lets go of all but the newest events.
+func (e *entry) cut(keep int) {
+	over := len(e.events) - max(keep, 0)
+	if over <= 0 {
+		return
+	}
+	for _, k := range e.events[:over] {
+		if k.key != "" && e.open != nil && e.open.Holds(k.Position, k.key) {
+			e.keyed = append(e.keyed, k)
+			continue
+		}
+		k.free()
+	}
+	if rest := e.events[over:]; cap(e.events) > 64 && len(rest) < cap(e.events)/4 {
+		e.events = slices.Clone(rest)
+	} else {
+		e.events = append(e.events[:0], rest...)
+	}
+}
+
+// writing is a batch on its way.
+type writing struct {
+	buf     []byte
+	base    int64
+	segment *segment
+	final   int // where the last record begins
+}
+
+// add appends a record, and returns where it will be.
+func (w *writing) add(record func([]byte) []byte) ref {
+	start := len(w.buf)
+	if start > 0 {
+		setMore(w.buf[w.final:], true)
+	}
+	w.final = start
+	w.buf = record(w.buf)
+	return ref{w.segment, uint32(w.base) + uint32(start), uint32(len(w.buf) - start)}
+}
+
+// write puts a batch at the end of the last segment, all of it or nothing.
+func (f *Folder) write(w *writing) error {
+	f.buf = w.buf[:0]
+	if cap(f.buf) > 1<<20 {
+		f.buf = nil
+	}
+	if len(w.buf) == 0 {
+		return nil
+	}
+	n, err := f.current.WriteAt(w.buf, w.base)
+	if err != nil {
+		if n > 0 {
+			f.current.Truncate(w.base)
+		}
+		return err
+	}
+	w.segment.size += int64(n)
+	w.segment.dirty = true
+	return nil
+}
+
+// Close ends the use of a stream, whose history is kept for the folder's TTL.
+func (l *Log) Close() {
+	f, e := l.folder, l.entry
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.prune(e)
+	e.open, e.idle = nil, time.Now()
+	if f.TTL <= 0 && !f.closed {
+		f.forget(e)
+	}
+}
+
+// prune lets go of the keyed events that the stream does not hold any more.
+func (f *Folder) prune(e *entry) {
+	e.keyed = slices.DeleteFunc(e.keyed, func(k kept) bool {
+		gone := e.open != nil && !e.open.Holds(k.Position, k.key)
+		if gone {
+			k.free()
+		}
+		return gone
+	})
+}
+
+// forget lets go of a stream. If it is read again before the segments have gone, it is too old then too.
+func (f *Folder) forget(e *entry) {
+	f.drop(e)
+	delete(f.streams, e.name)
+	delete(f.lastSegment().defined, e)
+}
+
+// index finds the event at p.
+func index(events []kept, p Position) (int, bool) {
+	i := sort.Search(len(events), func(i int) bool { return !events[i].Position.Before(p) })
+	return i, i < len(events) && events[i].Position == p
+}

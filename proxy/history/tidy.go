@@ -1,0 +1,252 @@
+package history
+
+import (
+	"context"
+	"os"
+	"slices"
+	"time"
+)
+
+// tidyStep is about how many bytes are copied at once, while appends wait.
+const tidyStep = 64 << 10
+
+// sweepTime is how often streams are looked at that have been closed for the folder's TTL.
+const sweepTime = time.Minute
+
+// Run syncs, tidies up, and forgets streams that have not been open for TTL, until ctx is done.
+func (f *Folder) Run(ctx context.Context) {
+	every := f.Sync
+	if every <= 0 {
+		every = time.Second // for the garbage
+	}
+	sync, sweep := time.NewTicker(every), time.NewTicker(min(sweepTime, max(f.TTL, time.Second)))
+	defer sync.Stop()
+	defer sweep.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-sync.C:
+			f.sync(f.Sync >= 0)
+		case <-sweep.C:
+			f.sweep(time.Now())
+		case <-f.untidy:
+			for f.rewrite(ctx) {
+			}
+		}
+	}
+}
+
+// tidy has Run look whether there is too much that is not needed.
+func (f *Folder) tidy() {
+	select {
+	case f.untidy <- struct{}{}:
+	default:
+	}
+}
+
+// sync has what was written reach the disk, unless really is false, and then removes what was copied.
+func (f *Folder) sync(really bool) error {
+	f.mu.Lock()
+	garbage := f.garbage
+	f.garbage = nil
+	var dirty []*segment
+	for _, s := range f.segments {
+		if s.dirty {
+			dirty, s.dirty = append(dirty, s), false
+		}
+	}
+	f.mu.Unlock()
+	var err error
+	for _, s := range dirty {
+		if really && err == nil {
+			err = f.syncFile(segmentName(s.number))
+		}
+	}
+	if really && err == nil && len(dirty) > 0 {
+		err = f.syncFile(".") // a segment may be new
+	}
+	if err != nil {
+		f.Log.Warn("the history cannot be synced", "err", plain(err))
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		f.garbage = append(garbage, f.garbage...)
+		for _, s := range dirty {
+			s.dirty = true
+		}
+		return err
+	}
+	for _, s := range garbage {
+		os.Remove(f.path(segmentName(s.number)))
+	}
+	return nil
+}
+
+func (f *Folder) syncFile(file string) error {
+	opened, err := os.Open(f.path(file))
+	if err != nil {
+		return err
+	}
+	defer opened.Close()
+	return opened.Sync()
+}
+
+// sweep forgets the streams that have been closed for TTL.
+func (f *Folder) sweep(now time.Time) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, e := range f.streams {
+		if e.open == nil && now.Sub(e.idle) >= f.TTL {
+			f.forget(e)
+		}
+	}
+	f.tidy()
+}
+
+// victim is the segment of which the least is needed, if what is not needed is too much: more than what is and two segments.
+func (f *Folder) victim() *segment {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var size, live int64
+	var worst *segment
+	for _, s := range f.segments[:len(f.segments)-1] {
+		size, live = size+s.size, live+s.live
+		if s.live == 0 || worst == nil || s.live < worst.live {
+			if worst = s; s.live == 0 {
+				return s
+			}
+		}
+	}
+	if size <= 2*live+2*f.segmentSize {
+		return nil
+	}
+	return worst
+}
+
+// rewrite copies what is needed of one segment to the last one, and has it removed. It returns whether there may be more to do.
+func (f *Folder) rewrite(ctx context.Context) bool {
+	s := f.victim()
+	if s == nil || ctx.Err() != nil {
+		return false
+	}
+	data, err := os.ReadFile(f.path(segmentName(s.number)))
+	if err != nil {
+		f.Log.Warn("the history cannot be tidied up", "err", plain(err))
+		return false
+	}
+	numbers := map[uint32]*entry{}
+	for at := len(segmentMagic); at < len(data); {
+		if at, err = f.copy(s, data, at, numbers); err != nil {
+			if ctx.Err() == nil {
+				f.Log.Warn("the history cannot be tidied up", "err", plain(err))
+			}
+			return false
+		}
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if s.live > 0 { // its records did not all read
+		return false
+	}
+	f.segments = slices.DeleteFunc(f.segments, func(x *segment) bool { return x == s })
+	f.garbage = append(f.garbage, s)
+	return true
+}
+
+// copy looks at the records from at on, about a step of them, and returns where the next step begins.
+func (f *Folder) copy(s *segment, data []byte, at int, numbers map[uint32]*entry) (int, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.closed {
+		return at, ErrClosed
+	}
+	if f.lastSegment().size >= f.segmentSize {
+		if err := f.begin(); err != nil {
+			return at, err
+		}
+	}
+	to := f.lastSegment()
+	w := writing{buf: f.buf[:0], base: to.size, segment: to}
+	var moved []func()
+	defined := map[*entry]bool{}
+	for start := at; at < len(data) && at-start < tidyStep; {
+		r, err := readRecord(data[at:])
+		if err != nil {
+			at = len(data)
+			break
+		}
+		if n, _, _, ok := r.define(); r.kind == kindDefine && ok {
+			numbers[r.stream] = f.streams[n]
+		}
+		if e := numbers[r.stream]; e != nil {
+			for _, place := range e.places(r, ref{s, uint32(at), uint32(r.size)}) {
+				if !to.defined[e] && !defined[e] {
+					w.add(func(b []byte) []byte { return appendDefine(b, e.number, e.name, e.epoch, e.born) })
+					defined[e] = true
+				}
+				// Each record of a copy is a batch of its own: what it belonged to is whole already.
+				where := w.add(func(b []byte) []byte {
+					return appendRecord(b, r.kind, e.number, func(b []byte) []byte { return append(b, r.body...) })
+				})
+				setMore(w.buf[where.at-uint32(w.base):], false)
+				moved = append(moved, func() { replace(place, where) })
+			}
+		}
+		at += r.size
+	}
+	w.settle()
+	if err := f.write(&w); err != nil {
+		return at, err
+	}
+	f.Stats.Copied.Add(int64(len(w.buf)))
+	for e := range defined {
+		to.defined[e] = true
+	}
+	for _, done := range moved {
+		done()
+	}
+	return at, nil
+}
+
+// settle clears the bit more in all records.
+func (w *writing) settle() {
+	for at := 0; at < len(w.buf); {
+		setMore(w.buf[at:], false)
+		r, _ := readRecord(w.buf[at:])
+		at += r.size
+	}
+}
+
+// places are where e has the record at, none when it is not needed.
+func (e *entry) places(r record, at ref) (all []*ref) {
+	switch r.kind {
+	case kindState:
+		if e.state == at {
+			all = append(all, &e.state)
+		}
+	case kindPast:
+		if e.past == at {
+			all = append(all, &e.past)
+		}
+	case kindEvent:
+		event, _, _ := r.event()
+		for _, list := range [][]kept{e.events, e.keyed} {
+			if i, ok := index(list, event.Position); ok && list[i].ref == at {
+				all = append(all, &list[i].ref)
+			}
+		}
+	}
+	return all
+}
+
+// Close ends the folder, once all its streams are closed and Run has returned: all is synced, and another process may have it.
+func (f *Folder) Close() error {
+	f.mu.Lock()
+	f.closed = true
+	f.mu.Unlock()
+	err := f.sync(f.Sync >= 0)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.release()
+	return err
+}
