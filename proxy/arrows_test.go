@@ -25,7 +25,8 @@ var arrows = map[string][]string{
 	"sidestream/proxy/admin":       {"proxy", "proxy/deliver", "proxy/stream", "proxy/upstream"},
 	"sidestream/proxy/deliver":     {"proxy/stream", "translate", "translate/sse"},
 	"sidestream/proxy/tunnel":      {"proxy/deliver", "proxy/stream", "translate"},
-	"sidestream/proxy/stream":      {"proxy/upstream", "translate", "translate/sse"},
+	"sidestream/proxy/history":     {},
+	"sidestream/proxy/stream":      {"proxy/history", "proxy/upstream", "translate", "translate/sse"},
 	"sidestream/proxy/upstream":    {"translate", "translate/dialect"},
 	"sidestream/proxy/web":         {},
 	"sidestream/e2e/legacy":        {},
@@ -39,6 +40,7 @@ var foreign = map[string][]string{
 	"sidestream/translate/lines":   {},
 	"sidestream/translate/sse":     {},
 	"sidestream/proxy/deliver":     {"golang.org/x/sys/unix"},
+	"sidestream/proxy/history":     {},
 	"sidestream/proxy/stream":      {},
 }
 

@@ -34,6 +34,7 @@ type Message struct {
 const (
 	GapEvicted  = "evicted"  // the ring has let go of the events; their number is known
 	GapRestart  = "restart"  // the id is of another epoch, or unknown
+	GapHistory  = "history"  // the store of events was away, or has lost some
 	GapUpstream = "upstream" // the upstream connection was lost or skipped something
 )
 

@@ -46,6 +46,16 @@ type Patcher struct {
 // NewPatcher returns a Patcher without a version yet. key finds the key of a list's element; nil: lists have none.
 func NewPatcher(key *Code) *Patcher { return &Patcher{key: key} }
 
+// Restore makes doc the last version. An error wraps [ErrSaved].
+func (p *Patcher) Restore(doc []byte) error {
+	last, err := ParseJSON(doc)
+	if err != nil {
+		return fmt.Errorf("%w: no document", ErrSaved)
+	}
+	p.last, p.has = last, true
+	return nil
+}
+
 // Next returns the event that leads to m's data, or none when the data is what it was. An error wraps [ErrPayload] when
 // it is not JSON; *[ProgramError] when the key's program was cut by ctx. Then nothing has changed.
 func (p *Patcher) Next(ctx context.Context, m Message) ([]Message, error) {

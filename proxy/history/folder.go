@@ -68,7 +68,8 @@ type entry struct {
 	keyed  []kept   // older ones, each of which was the newest of its key when it was let go
 	state  ref
 	past   ref
-	open   Holder    // nil: it is not open
+	log    *Log      // while it is open
+	open   Holder    // of the log; nil: all is held
 	opened bool      // it was, by this process
 	idle   time.Time // when it was closed
 	sorted int       // how many keyed events it takes for those that are not held to be looked for
@@ -205,9 +206,9 @@ func (f *Folder) nameOf(route string, identity [sha256.Size]byte) (n name) {
 	return n
 }
 
-// Stream opens a stream of route. It must be closed before it is opened again. What is loaded is of older epochs than the stream's new
+// Stream opens a stream of route, and closes what has it open. What is loaded is of older epochs than the stream's new
 // one, which [Log.Epoch] is: epoch, or one more than the newest that was used.
-func (f *Folder) Stream(route string, identity [sha256.Size]byte, epoch uint64, h Holder) (*Log, Loaded, error) {
+func (f *Folder) Stream(route string, identity [sha256.Size]byte, epoch uint64) (*Log, Loaded, error) {
 	n := f.nameOf(route, identity)
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -229,9 +230,13 @@ func (f *Folder) Stream(route string, identity [sha256.Size]byte, epoch uint64, 
 		loaded = Loaded{Epoch: e.epoch, Damaged: true}
 	}
 	e.epoch = max(epoch, e.epoch+1)
-	e.open, e.idle = h, time.Time{}
+	e.idle = time.Time{}
+	if e.log != nil {
+		e.log.closed, e.open = true, nil
+	}
 	delete(f.lastSegment().defined, e) // so that its epoch is written before anything else of it
-	return &Log{folder: f, entry: e, Epoch: e.epoch}, loaded, nil
+	e.log = &Log{folder: f, entry: e, Epoch: e.epoch}
+	return e.log, loaded, nil
 }
 
 // drop forgets what was written of e.

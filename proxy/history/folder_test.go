@@ -133,7 +133,7 @@ func TestRandom(t *testing.T) {
 			i := random.IntN(len(models))
 			m := models[i]
 			if m.log == nil {
-				log, loaded, err := f.Stream("r", identity(i), uint64(1+step), m)
+				log, loaded, err := f.Stream("r", identity(i), uint64(1+step))
 				if err != nil || loaded.Damaged {
 					t.Fatalf("seed %d: %v, damaged %v", seed, err, loaded.Damaged)
 				}
@@ -142,6 +142,7 @@ func TestRandom(t *testing.T) {
 				}
 				m.check(t, loaded)
 				m.log, m.seq = log, 0
+				log.Hold(m)
 			}
 			switch random.IntN(20) {
 			case 0:
@@ -179,7 +180,7 @@ func written(t testing.TB, batches int) (dir string, m *model, data []byte) {
 	f := open(t, dir, 1<<20)
 	m = &model{keyed: map[string]Event{}, kept: 1000}
 	var err error
-	if m.log, _, err = f.Stream("r", identity(1), 7, m); err != nil {
+	if m.log, _, err = f.Stream("r", identity(1), 7); err != nil {
 		t.Fatal(err)
 	}
 	for i := range batches {
@@ -209,7 +210,7 @@ func TestCutAnywhere(t *testing.T) {
 			t.Fatal(err)
 		}
 		f := open(t, dir, 1<<20)
-		log, l, err := f.Stream("r", identity(1), 9, m)
+		log, l, err := f.Stream("r", identity(1), 9)
 		if err != nil || l.Damaged {
 			t.Fatalf("cut at %d: %v, damaged %v", cut, err, l.Damaged)
 		}
@@ -238,7 +239,7 @@ func TestDamage(t *testing.T) {
 			t.Fatal(err)
 		}
 		f := open(t, dir, 1<<20)
-		_, l, err := f.Stream("r", identity(1), 9, m)
+		_, l, err := f.Stream("r", identity(1), 9)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -288,7 +289,7 @@ func TestFullDisk(t *testing.T) {
 	f := open(t, dir, 1<<20)
 	m := &model{keyed: map[string]Event{}, kept: 10}
 	var err error
-	if m.log, _, err = f.Stream("r", identity(1), 5, m); err != nil {
+	if m.log, _, err = f.Stream("r", identity(1), 5); err != nil {
 		t.Fatal(err)
 	}
 	event := func(seq uint64) Event { return Event{Position: Position{5, seq}, Data: []byte("x")} }
@@ -307,7 +308,7 @@ func TestFullDisk(t *testing.T) {
 		t.Fatal(err)
 	}
 	if died := open(t, filepath.Join(copied, "x"), 1<<20); true { // the process ended now
-		if _, l, err := died.Stream("r", identity(1), 6, m); err != nil || !l.Damaged || len(l.Events) != 1 {
+		if _, l, err := died.Stream("r", identity(1), 6); err != nil || !l.Damaged || len(l.Events) != 1 {
 			t.Errorf("%+v, %v", l, err)
 		}
 		died.kill()
@@ -319,7 +320,7 @@ func TestFullDisk(t *testing.T) {
 	}
 	f.kill()
 	f = open(t, dir, 1<<20)
-	if _, l, err := f.Stream("r", identity(1), 6, m); err != nil || l.Damaged || len(l.Events) != 3 {
+	if _, l, err := f.Stream("r", identity(1), 6); err != nil || l.Damaged || len(l.Events) != 3 {
 		t.Errorf("%+v, %v", l, err)
 	}
 	f.kill()
@@ -329,8 +330,7 @@ func TestFullDisk(t *testing.T) {
 func TestSkipped(t *testing.T) {
 	dir := t.TempDir()
 	f := open(t, dir, 1<<20)
-	m := &model{}
-	log, _, err := f.Stream("r", identity(1), 5, m)
+	log, _, err := f.Stream("r", identity(1), 5)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -349,7 +349,7 @@ func TestSkipped(t *testing.T) {
 	}
 	f.kill()
 	f = open(t, dir, 1<<20)
-	if _, l, _ := f.Stream("r", identity(1), 6, m); len(l.Events) != 2 || l.Events[0].Seq != 5 {
+	if _, l, _ := f.Stream("r", identity(1), 6); len(l.Events) != 2 || l.Events[0].Seq != 5 {
 		t.Errorf("%+v", l.Events)
 	}
 	f.kill()
@@ -361,7 +361,7 @@ func TestForgotten(t *testing.T) {
 	f := open(t, dir, 1<<20)
 	m := &model{keyed: map[string]Event{}, kept: 10}
 	var err error
-	if m.log, _, err = f.Stream("r", identity(1), 5, m); err != nil {
+	if m.log, _, err = f.Stream("r", identity(1), 5); err != nil {
 		t.Fatal(err)
 	}
 	m.append(t, rand.New(rand.NewPCG(1, 1)), 3)
@@ -374,7 +374,7 @@ func TestForgotten(t *testing.T) {
 	if len(f.streams) != 0 || f.segments[0].live != 0 {
 		t.Errorf("%d streams, %d bytes", len(f.streams), f.segments[0].live)
 	}
-	log, l, err := f.Stream("r", identity(1), 6, m)
+	log, l, err := f.Stream("r", identity(1), 6)
 	if err != nil || len(l.Events) != 0 || l.State != nil {
 		t.Errorf("%+v, %v", l, err)
 	}
@@ -383,7 +383,7 @@ func TestForgotten(t *testing.T) {
 	}
 	f.kill()
 	f = open(t, dir, 1<<20)
-	if _, l, err = f.Stream("r", identity(1), 7, m); err != nil || len(l.Events) != 1 || l.Events[0].Epoch != log.Epoch {
+	if _, l, err = f.Stream("r", identity(1), 7); err != nil || len(l.Events) != 1 || l.Events[0].Epoch != log.Epoch {
 		t.Errorf("%+v, %v", l, err)
 	}
 	f.kill()

@@ -25,6 +25,16 @@ type Log struct {
 
 	folder *Folder
 	entry  *entry
+	closed bool // guarded by Folder.mu
+}
+
+// Hold has h asked what the stream holds, when there is more of it than that. Until then all is held.
+func (l *Log) Hold(h Holder) {
+	l.folder.mu.Lock()
+	defer l.folder.mu.Unlock()
+	if !l.closed {
+		l.entry.open = h
+	}
 }
 
 // errOrder is a fault of the caller's.
@@ -37,7 +47,7 @@ func (l *Log) Append(b Batch) error {
 	f, e := l.folder, l.entry
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.closed {
+	if f.closed || l.closed {
 		return ErrClosed
 	}
 	err := f.append(e, b)
@@ -136,7 +146,7 @@ func (e *entry) cut(keep int) {
 		return
 	}
 	for _, k := range e.events[:over] {
-		if k.key != "" && e.open != nil && e.open.Holds(k.Position, k.key) {
+		if k.key != "" && (e.open == nil || e.open.Holds(k.Position, k.key)) {
 			e.keyed = append(e.keyed, k)
 			continue
 		}
@@ -194,8 +204,12 @@ func (l *Log) Close() {
 	f, e := l.folder, l.entry
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if l.closed {
+		return
+	}
 	f.prune(e)
-	e.open, e.idle = nil, time.Now()
+	l.closed = true
+	e.log, e.open, e.idle = nil, nil, time.Now()
 	if f.TTL <= 0 && !f.closed {
 		f.forget(e)
 	}

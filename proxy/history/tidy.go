@@ -96,7 +96,7 @@ func (f *Folder) sweep(now time.Time) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for _, e := range f.streams {
-		if e.open == nil && now.Sub(e.idle) >= f.TTL {
+		if e.log == nil && now.Sub(e.idle) >= f.TTL {
 			f.forget(e)
 		}
 	}

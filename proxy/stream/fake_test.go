@@ -218,3 +218,7 @@ func expectHealth(t *testing.T, s *Streams, state string, streams, connected int
 		t.Errorf("health is %+v, want %s with %d of %d", h, state, connected, streams)
 	}
 }
+
+func (s *fakeSource) Save() []byte { return nil }
+
+func (s *fakeSource) Restore(saved, past []byte) error { return translate.ErrSaved }

@@ -27,6 +27,58 @@ func (e Epoch) String() string { return strconv.FormatUint(uint64(e), 10) }
 // LogValue is a text in logs, since JavaScript's numbers do not hold it.
 func (e Epoch) LogValue() slog.Value { return slog.StringValue(e.String()) }
 
+// life is one epoch of a ring's numbering. Where a history outlives the process, a ring has events of several.
+type life struct {
+	ids  idPrefix
+	base uint64 // the ring's number of the event before its first one
+}
+
+// numbering is a ring's lives, oldest first, of which there is at least one.
+type numbering []life
+
+// id is the id of the place after the event numbered cursor: that event's own, unless it has one of the upstream's.
+func (n numbering) id(cursor uint64) string {
+	l := n[0]
+	for i := len(n) - 1; i > 0; i-- {
+		if n[i].base < cursor {
+			l = n[i]
+			break
+		}
+	}
+	return l.ids.id(cursor - l.base)
+}
+
+// next is the id of the event with this number, which is of the newest epoch.
+func (n numbering) next(cursor uint64) string {
+	l := n[len(n)-1]
+	return l.ids.id(cursor - l.base)
+}
+
+// own reports whether id is spelled as one of the ring's.
+func (n numbering) own(id string) bool {
+	for i := range n {
+		if n[i].ids.begins(id) {
+			return true
+		}
+	}
+	return false
+}
+
+// cursor is the place that id means, in a ring whose newest event has the number last. ok is false where the ring has never been there.
+func (n numbering) cursor(id string, last uint64) (cursor uint64, ok bool) {
+	for i := len(n) - 1; i >= 0; i-- {
+		if !n[i].ids.begins(id) {
+			continue
+		}
+		seq, ok := n[i].ids.seq(id)
+		if i < len(n)-1 {
+			last = n[i+1].base
+		}
+		return n[i].base + seq, ok && seq <= last-n[i].base
+	}
+	return 0, false
+}
+
 // idPrefix is what the ids of an epoch begin with.
 type idPrefix string
 

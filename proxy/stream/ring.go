@@ -52,7 +52,7 @@ type End struct {
 // again.
 type Ring struct {
 	epoch  Epoch
-	ids    idPrefix
+	lives  numbering
 	bounds Bounds
 	stats  *Stats
 
@@ -69,7 +69,7 @@ type watcher struct{ wake func() }
 
 // NewRing returns an empty ring whose own ids are of epoch. history: what is appended first was there before.
 func NewRing(epoch Epoch, bounds Bounds, stats *Stats, history bool) *Ring {
-	return &Ring{epoch: epoch, ids: epoch.prefix(), bounds: bounds, stats: stats, history: history, watchers: map[*watcher]struct{}{}}
+	return &Ring{epoch: epoch, lives: numbering{{ids: epoch.prefix()}}, bounds: bounds, stats: stats, history: history, watchers: map[*watcher]struct{}{}}
 }
 
 // Epoch is the first half of the ring's own ids.
@@ -81,26 +81,31 @@ func (r *Ring) Append(ms ...translate.Message) {
 	now := time.Now()
 	for _, m := range ms {
 		if r.end.Kind == Open {
-			r.append(m, now)
+			r.add(m, r.encode(m, r.log.last+1, now))
 		}
 	}
+	r.grown(len(ms), now)
+	r.mu.Unlock()
+}
+
+// grown sees to what follows when n events were added. mu is held.
+func (r *Ring) grown(n int, now time.Time) {
 	started := r.history
 	r.history = false
 	r.evict(now)
 	if started {
 		r.began = r.start()
 	}
-	if len(ms) > 0 || started {
+	if n > 0 || started {
 		r.wake()
 	}
-	r.mu.Unlock()
 }
 
-func (r *Ring) append(m translate.Message, now time.Time) {
-	r.log.last++
+// encode makes m the event numbered seq. mu is held.
+func (r *Ring) encode(m translate.Message, seq uint64, now time.Time) event {
 	e := event{at: now}
-	id := r.ids.id(r.log.last)
-	if m.Gap == "" && sse.ValidID(m.ID) && !r.ids.begins(m.ID) {
+	id := r.lives.next(seq)
+	if m.Gap == "" && sse.ValidID(m.ID) && !r.lives.own(m.ID) {
 		e.id, id = m.ID, m.ID
 	}
 	e.chunk, e.front = r.log.encode(len(id)+len(m.Event)+len(m.Data), func(dst []byte) []byte {
@@ -109,6 +114,12 @@ func (r *Ring) append(m translate.Message, now time.Time) {
 		}
 		return sse.AppendEvent(dst, id, m.Event, m.Data)
 	})
+	return e
+}
+
+// add makes e, which m became, the newest event. mu is held.
+func (r *Ring) add(m translate.Message, e event) {
+	r.log.last++
 	if m.Gap != "" {
 		r.stats.gap(m.Gap)
 	}
@@ -207,7 +218,7 @@ func (r *Ring) after(dst [][]byte, cursor uint64, bytes func(*event) []byte) (ev
 	case Pending(cursor) && r.history:
 		return dst, waiting, 0, End{}
 	case Pending(cursor) && r.snapshot.standsIn(r.bounds), cursor < r.log.before() && r.snapshot.any():
-		if past, ok := r.snapshot.piece(r.ids, r.log.last); ok {
+		if past, ok := r.snapshot.piece(r.lives, r.log.last); ok {
 			if !Pending(cursor) {
 				missed = r.snapshot.unseen(cursor, r.log.last)
 			}
@@ -259,9 +270,8 @@ func (r *Ring) Find(id string) (cursor uint64, ok bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.evict(time.Now())
-	if r.ids.begins(id) {
-		seq, ok := r.ids.seq(id)
-		return seq, ok && seq <= r.log.last
+	if r.lives.own(id) {
+		return r.lives.cursor(id, r.log.last)
 	}
 	return r.log.find(id)
 }
@@ -275,12 +285,12 @@ func (r *Ring) Position(cursor uint64) string {
 	if r.snapshot.standsIn(r.bounds) || r.snapshot.any() && r.log.before() > 0 {
 		cursor = 0
 	}
-	return r.ids.id(cursor)
+	return r.lives.id(cursor)
 }
 
 // Place is the ring's own id for a client that has everything up to cursor and that nothing is on its way to: [Ring.Find]
 // takes it back there, also where the event at cursor has an id of the upstream's.
-func (r *Ring) Place(cursor uint64) string { return r.ids.id(cursor) }
+func (r *Ring) Place(cursor uint64) string { return r.lives.id(cursor) }
 
 // LastID is the id of the newest event, or the position before the first one.
 func (r *Ring) LastID() string {
@@ -293,7 +303,7 @@ func (r *Ring) lastID() string {
 	if e := r.log.newest(); e != nil && e.id != "" {
 		return e.id
 	}
-	return r.ids.id(r.log.last)
+	return r.lives.id(r.log.last)
 }
 
 // IDAt is the id that a client at cursor has received last, "" when that is not the newest event's.
@@ -317,7 +327,7 @@ func (r *Ring) Last() (cursor uint64, end End) {
 type Stats struct {
 	Events  atomic.Int64
 	Bytes   atomic.Int64 // encoded
-	Gaps    [3]atomic.Int64
+	Gaps    [4]atomic.Int64
 	Refused atomic.Int64 // streams that the upstream refused, at first or later
 
 	Sent       atomic.Int64 // clients' messages that were written to the upstream
@@ -325,7 +335,7 @@ type Stats struct {
 }
 
 // GapReasons names the entries of Stats.Gaps.
-var GapReasons = [3]string{translate.GapUpstream, translate.GapEvicted, translate.GapRestart}
+var GapReasons = [4]string{translate.GapUpstream, translate.GapEvicted, translate.GapRestart, translate.GapHistory}
 
 // CountGap counts a gap that was made for one client.
 func (r *Ring) CountGap(reason string) { r.stats.gap(reason) }

@@ -99,7 +99,7 @@ func (s *snapshot) detach(k *keyed, b Bounds) {
 func (s *snapshot) standsIn(b Bounds) bool { return s.now != nil || s.keys != nil && b.Start == 1 }
 
 // piece is the one piece that stands in for all events up to last, the newest; false when nothing does.
-func (s *snapshot) piece(ids idPrefix, last uint64) (event, bool) {
+func (s *snapshot) piece(ids numbering, last uint64) (event, bool) {
 	if !s.any() || last == 0 {
 		return event{}, false
 	}

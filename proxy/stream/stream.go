@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"sidestream/proxy/history"
 	"sidestream/proxy/upstream"
 	"sidestream/translate"
 )
@@ -40,11 +41,17 @@ type Stream struct {
 	heard    bool          // the last connection brought something
 	refusing time.Time     // since when a refusal that may pass is retried; zero: none is
 	owed     bool          // a gap, unless the next connection says that nothing was lost
+	resumes  bool          // which it can: it is not the first, or knows where the one in the process before stopped
 	done     chan struct{} // closed when the goroutine is through
 	retiring chan struct{} // closed when the stream has reached its age
 	refused  atomic.Pointer[translate.Refused]
 	uplink   uplink
 	keys     *keys // shared with the stream that it replaces
+
+	// Where a history is kept.
+	kept     *history.Log // nil: none is
+	restored uint64       // the number of the newest event that was there before
+	written  uint64       // that of the newest event that is written
 
 	// Guarded by Streams.mu.
 	clients  int
@@ -62,7 +69,9 @@ func newStream(s *Streams, req upstream.Request, known *keys) *Stream {
 	st := &Stream{req: req, streams: s, keys: known, log: s.Log.With("stream", epoch, "upstream", req.String()),
 		decided: make(chan struct{}), done: make(chan struct{}), retiring: make(chan struct{})}
 	st.source = s.source(req, st.log)
-	st.Ring = NewRing(epoch, s.Bounds, &s.Stats, st.source.History())
+	if s.History == nil || !st.restore(epoch) {
+		st.Ring = NewRing(epoch, s.Bounds, &s.Stats, st.source.History())
+	}
 	st.alive, st.cancel = context.WithCancel(s.alive)
 	st.linger = stopped(func() { s.expire(st) })
 	st.age = stopped(func() { s.retire(st) })
@@ -82,6 +91,9 @@ func (st *Stream) Retiring() <-chan struct{} { return st.retiring }
 // run connects, again and again, until the stream is finished, refused or not wanted any more.
 func (st *Stream) run() {
 	defer close(st.done)
+	if st.over() {
+		return
+	}
 	for failures := 0; ; failures++ {
 		dialled := time.Now()
 		held, err := st.session()
@@ -120,10 +132,10 @@ func (st *Stream) session() (held time.Duration, err error) {
 	}
 	since := time.Now()
 	st.was, st.refusing, st.heard = true, time.Time{}, st.polls() // whose good answer it was
-	if st.owed && !conn.Resumed() {
-		st.Ring.Append(translate.Message{Gap: translate.GapUpstream})
+	if st.owed && (!st.resumes || !conn.Resumed()) {
+		st.append(translate.Message{Gap: translate.GapUpstream})
 	}
-	st.owed = false
+	st.owed, st.resumes = false, true
 	st.uplink.connect(conn)
 	st.connected()
 	err = st.patient(st.req.Shown(conn.Run(st.alive, st.emit)))
@@ -131,7 +143,7 @@ func (st *Stream) session() (held time.Duration, err error) {
 	if st.alive.Err() == nil && lost(err) {
 		st.owed = resumes(err)
 		if !st.owed {
-			st.Ring.Append(translate.Message{Gap: translate.GapUpstream})
+			st.append(translate.Message{Gap: translate.GapUpstream})
 		}
 	}
 	st.judge(err)
@@ -191,7 +203,7 @@ func (st *Stream) patience() time.Duration {
 
 func (st *Stream) emit(ms []translate.Message) error {
 	st.heard = st.heard || len(ms) > 0
-	st.Ring.Append(ms...)
+	st.append(ms...)
 	return st.alive.Err()
 }
 
@@ -227,8 +239,9 @@ func (st *Stream) final(err error) bool {
 	case errors.Is(err, translate.ErrFinished):
 		st.log.Info("stream finished")
 		if st.owed { // the connection that would have told ended before it did
-			st.Ring.Append(translate.Message{Gap: translate.GapUpstream})
+			st.append(translate.Message{Gap: translate.GapUpstream})
 		}
+		st.writeEnd()
 		st.Ring.Close(End{Kind: Finished})
 	case errors.As(err, &refused):
 		st.log.Warn("upstream refused", "err", strings.TrimPrefix(err.Error(), "upstream "))

@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"sidestream/proxy/history"
 	"sidestream/proxy/upstream"
 	"sidestream/translate"
 )
@@ -65,8 +66,18 @@ type Settings struct {
 	// RefuseAfter is for how long a stream that was connected before retries what is refused by a status that may pass; 0 not at all.
 	RefuseAfter time.Duration
 
+	// History keeps the events of streams over restarts; nil: the ring is all there is.
+	History History
+	Route   string // that the history knows the streams by
+
 	All *Limit // streams of all routes
 	Own *Limit // streams of this one
+}
+
+// History keeps events over restarts: [history.Folder].
+type History interface {
+	// Stream opens a stream, which must not be open, or takes it away from what has it open. See [history.Folder.Stream].
+	Stream(route string, identity [sha256.Size]byte, epoch uint64) (*history.Log, history.Loaded, error)
 }
 
 // Streams are the streams of one route, by their upstream requests. Safe for concurrent use.
@@ -110,10 +121,15 @@ type Seat struct {
 // Start is the cursor of a client without an id: its beginning for the one that opened it, START for all others.
 // What was in a list before the stream began is no exception for anyone.
 func (s *Seat) Start() uint64 {
-	if s.Opened && !s.source.History() {
-		return 0
+	switch {
+	case !s.Opened || s.source.History():
+		return Begin
+	case s.kept != nil && s.streams.Bounds.Start == 0: // what was there before is no news
+		return s.restored
+	case s.kept != nil && s.restored > 0:
+		return Begin
 	}
-	return Begin
+	return 0
 }
 
 // Leave gives the seat up; further calls do nothing.
@@ -187,6 +203,9 @@ func (s *Streams) open(req upstream.Request) *Stream {
 	s.tell()
 	s.run.Go(func() { // ends with st.cancel, which remove calls, or with s.end
 		st.run()
+		if st.kept != nil {
+			st.kept.Close()
+		}
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		st.through = true
@@ -247,8 +266,12 @@ func (s *Streams) give(st *Stream) {
 
 // ended is called when the goroutine of st is through. mu is held.
 func (s *Streams) ended(st *Stream) {
-	if _, replaced := s.old[st]; !replaced && s.byKey[st.req.Key] != st {
+	_, replaced := s.old[st]
+	switch {
+	case !replaced && s.byKey[st.req.Key] != st:
 		s.give(st) // removed meanwhile
+		return
+	case replaced && st.kept != nil: // its clients are being released
 		return
 	}
 	_, end := st.Ring.Last()
@@ -306,6 +329,9 @@ func (s *Streams) retire(st *Stream) {
 		st.linger.Stop()
 		s.give(st) // to the one that replaces it: else its clients would come back to a full house
 		close(st.retiring)
+		if st.kept != nil { // from here on events are the new one's, which goes on where this one stops
+			st.cancel()
+		}
 		st.Ring.Wake()
 		st.age.Reset(RetireTime)
 	default:

@@ -38,9 +38,13 @@ type follow struct {
 	log    *slog.Logger
 	count  translate.Counter // {stream.n}: counts requests
 	jar    *jar
-	lastID string // of the last event in the ring
-	cursor string // of the last message in the ring; "" none
+	lastID string      // of the last event in the ring
+	cursor string      // of the last message in the ring; "" none
+	ahead  resumePoint // where it goes on once the messages being emitted are in the ring
 }
+
+// resumePoint is where a request goes on.
+type resumePoint struct{ cursor, lastID string }
 
 func (f *follow) Connect(ctx context.Context) (Conn, error) {
 	alive, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
@@ -261,12 +265,16 @@ func (c *httpStreamConn) take(ms []translate.Message, emit func([]translate.Mess
 		if err != nil {
 			return err
 		}
+		c.ahead = resumePoint{c.advance(ms), c.readID()}
+		if verdict != nil {
+			c.ahead.lastID = c.lastID
+		}
 		if len(out) > 0 {
 			if err := emit(out); err != nil {
 				return err
 			}
 		}
-		c.advance(ms)
+		c.follow.cursor = c.ahead.cursor
 		if done {
 			return translate.ErrFinished
 		}
@@ -277,10 +285,16 @@ func (c *httpStreamConn) take(ms []translate.Message, emit func([]translate.Mess
 	if verdict != nil {
 		return verdict
 	}
-	if id := c.records.LastID(); len(id) <= maxCursor {
-		c.lastID = headerSafe(id)
-	}
+	c.lastID = c.readID()
 	return nil
+}
+
+// readID is the last id that was read, as far as it can be sent back.
+func (c *httpStreamConn) readID() string {
+	if id := c.records.LastID(); len(id) <= maxCursor {
+		return headerSafe(id)
+	}
+	return c.lastID
 }
 
 // read makes records ready for programs, up to one that says that our place is too old, or that the upstream refuses.
@@ -308,11 +322,11 @@ func (c *httpStreamConn) read(ms []translate.Message) (_ []translate.Message, ve
 	return ms, nil
 }
 
-// advance remembers the cursor of the last message that has one.
-func (c *httpStreamConn) advance(ms []translate.Message) {
+// advance is the cursor of the last message that has one, or the one before them.
+func (c *httpStreamConn) advance(ms []translate.Message) (next string) {
 	rt := c.q.Route
-	if rt.cursor == nil {
-		return
+	if next = c.follow.cursor; rt.cursor == nil {
+		return next
 	}
 	for _, m := range ms {
 		if m.Gap != "" {
@@ -328,9 +342,10 @@ func (c *httpStreamConn) advance(ms []translate.Message) {
 		case err != nil && c.alive.Err() == nil:
 			rt.failed(c.log, err)
 		case ok && len(cursor) <= maxCursor:
-			c.follow.cursor = cursor
+			next = cursor
 		}
 	}
+	return next
 }
 
 // headerSafe is id if it may stand in a header, else "".

@@ -55,6 +55,7 @@ type poll struct {
 	items          items
 	patcher        *translate.Patcher // with MODE=patch
 	cursor         string             // of the last answer whose messages are in the ring; "" none
+	ahead          string             // the cursor once the messages being emitted are
 	forgot         bool               // the cursor was forgotten since the last connection, which is a gap
 
 	started time.Time     // when the last request began
@@ -99,6 +100,7 @@ func (c *pollConn) Run(ctx context.Context, emit func([]translate.Message) error
 	c.first = answer{}
 	for {
 		// The first answer of a list is history even when it is empty, so the stream is told of it in any case.
+		c.ahead = a.cursor
 		if a.first || len(a.messages) > 0 {
 			if err := emit(a.messages); err != nil {
 				return err

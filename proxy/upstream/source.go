@@ -24,6 +24,12 @@ type Source interface {
 	// History reports whether the messages of the first emit were there before the source was asked: a list that is polled. Any
 	// goroutine may ask, at any time.
 	History() bool
+	// Save returns what another source of the same request needs to go on after the messages that are being emitted; nil: as before, or
+	// nothing. It is called within emit.
+	Save() []byte
+	// Restore is called before the first Connect with what such a source has saved last, and what its messages come to, [translate.Message].State,
+	// if they said. The first Conn's Resumed then reports whether nothing was lost since. After an error the source is as if there were none.
+	Restore(saved, past []byte) error
 }
 
 // Conn is one connection of a source.

@@ -194,6 +194,11 @@ func (c *wsConn) pump(ctx context.Context, emit func([]translate.Message) error)
 	}
 	acks := c.acks
 	c.early, c.acks, c.gap = nil, nil, false
+	if len(first) == 0 && c.Save() != nil {
+		if err := emit(nil); err != nil { // a session has begun, which is to be saved
+			return err
+		}
+	}
 	if err := c.emit(ctx, first, emit); err != nil {
 		return err
 	}

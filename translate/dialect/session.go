@@ -53,6 +53,12 @@ type Session interface {
 	Resumable() bool
 	// Leave returns what to send before the connection is closed for good.
 	Leave() []Frame
+	// Save returns what the next connection needs to go on after the messages that were returned last, in this process or another; nil:
+	// nothing, or what is known has not come to an end yet. It is at most [translate.MaxSaved] bytes.
+	Save() []byte
+	// Restore is called before the first Dial with what a session of the same settings has saved. After an error the session is as if there
+	// were none.
+	Restore(saved []byte) error
 }
 
 // Base answers for a session that keeps nothing, has no timers and sends nothing when it leaves.
@@ -75,6 +81,12 @@ func (Base) Resumable() bool { return false }
 
 // Leave sends nothing.
 func (Base) Leave() []Frame { return nil }
+
+// Save is nil.
+func (Base) Save() []byte { return nil }
+
+// Restore takes nothing.
+func (Base) Restore(saved []byte) error { return translate.ErrSaved }
 
 // Dial is where and how to connect.
 type Dial struct {
