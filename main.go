@@ -31,11 +31,11 @@ const usage = `Sidestream re-exposes a legacy service's WebSocket feeds and JSON
 
 usage: sidestream [-env-file FILE] [COMMAND]    (SSE_ENV_FILE=FILE does the same)
 
-  (no command)         serve, as the SSE_ variables say
-  check                validate them; print the routes and who shares what
+  (no command)         serve, as the SSE_ variables configure it
+  check                validate them; print the routes and which clients share an upstream connection
   tap ROUTE [K=V ...]  print a route's events without serving; K is path.NAME, query.NAME, header.NAME or cookie.NAME
   demo                 a small legacy service, the sidecar in front of it, and a page that shows both
-  healthcheck [-ready] ask the admin port of a running sidecar; exit status 0 when it is well
+  healthcheck [-ready] ask the admin port of a running sidecar; exit status 0 when it is healthy
   version
 `
 
@@ -84,7 +84,7 @@ func command(ctx context.Context, args, environ []string, stdout, stderr io.Writ
 			return fmt.Errorf("%w: %s takes no arguments, got %q", config.ErrUsage, name, args[0])
 		}
 	default:
-		return fmt.Errorf("%w: no command %q; there are check, tap, demo, healthcheck and version", config.ErrUsage, name)
+		return fmt.Errorf("%w: unknown command %q; the commands are check, tap, demo, healthcheck and version", config.ErrUsage, name)
 	}
 	if name == "demo" {
 		return demo(ctx, environ, stdout, stderr)

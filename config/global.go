@@ -63,7 +63,7 @@ func (l *loader) checkListen(c *Config, vs values) {
 	admin, adminOK := l.address(vs, "ADMIN_LISTEN", c.AdminListen)
 	if ok && adminOK && public.overlaps(admin) {
 		l.problems.add(vs.variable(name{setting: "ADMIN_LISTEN"}),
-			"%s takes the same port as SSE_LISTEN, %s; give one of them another port", quote(c.AdminListen), quote(c.Listen))
+			"%s uses the same port as SSE_LISTEN, %s; give one of them another port", quote(c.AdminListen), quote(c.Listen))
 	}
 }
 
@@ -137,15 +137,15 @@ func upstreamProblem(u *url.URL, err error, s string) string {
 	case u.Scheme != "http" && u.Scheme != "https":
 		return "does not begin with http:// or https://" + write
 	case u.User != nil:
-		return "holds a user name or password; leave it away, the requests passed through bring their own credentials" + write
+		return "contains a user name or password; leave it out, requests that are passed through bring their own credentials" + write
 	case u.Hostname() == "" || u.Opaque != "":
 		return "names no host" + write
 	case !validPort(u.Port()):
 		return "has no port number from 1 to 65535" + write
 	case u.RawQuery != "" || u.ForceQuery:
-		return "holds a query; leave away what begins with ?" + write
+		return "contains a query; leave out everything from ? on" + write
 	case strings.Contains(s, "#"):
-		return "holds a fragment; leave away what begins with #" + write
+		return "contains a fragment; leave out everything from # on" + write
 	}
 	return ""
 }
@@ -162,10 +162,10 @@ func (l *loader) checkTLS(vs values, cert, key string) {
 	case !certSet && !keySet || c.bad || k.bad:
 		return
 	case !keySet:
-		l.problems.add("SSE_TLS_KEY", "missing beside SSE_TLS_CERT; set it to the path of the certificate's key, or unset both")
+		l.problems.add("SSE_TLS_KEY", "missing while SSE_TLS_CERT is set; set it to the path of the certificate's key, or unset both")
 		return
 	case !certSet:
-		l.problems.add("SSE_TLS_CERT", "missing beside SSE_TLS_KEY; set it to the path of the certificate chain, or unset both")
+		l.problems.add("SSE_TLS_CERT", "missing while SSE_TLS_KEY is set; set it to the path of the certificate chain, or unset both")
 		return
 	}
 	certPEM, certOK := l.pem(c)
@@ -174,19 +174,19 @@ func (l *loader) checkTLS(vs values, cert, key string) {
 		return
 	}
 	if _, err := tls.X509KeyPair(certPEM, keyPEM); err != nil {
-		l.problems.add(c.variable, "makes no key pair with %s: %v; give the PEM chain, leaf first, and the key that belongs to it", k.variable, err)
+		l.problems.add(c.variable, "does not form a key pair with %s: %v; give the PEM chain, leaf first, and its private key", k.variable, err)
 	}
 }
 
 // pem reads the file that v names. Neither path nor contents are shown: either may be the key itself.
 func (l *loader) pem(v value) ([]byte, bool) {
 	if strings.Contains(v.text, "-----BEGIN") {
-		l.problems.add(v.variable, "holds PEM text; give the path of the file instead%s", hintFile(v))
+		l.problems.add(v.variable, "contains PEM text; give the path of the file instead%s", hintFile(v))
 		return nil, false
 	}
 	text, err := l.file(v.text)
 	if err != nil {
-		l.problems.add(v.variable, "the file that it names cannot be read: %v; give the path of a readable PEM file", err)
+		l.problems.add(v.variable, "the file it names cannot be read: %v; give the path of a readable PEM file", err)
 		return nil, false
 	}
 	return text, true
@@ -228,10 +228,10 @@ func parseOrigin(s string) (origin, problem string) {
 		return "", "is not an origin; write scheme and host, such as https://app.example.com"
 	}
 	if strings.ContainsFunc(u.Host, func(r rune) bool { return r > 127 }) {
-		return "", "is not how browsers send it; write the host in its xn-- form"
+		return "", "is not spelled as browsers send it; write the host in its xn-- form"
 	}
 	if bare := u.Scheme + "://" + u.Host; bare != strings.ToLower(s) {
-		return "", "holds more than an origin; write " + u.Scheme + "://" + u.Host
+		return "", "is more than an origin; write " + u.Scheme + "://" + u.Host
 	}
 	if u.Port() == "80" && u.Scheme == "http" || u.Port() == "443" && u.Scheme == "https" {
 		return strings.TrimSuffix(u.Scheme+"://"+u.Host, ":"+u.Port()), ""

@@ -268,7 +268,7 @@ func (f field) bounds() string {
 	s := low + " to " + f.max
 	switch {
 	case f.noNone:
-		return s + "; there is no going without"
+		return s + "; it cannot be turned off"
 	case f.min != "":
 		return s + ", or 0 for none"
 	}

@@ -87,14 +87,14 @@ func (f *envFile) readQuoted(at int, rest string) (string, bool) {
 		value.WriteString(before)
 		if closed {
 			if strings.TrimSpace(after) != "" {
-				f.fail(f.next, "text follows the closing quote; a quoted value holds no single quote, "+
-					"so leave the quotes away (one line) or put the value into a file of its own and name it by <KEY>_FILE")
+				f.fail(f.next, "text follows the closing quote; a quoted value cannot contain a single quote, "+
+					"so leave the quotes out (one line), or put the value into a file of its own and name that in <KEY>_FILE")
 				return "", false
 			}
 			return value.String(), true
 		}
 		if f.next == len(f.lines) {
-			f.fail(at, "the single quote that begins the value is never closed; add one at its end")
+			f.fail(at, "the single quote at the beginning of the value is never closed; add one at the end")
 			return "", false
 		}
 		value.WriteByte('\n')
@@ -106,15 +106,15 @@ func (f *envFile) readQuoted(at int, rest string) (string, bool) {
 func (f *envFile) set(at int, key, value string) {
 	switch {
 	case strings.HasPrefix(key, "export "):
-		f.fail(at, "this is no shell script; leave `export` away")
+		f.fail(at, "this is not a shell script; leave out `export`")
 	case fileKey.MatchString(strings.TrimSpace(key)) && key != strings.TrimSpace(key):
-		f.fail(at, "there is a blank around %s; write KEY=value without", strings.TrimSpace(key))
+		f.fail(at, "there is a space next to %s; write KEY=value without spaces", strings.TrimSpace(key))
 	case !fileKey.MatchString(key):
-		f.fail(at, "what stands before = is no variable name; write KEY=value, and put a value of several lines between single quotes")
+		f.fail(at, "what is before = is not a variable name; write KEY=value, and put a value of several lines between single quotes")
 	case strings.ContainsRune(value, 0):
-		f.fail(at, "the value of %s holds a NUL byte; remove it", key)
+		f.fail(at, "the value of %s contains a NUL byte; remove it", key)
 	case f.seen[key] != 0:
-		f.fail(at, "%s was set in line %d already; keep one", key, f.seen[key])
+		f.fail(at, "%s is already set in line %d; keep one", key, f.seen[key])
 	default:
 		f.seen[key] = at
 		f.keys, f.values = append(f.keys, key), append(f.values, value)

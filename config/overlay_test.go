@@ -24,15 +24,15 @@ func TestOverlay(t *testing.T) {
 func TestOverlayProblems(t *testing.T) {
 	cases := map[string]string{
 		"A=1\nsecret":        "line 2: there is no =; write KEY=value, and put a value of several lines between single quotes",
-		"export A=1":         "line 1: this is no shell script; leave `export` away",
-		"A =1":               "line 1: there is a blank around A; write KEY=value without",
-		`{"secret":"=="}`:    "line 1: what stands before = is no variable name; write KEY=value, and put a value of several lines between single quotes",
-		"A='secret\n\nB=1\n": "line 1: the single quote that begins the value is never closed; add one at its end",
-		"A='x\ny' secret": "line 2: text follows the closing quote; a quoted value holds no single quote, " +
-			"so leave the quotes away (one line) or put the value into a file of its own and name it by <KEY>_FILE",
-		"A=1\nB=2\nA=3":  "line 3: A was set in line 1 already; keep one",
-		"A=a\x00secret":  "line 1: the value of A holds a NUL byte; remove it",
-		"x\nA=1\ny\nA=2": "line 1: there is no =; write KEY=value, and put a value of several lines between single quotes\nline 3: there is no =; write KEY=value, and put a value of several lines between single quotes\nline 4: A was set in line 2 already; keep one",
+		"export A=1":         "line 1: this is not a shell script; leave out `export`",
+		"A =1":               "line 1: there is a space next to A; write KEY=value without spaces",
+		`{"secret":"=="}`:    "line 1: what is before = is not a variable name; write KEY=value, and put a value of several lines between single quotes",
+		"A='secret\n\nB=1\n": "line 1: the single quote at the beginning of the value is never closed; add one at the end",
+		"A='x\ny' secret": "line 2: text follows the closing quote; a quoted value cannot contain a single quote, " +
+			"so leave the quotes out (one line), or put the value into a file of its own and name that in <KEY>_FILE",
+		"A=1\nB=2\nA=3":  "line 3: A is already set in line 1; keep one",
+		"A=a\x00secret":  "line 1: the value of A contains a NUL byte; remove it",
+		"x\nA=1\ny\nA=2": "line 1: there is no =; write KEY=value, and put a value of several lines between single quotes\nline 3: there is no =; write KEY=value, and put a value of several lines between single quotes\nline 4: A is already set in line 2; keep one",
 	}
 	for file, want := range cases {
 		_, err := Overlay(os.Environ(), []byte(file))

@@ -29,20 +29,20 @@ func pathProblem(pattern string) string {
 	case spaced && strings.HasPrefix(strings.TrimSpace(rest), "/") && !strings.HasPrefix(method, "/"):
 		return quote(pattern) + " names a method; write only " + strings.TrimSpace(rest)
 	case strings.ContainsAny(pattern, " \t\r\n"):
-		return quote(pattern) + " holds a blank; write %20, or leave it away"
+		return quote(pattern) + " contains a space; write %20, or leave it out"
 	case strings.Contains(pattern, "://"):
 		return quote(pattern) + " is a URL; write its path only, such as /prices"
 	case pattern[0] != '/':
 		return quote(pattern) + " does not begin with /; write a path without host, such as /" + first
 	case strings.ContainsAny(pattern, "?#"):
-		return quote(pattern) + " holds ? or #; write the path only ({query.NAME} in FROM takes a client's parameter)"
+		return quote(pattern) + " contains ? or #; write the path only ({query.NAME} in FROM takes a client's parameter)"
 	case pattern == reserved || strings.HasPrefix(pattern, reserved+"/"):
 		return quote(pattern) + " is under " + reserved + "/, which the sidecar serves itself; choose another path"
 	case !clean(pattern):
-		return quote(pattern) + " can never match, only clean paths reach a route; write " + quote(path.Clean(pattern))
+		return quote(pattern) + " can never match, since only clean paths reach a route; write " + quote(path.Clean(pattern))
 	}
 	if !registers(http.NewServeMux(), pattern) {
-		return quote(pattern) + " is no net/http pattern; write each wildcard as a whole segment with a name of its own, such as /jobs/{id}/progress"
+		return quote(pattern) + " is not a net/http pattern; write each wildcard as a whole segment with a name of its own, such as /jobs/{id}/progress"
 	}
 	return ""
 }
@@ -73,7 +73,7 @@ func (l *loader) checkConflicts(routes []*proxy.RouteSettings, own map[string]va
 		}
 		for _, earlier := range routes[:i] {
 			if pathProblem(earlier.Path) == "" && conflict(earlier.Path, r.Path) {
-				l.problems.add(variable(r), "%s conflicts with %s of %s: some path matches both and neither is the more specific; change one",
+				l.problems.add(variable(r), "%s conflicts with %s of %s: some paths match both, and neither is more specific; change one",
 					quote(r.Path), quote(earlier.Path), variable(earlier))
 			}
 		}

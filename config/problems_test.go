@@ -29,20 +29,20 @@ func TestProblems(t *testing.T) {
 		{"too small", []string{"SSE_HEARTBEAT=1us"}, []string{`SSE_HEARTBEAT: "1us" is out of bounds; write 10ms to 24h, or 0 for none`}},
 		{"rhythm without unit", []string{"SSE_ROUTE_FEED_PING_EVERY=30"}, []string{`SSE_ROUTE_FEED_PING_EVERY: "30" is not a duration; write 30s`}},
 		{"rhythm out of bounds", []string{"SSE_ROUTE_FEED_PING_EVERY=25h"}, []string{`SSE_ROUTE_FEED_PING_EVERY: "25h" is out of bounds; write 10ms to 24h, or 0 for none`}},
-		{"program without state", []string{"SSE_ROUTE_FEED_PING_EVERY=state.every"}, []string{`SSE_ROUTE_FEED_PING_EVERY: a program computes how often PING is sent out of $state; set PING and STATE too, or write a span such as 30s`}},
-		{"ticket of a poll", []string{"SSE_ROUTE_POLL_TICKET=http://h/"}, []string{`SSE_ROUTE_POLL_TICKET: has no effect here, it is for a WebSocket (FROM is an HTTP URL); unset it`}},
-		{"retry 0", []string{"SSE_RETRY=0"}, []string{`SSE_RETRY: "0" is out of bounds; write 1ms to 24h; there is no going without`}},
-		{"retry long", []string{"SSE_RETRY=25h"}, []string{`SSE_RETRY: "25h" is out of bounds; write 1ms to 24h; there is no going without`}},
-		{"replay 0", []string{"SSE_REPLAY_EVENTS=off"}, []string{`SSE_REPLAY_EVENTS: "off" is out of bounds; write 1 to 16777216; there is no going without`}},
-		{"unbounded message", []string{"SSE_ROUTE_FEED_MAX_MESSAGE=0"}, []string{`SSE_ROUTE_FEED_MAX_MESSAGE: "0" is out of bounds; write 1 to 1GiB; there is no going without`}},
-		{"huge message", []string{"SSE_MAX_MESSAGE=2GiB"}, []string{`SSE_MAX_MESSAGE: "2GiB" is out of bounds; write 1 to 1GiB; there is no going without`}},
+		{"program without state", []string{"SSE_ROUTE_FEED_PING_EVERY=state.every"}, []string{`SSE_ROUTE_FEED_PING_EVERY: a program computes from $state how often PING is sent; set PING and STATE too, or write a duration such as 30s`}},
+		{"ticket of a poll", []string{"SSE_ROUTE_POLL_TICKET=http://h/"}, []string{`SSE_ROUTE_POLL_TICKET: has no effect here: it is for WebSockets, and FROM is an HTTP URL; unset it`}},
+		{"retry 0", []string{"SSE_RETRY=0"}, []string{`SSE_RETRY: "0" is out of bounds; write 1ms to 24h; it cannot be turned off`}},
+		{"retry long", []string{"SSE_RETRY=25h"}, []string{`SSE_RETRY: "25h" is out of bounds; write 1ms to 24h; it cannot be turned off`}},
+		{"replay 0", []string{"SSE_REPLAY_EVENTS=off"}, []string{`SSE_REPLAY_EVENTS: "off" is out of bounds; write 1 to 16777216; it cannot be turned off`}},
+		{"unbounded message", []string{"SSE_ROUTE_FEED_MAX_MESSAGE=0"}, []string{`SSE_ROUTE_FEED_MAX_MESSAGE: "0" is out of bounds; write 1 to 1GiB; it cannot be turned off`}},
+		{"huge message", []string{"SSE_MAX_MESSAGE=2GiB"}, []string{`SSE_MAX_MESSAGE: "2GiB" is out of bounds; write 1 to 1GiB; it cannot be turned off`}},
 		{"size", []string{"SSE_REPLAY_BYTES=4MB"}, []string{`SSE_REPLAY_BYTES: "4MB" is not a size; write bytes or KiB, MiB, GiB, such as 65536 or 4MiB`}},
 		{"negative size", []string{"SSE_REPLAY_BYTES=-4KiB"}, []string{`SSE_REPLAY_BYTES: "-4KiB" is negative; write a size such as 4MiB`}},
 		{"size overflow", []string{"SSE_REPLAY_BYTES=9223372036854775807GiB"}, []string{`SSE_REPLAY_BYTES: "9223372036854775807GiB" is larger than any memory; write a size such as 4MiB`}},
 		{"count", []string{"SSE_MAX_CLIENTS=many"}, []string{`SSE_MAX_CLIENTS: "many" is not a number; write digits only, such as 1000`}},
 		{"negative count", []string{"SSE_ROUTE_FEED_MAX_STREAMS=-1"}, []string{`SSE_ROUTE_FEED_MAX_STREAMS: "-1" is negative; write a number such as 1000`}},
 		{"toggle", []string{"SSE_ROUTE_FEED_EAGER=yes"}, []string{`SSE_ROUTE_FEED_EAGER: "yes" is neither true nor false; write true or false`}},
-		{"start", []string{"SSE_START=-1"}, []string{`SSE_START: "-1" is no place to start; write live, latest, all or a number of events`}},
+		{"start", []string{"SSE_START=-1"}, []string{`SSE_START: "-1" is not a place to start; write live, latest, all or a number of events`}},
 		{"level", []string{"SSE_LOG_LEVEL=warning"}, []string{`SSE_LOG_LEVEL: "warning" is none of debug, info, warn, error; write warn`}},
 		{"format", []string{"SSE_LOG_FORMAT=JSON"}, []string{`SSE_LOG_FORMAT: "JSON" is none of auto, text, json; write auto`}},
 		{"mode", []string{"SSE_ROUTE_POLL_MODE=change"}, []string{`SSE_ROUTE_POLL_MODE: "change" is none of changes, every, items, patch, stream; write changes`}},
@@ -70,55 +70,55 @@ func TestProblems(t *testing.T) {
 		{"no port", []string{"SSE_LISTEN=localhost"}, []string{`SSE_LISTEN: "localhost" is not host:port; write :8080 or 127.0.0.1:8080`}},
 		{"port in words", []string{"SSE_ADMIN_LISTEN=localhost:http"}, []string{`SSE_ADMIN_LISTEN: "localhost:http" has no port number from 0 to 65535; write one, such as localhost:8080`}},
 		{"address with path", []string{"SSE_LISTEN=//localhost:80"}, []string{`SSE_LISTEN: "//localhost:80" is not host:port; write an address without scheme and path, such as :80`}},
-		{"same address", []string{"SSE_LISTEN=:9091"}, []string{`SSE_ADMIN_LISTEN: "127.0.0.1:9091" takes the same port as SSE_LISTEN, ":9091"; give one of them another port`}},
+		{"same address", []string{"SSE_LISTEN=:9091"}, []string{`SSE_ADMIN_LISTEN: "127.0.0.1:9091" uses the same port as SSE_LISTEN, ":9091"; give one of them another port`}},
 		// the legacy service
 		{"upstream ws", []string{"SSE_UPSTREAM=wss://legacy"}, []string{`SSE_UPSTREAM: is a WebSocket URL; write https:// instead of wss:// (WebSockets pass through as well)`}},
 		{"upstream without scheme", []string{"SSE_UPSTREAM=legacy:3000"}, []string{`SSE_UPSTREAM: does not begin with http:// or https://; write the service's base URL, such as http://localhost:3000`}},
-		{"upstream userinfo", []string{"SSE_UPSTREAM=http://u:secret@legacy"}, []string{`SSE_UPSTREAM: holds a user name or password; leave it away, the requests passed through bring their own credentials; write the service's base URL, such as http://localhost:3000`}},
-		{"upstream query", []string{"SSE_UPSTREAM=http://legacy?secret"}, []string{`SSE_UPSTREAM: holds a query; leave away what begins with ?; write the service's base URL, such as http://localhost:3000`}},
-		{"upstream fragment", []string{"SSE_UPSTREAM=http://legacy#"}, []string{`SSE_UPSTREAM: holds a fragment; leave away what begins with #; write the service's base URL, such as http://localhost:3000`}},
+		{"upstream userinfo", []string{"SSE_UPSTREAM=http://u:secret@legacy"}, []string{`SSE_UPSTREAM: contains a user name or password; leave it out, requests that are passed through bring their own credentials; write the service's base URL, such as http://localhost:3000`}},
+		{"upstream query", []string{"SSE_UPSTREAM=http://legacy?secret"}, []string{`SSE_UPSTREAM: contains a query; leave out everything from ? on; write the service's base URL, such as http://localhost:3000`}},
+		{"upstream fragment", []string{"SSE_UPSTREAM=http://legacy#"}, []string{`SSE_UPSTREAM: contains a fragment; leave out everything from # on; write the service's base URL, such as http://localhost:3000`}},
 		{"upstream without host", []string{"SSE_UPSTREAM=http:///x"}, []string{`SSE_UPSTREAM: names no host; write the service's base URL, such as http://localhost:3000`}},
 		{"upstream port", []string{"SSE_UPSTREAM=http://legacy:99999"}, []string{`SSE_UPSTREAM: has no port number from 1 to 65535; write the service's base URL, such as http://localhost:3000`}},
 		{"upstream nonsense", []string{"SSE_UPSTREAM=http://legacy:secret@a:b"}, []string{`SSE_UPSTREAM: is not a URL; write the service's base URL, such as http://localhost:3000`}},
 		// origins
 		{"origin pattern", []string{"SSE_CORS_ORIGINS=https://*.a.com"}, []string{`SSE_CORS_ORIGINS: "https://*.a.com" is a pattern; list each origin in full, since any page of an allowed origin acts with its visitors' cookies`}},
 		{"origin without scheme", []string{"SSE_CORS_ORIGINS=a.com"}, []string{`SSE_CORS_ORIGINS: "a.com" is not an origin; write scheme and host, such as https://app.example.com`}},
-		{"origin with path", []string{"SSE_CORS_ORIGINS=https://a.com/,https://b.com"}, []string{`SSE_CORS_ORIGINS: "https://a.com/" holds more than an origin; write https://a.com`}},
-		{"origin with password", []string{"SSE_CORS_ORIGINS=https://u:secret@a.com"}, []string{`SSE_CORS_ORIGINS: "a.com" holds more than an origin; write https://a.com`}},
-		{"origin in Unicode", []string{"SSE_CORS_ORIGINS=https://bücher.de"}, []string{`SSE_CORS_ORIGINS: "https://bücher.de" is not how browsers send it; write the host in its xn-- form`}},
+		{"origin with path", []string{"SSE_CORS_ORIGINS=https://a.com/,https://b.com"}, []string{`SSE_CORS_ORIGINS: "https://a.com/" is more than an origin; write https://a.com`}},
+		{"origin with password", []string{"SSE_CORS_ORIGINS=https://u:secret@a.com"}, []string{`SSE_CORS_ORIGINS: "a.com" is more than an origin; write https://a.com`}},
+		{"origin in Unicode", []string{"SSE_CORS_ORIGINS=https://bücher.de"}, []string{`SSE_CORS_ORIGINS: "https://bücher.de" is not spelled as browsers send it; write the host in its xn-- form`}},
 		// across settings
 		{"no path, no from", []string{"SSE_ROUTE_A_SELECT=.x"}, []string{
 			`SSE_ROUTE_A_FROM: required; write where the events come from, such as ws://localhost:3000/feed or http://localhost:3000/status`,
 			`SSE_ROUTE_A_PATH: required; write the path that browsers will ask for, such as /prices`}},
 		{"from", []string{"SSE_ROUTE_A_PATH=/a", "SSE_ROUTE_A_FROM=tcp://secret"}, []string{`SSE_ROUTE_A_FROM: does not begin with ws://, wss://, http:// or https://; write the whole URL, such as ws://localhost:3000/feed`}},
-		{"linger", []string{"SSE_ROUTE_FEED_LINGER=6s"}, []string{`SSE_ROUTE_FEED_LINGER: LINGER 6s does not exceed 2×RETRY, 6s: clients would come back to a stream that is gone; set LINGER above 6s or RETRY below 3s`}},
-		{"linger none", []string{"SSE_LINGER=off"}, []string{`SSE_LINGER: LINGER 0s does not exceed 2×RETRY, 6s: clients would come back to a stream that is gone; set LINGER above 6s`}},
-		{"retry", []string{"SSE_RETRY=15s", "SSE_ROUTE_FEED_EAGER=true"}, []string{`SSE_RETRY: LINGER 30s does not exceed 2×RETRY, 30s: clients would come back to a stream that is gone; set LINGER above 30s or RETRY below 15s`}},
+		{"linger", []string{"SSE_ROUTE_FEED_LINGER=6s"}, []string{`SSE_ROUTE_FEED_LINGER: LINGER 6s does not exceed 2×RETRY, 6s: clients would return after their stream has ended; set LINGER above 6s or RETRY below 3s`}},
+		{"linger none", []string{"SSE_LINGER=off"}, []string{`SSE_LINGER: LINGER 0s does not exceed 2×RETRY, 6s: clients would return after their stream has ended; set LINGER above 6s`}},
+		{"retry", []string{"SSE_RETRY=15s", "SSE_ROUTE_FEED_EAGER=true"}, []string{`SSE_RETRY: LINGER 30s does not exceed 2×RETRY, 30s: clients would return after their stream has ended; set LINGER above 30s or RETRY below 15s`}},
 		{"eager", []string{"SSE_ROUTE_A_PATH=/a", "SSE_ROUTE_A_FROM=ws://legacy/{query.x}", "SSE_ROUTE_A_EAGER=true"}, []string{
-			`SSE_ROUTE_A_EAGER: the route uses the client's request (a placeholder, FORWARD or SCOPE=session), so nothing can start before there is one; unset EAGER, or take these out`}},
+			`SSE_ROUTE_A_EAGER: the route uses the client's request (a placeholder, FORWARD or SCOPE=session), so nothing can start before a client asks; unset EAGER, or remove these`}},
 		{"ws settings on a poll", []string{"SSE_ROUTE_POLL_HELLO=x", "SSE_ROUTE_POLL_PING=x", "SSE_ROUTE_POLL_IDLE=1s"}, []string{
-			`SSE_ROUTE_POLL_HELLO: has no effect here, it is for a WebSocket (FROM is an HTTP URL); unset it`,
-			`SSE_ROUTE_POLL_IDLE: has no effect here, it is for a WebSocket (FROM is an HTTP URL); unset it`,
-			`SSE_ROUTE_POLL_PING: has no effect here, it is for a WebSocket (FROM is an HTTP URL); unset it`}},
+			`SSE_ROUTE_POLL_HELLO: has no effect here: it is for WebSockets, and FROM is an HTTP URL; unset it`,
+			`SSE_ROUTE_POLL_IDLE: has no effect here: it is for WebSockets, and FROM is an HTTP URL; unset it`,
+			`SSE_ROUTE_POLL_PING: has no effect here: it is for WebSockets, and FROM is an HTTP URL; unset it`}},
 		{"poll settings on a ws", []string{"SSE_ROUTE_FEED_EVERY=1s", "SSE_ROUTE_FEED_BODY=x"}, []string{
-			`SSE_ROUTE_FEED_BODY: has no effect here, it is for a poll (FROM is a WebSocket URL); unset it`,
-			`SSE_ROUTE_FEED_EVERY: has no effect here, it is for a poll (FROM is a WebSocket URL); unset it`}},
+			`SSE_ROUTE_FEED_BODY: has no effect here: it is for polls, and FROM is a WebSocket URL; unset it`,
+			`SSE_ROUTE_FEED_EVERY: has no effect here: it is for polls, and FROM is a WebSocket URL; unset it`}},
 		{"sending to a poll", []string{"SSE_ROUTE_FEED_SEND=maybe", "SSE_ROUTE_POLL_SEND=true"}, []string{
 			`SSE_ROUTE_FEED_SEND: "maybe" is neither true nor false; write true or false`,
-			`SSE_ROUTE_POLL_SEND: a poll has no way up; begin FROM with ws:// or wss://, or unset SEND`}},
+			`SSE_ROUTE_POLL_SEND: a poll cannot send; begin FROM with ws:// or wss://, or unset SEND`}},
 		{"tunnel", []string{"SSE_UPSTREAM=http://legacy", "SSE_TUNNEL=socket,http://x/y,/a/../b,//c,/d?e,/f/*,/ok,/ok/", "SSE_LINGER=2s", "SSE_RETRY=900ms"}, []string{
 			`SSE_TUNNEL: "socket" does not begin with /; write a path, such as /socket`,
 			`SSE_TUNNEL: "http://x/y" is a URL; write its path only, such as /socket`,
-			`SSE_TUNNEL: "/a/../b" is not clean; leave out what is doubled, and . and ..`,
-			`SSE_TUNNEL: "//c" is not clean; leave out what is doubled, and . and ..`,
-			`SSE_TUNNEL: "/d?e" holds what no path prefix does; write a path, such as /socket, which stands for all below it too`,
-			`SSE_TUNNEL: "/f/*" holds what no path prefix does; write a path, such as /socket, which stands for all below it too`}},
+			`SSE_TUNNEL: "/a/../b" is not a clean path; leave out doubled slashes, . and ..`,
+			`SSE_TUNNEL: "//c" is not a clean path; leave out doubled slashes, . and ..`,
+			`SSE_TUNNEL: "/d?e" contains characters that a path prefix cannot; write a path, such as /socket, which covers everything below it too`,
+			`SSE_TUNNEL: "/f/*" contains characters that a path prefix cannot; write a path, such as /socket, which covers everything below it too`}},
 		{"tunnel without upstream", []string{"SSE_TUNNEL=/"}, []string{
-			`SSE_TUNNEL: needs SSE_UPSTREAM, whose WebSockets are meant; set it to your service's base URL, such as http://localhost:3000`}},
+			`SSE_TUNNEL: needs SSE_UPSTREAM, where the WebSockets are; set it to your service's base URL, such as http://localhost:3000`}},
 		{"tunnel with upstream off", []string{"SSE_TUNNEL=/", "SSE_UPSTREAM=off"}, []string{
-			`SSE_TUNNEL: needs SSE_UPSTREAM, whose WebSockets are meant; set it to your service's base URL, such as http://localhost:3000`}},
+			`SSE_TUNNEL: needs SSE_UPSTREAM, where the WebSockets are; set it to your service's base URL, such as http://localhost:3000`}},
 		{"an eager session", []string{"SSE_ROUTE_FEED_SCOPE=session", "SSE_ROUTE_FEED_EAGER=true", "SSE_ROUTE_POLL_SCOPE=user"}, []string{
-			`SSE_ROUTE_FEED_EAGER: the route uses the client's request (a placeholder, FORWARD or SCOPE=session), so nothing can start before there is one; unset EAGER, or take these out`,
+			`SSE_ROUTE_FEED_EAGER: the route uses the client's request (a placeholder, FORWARD or SCOPE=session), so nothing can start before a client asks; unset EAGER, or remove these`,
 			`SSE_ROUTE_POLL_SCOPE: "user" is none of request, session; write request`}},
 		{"no protocol", []string{"SSE_ROUTE_FEED_PROTOCOL=soap"}, []string{`SSE_ROUTE_FEED_PROTOCOL: "soap" is no dialect; write one of ` + dialects() + `, or sockjs+ and one of them, such as sockjs+stomp`}},
 		{"dialect settings of raw", []string{"SSE_ROUTE_FEED_CONNECT=secret", "SSE_ROUTE_FEED_SUBSCRIBE=x"}, []string{
@@ -128,15 +128,15 @@ func TestProblems(t *testing.T) {
 		{"settings of a cursor", []string{"SSE_ROUTE_POLL_RESET=.gone", "SSE_ROUTE_POLL_FIRST=http://legacy/"}, []string{
 			`SSE_ROUTE_POLL_FIRST: is for a poll with a CURSOR; set that, or unset it`, `SSE_ROUTE_POLL_RESET: is for a poll with a CURSOR; set that, or unset it`}},
 		{"polls' settings of a stream", []string{"SSE_ROUTE_POLL_MODE=stream", "SSE_ROUTE_POLL_EVERY=1s", "SSE_ROUTE_POLL_IDLE=1s", "SSE_ROUTE_POLL_PAGES=3", "SSE_ROUTE_POLL_HELLO=x"}, []string{
-			`SSE_ROUTE_POLL_EVERY: has no effect here, it is for a poll (MODE is stream); unset it`,
-			`SSE_ROUTE_POLL_HELLO: has no effect here, it is for a WebSocket (FROM is an HTTP URL); unset it`,
+			`SSE_ROUTE_POLL_EVERY: has no effect here: it is for polls, and MODE is stream; unset it`,
+			`SSE_ROUTE_POLL_HELLO: has no effect here: it is for WebSockets, and FROM is an HTTP URL; unset it`,
 			`SSE_ROUTE_POLL_MODE: stream reads one answer that never ends; unset PAGES, NEXT and INTERVAL`}},
 		{"a stream's settings of others", []string{"SSE_ROUTE_POLL_FORMAT=sse", "SSE_ROUTE_FEED_FORMAT=json"}, []string{
-			`SSE_ROUTE_FEED_FORMAT: has no effect here, it is for MODE=stream; unset it`,
-			`SSE_ROUTE_POLL_FORMAT: has no effect here, it is for MODE=stream; unset it`}},
+			`SSE_ROUTE_FEED_FORMAT: has no effect here: it is for MODE=stream; unset it`,
+			`SSE_ROUTE_POLL_FORMAT: has no effect here: it is for MODE=stream; unset it`}},
 		{"patches of events", []string{"SSE_ROUTE_POLL_MODE=patch", "SSE_ROUTE_POLL_EVENT=.x", "SSE_ROUTE_POLL_PAGES=2"}, []string{
 			`SSE_ROUTE_POLL_EVENT: has no effect with MODE=patch, whose events are called snapshot and patch; unset it`,
-			`SSE_ROUTE_POLL_MODE: patch compares whole documents, which come neither in pages nor after a CURSOR; unset PAGES, NEXT and CURSOR`}},
+			`SSE_ROUTE_POLL_MODE: patch compares whole documents, which come neither in pages nor with a CURSOR; unset PAGES, NEXT and CURSOR`}},
 	}
 	read := files(map[string]string{"secret": "secret"})
 	for _, c := range cases {
@@ -164,20 +164,20 @@ func sameProblems(t *testing.T, err error, want []string) {
 func TestPathProblems(t *testing.T) {
 	cases := map[string]string{
 		"GET /x":            `"GET /x" names a method; write only /x`,
-		"/a b":              `"/a b" holds a blank; write %20, or leave it away`,
+		"/a b":              `"/a b" contains a space; write %20, or leave it out`,
 		"http://h/x":        `"http://h/x" is a URL; write its path only, such as /prices`,
 		"host/x":            `"host/x" does not begin with /; write a path without host, such as /host`,
-		"/x?y={z}":          `"/x?y={z}" holds ? or #; write the path only ({query.NAME} in FROM takes a client's parameter)`,
+		"/x?y={z}":          `"/x?y={z}" contains ? or #; write the path only ({query.NAME} in FROM takes a client's parameter)`,
 		"/_sidestream/x":    `"/_sidestream/x" is under /_sidestream/, which the sidecar serves itself; choose another path`,
 		"/_sidestream":      `"/_sidestream" is under /_sidestream/, which the sidecar serves itself; choose another path`,
-		"//x":               `"//x" can never match, only clean paths reach a route; write "/x"`,
-		"/a/../b":           `"/a/../b" can never match, only clean paths reach a route; write "/b"`,
-		"/a/./b/":           `"/a/./b/" can never match, only clean paths reach a route; write "/a/b"`,
-		"/jobs/{id":         `"/jobs/{id" is no net/http pattern; write each wildcard as a whole segment with a name of its own, such as /jobs/{id}/progress`,
-		"/{a}/{a}":          `"/{a}/{a}" is no net/http pattern; write each wildcard as a whole segment with a name of its own, such as /jobs/{id}/progress`,
-		"/x-{a}":            `"/x-{a}" is no net/http pattern; write each wildcard as a whole segment with a name of its own, such as /jobs/{id}/progress`,
-		"/{a.b}":            `"/{a.b}" is no net/http pattern; write each wildcard as a whole segment with a name of its own, such as /jobs/{id}/progress`,
-		"/{rest...}/x":      `"/{rest...}/x" is no net/http pattern; write each wildcard as a whole segment with a name of its own, such as /jobs/{id}/progress`,
+		"//x":               `"//x" can never match, since only clean paths reach a route; write "/x"`,
+		"/a/../b":           `"/a/../b" can never match, since only clean paths reach a route; write "/b"`,
+		"/a/./b/":           `"/a/./b/" can never match, since only clean paths reach a route; write "/a/b"`,
+		"/jobs/{id":         `"/jobs/{id" is not a net/http pattern; write each wildcard as a whole segment with a name of its own, such as /jobs/{id}/progress`,
+		"/{a}/{a}":          `"/{a}/{a}" is not a net/http pattern; write each wildcard as a whole segment with a name of its own, such as /jobs/{id}/progress`,
+		"/x-{a}":            `"/x-{a}" is not a net/http pattern; write each wildcard as a whole segment with a name of its own, such as /jobs/{id}/progress`,
+		"/{a.b}":            `"/{a.b}" is not a net/http pattern; write each wildcard as a whole segment with a name of its own, such as /jobs/{id}/progress`,
+		"/{rest...}/x":      `"/{rest...}/x" is not a net/http pattern; write each wildcard as a whole segment with a name of its own, such as /jobs/{id}/progress`,
 		"/":                 "",
 		"/{$}":              "",
 		"/_sidestreams":     "",
@@ -204,9 +204,9 @@ func TestConflictsNameBoth(t *testing.T) {
 		"SSE_ROUTE_D_PATH=/x/special", "SSE_ROUTE_D_FROM=ws://d",
 	}, files(map[string]string{"c": "/{any}/special"}))
 	sameProblems(t, err, []string{
-		`SSE_ROUTE_B_PATH: "/x/{other}" conflicts with "/x/{id}" of SSE_ROUTE_A_PATH: some path matches both and neither is the more specific; change one`,
-		`SSE_ROUTE_C_PATH_FILE: "/{any}/special" conflicts with "/x/{id}" of SSE_ROUTE_A_PATH: some path matches both and neither is the more specific; change one`,
-		`SSE_ROUTE_C_PATH_FILE: "/{any}/special" conflicts with "/x/{other}" of SSE_ROUTE_B_PATH: some path matches both and neither is the more specific; change one`,
+		`SSE_ROUTE_B_PATH: "/x/{other}" conflicts with "/x/{id}" of SSE_ROUTE_A_PATH: some paths match both, and neither is more specific; change one`,
+		`SSE_ROUTE_C_PATH_FILE: "/{any}/special" conflicts with "/x/{id}" of SSE_ROUTE_A_PATH: some paths match both, and neither is more specific; change one`,
+		`SSE_ROUTE_C_PATH_FILE: "/{any}/special" conflicts with "/x/{other}" of SSE_ROUTE_B_PATH: some paths match both, and neither is more specific; change one`,
 	})
 }
 
@@ -263,13 +263,13 @@ func TestTLS(t *testing.T) {
 		environ []string
 		want    string
 	}{
-		{[]string{"SSE_TLS_CERT=cert"}, "SSE_TLS_KEY: missing beside SSE_TLS_CERT; set it to the path of the certificate's key, or unset both"},
-		{[]string{"SSE_TLS_KEY=key"}, "SSE_TLS_CERT: missing beside SSE_TLS_KEY; set it to the path of the certificate chain, or unset both"},
-		{[]string{"SSE_TLS_CERT=cert", "SSE_TLS_KEY=none"}, "SSE_TLS_KEY: the file that it names cannot be read: file does not exist; give the path of a readable PEM file"},
-		{[]string{"SSE_TLS_CERT=cert", "SSE_TLS_KEY=" + key}, "SSE_TLS_KEY: holds PEM text; give the path of the file instead"},
-		{[]string{"SSE_TLS_CERT=cert", "SSE_TLS_KEY_FILE=key"}, "SSE_TLS_KEY_FILE: holds PEM text; give the path of the file instead: set SSE_TLS_KEY to the path you gave here"},
-		{[]string{"SSE_TLS_CERT=cert", "SSE_TLS_KEY=other"}, "SSE_TLS_CERT: makes no key pair with SSE_TLS_KEY: tls: private key does not match public key; give the PEM chain, leaf first, and the key that belongs to it"},
-		{[]string{"SSE_TLS_CERT=text", "SSE_TLS_KEY=key"}, "SSE_TLS_CERT: makes no key pair with SSE_TLS_KEY: tls: failed to find any PEM data in certificate input; give the PEM chain, leaf first, and the key that belongs to it"},
+		{[]string{"SSE_TLS_CERT=cert"}, "SSE_TLS_KEY: missing while SSE_TLS_CERT is set; set it to the path of the certificate's key, or unset both"},
+		{[]string{"SSE_TLS_KEY=key"}, "SSE_TLS_CERT: missing while SSE_TLS_KEY is set; set it to the path of the certificate chain, or unset both"},
+		{[]string{"SSE_TLS_CERT=cert", "SSE_TLS_KEY=none"}, "SSE_TLS_KEY: the file it names cannot be read: file does not exist; give the path of a readable PEM file"},
+		{[]string{"SSE_TLS_CERT=cert", "SSE_TLS_KEY=" + key}, "SSE_TLS_KEY: contains PEM text; give the path of the file instead"},
+		{[]string{"SSE_TLS_CERT=cert", "SSE_TLS_KEY_FILE=key"}, "SSE_TLS_KEY_FILE: contains PEM text; give the path of the file instead: set SSE_TLS_KEY to the path you gave here"},
+		{[]string{"SSE_TLS_CERT=cert", "SSE_TLS_KEY=other"}, "SSE_TLS_CERT: does not form a key pair with SSE_TLS_KEY: tls: private key does not match public key; give the PEM chain, leaf first, and its private key"},
+		{[]string{"SSE_TLS_CERT=text", "SSE_TLS_KEY=key"}, "SSE_TLS_CERT: does not form a key pair with SSE_TLS_KEY: tls: failed to find any PEM data in certificate input; give the PEM chain, leaf first, and its private key"},
 	}
 	for _, c := range bad {
 		_, err := Load(append(c.environ, base...), read)

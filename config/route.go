@@ -58,7 +58,7 @@ func (l *loader) route(route string, global, own values) *proxy.RouteSettings {
 	}
 	l.checkKind(own, kind, s.Mode == "stream")
 	if r.Send && kind == "poll" {
-		l.problems.add(vs.variable(name{route, "SEND"}), "a poll has no way up; begin FROM with ws:// or wss://, or unset SEND")
+		l.problems.add(vs.variable(name{route, "SEND"}), "a poll cannot send; begin FROM with ws:// or wss://, or unset SEND")
 	}
 	l.checkPath(route, vs, s.Path)
 	l.checkLinger(route, vs, r)
@@ -87,7 +87,7 @@ func (l *loader) kind(route string, vs values, from string) string {
 
 // checkKind reports settings of the route's own that have no effect on its kind. Global ones merely do not apply.
 func (l *loader) checkKind(own values, kind string, stream bool) {
-	others := map[string]string{"ws": "a poll (FROM is a WebSocket URL)", "poll": "a WebSocket (FROM is an HTTP URL)"}
+	others := map[string]string{"ws": "polls, and FROM is a WebSocket URL", "poll": "WebSockets, and FROM is an HTTP URL"}
 	for _, f := range routeFields {
 		v, set := own[f.env]
 		if !set || kind == "" || f.kind == "" {
@@ -96,11 +96,11 @@ func (l *loader) checkKind(own values, kind string, stream bool) {
 		kinds := strings.Fields(f.kind)
 		switch {
 		case kind == "poll" && stream && f.env == "EVERY":
-			l.problems.add(v.variable, "has no effect here, it is for a poll (MODE is stream); unset it")
+			l.problems.add(v.variable, "has no effect here: it is for polls, and MODE is stream; unset it")
 		case f.kind == "stream" && !stream:
-			l.problems.add(v.variable, "has no effect here, it is for MODE=stream; unset it")
+			l.problems.add(v.variable, "has no effect here: it is for MODE=stream; unset it")
 		case !slices.Contains(kinds, kind) && !(kind == "poll" && stream && slices.Contains(kinds, "stream")):
-			l.problems.add(v.variable, "has no effect here, it is for %s; unset it", others[kind])
+			l.problems.add(v.variable, "has no effect here: it is for %s; unset it", others[kind])
 		}
 	}
 }
@@ -119,14 +119,14 @@ func (l *loader) checkLinger(route string, vs values, r *proxy.RouteSettings) {
 	if r.Linger > 0 {
 		fix += fmt.Sprintf(" or RETRY below %v", r.Linger/2)
 	}
-	l.problems.add(vs.variable(blame), "LINGER %v does not exceed 2×RETRY, %v: clients would come back to a stream that is gone; %s",
+	l.problems.add(vs.variable(blame), "LINGER %v does not exceed 2×RETRY, %v: clients would return after their stream has ended; %s",
 		r.Linger, 2*r.Retry, fix)
 }
 
 func (l *loader) checkEager(route string, vs values, r *proxy.RouteSettings) {
 	if r.Eager && r.Upstream != nil && !r.Upstream.Shared() {
 		l.problems.add(vs.variable(name{route, "EAGER"}), "the route uses the client's request (a placeholder, FORWARD or SCOPE=session), "+
-			"so nothing can start before there is one; unset EAGER, or take these out")
+			"so nothing can start before a client asks; unset EAGER, or remove these")
 	}
 }
 

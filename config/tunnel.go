@@ -23,7 +23,7 @@ func (l *loader) tunnel(vs values, prefixes list, shared settings, upstream bool
 		}
 	}
 	if v, set := vs["UPSTREAM"]; !upstream && (!set || none(v.text)) {
-		l.problems.add(variable, "needs SSE_UPSTREAM, whose WebSockets are meant; set it to your service's base URL, such as http://localhost:3000")
+		l.problems.add(variable, "needs SSE_UPSTREAM, where the WebSockets are; set it to your service's base URL, such as http://localhost:3000")
 	}
 	if t.Linger <= 2*min(t.Retry, time.Second) && !vs["LINGER"].bad && !vs["RETRY"].bad {
 		l.problems.add(variable, "pages come back after up to 2 s, but SSE_LINGER is %v; set SSE_LINGER above 2s", t.Linger)
@@ -39,9 +39,9 @@ func prefixProblem(prefix string) string {
 	case !strings.HasPrefix(prefix, "/"):
 		return "does not begin with /; write a path, such as /socket"
 	case strings.ContainsAny(prefix, " \t?#*{}"):
-		return "holds what no path prefix does; write a path, such as /socket, which stands for all below it too"
+		return "contains characters that a path prefix cannot; write a path, such as /socket, which covers everything below it too"
 	case !clean(prefix):
-		return "is not clean; leave out what is doubled, and . and .."
+		return "is not a clean path; leave out doubled slashes, . and .."
 	}
 	return ""
 }

@@ -185,7 +185,7 @@ func (st *start) UnmarshalText(text []byte) error {
 	default:
 		n, err := strconv.Atoi(s)
 		if err != nil || n < 0 {
-			return &valueError{s, "is no place to start; write live, latest, all or a number of events"}
+			return &valueError{s, "is not a place to start; write live, latest, all or a number of events"}
 		}
 		*st = start(n)
 	}

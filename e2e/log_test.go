@@ -207,7 +207,7 @@ func TestNoDescriptorLeft(t *testing.T) {
 	}
 	eventually(t, "the warning", func() bool {
 		status("http://" + s.admin + "/livez")
-		return strings.Contains(s.stderr.String(), "no file descriptor is left")
+		return strings.Contains(s.stderr.String(), "no file descriptors are left")
 	})
 	for range 20 {
 		if code := status("http://" + s.admin + "/livez"); code != 200 {
@@ -216,7 +216,7 @@ func TestNoDescriptorLeft(t *testing.T) {
 	}
 	said := f.tick(t)
 	got.until(t, "data: "+said)
-	if n := strings.Count(s.stderr.String(), "no file descriptor is left"); n != 1 {
+	if n := strings.Count(s.stderr.String(), "no file descriptors are left"); n != 1 {
 		t.Errorf("the warning came %d times", n)
 	}
 	for _, conn := range all {

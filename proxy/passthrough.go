@@ -78,7 +78,7 @@ func (p *Passthrough) Close() {
 func (p *Passthrough) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case r.Method == http.MethodConnect:
-		http.Error(w, "CONNECT is not for this server", http.StatusNotImplemented)
+		http.Error(w, "CONNECT is not supported", http.StatusNotImplemented)
 	case isUpgrade(r):
 		p.serveUpgrade(w, r)
 	default:
@@ -138,7 +138,7 @@ func (p *Passthrough) beginUpgrade() bool {
 }
 
 func unavailable(w http.ResponseWriter) {
-	http.Error(w, "shutting down, come back", http.StatusServiceUnavailable)
+	http.Error(w, "shutting down; try again", http.StatusServiceUnavailable)
 }
 
 // serve passes one request through. Its ReverseProxy is the request's own, since its hooks are told of either the

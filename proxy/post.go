@@ -39,7 +39,7 @@ func (rt *Route) serveSend(w http.ResponseWriter, r *http.Request) {
 	crowded, ok := st.Reserve()
 	if !ok {
 		w.Header().Set("Retry-After", "1")
-		refuseSend(w, http.StatusTooManyRequests, "too many messages of this stream are on their way")
+		refuseSend(w, http.StatusTooManyRequests, "too many messages of this stream are in flight")
 		return
 	}
 	defer st.Release()
@@ -93,7 +93,7 @@ func readMessage(w http.ResponseWriter, r *http.Request, most int, within time.D
 		return m, http.StatusUnsupportedMediaType, "send application/json or text in UTF-8, or application/octet-stream for bytes, not encoded"
 	}
 	if r.ContentLength > int64(most) {
-		return m, http.StatusRequestEntityTooLarge, "the message is over MAX_MESSAGE"
+		return m, http.StatusRequestEntityTooLarge, "the message is larger than MAX_MESSAGE"
 	}
 	control := http.NewResponseController(w)
 	control.SetReadDeadline(time.Now().Add(within))
@@ -101,7 +101,7 @@ func readMessage(w http.ResponseWriter, r *http.Request, most int, within time.D
 	var large *http.MaxBytesError
 	switch {
 	case errors.As(err, &large):
-		return m, http.StatusRequestEntityTooLarge, "the message is over MAX_MESSAGE"
+		return m, http.StatusRequestEntityTooLarge, "the message is larger than MAX_MESSAGE"
 	case err != nil:
 		return m, http.StatusBadRequest, "the request's body cannot be read"
 	case !binary && !utf8.Valid(data):

@@ -114,7 +114,7 @@ func (p *Proxy) answer(w http.ResponseWriter, r *http.Request) deliver.Rest {
 		return deliver.Answered
 	}
 	if headSize(r) > p.maxHeader {
-		http.Error(w, "the request's header is longer than SSE_MAX_HEADER", http.StatusRequestHeaderFieldsTooLarge)
+		http.Error(w, "the request's headers are larger than SSE_MAX_HEADER", http.StatusRequestHeaderFieldsTooLarge)
 		return deliver.Answered
 	}
 	if p.scripts.Has(r.URL.Path) {
@@ -190,7 +190,7 @@ func (p *Proxy) enter(r *http.Request) *Route {
 
 func (p *Proxy) pass(w http.ResponseWriter, r *http.Request) deliver.Rest {
 	if p.passthrough == nil {
-		http.Error(w, "no route here, and SSE_UPSTREAM is not set", http.StatusNotFound)
+		http.Error(w, "no route matches this path, and SSE_UPSTREAM is not set", http.StatusNotFound)
 		return deliver.Answered
 	}
 	p.passthrough.ServeHTTP(w, r)

@@ -17,7 +17,7 @@ import (
 )
 
 // ErrWords is wrapped by Tap's error when the words name no route or do not make a request.
-var ErrWords = errors.New("the words after tap")
+var ErrWords = errors.New("the arguments of tap")
 
 // TapNamed is [Tap] of the route among routes that the first of words names.
 func TapNamed(ctx context.Context, routes []*RouteSettings, words []string, w io.Writer, log *slog.Logger) error {
@@ -28,7 +28,7 @@ func TapNamed(ctx context.Context, routes []*RouteSettings, words []string, w io
 			return Tap(ctx, rt, words[1:], w, log)
 		}
 	}
-	return fmt.Errorf("%w: the first is the name of a route; there are: %s", ErrWords, strings.Join(names, ", "))
+	return fmt.Errorf("%w: the first must be the name of a route; there are: %s", ErrWords, strings.Join(names, ", "))
 }
 
 // Tap writes the events of one stream of rt to w, as its first client would get them, until the stream is finished or
@@ -85,9 +85,9 @@ func advised(err error, rt *RouteSettings, r *http.Request) error {
 	}
 	switch {
 	case len(words) > 0:
-		return fmt.Errorf("%w; give what a client would: %s", err, strings.Join(words, " "))
+		return fmt.Errorf("%w; pass what a client would send: %s", err, strings.Join(words, " "))
 	case rt.Upstream.Shared():
-		return fmt.Errorf("%w; nothing of a client's request goes upstream: let its credentials, by FORWARD=Cookie or FORWARD=Authorization, or give the route its own in HEADERS", err)
+		return fmt.Errorf("%w; nothing of a client's request goes upstream: forward its credentials with FORWARD=Cookie or FORWARD=Authorization, or give the route its own in HEADERS", err)
 	}
 	return err
 }
@@ -122,7 +122,7 @@ func tapRequest(ctx context.Context, words []string) (*http.Request, map[string]
 		case "cookie":
 			r.AddCookie(&http.Cookie{Name: name, Value: value})
 		default:
-			return nil, nil, fmt.Errorf("%w: %q begins with none of path, query, header, cookie", ErrWords, word)
+			return nil, nil, fmt.Errorf("%w: %q does not begin with path., query., header. or cookie.", ErrWords, word)
 		}
 	}
 	r.URL.RawQuery = query.Encode()

@@ -59,10 +59,10 @@ func TestTapSaysHowToLogIn(t *testing.T) {
 		env   string
 		want  string
 	}{
-		{nil, "FORWARD=Cookie,Authorization", "upstream refused (401); give what a client would: header.Cookie=… header.Authorization=…"},
-		{[]string{"header.Authorization=x"}, "FORWARD=Cookie,Authorization", "upstream refused (401); give what a client would: header.Cookie=…"},
+		{nil, "FORWARD=Cookie,Authorization", "upstream refused (401); pass what a client would send: header.Cookie=… header.Authorization=…"},
+		{[]string{"header.Authorization=x"}, "FORWARD=Cookie,Authorization", "upstream refused (401); pass what a client would send: header.Cookie=…"},
 		{[]string{"header.Cookie=a=b"}, "FORWARD=Cookie", "upstream refused (403)"},
-		{nil, "HEADERS=X: y", "upstream refused (401); nothing of a client's request goes upstream: let its credentials, by FORWARD=Cookie or FORWARD=Authorization, or give the route its own in HEADERS"},
+		{nil, "HEADERS=X: y", "upstream refused (401); nothing of a client's request goes upstream: forward its credentials with FORWARD=Cookie or FORWARD=Authorization, or give the route its own in HEADERS"},
 	} {
 		err := tapped(t, c.words, io.Discard, "SSE_ROUTE_A_PATH=/a", "SSE_ROUTE_A_FROM="+f.ws()+"/ws", "SSE_ROUTE_A_"+c.env)
 		if err == nil || err.Error() != c.want {

@@ -78,7 +78,7 @@ func (a Port) guard(next http.Handler) http.Handler {
 		h.Set("Cross-Origin-Resource-Policy", "same-origin")
 		h.Set("X-Content-Type-Options", "nosniff")
 		if host := hostname(r.Host); host != "" && net.ParseIP(host) == nil && !slices.Contains(names, host) {
-			http.Error(w, "the admin port does not answer to this Host; SSE_ADMIN_HOSTS names those that it answers to beside its address and localhost", http.StatusMisdirectedRequest)
+			http.Error(w, "the admin port does not answer to this Host; add it to SSE_ADMIN_HOSTS, or ask by its own address, localhost or an IP address", http.StatusMisdirectedRequest)
 			return
 		}
 		next.ServeHTTP(w, r)

@@ -37,7 +37,7 @@ func Check(ctx context.Context, public, operator, path string) error {
 	if operator == "" {
 		conn, err := new(net.Dialer).DialContext(ctx, "tcp", Local(public))
 		if err != nil {
-			return fmt.Errorf("healthcheck: the admin port is off, and the public one does not accept: %w", err)
+			return fmt.Errorf("healthcheck: the admin port is off, and the public one does not accept connections: %w", err)
 		}
 		return conn.Close()
 	}

@@ -28,7 +28,7 @@ func Logging(w io.Writer, format string, level slog.Level, f func(*slog.Logger, 
 	stdlog.SetOutput(proxy.ErrorLog(log).Writer())
 	stdlog.SetFlags(0)
 	defer stdlog.SetOutput(w)
-	lines.Said = func(lost int64) { log.Warn("log lines were lost: what reads them was stuck or gone", "lines", lost) }
+	lines.Said = func(lost int64) { log.Warn("log lines were lost: their reader was stuck or gone", "lines", lost) }
 	go lines.Run() // ends with Close
 	defer lines.Close(time.Second)
 	hangUp := make(chan os.Signal, 1)

@@ -76,7 +76,7 @@ func (r *reserve) spend() bool {
 	defer r.mu.Unlock()
 	if !r.said {
 		r.said = true
-		r.log.Warn("no file descriptor is left: new clients and upstream connections fail; raise the limit (ulimit -n, LimitNOFILE) or lower SSE_MAX_CLIENTS and SSE_MAX_STREAMS")
+		r.log.Warn("no file descriptors are left: new clients and upstream connections fail; raise the limit (ulimit -n, LimitNOFILE) or lower SSE_MAX_CLIENTS and SSE_MAX_STREAMS")
 	}
 	n := len(r.spare)
 	if n == 0 {

@@ -189,7 +189,7 @@ func (st *Stream) patient(err error) error {
 		return err
 	}
 	var known *upstream.Retry
-	retry := &upstream.Retry{Err: fmt.Errorf("%v; that may pass within REFUSE_AFTER (%v)", err, st.streams.RefuseAfter)}
+	retry := &upstream.Retry{Err: fmt.Errorf("%v; retried for REFUSE_AFTER (%v), since that may pass", err, st.streams.RefuseAfter)}
 	if errors.As(err, &known) {
 		retry.After, retry.Lossless, retry.Resumes = known.After, known.Lossless, known.Resumes
 	}

@@ -94,8 +94,8 @@ func (ps *Pages) Close() {
 var (
 	errNoPage   = errors.New("no such page for these credentials")
 	errNoTunnel = errors.New("no such tunnel")
-	errNoRoom   = errors.New("no room for another one")
-	errPosts    = errors.New("too many requests of this tunnel at once")
+	errNoRoom   = errors.New("no room for another tunnel")
+	errPosts    = errors.New("too many requests for this tunnel at once")
 )
 
 // page is one page, its ring and its tunnels.

@@ -25,8 +25,8 @@ const (
 // Why a frame was not written.
 var (
 	errEnded   = errors.New("the tunnel has ended")
-	errBusy    = errors.New("the upstream does not take more at present")
-	errSkipped = errors.New("a number was left out")
+	errBusy    = errors.New("the upstream is not taking more at present")
+	errSkipped = errors.New("a sequence number was skipped")
 )
 
 // tunnel is one WebSocket of a page. One goroutine dials and reads; POSTs write, one after the other.

@@ -122,8 +122,8 @@ type header struct {
 // errMalformed is wrapped by the errors of a POST that does not follow the protocol.
 var errMalformed = errors.New("not the tunnel's protocol")
 
-// errTooLarge means that a message is over MAX_MESSAGE.
-var errTooLarge = errors.New("a message is over MAX_MESSAGE")
+// errTooLarge means that a message is larger than MAX_MESSAGE.
+var errTooLarge = errors.New("a message is larger than MAX_MESSAGE")
 
 // readHeader reads the first line. Its error wraps errMalformed, or is the reader's.
 func readHeader(in *bufio.Reader) (h header, err error) {
@@ -132,11 +132,11 @@ func readHeader(in *bufio.Reader) (h header, err error) {
 		return h, err
 	}
 	if err := json.Unmarshal(line, &h); err != nil {
-		return h, fmt.Errorf("%w: the first line is not the JSON it should be", errMalformed)
+		return h, fmt.Errorf("%w: the first line is not the expected JSON", errMalformed)
 	}
 	switch {
 	case h.Tunnel < 1 || h.Tunnel > maxNumber:
-		return h, fmt.Errorf(`%w: "tunnel" is no number from 1 to %d`, errMalformed, maxNumber)
+		return h, fmt.Errorf(`%w: "tunnel" is not a number from 1 to %d`, errMalformed, maxNumber)
 	case h.Open == nil && h.Seq < 1:
 		return h, fmt.Errorf(`%w: "seq" is missing`, errMalformed)
 	case h.Open != nil:
@@ -150,7 +150,7 @@ func checkProtocols(protocols []string) error {
 	seen := map[string]bool{}
 	for _, p := range protocols {
 		if p == "" || seen[strings.ToLower(p)] || strings.ContainsFunc(p, notToken) {
-			return fmt.Errorf(`%w: "open" lists subprotocols that are no tokens, or one twice`, errMalformed)
+			return fmt.Errorf(`%w: "open" lists a subprotocol that is not a token, or one twice`, errMalformed)
 		}
 		seen[strings.ToLower(p)] = true
 	}
@@ -228,7 +228,7 @@ func readLength(in *bufio.Reader) (int, error) {
 	}
 	length, err := strconv.ParseUint(string(digits), 10, 31)
 	if err != nil || digits[0] == '+' {
-		return 0, fmt.Errorf("%w: %.12q is no length", errMalformed, digits)
+		return 0, fmt.Errorf("%w: %.12q is not a length", errMalformed, digits)
 	}
 	return int(length), nil
 }
@@ -245,7 +245,7 @@ func parseClose(s string) (code int, reason string, err error) {
 	digits, reason, ok := strings.Cut(s, " ")
 	code, err = strconv.Atoi(digits)
 	if !ok || err != nil || code != 1000 && code != 1001 && (code < 3000 || code > 4999) {
-		return 0, "", fmt.Errorf("%w: %.12q is no code to close with", errMalformed, digits)
+		return 0, "", fmt.Errorf("%w: %.12q is not a close code", errMalformed, digits)
 	}
 	return code, reason, nil
 }

@@ -33,7 +33,7 @@ func decoded(resp *http.Response, raw func()) (io.Reader, error) {
 // safeName shows a word of the upstream's if it is one.
 func safeName(word string) string {
 	if len(word) > 20 || !headerToken.MatchString(word) {
-		return "of an unknown name"
+		return "with an unknown name"
 	}
 	return word
 }

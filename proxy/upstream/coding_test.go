@@ -80,7 +80,7 @@ func TestPollDecodes(t *testing.T) {
 	}}
 	polled(t, Settings{Every: time.Second, Headers: "Accept-Encoding: gzip", MaxMessage: 1 << 16}, a, func(k *taking) {
 		time.Sleep(500 * time.Millisecond)
-		k.expect("0s lost: the answer is over MAX_MESSAGE (65536 bytes)")
+		k.expect("0s lost: the answer is larger than MAX_MESSAGE (65536 bytes)")
 	})
 }
 

@@ -125,7 +125,7 @@ func (c *compiler) defaults() {
 	}
 	c.oneOf("BINARY", s.Binary, dialect.BinaryBase64, dialect.BinaryText, dialect.BinaryDrop)
 	if !methodToken.MatchString(s.Method) || s.Method == http.MethodConnect {
-		c.bad("METHOD", "%q is no method; write it in capital letters, e.g. POST", s.Method)
+		c.bad("METHOD", "%q is not a method; write it in capital letters, such as POST", s.Method)
 	}
 }
 
@@ -142,13 +142,13 @@ func (c *compiler) from() {
 		return
 	}
 	if strings.ContainsAny(c.s.From, "#") {
-		c.bad("FROM", "holds a # ; an upstream never sees what is after it, so leave it out (in a value write %%23)")
+		c.bad("FROM", "contains a #; an upstream never sees what follows it, so leave it out (in a value write %%23)")
 	}
 	c.entry(entry{setting: "FROM", field: addressField}, c.s.From, inURL())
 	// Every placeholder is replaced by something harmless, to see whether the rest is an address.
 	u, err := url.Parse(placeholder.ReplaceAllString(c.s.From, "x"))
 	if err != nil || u.Host == "" || u.Hostname() == "" {
-		c.bad("FROM", "is no address; write it as scheme://host[:port]/path")
+		c.bad("FROM", "is not an address; write it as scheme://host[:port]/path")
 	}
 }
 
@@ -163,11 +163,11 @@ func (c *compiler) header(setting, name string) string {
 	canonical := textproto.CanonicalMIMEHeaderKey(name)
 	switch {
 	case !headerToken.MatchString(name):
-		c.bad(setting, "holds what is no header name; write one Name: value a line in HEADERS, names with commas in FORWARD")
+		c.bad(setting, "contains an invalid header name; write one Name: value per line in HEADERS, names with commas in FORWARD")
 	case canonical == "Sec-Websocket-Protocol":
 		c.bad(setting, "%s is set by SUBPROTOCOL", name)
 	case slices.Contains(hopByHop, canonical):
-		c.bad(setting, "%s belongs to the connection and is the sidecar's own; leave it out", name)
+		c.bad(setting, "%s belongs to the connection and is set by the sidecar; leave it out", name)
 	default:
 		return canonical
 	}
@@ -182,7 +182,7 @@ func (c *compiler) headers() {
 		}
 		name, value, ok := strings.Cut(line, ":")
 		if !ok {
-			c.bad("HEADERS", "a line has no colon; write one Name: value a line")
+			c.bad("HEADERS", "a line has no colon; write one Name: value per line")
 			continue
 		}
 		value = strings.TrimSpace(value)

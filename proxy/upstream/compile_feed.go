@@ -16,7 +16,7 @@ func (c *compiler) keepalive() {
 	rt.pingEvery = c.code("PING_EVERY", "PING_EVERY", s.PingProgram)
 	rt.pong = c.reading("PONG", "PONG", s.Pong)
 	if s.PingProgram != "" && (s.Ping == "" || s.State == "") {
-		c.bad("PING_EVERY", "a program computes how often PING is sent out of $state; set PING and STATE too, or write a span such as 30s")
+		c.bad("PING_EVERY", "a program computes from $state how often PING is sent; set PING and STATE too, or write a duration such as 30s")
 	}
 	if s.Pong != "" && s.Ping == "" {
 		c.bad("PONG", "waits for the answer to PING, which is not set; set it, or unset PONG")
@@ -29,7 +29,7 @@ func (c *compiler) memory() {
 	rt.state = c.code("STATE", "STATE", s.State)
 	rt.resumed = c.reading("RESUMED", "RESUMED", s.Resumed)
 	if s.Resumed != "" && (s.State == "" || !c.waits()) {
-		c.bad("RESUMED", "looks at the messages of the opening, with what STATE remembers; set STATE, and have a line in HELLO that waits (< jq)")
+		c.bad("RESUMED", "looks at the opening's messages, with what STATE remembers; set STATE, and have a line in HELLO that waits (< jq)")
 	}
 	var err error
 	if rt.closing, err = dialect.ParseClose(s.Close); err != nil {
@@ -55,7 +55,7 @@ func (c *compiler) waits() bool {
 // rawOnly reports whether the route speaks raw, else notes that setting does not belong here.
 func (c *compiler) rawOnly(setting string) bool {
 	if c.s.Protocol != "raw" && c.rt.dialect.New != nil {
-		c.bad(setting, "is for PROTOCOL=raw; %s has an own way, unset it", c.s.Protocol)
+		c.bad(setting, "is for PROTOCOL=raw; %s has its own way, unset it", c.s.Protocol)
 		return false
 	}
 	return true
@@ -70,7 +70,7 @@ func unescape(text string) (string, error) {
 	for rest := text; rest != ""; {
 		r, multibyte, tail, err := strconv.UnquoteChar(rest, 0)
 		if err != nil {
-			return "", errors.New(`holds an escape that Go has not; write it like \n, \t or \x1e`)
+			return "", errors.New(`contains an escape that Go does not have; write it like \n, \t or \x1e`)
 		}
 		if rest = tail; multibyte {
 			out = append(out, string(r)...)
@@ -79,7 +79,7 @@ func unescape(text string) (string, error) {
 		}
 	}
 	if len(out) > maxSeparator {
-		return "", errors.New(`has more than 8 bytes; write what ends a record, such as \n or \x1e`)
+		return "", errors.New(`is longer than 8 bytes; write what ends a record, such as \n or \x1e`)
 	}
 	return string(out), nil
 }
@@ -104,15 +104,15 @@ func (c *compiler) ticket() {
 		method, target = first, strings.TrimSpace(rest)
 	}
 	if !methodToken.MatchString(method) || method == "CONNECT" {
-		c.bad("TICKET", "has what is no method before the address; write it like GET https://host/path")
+		c.bad("TICKET", "has something other than a method before the address; write it like GET https://host/path")
 		return
 	}
 	if scheme, _, _ := strings.Cut(target, "://"); scheme != "http" && scheme != "https" || strings.Contains(target, "#") {
-		c.bad("TICKET", "is no address to ask; write [METHOD ]http://host/path or https://, without #")
+		c.bad("TICKET", "is not an address to request; write [METHOD ]http://host/path or https://, without #")
 		return
 	}
 	if u, err := url.Parse(placeholder.ReplaceAllString(target, "x")); err != nil || u.Hostname() == "" {
-		c.bad("TICKET", "is no address to ask; write [METHOD ]http://host/path or https://, without #")
+		c.bad("TICKET", "is not an address to request; write [METHOD ]http://host/path or https://, without #")
 	}
 	rt.ticketMethod = method
 	c.entry(entry{setting: "TICKET", field: addressField}, target, inURL())

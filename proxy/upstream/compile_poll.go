@@ -43,7 +43,7 @@ func (c *compiler) cursor() {
 		c.bad("MODE", "stream reads one answer that never ends; unset PAGES, NEXT and INTERVAL")
 	}
 	if s.Mode == ModePatch && (s.Pages > 1 || s.Cursor != "") {
-		c.bad("MODE", "patch compares whole documents, which come neither in pages nor after a CURSOR; unset PAGES, NEXT and CURSOR")
+		c.bad("MODE", "patch compares whole documents, which come neither in pages nor with a CURSOR; unset PAGES, NEXT and CURSOR")
 	}
 }
 

@@ -26,7 +26,7 @@ func (c *compiler) subscriptions() {
 	case len(lines) > 0 && d.Subscribes == dialect.NoSubscribe:
 		c.bad("SUBSCRIBE", "%s has no subscriptions of its own; unset it, and write what to send in HELLO", d.Name)
 	case len(lines) == 0 && d.Required:
-		c.bad("SUBSCRIBE", "%s needs to know what to subscribe to; write one subscription a line", d.Name)
+		c.bad("SUBSCRIBE", "%s needs to know what to subscribe to; write one subscription per line", d.Name)
 	}
 	c.entry(entry{setting: "CONNECT"}, s.Connect, inText())
 	plain := make([]string, len(lines))

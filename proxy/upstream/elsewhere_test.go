@@ -64,7 +64,7 @@ func TestNextPageNowhere(t *testing.T) {
 		s.Select, s.Every = ".items[]", time.Second
 		polled(t, s, a, func(k *taking) {
 			time.Sleep(1500 * time.Millisecond)
-			if got := strings.Join(k.texts(), " "); got != "1" || !strings.Contains(k.log.String(), "it is no address") || strings.Contains(k.log.String(), "s3cret") {
+			if got := strings.Join(k.texts(), " "); got != "1" || !strings.Contains(k.log.String(), "it is not an address") || strings.Contains(k.log.String(), "s3cret") {
 				t.Errorf("%q\n%s", got, k.log)
 			}
 		})

@@ -21,7 +21,7 @@ import (
 // segment keeps a value inside one segment of a URL path (RFC 3986, section 3.3).
 func segment(v string) (string, error) {
 	if v == "" || v == "." || v == ".." {
-		return "", errors.New("is empty, . or .., which is no path segment")
+		return "", errors.New("is empty, . or .., which is not a path segment")
 	}
 	return url.PathEscape(v), nil
 }
@@ -58,13 +58,13 @@ func jsonScalar(v string) (string, error) {
 	if v == "true" || v == "false" || v == "null" || jsonNumber.MatchString(v) {
 		return v, nil
 	}
-	return "", errors.New("stands in JSON outside a string, where only a number, true, false or null may")
+	return "", errors.New("is in JSON outside a string, where only a number, true, false or null is allowed")
 }
 
 // plainText lets no control character through: a line is a field of most text protocols.
 func plainText(v string) (string, error) {
 	if strings.IndexFunc(v, func(r rune) bool { return r < ' ' || r == 0x7f || r == utf8.RuneError }) >= 0 {
-		return "", errors.New("holds a control character, or is not UTF-8")
+		return "", errors.New("contains a control character, or is not UTF-8")
 	}
 	return v, nil
 }
@@ -72,7 +72,7 @@ func plainText(v string) (string, error) {
 // headerValue keeps a value inside one header (RFC 9110, section 5.5).
 func headerValue(v string) (string, error) {
 	if strings.IndexFunc(v, func(r rune) bool { return r < ' ' && r != '\t' || r == 0x7f }) >= 0 {
-		return "", errors.New("holds a character that cannot stand in a header")
+		return "", errors.New("contains a character that a header cannot")
 	}
 	return v, nil
 }
@@ -87,7 +87,7 @@ func word(v string) (string, error) {
 	if _, err := jsonScalar(v); err == nil {
 		return v, nil
 	}
-	return "", errors.New("stands between brackets inside a string, where only letters, digits, - and _ may")
+	return "", errors.New("is between brackets inside a string, where only letters, digits, - and _ are allowed")
 }
 
 func inHeader(string, bool) escape { return headerValue }
@@ -161,10 +161,10 @@ func topic(whole, namespace bool) escape {
 	}
 	return func(v string) (string, error) {
 		if strings.ContainsAny(v, barred) {
-			return "", fmt.Errorf("stands in a topic, where none of %s may", barred)
+			return "", fmt.Errorf("is in a topic, where none of %s is allowed", barred)
 		}
 		if strings.ContainsFunc(v, unicode.IsSpace) {
-			return "", errors.New("stands in a topic, where no blank may")
+			return "", errors.New("is in a topic, where no space is allowed")
 		}
 		return plainText(v)
 	}

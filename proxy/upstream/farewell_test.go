@@ -135,7 +135,7 @@ func TestStalledMessageIsIdle(t *testing.T) {
 		k := start(t, Settings{From: "ws://legacy/", Idle: time.Minute})
 		time.Sleep(time.Minute)
 		synctest.Wait()
-		k.expect("1m0s lost: nothing was received for IDLE (1m0s)")
+		k.expect("1m0s lost: nothing was received within IDLE (1m0s)")
 		k.end()
 	})
 }

@@ -202,9 +202,9 @@ func TestStateStaysInItsField(t *testing.T) {
 		}
 	})
 	for why, s := range map[string]Settings{
-		"cannot stand in a header": {Headers: "X-V: {state.v:}"},
-		"in JSON outside a string": {Hello: `{"n":{state.n:0}}`},
-		"is empty, . or ..":        {From: "ws://legacy/{state.dot:x}"},
+		"contains a character that a header cannot": {Headers: "X-V: {state.v:}"},
+		"in JSON outside a string":                  {Hello: `{"n":{state.n:0}}`},
+		"is empty, . or ..":                         {From: "ws://legacy/{state.dot:x}"},
 	} {
 		f.talk = func(p *peer) {
 			if s.Hello != "" {
@@ -237,7 +237,7 @@ func TestFeedProblems(t *testing.T) {
 	}{
 		"state that nobody sets": {Settings{Hello: "{state.id}"}, "HELLO", "{state.id} is filled in by STATE"},
 		"state without default":  {Settings{State: ".", From: "ws://h/{state.id}"}, "FROM", "is empty at first"},
-		"state as a host":        {Settings{State: ".", From: "ws://{state.id}/"}, "FROM", "cannot stand here"},
+		"state as a host":        {Settings{State: ".", From: "ws://{state.id}/"}, "FROM", "is not allowed here"},
 		"resumed without state":  {Settings{Resumed: ".", Hello: "< ."}, "RESUMED", "set STATE"},
 		"resumed without wait":   {Settings{Resumed: ".", State: ".", Hello: "x"}, "RESUMED", "waits (< jq)"},
 		"interval without ping":  {Settings{PingProgram: "$state.x", State: "."}, "PING_EVERY", "set PING and STATE"},
@@ -247,14 +247,14 @@ func TestFeedProblems(t *testing.T) {
 		"made of nothing":        {Settings{Hello: "="}, "HELLO", "a jq program is missing after ="},
 		"made of what is no jq":  {Settings{Hello: "= .a |"}, "HELLO", "is not a jq program"},
 		"ticket without reader":  {Settings{Ticket: "http://h/"}, "TICKET", "set DIAL"},
-		"ticket's scheme":        {Settings{Ticket: "ws://h/", Dial: "."}, "TICKET", "is no address to ask"},
-		"ticket's host":          {Settings{Ticket: "http:///x", Dial: "."}, "TICKET", "is no address to ask"},
-		"ticket's placeholder":   {Settings{Ticket: "http://{query.h}/x", Dial: "."}, "TICKET", "cannot stand here"},
-		"ticket's method":        {Settings{Ticket: "get http://h/", Dial: "."}, "TICKET", "is no method"},
+		"ticket's scheme":        {Settings{Ticket: "ws://h/", Dial: "."}, "TICKET", "is not an address to request"},
+		"ticket's host":          {Settings{Ticket: "http:///x", Dial: "."}, "TICKET", "is not an address to request"},
+		"ticket's placeholder":   {Settings{Ticket: "http://{query.h}/x", Dial: "."}, "TICKET", "is not allowed here"},
+		"ticket's method":        {Settings{Ticket: "get http://h/", Dial: "."}, "TICKET", "something other than a method"},
 		"dial of nothing":        {Settings{Dial: "."}, "DIAL", "neither is set"},
 		"codes":                  {Settings{Close: "1=new"}, "CLOSE", "1000 to 4999"},
-		"separator's escape":     {Settings{Separator: `\q`}, "SEPARATOR", "an escape that Go has not"},
-		"separator's length":     {Settings{Separator: "123456789"}, "SEPARATOR", "more than 8 bytes"},
+		"separator's escape":     {Settings{Separator: `\q`}, "SEPARATOR", "an escape that Go does not have"},
+		"separator's length":     {Settings{Separator: "123456789"}, "SEPARATOR", "longer than 8 bytes"},
 		"ticket elsewhere":       {Settings{Ticket: "http://h/", Protocol: "spoken"}, "TICKET", "is for PROTOCOL=raw"},
 		"dial elsewhere":         {Settings{Dial: ".", Protocol: "spoken"}, "DIAL", "is for PROTOCOL=raw"},
 		"separator elsewhere":    {Settings{Separator: ".", Protocol: "spoken"}, "SEPARATOR", "is for PROTOCOL=raw"},

@@ -150,7 +150,7 @@ func (f *follow) reset() error {
 	if !f.placed() {
 		return errNoPlace
 	}
-	f.log.Warn("the upstream does not know the cursor any more: starting over")
+	f.log.Warn("the upstream no longer knows the cursor: starting over")
 	f.cursor, f.lastID = "", ""
 	return errReset
 }
@@ -303,7 +303,7 @@ func (c *httpStreamConn) read(ms []translate.Message) (_ []translate.Message, ve
 	for i, m := range ms {
 		if m.Gap != "" {
 			rt.Stats.Oversize.Add(1)
-			c.log.Warn("message over MAX_MESSAGE skipped", "limit", rt.settings.MaxMessage)
+			c.log.Warn("message larger than MAX_MESSAGE skipped", "limit", rt.settings.MaxMessage)
 			continue
 		}
 		rt.Stats.Received.Add(1)

@@ -156,7 +156,7 @@ func TestFollowEnds(t *testing.T) {
 	})
 	polled(t, Settings{Mode: ModeStream, Idle: 20 * time.Second}, a, func(k *taking) {
 		time.Sleep(20500 * time.Millisecond)
-		k.expect("0s 1", "20s lost: connection lost: nothing was received for IDLE (20s)")
+		k.expect("0s 1", "20s lost: connection lost: nothing was received within IDLE (20s)")
 	})
 	polled(t, Settings{Mode: ModeStream}, a, func(k *taking) { // without IDLE
 		time.Sleep(10 * time.Hour)

@@ -105,6 +105,6 @@ func (rt *Route) lostPlace(ctx context.Context, err error) bool {
 // try runs f, one program over an answer, bounded. A failure is counted and said.
 func (rt *Route) try(ctx context.Context, log *slog.Logger, f func(context.Context) error) {
 	if err := rt.bounded(ctx, f); err != nil && ctx.Err() == nil {
-		rt.faulty(log, err, "it has no say")
+		rt.faulty(log, err, "its result is ignored")
 	}
 }

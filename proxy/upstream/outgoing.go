@@ -15,7 +15,7 @@ import (
 )
 
 // ErrNoUplink means that a route polls, so that nothing can be sent.
-var ErrNoUplink = errors.New("a poll has no way up")
+var ErrNoUplink = errors.New("a poll cannot send")
 
 // BadMessage means that the dialect cannot send a message, whichever client asks. Its text is for the client.
 type BadMessage struct{ Err error }

@@ -346,7 +346,7 @@ func (p *poll) news(ctx context.Context, out []translate.Message) ([]translate.M
 // patches is the snapshot or patch that takes pages from the last document to this one.
 func (p *poll) patches(ctx context.Context, out []translate.Message) (made []translate.Message, err error) {
 	if len(out) != 1 {
-		return nil, fmt.Errorf("MODE=patch needs one document out of each answer, and SELECT and DATA make %d", len(out))
+		return nil, fmt.Errorf("MODE=patch needs one document from each answer, but SELECT and DATA made %d", len(out))
 	}
 	err = p.q.Route.bounded(ctx, func(ctx context.Context) (err error) {
 		made, err = p.patcher.Next(ctx, out[0])

@@ -66,7 +66,7 @@ func TestPollLimits(t *testing.T) {
 	}}
 	polled(t, Settings{Every: time.Second, MaxMessage: 100}, a, func(k *taking) {
 		time.Sleep(3500 * time.Millisecond)
-		const over = "lost: the answer is over MAX_MESSAGE (100 bytes)"
+		const over = "lost: the answer is larger than MAX_MESSAGE (100 bytes)"
 		if got := k.texts(); len(got) != 4 || len(got[0]) != 100 || got[1] != over || got[2] != over || got[3] != "1" {
 			t.Errorf("%.60q", got)
 		}

@@ -409,7 +409,7 @@ func TestPatchMode(t *testing.T) {
 	})
 	a = &api{answer: bodies(`[1,2]`)}
 	polled(t, Settings{Every: 10 * time.Second, Mode: ModePatch, Select: ".[]"}, a, func(k *taking) {
-		if got := k.texts(); len(got) != 1 || got[0] != "lost: MODE=patch needs one document out of each answer, and SELECT and DATA make 2" {
+		if got := k.texts(); len(got) != 1 || got[0] != "lost: MODE=patch needs one document from each answer, but SELECT and DATA made 2" {
 			t.Errorf("%q", got)
 		}
 	})

@@ -153,7 +153,7 @@ func (p *poll) body(ctx context.Context, resp *http.Response, alive func()) ([]b
 	p.q.Route.Stats.Received.Add(1)
 	if int64(len(body)) > limit {
 		p.q.Route.Stats.Oversize.Add(1)
-		return nil, fmt.Errorf("the answer is over MAX_MESSAGE (%d bytes)", limit)
+		return nil, fmt.Errorf("the answer is larger than MAX_MESSAGE (%d bytes)", limit)
 	}
 	return bytes.TrimPrefix(body, byteOrderMark), nil
 }
@@ -197,7 +197,7 @@ func (p *poll) said(ctx context.Context, m translate.Message, cursor string) err
 
 // reset forgets the cursor.
 func (p *poll) reset() answer {
-	p.log.Warn("the upstream does not know the cursor any more: starting over")
+	p.log.Warn("the upstream no longer knows the cursor: starting over")
 	p.items = items{}
 	return answer{messages: []translate.Message{{Gap: translate.GapUpstream}}}
 }
@@ -221,7 +221,7 @@ func (p *poll) interval(ctx context.Context, m translate.Message) (d time.Durati
 		}
 		seconds, err := strconv.ParseFloat(text, 64)
 		if err != nil || seconds < 0 || seconds != seconds {
-			return errors.New("INTERVAL yields what is no number of seconds")
+			return errors.New("INTERVAL does not yield a number of seconds")
 		}
 		d = time.Duration(min(seconds, maxRetryAfter.Seconds()) * float64(time.Second))
 		return nil
@@ -256,7 +256,7 @@ func (p *poll) follow(ctx context.Context, pg reply, a *answer) (back bool, addr
 	address, err = p.nextPage(ctx, pg, a.cursor)
 	var failed *translate.ProgramError
 	if errors.As(err, &failed) && ctx.Err() == nil { // which is no reason to keep this page back
-		rt.faulty(p.log, err, "the next page is not asked for")
+		rt.faulty(p.log, err, "the next page is not requested")
 		a.partial, address, err = true, "", nil
 	}
 	return false, address, err
@@ -292,7 +292,7 @@ func (p *poll) nextPage(ctx context.Context, pg reply, cursor string) (address s
 		}
 	}
 	if err == errNoAddress {
-		p.unfollowed("is no address", "…")
+		p.unfollowed("is not an address", "…")
 		return "", nil
 	}
 	if err != nil || ref == nil {
@@ -310,7 +310,7 @@ func (p *poll) nextPage(ctx context.Context, pg reply, cursor string) (address s
 	return ref.String(), nil
 }
 
-var errNoAddress = errors.New("what leads to the next page is no address")
+var errNoAddress = errors.New("what leads to the next page is not an address")
 
 // unfollowed says why a next page is not asked for. What came before it counts all the same.
 func (p *poll) unfollowed(why, link string) {
@@ -319,7 +319,7 @@ func (p *poll) unfollowed(why, link string) {
 		setting = "NEXT leads there; let it yield an address on FROM's host"
 	}
 	if more, ok := p.q.Route.noisy.allow(); ok {
-		p.log.Warn("the next page is not followed: it "+why, "link", link, "setting", setting, "unsaid", more)
+		p.log.Warn("the next page is not followed: it "+why, "link", link, "setting", setting, "suppressed", more)
 	}
 }
 

@@ -49,7 +49,7 @@ func TestFailingNextKeepsThePage(t *testing.T) {
 				if failed := k.route.Stats.JQFailed.Load(); failed != 1 {
 					t.Errorf("%d failures are counted", failed)
 				}
-				if text := k.log.String(); !strings.Contains(text, "jq program failed, the next page is not asked for") || strings.Contains(text, "s3cret") {
+				if text := k.log.String(); !strings.Contains(text, "jq program failed, the next page is not requested") || strings.Contains(text, "s3cret") {
 					t.Errorf("the log: %s", text)
 				}
 			})

@@ -65,10 +65,10 @@ func TestAddressTemplates(t *testing.T) {
 		"path, escaped":                {"ws://h/{path.id}", client{path: "id=a/b?c#d e%f;g"}, "ws://h/a%2Fb%3Fc%23d%20e%25f%3Bg"},
 		"path, already escaped":        {"ws://h/{path.id}", client{path: "id=%2e%2e"}, "ws://h/%252e%252e"},
 		"path, empty":                  {"ws://h/{path.id}", client{}, "400: {path.id} is missing or empty in the request"},
-		"path, dot":                    {"ws://h/{path.id}/x", client{path: "id=."}, "400: {path.id} is empty, . or .., which is no path segment"},
-		"path, dots":                   {"ws://h/{path.id}", client{path: "id=.."}, "400: {path.id} is empty, . or .., which is no path segment"},
+		"path, dot":                    {"ws://h/{path.id}/x", client{path: "id=."}, "400: {path.id} is empty, . or .., which is not a path segment"},
+		"path, dots":                   {"ws://h/{path.id}", client{path: "id=.."}, "400: {path.id} is empty, . or .., which is not a path segment"},
 		"path, two make dots":          {"ws://h/.{path.id}", client{path: "id=x"}, "ws://h/.x"},
-		"path, a literal dot before":   {"ws://h/x/{path.id}{path.b}", client{path: "id=.x&b=.."}, "400: {path.b} is empty, . or .., which is no path segment"},
+		"path, a literal dot before":   {"ws://h/x/{path.id}{path.b}", client{path: "id=.x&b=.."}, "400: {path.b} is empty, . or .., which is not a path segment"},
 		"path, three dots":             {"ws://h/{path.id}", client{path: "id=..."}, "ws://h/..."},
 		"query":                        {"ws://h/?s={query.s}", client{query: "s=a%20b%26c%3Dd%23"}, "ws://h/?s=a+b%26c%3Dd%23"},
 		"query, first of several":      {"ws://h/?s={query.s}", client{query: "s=1&s=2"}, "ws://h/?s=1"},
@@ -399,7 +399,7 @@ func TestKind(t *testing.T) {
 	for said, want := range map[string]string{
 		"stream error: stream ID 7; INTERNAL_ERROR; secret":                                     "HTTP/2: stream error: stream ID 7; INTERNAL_ERROR",
 		`http2: server sent GOAWAY and closed the connection; ErrCode=NO_ERROR, debug="secret"`: "HTTP/2: server sent GOAWAY",
-		"secret": "the connection failed, or what came over it is no HTTP",
+		"secret": "the connection failed, or what came over it is not HTTP",
 	} {
 		if got := Kind(errors.New(said)).Error(); got != want {
 			t.Errorf("%s: %s", said, got)
@@ -423,15 +423,15 @@ func TestCompileProblems(t *testing.T) {
 		setting, want string
 	}{
 		"scheme":         {Settings{From: "ftp://h/"}, "FROM", "must begin with ws://"},
-		"no host":        {Settings{From: "ws:///x"}, "FROM", "is no address"},
-		"host":           {Settings{From: "ws://{query.h}/x"}, "FROM", "{query.h} cannot stand here"},
-		"user":           {Settings{From: "ws://{query.u}@h/x"}, "FROM", "{query.u} cannot stand here"},
-		"fragment":       {Settings{From: "ws://h/#x"}, "FROM", "holds a #"},
-		"wildcard":       {Settings{From: "ws://h/{path.id}"}, "FROM", "{path.id} is no wildcard of PATH"},
+		"no host":        {Settings{From: "ws:///x"}, "FROM", "is not an address"},
+		"host":           {Settings{From: "ws://{query.h}/x"}, "FROM", "{query.h} is not allowed here"},
+		"user":           {Settings{From: "ws://{query.u}@h/x"}, "FROM", "{query.u} is not allowed here"},
+		"fragment":       {Settings{From: "ws://h/#x"}, "FROM", "contains a #"},
+		"wildcard":       {Settings{From: "ws://h/{path.id}"}, "FROM", "{path.id} is not a wildcard of PATH"},
 		"default":        {Settings{From: "ws://h/{query.a:..}"}, "FROM", "the default of {query.a} is empty, . or .."},
-		"default, JSON":  {Settings{From: "ws://h/", Hello: `{"a":{query.a:x}}`}, "HELLO", "the default of {query.a} stands in JSON outside a string"},
+		"default, JSON":  {Settings{From: "ws://h/", Hello: `{"a":{query.a:x}}`}, "HELLO", "the default of {query.a} is in JSON outside a string"},
 		"cursor":         {Settings{From: "ws://h/?{stream.cursor}"}, "CURSOR", "is not set, but {stream.cursor} is used"},
-		"no default":     {Settings{From: "http://h/", Cursor: ".n", Body: `{"since":{stream.cursor}}`}, "BODY", "{stream.cursor} is empty at first, which cannot stand here; give it a default, such as {stream.cursor:0}"},
+		"no default":     {Settings{From: "http://h/", Cursor: ".n", Body: `{"since":{stream.cursor}}`}, "BODY", "{stream.cursor} is empty at first, which is not allowed here; give it a default, such as {stream.cursor:0}"},
 		"header":         {Settings{From: "ws://h/", Headers: "X-A b"}, "HEADERS", "a line has no colon"},
 		"header, ours":   {Settings{From: "ws://h/", Headers: "Connection: x"}, "HEADERS", "belongs to the connection"},
 		"forward, ours":  {Settings{From: "ws://h/", Forward: []string{"Upgrade"}}, "FORWARD", "belongs to the connection"},
@@ -440,8 +440,8 @@ func TestCompileProblems(t *testing.T) {
 		"jq":             {Settings{From: "ws://h/", Select: ".a |"}, "SELECT", "is not a jq program"},
 		"jq of HELLO":    {Settings{From: "ws://h/", Hello: "> a\n< .a |"}, "HELLO", "is not a jq program"},
 		"jq missing":     {Settings{From: "ws://h/", Hello: "<"}, "HELLO", "a jq program is missing after <"},
-		"nested too far": {Settings{From: "ws://h/", Hello: strings.Repeat(`{"a":"`, 1) + deep(6) + "{query.a}"}, "HELLO", "cannot stand here"},
-		"method":         {Settings{From: "http://h/", Method: "get"}, "METHOD", "is no method"},
+		"nested too far": {Settings{From: "ws://h/", Hello: strings.Repeat(`{"a":"`, 1) + deep(6) + "{query.a}"}, "HELLO", "is not allowed here"},
+		"method":         {Settings{From: "http://h/", Method: "get"}, "METHOD", "is not a method"},
 		"mode":           {Settings{From: "http://h/", Mode: "all"}, "MODE", "is not known"},
 		"dialect":        {Settings{From: "ws://h/", Protocol: "soap"}, "PROTOCOL", "is no dialect"},
 	} {

@@ -61,7 +61,7 @@ func (rt *Route) literals() (all [][]string) {
 	return all
 }
 
-var errShape = errors.New("it has changed in more than the text between placeholders, which takes a restart")
+var errShape = errors.New("more has changed than the text between placeholders, which takes a restart")
 
 // reread looks whether the files have changed.
 func (rt *Route) reread(log *slog.Logger) {
@@ -85,14 +85,14 @@ func (rt *Route) reread(log *slog.Logger) {
 	switch {
 	case err != nil:
 		if f.said != err.Error() {
-			log.Warn("files of settings cannot be read again, what they held before goes on", "err", err)
+			log.Warn("files of settings cannot be reread; their previous values stay in use", "err", err)
 		}
 		f.said = err.Error()
 	case next != nil:
 		f.said = ""
 		texts := next.literals()
 		f.texts.Store(&texts)
-		log.Info("files of settings have changed and are in use")
+		log.Info("files of settings have changed; the new values are in use")
 	}
 }
 

@@ -71,7 +71,7 @@ func TestFilesAreReadAgain(t *testing.T) {
 				t.Errorf("%s: of another shape, or not there:%s", name, got)
 			}
 			log := k.log.String()
-			for said, n := range map[string]int{"have changed and are in use": 1, "which takes a restart": 1, "SSE_X_FILE: cannot be read": 1} {
+			for said, n := range map[string]int{"have changed; the new values are in use": 1, "which takes a restart": 1, "SSE_X_FILE: cannot be read": 1} {
 				if strings.Count(log, said) != n {
 					t.Errorf("%s: %q is said %d times: %s", name, said, strings.Count(log, said), log)
 				}

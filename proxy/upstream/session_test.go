@@ -192,7 +192,7 @@ func TestRequestsBeforeTheDialAreBounded(t *testing.T) {
 	})
 	big = true
 	subscribed(t, settings, f, func(t *testing.T, k *taking) {
-		k.expect(fmt.Sprintf("0s lost: request before the dial: the answer is over %d bytes", maxAnswer))
+		k.expect(fmt.Sprintf("0s lost: request before the dial: the answer is larger than %d bytes", maxAnswer))
 	})
 }
 
@@ -415,7 +415,7 @@ func TestDialectSettings(t *testing.T) {
 		want string
 	}{
 		{Settings{Protocol: "spoken", From: "ws://legacy", Connect: `{"a":"{query.a}"}`, Subscribe: `t/{query.b} {"x":{query.c}}`}, "CONNECT: c\nSUBSCRIBE: s"},
-		{Settings{Protocol: "spoken", From: "ws://legacy"}, "SUBSCRIBE: spoken needs to know what to subscribe to; write one subscription a line"},
+		{Settings{Protocol: "spoken", From: "ws://legacy"}, "SUBSCRIBE: spoken needs to know what to subscribe to; write one subscription per line"},
 		{Settings{Protocol: "spoken", From: "http://legacy", Subscribe: "x"}, "PROTOCOL: spoken is spoken over WebSockets, but FROM polls; begin FROM with ws:// or wss://, or unset PROTOCOL"},
 		{Settings{From: "ws://legacy", Subscribe: "x", Connect: "x"}, "CONNECT: raw has no connection payload; unset it\n" +
 			"SUBSCRIBE: raw has no subscriptions of its own; unset it, and write what to send in HELLO"},

@@ -116,16 +116,16 @@ var kinds = []struct{ said, kind string }{
 	{"server gave HTTP response to HTTPS client", "the upstream does not speak TLS on this port"},
 	{"tls:", "TLS failed"},
 	{"x509:", "the upstream's certificate is not valid"},
-	{"Location header", "redirected to what is no address"},
-	{"unsupported protocol scheme", "redirected to what is no http or https address"},
+	{"Location header", "redirected to something that is not an address"},
+	{"unsupported protocol scheme", "redirected to something that is not an HTTP address"},
 	{"response headers exceeded", "the header of the answer is too long"},
 	{"header line too long", "a line of the answer is too long"},
 	{"trailer", "the trailer of the answer is malformed"},
 	{"malformed MIME", "the header of the answer is malformed"},
-	{"malformed HTTP", "the answer is no HTTP"},
+	{"malformed HTTP", "the answer is not HTTP"},
 	{"Content-Length", "the answer's Content-Length is wrong"},
 	{"transfer encoding", "the answer's Transfer-Encoding is not known"},
-	{"transport connection broken", "the answer is no HTTP"},
+	{"transport connection broken", "the answer is not HTTP"},
 	{"chunk", "the answer's chunks are malformed"},
 	{"Sec-WebSocket-Protocol", "the answer to the upgrade has a Sec-WebSocket-Protocol that was not offered"},
 	{"extensions from server", "the answer to the upgrade has an extension that was not offered"},
@@ -136,17 +136,17 @@ var kinds = []struct{ said, kind string }{
 	{"zlib:", "compressed data is corrupt"},
 	{"switch protocol", "the upgrade was answered with another protocol"},
 	{"expected handshake response", "the upgrade was answered with another status"},
-	{"frame", "what was received is no WebSocket frame"},
-	{"close payload", "what was received is no WebSocket frame"},
-	{"status code", "what was received is no WebSocket frame"},
-	{"rsv bits", "what was received is no WebSocket frame"},
-	{"opcode", "what was received is no WebSocket frame"},
-	{"previous message", "what was received is no WebSocket frame"},
-	{"message", "what was received is no WebSocket frame"},
+	{"frame", "what was received is not a WebSocket frame"},
+	{"close payload", "what was received is not a WebSocket frame"},
+	{"status code", "what was received is not a WebSocket frame"},
+	{"rsv bits", "what was received is not a WebSocket frame"},
+	{"opcode", "what was received is not a WebSocket frame"},
+	{"previous message", "what was received is not a WebSocket frame"},
+	{"message", "what was received is not a WebSocket frame"},
 	{"server closed idle connection", "the server closed the connection"},
 	{"connection refused", "connection refused"},
 	{"connection reset", "connection reset by peer"},
-	{"invalid header field", "a header holds what none may hold"},
+	{"invalid header field", "a header contains characters that none may"},
 	{"URL", "the address is not valid"},
 	{"invalid port", "the address is not valid"},
 	{"http2", "HTTP/2 failed"},
@@ -163,7 +163,7 @@ func textKind(text string) string {
 			return k.kind
 		}
 	}
-	return "the connection failed, or what came over it is no HTTP"
+	return "the connection failed, or what came over it is not HTTP"
 }
 
 // Complaint is a line that net/http has written for a log, without what it quotes.

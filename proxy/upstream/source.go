@@ -169,7 +169,7 @@ func (rt *Route) faulty(log *slog.Logger, err error, then string) {
 		rt.Stats.JQFailed.Add(1)
 	}
 	if more, ok := rt.noisy.allow(); ok {
-		log.Warn("jq program failed, "+then, "err", err, "unsaid", more)
+		log.Warn("jq program failed, "+then, "err", err, "suppressed", more)
 	}
 }
 

@@ -29,7 +29,7 @@ func parseStatuses(text string) (rules statuses, err error) {
 		}
 		codes, what, ok := strings.Cut(item, "=")
 		if !ok {
-			return nil, fmt.Errorf("%q has no = ; write status=what, such as 404=retry", item)
+			return nil, fmt.Errorf("%q has no =; write status=what, such as 404=retry", item)
 		}
 		var r statusRule
 		if r.from, r.to, err = statusRange(strings.TrimSpace(codes)); err == nil {
@@ -58,7 +58,7 @@ func statusRange(text string) (from, to int, err error) {
 		}
 	}
 	if err != nil || from < 200 || to > 599 || to < from {
-		return 0, 0, errors.New("has no HTTP status in front of the = ; write 200 to 599, a range such as 401-403, or 5xx")
+		return 0, 0, errors.New("has no HTTP status before the =; write 200 to 599, a range such as 401-403, or 5xx")
 	}
 	return from, to, nil
 }
@@ -153,7 +153,7 @@ func (rt *Route) elsewhere(resp *http.Response) string {
 // shownURL is an address of the upstream's making, fit for logs: without userinfo and query, and without what may be a token.
 func shownURL(u *url.URL) string {
 	if !webScheme(u) {
-		return "what is no address of HTTP"
+		return "something that is not an HTTP address"
 	}
 	segments := strings.Split(shownPath(u.EscapedPath(), false), "/")
 	for i, s := range segments {

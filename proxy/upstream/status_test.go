@@ -102,10 +102,10 @@ func TestStatusNew(t *testing.T) {
 
 func TestStatusProblems(t *testing.T) {
 	for text, want := range map[string]string{
-		"404":             `STATUS: "404" has no = ; write status=what, such as 404=retry`,
-		"nope=retry":      `STATUS: "nope=retry" has no HTTP status in front of the = ; write 200 to 599, a range such as 401-403, or 5xx`,
-		"9xx=retry":       `STATUS: "9xx=retry" has no HTTP status in front of the = ; write 200 to 599, a range such as 401-403, or 5xx`,
-		"404-401=retry":   `STATUS: "404-401=retry" has no HTTP status in front of the = ; write 200 to 599, a range such as 401-403, or 5xx`,
+		"404":             `STATUS: "404" has no =; write status=what, such as 404=retry`,
+		"nope=retry":      `STATUS: "nope=retry" has no HTTP status before the =; write 200 to 599, a range such as 401-403, or 5xx`,
+		"9xx=retry":       `STATUS: "9xx=retry" has no HTTP status before the =; write 200 to 599, a range such as 401-403, or 5xx`,
+		"404-401=retry":   `STATUS: "404-401=retry" has no HTTP status before the =; write 200 to 599, a range such as 401-403, or 5xx`,
 		"404=gone":        `STATUS: "404=gone" is none of retry, refused, finished, new; write one of them after the = `,
 		"404=retry:401":   `STATUS: "404=retry:401" has a status, which only refused can have`,
 		"404=refused:500": `STATUS: "404=refused:500" refuses with a status that is no refusal; write 400 to 499, such as refused:401`,

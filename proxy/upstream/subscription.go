@@ -179,7 +179,7 @@ func (s *subscription) request(ctx context.Context, r *dialect.HTTPRequest) (*di
 		return nil, fmt.Errorf("request before the dial: %w", page)
 	}
 	if len(body) > maxAnswer {
-		return nil, fmt.Errorf("request before the dial: the answer is over %d bytes", maxAnswer)
+		return nil, fmt.Errorf("request before the dial: the answer is larger than %d bytes", maxAnswer)
 	}
 	return &dialect.HTTPResponse{Status: resp.StatusCode, Header: resp.Header, Body: body}, nil
 }

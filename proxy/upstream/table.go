@@ -103,14 +103,14 @@ func (e *entry) appendIdentity(id []byte, text translate.Text) []byte {
 func checkSegments(address translate.Text) error {
 	text, err := address.Fill(func(string) string { return "0" })
 	if err != nil {
-		return &BadRequest{"the request does not make an upstream address"}
+		return &BadRequest{"the request does not form an upstream address"}
 	}
 	u, err := url.Parse(text)
 	if err != nil {
-		return &BadRequest{"the request does not make an upstream address"}
+		return &BadRequest{"the request does not form an upstream address"}
 	}
 	if translate.Climbs(u.EscapedPath()) {
-		return &BadRequest{"the request makes a path segment . or .. in the upstream address"}
+		return &BadRequest{"the request forms a path segment . or .. in the upstream address"}
 	}
 	return nil
 }

@@ -137,10 +137,10 @@ func parsePart(text string, m []int) part {
 
 func (p part) check(names []string) error {
 	if p.kind == "path" && !slices.Contains(names, p.name) {
-		return fmt.Errorf("%s is no wildcard of PATH; write {%s} there", p.text(), p.name)
+		return fmt.Errorf("%s is not a wildcard of PATH; write {%s} there", p.text(), p.name)
 	}
 	if p.escape == nil {
-		return fmt.Errorf("%s cannot stand here; a placeholder is allowed in the path and in the query of an address, not in its scheme, host or port", p.text())
+		return fmt.Errorf("%s is not allowed here; a placeholder may be used in the path and in the query of an address, not in its scheme, host or port", p.text())
 	}
 	switch {
 	case p.fallback != nil:
@@ -149,7 +149,7 @@ func (p part) check(names []string) error {
 		}
 	case p.kind == "stream" && p.name == "cursor" || p.kind == "state":
 		if _, err := p.escape(""); err != nil {
-			return fmt.Errorf("%s is empty at first, which cannot stand here; give it a default, such as {%s.%s:0}", p.text(), p.kind, p.name)
+			return fmt.Errorf("%s is empty at first, which is not allowed here; give it a default, such as {%s.%s:0}", p.text(), p.kind, p.name)
 		}
 	}
 	return nil

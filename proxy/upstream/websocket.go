@@ -41,7 +41,7 @@ const (
 	maxSkipped = 64 << 20 // bytes of one message over MAX_MESSAGE that are read past before the connection is given up
 )
 
-var errIdle = errors.New("nothing was received for IDLE")
+var errIdle = errors.New("nothing was received within IDLE")
 
 // wsConn is one connection. Run's caller reads, and a keeper beside it writes what time demands.
 type wsConn struct {
@@ -123,7 +123,7 @@ func (c *wsConn) closed(ctx context.Context, err error) error {
 // doubted remembers an upstream whose compression fails.
 func (c *wsConn) doubted(err error) {
 	if c.q.Route.doubt(c.host, err) {
-		c.log.Warn("the upstream's compression cannot be read, the next connection does without")
+		c.log.Warn("the upstream's compression cannot be read; the next connection does without it")
 	}
 }
 

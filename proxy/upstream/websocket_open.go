@@ -64,7 +64,7 @@ func (c *wsConn) refusal(resp *http.Response, err error) error {
 	if resp == nil || resp.StatusCode == http.StatusSwitchingProtocols {
 		kind := Kind(err)
 		if strings.Contains(err.Error(), "Sec-WebSocket-Protocol") {
-			return fmt.Errorf("connect: %w; check SUBPROTOCOL, and whether it is PROTOCOL that is spoken there", kind)
+			return fmt.Errorf("connect: %w; check SUBPROTOCOL, and whether the upstream speaks PROTOCOL", kind)
 		}
 		return fmt.Errorf("connect: %w", kind)
 	}
@@ -127,7 +127,7 @@ func (c *wsConn) step(ctx context.Context) (ready bool, err error) {
 	}
 	if max(len(c.early), len(c.acks)) > maxEarly || size > maxEarlyBytes {
 		c.early, c.acks, c.gap = nil, nil, true
-		return false, fmt.Errorf("more than %d messages or %d bytes arrived before HELLO was through", maxEarly, maxEarlyBytes)
+		return false, fmt.Errorf("more than %d messages or %d bytes arrived before HELLO was complete", maxEarly, maxEarlyBytes)
 	}
 	if c.ended != nil {
 		return true, nil

@@ -30,7 +30,7 @@ func (c *wsConn) receive(ctx context.Context, f dialect.Frame) (got dialect.Rece
 	}
 	for _, said := range got.Complaints {
 		if more, ok := rt.noisy.allow(); ok {
-			c.log.Warn("the upstream complains", "err", said, "unsaid", more)
+			c.log.Warn("the upstream complains", "err", said, "suppressed", more)
 		}
 	}
 	return got, err
@@ -77,10 +77,10 @@ func (c *wsConn) read(ctx context.Context) (f dialect.Frame, skipped bool, err e
 		return dialect.Frame{Binary: kind == websocket.MessageBinary, Data: c.buf.Bytes()}, false, nil
 	}
 	c.q.Route.Stats.Oversize.Add(1)
-	c.log.Warn("message over MAX_MESSAGE skipped", "limit", limit)
+	c.log.Warn("message larger than MAX_MESSAGE skipped", "limit", limit)
 	n, err := io.Copy(io.Discard, io.LimitReader(r, maxSkipped))
 	if err == nil && n == maxSkipped {
-		err = fmt.Errorf("a message of over %d bytes", maxSkipped)
+		err = fmt.Errorf("a message of more than %d bytes", maxSkipped)
 	}
 	if err == nil {
 		c.mu.Lock()

@@ -230,7 +230,7 @@ func TestHelloIsBounded(t *testing.T) {
 	} {
 		subscribed(t, Settings{Hello: "< .never"}, &feed{talk: talk}, func(t *testing.T, k *taking) {
 			synctest.Wait()
-			if got := k.texts(); len(got) != 1 || !strings.Contains(got[0], "arrived before HELLO was through") {
+			if got := k.texts(); len(got) != 1 || !strings.Contains(got[0], "arrived before HELLO was complete") {
 				t.Errorf("%s: %.200q", name, got)
 			}
 		})
@@ -279,7 +279,7 @@ func TestIdle(t *testing.T) {
 	subscribed(t, Settings{Idle: idle}, f, func(t *testing.T, k *taking) {
 		time.Sleep(idle)
 		f.expect(t, "30s ping", "1m0s cut")
-		k.expect("1m0s lost: nothing was received for IDLE (1m0s)")
+		k.expect("1m0s lost: nothing was received within IDLE (1m0s)")
 	})
 	f = pinged(true, 0)
 	subscribed(t, Settings{Idle: idle}, f, func(t *testing.T, k *taking) {
@@ -342,7 +342,7 @@ func TestOversize(t *testing.T) {
 			if got := k.texts(); !slices.Equal(got, []string{"a", strings.Repeat("x", 1000), "gap upstream", "b", "gap upstream", "c"}) {
 				t.Errorf("mode %d: %.300q", mode, got)
 			}
-			if k.route.Stats.Oversize.Load() != 2 || strings.Count(k.log.String(), "message over MAX_MESSAGE skipped") != 2 {
+			if k.route.Stats.Oversize.Load() != 2 || strings.Count(k.log.String(), "message larger than MAX_MESSAGE skipped") != 2 {
 				t.Errorf("mode %d: %d counted", mode, k.route.Stats.Oversize.Load())
 			}
 		})
@@ -374,7 +374,7 @@ func TestEndlessMessage(t *testing.T) {
 			}
 		}}
 		subscribed(t, Settings{MaxMessage: 1000}, f, func(t *testing.T, k *taking) {
-			if got := k.texts(); len(got) != 2 || got[0] != "gap upstream" || !strings.HasPrefix(got[1], "lost: a message of over ") {
+			if got := k.texts(); len(got) != 2 || got[0] != "gap upstream" || !strings.HasPrefix(got[1], "lost: a message of more than ") {
 				t.Errorf("mode %d: %q", mode, got)
 			}
 		})

@@ -90,7 +90,7 @@ func (s *Scripts) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	case r.Method != http.MethodGet && r.Method != http.MethodHead:
 		h.Set("Allow", "GET, HEAD")
-		http.Error(w, "a script can only be read", http.StatusMethodNotAllowed)
+		http.Error(w, "scripts are read-only", http.StatusMethodNotAllowed)
 		return
 	}
 	body, tag := f.plain, `"`+f.tag+`"`
