@@ -172,7 +172,7 @@ func (s *sidecar) start(lines *admin.Lines) (net.Addr, error) {
 		go func() { s.failed <- s.admin.Serve(operator) }() // ends with run
 	}
 	go func() { s.failed <- s.public.Serve(public) }() // ends with Release
-	s.log.Info("sidestream serves", "listen", public.Addr().String(), "routes", len(s.proxy.Routes), "version", version)
+	s.log.Info("sidestream is serving", "listen", public.Addr().String(), "routes", len(s.proxy.Routes), "version", version)
 	return public.Addr(), nil
 }
 

@@ -7,11 +7,11 @@ import (
 	"testing"
 )
 
-var update = flag.Bool("update", false, "write the environment tables into the README")
+var update = flag.Bool("update", false, "write the tables of variables into README.md")
 
-const readme = "../README.md"
+const readme = "README.md"
 
-// TestReadmeTables holds the README's tables against the code; -update writes them.
+// TestReadmeTables holds the tables of variables against the code; -update writes them.
 func TestReadmeTables(t *testing.T) {
 	data, err := os.ReadFile(readme)
 	if err != nil {
@@ -23,10 +23,10 @@ func TestReadmeTables(t *testing.T) {
 		before, rest, ok := strings.Cut(text, begin)
 		got, after, closed := strings.Cut(rest, end)
 		if !ok || !closed {
-			t.Fatalf("the README has no place %s", begin)
+			t.Fatalf("config/README.md has no place %s", begin)
 		}
 		if got != table && !*update {
-			t.Errorf("the table %q of the README differs from the code; go test ./config -run Readme -update writes it", name)
+			t.Errorf("the table %q of config/README.md differs from the code; go test ./config -run Readme -update writes it", name)
 		}
 		text = before + begin + table + end + after
 	}
@@ -69,23 +69,14 @@ func row(name, star string, v Variable) string {
 	return "| `" + name + "`" + star + " | " + value + " | " + strings.ReplaceAll(v.Meaning, "|", `\|`) + " |\n"
 }
 
-// TestReadmeEnvFile loads the README's own example.
+// TestReadmeEnvFile: the README's own example shares what it says that it shares.
 func TestReadmeEnvFile(t *testing.T) {
-	data, err := os.ReadFile(readme)
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, rest, _ := strings.Cut(string(data), "<!-- env-file -->\n")
-	_, rest, _ = strings.Cut(rest, "```sh\n")
-	example, _, ok := strings.Cut(rest, "```")
-	if !ok {
+	_, text, ok := strings.Cut(documents(t)["README.md"], "<!-- env-file -->\n")
+	examples := envFiles(text)
+	if !ok || len(examples) == 0 {
 		t.Fatal("the README has no env-file example")
 	}
-	environ, err := Overlay(nil, []byte(strings.ReplaceAll("\n"+example, "\n   ", "\n"))) // it stands in a list
-	if err != nil {
-		t.Fatal(err)
-	}
-	c, err := Load(environ, os.ReadFile)
+	c, err := loadExample(examples[0])
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -7,7 +7,7 @@ import (
 
 // The two structs below are the environment: names, defaults, bounds and meanings stand here and nowhere else. Tags:
 //
-//	env         name, behind SSE_ or SSE_ROUTE_<NAME>_
+//	env         name, after SSE_ or SSE_ROUTE_<NAME>_
 //	envDefault  value when unset
 //	show        default as the documentation tells it, where it is not a value
 //	doc         meaning
@@ -19,82 +19,82 @@ import (
 //	none        ..."no": except where having none makes no sense
 type globals struct {
 	Listen      string `env:"LISTEN" envDefault:":8080" doc:"public address"`
-	AdminListen string `env:"ADMIN_LISTEN" envDefault:"127.0.0.1:9091" doc:"health, metrics, status; off disables"`
-	AdminHosts  list   `env:"ADMIN_HOSTS" doc:"further Host names that the admin port answers to, comma-separated, beside its own address, localhost and IP addresses"`
-	Upstream    string `env:"UPSTREAM" doc:"legacy base URL; whatever no route answers is passed through to it, WebSocket upgrades included; unset: 404"`
-	TLSCert     string `env:"TLS_CERT" doc:"path of the PEM certificate chain; HTTPS with HTTP/2, reloaded when the file changes. Without: HTTP/1.1 and h2c"`
-	TLSKey      string `env:"TLS_KEY" doc:"path of the PEM key"`
-	CORSOrigins list   `env:"CORS_ORIGINS" doc:"exact origins, comma-separated, allowed cross-origin with credentials"`
-	Tunnel      list   `env:"TUNNEL" doc:"path prefixes, comma-separated, whose WebSockets pages may have over events and POSTs, under /_sidestream/tunnel; / for all. Needs SSE_UPSTREAM"`
-	MaxClients  count  `env:"MAX_CLIENTS" envDefault:"10000" max:"1000000000" doc:"SSE clients at once; 0 no limit; also per route"`
-	MaxStreams  count  `env:"MAX_STREAMS" envDefault:"10000" max:"1000000000" doc:"upstream connections at once; 0 no limit; also per route"`
-	MaxHeader   size   `env:"MAX_HEADER" envDefault:"64KiB" min:"8KiB" max:"16MiB" none:"no" doc:"a client's request without its body: line and header; 431 beyond"`
-	MaxValue    size   `env:"MAX_VALUE" envDefault:"16KiB" min:"1" max:"1MiB" none:"no" doc:"one value of a client's request in a placeholder"`
+	AdminListen string `env:"ADMIN_LISTEN" envDefault:"127.0.0.1:9091" doc:"address of the admin port: health, metrics and status; off disables it"`
+	AdminHosts  list   `env:"ADMIN_HOSTS" doc:"further Host names that the admin port answers to, comma-separated, besides its own address, localhost and IP addresses"`
+	Upstream    string `env:"UPSTREAM" doc:"base URL of the legacy service; whatever no route answers is passed through to it, WebSocket upgrades included; unset: 404"`
+	TLSCert     string `env:"TLS_CERT" doc:"path of the PEM certificate chain; turns on HTTPS with HTTP/2, reloaded when the file changes. Without it: HTTP/1.1 and h2c"`
+	TLSKey      string `env:"TLS_KEY" doc:"path of the PEM private key"`
+	CORSOrigins list   `env:"CORS_ORIGINS" doc:"exact origins, comma-separated, that may make cross-origin requests with credentials"`
+	Tunnel      list   `env:"TUNNEL" doc:"path prefixes, comma-separated, under which pages may have their WebSockets over events and POSTs, at /_sidestream/tunnel; / for all. Needs SSE_UPSTREAM"`
+	MaxClients  count  `env:"MAX_CLIENTS" envDefault:"10000" max:"1000000000" doc:"SSE clients at once; 0 means no limit; also per route"`
+	MaxStreams  count  `env:"MAX_STREAMS" envDefault:"10000" max:"1000000000" doc:"upstream connections at once; 0 means no limit; also per route"`
+	MaxHeader   size   `env:"MAX_HEADER" envDefault:"64KiB" min:"8KiB" max:"16MiB" none:"no" doc:"size of the request line and headers of a client; 431 above it"`
+	MaxValue    size   `env:"MAX_VALUE" envDefault:"16KiB" min:"1" max:"1MiB" none:"no" doc:"size of one value of a client's request in a placeholder; 400 above it"`
 	Drain       span   `env:"DRAIN" envDefault:"10s" max:"1h" doc:"shutdown window over which clients are released"`
-	Restart     span   `env:"RESTART" envDefault:"5s" max:"1h" doc:"how long a restart keeps the sidecar away: clients that are released while it drains are told to come back after it, so that none meets a proxy's 502; 0 where another replica takes them"`
+	Restart     span   `env:"RESTART" envDefault:"5s" max:"1h" doc:"how long a restart keeps the sidecar away: clients released while it drains are told to come back after it, so that none meets a proxy's 502; 0 where another replica takes them"`
 	LogLevel    string `env:"LOG_LEVEL" envDefault:"info" oneof:"debug info warn error" doc:"debug, info, warn or error"`
-	LogFormat   string `env:"LOG_FORMAT" envDefault:"auto" oneof:"auto text json" doc:"auto: tint on a terminal, JSON otherwise; text, json"`
+	LogFormat   string `env:"LOG_FORMAT" envDefault:"auto" oneof:"auto text json" doc:"auto: coloured text on a terminal, JSON otherwise; text; json"`
 }
 
 type settings struct {
 	Path         string `env:"PATH" show:"required" doc:"a net/http pattern without method or host, such as /prices or /jobs/{id}/progress; not under /_sidestream/"`
 	From         string `env:"FROM" show:"required" doc:"ws:// wss:// subscribes, http:// https:// polls; a template"`
-	Headers      string `env:"HEADERS" doc:"upstream headers, one Name: value a line; templates. Origin is the upstream's own unless given or forwarded"`
+	Headers      string `env:"HEADERS" doc:"headers sent upstream, one Name: value per line; templates. Origin is the upstream's own unless given or forwarded"`
 	Forward      list   `env:"FORWARD" doc:"client request headers copied upstream, comma-separated"`
-	Cookies      toggle `env:"COOKIES" envDefault:"on" doc:"what the upstream's answers set goes along with the next requests of the same stream, and nobody else's; off: it is forgotten"`
-	Protocol     string `env:"PROTOCOL" envDefault:"raw" doc:"dialect spoken inside the WebSocket, see below"`
+	Cookies      toggle `env:"COOKIES" envDefault:"on" doc:"cookies that the upstream's answers set are sent with the next requests of the same stream, and with no others; off: they are forgotten"`
+	Protocol     string `env:"PROTOCOL" envDefault:"raw" doc:"[dialect](../translate/dialect/README.md) spoken inside the WebSocket"`
 	Connect      string `env:"CONNECT" kind:"ws" doc:"the dialect's connection payload; a template"`
-	Subscribe    string `env:"SUBSCRIBE" kind:"ws" doc:"what to subscribe to in the dialect's own terms, one a line; templates"`
-	Subprotocol  list   `env:"SUBPROTOCOL" show:"dialect's" kind:"ws" doc:"Sec-WebSocket-Protocol offered, comma-separated"`
-	Hello        string `env:"HELLO" kind:"ws" doc:"opening script, one step a line, run again on every connection: > frame sends (a template), = jq sends each output of a program over null, which knows $state, < jq waits for a message for which the program is true (10 s, then reconnect), ! jq means refused when true and ~ jq means reconnect when true, from there until the connection ends; a line without mark sends"`
+	Subscribe    string `env:"SUBSCRIBE" kind:"ws" doc:"what to subscribe to, in the dialect's own terms, one per line; templates"`
+	Subprotocol  list   `env:"SUBPROTOCOL" show:"dialect's" kind:"ws" doc:"Sec-WebSocket-Protocol to offer, comma-separated"`
+	Hello        string `env:"HELLO" kind:"ws" doc:"opening script, one step per line, run again on every connection: > frame sends (a template); = jq sends each output of a program over null, which sees $state; < jq waits for a message for which the program is true (10 s, then reconnect); ! jq means refused when true and ~ jq means reconnect when true, from there until the connection ends; a line without a mark is sent"`
 	Reply        string `env:"REPLY" kind:"ws" doc:"jq over each incoming message; each output is sent back as a frame"`
 	Ping         string `env:"PING" kind:"ws" doc:"application-level keepalive frame; a template"`
-	PingEvery    rhythm `env:"PING_EVERY" envDefault:"30s" kind:"ws" doc:"how often PING is sent: a span, or jq over null that yields milliseconds, such as $state.interval; none are sent until it yields a number. Between 10ms and 24h; 0 never"`
-	Pong         string `env:"PONG" kind:"ws" doc:"jq: a message for which it is true answers the last PING and is no event; when a PING is due and the one before was not answered: reconnect"`
+	PingEvery    rhythm `env:"PING_EVERY" envDefault:"30s" kind:"ws" doc:"how often PING is sent: a duration from 10ms to 24h, or jq over null that yields milliseconds, such as $state.interval; nothing is sent until it yields a number. 0 means never"`
+	Pong         string `env:"PONG" kind:"ws" doc:"jq: a message for which it is true acknowledges the last PING and is not emitted; when a PING is due and the one before was not acknowledged: reconnect"`
 	State        string `env:"STATE" kind:"ws" doc:"jq over each incoming message, before everything else; each object it yields is merged into $state, a null value deletes the name. Kept across reconnects, also as {state.NAME} in templates; 64 names, 4 KiB a value"`
-	Resumed      string `env:"RESUMED" kind:"ws" doc:"jq over each message until HELLO is through, with $state as it was before the message: true says that nothing was lost since the last connection, so that no gap is said"`
-	Ticket       string `env:"TICKET" kind:"ws" doc:"raw: an HTTP request before each dial, [METHOD ]URL (POST unless given; a template), with HEADERS and FORWARD; its JSON answer is read by DIAL"`
-	Dial         string `env:"DIAL" kind:"ws" doc:"raw: jq over the answer to TICKET (null without), with $state; yields the address to dial instead of FROM; null or nothing: FROM; false: refused (401). To another host than FROM's go neither HEADERS nor FORWARD"`
-	Close        string `env:"CLOSE" kind:"ws" doc:"what close codes mean: code=what or from-to=what, comma-separated; what is retry, refused (403) or refused:STATUS, finished, or new (forget $state, then retry)"`
-	Status       string `env:"STATUS" doc:"what HTTP statuses mean, of dials, polls and streams: status=what, from-to=what or 5xx=what, comma-separated; what is as for CLOSE, refused being the status itself or 403, and new forgetting the cursor or $state"`
-	RefuseAfter  span   `env:"REFUSE_AFTER" envDefault:"30s" max:"24h" global:"yes" doc:"how long a stream that was connected before retries what is answered with 401, 403, 404 and the like, or refused by the dialect as a connection is opened, before it is refused for its clients; 0 at once, for routes that carry credentials. What STATUS, CLOSE, REFUSED or ! calls refused does not wait"`
-	Separator    string `env:"SEPARATOR" kind:"ws" doc:"raw: what ends a record where one message holds several, such as \\n or \\x1e; each is a message of its own, and it is put behind what is sent"`
-	Idle         span   `env:"IDLE" envDefault:"60s" min:"10ms" max:"24h" kind:"ws stream" global:"yes" doc:"nothing received for so long, pongs included (WebSocket pings are sent at half of it): reconnect"`
+	Resumed      string `env:"RESUMED" kind:"ws" doc:"jq over each message until HELLO is complete, with $state as it was before the message: true means that nothing was lost since the last connection, so no gap is reported"`
+	Ticket       string `env:"TICKET" kind:"ws" doc:"raw: an HTTP request before each dial, [METHOD ]URL (POST unless given; a template), with HEADERS and FORWARD; DIAL reads its JSON answer"`
+	Dial         string `env:"DIAL" kind:"ws" doc:"raw: jq over the answer to TICKET (null without one), with $state; yields the address to dial instead of FROM; null or nothing: FROM; false: refused (401). HEADERS and FORWARD are not sent to a host other than FROM's"`
+	Close        string `env:"CLOSE" kind:"ws" doc:"what close codes mean: code=meaning or from-to=meaning, comma-separated; a meaning is retry, refused (403) or refused:STATUS, finished, or new (forget $state, then retry)"`
+	Status       string `env:"STATUS" doc:"what HTTP statuses mean, of dials, polls and streams: status=meaning, from-to=meaning or 5xx=meaning, comma-separated; meanings are those of CLOSE, but refused is the status itself if it is 4xx, else 403, and new forgets the cursor or $state"`
+	RefuseAfter  span   `env:"REFUSE_AFTER" envDefault:"30s" max:"24h" global:"yes" doc:"how long a stream that was connected before retries 401, 403, 404 and the like, and refusals by the dialect while a connection opens, before its clients are refused; 0 at once, for routes that carry credentials. What STATUS, CLOSE, REFUSED or ! calls refused does not wait"`
+	Separator    string `env:"SEPARATOR" kind:"ws" doc:"raw: what ends a record where one message holds several, such as \\n or \\x1e; each record is a message of its own, and the separator is appended to what is sent"`
+	Idle         span   `env:"IDLE" envDefault:"60s" min:"10ms" max:"24h" kind:"ws stream" global:"yes" doc:"reconnect when nothing was received for so long, pongs included (WebSocket pings are sent at half of it)"`
 	Every        span   `env:"EVERY" envDefault:"2s" min:"10ms" max:"24h" kind:"poll" global:"yes" doc:"poll interval, start to start; 0: at once after each answer, at most twice a second when nothing new came"`
-	Mode         string `env:"MODE" show:"changes, or every with CURSOR" oneof:"changes every items patch stream" kind:"poll" doc:"changes emits when the translated result differs from the last one; every always; items emits the list's new elements (SELECT defaults to .[], the first answer is history); patch emits a snapshot event, then RFC 6902 patch events; stream is no poll: it reads Server-Sent Events, JSON or lines from an answer that never ends"`
+	Mode         string `env:"MODE" show:"changes, or every with CURSOR" oneof:"changes every items patch stream" kind:"poll" doc:"changes emits when the translated result differs from the last one; every always; items emits the new elements of a list (SELECT defaults to .[], the first answer is history); patch emits a snapshot event, then RFC 6902 patch events; stream does not poll: it reads Server-Sent Events, JSON or lines from an answer that never ends"`
 	Cursor       string `env:"CURSOR" kind:"poll" doc:"jq over the answer; its value is {stream.cursor} in the next request; null or nothing keeps the old one. A smaller whole number than before starts over, with a gap"`
 	First        string `env:"FIRST" show:"FROM" kind:"poll" doc:"address while there is no cursor; a template"`
-	Reset        string `env:"RESET" show:"status==410" kind:"poll" doc:"jq over any answer, with MODE=stream also over each record: true says that the cursor is too old; it is forgotten, a gap said, and FIRST is next. Asked over null too, with $status null, when a request fails or a connection is lost: status==null is for services whose numbers begin again"`
-	Refused      string `env:"REFUSED" kind:"poll" doc:"jq over any answer, with MODE=stream also over each record: true (403) or a status 400 to 499 says that the upstream refuses"`
+	Reset        string `env:"RESET" show:"status==410" kind:"poll" doc:"jq over any answer, with MODE=stream also over each record: true means that the cursor is too old; it is forgotten, a gap is reported, and FIRST is next. Evaluated over null too, with $status null, when a request fails or a connection is lost: status==null is for services whose numbers start again"`
+	Refused      string `env:"REFUSED" kind:"poll" doc:"jq over any answer, with MODE=stream also over each record: true (403) or a status 400 to 499 means that the upstream rejects the request"`
 	Next         string `env:"NEXT" show:"Link: rel=next" kind:"poll" doc:"jq over a page: where the next one is. A string is an address, relative to this one's; an object is values to set in its query; true is FROM with the new cursor; anything else: there is none"`
-	Pages        count  `env:"PAGES" show:"1, or 20 with NEXT" max:"1000" kind:"poll" doc:"how many pages of one answer are followed at the most"`
+	Pages        count  `env:"PAGES" show:"1, or 20 with NEXT" max:"1000" kind:"poll" doc:"how many pages of one answer are followed at most"`
 	Interval     string `env:"INTERVAL" kind:"poll" doc:"jq over the answer: seconds until the next poll; can only lengthen EVERY, as X-Poll-Interval and Retry-After do"`
-	Format       string `env:"FORMAT" show:"by type, then first bytes" oneof:"sse lines json" kind:"stream" doc:"what MODE=stream reads: sse, lines, or json (values one after the other, whatever white space; of a list that begins with an object, the values in it)"`
+	Format       string `env:"FORMAT" show:"by type, then first bytes" oneof:"sse lines json" kind:"stream" doc:"what MODE=stream reads: sse, lines, or json (values one after another, with any white space; of a list that begins with an object, the values in it)"`
 	Method       string `env:"METHOD" show:"GET, or POST with a body" kind:"poll" doc:"method of the poll request"`
 	Body         string `env:"BODY" kind:"poll" doc:"body of the poll request; a template"`
-	Timeout      span   `env:"TIMEOUT" show:"10s, or 6m with EVERY=0" min:"10ms" max:"24h" kind:"poll" global:"yes" doc:"how long a poll request may take, with EVERY=0 until it says more; 0 for ever"`
-	Select       string `env:"SELECT" show:"." doc:"jq: zero or more items out of each message (filter, split)"`
-	Event        string `env:"EVENT" show:"dialect's" doc:"jq on the item: event name; null or empty: none"`
-	Data         string `env:"DATA" show:"." doc:"jq on the item: data; strings are sent raw, what was made as compact JSON, what the message holds as it is written there. With neither SELECT, EVENT, DATA nor ID set the bytes pass through unparsed"`
+	Timeout      span   `env:"TIMEOUT" show:"10s, or 6m with EVERY=0" min:"10ms" max:"24h" kind:"poll" global:"yes" doc:"how long a poll request may take, or with EVERY=0 how long it may be silent; 0 means for ever"`
+	Select       string `env:"SELECT" show:"." doc:"jq: zero or more items from each message (filter, split)"`
+	Event        string `env:"EVENT" show:"dialect's" doc:"jq on the item: event name; null or empty means none"`
+	Data         string `env:"DATA" show:"." doc:"jq on the item: data. Strings are sent raw; values that the program made, as compact JSON; values of the message, as they are written there. With none of SELECT, EVENT, DATA and ID set the bytes pass through unparsed"`
 	ID           string `env:"ID" show:"sidecar's" doc:"jq on the item: event id"`
-	Key          string `env:"KEY" doc:"jq on the item: what a newer event replaces an older one by. With START=latest a client begins with the newest event of each key, and one that has fallen off the replay buffer gets those behind its gap. With MODE=patch: on an element of a list of objects, what it is known by"`
-	Done         string `env:"DONE" doc:"jq on the item: true ends the stream after it"`
-	Binary       string `env:"BINARY" envDefault:"base64" oneof:"base64 text drop" kind:"ws" doc:"binary messages: base64, text, drop"`
-	Start        start  `env:"START" show:"live for ws, latest for polls" global:"yes" doc:"where a client without Last-Event-ID begins: live, latest, all, or a number of events. The client that opened the stream gets all of it"`
-	Heartbeat    span   `env:"HEARTBEAT" envDefault:"15s" min:"10ms" max:"24h" global:"yes" doc:"sent when nothing else was; 0 none"`
-	Coalesce     span   `env:"COALESCE" envDefault:"0" max:"10s" global:"yes" doc:"how often one client is written to at the most; what comes meanwhile goes out in one write. 0: at once"`
+	Key          string `env:"KEY" doc:"jq on the item: the key by which a newer event replaces an older one. With START=latest a client begins with the newest event of each key, and one whose place is no longer in the replay buffer gets those after its gap. With MODE=patch: jq on an element of a list of objects, what identifies it"`
+	Done         string `env:"DONE" doc:"jq on the item: true completes the stream after it"`
+	Binary       string `env:"BINARY" envDefault:"base64" oneof:"base64 text drop" kind:"ws" doc:"what binary messages become: base64, text, or drop"`
+	Start        start  `env:"START" show:"live for ws, latest for polls" global:"yes" doc:"where a client without Last-Event-ID begins: live, latest, all, or a number of events. The client that opened the stream gets everything"`
+	Heartbeat    span   `env:"HEARTBEAT" envDefault:"15s" min:"10ms" max:"24h" global:"yes" doc:"a heartbeat is sent when nothing else was for so long; 0 means none"`
+	Coalesce     span   `env:"COALESCE" envDefault:"0" max:"10s" global:"yes" doc:"minimum time between two writes to one client; what arrives in between goes out in one write. 0: at once"`
 	Retry        span   `env:"RETRY" envDefault:"3s" min:"1ms" max:"24h" none:"no" global:"yes" doc:"retry hint; each client gets a random value in [RETRY, 2×RETRY)"`
-	ReplayEvents count  `env:"REPLAY_EVENTS" envDefault:"1024" min:"1" max:"16777216" none:"no" global:"yes" doc:"bound of the ring in events"`
-	ReplayBytes  size   `env:"REPLAY_BYTES" envDefault:"4MiB" min:"1" max:"1GiB" none:"no" global:"yes" doc:"bound of the ring in bytes; the newest event is never evicted"`
-	ReplayAge    span   `env:"REPLAY_AGE" max:"8760h" global:"yes" doc:"bound of the ring in age; 0 none"`
+	ReplayEvents count  `env:"REPLAY_EVENTS" envDefault:"1024" min:"1" max:"16777216" none:"no" global:"yes" doc:"size of the replay buffer in events"`
+	ReplayBytes  size   `env:"REPLAY_BYTES" envDefault:"4MiB" min:"1" max:"1GiB" none:"no" global:"yes" doc:"size of the replay buffer in bytes; the newest event is never evicted"`
+	ReplayAge    span   `env:"REPLAY_AGE" max:"8760h" global:"yes" doc:"maximum age of the events in the replay buffer; 0 means any"`
 	Linger       span   `env:"LINGER" envDefault:"30s" max:"8760h" global:"yes" doc:"how long a stream outlives its last client; must exceed 2×RETRY"`
-	Eager        toggle `env:"EAGER" envDefault:"false" doc:"start at boot, never linger out (routes without client placeholders)"`
-	MaxAge       span   `env:"MAX_AGE" min:"1s" max:"8760h" global:"yes" doc:"so long after its upstream connected a stream takes no new clients and its clients are told to come back, spread over 10 s, after which it ends; they authenticate anew. For routes that carry credentials"`
+	Eager        toggle `env:"EAGER" envDefault:"false" doc:"start at boot and stay without clients (for routes without client placeholders)"`
+	MaxAge       span   `env:"MAX_AGE" min:"1s" max:"8760h" global:"yes" doc:"maximum stream age, counted from when its upstream connected: past it, no new clients are accepted, those it has are told to come back, spread over 10 s, and it ends; they authenticate again. For routes that carry credentials"`
 	MaxMessage   size   `env:"MAX_MESSAGE" envDefault:"1MiB" min:"1" max:"1GiB" none:"no" global:"yes" doc:"largest upstream message or body"`
-	MaxClients   count  `env:"MAX_CLIENTS" max:"1000000000" doc:"SSE clients of the route at once; 0 no limit of its own"`
-	MaxStreams   count  `env:"MAX_STREAMS" max:"1000000000" doc:"upstream connections of the route at once; 0 no limit of its own"`
-	Send         toggle `env:"SEND" envDefault:"false" doc:"POST to PATH sends the body upstream as one message; for ws"`
-	Scope        string `env:"SCOPE" envDefault:"request" oneof:"request session" doc:"session: each ?session= value, 16 to 128 random characters of A-Z a-z 0-9 _ - chosen by the page, has an upstream of its own; START is then all unless set"`
+	MaxClients   count  `env:"MAX_CLIENTS" max:"1000000000" doc:"SSE clients of the route at once; 0 means no limit of its own"`
+	MaxStreams   count  `env:"MAX_STREAMS" max:"1000000000" doc:"upstream connections of the route at once; 0 means no limit of its own"`
+	Send         toggle `env:"SEND" envDefault:"false" doc:"POST to PATH sends the body upstream as one message; WebSocket routes only"`
+	Scope        string `env:"SCOPE" envDefault:"request" oneof:"request session" doc:"session: each ?session= value, 16 to 128 random characters of A-Z a-z 0-9 _ - chosen by the page, has an upstream connection of its own; START is then all unless set"`
 }
 
 // field is one variable as the tags above describe it.

@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
-	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -221,20 +220,6 @@ func TestHealth(t *testing.T) {
 	stop()
 	eager.Wait()
 	p.Close()
-}
-
-// TestReadmeNamesMetricsThatExist holds what the README tells operators to watch against what there is.
-func TestReadmeNamesMetricsThatExist(t *testing.T) {
-	p, _ := front(t)
-	_, text := get(t, Port{Proxy: p, Version: "dev"}.Handler(), "/metrics")
-	for _, name := range []string{"clients", "upstream_up", "gaps_total", "jq_failures_total", "oversize_total", "polls_total", "rejected_total", "disconnects_total"} {
-		if !regexp.MustCompile(`(?m)^sidestream_` + name + `\{`).MatchString(text) {
-			t.Errorf("no metric sidestream_%s", name)
-		}
-	}
-	if !slices.Contains(proxy.Rejections[:], "max_clients") {
-		t.Error("the README's reasons have gone")
-	}
 }
 
 // TestHosts: a page whose name was made to point here gets nothing, whatever it asks for.

@@ -12,7 +12,7 @@
 //
 // # How to add to it
 //
-// An event of Sidestream's own is a function Append… in encode.go, with its exact bytes in TestAppendExactBytes, and a row in the README's
-// table of events. Its name begins with "stream.", which no upstream can use. What is appended to a stream already must keep its form:
+// An event of Sidestream's own is a function Append… in encode.go, with its exact bytes in TestAppendExactBytes, and a row in the table of
+// events in proxy/web/README.md. Its name begins with "stream.", which no upstream can use. What is appended to a stream already must keep its form:
 // clients out there parse it.
 package sse
