@@ -22,6 +22,7 @@ import (
 	"sidestream/proxy"
 	"sidestream/proxy/admin"
 	"sidestream/proxy/deliver"
+	"sidestream/proxy/history"
 )
 
 // version is set when a release is built: -ldflags "-X main.version=1.2.3".
@@ -101,7 +102,7 @@ func command(ctx context.Context, args, environ []string, stdout, stderr io.Writ
 	case name == "tap":
 		return proxy.TapNamed(ctx, c.Routes, args, stdout, admin.Logger(stderr, c.LogFormat, c.LogLevel))
 	}
-	return serve(ctx, c, stderr, grace, nil)
+	return serve(ctx, c, stderr, grace, func(net.Addr) {})
 }
 
 // demo runs the legacy service and a sidecar in front of it.
@@ -135,7 +136,7 @@ type sidecar struct {
 	failed chan error // a server that does not serve any more
 }
 
-// serve runs the sidecar until ctx is done. started, if not nil, is called with the public address once it answers.
+// serve runs the sidecar until ctx is done. started is called with the public address once it answers.
 func serve(ctx context.Context, c *config.Config, stderr io.Writer, grace time.Duration, started func(net.Addr)) error {
 	return admin.Logging(stderr, c.LogFormat, c.LogLevel, func(log *slog.Logger, lines *admin.Lines) error {
 		s := &sidecar{Config: c, grace: grace, log: log, failed: make(chan error, 2)}
@@ -143,9 +144,7 @@ func serve(ctx context.Context, c *config.Config, stderr io.Writer, grace time.D
 		if err != nil {
 			return err
 		}
-		if started != nil {
-			started(addr)
-		}
+		started(addr)
 		return s.run(ctx)
 	})
 }
@@ -161,9 +160,11 @@ func (s *sidecar) start(lines *admin.Lines) (net.Addr, error) {
 		return nil, fmt.Errorf("SSE_LISTEN: %w; choose another address", err)
 	}
 	operator, err := admin.Listen(s.AdminListen, s.log)
+	if err == nil {
+		s.Settings.History, err = history.Start(s.History, s.log)
+	}
 	if err != nil {
-		public.Close()
-		return nil, err
+		return nil, errors.Join(err, public.Close())
 	}
 	s.proxy = proxy.New(s.Settings, s.log)
 	s.public = proxy.NewServer(s.proxy, certificate, s.log)
@@ -192,6 +193,7 @@ func (s *sidecar) run(ctx context.Context) (err error) {
 	stop()
 	s.proxy.Close()
 	<-kept
+	s.Settings.History.Stop()
 	s.admin.Close()
 	s.log.Info("sidestream stopped")
 	return err

@@ -3,8 +3,10 @@ package config
 import (
 	"fmt"
 	"io"
-	"sidestream/proxy/upstream"
 	"strings"
+
+	"sidestream/proxy"
+	"sidestream/proxy/upstream"
 )
 
 // Check prints what the configuration amounts to. It fails when w does.
@@ -18,6 +20,9 @@ func (c *Config) Check(w io.Writer) error {
 		to = redact(c.Upstream.String())
 	}
 	fmt.Fprintf(w, "listen   %s\nadmin    %s\nupstream %s\n", c.Listen, orOff(c.AdminListen), to)
+	if c.History != nil {
+		fmt.Fprintf(w, "history  %s\n", c.History.Dir)
+	}
 	if c.Tunnel != nil {
 		fmt.Fprintf(w, "tunnel   WebSockets under %s, over /_sidestream/tunnel\n", strings.Join(c.Tunnel.Prefixes, ", "))
 	}
@@ -30,6 +35,9 @@ func (c *Config) Check(w io.Writer) error {
 			sharing = "one upstream connection for each different " + strings.Join(needs, ", ")
 		}
 		fmt.Fprintf(w, "\nroute %s\n  path    %s\n  from    %s %s\n  sharing %s\n", rt.Name, rt.Path, kind, rt.Upstream.From(), sharing)
+		if c.History != nil {
+			fmt.Fprintf(w, "  restart %s\n", restarts(rt))
+		}
 		if rt.Send {
 			fmt.Fprintln(w, "  send    POST to the path sends one message upstream")
 		}
@@ -43,4 +51,16 @@ func orOff(s string) string {
 		return "off"
 	}
 	return s
+}
+
+// restarts is what clients of rt are told when they come back after a restart.
+func restarts(rt *proxy.RouteSettings) string {
+	switch kind := rt.Upstream.Resumes(); {
+	case rt.Forgets:
+		return "every client is told that events may be missing (HISTORY=memory)"
+	case kind == "":
+		return "clients are given what they missed up to the restart, and told that events may be missing around it"
+	default:
+		return "clients are given what they missed; it goes on with " + kind
+	}
 }

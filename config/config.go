@@ -6,18 +6,20 @@ import (
 	"time"
 
 	"sidestream/proxy"
+	"sidestream/proxy/history"
 )
 
 // Config is the whole validated configuration of one sidecar. The routes are in order of their names.
 type Config struct {
 	proxy.Settings
 
-	Listen       string        // public address, host:port
-	AdminListen  string        // address of health, metrics and status; "" when off
-	AdminHosts   []string      // further Host names that the admin port answers to, lower case, without ports
-	UpstreamFile bool          // Upstream was read from a file, since it holds a secret: its path is not shown
-	MaxValue     int           // bytes of one value of a client's request in a template
-	Drain        time.Duration // shutdown window over which clients are released; 0 at once
+	Listen       string            // public address, host:port
+	AdminListen  string            // address of health, metrics and status; "" when off
+	History      *history.Settings // a folder that events are kept in; nil: none, and its Log is not set
+	AdminHosts   []string          // further Host names that the admin port answers to, lower case, without ports
+	UpstreamFile bool              // Upstream was read from a file, since it holds a secret: its path is not shown
+	MaxValue     int               // bytes of one value of a client's request in a template
+	Drain        time.Duration     // shutdown window over which clients are released; 0 at once
 	LogLevel     slog.Level
 	LogFormat    string // auto, text or json
 }

@@ -7,12 +7,14 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
-	"sidestream/proxy"
-	"sidestream/proxy/stream"
 	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"sidestream/proxy"
+	"sidestream/proxy/history"
+	"sidestream/proxy/stream"
 )
 
 // files is a readFile over a map.
@@ -188,7 +190,7 @@ func TestVariables(t *testing.T) {
 		if _, known := parseName(full); !known || v.Meaning == "" || v.Default == "" || !v.Route && !v.Global {
 			t.Errorf("%+v", v)
 		}
-		if _, known := parseName("SSE_" + v.Name); v.Route && known != v.Global && v.Name != "MAX_CLIENTS" && v.Name != "MAX_STREAMS" {
+		if _, known := parseName("SSE_" + v.Name); v.Route && known != v.Global && v.Name != "MAX_CLIENTS" && v.Name != "MAX_STREAMS" && v.Name != "HISTORY" {
 			t.Errorf("%+v: global is %v", v, known)
 		}
 	}
@@ -259,5 +261,31 @@ func TestReread(t *testing.T) {
 	}
 	if len(global) != 0 || l.problems.err() != nil {
 		t.Error(global, l.problems.err())
+	}
+}
+
+func TestHistory(t *testing.T) {
+	if c := load(t, base...); c.History != nil || c.Routes[0].Forgets {
+		t.Errorf("%+v", c.History)
+	}
+	for text, sync := range map[string]time.Duration{"": time.Second, "0": 0, "off": -1, "250ms": 250 * time.Millisecond} {
+		c := load(t, append(base, "SSE_HISTORY=file:/var/lib/sidestream/", "SSE_HISTORY_SYNC="+text, "SSE_HISTORY_TTL=2h", "SSE_ROUTE_FEED_HISTORY=memory")...)
+		if want := (history.Settings{Dir: "/var/lib/sidestream", Sync: sync, TTL: 2 * time.Hour}); *c.History != want || !c.Routes[0].Forgets || c.Routes[1].Forgets {
+			t.Errorf("%q: %+v", text, c.History)
+		}
+	}
+	for value, want := range map[string]string{
+		"SSE_HISTORY=file:data":                    `SSE_HISTORY: "file:data" names no absolute path; write memory, or file: and the path of a folder, such as file:/var/lib/sidestream`,
+		"SSE_HISTORY=/var/lib":                     `SSE_HISTORY: "/var/lib" is neither memory nor a folder; write memory, or file: and the path of a folder, such as file:/var/lib/sidestream`,
+		"SSE_HISTORY=redis://u:hiddenpass@h":       `SSE_HISTORY: a history in Redis is not supported; write memory, or file: and the path of a folder, such as file:/var/lib/sidestream`,
+		"SSE_HISTORY=http://u:hiddenpass@h":        `SSE_HISTORY: is a URL; write memory, or file: and the path of a folder, such as file:/var/lib/sidestream`,
+		"SSE_HISTORY_SYNC=2h":                      `SSE_HISTORY_SYNC: "2h" is out of bounds; write up to 1h, 0 for each event, or off for never`,
+		"SSE_HISTORY_TTL=0":                        `SSE_HISTORY_TTL: "0" is out of bounds; write 1s to 8760h`,
+		"SSE_ROUTE_FEED_HISTORY=file:/var/lib/one": `SSE_ROUTE_FEED_HISTORY: "file:/var/lib/one" is none of memory; write memory`,
+	} {
+		_, err := Load(append(base[:len(base):len(base)], value), ReadFile)
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %s", value, err, want)
+		}
 	}
 }

@@ -5,11 +5,14 @@ import (
 	"maps"
 	"net"
 	"net/url"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"sidestream/proxy"
+	"sidestream/proxy/history"
 )
 
 // globals makes a Config without routes of the global variables.
@@ -35,6 +38,7 @@ func (l *loader) globals(vs values) *Config {
 		c.AdminListen = ""
 	}
 	l.checkListen(c, vs)
+	c.History = l.history(vs, g)
 	c.AdminHosts = l.adminHosts(vs, g.AdminHosts)
 	c.Upstream = l.upstream(vs, g.Upstream)
 	c.UpstreamFile = vs["UPSTREAM"].file
@@ -65,6 +69,29 @@ func (l *loader) checkListen(c *Config, vs values) {
 		l.problems.add(vs.variable(name{setting: "ADMIN_LISTEN"}),
 			"%s uses the same port as SSE_LISTEN, %s; give one of them another port", quote(c.AdminListen), quote(c.Listen))
 	}
+}
+
+// history checks SSE_HISTORY; nil for memory. No part of what it is but the scheme is shown: an address may hold a password.
+func (l *loader) history(vs values, g globals) *history.Settings {
+	const write = "write memory, or file: and the path of a folder, such as file:/var/lib/sidestream"
+	variable, at := vs.variable(name{setting: "HISTORY"}), strings.TrimSpace(g.History)
+	dir, isFile := strings.CutPrefix(at, "file:")
+	scheme, _, isURL := strings.Cut(at, "://")
+	switch {
+	case at == "memory":
+		return nil
+	case isFile && filepath.IsAbs(dir):
+		return &history.Settings{Dir: filepath.Clean(dir), Sync: time.Duration(g.HistorySync), TTL: g.HistoryTTL.duration()}
+	case isFile:
+		l.problems.add(variable, "%s names no absolute path; %s", quote(at), write)
+	case isURL && strings.HasPrefix(scheme, "redis"):
+		l.problems.add(variable, "a history in Redis is not supported; %s", write)
+	case isURL:
+		l.problems.add(variable, "is a URL; %s", write)
+	default:
+		l.problems.add(variable, "%s is neither memory nor a folder; %s", quote(at), write)
+	}
+	return nil
 }
 
 func (l *loader) adminHosts(vs values, given list) (hosts []string) {

@@ -3,8 +3,9 @@ package config
 import (
 	"net/http"
 	"path"
-	"sidestream/proxy"
 	"strings"
+
+	"sidestream/proxy"
 )
 
 // reserved is where the sidecar serves its own scripts.

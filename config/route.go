@@ -43,6 +43,7 @@ func (l *loader) route(route string, global, own values) *proxy.RouteSettings {
 		MaxClients:   int(s.MaxClients),
 		MaxStreams:   int(s.MaxStreams),
 		Send:         bool(s.Send),
+		Forgets:      s.History == "memory",
 	}
 	kind := l.kind(route, vs, s.From)
 	if _, set := vs["START"]; !set && s.Scope == "session" {

@@ -32,6 +32,9 @@ type globals struct {
 	MaxValue    size   `env:"MAX_VALUE" envDefault:"16KiB" min:"1" max:"1MiB" none:"no" doc:"size of one value of a client's request in a placeholder; 400 above it"`
 	Drain       span   `env:"DRAIN" envDefault:"10s" max:"1h" doc:"shutdown window over which clients are released"`
 	Restart     span   `env:"RESTART" envDefault:"5s" max:"1h" doc:"how long a restart keeps the sidecar away: clients released while it drains are told to come back after it, so that none meets a proxy's 502; 0 where another replica takes them"`
+	History     string `env:"HISTORY" envDefault:"memory" doc:"where the events of streams are kept: memory, or file:DIR, a folder of this process's own, with which a restart loses nothing; see [history](../proxy/history/README.md)"`
+	HistorySync pace   `env:"HISTORY_SYNC" envDefault:"1s" doc:"how often the folder's files are synced to the disk, at most 1h: what a power failure may take; 0 with each event; off never. A killed process loses nothing whatever it is"`
+	HistoryTTL  span   `env:"HISTORY_TTL" envDefault:"1h" min:"1s" max:"8760h" none:"no" doc:"how long the events of a stream without clients are kept"`
 	LogLevel    string `env:"LOG_LEVEL" envDefault:"info" oneof:"debug info warn error" doc:"debug, info, warn or error"`
 	LogFormat   string `env:"LOG_FORMAT" envDefault:"auto" oneof:"auto text json" doc:"auto: coloured text on a terminal, JSON otherwise; text; json"`
 }
@@ -91,6 +94,7 @@ type settings struct {
 	Eager        toggle `env:"EAGER" envDefault:"false" doc:"start at boot and stay without clients (for routes without client placeholders)"`
 	MaxAge       span   `env:"MAX_AGE" min:"1s" max:"8760h" global:"yes" doc:"maximum stream age, counted from when its upstream connected: past it, no new clients are accepted, those it has are told to come back, spread over 10 s, and it ends; they authenticate again. For routes that carry credentials"`
 	MaxMessage   size   `env:"MAX_MESSAGE" envDefault:"1MiB" min:"1" max:"1GiB" none:"no" global:"yes" doc:"largest upstream message or body"`
+	History      string `env:"HISTORY" show:"SSE_HISTORY" oneof:"memory" doc:"memory: the events of this route are not kept over restarts"`
 	MaxClients   count  `env:"MAX_CLIENTS" max:"1000000000" doc:"SSE clients of the route at once; 0 means no limit of its own"`
 	MaxStreams   count  `env:"MAX_STREAMS" max:"1000000000" doc:"upstream connections of the route at once; 0 means no limit of its own"`
 	Send         toggle `env:"SEND" envDefault:"false" doc:"POST to PATH sends the body upstream as one message; WebSocket routes only"`
@@ -138,7 +142,7 @@ type Variable struct {
 }
 
 // Variables lists every variable that this version takes, global ones first, in the order of the documentation.
-// SSE_MAX_CLIENTS and MAX_CLIENTS (and so MAX_STREAMS) are two variables, not one with a global default.
+// SSE_MAX_CLIENTS and MAX_CLIENTS (and so MAX_STREAMS and HISTORY) are two variables, not one with a global default.
 func Variables() []Variable {
 	var vs []Variable
 	for _, f := range globalFields {

@@ -1,10 +1,11 @@
 package config
 
 import (
-	"sidestream/proxy"
 	"slices"
 	"strings"
 	"time"
+
+	"sidestream/proxy"
 )
 
 // tunnel checks SSE_TUNNEL; nil when it is off. shared are the global values of routes' settings.

@@ -4,10 +4,11 @@ import (
 	"fmt"
 	"math"
 	"regexp"
-	"sidestream/proxy/stream"
 	"strconv"
 	"strings"
 	"time"
+
+	"sidestream/proxy/stream"
 )
 
 // The kinds of value that variables take. Each reads itself from text, and its error is a *valueError.
@@ -16,6 +17,7 @@ type (
 	size   int           // bytes, with KiB, MiB, GiB or without
 	count  int           // 0 or off: none
 	toggle bool          // true or false
+	pace   time.Duration // as span up to 1h, but off is less than 0
 	rhythm string        // Go duration from 10ms to 24h, 0 or off: none; or a jq program, which does not begin like a number
 	list   []string      // comma-separated, blanks around the items dropped
 	start  int           // live, latest, all or a number of events, as Route.Start has it
@@ -71,6 +73,25 @@ var units = []struct {
 	suffix string
 	bytes  int64
 }{{"KiB", 1 << 10}, {"MiB", 1 << 20}, {"GiB", 1 << 30}}
+
+// longestPace bounds a pace.
+const longestPace = time.Hour
+
+func (p *pace) UnmarshalText(text []byte) error {
+	if s := strings.TrimSpace(string(text)); s == "off" {
+		*p = -1
+		return nil
+	}
+	var d span
+	if err := d.UnmarshalText(text); err != nil {
+		return err
+	}
+	if d.duration() > longestPace {
+		return &valueError{strings.TrimSpace(string(text)), "is out of bounds; write up to 1h, 0 for each event, or off for never"}
+	}
+	*p = pace(d)
+	return nil
+}
 
 // The bounds of a rhythm, as those of a span stand in its tags.
 const (

@@ -14,15 +14,15 @@ import (
 
 // arrows are the packages of the house that each may import: one way, from the network's edge to the pure core.
 var arrows = map[string][]string{
-	"sidestream":                   {"config", "proxy", "proxy/admin", "proxy/deliver", "proxy/upstream", "e2e/legacy"},
-	"sidestream/config":            {"proxy", "proxy/stream", "proxy/upstream"},
+	"sidestream":                   {"config", "proxy", "proxy/admin", "proxy/deliver", "proxy/history", "e2e/legacy"},
+	"sidestream/config":            {"proxy", "proxy/history", "proxy/stream", "proxy/upstream"},
 	"sidestream/translate":         {"translate/jq", "translate/lines", "translate/sse"},
 	"sidestream/translate/dialect": {"translate"},
 	"sidestream/translate/jq":      {},
 	"sidestream/translate/lines":   {},
 	"sidestream/translate/sse":     {"translate/lines"},
-	"sidestream/proxy":             {"proxy/deliver", "proxy/stream", "proxy/tunnel", "proxy/upstream", "proxy/web", "translate", "translate/sse"},
-	"sidestream/proxy/admin":       {"proxy", "proxy/deliver", "proxy/stream", "proxy/upstream"},
+	"sidestream/proxy":             {"proxy/deliver", "proxy/history", "proxy/stream", "proxy/tunnel", "proxy/upstream", "proxy/web", "translate", "translate/sse"},
+	"sidestream/proxy/admin":       {"proxy", "proxy/deliver", "proxy/history", "proxy/stream", "proxy/upstream"},
 	"sidestream/proxy/deliver":     {"proxy/stream", "translate", "translate/sse"},
 	"sidestream/proxy/tunnel":      {"proxy/deliver", "proxy/stream", "translate"},
 	"sidestream/proxy/history":     {},

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"sidestream/proxy/deliver"
+	"sidestream/proxy/history"
 	"sidestream/proxy/stream"
 	"sidestream/proxy/upstream"
 	"sidestream/proxy/web"
@@ -23,7 +24,8 @@ type Proxy struct {
 	Rejected Rejected
 	Routes   []*Route // in order of their names
 	Streams  *stream.Limit
-	Tunnel   *Tunnel // nil when off
+	Tunnel   *Tunnel         // nil when off
+	History  *history.Running // nil: none is kept
 
 	log         *slog.Logger
 	mux         *http.ServeMux
@@ -61,7 +63,7 @@ type Route struct {
 func New(c Settings, log *slog.Logger) *Proxy {
 	p := &Proxy{log: log, mux: http.NewServeMux(), origins: map[string]bool{},
 		all: &stream.Limit{Max: c.MaxClients}, Streams: &stream.Limit{Max: c.MaxStreams}}
-	p.clients.Restart, p.maxHeader = c.Restart, c.MaxHeader
+	p.clients.Restart, p.maxHeader, p.History = c.Restart, c.MaxHeader, c.History
 	for _, origin := range c.CORSOrigins {
 		p.origins[origin] = true
 	}
@@ -81,7 +83,9 @@ func New(c Settings, log *slog.Logger) *Proxy {
 		routeLog := log.With("route", rc.Name)
 		rt.deliver = deliver.Route{Heartbeat: rc.Heartbeat, Coalesce: rc.Coalesce, Retry: rc.Retry, Stats: &rt.Clients, Log: routeLog}
 		shared := settings(rc, log)
-		shared.All = p.Streams
+		if shared.All, shared.Route = p.Streams, rc.Name; c.History != nil && !rc.Forgets {
+			shared.History = c.History
+		}
 		rt.Streams = stream.NewStreams(shared)
 		p.mux.Handle(rc.Path, found{rt})
 		if p.Routes = append(p.Routes, rt); rt.Eager {

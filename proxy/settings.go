@@ -4,6 +4,7 @@ import (
 	"net/url"
 	"time"
 
+	"sidestream/proxy/history"
 	"sidestream/proxy/upstream"
 )
 
@@ -19,6 +20,7 @@ type Settings struct {
 	Restart     time.Duration   // how long the sidecar is away after it has drained; 0 not at all
 	Tunnel      *TunnelSettings // WebSockets over events and POSTs; nil: off
 	Routes      []*RouteSettings
+	History     *history.Running // where events are kept over restarts; nil: the rings are all there is
 }
 
 // RouteSettings are one configured path and where its events come from.
@@ -40,6 +42,7 @@ type RouteSettings struct {
 	MaxClients   int             // SSE clients of this route at once; 0 no limit of its own
 	MaxStreams   int             // upstream connections of this route at once; 0 no limit of its own
 	Send         bool            // POST to Path sends the body upstream
+	Forgets      bool            // its events are not kept over restarts
 }
 
 // TunnelSettings say which WebSockets may travel over events and POSTs. They have the global values of what routes have too.

@@ -104,11 +104,22 @@ func say(w http.ResponseWriter, ok bool) {
 
 // Status is the answer of /api/status.
 type Status struct {
-	Version  string  `json:"version"`
-	Ready    bool    `json:"ready"`
-	Draining bool    `json:"draining"`
-	Routes   []Route `json:"routes"`
-	Tunnel   *Tunnel `json:"tunnel,omitempty"` // absent when off
+	Version  string   `json:"version"`
+	Ready    bool     `json:"ready"`
+	Draining bool     `json:"draining"`
+	Routes   []Route  `json:"routes"`
+	Tunnel   *Tunnel  `json:"tunnel,omitempty"`  // absent when off
+	History  *History `json:"history,omitempty"` // absent when none is kept
+}
+
+// History is the folder that keeps events over restarts.
+type History struct {
+	Up      bool  `json:"up"`      // the last batch was written
+	Streams int   `json:"streams"` // kept, open or not
+	Size    int64 `json:"size"`    // bytes of its files
+	Needed  int64 `json:"needed"`  // bytes of them that are needed
+	Failed  int64 `json:"failed"`  // batches that could not be written, since the start
+	Damaged int64 `json:"damaged"` // files and streams that were found damaged, since the start
 }
 
 // Tunnel is the WebSockets that travel over events and POSTs.
@@ -158,6 +169,10 @@ func status(p *proxy.Proxy, ready bool, version string) Status {
 			one.Upstream.LastFailed = &h.ErrorAt
 		}
 		s.Routes = append(s.Routes, one)
+	}
+	if f := p.History; f != nil {
+		r := f.Report()
+		s.History = &History{Up: !r.Failing, Streams: r.Streams, Size: r.Size, Needed: r.Needed, Failed: f.Stats.Failures.Load(), Damaged: f.Stats.Damaged.Load()}
 	}
 	if t := p.Tunnel; t != nil {
 		s.Tunnel = &Tunnel{Prefixes: t.Prefixes, Clients: t.Clients.Clients.Load(), Opened: t.Pages.Stats.Opened.Load(), Failed: t.Pages.Stats.Failed.Load()}

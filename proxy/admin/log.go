@@ -6,9 +6,10 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
-	"sidestream/proxy"
 	"syscall"
 	"time"
+
+	"sidestream/proxy"
 
 	"github.com/lmittmann/tint"
 )

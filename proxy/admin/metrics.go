@@ -5,6 +5,7 @@ import (
 
 	"sidestream/proxy"
 	"sidestream/proxy/deliver"
+	"sidestream/proxy/history"
 	"sidestream/proxy/stream"
 	"sidestream/proxy/upstream"
 )
@@ -63,6 +64,13 @@ var (
 	carried    = define(counter, "tunnel_messages_total", "Messages through tunnels, by direction: up to the upstream, down to the page.", "direction")
 	weight     = define(counter, "tunnel_bytes_total", "Bytes of the messages through tunnels, by direction.", "direction")
 	pageGaps   = define(counter, "tunnel_gaps_total", "Gaps reported to pages, at which their tunnels fail.", "reason")
+	appends    = define(counter, "history_appends_total", "Batches of events written to the history.")
+	appended   = define(counter, "history_bytes_total", "Bytes written to the history, by cause: event, or tidy for what was copied to give room back.", "cause")
+	unappended = define(counter, "history_failures_total", "Batches that could not be written to the history.")
+	damage     = define(counter, "history_damaged_total", "Files and streams of the history that were found damaged.")
+	historyUp  = define(gauge, "history_up", "1 while events can be written to the history, 0 when the last batch could not be.")
+	historyAll = define(gauge, "history_streams", "Streams whose events are kept, open or not.")
+	historyLen = define(gauge, "history_size_bytes", "Size of the history's files.")
 	gone       = define(counter, "disconnects_total", "SSE clients that have disconnected, by reason.", "reason")
 )
 
@@ -93,6 +101,9 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 		for i := range left {
 			left[i] += rt.Clients.Gone[i].Load()
 		}
+	}
+	if c.p.History != nil {
+		kept(send, c.p.History.Folder)
 	}
 	if c.p.Tunnel != nil {
 		tunnel(send, c.p.Tunnel)
@@ -142,6 +153,21 @@ func route(send func(metric, float64, ...string), rt *proxy.Route) {
 		one(sent, ring.Sent.Load())
 		one(unsent, ring.SendFailed.Load())
 	}
+}
+
+func kept(send func(metric, float64, ...string), f *history.Folder) {
+	r, up := f.Report(), 1.0
+	if r.Failing {
+		up = 0
+	}
+	send(appends, float64(f.Stats.Appends.Load()))
+	send(appended, float64(f.Stats.Bytes.Load()), "event")
+	send(appended, float64(f.Stats.Copied.Load()), "tidy")
+	send(unappended, float64(f.Stats.Failures.Load()))
+	send(damage, float64(f.Stats.Damaged.Load()))
+	send(historyUp, up)
+	send(historyAll, float64(r.Streams))
+	send(historyLen, float64(r.Size))
 }
 
 func tunnel(send func(metric, float64, ...string), t *proxy.Tunnel) {

@@ -16,6 +16,7 @@ import (
 
 	"sidestream/config"
 	"sidestream/proxy"
+	"sidestream/proxy/history"
 )
 
 var update = flag.Bool("update", false, "write the table of metrics into README.md")
@@ -28,8 +29,11 @@ func everything(t *testing.T) (names []string, table string) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if c.Settings.History, err = history.Start(&history.Settings{Dir: t.TempDir()}, slog.New(slog.DiscardHandler)); err != nil {
+		t.Fatal(err)
+	}
 	p := proxy.New(c.Settings, slog.New(slog.DiscardHandler))
-	t.Cleanup(p.Close)
+	t.Cleanup(func() { p.Close(); p.History.Stop() })
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collector{p, "dev", &Lines{}})
 	families, err := registry.Gather()

@@ -2,6 +2,7 @@ package history
 
 import (
 	"context"
+	"log/slog"
 	"os"
 	"slices"
 	"time"
@@ -12,6 +13,59 @@ const tidyStep = 64 << 10
 
 // sweepTime is how often streams are looked at that have been closed for the folder's TTL.
 const sweepTime = time.Minute
+
+// Running is a folder that is looked after. A nil one is none.
+type Running struct {
+	*Folder
+	stop context.CancelFunc
+	done chan struct{}
+}
+
+// Start opens the folder that s names and looks after it until Stop; nil for nil. It fails as [Open] does.
+func Start(s *Settings, log *slog.Logger) (*Running, error) {
+	if s == nil {
+		return nil, nil
+	}
+	opened := *s
+	opened.Log = log
+	f, err := Open(opened)
+	if err != nil {
+		return nil, err
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	r := &Running{Folder: f, stop: stop, done: make(chan struct{})}
+	go func() { defer close(r.done); f.Run(ctx) }() // ends with Stop, which waits
+	return r, nil
+}
+
+// Stop ends it, once its streams have ended. What cannot be synced is in the log.
+func (r *Running) Stop() {
+	if r != nil {
+		r.stop()
+		<-r.done
+		r.Close()
+	}
+}
+
+// Report is how a folder is now.
+type Report struct {
+	Streams  int   // kept, open or not
+	Segments int   // files
+	Size     int64 // bytes of them
+	Needed   int64 // bytes of them that are needed
+	Failing  bool  // the last append failed
+}
+
+// Report returns how the folder is.
+func (f *Folder) Report() Report {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	r := Report{Streams: len(f.streams), Segments: len(f.segments), Failing: f.failing}
+	for _, s := range f.segments {
+		r.Size, r.Needed = r.Size+s.size, r.Needed+s.live
+	}
+	return r
+}
 
 // Run syncs, tidies up, and forgets streams that have not been open for TTL, until ctx is done.
 func (f *Folder) Run(ctx context.Context) {

@@ -58,3 +58,19 @@ func (rt *Route) From() string { return redact(rt.settings.From, rt.settings.Fro
 
 // Scoped reports whether each ?session= has an upstream of its own.
 func (rt *Route) Scoped() bool { return rt.settings.Session }
+
+// Resumes is what a source of the route can go on with where one in another process stopped, for people; "" for none.
+func (rt *Route) Resumes() string {
+	s := &rt.settings
+	switch {
+	case rt.cursor != nil:
+		return "CURSOR, where the upstream still knows it"
+	case rt.Follows():
+		return "" // an upstream's own ids promise nothing
+	case rt.Polls():
+		return "the next poll"
+	case s.Resumed != "":
+		return "STATE, where RESUMED is true"
+	}
+	return rt.dialect.Resumes
+}

@@ -55,6 +55,7 @@ type Dialect struct {
 	// ClientID is the name in CONNECT that connections must not have in common: each would disconnect the other. "" is
 	// one made up for each stream. nil: there is no such thing.
 	ClientID func(connect string) string
+	Resumes  string // what a session of another process goes on with, for people; "" nothing
 }
 
 // CheckError is what is wrong with one of a dialect's settings.
@@ -68,13 +69,15 @@ func (e *CheckError) Error() string { return e.Setting + ": " + e.Problem }
 // Table is the dialects that this version speaks, by the name that PROTOCOL gives them.
 var Table = []Dialect{
 	{Name: "raw", New: newRaw},
-	{Name: "socket.io", New: newSocketIO, Connects: true, Subscribes: NamespaceLine, Check: checkSocketIO},
+	{Name: "socket.io", New: newSocketIO, Connects: true, Subscribes: NamespaceLine, Check: checkSocketIO,
+		Resumes: "Socket.IO's connection state recovery, where the server has it"},
 	{Name: "socket.io-v2", New: newSocketIOv2, Subscribes: NamespaceLine, Check: checkSocketIOv2},
 	{Name: gqlTransport, New: newGraphQLTransport, Subprotocols: []string{gqlTransport}, Connects: true, Subscribes: TextLine, Required: true, Check: checkGraphQL,
 		Unchosen: "write PROTOCOL=" + gqlLegacy},
 	{Name: gqlLegacy, New: newGraphQLLegacy, Subprotocols: []string{gqlLegacy}, Connects: true, Subscribes: TextLine, Required: true, Check: checkGraphQL,
 		Unchosen: "write PROTOCOL=" + gqlTransport},
-	{Name: "actioncable", New: newActionCable, Subprotocols: cableOffered, Subscribes: TextLine, Required: true, Check: checkActionCable},
+	{Name: "actioncable", New: newActionCable, Subprotocols: cableOffered, Subscribes: TextLine, Required: true, Check: checkActionCable,
+		Resumes: "AnyCable's history, where the server has it"},
 	{Name: "stomp", New: newStomp, Stream: true, Subprotocols: []string{"v12.stomp", "v11.stomp"}, Connects: true, Subscribes: TopicLine, Required: true, Check: checkStomp},
 	{Name: "mqtt", New: newMQTT, Binary: true, Stream: true, Subprotocols: []string{"mqtt"}, Connects: true, Subscribes: TopicLine, Required: true, Check: checkMQTT, ClientID: mqttClientID},
 	{Name: "phoenix", New: newPhoenix, Subscribes: TopicLine, Required: true, Check: checkPhoenix},
