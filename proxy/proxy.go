@@ -24,7 +24,7 @@ type Proxy struct {
 	Rejected Rejected
 	Routes   []*Route // in order of their names
 	Streams  *stream.Limit
-	Tunnel   *Tunnel         // nil when off
+	Tunnel   *Tunnel          // nil when off
 	History  *history.Running // nil: none is kept
 
 	log         *slog.Logger

@@ -102,11 +102,10 @@ func process(t *testing.T, dir string, settings Settings, sv *service) (s *Strea
 
 // reader is a client that comes back with its last id.
 type reader struct {
-	id     string
-	last   int // the number that it has got last
-	gap    bool
-	gaps   int
-	doubts string // what it was told, if that was wrong
+	id   string
+	last int // the number that it has got last
+	gap  bool
+	gaps int
 }
 
 // read takes what r has for it. It holds that numbers follow each other but where a gap was said.
@@ -315,7 +314,7 @@ func TestRestartOfAFinishedStream(t *testing.T) {
 		sv.done = 0
 		time.Sleep(time.Hour)
 		s, end = process(t, dir, Settings{}, sv)
-		seat, cursor = a.comes(t, s)
+		seat, _ = a.comes(t, s)
 		if _, last := seat.Ring.Last(); last.Kind != Open {
 			t.Errorf("it is never begun again: %+v", last)
 		}
