@@ -1,4 +1,3 @@
-// Package config turns the environment into a Config. It is the only package that reads the environment.
 package config
 
 import (

@@ -1,5 +1,3 @@
-// Package proxy is the HTTP face: one URL negotiated between SSE, WebSocket and plain HTTP. It decides what a request
-// is, which clients are admitted, and passes through what is not its own.
 package proxy
 
 import (

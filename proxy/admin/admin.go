@@ -1,4 +1,3 @@
-// Package admin is the operator's port: health, metrics and status. It collects the counters that each package keeps.
 package admin
 
 import (

@@ -1,5 +1,3 @@
-// Package stream shares: it keeps one stream for each upstream request, with one source and one ring, for as long as
-// a client reads it and a while longer.
 package stream
 
 import (

@@ -1,5 +1,4 @@
-// Package tunnel carries the WebSockets of a page over Server-Sent Events and POST: one upstream WebSocket for each of
-// them, and one SSE response for all. This file is the wire protocol between the sidecar and the page's script.
+// This file is the wire protocol between the sidecar and the page's script.
 //
 // # Words
 //
@@ -92,4 +91,5 @@
 // it is not found (404), or made again (GET with another cookie), as if the id had never been seen. Each upstream is dialled with the header of the
 // POST that opened its tunnel, as the pass-through would forward it. When the page's cookies change (a login), its tunnels
 // fail and the next page has the new ones.
+
 package tunnel

@@ -1,5 +1,3 @@
-// Package upstream is the sources: it makes a client's request into an upstream request, and an upstream request into
-// messages, by a WebSocket subscription or by polling. It alone dials.
 package upstream
 
 import (

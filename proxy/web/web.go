@@ -1,12 +1,3 @@
-// Package web serves the scripts that pages load from the sidecar. Each has one readable source, from which two files
-// are made:
-//
-//	NAME.js      a classic script
-//	NAME.mjs     the same as an ES module; a file that exports cannot be a classic script
-//	NAME.src.js  the source itself
-//
-// A line "//! classic", "//! module" or "//! both" in the source says for whom the following lines are. The minified
-// files stand beside the sources; a test holds that they are made from them, and "go test ./proxy/web -update" makes them.
 package web
 
 import (

@@ -1,0 +1,19 @@
+// Package stream shares: it keeps one stream for each upstream request, with one source and one ring, for as long as
+// a client reads it and a while longer.
+//
+// # Files
+//
+//   - streams.go: the streams of a route by their identities: joining, lingering, ageing, remembered refusals, bounds.
+//   - stream.go: one stream's life: connect, run, lose, retry. uplink.go: the way up. health.go: how the upstream is.
+//   - ring.go: the newest events, encoded; their clients' cursors; waking. log.go: where they are kept. id.go: their ids.
+//     snapshot.go: what stands in for a ring's past. chunk.go: an event as a chunk of an HTTP/1.1 body.
+//
+// # Rules
+//
+//   - Equal identities share a stream, nothing else does.
+//   - An event is encoded once, when it is appended, and its bytes are never written again.
+//   - A gap is an event of the ring where all clients have it, and is told to one client where only that one does. Wherever it is in
+//     doubt whether something was lost, it is a gap.
+//   - An id that was not given by this ring is never taken for a place in it.
+//   - Each stream has one goroutine, which [Streams.Close] waits for.
+package stream

@@ -1,0 +1,17 @@
+// Package tunnel carries the WebSockets of a page over Server-Sent Events and POST: one upstream WebSocket for each of
+// them, and one SSE response for all.
+//
+// # Files
+//
+//   - protocol.go: the wire protocol between the sidecar and the page's script (proxy/web/websocket.js). wire.go: its bytes.
+//   - page.go: [Pages], the pages and their life. tunnel.go: one WebSocket. serve.go: GETs and POSTs. cookies.go: whom a page
+//     belongs to, and the cookies that its upstreams set.
+//
+// # Rules
+//
+//   - Message for message, exact to the byte, in order, each once: a POST that is repeated writes nothing twice.
+//   - Nothing is queued upward but the frame being written. Downward what is not acknowledged is kept, up to a bound, at half of
+//     which the upstream is not read any more.
+//   - What cannot be bridged ends the tunnel with 1006, as a lost connection ends a WebSocket.
+//   - A page is found only with the id, the credentials and the origin that it was made with.
+package tunnel
