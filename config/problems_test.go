@@ -120,7 +120,7 @@ func TestProblems(t *testing.T) {
 		{"an eager session", []string{"SSE_ROUTE_FEED_SCOPE=session", "SSE_ROUTE_FEED_EAGER=true", "SSE_ROUTE_POLL_SCOPE=user"}, []string{
 			`SSE_ROUTE_FEED_EAGER: the route uses the client's request (a placeholder, FORWARD or SCOPE=session), so nothing can start before a client asks; unset EAGER, or remove these`,
 			`SSE_ROUTE_POLL_SCOPE: "user" is none of request, session; write request`}},
-		{"no protocol", []string{"SSE_ROUTE_FEED_PROTOCOL=soap"}, []string{`SSE_ROUTE_FEED_PROTOCOL: "soap" is no dialect; write one of ` + dialects() + `, or sockjs+ and one of them, such as sockjs+stomp`}},
+		{"no protocol", []string{"SSE_ROUTE_FEED_PROTOCOL=soap"}, []string{`SSE_ROUTE_FEED_PROTOCOL: "soap" is not a dialect; write one of ` + dialects() + `, or sockjs+ and one of them, such as sockjs+stomp`}},
 		{"dialect settings of raw", []string{"SSE_ROUTE_FEED_CONNECT=secret", "SSE_ROUTE_FEED_SUBSCRIBE=x"}, []string{
 			`SSE_ROUTE_FEED_CONNECT: raw has no connection payload; unset it`,
 			`SSE_ROUTE_FEED_SUBSCRIBE: raw has no subscriptions of its own; unset it, and write what to send in HELLO`}},

@@ -132,7 +132,7 @@ func tapRequest(ctx context.Context, words []string) (*http.Request, map[string]
 func tapRing(ctx context.Context, ring *stream.Ring, cursor uint64, w io.Writer) error {
 	end, err := deliver.Copy(ctx, ring, cursor, w)
 	if err == nil && end.Kind == stream.Refused {
-		return &translate.Refused{Status: end.Status, Reason: "the log says why"}
+		return &translate.Refused{Status: end.Status, Reason: "the log has the reason"}
 	}
 	return err
 }

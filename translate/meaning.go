@@ -28,7 +28,7 @@ func ParseMeaning(text string) (m Meaning, err error) {
 	case MeansRefused:
 		if status != "" {
 			if m.Status, err = strconv.Atoi(status); err != nil || m.Status < 400 || m.Status > 499 {
-				return m, errors.New("refuses with a status that is no refusal; write 400 to 499, such as refused:401")
+				return m, errors.New("refuses with a status that is not a refusal; write 400 to 499, such as refused:401")
 			}
 		}
 		return m, nil

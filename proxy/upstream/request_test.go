@@ -443,7 +443,7 @@ func TestCompileProblems(t *testing.T) {
 		"nested too far": {Settings{From: "ws://h/", Hello: strings.Repeat(`{"a":"`, 1) + deep(6) + "{query.a}"}, "HELLO", "is not allowed here"},
 		"method":         {Settings{From: "http://h/", Method: "get"}, "METHOD", "is not a method"},
 		"mode":           {Settings{From: "http://h/", Mode: "all"}, "MODE", "is not known"},
-		"dialect":        {Settings{From: "ws://h/", Protocol: "soap"}, "PROTOCOL", "is no dialect"},
+		"dialect":        {Settings{From: "ws://h/", Protocol: "soap"}, "PROTOCOL", "is not a dialect"},
 	} {
 		_, err := Compile(test.s)
 		var bad *SettingError

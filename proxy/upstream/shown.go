@@ -131,7 +131,7 @@ var kinds = []struct{ said, kind string }{
 	{"extensions from server", "the answer to the upgrade has an extension that was not offered"},
 	{"permessage-deflate", "the answer to the upgrade has an extension that was not offered"},
 	{"WebSocket prot", "the answer to the upgrade is not that of a WebSocket"},
-	{"gzip:", "the answer is not the gzip that it is said to be"},
+	{"gzip:", "the answer is not the gzip that its header announces"},
 	{"flate:", "compressed data is corrupt"},
 	{"zlib:", "compressed data is corrupt"},
 	{"switch protocol", "the upgrade was answered with another protocol"},

@@ -108,7 +108,7 @@ func TestStatusProblems(t *testing.T) {
 		"404-401=retry":   `STATUS: "404-401=retry" has no HTTP status before the =; write 200 to 599, a range such as 401-403, or 5xx`,
 		"404=gone":        `STATUS: "404=gone" is none of retry, refused, finished, new; write one of them after the = `,
 		"404=retry:401":   `STATUS: "404=retry:401" has a status, which only refused can have`,
-		"404=refused:500": `STATUS: "404=refused:500" refuses with a status that is no refusal; write 400 to 499, such as refused:401`,
+		"404=refused:500": `STATUS: "404=refused:500" refuses with a status that is not a refusal; write 400 to 499, such as refused:401`,
 	} {
 		if _, err := Compile(Settings{From: "http://legacy/", Status: text}); err == nil || err.Error() != want {
 			t.Errorf("%v, want %s", err, want)

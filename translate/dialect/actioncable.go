@@ -99,7 +99,7 @@ const cableLineForm = `write an identifier such as {"channel":"ChatChannel","roo
 func cableIdentifier(line string) error {
 	var id struct{ Channel string }
 	if !strings.HasPrefix(line, "{") || !utf8.ValidString(line) || json.Unmarshal([]byte(line), &id) != nil {
-		return errors.New("is no JSON object; " + cableLineForm)
+		return errors.New("is not a JSON object; " + cableLineForm)
 	}
 	if id.Channel == "" {
 		return errors.New("has no channel; " + cableLineForm)
@@ -130,7 +130,7 @@ func (s *cable) Dial(*HTTPResponse) (Dial, error) {
 	}
 	u, err := url.Parse(d.URL)
 	if err != nil {
-		return Dial{}, errors.New("FROM is no address")
+		return Dial{}, errors.New("FROM is not an address")
 	}
 	u.RawQuery = withQuery(u.RawQuery, "sid="+url.QueryEscape(s.sid))
 	d.URL = u.String()
@@ -195,7 +195,7 @@ type cableMessage struct {
 func (s *cable) Receive(_ context.Context, now time.Time, f Frame) (Received, error) {
 	var m cableMessage
 	if err := json.Unmarshal(f.Data, &m); err != nil || !utf8.Valid(f.Data) {
-		return Received{}, errors.New("the server sent what is no message of Action Cable; FROM must be its address")
+		return Received{}, errors.New("the server sent something that is not an Action Cable message; FROM must be its address")
 	}
 	if !s.spoken {
 		s.spoken = true
@@ -342,7 +342,7 @@ const cableSendForm = `write the data for the only subscription, e.g. {"action":
 func (s *cable) Send(m translate.Message) ([]Frame, error) {
 	text := bytes.TrimSpace(m.Data)
 	if len(text) == 0 || text[0] != '{' || !json.Valid(text) || !utf8.Valid(text) {
-		return nil, errors.New("is no JSON object; " + cableSendForm)
+		return nil, errors.New("is not a JSON object; " + cableSendForm)
 	}
 	var form struct{ Command, Identifier, Data json.RawMessage }
 	json.Unmarshal(text, &form)

@@ -42,7 +42,7 @@ func cableData(stream, epoch string, offset int) string {
 func TestActionCableCheck(t *testing.T) {
 	for line, want := range map[string]string{
 		cableRoom: "", `{ "channel" : "C" }`: "",
-		"ChatChannel": "no JSON object", `["C"]`: "no JSON object", `{"channel":"C"`: "no JSON object", `{"room":"a"}`: "no channel", `{"channel":7}`: "no JSON object",
+		"ChatChannel": "not a JSON object", `["C"]`: "not a JSON object", `{"channel":"C"`: "not a JSON object", `{"room":"a"}`: "no channel", `{"channel":7}`: "not a JSON object",
 	} {
 		err := checkActionCable("", []string{cableRoom, line})
 		if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), "line 2")) {

@@ -136,7 +136,7 @@ func (s *graphql) Timers() Timers {
 func (s *graphql) Receive(_ context.Context, _ time.Time, f Frame) (Received, error) {
 	var m gqlMessage
 	if err := json.Unmarshal(f.Data, &m); err != nil || !utf8.Valid(f.Data) {
-		return Received{}, errors.New("the server sent what is no message of GraphQL; FROM must be the address of its WebSocket")
+		return Received{}, errors.New("the server sent something that is not a GraphQL message; FROM must be the address of its WebSocket")
 	}
 	switch m.Type {
 	case "connection_ack":

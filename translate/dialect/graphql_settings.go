@@ -29,7 +29,7 @@ func gqlOperation(text string) (payload json.RawMessage, name string, err error)
 		Extensions    json.RawMessage
 	}
 	if err := json.Unmarshal([]byte(text), &p); err != nil {
-		return nil, "", errors.New("is no JSON of that form; " + gqlLineForm)
+		return nil, "", errors.New("is not JSON of that form; " + gqlLineForm)
 	}
 	if p.Query == nil && p.Extensions == nil {
 		return nil, "", errors.New("has no query; " + gqlLineForm)
@@ -54,7 +54,7 @@ func isJSONObject(text string) bool {
 func gqlDocument(text string) error {
 	text = strings.TrimSpace(text)
 	if text == "" || !strings.ContainsAny(text[:1], "{#@,") && !gqlBegins(text) {
-		return errors.New("is no operation; " + gqlLineForm)
+		return errors.New("is not an operation; " + gqlLineForm)
 	}
 	depth, quoted := 0, false
 	for i := 0; i < len(text); i++ {
@@ -79,7 +79,7 @@ func gqlDocument(text string) error {
 		}
 	}
 	if depth != 0 || quoted {
-		return errors.New("is no whole document; write all of an operation on one line")
+		return errors.New("is not a complete document; write all of an operation on one line")
 	}
 	return nil
 }
@@ -100,7 +100,7 @@ func gqlConnect(connect string) (json.RawMessage, error) {
 		return nil, nil
 	}
 	if connect[0] != '{' || !json.Valid([]byte(connect)) || !utf8.ValidString(connect) {
-		return nil, errors.New(`is no JSON object; write the payload of connection_init, e.g. {"token":"..."}`)
+		return nil, errors.New(`is not a JSON object; write the payload of connection_init, e.g. {"token":"..."}`)
 	}
 	return json.RawMessage(connect), nil
 }

@@ -123,13 +123,13 @@ func (s *mqtt) Send(m translate.Message) ([]Frame, error) {
 	}
 	if err := json.Unmarshal(m.Data, &send); err != nil || send.Topic == "" || strings.ContainsAny(send.Topic, "+#\x00") ||
 		len(send.Topic) > 1<<16-1 || send.QoS > 1 {
-		return nil, errors.New("is no MQTT message; " + form)
+		return nil, errors.New("is not an MQTT message; " + form)
 	}
 	payload := []byte(send.Payload)
 	if len(payload) > 0 && payload[0] == '"' {
 		var text string
 		if err := json.Unmarshal(payload, &text); err != nil {
-			return nil, errors.New("is no MQTT message; " + form)
+			return nil, errors.New("is not an MQTT message; " + form)
 		}
 		payload = []byte(text)
 	}

@@ -29,7 +29,7 @@ func readMQTT(connect string) (c mqttSettings, version byte, err error) {
 	d.DisallowUnknownFields()
 	const form = `write {"username":"..","password":"..","clientId":"..","version":5,"keepAlive":30,"sessionExpiry":120,"cleanSession":false} or a part of it`
 	if err := d.Decode(&c); err != nil || d.More() {
-		return c, 0, badConnect("is no JSON object of what MQTT knows; %s", form)
+		return c, 0, badConnect("is not a JSON object of what MQTT knows; %s", form)
 	}
 	switch strings.Trim(string(c.Version), `"`) {
 	case "", "4", "3.1.1", "null":
@@ -68,7 +68,7 @@ func readFilter(line string) (f mqttFilter, err error) {
 	case "2":
 		return f, errors.New("QoS 2 is not spoken; write 1, which loses nothing either")
 	default:
-		return f, errors.New("after the topic filter comes something that is no QoS; write 0 or 1")
+		return f, errors.New("what follows the topic filter is not a QoS; write 0 or 1")
 	}
 	levels := strings.Split(filter, "/")
 	for i, level := range levels {
@@ -80,7 +80,7 @@ func readFilter(line string) (f mqttFilter, err error) {
 		}
 	}
 	if len(filter) > 1<<16-1 || !utf8.ValidString(filter) || strings.IndexByte(filter, 0) >= 0 {
-		return f, errors.New("is no topic filter")
+		return f, errors.New("is not a topic filter")
 	}
 	return f, nil
 }

@@ -464,8 +464,8 @@ func TestMQTTSettings(t *testing.T) {
 	for _, test := range []struct{ connect, line, want string }{
 		{`{"username":"a","password":"b","clientId":"c","version":"5","keepAlive":10,"sessionExpiry":60}`, "$share/g/a/+/b/# 1", ""},
 		{``, "a/b 0", ""},
-		{`[]`, "a", "CONNECT: is no JSON object of what MQTT knows"},
-		{`{"user":"a"}`, "a", "CONNECT: is no JSON object of what MQTT knows"},
+		{`[]`, "a", "CONNECT: is not a JSON object of what MQTT knows"},
+		{`{"user":"a"}`, "a", "CONNECT: is not a JSON object of what MQTT knows"},
 		{`{"version":3}`, "a", "CONNECT: version is 4 (MQTT 3.1.1) or 5"},
 		{`{"sessionExpiry":60}`, "a", `CONNECT: sessionExpiry is for "version":5; with MQTT 3.1.1 write "cleanSession":false`},
 		{`{"cleanSession":false}`, "a", `CONNECT: "cleanSession":false needs a "clientId" of its own, by which the broker knows its session`},
@@ -473,7 +473,7 @@ func TestMQTTSettings(t *testing.T) {
 		{`{"password":"x","version":5}`, "a", ""},
 		{`{"username":"` + strings.Repeat("x", 1<<16) + `"}`, "a", "CONNECT: username and password have 65535 bytes at the most"},
 		{``, "a 2", "SUBSCRIBE: line 1: QoS 2 is not spoken; write 1, which loses nothing either"},
-		{``, "a b", "SUBSCRIBE: line 1: after the topic filter comes something that is no QoS; write 0 or 1"},
+		{``, "a b", "SUBSCRIBE: line 1: what follows the topic filter is not a QoS; write 0 or 1"},
 		{``, "a/#/b", "SUBSCRIBE: line 1: # is the last level of a topic filter or none"},
 		{``, "a/b+", "SUBSCRIBE: line 1: # and + stand for whole levels of a topic filter"},
 	} {

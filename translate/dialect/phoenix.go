@@ -100,7 +100,7 @@ func (s *phoenix) Dial(*HTTPResponse) (Dial, error) {
 	}
 	u, err := url.Parse(d.URL)
 	if err != nil {
-		return Dial{}, errors.New("FROM is no address")
+		return Dial{}, errors.New("FROM is not an address")
 	}
 	if !strings.HasSuffix(u.Path, "/websocket") {
 		if u.RawPath != "" {
@@ -238,7 +238,7 @@ func (s *phoenix) replied(m phxMessage, c *phxChannel, got *Received) error {
 			Response json.RawMessage
 		}
 		if err := json.Unmarshal(m.payload, &reply); err != nil {
-			return errors.New("a reply that is no object")
+			return errors.New("a reply that is not an object")
 		}
 		m.status, response = reply.Status, reply.Response
 	}

@@ -73,7 +73,7 @@ func (s *scripted) address(last *HTTPResponse) (string, error) {
 func elsewhere(own Dial, address string) (Dial, error) {
 	from, err := url.Parse(own.URL)
 	if err != nil {
-		return Dial{}, errors.New("FROM is no address")
+		return Dial{}, errors.New("FROM is not an address")
 	}
 	if len(address) > maxAddress {
 		return Dial{}, fmt.Errorf("DIAL yields an address of more than %d bytes", maxAddress)
@@ -81,7 +81,7 @@ func elsewhere(own Dial, address string) (Dial, error) {
 	to, err := url.Parse(address)
 	switch {
 	case err != nil || to.Hostname() == "" || to.Opaque != "":
-		return Dial{}, errors.New("DIAL yields what is no address; it must begin with ws:// or wss://")
+		return Dial{}, errors.New("DIAL does not yield an address; it must begin with ws:// or wss://")
 	case to.Scheme == "ws" && from.Scheme == "wss":
 		return Dial{}, errors.New("DIAL yields a ws:// address, but FROM is wss://, which is not given up for less")
 	case to.Scheme != "ws" && to.Scheme != "wss":

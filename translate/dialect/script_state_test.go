@@ -100,7 +100,7 @@ func TestParseCloseProblems(t *testing.T) {
 		"5000=new":          `"5000=new" has a code that no connection is closed with; write 1000 to 4999, or a range such as 4010-4014`,
 		"a=new":             `"a=new" has a code that no connection is closed with; write 1000 to 4999, or a range such as 4010-4014`,
 		"4009-4001=retry":   `"4009-4001=retry" ends before it begins; write the smaller code first`,
-		"4004=refused:500":  `"4004=refused:500" refuses with a status that is no refusal; write 400 to 499, such as refused:401`,
+		"4004=refused:500":  `"4004=refused:500" refuses with a status that is not a refusal; write 400 to 499, such as refused:401`,
 		"4004=finished:401": `"4004=finished:401" has a status, which only refused can have`,
 	} {
 		if _, err := ParseClose(text); err == nil || err.Error() != want {

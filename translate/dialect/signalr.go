@@ -142,7 +142,7 @@ func (s *signalr) Receive(_ context.Context, _ time.Time, f Frame) (got Received
 func (s *signalr) record(data []byte, got *Received) error {
 	var r hubRecord
 	if err := json.Unmarshal(data, &r); err != nil {
-		return errors.New("a record that is no JSON of the hub protocol")
+		return errors.New("a record that is not JSON of the hub protocol")
 	}
 	if !s.agreed {
 		return s.handshake(r, got)

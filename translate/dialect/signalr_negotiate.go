@@ -22,7 +22,7 @@ func (s *signalr) Dial(last *HTTPResponse) (Dial, error) {
 	}
 	u, err := url.Parse(own.URL)
 	if err != nil {
-		return Dial{}, errors.New("FROM is no address")
+		return Dial{}, errors.New("FROM is not an address")
 	}
 	if u.Query().Has("id") {
 		return own, nil
@@ -142,7 +142,7 @@ func (s *signalr) redirected(a hubAnswer) (Dial, error) {
 	}
 	to, err := url.Parse(a.URL)
 	if err != nil || len(a.URL) > maxHubAddress || to.Host == "" || to.Scheme != "http" && to.Scheme != "https" {
-		return Dial{}, errors.New("negotiate: redirected to what is no http or https address")
+		return Dial{}, errors.New("negotiate: redirected to something that is not an HTTP address")
 	}
 	from, err := url.Parse(s.at.URL)
 	if err != nil {

@@ -160,7 +160,7 @@ func (s *socketio) Receive(_ context.Context, _ time.Time, f Frame) (got Receive
 func (s *socketio) opened(f Frame, got *Received) error {
 	var open struct{ PingInterval, PingTimeout float64 }
 	if f.Binary || len(f.Data) == 0 || f.Data[0] != '0' || json.Unmarshal(f.Data[1:], &open) != nil {
-		return errors.New("the first message is no Engine.IO open packet; check that FROM is the address of a Socket.IO server, whose path is /socket.io/ unless it has another")
+		return errors.New("the first message is not an Engine.IO open packet; check that FROM is the address of a Socket.IO server, whose path is /socket.io/ unless it has another")
 	}
 	patience := 20 * time.Second
 	if s.v2 {
@@ -178,7 +178,7 @@ func (s *socketio) opened(f Frame, got *Received) error {
 	for _, n := range s.spaces {
 		auth, err := sioAuth(s.auth, n.pid, n.offset)
 		if err != nil {
-			return refuse(http.StatusBadRequest, "CONNECT is no JSON object")
+			return refuse(http.StatusBadRequest, "CONNECT is not a JSON object")
 		}
 		got.Replies = append(got.Replies, Frame{Data: []byte("40" + sioPrefix(n.name) + auth)})
 	}

@@ -35,7 +35,7 @@ type sioPacket struct {
 	data        []byte // JSON, not checked; of the frame
 }
 
-var errSioPacket = errors.New("the server sent what is no Socket.IO packet")
+var errSioPacket = errors.New("the server sent something that is not a Socket.IO packet")
 
 func parseSioPacket(data []byte) (p sioPacket, err error) {
 	if len(data) == 0 || data[0] < sioConnect || data[0] > sioBinaryAck {

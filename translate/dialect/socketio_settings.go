@@ -17,7 +17,7 @@ func checkSocketIO(connect string, lines []string) error {
 	var problems []error
 	if connect != "" {
 		if _, err := sioAuth(connect, "", ""); err != nil {
-			problems = append(problems, badConnect(`is no JSON object; write the auth object of the namespaces, such as {"token":"..."}`))
+			problems = append(problems, badConnect(`is not a JSON object; write the auth object of the namespaces, such as {"token":"..."}`))
 		}
 	}
 	for i, line := range lines {

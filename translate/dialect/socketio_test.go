@@ -46,7 +46,7 @@ func TestSocketIOChecks(t *testing.T) {
 		want          string
 	}{
 		{false, "", "/admin", ""}, {false, `{"a":1}`, "/", ""}, {false, "{}", "admin", ""}, {true, "", "/admin?token=0", ""},
-		{false, "token", "/", "CONNECT: is no JSON object"}, {false, "[1]", "/", "CONNECT: is no JSON object"}, {false, "null", "/", "CONNECT: is no JSON object"},
+		{false, "token", "/", "CONNECT: is not a JSON object"}, {false, "[1]", "/", "CONNECT: is not a JSON object"}, {false, "null", "/", "CONNECT: is not a JSON object"},
 		{false, "", "/admin?token=0", "SUBSCRIBE: line 2: has a query"}, {false, "", "/a,/b", "SUBSCRIBE: line 2: has a comma"},
 		{true, "", "/a b", "SUBSCRIBE: line 2: has a comma or a blank"},
 	} {

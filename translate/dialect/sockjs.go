@@ -89,7 +89,7 @@ func (s *sockjs) Open(string) ([]Frame, error) {
 	return nil, nil
 }
 
-var errSockJS = errors.New("the server sent what is no SockJS frame; if it speaks WebSockets as they are, leave out sockjs in PROTOCOL")
+var errSockJS = errors.New("the server sent something that is not a SockJS frame; if it speaks WebSockets as they are, leave out sockjs in PROTOCOL")
 
 func (s *sockjs) Receive(ctx context.Context, now time.Time, f Frame) (got Received, err error) {
 	if len(f.Data) == 0 {

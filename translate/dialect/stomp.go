@@ -273,7 +273,7 @@ func (s *stomp) Send(m translate.Message) ([]Frame, error) {
 	}
 	const form = `write {"destination":"/topic/x","headers":{"name":"value"},"body":"text or JSON"}`
 	if err := json.Unmarshal(m.Data, &send); err != nil || send.Destination == "" {
-		return nil, errors.New("is no STOMP message; " + form)
+		return nil, errors.New("is not a STOMP message; " + form)
 	}
 	headers := map[string]string{}
 	if len(send.Headers) > 0 {
@@ -286,7 +286,7 @@ func (s *stomp) Send(m translate.Message) ([]Frame, error) {
 	if len(body) > 0 && body[0] == '"' {
 		var text string
 		if err := json.Unmarshal(body, &text); err != nil {
-			return nil, errors.New("has a body that is no JSON; " + form)
+			return nil, errors.New("has a body that is not JSON; " + form)
 		}
 		body, kind = []byte(text), "text/plain"
 	}

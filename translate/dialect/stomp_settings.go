@@ -71,7 +71,7 @@ func parseStompSub(line string) (stompSub, error) {
 func scalars(text string) (map[string]string, error) {
 	var raw map[string]json.RawMessage
 	if err := json.Unmarshal([]byte(text), &raw); err != nil || raw == nil {
-		return nil, errors.New("comes what is no JSON object")
+		return nil, errors.New("comes something that is not a JSON object")
 	}
 	out := make(map[string]string, len(raw))
 	for name, value := range raw {

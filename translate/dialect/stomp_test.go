@@ -171,7 +171,7 @@ func TestStompSettings(t *testing.T) {
 		{"login:guest\npasscode:a:b", `/topic/a {"ack":"client","x":1,"y":true}`, ""},
 		{"guest", "/a", "CONNECT: is not a list of headers; write one name:value a line, such as login:guest"},
 		{"heart-beat:1", "/a", "CONNECT: heart-beat is not two numbers of ms with a comma between, such as 10000,10000"},
-		{"", "/a ack:client", `SUBSCRIBE: line 1: after the destination comes what is no JSON object; write headers as {"name":"value"}`},
+		{"", "/a ack:client", `SUBSCRIBE: line 1: after the destination comes something that is not a JSON object; write headers as {"name":"value"}`},
 		{"", `/a {"x":{}}`, `SUBSCRIBE: line 1: after the destination comes an object with more than plain values in it; write headers as {"name":"value"}`},
 		{"", `/a {"id":"1"}`, "SUBSCRIBE: line 1: the header id is the sidecar's own; leave it out"},
 		{"", `/a {"ack":"yes"}`, "SUBSCRIBE: line 1: ack is one of auto, client, client-individual"},

@@ -101,5 +101,5 @@ func Find(name string) (Dialect, error) {
 		}
 		known = append(known, d.Name)
 	}
-	return Dialect{}, fmt.Errorf("%q is no dialect; write one of %s, or "+sockJSPrefix+" and one of them, such as "+sockJSPrefix+"stomp", name, strings.Join(known, ", "))
+	return Dialect{}, fmt.Errorf("%q is not a dialect; write one of %s, or "+sockJSPrefix+" and one of them, such as "+sockJSPrefix+"stomp", name, strings.Join(known, ", "))
 }
