@@ -69,7 +69,7 @@ func row(name, star string, v Variable) string {
 	return "| `" + name + "`" + star + " | " + value + " | " + strings.ReplaceAll(v.Meaning, "|", `\|`) + " |\n"
 }
 
-// TestReadmeEnvFile: the README's own example shares what it says that it shares.
+// TestReadmeEnvFile: the README's own example shares what it says that it shares, and check prints what config/README.md shows.
 func TestReadmeEnvFile(t *testing.T) {
 	_, text, ok := strings.Cut(documents(t)["README.md"], "<!-- env-file -->\n")
 	examples := envFiles(text)
@@ -82,5 +82,9 @@ func TestReadmeEnvFile(t *testing.T) {
 	}
 	if len(c.Routes) != 2 || c.Routes[0].Upstream.Shared() || !c.Routes[1].Upstream.Shared() {
 		t.Errorf("orders must be private and prices shared, got %+v", c.Routes)
+	}
+	var printed strings.Builder
+	if err := c.Check(&printed); err != nil || !strings.Contains(documents(t)["config/README.md"], "sidestream.env check\n"+printed.String()+"```") {
+		t.Errorf("config/README.md does not have what check prints:\n%s%v", &printed, err)
 	}
 }

@@ -36,7 +36,7 @@ var rows = []row{
 	{wire, named("bytes on the wire per event"), number},
 	{reads, named("reads per event (less than 1: coalesced)"), hundredth},
 	{connectCPU, named("CPU of a connect"), micro},
-	{behindCPU, named("the same, 100 events behind"), micro},
+	{behindCPU, named("the same, with 100 events to replay"), micro},
 	{h2RSS, func(s size) string { return fmt.Sprintf("RSS per HTTP/2 client, %d × %d", s.h2Conns, s.h2Streams) }, kib},
 	{h2CPU, func(s size) string { return fmt.Sprintf("CPU per event to an HTTP/2 client, %d msg/s", s.h2Rate) }, micro},
 }
