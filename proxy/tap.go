@@ -122,7 +122,7 @@ func tapRequest(ctx context.Context, words []string) (*http.Request, map[string]
 		case "cookie":
 			r.AddCookie(&http.Cookie{Name: name, Value: value})
 		default:
-			return nil, nil, fmt.Errorf("%w: %q does not begin with path., query., header. or cookie.", ErrWords, word)
+			return nil, nil, fmt.Errorf("%w: %q must begin with path, query, header or cookie, and a dot", ErrWords, word)
 		}
 	}
 	r.URL.RawQuery = query.Encode()
