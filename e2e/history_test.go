@@ -56,9 +56,8 @@ type follower struct {
 	last int
 	all  atomic.Int64 // numbers received
 
-	mu     sync.Mutex
-	wrong  []string // what it should not have got
-	gapped bool
+	mu    sync.Mutex
+	wrong []string // what it should not have got
 }
 
 func (f *follower) complain(format string, args ...any) {
