@@ -362,7 +362,7 @@ func testDemoGains(t *testing.T, b browser, name string) {
 		return fits;
 	})`)
 	b.eval(t, `document.getElementById("crowd").click(), ""`)
-	shown(t, b, "a crowd", `text("crowd-figure") === "12 tabs, 1 upstream connection" && /have got \d/.test(text("crowd-says"))`)
+	shown(t, b, "a crowd", `text("crowd-figure") === "12 tabs, 1 upstream connection" && /have received \d/.test(text("crowd-says"))`)
 	b.eval(t, `document.getElementById("cut").click(), ""`)
 	shown(t, b, "the cut", `text("sse-state") === "cut" && text("ws-state") === "reconnecting"`)
 	b.screenshot(t, "demo-"+name+"-cut")
