@@ -52,7 +52,7 @@ func envFiles(text string) (found []string) {
 
 var routesPart = regexp.MustCompile(`(?m)^SSE_ROUTE_([A-Z0-9]+)_`)
 
-// whole adds PATH and FROM to the routes of an example that shows other settings.
+// whole adds PATH and FROM to the routes of an example that shows other settings, and a service to one that shows no route.
 func whole(environ []string, example string) []string {
 	for _, m := range routesPart.FindAllStringSubmatch(example, -1) {
 		for setting, value := range map[string]string{"PATH": "/" + m[1], "FROM": "ws://legacy.example/"} {
@@ -61,6 +61,9 @@ func whole(environ []string, example string) []string {
 				environ = append(environ, name+"="+value)
 			}
 		}
+	}
+	if !strings.Contains(example, "SSE_ROUTE_") && !strings.Contains(example, "SSE_UPSTREAM=") {
+		environ = append(environ, "SSE_UPSTREAM=http://legacy.example")
 	}
 	return environ
 }
