@@ -5,6 +5,8 @@ import (
 	"errors"
 	"maps"
 	"slices"
+
+	"sidestream/translate/jq"
 )
 
 // MaxSaved bounds what a session or a source keeps for the next process, in bytes.
@@ -43,10 +45,10 @@ func CutFields(saved []byte, want int) (fields []string, err error) {
 	return fields, nil
 }
 
-// Save returns what [State.Restore] takes: names and values as JSON, in order of the names.
+// Save returns what [State.Restore] takes: names and values as JSON, in order of the names (strings too).
 func (s *State) Save() (saved []byte) {
 	for _, name := range slices.Sorted(maps.Keys(s.values)) {
-		if text, err := Written(s.values[name]); err == nil {
+		if text, err := jq.Marshal(s.values[name]); err == nil {
 			saved = AppendField(AppendField(saved, name), text)
 		}
 	}

@@ -146,6 +146,9 @@ func (st *Stream) session() (held time.Duration, err error) {
 			st.append(translate.Message{Gap: translate.GapUpstream})
 		}
 	}
+	if st.kept != nil && st.alive.Err() == nil { // what an end means may be that there is nothing to go on with
+		st.append()
+	}
 	st.judge(err)
 	return time.Since(since), err
 }

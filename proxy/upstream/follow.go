@@ -151,7 +151,7 @@ func (f *follow) reset() error {
 		return errNoPlace
 	}
 	f.log.Warn("the upstream no longer knows the cursor: starting over")
-	f.cursor, f.lastID = "", ""
+	f.cursor, f.lastID, f.ahead = "", "", resumePoint{}
 	return errReset
 }
 

@@ -133,6 +133,7 @@ func sleep(ctx context.Context, d time.Duration) error {
 
 // keep goes on from cursor. Validators are of another address then.
 func (p *poll) keep(cursor string) {
+	p.ahead = cursor
 	if cursor != p.cursor {
 		p.cursor, p.etag, p.modified = cursor, "", ""
 	}

@@ -16,6 +16,9 @@ import (
 // savedVersion begins what is saved; another one is not read.
 const savedVersion = "1"
 
+// emptySave is the size of what a session saves that has nothing to go on with.
+const emptySave = 2
+
 func save(fields ...string) (saved []byte) {
 	saved = translate.AppendField(saved, savedVersion)
 	for _, f := range fields {
@@ -57,9 +60,6 @@ func (s *subscription) Restore(saved, _ []byte) error {
 
 // Save is where the next request goes on.
 func (f *follow) Save() []byte {
-	if f.ahead == (resumePoint{}) {
-		return nil
-	}
 	return save(f.ahead.cursor, f.ahead.lastID)
 }
 

@@ -194,7 +194,7 @@ func (c *wsConn) pump(ctx context.Context, emit func([]translate.Message) error)
 	}
 	acks := c.acks
 	c.early, c.acks, c.gap = nil, nil, false
-	if len(first) == 0 && c.Save() != nil {
+	if len(first) == 0 && len(c.session.Save()) > emptySave {
 		if err := emit(nil); err != nil { // a session has begun, which is to be saved
 			return err
 		}

@@ -10,13 +10,13 @@ import (
 	"sidestream/translate"
 )
 
-// Save is the time to ask from, the session and, of each stream, how far it was read. There is nothing where a reconnect would ask for
+// Save is the time to ask from, the session, whether pings are answered and, of each stream, how far it was read. There is nothing where a reconnect would ask for
 // nothing.
 func (s *cable) Save() (saved []byte) {
 	if !s.Resumable() {
 		return nil
 	}
-	for _, field := range []string{strconv.FormatInt(s.since, 10), strconv.FormatInt(s.heard.UnixMilli(), 10), s.sid} {
+	for _, field := range []string{strconv.FormatInt(s.since, 10), strconv.FormatInt(s.heard.UnixMilli(), 10), s.sid, strconv.FormatBool(s.pongs)} {
 		saved = translate.AppendField(saved, field)
 	}
 	for _, id := range slices.Sorted(maps.Keys(s.streams)) {
@@ -42,7 +42,7 @@ func (s *cable) Save() (saved []byte) {
 
 // Restore is Save's other half.
 func (s *cable) Restore(saved []byte) error {
-	var head [3]string
+	var head [4]string
 	for i := range head {
 		field, rest, err := translate.CutField(saved)
 		if err != nil {
@@ -52,7 +52,8 @@ func (s *cable) Restore(saved []byte) error {
 	}
 	since, err := strconv.ParseInt(head[0], 10, 64)
 	heard, err2 := strconv.ParseInt(head[1], 10, 64)
-	if err != nil || err2 != nil || len(head[2]) > maxCableID {
+	pongs, err3 := strconv.ParseBool(head[3])
+	if err != nil || err2 != nil || err3 != nil || len(head[2]) > maxCableID {
 		return translate.ErrSaved
 	}
 	streams := map[string]map[string]*cablePosition{}
@@ -84,6 +85,6 @@ func (s *cable) Restore(saved []byte) error {
 		}
 		streams[id][string(fields[1])] = at
 	}
-	s.since, s.heard, s.sid, s.streams, s.extended, s.anycable = since, time.UnixMilli(heard), head[2], streams, true, true
+	s.since, s.heard, s.sid, s.streams, s.extended, s.anycable, s.pongs = since, time.UnixMilli(heard), head[2], streams, true, true, pongs
 	return nil
 }

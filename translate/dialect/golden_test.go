@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -74,6 +75,32 @@ func TestGolden(t *testing.T) {
 	}
 }
 
+// TestGoldenHandedOn plays sessions that resume as if each connection were another process's: what came out of a session that lived on
+// comes out of one that is restored.
+func TestGoldenHandedOn(t *testing.T) {
+	for _, file := range []string{"socket.io/recovery", "actioncable/anycable", "raw/discord", "raw/state", "raw/mattermost"} {
+		archive, err := txtar.ParseFile("testdata/" + file + ".txtar")
+		if err != nil {
+			t.Fatal(err)
+		}
+		parts := map[string]string{"restore": "yes"}
+		for _, f := range archive.Files {
+			parts[f.Name] = strings.TrimSuffix(string(f.Data), "\n")
+		}
+		if out, want := untimed(play(t, filepath.Dir(file), parts)), untimed(parts["out"]+"\n"); out != want {
+			t.Errorf("%s: got:\n%s\nwant:\n%s", file, out, want)
+		}
+		if strings.Count(parts["in"], "open") < 2 {
+			t.Errorf("%s has one connection", file)
+		}
+	}
+}
+
+// untimed leaves out the timers, of which a transcript has only changes.
+func untimed(out string) string {
+	return regexp.MustCompile(`(?m)^    (every|silence|waits) .*\n`).ReplaceAllString(out, "")
+}
+
 // player is one session being played.
 type player struct {
 	session Session
@@ -81,6 +108,7 @@ type player struct {
 	out     bytes.Buffer
 	events  int
 	was     Timers // as shown last
+	saved   []byte // by the session last
 }
 
 func play(t *testing.T, dialect string, parts map[string]string) string {
@@ -96,13 +124,27 @@ func play(t *testing.T, dialect string, parts map[string]string) string {
 		}
 	}
 	p := player{program: program(t, settings...)}
-	p.session = script(t, parts["HELLO"], parts["REPLY"], parts["PING"]).with(t, parts).Wrap(d.New(options(t, d, parts)))
+	begin := func() Session {
+		return script(t, parts["HELLO"], parts["REPLY"], parts["PING"]).with(t, parts).Wrap(d.New(options(t, d, parts)))
+	}
+	p.session = begin()
+	ended := false
 	for line := range strings.SplitSeq(parts["in"], "\n") {
 		if line == "" {
 			continue
 		}
 		fmt.Fprintf(&p.out, "%s\n", line)
 		word, rest, _ := strings.Cut(line, " ")
+		if next := word == "dial" || word == "open"; next && ended && parts["restore"] != "" {
+			p.session = begin()
+			if p.saved != nil {
+				if err := p.session.Restore(p.saved); err != nil {
+					t.Fatalf("%s: %q: %v", dialect, p.saved, err)
+				}
+			}
+			ended = false
+		}
+		ended = (ended || word == "open") && word != "dial" && word != "answer" // whose open is of the same connection
 		switch word {
 		case "dial":
 			p.dial(nil)
@@ -125,6 +167,7 @@ func play(t *testing.T, dialect string, parts map[string]string) string {
 				t.Fatal(err)
 			}
 			p.show(Received{}, p.session.Closed(code, reason))
+			p.save()
 			if p.session.Resumable() {
 				fmt.Fprintln(&p.out, "    resumable")
 			}
@@ -220,7 +263,15 @@ func (p *player) dial(last *HTTPResponse) {
 
 func (p *player) receive(f Frame) {
 	got, err := p.session.Receive(context.Background(), noon, f)
+	p.save()
 	p.show(got, err)
+}
+
+// save notes what a stream would write now.
+func (p *player) save() {
+	if saved := p.session.Save(); saved != nil {
+		p.saved = bytes.Clone(saved)
+	}
 }
 
 func (p *player) show(got Received, err error) {

@@ -2,10 +2,10 @@ package dialect
 
 import "sidestream/translate"
 
-// Save is the state and what the dialect saves.
+// Save is the state, which may be empty again, and what the dialect saves.
 func (s *scripted) Save() []byte {
 	state, inner := s.script.State.Save(), s.Session.Save()
-	if len(state)+len(inner) == 0 {
+	if s.script.Capture == nil && inner == nil {
 		return nil
 	}
 	return translate.AppendField(translate.AppendField(nil, state), inner)

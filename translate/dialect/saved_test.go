@@ -1,0 +1,57 @@
+package dialect
+
+import (
+	"errors"
+	"testing"
+
+	"sidestream/translate"
+)
+
+// What is saved for a session that keeps nothing is nothing.
+func TestNothingToSave(t *testing.T) {
+	for _, d := range Table {
+		if d.Name == "sockjs" {
+			continue // which wraps another
+		}
+		if saved := d.New(Options{}).Save(); saved != nil {
+			t.Errorf("%s saves %q before it has begun", d.Name, saved)
+		}
+	}
+	if err := (Base{}).Restore([]byte("x")); !errors.Is(err, translate.ErrSaved) {
+		t.Errorf("%v", err)
+	}
+}
+
+// FuzzRestore: whatever stands in a history, a session is restored or refuses it, and saves what it has taken.
+func FuzzRestore(f *testing.F) {
+	s := sioSession(f, 0, "/")
+	sioSay(f, s, `42["a",1,"1700000000001-0"]`)
+	f.Add(s.Save())
+	c := cableSession(`{"channel":"A"}`)
+	c.Restore(fieldsOf("1700000000", "1700000000000", "sid", "true", `{"channel":"A"}`, "stream", "epoch", string(fieldsOf("7", "8"))))
+	f.Add(c.Save())
+	f.Add(fieldsOf("", ""))
+	f.Fuzz(func(t *testing.T, saved []byte) {
+		for _, name := range []string{"socket.io", "actioncable"} {
+			d, err := Find(name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			session := d.New(Options{Dial: func() (Dial, error) { return Dial{URL: "ws://h/"}, nil }, Connect: func() (string, error) { return "", nil },
+				Subscribe: func() ([]string, error) { return []string{`{"channel":"A"}`}, nil }})
+			if session.Restore(saved) == nil {
+				session.Save()
+				session.Dial(nil)
+				session.Open("actioncable-v1-ext-json")
+			}
+		}
+		new(translate.State).Restore(saved)
+	})
+}
+
+func fieldsOf(fields ...string) (saved []byte) {
+	for _, f := range fields {
+		saved = translate.AppendField(saved, f)
+	}
+	return saved
+}
