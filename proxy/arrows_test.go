@@ -23,13 +23,16 @@ var arrows = map[string][]string{
 	"sidestream/translate/sse":     {"translate/lines"},
 	"sidestream/proxy":             {"proxy/deliver", "proxy/history", "proxy/stream", "proxy/tunnel", "proxy/upstream", "proxy/web", "translate", "translate/sse"},
 	"sidestream/proxy/admin":       {"proxy", "proxy/deliver", "proxy/history", "proxy/stream", "proxy/upstream"},
-	"sidestream/proxy/deliver":     {"proxy/stream", "translate", "translate/sse"},
+	"sidestream/proxy/deliver":     {"proxy/deliver/h2", "proxy/stream", "translate", "translate/sse"},
+	"sidestream/proxy/deliver/h2":  {},
 	"sidestream/proxy/tunnel":      {"proxy/deliver", "proxy/stream", "translate"},
 	"sidestream/proxy/history":     {},
 	"sidestream/proxy/stream":      {"proxy/history", "proxy/upstream", "translate", "translate/sse"},
 	"sidestream/proxy/upstream":    {"translate", "translate/dialect"},
 	"sidestream/proxy/web":         {},
 	"sidestream/e2e/legacy":        {},
+
+	"sidestream/proxy/deliver/h2/h2test": {}, // for tests
 }
 
 // foreign are the modules outside the standard library that a package may import, where that is part of the design.
@@ -40,6 +43,7 @@ var foreign = map[string][]string{
 	"sidestream/translate/lines":   {},
 	"sidestream/translate/sse":     {},
 	"sidestream/proxy/deliver":     {"golang.org/x/sys/unix"},
+	"sidestream/proxy/deliver/h2":  {},
 	"sidestream/proxy/history":     {},
 	"sidestream/proxy/stream":      {},
 }

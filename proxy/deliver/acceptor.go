@@ -33,6 +33,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"sidestream/proxy/deliver/h2"
 )
 
 const (
@@ -177,7 +179,7 @@ func (a *acceptor) Accept() (net.Conn, error) {
 			switch c, err := connection(o.fd); {
 			case err != nil:
 			case o.two:
-				a.two.offer(newH2Conn(c, a.clients))
+				a.two.offer(newCarrier(c, a.clients))
 			default:
 				a.tell()
 				return c, nil
@@ -276,7 +278,7 @@ func (a *acceptor) classify(fd int32, fresh bool) {
 		a.queue = append(a.queue, silent{fd, a.uses, time.Now().Add(silence)})
 	case errno != 0 && errno != unix.EAGAIN, errno == 0 && n == 0:
 		unix.Close(int(fd))
-	case errno == 0 && bytes.HasPrefix(a.head[:n], []byte(h2Preface)):
+	case errno == 0 && bytes.HasPrefix(a.head[:n], []byte(h2.Preface)):
 		a.others = append(a.others, other{fd, true})
 	case errno != 0 || n == len(a.head) || !plain(a.head[:n]) || !a.serve(fd, a.head[:n], fresh):
 		a.others = append(a.others, other{fd, false})

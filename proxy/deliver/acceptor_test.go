@@ -17,6 +17,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"sidestream/proxy/deliver/h2"
 	"sidestream/proxy/stream"
 	"sidestream/translate"
 )
@@ -370,7 +371,7 @@ func TestAcceptWaitsForNoOtherServer(t *testing.T) {
 		}
 	}()
 	var conns []net.Conn
-	for _, says := range []string{h2Preface, h2Preface, h2Preface, "POST / HTTP/1.1\r\n"} {
+	for _, says := range []string{h2.Preface, h2.Preface, h2.Preface, "POST / HTTP/1.1\r\n"} {
 		conn, err := net.Dial("tcp", l.Addr().String())
 		if err != nil {
 			t.Fatal(err)

@@ -49,7 +49,7 @@ func (c *client) run() (cut bool) {
 		select {
 		case <-c.wake:
 		case <-c.ctx.Done():
-			c.state = c.state.left()
+			c.state.left()
 		case <-draining:
 			draining, retiring = nil, nil
 			c.leaves(c.clients.window, Drained)
@@ -81,7 +81,7 @@ func (c *client) quit() {
 // leaves sends the client away at a moment within window.
 func (c *client) leaves(window time.Duration, why uint8) {
 	if c.state.mayLeave(why) {
-		c.state = c.state.leaves(why, c.clock.now()+ticks(rand.N(max(window, 1))))
+		c.state.leaves(why, c.clock.now()+ticks(rand.N(max(window, 1))))
 	}
 }
 
@@ -105,7 +105,7 @@ func (c *client) turn() (over bool) {
 		var a action
 		var err error
 		f.now = c.clock.at(now)
-		switch c.state, a = c.state.next(&f); a.do {
+		switch a = c.state.next(&f); a.do {
 		case doRead:
 			b.load(c.Ring, c.state.at, true)
 			b.tell(&f)
@@ -121,7 +121,7 @@ func (c *client) turn() (over bool) {
 			return c.state.flags&isOver != 0
 		}
 		if err != nil {
-			c.state = c.state.gone(c.why(err))
+			c.state.gone(c.why(err))
 		}
 		now = time.Now() // a write may take a while
 	}
@@ -142,7 +142,7 @@ func (c *client) give(say words, b *batch, f *facts) error {
 		return err
 	}
 	n := uint64(len(b.events))
-	c.state = c.state.took(f, n)
+	c.state.took(f, n)
 	if n > 0 {
 		s := c.Route.Stats
 		s.Events.Add(int64(n))

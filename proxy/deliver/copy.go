@@ -21,7 +21,7 @@ func Copy(ctx context.Context, ring *stream.Ring, at uint64, w io.Writer) (strea
 	var a action
 	var b batch
 	for {
-		switch c, a = c.next(&f); a.do {
+		switch a = c.next(&f); a.do {
 		case doRead:
 			b.load(ring, c.at, true)
 			b.tell(&f)
@@ -29,7 +29,7 @@ func Copy(ctx context.Context, ring *stream.Ring, at uint64, w io.Writer) (strea
 			if err := writeAll(w, speech{ring: ring}.append(nil, a.say, c, &f), b.events); err != nil {
 				return stream.End{}, err
 			}
-			c = c.took(&f, uint64(len(b.events)))
+			c.took(&f, uint64(len(b.events)))
 			f.written()
 		case doLast:
 			return f.end, nil // a hint would be for a connection

@@ -3,8 +3,8 @@
 // has become of them. The rules:
 //
 //   - A cursor is a value without pointers: there are many, and the collector skips them.
-//   - next is pure. It knows no clock, no chance, no ring and no socket: what it needs of them is in facts, which the writer
-//     fills in. The writer does what next returns, and asks again, until that is doWait or an end.
+//   - next is pure, but for the cursor. It knows no clock, no chance, no ring and no socket: what it needs of them is in facts,
+//     which the writer fills in. The writer does what next returns, and asks again, until that is doWait or an end.
 //   - The order of what is due: what waits already, the ring, the release, a heartbeat.
 //
 // A client's states, each of which takes part in every writer's loop in the same way:
@@ -141,14 +141,14 @@ type action struct {
 	after tick  // from facts.now
 }
 
-// next returns what is to be done with a client, and the cursor for when that is done.
-func (c cursor) next(f *facts) (cursor, action) {
+// next returns what is to be done with a client, and makes the cursor that for when it is done.
+func (c *cursor) next(f *facts) action {
 	switch {
 	case c.flags&(isOver|isParting|isBlocked|isClosing) != 0:
 		return c.leave(f.now)
 	case f.ring == ringRead:
-		if then, a := c.read(f); a.do != doWait {
-			return then, a
+		if a := c.read(f); a.do != doWait {
+			return a
 		}
 		c.at = f.to // also where START says that it begins, or that a list's history is awaited
 	}
@@ -158,7 +158,7 @@ func (c cursor) next(f *facts) (cursor, action) {
 	case released && f.ring == ringRead:
 		return c.close(f.now, c.why, sayHint)
 	case released, f.ring == ringMore, f.ring == ringGrown && !held:
-		return c, action{do: doRead}
+		return action{do: doRead}
 	}
 	beats, beat := c.beat(f)
 	if beats && beat == 0 {
@@ -167,11 +167,11 @@ func (c cursor) next(f *facts) (cursor, action) {
 			say = sayBeatEvent
 		}
 		c.flags, c.wrote = c.flags&^isFresh, f.now
-		return c, action{do: doSay, say: say}
+		return action{do: doSay, say: say}
 	}
 	a := action{}.within(beats, beat)
 	a = a.within(c.flags&isLeaving != 0, c.due-f.now)
-	return c, a.within(held && f.ring == ringGrown, f.coalesce-(f.now-c.wrote))
+	return a.within(held && f.ring == ringGrown, f.coalesce-(f.now-c.wrote))
 }
 
 // within is a, after so long at the latest if only is true.
@@ -183,36 +183,36 @@ func (a action) within(only bool, after tick) action {
 }
 
 // leave is next for a client that gets nothing new, as of now.
-func (c cursor) leave(now tick) (cursor, action) {
+func (c *cursor) leave(now tick) action {
 	switch {
 	case c.flags&isOver != 0:
-		return c, action{}
+		return action{}
 	case c.flags&isParting != 0 && !reached(now, c.due):
-		return c, action{timed: true, after: c.due - now}
+		return action{timed: true, after: c.due - now}
 	case c.flags&isParting != 0:
 		c.flags |= isOver
-		return c, action{do: c.end()}
+		return action{do: c.end()}
 	case c.flags&isBlocked == 0 && c.why == Finished:
 		c.flags |= isOver
-		return c, action{do: doFinish}
+		return action{do: doFinish}
 	case c.flags&isBlocked == 0:
 		return c.part(now)
 	case c.flags&(isLeaving|isClosing) != isLeaving:
-		return c, action{}
+		return action{}
 	case !reached(now, c.due):
-		return c, action{timed: true, after: c.due - now}
+		return action{timed: true, after: c.due - now}
 	}
 	return c.part(now) // it is cut as it is: what it has is the beginning of something
 }
 
 // part gives a client the moment after its last words.
-func (c cursor) part(now tick) (cursor, action) {
+func (c *cursor) part(now tick) action {
 	c.flags, c.due = c.flags|isClosing|isParting, now+ticks(moment)
-	return c, action{do: doPart, timed: true, after: ticks(moment)}
+	return action{do: doPart, timed: true, after: ticks(moment)}
 }
 
 // end is how an answer ends that its client is to come back from.
-func (c cursor) end() deed {
+func (c *cursor) end() deed {
 	if c.flags&isClean != 0 {
 		return doFinish
 	}
@@ -220,7 +220,7 @@ func (c cursor) end() deed {
 }
 
 // read is next for what was read of the ring; doWait: that is nothing, or all of it is written.
-func (c cursor) read(f *facts) (cursor, action) {
+func (c *cursor) read(f *facts) action {
 	var say words
 	if c.flags&isUnopened != 0 {
 		say |= sayOpening
@@ -242,7 +242,7 @@ func (c cursor) read(f *facts) (cursor, action) {
 			c.flags &^= isLost | isNew
 		}
 		c.at, c.wrote = f.from, f.now
-		return c, action{do: doWrite, say: say}
+		return action{do: doWrite, say: say}
 	case f.end.Kind == stream.Finished:
 		return c.close(f.now, Finished, sayEnd)
 	case f.end.Kind == stream.Refused:
@@ -250,21 +250,21 @@ func (c cursor) read(f *facts) (cursor, action) {
 	case f.end.Kind != stream.Open:
 		return c.close(f.now, Aged, sayHint)
 	}
-	return c, action{}
+	return action{}
 }
 
 // stays reports whether a client may come back to a ring with this end, and so needs to know its place.
 func stays(end stream.End) bool { return end.Kind == stream.Open || end.Kind == stream.Retired }
 
 // close has a client told its last words.
-func (c cursor) close(now tick, why uint8, say words) (cursor, action) {
+func (c *cursor) close(now tick, why uint8, say words) action {
 	c.flags, c.why, c.wrote = c.flags|isClosing, why, now
-	return c, action{do: doLast, say: say}
+	return action{do: doLast, say: say}
 }
 
 // beat reports whether heartbeats are due at all, and in how long the next one is. The first one that is an event does not
 // wait for silence: it is a client's word that they come.
-func (c cursor) beat(f *facts) (beats bool, after tick) {
+func (c *cursor) beat(f *facts) (beats bool, after tick) {
 	silent := f.now - c.wrote
 	switch {
 	case f.silence == 0:
@@ -279,39 +279,27 @@ func (c cursor) beat(f *facts) (beats bool, after tick) {
 	return true, f.silence - silent
 }
 
-// took is the cursor of a client that has got, or has waiting, n of the events that were read.
-func (c cursor) took(f *facts, n uint64) cursor {
-	c.at = f.from + n
-	return c
-}
+// took notes that the client has got, or has waiting, n of the events that were read.
+func (c *cursor) took(f *facts, n uint64) { c.at = f.from + n }
 
 // leaves has a client come back at due, for why.
-func (c cursor) leaves(why uint8, due tick) cursor {
-	c.flags, c.why, c.due = c.flags|isLeaving, why, due
-	return c
-}
+func (c *cursor) leaves(why uint8, due tick) { c.flags, c.why, c.due = c.flags|isLeaving, why, due }
 
 // mayLeave reports whether leaves is still to be called for why: it is not on its way, or not for that.
-func (c cursor) mayLeave(why uint8) bool {
+func (c *cursor) mayLeave(why uint8) bool {
 	return c.flags&(isClosing|isOver) == 0 && (c.flags&isLeaving == 0 || c.why != why)
 }
 
-// freed is the cursor of a client whose bytes have left that waited.
-func (c cursor) freed(now tick) cursor {
-	c.flags, c.wrote = c.flags&^isBlocked, now
-	return c
-}
+// freed notes that the bytes have left that waited.
+func (c *cursor) freed(now tick) { c.flags, c.wrote = c.flags&^isBlocked, now }
 
-// left is the cursor of a client that has left: one that had got its last words goes for what they were said for.
-func (c cursor) left() cursor {
-	if c.flags&isParting != 0 {
-		return c.gone(c.why)
+// left notes that the client has left: one that had got its last words goes for what they were said for.
+func (c *cursor) left() {
+	if c.flags&isParting == 0 {
+		c.why = Left
 	}
-	return c.gone(Left)
+	c.flags |= isOver
 }
 
-// gone is the cursor of a client that is there no more, for why.
-func (c cursor) gone(why uint8) cursor {
-	c.flags, c.why = c.flags|isOver, why
-	return c
-}
+// gone notes that the client is there no more, for why.
+func (c *cursor) gone(why uint8) { c.flags, c.why = c.flags|isOver, why }

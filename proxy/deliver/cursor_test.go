@@ -157,7 +157,8 @@ func TestTransitions(t *testing.T) {
 			tr.f.now = 10_000
 		}
 		before := tr.f
-		then, got := tr.c.next(&tr.f)
+		then := tr.c
+		got := then.next(&tr.f)
 		if then != tr.then || got != tr.want {
 			t.Errorf("%s:\n got %+v, %+v\nwant %+v, %+v", tr.name, then, got, tr.then, tr.want)
 		}
@@ -170,17 +171,21 @@ func TestTransitions(t *testing.T) {
 // TestCursorEvents are what a writer reports, and what is known of a client when it comes.
 func TestCursorEvents(t *testing.T) {
 	route := &Route{Coalesce: 50 * time.Millisecond}
+	after := func(c cursor, do func(*cursor)) cursor {
+		do(&c)
+		return c
+	}
 	for name, c := range map[string]struct{ got, want cursor }{
 		"new":              {newCursor(&Client{Route: route, Cursor: stream.Begin}, 100), cursor{at: stream.Begin, wrote: 50, flags: isUnopened | isNew}},
 		"with an id":       {newCursor(&Client{Route: route, Cursor: 7, LastID: "x"}, 100), cursor{at: 7, wrote: 50, flags: isUnopened}},
 		"with an old id":   {newCursor(&Client{Route: route, LastID: "x", Lost: true}, 100), cursor{wrote: 50, flags: isUnopened | isLost}},
 		"wants heartbeats": {newCursor(&Client{Route: route, LastID: "x", Beats: true}, 100), cursor{wrote: 50, flags: isUnopened | isBeating | isFresh}},
-		"has got two":      {cursor{at: 3}.took(&facts{from: 5, to: 9}, 2), cursor{at: 7}},
-		"is to leave":      {cursor{}.leaves(Aged, 9), cursor{flags: isLeaving, why: Aged, due: 9}},
-		"takes again":      {cursor{flags: isBlocked | isClosing, wrote: 3}.freed(9), cursor{flags: isClosing, wrote: 9}},
-		"is gone":          {cursor{flags: isBlocked}.gone(Stalled), cursor{flags: isBlocked | isOver, why: Stalled}},
-		"has left":         {cursor{why: Aged, flags: isLeaving}.left(), cursor{why: Left, flags: isLeaving | isOver}},
-		"left in its time": {cursor{why: Refused, flags: isParting}.left(), cursor{why: Refused, flags: isParting | isOver}},
+		"has got two":      {after(cursor{at: 3}, func(c *cursor) { c.took(&facts{from: 5, to: 9}, 2) }), cursor{at: 7}},
+		"is to leave":      {after(cursor{}, func(c *cursor) { c.leaves(Aged, 9) }), cursor{flags: isLeaving, why: Aged, due: 9}},
+		"takes again":      {after(cursor{flags: isBlocked | isClosing, wrote: 3}, func(c *cursor) { c.freed(9) }), cursor{flags: isClosing, wrote: 9}},
+		"is gone":          {after(cursor{flags: isBlocked}, func(c *cursor) { c.gone(Stalled) }), cursor{flags: isBlocked | isOver, why: Stalled}},
+		"has left":         {after(cursor{why: Aged, flags: isLeaving}, (*cursor).left), cursor{why: Left, flags: isLeaving | isOver}},
+		"left in its time": {after(cursor{why: Refused, flags: isParting}, (*cursor).left), cursor{why: Refused, flags: isParting | isOver}},
 	} {
 		if c.got != c.want {
 			t.Errorf("%s: %+v, want %+v", name, c.got, c.want)
@@ -245,17 +250,17 @@ func TestCursorsOfAllSorts(t *testing.T) {
 				}
 			case 3:
 				if c.mayLeave(Drained) && steps > 100 {
-					c = c.leaves(Drained, now+tick(rand.IntN(100)))
+					c.leaves(Drained, now+tick(rand.IntN(100)))
 				}
 			case 4:
 				if c.flags&(isBlocked|isParting) == isBlocked {
-					c = c.freed(now)
+					c.freed(now)
 				}
 			}
 			f := facts{now: now, silence: 40, coalesce: tick(rand.IntN(3)), ring: ringGrown}
 			for again := true; again; {
 				var a action
-				switch c, a = c.next(&f); a.do {
+				switch a = c.next(&f); a.do {
 				case doRead:
 					f.from = max(c.at, oldest)
 					f.to = min(ring, f.from+uint64(rand.IntN(3)))
@@ -278,7 +283,8 @@ func TestCursorsOfAllSorts(t *testing.T) {
 						n = rand.Uint64N(n + 1)
 						c.flags |= isBlocked
 					}
-					c, got, seen = c.took(&f, n), f.from+n, seen+1
+					c.took(&f, n)
+					got, seen = f.from+n, seen+1
 					f.written()
 				case doLast:
 					if last++; rand.IntN(5) == 0 {

@@ -16,12 +16,13 @@ import (
 	"sync/atomic"
 	"time"
 
+	"sidestream/proxy/deliver/h2"
 	"sidestream/proxy/stream"
 	"sidestream/translate/sse"
 )
 
 const (
-	stallTime = 30 * time.Second       // a peer that takes nothing for so long is cut
+	stallTime = h2.StallTime           // a peer that takes nothing for so long is cut
 	firstBeat = time.Second            // a client that asked for heartbeats as events gets the first one within
 	moment    = 100 * time.Millisecond // between the last bytes and the abort
 	queueTime = time.Second            // how long a reset waits for the kernel to send what it holds

@@ -37,9 +37,9 @@ type engine struct {
 	closed   bool
 	window   time.Duration
 	drained  bool
-	carriers map[*h2Conn]struct{} // connections of HTTP/2
+	carriers map[*carrier]struct{} // connections of HTTP/2
 	turn     atomic.Uint32
-	running  sync.WaitGroup
+	runners  runners
 }
 
 // shard returns the one for the next client, nil when there is none to be had.
@@ -58,7 +58,7 @@ func (e *engine) shard(c *Clients) *shard {
 			s.drain(e.window)
 		}
 		e.shards = append(e.shards, s)
-		e.running.Go(s.run) // ends with close
+		e.runners.start(s.run) // ends with close
 	}
 	if len(e.shards) == 0 {
 		return nil
@@ -68,13 +68,14 @@ func (e *engine) shard(c *Clients) *shard {
 
 func (e *engine) drain(window time.Duration) {
 	e.mu.Lock()
-	defer e.mu.Unlock()
 	e.drained, e.window = true, window
 	for _, s := range e.shards {
 		s.drain(window)
 	}
-	for c := range e.carriers {
-		c.awaken()
+	carriers := slices.Collect(maps.Keys(e.carriers))
+	e.mu.Unlock()
+	for _, m := range carriers {
+		m.conn.Wake()
 	}
 }
 
@@ -86,26 +87,26 @@ func (e *engine) close() {
 	}
 	carriers := slices.Collect(maps.Keys(e.carriers))
 	e.mu.Unlock()
-	for _, c := range carriers {
-		c.Close()
+	for _, m := range carriers {
+		m.conn.Close()
 	}
-	e.running.Wait()
+	e.runners.wait()
 }
 
-// hold has c drained and closed with the others, until release.
-func (e *engine) hold(c *h2Conn) {
+// hold has m drained and closed with the others, until release.
+func (e *engine) hold(m *carrier) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.carriers == nil {
-		e.carriers = map[*h2Conn]struct{}{}
+		e.carriers = map[*carrier]struct{}{}
 	}
-	e.carriers[c] = struct{}{}
+	e.carriers[m] = struct{}{}
 }
 
-func (e *engine) release(c *h2Conn) {
+func (e *engine) release(m *carrier) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	delete(e.carriers, c)
+	delete(e.carriers, m)
 }
 
 // kick wakes the shards that somebody has joined.
@@ -182,7 +183,7 @@ func (j *joining) begin(head []byte, c *Clients, now tick) {
 	defer b.forget()
 	f := facts{now: now, ring: ringGrown}
 	var a action
-	for j.slot.cursor, a = j.slot.next(&f); a.do == doRead; j.slot.cursor, a = j.slot.next(&f) {
+	for a = j.slot.next(&f); a.do == doRead; a = j.slot.next(&f) {
 		b.load(j.Ring, j.slot.at, j.slot.flags&isUnchunked != 0)
 		b.tell(&f)
 	}
@@ -193,7 +194,7 @@ func (j *joining) begin(head []byte, c *Clients, now tick) {
 	b.prepend(pre)
 	var took uint64
 	took, j.rest, j.err = b.write(int(j.slot.fd))
-	j.slot.cursor = j.slot.took(&f, took)
+	j.slot.took(&f, took)
 	if !stream.Pending(b.next) {
 		j.Route.Stats.Replayed.Add(int64(max(j.joined, b.from) - b.from)) // the shard writes the rest of them
 	}

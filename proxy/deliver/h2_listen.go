@@ -9,6 +9,8 @@ import (
 	"net/http"
 	"sync"
 	"time"
+
+	"sidestream/proxy/deliver/h2"
 )
 
 // arrivals is a [net.Listener] of connections that somebody else has accepted.
@@ -158,7 +160,7 @@ func (s *secured) handshake(c net.Conn) {
 	ctx, cancel := context.WithTimeout(s.ctx, handshakeTime)
 	defer cancel()
 	if err := conn.HandshakeContext(ctx); err == nil && conn.ConnectionState().NegotiatedProtocol == "h2" {
-		s.two.offer(h2Secured{newH2Conn(conn, s.clients), conn})
+		s.two.offer(h2Secured{newCarrier(conn, s.clients), conn})
 		return
 	}
 	s.plain.offer(conn)
@@ -176,7 +178,7 @@ func (s *secured) Close() error {
 
 // h2Secured is a connection of HTTP/2 within TLS. It has no ConnectionState: net/http would speak HTTP/1 over it.
 type h2Secured struct {
-	*h2Conn
+	*h2.Conn
 	secure *tls.Conn
 }
 

@@ -364,7 +364,7 @@ func (s *shard) resume(index uint32) {
 		}
 		delete(s.rests, index)
 	}
-	c.cursor = c.freed(s.now)
+	c.freed(s.now)
 	s.forget()
 	s.serve(index, &facts{now: s.now, ring: ringGrown})
 	s.tally(s.groups[c.group])
@@ -374,7 +374,7 @@ func (s *shard) resume(index uint32) {
 func (s *shard) lose(index uint32, why uint8) {
 	c := &s.slots[index]
 	if c.flags&isOver == 0 {
-		c.cursor = c.gone(why)
+		c.gone(why)
 	}
 	s.dead = append(s.dead, index)
 }

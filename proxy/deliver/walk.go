@@ -52,10 +52,13 @@ func (s *shard) serve(index uint32, f *facts) {
 	c := &s.slots[index]
 	g := s.groups[c.group]
 	b := &s.batches[c.flags&isUnchunked]
+	if f.ring == ringGrown && f.coalesce == 0 && b.fits(g.ring, c.at, c.flags&isUnchunked != 0) {
+		b.tell(f) // as for most
+	}
 	for {
 		var a action
 		whole := false
-		switch c.cursor, a = c.next(f); a.do {
+		switch a = c.next(f); a.do {
 		case doRead:
 			if f.ring == ringMore {
 				b.forget()
@@ -97,7 +100,7 @@ func (s *shard) give(index uint32, g *group, b *vectored, say words, f *facts) (
 		s.lose(index, why(err))
 		return false
 	}
-	c.cursor = c.took(f, took)
+	c.took(f, took)
 	s.events += int64(took)
 	s.bytes += int64(b.bytes(took))
 	if rest != nil || took < uint64(len(b.events)) {
@@ -178,7 +181,7 @@ func (s *shard) releases(g *group, drained bool, window time.Duration) bool {
 	for _, index := range g.members {
 		c := &s.slots[index]
 		if c.mayLeave(reason) {
-			c.cursor = c.leaves(reason, s.now+ticks(rand.N(max(window, 1))))
+			c.leaves(reason, s.now+ticks(rand.N(max(window, 1))))
 		}
 		if reached(s.now, c.due) && c.flags&(isClosing|isOver) == 0 {
 			s.forget()

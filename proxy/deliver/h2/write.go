@@ -1,22 +1,20 @@
-//go:build linux && !portable
+// This file is what net/http writes to a connection: all of it but the ends of adopted streams.
 
-// This file is what net/http writes to an HTTP/2 connection: all of it but the ends of event streams.
-
-package deliver
+package h2
 
 import "sync"
 
-// h2Partials are for frames that net/http writes in pieces.
-var h2Partials = sync.Pool{New: func() any { p := make([]byte, 0, frameHead+framePayload); return &p }}
+// partials are for frames that net/http writes in pieces.
+var partials = sync.Pool{New: func() any { p := make([]byte, 0, headSize+framePayload); return &p }}
 
 // Write is net/http's: its frames are passed on, whole ones at a time, and those of a head together.
-func (c *h2Conn) Write(p []byte) (int, error) {
+func (c *Conn) Write(p []byte) (int, error) {
 	given := len(p)
 	if joined := c.partial; joined != nil {
 		*joined = append(*joined, p...)
 		p, c.partial = *joined, nil
 		if cap(*joined) <= 4*framePayload {
-			defer h2Partials.Put(joined)
+			defer partials.Put(joined)
 		}
 	}
 	for {
@@ -27,17 +25,17 @@ func (c *h2Conn) Write(p []byte) (int, error) {
 		c.begin()
 		p = p[run:]
 		switch next.what {
-		case h2Complete:
+		case complete:
 			if len(p) > 0 {
-				c.partial = h2Partials.Get().(*[]byte)
+				c.partial = partials.Get().(*[]byte)
 				*c.partial = append((*c.partial)[:0], p...)
 			}
 			return given, nil
-		case h2Waits:
+		case waits:
 			if err := c.await(p); err != nil {
 				return 0, err
 			}
-		case h2Dropped:
+		case dropped:
 			p = p[next.size:]
 		}
 	}
@@ -45,73 +43,76 @@ func (c *h2Conn) Write(p []byte) (int, error) {
 
 // What comes behind frames that are passed on as they are.
 const (
-	h2Complete = iota // nothing, or not all of a frame
-	h2Waits           // a frame that has to wait, and all behind it
-	h2Dropped         // a frame that the client does not see, or not now
+	complete = iota // nothing, or not all of a frame
+	waits           // a frame that has to wait, and all behind it
+	dropped         // a frame that the client does not see, or not now
 )
 
-type h2Next struct{ what, size int }
+type following struct{ what, size int }
 
 // judge returns how much of p goes out as it is, and what is behind that.
-func (c *h2Conn) judge(p []byte) (run int, next h2Next) {
+func (c *Conn) judge(p []byte) (run int, next following) {
 	c.mu.Lock()
-	defer c.mu.Unlock()
+	defer c.unlock()
 	for {
 		f, size := readWhole(p[run:])
 		if size == 0 {
-			return run, h2Next{}
+			return run, following{}
 		}
 		if c.mustWait(f) {
-			return run, h2Next{h2Waits, 0}
+			return run, following{waits, 0}
 		}
 		s := c.streams[f.stream]
 		switch f.kind {
 		case frameData:
 			c.granted -= int64(f.size)
-			if s != nil && s.strand != nil {
-				c.begun = append(c.begun, s.strand)
-				return run, h2Next{h2Dropped, size}
+			if s != nil && s.adopted {
+				c.owed -= int64(f.size) // which is 0: its handler writes nothing
+				c.begun = append(c.begun, s)
+				return run, following{dropped, size}
 			}
 			if c.holds(f, s) {
-				c.hold(f, s, p[run+frameHead:run+size])
-				return run, h2Next{h2Dropped, size}
+				c.hold(f, s, p[run+headSize:run+size])
+				return run, following{dropped, size}
 			}
 			c.avail -= int64(f.size)
 			if f.flags&flagEndStream != 0 {
-				c.forget(f.stream, Left)
+				c.forget(f.stream, false)
 			}
 		case frameHeaders:
 			if f.flags&flagEndStream != 0 {
-				c.forget(f.stream, Left)
+				c.forget(f.stream, false)
 			}
 		case frameReset:
 			if s != nil && s.held > 0 {
-				c.hold(f, s, p[run+frameHead:run+size])
-				return run, h2Next{h2Dropped, size}
+				c.hold(f, s, p[run+headSize:run+size])
+				return run, following{dropped, size}
 			}
-			c.forget(f.stream, Left)
+			c.forget(f.stream, false)
 		}
 		run += size
 	}
 }
 
-// begin has those written to whom net/http has written the head, and nothing more to write.
-func (c *h2Conn) begin() {
+// begin has those streams filled whose head net/http has written, and nothing more to write.
+func (c *Conn) begin() {
 	if len(c.begun) == 0 {
 		return
 	}
 	c.mu.Lock()
-	defer c.mu.Unlock()
+	defer c.unlock()
 	for i, s := range c.begun {
 		s.live = true
-		s.group.touch()
 		c.begun[i] = nil
+		if c.streams[s.id] == s {
+			c.ready(s)
+		}
 	}
 	c.begun = c.begun[:0]
 }
 
 // send writes frames to the client.
-func (c *h2Conn) send(p []byte) error {
+func (c *Conn) send(p []byte) error {
 	if len(p) == 0 {
 		return nil
 	}

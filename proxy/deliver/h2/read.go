@@ -1,20 +1,19 @@
-//go:build linux && !portable
+// This file is what net/http reads of a connection: all frames but those that are about adopted streams.
 
-// This file is what net/http reads of an HTTP/2 connection: all frames but those that are about event streams.
-
-package deliver
+package h2
 
 import (
 	"encoding/binary"
 	"errors"
 	"io"
 	"math"
+	"slices"
 	"syscall"
 	"time"
 )
 
 // Read is net/http's: it gets the frames that are for it.
-func (c *h2Conn) Read(p []byte) (int, error) {
+func (c *Conn) Read(p []byte) (int, error) {
 	for {
 		if len(c.queued) > 0 {
 			n := copy(p, c.queued)
@@ -37,7 +36,7 @@ func (c *h2Conn) Read(p []byte) (int, error) {
 }
 
 // note remembers why the connection was lost.
-func (c *h2Conn) note(err error) error {
+func (c *Conn) note(err error) error {
 	if errors.Is(err, syscall.ETIMEDOUT) {
 		c.mu.Lock()
 		c.stalled = true
@@ -47,46 +46,46 @@ func (c *h2Conn) note(err error) error {
 }
 
 // receive reads the head of the next frame, and all of those that are looked into. What net/http gets of it is queued.
-func (c *h2Conn) receive() error {
-	head := c.in[:frameHead]
-	if _, err := io.ReadFull(c.source, head); err != nil {
+func (c *Conn) receive() error {
+	first := c.in[:headSize]
+	if _, err := io.ReadFull(c.source, first); err != nil {
 		return err
 	}
-	f := readH2Frame(head)
+	f := readHead(first)
 	c.limit(f)
 	switch {
-	case f.kind == frameWindowUpdate && f.size == 4, f.kind == frameSettings && f.flags&flagAck == 0 && f.size <= h2MaxSettings*6:
-		frame := append(c.in[:frameHead], make([]byte, f.size)...)
-		if _, err := io.ReadFull(c.source, frame[frameHead:]); err != nil {
+	case f.kind == frameWindowUpdate && f.size == 4, f.kind == frameSettings && f.flags&flagAck == 0 && f.size <= maxSettings*6:
+		frame := append(c.in[:headSize], make([]byte, f.size)...)
+		if _, err := io.ReadFull(c.source, frame[headSize:]); err != nil {
 			return err
 		}
-		switch pass, flaw := c.heard(f, frame[frameHead:]); {
+		switch pass, flaw := c.heard(f, frame[headSize:]); {
 		case flaw:
-			c.queued = append(largestUpdate, largestUpdate...)
+			c.queued = slices.Concat(largestUpdate, largestUpdate)
 		case pass:
 			c.queued = frame
 		}
 		return nil
 	}
 	switch c.notice(f) {
-	case h2Ignored:
+	case ignored:
 		_, err := c.source.Discard(f.size)
 		return err
-	case h2Excess:
+	case excess:
 		return c.refuse(f)
 	}
-	c.queued, c.passing = head, f.size
+	c.queued, c.passing = first, f.size
 	return nil
 }
 
 // largestUpdate grants the connection as much as there can be. Two of them are more, at which net/http ends the connection with
 // FLOW_CONTROL_ERROR: that is how it is told of what it cannot see.
-var largestUpdate = binary.BigEndian.AppendUint32(h2Frame{4, frameWindowUpdate, 0, 0}.append(nil), largestWindow)
+var largestUpdate = binary.BigEndian.AppendUint32(head{4, frameWindowUpdate, 0, 0}.append(nil), largestWindow)
 
 // refuse passes on the head of a request that is one too many. net/http does not count the streams that it has handed over,
 // but has to read the head, which the compression of the next ones builds on. So it is made one that depends on itself
 // (RFC 7540, section 5.3.1), which net/http answers as it does one that it finds to be too many: with a stream error.
-func (c *h2Conn) refuse(f h2Frame) error {
+func (c *Conn) refuse(f head) error {
 	front, pad := 0, 0
 	if f.flags&flagPadded != 0 {
 		front, pad = 1, 1
@@ -95,7 +94,7 @@ func (c *h2Conn) refuse(f h2Frame) error {
 		front += 5
 	}
 	if f.size < front { // of which net/http makes an error of its own
-		c.queued, c.passing = c.in[:frameHead], f.size
+		c.queued, c.passing = c.in[:headSize], f.size
 		return nil
 	}
 	var had [6]byte
@@ -103,7 +102,7 @@ func (c *h2Conn) refuse(f h2Frame) error {
 		return err
 	}
 	rest := f.size - front
-	frame := h2Frame{rest + pad + 5, f.kind, f.flags | flagPriority, f.stream}.append(nil)
+	frame := head{rest + pad + 5, f.kind, f.flags | flagPriority, f.stream}.append(nil)
 	frame = append(frame, had[:pad]...)
 	c.queued, c.passing = append(binary.BigEndian.AppendUint32(frame, f.stream), 0), rest
 	return nil
@@ -111,110 +110,135 @@ func (c *h2Conn) refuse(f h2Frame) error {
 
 // grant lets more be sent, or less, and returns whether that is within what there can be. What net/http has sent of a window
 // is not counted here: it judges those of its own streams.
-func (s *h2Stream) grant(more int64) (within bool) {
+func (s *Stream) grant(more int64) (within bool) {
 	s.window += more
-	within = s.window <= largestWindow || s.strand == nil
+	within = s.window <= largestWindow || !s.adopted
 	s.window = min(s.window, largestWindow)
 	return within
 }
 
 // What is done with a frame that is not looked into.
 const (
-	h2Passed  = iota // it is net/http's
-	h2Ignored        // nobody gets it
-	h2Excess         // the head of a request that is one too many
+	passed  = iota // it is net/http's
+	ignored        // nobody gets it
+	excess         // the head of a request that is one too many
 )
 
 // limit sees to it that the head of a request does not take for ever, unless it is there.
-func (c *h2Conn) limit(f h2Frame) {
+func (c *Conn) limit(f head) {
 	c.headEnd = f.flags&flagEndHeaders != 0 // of any other frame within a head it does not matter: net/http ends the connection
 	if f.kind == frameHeaders && !c.slow && !(c.headEnd && c.source.Buffered() >= f.size) {
 		c.slow = true
-		c.Conn.SetReadDeadline(time.Now().Add(h2HeadTime))
+		c.Conn.SetReadDeadline(time.Now().Add(headTime))
 	}
 }
 
 // notice takes in a frame that is not looked into, and returns what is done with it.
-func (c *h2Conn) notice(f h2Frame) int {
+func (c *Conn) notice(f head) int {
 	c.mu.Lock()
-	defer c.mu.Unlock()
+	defer c.unlock()
 	if c.leaving {
-		return h2Ignored
+		return ignored
 	}
 	s := c.streams[f.stream]
 	switch f.kind {
 	case frameHeaders:
 		if s == nil && f.stream > c.newest {
 			c.newest = f.stream
-			if len(c.streams) >= h2MaxStreams {
-				return h2Excess
+			if len(c.streams) >= maxStreams {
+				return excess
 			}
-			c.streams[f.stream] = &h2Stream{window: c.initial, whole: f.flags&flagEndStream != 0}
+			c.streams[f.stream] = &Stream{id: f.stream, window: c.initial, whole: f.flags&flagEndStream != 0}
 			c.idle = 0
 		}
 	case frameReset:
-		c.forget(f.stream, Left)
-	case frameGoAway: // net/http would close a connection that has none but our streams
-		if c.farewell = c.strands == 0; !c.farewell {
-			return h2Ignored
+		c.forget(f.stream, false)
+	case frameGoAway: // net/http would close a connection that has none but adopted streams
+		if c.farewell = c.adopted == 0; !c.farewell {
+			return ignored
 		}
 	}
-	return h2Passed
+	return passed
 }
 
 // heard takes in a frame of settings or a window update, which it may change, and returns whether it is passed on. flaw: it
 // makes a window larger than there can be, which ends the connection (sections 6.9.1 and 6.9.2).
-func (c *h2Conn) heard(f h2Frame, payload []byte) (pass, flaw bool) {
+func (c *Conn) heard(f head, payload []byte) (pass, flaw bool) {
 	c.mu.Lock()
-	defer c.mu.Unlock()
+	defer c.unlock()
 	if c.leaving {
 		return false, false
 	}
 	if f.kind == frameSettings {
-		for ; len(payload) >= 6; payload = payload[6:] {
-			if value := int64(binary.BigEndian.Uint32(payload[2:])); binary.BigEndian.Uint16(payload) == settingWindow && value <= largestWindow {
-				for _, s := range c.streams {
-					if !s.grant(value - c.initial) {
-						return false, true
-					}
-				}
-				c.initial = value
-				c.touch()
-			}
-		}
-		return true, false
+		return true, !c.resize(payload)
 	}
 	more := int64(binary.BigEndian.Uint32(payload) & math.MaxInt32)
-	if f.stream != 0 {
-		s := c.streams[f.stream]
-		if s == nil {
-			return true, false
-		}
-		switch within := s.grant(more); {
-		case s.strand == nil:
-			return true, false
-		case !within:
-			s.strand.cut(flowError)
-		case len(s.strand.rest) > 0:
-			s.strand.group.touch()
-		}
-		return false, false
-	}
-	if more == 0 {
+	switch {
+	case f.stream != 0:
+		return c.grant(f.stream, more), false
+	case more == 0:
 		return true, false // an error, which net/http deals with
 	}
 	if c.avail += more; c.avail > largestWindow {
+		c.avail -= more
 		return false, true
 	}
-	c.moved = time.Since(c.clock.start)
+	c.moved = time.Since(c.start)
 	if c.starved || len(c.held) > 0 {
-		c.schedule()
+		c.Wake()
 	}
-	more = c.avail - c.waiting - c.granted
-	if more <= 0 {
-		return false, false // of what event streams have used
+	makesUp := min(more, c.owed)
+	c.owed -= makesUp
+	if more -= makesUp; more <= 0 {
+		return false, false
 	}
 	c.granted += more
 	binary.BigEndian.PutUint32(payload, uint32(more))
 	return true, false
+}
+
+// resize takes in settings, of which one changes the windows of all streams. It returns false where that makes one of an
+// adopted stream larger than there can be. mu is held.
+func (c *Conn) resize(settings []byte) (within bool) {
+	for ; len(settings) >= 6; settings = settings[6:] {
+		value := int64(binary.BigEndian.Uint32(settings[2:]))
+		if binary.BigEndian.Uint16(settings) != settingWindow || value > largestWindow {
+			continue
+		}
+		for _, s := range c.streams {
+			if !s.grant(value - c.initial) {
+				return false
+			}
+		}
+		c.initial = value
+		for _, s := range c.streams {
+			c.ready(s)
+		}
+	}
+	return true
+}
+
+// grant takes in an update of one stream's window, and returns whether it is net/http's. mu is held.
+func (c *Conn) grant(id uint32, more int64) (pass bool) {
+	s := c.streams[id]
+	if s == nil {
+		return true
+	}
+	switch within := s.grant(more); {
+	case !s.adopted:
+		return true
+	case !within:
+		c.flawed = append(c.flawed, s)
+		c.Wake()
+	default:
+		c.ready(s)
+	}
+	return false
+}
+
+// ready tells the filler that s takes bytes, if it is its. mu is held.
+func (c *Conn) ready(s *Stream) {
+	if s.live && c.filler.Ready(s) {
+		c.Wake()
+	}
 }

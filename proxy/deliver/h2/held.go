@@ -1,19 +1,17 @@
-//go:build linux && !portable
-
 // This file keeps what net/http sends beyond the client's window for the connection, of which it does not know what
-// event streams have used (RFC 9113, section 5.2). The rules:
+// adopted streams have used (RFC 9113, section 5.2). The rules:
 //
 //   - net/http's writer does not wait for a window: PINGs, heads and the data of others must get by. It waits when much is held,
 //     which takes a client that has left much unread, and for the trailers of a stream whose data is held: heads
 //     must stay in their order. Who grants nothing for 30 s meanwhile is cut.
 //   - The frames of a stream stay in their order. What is held leaves in run's batches; until such a batch is written, what
 //     comes behind it in a stream waits too.
-//   - Where the window does not take all, event streams and what is held take turns. Where there are event streams, what is
+//   - Where the window does not take all, adopted streams and what is held take turns. Where there are adopted streams, what is
 //     held leaves them a little of the window for as long as the client goes on granting: they need not wait for that.
-//   - net/http gets each grant but what makes up for what event streams have used, and no less: it is never held up by a
+//   - net/http gets each grant but what makes up for what adopted streams have used, and no less: it is never held up by a
 //     window that the client has granted.
 
-package deliver
+package h2
 
 import (
 	"bytes"
@@ -22,46 +20,46 @@ import (
 )
 
 const (
-	h2MaxHeld  = 128 << 10              // bytes held before net/http's writer waits; the default window is less
-	h2Reserve  = 16 << 10               // of the window, for event streams
-	h2Reserves = 250 * time.Millisecond // behind a grant
+	maxHeld     = 128 << 10              // bytes held before net/http's writer waits; the default window is less
+	reserved    = 16 << 10               // of the window, for adopted streams
+	reserveTime = 250 * time.Millisecond // behind a grant
 )
 
-// h2Held is a frame that waits: data, or the reset of a stream behind its data.
-type h2Held struct {
-	frame   h2Frame
+// held is a frame that waits: data, or the reset of a stream behind its data.
+type held struct {
+	frame   head
 	payload []byte
-	stream  *h2Stream // nil: forgotten before
+	stream  *Stream // nil: forgotten before
 }
 
 // mustWait says that net/http's writer is to wait before it goes on with f. mu is held.
-func (c *h2Conn) mustWait(f h2Frame) bool {
+func (c *Conn) mustWait(f head) bool {
 	if c.closed {
 		return true
 	}
 	s := c.streams[f.stream]
-	return c.waiting >= h2MaxHeld || f.kind == frameHeaders && s != nil && s.held > 0
+	return c.waiting >= maxHeld || f.kind == frameHeaders && s != nil && s.held > 0
 }
 
 // await waits until the first frame of p can be gone on with.
-func (c *h2Conn) await(p []byte) error {
+func (c *Conn) await(p []byte) error {
 	c.mu.Lock()
-	defer c.mu.Unlock()
+	defer c.unlock()
 	defer func() { c.blocked = 0 }()
-	for f := readH2Frame(p); c.mustWait(f); c.room.Wait() {
+	for f := readHead(p); c.mustWait(f); c.room.Wait() {
 		if c.closed {
 			return net.ErrClosed
 		}
 		if c.blocked == 0 {
-			c.blocked = max(time.Since(c.clock.start), 1)
-			c.schedule() // which sees to it that this does not take for ever
+			c.blocked = max(time.Since(c.start), 1)
+			c.Wake() // which sees to it that this does not take for ever
 		}
 	}
 	return nil
 }
 
 // holds says whether data waits. mu is held.
-func (c *h2Conn) holds(f h2Frame, s *h2Stream) bool {
+func (c *Conn) holds(f head, s *Stream) bool {
 	switch {
 	case s != nil && s.held > 0:
 		return true
@@ -71,43 +69,43 @@ func (c *h2Conn) holds(f h2Frame, s *h2Stream) bool {
 	return len(c.held) > 0 || c.starved || c.avail-c.reserve() < int64(f.size)
 }
 
-// reserve is what event streams need not share of the window. mu is held.
-func (c *h2Conn) reserve() int64 {
-	if c.strands == 0 {
+// reserve is what adopted streams need not share of the window. mu is held.
+func (c *Conn) reserve() int64 {
+	if c.adopted == 0 {
 		return 0
 	}
-	return h2Reserve
+	return reserved
 }
 
 // hold has a frame wait. mu is held.
-func (c *h2Conn) hold(f h2Frame, s *h2Stream, payload []byte) {
-	c.held = append(c.held, h2Held{f, bytes.Clone(payload), s})
+func (c *Conn) hold(f head, s *Stream, payload []byte) {
+	c.held = append(c.held, held{f, bytes.Clone(payload), s})
 	if s != nil {
 		s.held++
 	}
 	if f.kind == frameData {
 		c.waiting += int64(f.size)
 	}
-	c.schedule()
+	c.Wake()
 }
 
-// flush puts into out what may go of what is held, at most so many bytes. It returns when to do so again if nothing happens
+// flush puts into w what may go of what is held, at most so many bytes. It returns when to do so again if nothing happens
 // until then. mu is held.
-func (c *h2Conn) flush(out *h2Batch, most int, now time.Duration) (next time.Duration) {
+func (c *Conn) flush(w *Writer, most int, now time.Duration) (next time.Duration) {
 	reserve := c.reserve()
-	if now >= c.moved+h2Reserves {
+	if now >= c.moved+reserveTime {
 		reserve = 0
 	}
 	defer c.room.Broadcast()
-	for len(c.held) > 0 && most > 0 && len(out.frames) < h2BatchSize {
+	for len(c.held) > 0 && most > 0 && len(w.frames) < batchSize {
 		h := &c.held[0]
 		f, n := h.frame, len(h.payload)
 		if f.kind == frameData && n > 0 {
 			if n = int(min(int64(n), c.avail-reserve, framePayload)); n <= 0 {
 				if c.avail <= 0 {
-					return never
+					return Never
 				}
-				return c.moved + h2Reserves
+				return c.moved + reserveTime
 			}
 			c.avail -= int64(n)
 			c.waiting -= int64(n)
@@ -118,11 +116,11 @@ func (c *h2Conn) flush(out *h2Batch, most int, now time.Duration) (next time.Dur
 		if !last {
 			f.flags &^= flagEndStream
 		}
-		out.open = nil
-		out.frames = append(f.append(out.frames), h.payload[:n]...)
+		w.open = nil
+		w.frames = append(f.append(w.frames), h.payload[:n]...)
 		if h.payload = h.payload[n:]; last {
-			out.flown = append(out.flown, *h)
-			c.held[0] = h2Held{}
+			w.flown = append(w.flown, *h)
+			c.held[0] = held{}
 			c.held = c.held[1:]
 		}
 	}
@@ -132,30 +130,30 @@ func (c *h2Conn) flush(out *h2Batch, most int, now time.Duration) (next time.Dur
 	case c.held != nil:
 		c.held = nil
 	}
-	return never
+	return Never
 }
 
 // flown notes that frames which were held have been written.
-func (c *h2Conn) flown(some []h2Held) {
+func (c *Conn) flown(some []held) {
 	c.mu.Lock()
-	defer c.mu.Unlock()
+	defer c.unlock()
 	for i, h := range some {
-		some[i] = h2Held{}
+		some[i] = held{}
 		if h.stream == nil {
 			continue
 		}
 		h.stream.held--
 		if h.frame.kind == frameReset || h.frame.flags&flagEndStream != 0 {
-			c.forget(h.frame.stream, Left)
+			c.forget(h.frame.stream, false)
 		}
 	}
 	c.room.Broadcast()
 }
 
 // patience is when a writer that waits has done so for too long. mu is held.
-func (c *h2Conn) patience() time.Duration {
+func (c *Conn) patience() time.Duration {
 	if c.blocked == 0 {
-		return never
+		return Never
 	}
-	return max(c.blocked, c.moved) + stallTime
+	return max(c.blocked, c.moved) + StallTime
 }

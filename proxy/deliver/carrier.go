@@ -1,0 +1,259 @@
+//go:build linux && !portable
+
+// This file is the clients of an HTTP/2 connection, below which is package h2. The rules:
+//
+//   - Rings that have grown wake a connection once, which then writes to all of its clients in one write. It has a
+//     goroutine only while there is something to do.
+//   - What a client's window does not take of an event waits in rest; after that it is served from the ring, as a replay.
+//   - One timer for all clients of a connection: the earliest of what is due sets it.
+
+package deliver
+
+import (
+	"net"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"sidestream/proxy/deliver/h2"
+	"sidestream/proxy/stream"
+)
+
+// carrier is a connection that carries clients: its [h2.Filler]. Its fields are guarded by the connection's lock, but for
+// those that say otherwise.
+type carrier struct {
+	conn    *h2.Conn
+	clients *Clients
+	clock   clock
+	alarm   alarm
+	batch   batch // of the group that is walked
+
+	drained bool // its clients are to come back
+	groups  []*h2Group
+	first   int // where the next look at them begins
+	byRing  map[*stream.Ring]*h2Group
+
+	mu       sync.Mutex // guards what follows
+	departed []departed // to be counted out
+}
+
+// h2Group is the clients of one ring on one connection.
+type h2Group struct {
+	audience
+	conn     *h2.Conn
+	silence  tick // see facts, as for the next
+	coalesce tick
+	members  []*subscriber
+	first    int           // where the next walk begins
+	next     time.Duration // when something is due
+	dirty    atomic.Bool   // to be walked
+}
+
+// departed is a client to be counted out.
+type departed struct {
+	route *Route
+	leave func()
+	why   uint8
+}
+
+// newCarrier returns conn for a server of net/http that speaks nothing but HTTP/2 on it, and has no idle timeout. The
+// preface has not been read yet.
+func newCarrier(conn net.Conn, c *Clients) *h2.Conn {
+	c.init()
+	m := &carrier{clients: c, byRing: map[*stream.Ring]*h2Group{}}
+	m.conn = h2.Wrap(conn, m)
+	m.clock.start = m.conn.Start()
+	c.engine.hold(m)
+	return m.conn
+}
+
+// handOverStream takes a client over from net/http that came by HTTP/2, or returns false and has done nothing.
+func (c *Clients) handOverStream(w http.ResponseWriter, r *http.Request, cl Client) bool {
+	conn := multiplexed(r)
+	if conn == nil || r.Method != http.MethodGet {
+		return false
+	}
+	m, id := conn.Filler().(*carrier), h2.StreamID(w)
+	if id == 0 || !conn.Adopt(id, func(s *h2.Stream) { m.join(s, cl) }) {
+		return false
+	}
+	setHeader(w.Header())
+	w.WriteHeader(http.StatusOK)
+	if http.NewResponseController(w).Flush() != nil {
+		conn.Abandon(id)
+	}
+	return true
+}
+
+// multiplexed is the connection that r came over, nil where it is none of ours.
+func multiplexed(r *http.Request) *h2.Conn {
+	switch c := r.Context().Value(connKey{}).(type) {
+	case *h2.Conn:
+		return c
+	case h2Secured:
+		return c.Conn
+	}
+	return nil
+}
+
+// join makes cl the client of s, with the connection's lock.
+func (m *carrier) join(s *h2.Stream, cl Client) {
+	now := m.clock.now()
+	sub := &subscriber{stream: s, state: newCursor(&cl, now), fresh: now + ticks(min(cl.Route.Heartbeat, firstBeat))}
+	if cl.native {
+		sub.state.flags |= isClean
+	}
+	s.Client = sub
+	g := m.byRing[cl.Ring]
+	if g == nil {
+		g = &h2Group{conn: m.conn, audience: audienceOf(cl), silence: ticks(cl.Route.Heartbeat), coalesce: ticks(cl.Route.Coalesce), next: h2.Never}
+		m.byRing[cl.Ring] = g
+		m.groups = append(m.groups, g)
+		g.stop = cl.Ring.Watch(g.touch)
+	}
+	sub.group, sub.seat = g, len(g.members)
+	g.members = append(g.members, sub)
+	sub.joined, _ = cl.Ring.Last()
+	sub.prelude = &prelude{cl.opening(), batches.Get().(*batch)}
+	sub.prelude.batch.load(g.ring, sub.state.at, true)
+}
+
+// touch has the group walked. It is the ring's word that it has grown: it does not block.
+func (g *h2Group) touch() {
+	g.dirty.Store(true)
+	g.conn.Wake()
+}
+
+// Ready is [h2.Filler]'s: s takes bytes, for which something may wait.
+func (m *carrier) Ready(s *h2.Stream) bool {
+	sub := s.Client.(*subscriber)
+	if sub.prelude == nil && len(sub.rest) == 0 {
+		return false
+	}
+	sub.group.dirty.Store(true)
+	return true
+}
+
+// Gone is [h2.Filler]'s: the client of s is gone.
+func (m *carrier) Gone(s *h2.Stream, stalled bool) {
+	sub := s.Client.(*subscriber)
+	switch {
+	case sub.state.flags&isOver != 0:
+	case stalled:
+		sub.state.gone(Stalled)
+	default:
+		sub.state.gone(Left)
+	}
+	g := sub.group
+	m.mu.Lock()
+	m.departed = append(m.departed, departed{g.route, g.leave, sub.state.why})
+	m.mu.Unlock()
+	last := len(g.members) - 1
+	moved := g.members[last]
+	g.members[sub.seat], moved.seat = moved, sub.seat
+	g.members[last] = nil
+	if g.members = g.members[:last]; last == 0 {
+		m.dissolve(g)
+	}
+}
+
+// dissolve forgets a group without clients.
+func (m *carrier) dissolve(g *h2Group) {
+	g.stop()
+	delete(m.byRing, g.ring)
+	for i, other := range m.groups {
+		if other == g {
+			last := len(m.groups) - 1
+			m.groups[i], m.groups[last] = m.groups[last], nil
+			m.groups = m.groups[:last]
+			return
+		}
+	}
+}
+
+// Settle is [h2.Filler]'s: it counts clients out.
+func (m *carrier) Settle() {
+	m.mu.Lock()
+	departed := m.departed
+	m.departed = nil
+	m.mu.Unlock()
+	for _, d := range departed {
+		m.clients.gone(d.route, d.leave, int(d.why), m.conn.RemoteAddr().String())
+	}
+}
+
+// WakeAt is [h2.Filler]'s.
+func (m *carrier) WakeAt(c *h2.Conn, at, now time.Time) {
+	if m.alarm.ring == nil {
+		m.alarm.ring = c.Wake
+	}
+	m.clients.alarms.set(&m.alarm, at, now)
+}
+
+// Go is [h2.Filler]'s.
+func (m *carrier) Go(f func()) bool { return m.clients.engine.runners.start(f) }
+
+// Closed is [h2.Filler]'s.
+func (m *carrier) Closed() {
+	m.clients.alarms.stop(&m.alarm)
+	m.clients.engine.release(m)
+}
+
+// Fill is [h2.Filler]'s: it writes to the clients what is due.
+func (m *carrier) Fill(w *h2.Writer, now time.Duration) (next time.Duration) {
+	all := w.Refilled()
+	if !m.drained && closed(m.clients.draining) {
+		m.drained, all = true, true
+	}
+	next = h2.Never
+	first, n, short := m.first, len(m.groups), w.Starved()
+	for i := range n {
+		g := m.groups[(first+i)%n]
+		retires := !g.retired && closed(g.retiring)
+		g.retired = g.retired || retires
+		if g.dirty.Swap(false) || all || retires || now >= g.next {
+			full := m.walk(g, w, now)
+			if full {
+				g.dirty.Store(true)
+			}
+			if (full || w.Starved()) && !short {
+				short, m.first = true, (first+i+1)%n // it is the next one's turn
+			}
+		}
+		next = min(next, g.next)
+	}
+	return next
+}
+
+// walk brings every client of g up to date. It returns whether w is full.
+func (m *carrier) walk(g *h2Group, w *h2.Writer, now time.Duration) (full bool) {
+	m.batch.forget()
+	defer m.batch.forget()
+	g.next = h2.Never
+	n := len(g.members)
+	first, short := (g.first+1)%n, w.Starved()
+	g.first = first
+	var t tally
+	for i := range n {
+		at := (first + i) % n
+		if w.Full() {
+			g.first = (at + n - 1) % n // it is the next one's turn
+			full = true
+			break
+		}
+		sub := g.members[at]
+		next := m.serve(sub, w, &t, now)
+		if w.Starved() && !short {
+			short, g.first = true, at
+		}
+		full = full || len(sub.rest) > 0 && w.Full()
+		g.next = min(g.next, next)
+	}
+	g.route.Stats.Events.Add(t.events)
+	g.route.Stats.Bytes.Add(t.bytes)
+	return full
+}
+
+// tally is what was written to the clients of a group.
+type tally struct{ events, bytes int64 }

@@ -1,0 +1,143 @@
+package h2
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"runtime"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
+
+	"sidestream/proxy/deliver/h2/h2test"
+)
+
+func eventually(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	for end := time.Now().Add(time.Minute); !ok(); runtime.Gosched() {
+		if time.Now().After(end) {
+			t.Fatalf("never: %s", what)
+		}
+		<-time.After(time.Millisecond)
+	}
+}
+
+// TestEveryByte has adopted streams with windows of all sizes beside requests of other kinds, over sockets, while streams come and go.
+func TestEveryByte(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	wo := newWorks(t, l)
+	var running sync.WaitGroup
+	for n := range 3 {
+		conn, err := net.Dial("tcp", l.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		conn.SetDeadline(time.Now().Add(100 * time.Second))
+		p := h2test.New(t, conn, http2.Setting{ID: http2.SettingInitialWindowSize, Val: []uint32{0, 100, 1 << 20}[n]})
+		eventually(t, "it is accepted", func() bool { wo.mu.Lock(); defer wo.mu.Unlock(); return len(wo.fountains) == n+1 })
+		f := wo.fountains[n]
+		running.Go(func() {
+			var ids []uint32
+			for range 10 {
+				id := p.Ask("GET", "/", nil)
+				ids = append(ids, id)
+				p.Grant(id, 1+rand.Int64N(5000))
+			}
+			for i := range 60 {
+				f.pour(fmt.Sprint(i, " is ", string(h2test.Bulk(rand.IntN(3000)))))
+				size := 1 + rand.IntN(200_000)
+				big := p.Ask("GET", fmt.Sprintf("/bulk?%d", size), nil)
+				p.Grant(big, 1<<20)
+				gone := p.Ask("GET", "/", nil) // on its way out
+				if i%2 == 0 {
+					<-time.After(time.Millisecond)
+				}
+				p.Cancel(gone)
+				if n == 0 && i%10 == 0 { // windows that shrink, and grow again
+					p.Resize(0)
+					p.Resize(uint32(rand.IntN(3000)))
+				}
+				eventually(t, "the download", func() bool { return p.Got(big).Ended })
+				if got := p.Got(big); !bytes.Equal(got.Body.Bytes(), h2test.Bulk(size)) {
+					t.Errorf("a download of %d bytes came as %d others", size, got.Body.Len())
+				}
+			}
+			for _, id := range ids {
+				p.Grant(id, 1<<24)
+			}
+			f.end()
+			for _, id := range ids {
+				eventually(t, "the end", func() bool { got := p.Got(id); return got.Ended || got.Reset != 0 })
+				f.mu.Lock()
+				want := f.poured[f.joined[id]:]
+				f.mu.Unlock()
+				if got := p.Got(id); got.Reset != 0 || !bytes.Equal(got.Body.Bytes(), want) {
+					t.Errorf("stream %d got %d bytes of %d, reset: %v", id, got.Body.Len(), len(want), got.Reset)
+				}
+			}
+		})
+	}
+	running.Wait()
+	wo.close()
+}
+
+// FuzzConn: whatever a client sends, the connection ends with it, and no stream is left.
+func FuzzConn(f *testing.F) {
+	frames := func(do func(*http2.Framer)) []byte {
+		var b bytes.Buffer
+		do(http2.NewFramer(&b, nil))
+		return b.Bytes()
+	}
+	var block bytes.Buffer
+	e := hpack.NewEncoder(&block)
+	for _, h := range [][2]string{{":method", "GET"}, {":scheme", "http"}, {":authority", "x"}, {":path", "/"}} {
+		e.WriteField(hpack.HeaderField{Name: h[0], Value: h[1]})
+	}
+	get := func(w *http2.Framer, id uint32) {
+		w.WriteHeaders(http2.HeadersFrameParam{StreamID: id, BlockFragment: block.Bytes(), EndStream: true, EndHeaders: true})
+	}
+	f.Add(frames(func(w *http2.Framer) { w.WriteSettings(); get(w, 1); w.WriteRSTStream(1, 0); get(w, 3) }))
+	f.Add(frames(func(w *http2.Framer) {
+		w.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 5})
+		get(w, 1)
+		w.WriteWindowUpdate(1, 1<<31-1)
+		w.WriteWindowUpdate(0, 1<<31-1)
+		w.WriteGoAway(0, 0, nil)
+		w.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 1<<31 - 1})
+		w.WriteData(1, true, []byte("x"))
+		get(w, 1)
+	}))
+	f.Add(append(frames(func(w *http2.Framer) { w.WriteSettings(); get(w, 1) }), 0xff, 0xff, 0xff, 8, 0, 0, 0, 0, 0))
+	f.Add(binary.BigEndian.AppendUint32(nil, 1<<30))
+	f.Fuzz(func(t *testing.T, sent []byte) {
+		inWorks(t, func(t *testing.T, wo *works) {
+			ours, theirs := net.Pipe()
+			wo.l.(*pipes).conns <- theirs
+			synctest.Wait()
+			go io.Copy(io.Discard, ours) // ends with ours
+			ours.SetWriteDeadline(time.Now().Add(time.Second))
+			io.WriteString(ours, Preface)
+			ours.Write(sent)
+			wo.fountains[0].pour("1")
+			synctest.Wait()
+			wo.fountains[0].pour("2")
+			pass(time.Second)
+			ours.Close()
+			synctest.Wait()
+			if n := wo.fountains[0].conn.Adopted(); n != 0 {
+				t.Errorf("%d streams are left", n)
+			}
+		})
+	})
+}

@@ -1,0 +1,132 @@
+package h2
+
+import (
+	"encoding/binary"
+	"sync"
+	"time"
+)
+
+// What Conn.state says of run.
+const (
+	asleep = iota
+	awake
+	again // it has to look once more
+)
+
+// Wake has the filler asked, and everything else looked at that may be due. It does not block.
+func (c *Conn) Wake() {
+	if c.state.Swap(again) == asleep {
+		c.filler.Go(c.running) // ends when there is nothing to do
+	}
+}
+
+// run serves the connection while there is something to do.
+func (c *Conn) run() {
+	for {
+		c.state.Store(awake)
+		for c.turn() {
+		}
+		if c.state.CompareAndSwap(awake, asleep) {
+			return
+		}
+	}
+}
+
+var writers = sync.Pool{New: func() any { return new(Writer) }}
+
+// turn writes one batch, and returns whether there is more.
+func (c *Conn) turn() (more bool) {
+	w := writers.Get().(*Writer)
+	defer writers.Put(w)
+	w.reset(c)
+	c.mu.Lock()
+	if !c.closed {
+		more = c.look(w)
+	}
+	c.unlock()
+	if c.send(w.frames) != nil || w.over {
+		c.Conn.Close() // net/http's reader hears of it, and closes the rest
+		more = false
+	}
+	if len(w.flown) > 0 {
+		c.flown(w.flown)
+		w.flown = w.flown[:0]
+	}
+	w.conn = nil
+	c.filler.Settle()
+	return more
+}
+
+// look fills w with what is due, sets the timer for what is not, and returns whether there is more. mu is held.
+func (c *Conn) look(w *Writer) (more bool) {
+	clock := time.Now()
+	now := clock.Sub(c.start)
+	next := min(c.idles(w, now), c.patience())
+	if now >= c.patience() {
+		c.stalled, w.over = true, true
+		return false
+	}
+	if c.starved && c.avail > 0 {
+		c.starved, w.refilled = false, true
+	}
+	waiting := c.waiting
+	if c.heldFirst {
+		c.flush(w, framePayload, now)
+	}
+	if c.adopted > 0 {
+		next = min(next, c.filler.Fill(w, now))
+		more = w.Full()
+	}
+	c.cut(w)
+	after := c.flush(w, batchSize, now)
+	c.heldFirst = len(c.held) > 0 && c.waiting == waiting
+	next, more = min(next, after), more || after <= now
+	for i, s := range w.ended {
+		c.forget(s.id, c.stalled)
+		w.ended[i] = nil
+	}
+	w.ended = w.ended[:0]
+	if next != Never && !more {
+		c.filler.WakeAt(c, c.start.Add(next), clock)
+	}
+	return more
+}
+
+// cut ends the streams whose windows have become too large, once they have a head (section 6.9.1). mu is held.
+func (c *Conn) cut(w *Writer) {
+	kept := c.flawed[:0]
+	for _, s := range c.flawed {
+		switch {
+		case s.ended || c.streams[s.id] != s:
+		case s.live:
+			w.cut(s, flowError)
+		default:
+			kept = append(kept, s)
+		}
+	}
+	clear(c.flawed[len(kept):])
+	if c.flawed = kept; len(kept) == 0 {
+		c.flawed = nil
+	}
+}
+
+// idles ends a connection that has had no stream for long. It returns when to look again. mu is held.
+func (c *Conn) idles(w *Writer, now time.Duration) (next time.Duration) {
+	switch {
+	case c.leaving:
+		if w.over = now >= c.idle; w.over {
+			return Never
+		}
+	case len(c.streams) > 0:
+		return Never
+	case c.idle == 0:
+		c.idle = now + idleTime
+	case now >= c.idle:
+		c.leaving = true
+		c.idle = now + farewell
+		frame := head{8, frameGoAway, 0, 0}.append(w.frames)
+		frame = binary.BigEndian.AppendUint32(frame, c.newest)
+		w.frames = binary.BigEndian.AppendUint32(frame, 0) // NO_ERROR
+	}
+	return c.idle
+}
