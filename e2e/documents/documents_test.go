@@ -1,4 +1,4 @@
-package main
+package documents
 
 import (
 	"fmt"
@@ -13,6 +13,13 @@ import (
 	"strings"
 	"testing"
 )
+
+// The tests of the documentation run in the repository's root.
+func init() {
+	if err := os.Chdir("../.."); err != nil {
+		panic(err)
+	}
+}
 
 // walk calls f with every file of the repository, by its path with slashes.
 func walk(t *testing.T, f func(name string)) {
