@@ -41,8 +41,9 @@ type Folder struct {
 	streams  map[name]*entry
 	number   uint32 // of the stream that was given one last
 	buf      []byte
-	damaged  bool // when it was opened; see Loaded.Damaged
-	failing  bool // the last append failed
+	damaged  bool      // when it was opened; see Loaded.Damaged
+	failing  bool      // the last append failed
+	tried    time.Time // when the last append was tried
 	closed   bool
 	garbage  []*segment // to be unlinked, once what was copied out of them is synced
 	untidy   chan struct{}

@@ -315,6 +315,10 @@ func TestFullDisk(t *testing.T) {
 	}
 	f.current.Close()
 	f.current = whole
+	if err := m.log.Append(Batch{Events: []Event{event(2), event(3)}, Kept: 10}); !errors.Is(err, errFailing) {
+		t.Errorf("it is tried again at once: %v", err)
+	}
+	f.tried = time.Time{}
 	if err := m.log.Append(Batch{Events: []Event{event(2), event(3)}, Kept: 10}); err != nil || f.Stats.Failing.Load() {
 		t.Error(err)
 	}

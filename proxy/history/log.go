@@ -50,13 +50,25 @@ func (l *Log) Append(b Batch) error {
 	if f.closed || l.closed {
 		return ErrClosed
 	}
+	if f.failing && time.Since(f.tried) < retryTime {
+		return errFailing
+	}
+	f.tried = time.Now()
 	err := f.append(e, b)
 	f.report(err)
 	if err == nil && f.Sync == 0 {
-		err = f.current.Sync()
+		if err := f.current.Sync(); err != nil { // it is written all the same, and would be a second time
+			f.Stats.Failures.Add(1)
+			f.Log.Warn("the history cannot be synced", "err", plain(err))
+		}
 	}
 	return err
 }
+
+// retryTime is how often writing is tried while it fails: what a stream has to write grows meanwhile.
+const retryTime = time.Second
+
+var errFailing = errors.New("the last event could not be written")
 
 // report notes how an append went.
 func (f *Folder) report(err error) {

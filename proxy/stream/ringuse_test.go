@@ -3,12 +3,14 @@ package stream
 import (
 	"bytes"
 	"fmt"
+	"log/slog"
 	"strconv"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"sidestream/proxy/history"
 	"sidestream/translate"
 	"sidestream/translate/sse"
 )
@@ -230,4 +232,41 @@ func BenchmarkRingAfter(b *testing.B) {
 			}
 		})
 	}
+}
+
+// BenchmarkKept is what an event costs where a history is kept, beside one of a ring alone: one stream, events one by one.
+func BenchmarkKept(b *testing.B) {
+	f, err := history.Open(history.Settings{Dir: b.TempDir(), Sync: time.Second, TTL: time.Hour, Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer f.Close()
+	bounds := Bounds{Events: 1024, Bytes: 4 << 20}
+	kept, _, err := f.Stream("r", [32]byte{}, 1)
+	if err != nil {
+		b.Fatal(err)
+	}
+	plain, ring := NewRing(2, bounds, new(Stats), false), NewRing(Epoch(kept.Epoch), bounds, new(Stats), false)
+	ring.Restore(history.Loaded{})
+	kept.Hold(ring)
+	var alone, with time.Duration
+	for b.Loop() {
+		begun := time.Now()
+		for range 100 {
+			plain.Append(translate.Message{Data: payload})
+		}
+		half := time.Now()
+		for range 100 {
+			last, _ := ring.Last()
+			p, batch := ring.Prepare(last, translate.Message{Data: payload})
+			batch.State = payload[:20]
+			if err := kept.Append(batch); err != nil {
+				b.Fatal(err)
+			}
+			ring.Publish(p)
+		}
+		alone, with = alone+half.Sub(begun), with+time.Since(half)
+	}
+	b.ReportMetric(float64(with)/float64(alone), "ratio")
+	b.ReportMetric(float64(with-alone)/float64(b.N)/100, "ns-more/event")
 }
