@@ -25,6 +25,7 @@ func (l *loader) globals(vs values) *Config {
 			MaxStreams: int(g.MaxStreams),
 			MaxHeader:  int(g.MaxHeader),
 			Restart:    g.Restart.duration(),
+			Goroutines: g.Writers == "goroutine",
 			TLSCert:    g.TLSCert,
 			TLSKey:     g.TLSKey,
 		},

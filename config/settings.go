@@ -32,6 +32,7 @@ type globals struct {
 	MaxValue    size   `env:"MAX_VALUE" envDefault:"16KiB" min:"1" max:"1MiB" none:"no" doc:"size of one value of a client's request in a placeholder; 400 above it"`
 	Drain       span   `env:"DRAIN" envDefault:"10s" max:"1h" doc:"shutdown window over which clients are released"`
 	Restart     span   `env:"RESTART" envDefault:"5s" max:"1h" doc:"how long a restart keeps the sidecar away: clients released while it drains are told to come back after it, so that none meets a proxy's 502; 0 where another replica takes them"`
+	Writers     string `env:"WRITERS" envDefault:"auto" oneof:"auto goroutine" doc:"what writes to clients. auto: as few goroutines as the system and the build of Go allow; goroutine: one for each client, which costs some 26 KiB of memory each and otherwise changes nothing, for when the other writers are suspected of a fault; see [deliver](../proxy/deliver/README.md)"`
 	History     string `env:"HISTORY" envDefault:"memory" doc:"where the events of streams are kept: memory, or file:DIR, a folder of this process's own, with which a restart loses nothing; see [history](../proxy/history/README.md)"`
 	HistorySync pace   `env:"HISTORY_SYNC" envDefault:"1s" doc:"how often the folder's files are synced to the disk, at most 1h: what a power failure may take; 0 with each event; off never. A killed process loses nothing whatever it is"`
 	HistoryTTL  span   `env:"HISTORY_TTL" envDefault:"1h" min:"1s" max:"8760h" none:"no" doc:"how long the events of a stream without clients are kept"`

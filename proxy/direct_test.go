@@ -275,6 +275,28 @@ func TestBesideTakesNothingUntilItSucceeds(t *testing.T) {
 	there.rest()
 }
 
+// TestWritersSetting: with SSE_WRITERS=goroutine nothing of net/http's is done without it, and clients see no difference.
+func TestWritersSetting(t *testing.T) {
+	for writers, want := range map[string][len(deliver.Writers)]int64{"auto": {deliver.ByShard: 2}, "goroutine": {deliver.ByGoroutine: 2}} {
+		f := newFeed(t)
+		s := serve(t, "SSE_WRITERS="+writers, "SSE_ROUTE_A_PATH=/a", "SSE_ROUTE_A_FROM="+f.ws()+"/ws", "SSE_RETRY=1s")
+		clients := []*response{s.get(t, "/a"), s.get(t, "/a")}
+		f.publish(t, "", "one")
+		for _, c := range clients {
+			c.wantData(t, "one")
+		}
+		if got := s.ClientsByWriter(); got != want {
+			t.Errorf("SSE_WRITERS=%s: %v are written to by %v", writers, got, deliver.Writers)
+		}
+		s.Drain(20 * time.Millisecond)
+		for _, c := range clients {
+			if text, err := c.rest(); !errors.Is(err, io.ErrUnexpectedEOF) || !strings.Contains(text, "retry: ") {
+				t.Errorf("SSE_WRITERS=%s: got %q, %v", writers, text, err)
+			}
+		}
+	}
+}
+
 // TestDrainOfThosePastNetHTTP: who is there is told to come back, and who comes then is busy.
 func TestDrainOfThosePastNetHTTP(t *testing.T) {
 	f := newFeed(t)

@@ -61,7 +61,8 @@ type Route struct {
 func New(c Settings, log *slog.Logger) *Proxy {
 	p := &Proxy{log: log, mux: http.NewServeMux(), origins: map[string]bool{},
 		all: &stream.Limit{Max: c.MaxClients}, Streams: &stream.Limit{Max: c.MaxStreams}}
-	p.clients.Restart, p.maxHeader, p.History = c.Restart, c.MaxHeader, c.History
+	p.clients.Restart, p.clients.Goroutines, p.clients.Log = c.Restart, c.Goroutines, log
+	p.maxHeader, p.History = c.MaxHeader, c.History
 	for _, origin := range c.CORSOrigins {
 		p.origins[origin] = true
 	}
@@ -219,6 +220,9 @@ func (p *Proxy) vary(r *http.Request, h http.Header) {
 // Drain tells all SSE clients to come back, each at a random moment of window, and returns when they have gone. Who
 // comes meanwhile is told the same at once.
 func (p *Proxy) Drain(window time.Duration) { p.clients.Drain(window) }
+
+// ClientsByWriter is how many SSE clients are connected now, by what writes to them: see [deliver.Writers].
+func (p *Proxy) ClientsByWriter() [len(deliver.Writers)]int64 { return p.clients.ByWriter() }
 
 // Draining reports whether clients are being released.
 func (p *Proxy) Draining() bool { return p.clients.Draining() }

@@ -18,6 +18,7 @@ type Settings struct {
 	MaxStreams  int             // upstream connections at once; 0 no limit
 	MaxHeader   int             // bytes of a client's request without its body
 	Restart     time.Duration   // how long the sidecar is away after it has drained; 0 not at all
+	Goroutines  bool            // each SSE client is written to by a goroutine of its own
 	Tunnel      *TunnelSettings // WebSockets over events and POSTs; nil: off
 	Routes      []*RouteSettings
 	History     *history.Running // where events are kept over restarts; nil: the rings are all there is

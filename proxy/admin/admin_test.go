@@ -171,7 +171,8 @@ func TestTunnelsAndSendingAreCounted(t *testing.T) {
 	h := Port{Proxy: p, Version: "dev"}.Handler()
 	_, text := get(t, h, "/metrics")
 	for _, line := range []string{"sidestream_tunnel_pages 1", "sidestream_tunnel_clients 1", "sidestream_tunnels_opened_total 0", "sidestream_tunnel_failures_total 1",
-		`sidestream_tunnel_messages_total{direction="up"} 0`, `sidestream_tunnel_gaps_total{reason="restart"} 0`, `sidestream_sent_messages_total{route="a"} 0`} {
+		`sidestream_tunnel_messages_total{direction="up"} 0`, `sidestream_tunnel_gaps_total{reason="restart"} 0`, `sidestream_clients_by_writer{writer="goroutine"} 1`,
+		`sidestream_clients_by_writer{writer="shard"} 0`, `sidestream_clients_by_writer{writer="h2"} 0`, `sidestream_sent_messages_total{route="a"} 0`} {
 		if !strings.Contains(text, line+"\n") {
 			t.Errorf("no line %s", line)
 		}

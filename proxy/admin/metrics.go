@@ -35,6 +35,7 @@ var (
 	build      = define(gauge, "build_info", "Always 1; the version is in the label.", "version")
 	draining   = define(gauge, "draining", "1 while clients are being released.")
 	clients    = define(gauge, "clients", "Clients connected now, by transport: sse, or websocket where the old protocol is passed through on the route's path.", "route", "transport")
+	byWriter   = define(gauge, "clients_by_writer", "SSE clients connected now, pages with tunnels included, by what writes to them: a goroutine of their own, a shard, or their connection of HTTP/2.", "writer")
 	logLost    = define(counter, "log_lines_lost_total", "Log lines lost because their reader was stuck or gone.")
 	websockets = define(gauge, "passthrough_websockets", "Connections passed through as WebSockets now, on any path.")
 	streams    = define(gauge, "streams", "Streams now, lingering ones included.", "route")
@@ -92,6 +93,9 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 		isDraining = 1
 	}
 	send(draining, isDraining)
+	for i, n := range c.p.ClientsByWriter() {
+		send(byWriter, float64(n), deliver.Writers[i])
+	}
 	for i, reason := range proxy.Rejections {
 		send(rejected, float64(c.p.Rejected[i].Load()), reason)
 	}

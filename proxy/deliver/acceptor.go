@@ -49,7 +49,7 @@ const (
 type acceptor struct {
 	clients *Clients
 	admits  Admission
-	two     *arrivals // of HTTP/2
+	two     *arrivals // of HTTP/2; nil: it is net/http's like the others
 	addr    net.Addr
 	closed  atomic.Bool
 
@@ -145,7 +145,9 @@ func (a *acceptor) Close() error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.release()
-	a.two.Close()
+	if a.two != nil {
+		a.two.Close()
+	}
 	return nil
 }
 
@@ -178,7 +180,7 @@ func (a *acceptor) Accept() (net.Conn, error) {
 			a.others = a.others[1:]
 			switch c, err := connection(o.fd); {
 			case err != nil:
-			case o.two:
+			case o.two && a.two != nil:
 				a.two.offer(newCarrier(c, a.clients))
 			default:
 				a.tell()
@@ -330,10 +332,11 @@ func (a *acceptor) serve(fd int32, head []byte, fresh bool) bool {
 		return false
 	}
 	a.clients.joined(&cl, r)
+	a.clients.byWriter[ByShard].Add(1)
 	cl.Route.Stats.Direct.Add(1)
 	if consume(fd, len(head)) != nil {
 		unix.Close(int(fd))
-		a.clients.gone(cl.Route, cl.Leave, Left, r.RemoteAddr)
+		a.clients.gone(ByShard, cl.Route, cl.Leave, Left, r.RemoteAddr)
 		return true
 	}
 	s.begin(fd, cl, header, r.ProtoMinor == 0, false)

@@ -99,6 +99,7 @@ func multiplexed(r *http.Request) *h2.Conn {
 
 // join makes cl the client of s, with the connection's lock.
 func (m *carrier) join(s *h2.Stream, cl Client) {
+	m.clients.byWriter[ByH2].Add(1)
 	now := m.clock.now()
 	sub := &subscriber{stream: s, state: newCursor(&cl, now), fresh: now + ticks(min(cl.Route.Heartbeat, firstBeat))}
 	if cl.native {
@@ -179,7 +180,7 @@ func (m *carrier) Settle() {
 	m.departed = nil
 	m.mu.Unlock()
 	for _, d := range departed {
-		m.clients.gone(d.route, d.leave, int(d.why), m.conn.RemoteAddr().String())
+		m.clients.gone(ByH2, d.route, d.leave, int(d.why), m.conn.RemoteAddr().String())
 	}
 }
 

@@ -75,7 +75,7 @@ func (c *client) begin() {
 func (c *client) quit() {
 	c.clients.alarms.stop(&c.alarm)
 	c.clients.crowds.leave(c)
-	c.clients.gone(c.Route, c.Leave, int(c.state.why), c.address)
+	c.clients.gone(ByGoroutine, c.Route, c.Leave, int(c.state.why), c.address)
 }
 
 // leaves sends the client away at a moment within window.

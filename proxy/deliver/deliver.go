@@ -78,10 +78,11 @@ type Client struct {
 	native bool // see looksNative
 }
 
-// Clients are all clients of the sidecar. The zero value has none.
+// Clients are all clients of the sidecar. The zero value has none. What is exported is set before the first client comes.
 type Clients struct {
-	// Restart is how long the sidecar will be away once it has drained. It is set before the first client comes.
-	Restart time.Duration
+	Restart    time.Duration // how long the sidecar will be away once it has drained
+	Goroutines bool          // each client has a goroutine of its own, also where it need not
+	Log        *slog.Logger  // for what concerns all of them; nil: nothing is logged
 
 	mu       sync.Mutex // guards what follows
 	once     sync.Once
@@ -90,9 +91,29 @@ type Clients struct {
 	drained  time.Time // when the window ends
 	present  sync.WaitGroup
 	stopped  bool
+	byWriter [writers]atomic.Int64
 	engine   engine // for the clients that need no goroutine
 	alarms   alarms // for those that do
 	crowds   crowds // the same
+}
+
+// What writes to a client, as an index into Clients.ByWriter.
+const (
+	ByGoroutine = iota // one of its own
+	ByShard
+	ByH2 // its connection of HTTP/2
+	writers
+)
+
+// Writers names the entries of Clients.ByWriter.
+var Writers = [writers]string{"goroutine", "shard", "h2"}
+
+// ByWriter is how many clients are connected now, by what writes to them.
+func (c *Clients) ByWriter() (n [writers]int64) {
+	for i := range n {
+		n[i] = c.byWriter[i].Load()
+	}
+	return n
 }
 
 func (c *Clients) init() { c.once.Do(func() { c.draining = make(chan struct{}) }) }
@@ -170,18 +191,20 @@ func (c *Clients) Join(w http.ResponseWriter, r *http.Request, cl Client) Rest {
 	if c.handOver(w, r, cl) {
 		return Answered
 	}
+	c.byWriter[ByGoroutine].Add(1)
 	return c.newClient(w, r, cl).run
 }
 
-// joined counts a client in.
+// joined counts a client in, but for its writer.
 func (c *Clients) joined(cl *Client, r *http.Request) {
 	cl.native = looksNative(r)
 	cl.Route.Stats.Clients.Add(1)
 	cl.Route.Log.Debug("client joined", "client", r.RemoteAddr, "stream", cl.Ring.Epoch())
 }
 
-// gone counts a client out.
-func (c *Clients) gone(rt *Route, leave func(), reason int, address string) {
+// gone counts a client out, of writer.
+func (c *Clients) gone(writer int, rt *Route, leave func(), reason int, address string) {
+	c.byWriter[writer].Add(-1)
 	rt.Stats.Clients.Add(-1)
 	rt.Stats.Gone[reason].Add(1)
 	rt.Log.Debug("client gone", "client", address, "reason", Reasons[reason])

@@ -122,18 +122,22 @@ func (e *engine) kick() {
 
 // handOver takes a client over from net/http, or returns false and has done nothing.
 func (c *Clients) handOver(w http.ResponseWriter, r *http.Request, cl Client) bool {
-	if r.ProtoMajor > 1 {
+	switch {
+	case c.Goroutines:
+		return false
+	case r.ProtoMajor > 1:
 		return c.handOverStream(w, r, cl)
 	}
 	s, fd, err := c.hijack(w, r)
-	switch {
-	case s == nil:
+	if s == nil {
 		return false
-	case err != nil:
-		c.gone(cl.Route, cl.Leave, Left, r.RemoteAddr)
-	default:
-		s.begin(int32(fd), cl, w.Header(), r.ProtoMinor == 0, true)
 	}
+	c.byWriter[ByShard].Add(1)
+	if err != nil {
+		c.gone(ByShard, cl.Route, cl.Leave, Left, r.RemoteAddr)
+		return true
+	}
+	s.begin(int32(fd), cl, w.Header(), r.ProtoMinor == 0, true)
 	return true
 }
 

@@ -20,10 +20,7 @@ func (c *Clients) handOver(http.ResponseWriter, *http.Request, Client) bool { re
 
 // Listeners returns l, for TLS with a config: here everyone comes by net/http, with one server.
 func (c *Clients) Listeners(l net.Listener, _ Admission, config *tls.Config) (first, second net.Listener) {
-	if config != nil {
-		return tls.NewListener(l, config), nil
-	}
-	return l, nil
+	return byNetHTTP(l, config)
 }
 
 // TLS is r's: net/http has seen it.

@@ -11,6 +11,14 @@ import (
 	"sidestream/translate/sse"
 )
 
+// byNetHTTP returns l, for TLS with a config, for one server of net/http, all of whose clients have goroutines.
+func byNetHTTP(l net.Listener, config *tls.Config) (first, second net.Listener) {
+	if config != nil {
+		l = tls.NewListener(l, config)
+	}
+	return l, nil
+}
+
 type connKey struct{}
 
 // WithConn is for [http.Server].ConnContext: it lets Serve reach the connection below net/http.

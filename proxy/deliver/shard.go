@@ -137,7 +137,7 @@ func (s *shard) join(j joining, tell bool) {
 	switch {
 	case closing:
 		unix.Close(int(j.slot.fd))
-		s.clients.gone(j.Route, j.Leave, Left, "")
+		s.clients.gone(ByShard, j.Route, j.Leave, Left, "")
 	case tell:
 		s.kick()
 	}
@@ -406,7 +406,7 @@ func (s *shard) bury() {
 		why := int(c.why)
 		*c = slot{gen: c.gen}
 		s.free = append(s.free, index)
-		s.clients.gone(g.route, g.leave, why, address)
+		s.clients.gone(ByShard, g.route, g.leave, why, address)
 	}
 	s.dead = s.dead[:0]
 }
