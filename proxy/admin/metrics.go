@@ -103,7 +103,7 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	for _, rt := range c.p.Routes {
 		route(send, rt)
 		for i := range left {
-			left[i] += rt.Clients.Gone[i].Load()
+			left[i] += rt.Clients.Disconnected[i].Load()
 		}
 	}
 	if c.p.History != nil {
@@ -112,7 +112,7 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	if c.p.Tunnel != nil {
 		tunnel(send, c.p.Tunnel)
 		for i := range left {
-			left[i] += c.p.Tunnel.Clients.Gone[i].Load()
+			left[i] += c.p.Tunnel.Clients.Disconnected[i].Load()
 		}
 	}
 	for i, reason := range deliver.Reasons {

@@ -7,12 +7,12 @@
 //     when a client has been admitted are the bytes of its request taken out of the socket.
 //   - plain (plain.go) decides from the bytes whether net/http would make anything of the request but a plain GET. The
 //     request itself is made by net/http's own parser.
-//   - The only answer to be had here is an event stream that others read already: [Admission] says whether it is one. For
+//   - The only answer to be had here is an event stream that others read already: [Admission] decides whether it is one. For
 //     every other answer net/http gets the connection, and asks its handler, which knows nothing of the first attempt.
 //   - Nothing may wait here: one client that did would keep all others out.
 //   - A connection that says nothing waits in the poller, for a second at the most. Then it is net/http's, with its bounds.
 //   - All this happens within Accept: it has no goroutine of its own.
-//   - A burst of clients wakes a shard once: who has come is told to it when nobody comes any more, and 1 ms after it came
+//   - A burst of clients wakes a shard once: it is told of them when no more connections come, and 1 ms after the first one
 //     at the latest. A ring that grows meanwhile wakes the shard anyway.
 
 package deliver
@@ -39,13 +39,14 @@ import (
 
 const (
 	silence    = time.Second      // a connection that has said nothing for so long is net/http's
-	acceptsMax = 64               // accepted at once, before those are asked who have said something
+	acceptsMax = 64               // accepted at once, before the connections that have said something are looked at
 	patience   = time.Millisecond // before a shard is told of a client
-	unknownMax = 256              // clients that their shards are not told of yet
+	unknownMax = 256              // clients that their shards have not been told of
 	peekSize   = 8192             // a larger head is net/http's
 )
 
-// acceptor is a [net.Listener]: Accept answers who can be answered at once and returns everyone else, but for HTTP/2.
+// acceptor is a [net.Listener]: Accept answers the clients that can be answered at once, and returns every other connection,
+// but for HTTP/2.
 type acceptor struct {
 	clients *Clients
 	admits  Admission
@@ -53,7 +54,7 @@ type acceptor struct {
 	addr    net.Addr
 	closed  atomic.Bool
 
-	mu       sync.Mutex // held while somebody accepts; guards what follows
+	mu       sync.Mutex // held during Accept; guards what follows
 	shut     bool
 	poller   *poller
 	listener int
@@ -63,8 +64,8 @@ type acceptor struct {
 	uses     uint32
 	others   []other               // for net/http
 	failed   error                 // of accept
-	from     unix.RawSockaddrInet6 // whom it accepted last; larger than IPv4's
-	unknown  int                   // clients that their shards are not told of
+	from     unix.RawSockaddrInet6 // the other end of what was accepted last; larger than IPv4's
+	unknown  int                   // clients that their shards have not been told of
 	since    time.Time             // the first of them came
 	head     []byte
 	source   bytes.Reader
@@ -134,7 +135,7 @@ func (a *acceptor) watch(fd int, events uint32) error {
 // Addr is the address listened on.
 func (a *acceptor) Addr() net.Addr { return a.addr }
 
-// Close stops listening. Who has said nothing is cut; Accept returns.
+// Close stops listening. Connections that have said nothing are cut; Accept returns.
 func (a *acceptor) Close() error {
 	if a.closed.Swap(true) {
 		return net.ErrClosed
@@ -151,7 +152,7 @@ func (a *acceptor) Close() error {
 	return nil
 }
 
-// release gives everything back, once. mu is held, or nobody else knows a.
+// release gives everything back, once. mu is held, or a is not known elsewhere yet.
 func (a *acceptor) release() {
 	if a.shut {
 		return
@@ -250,7 +251,7 @@ func (a *acceptor) tell() {
 	}
 }
 
-// accept takes those in whom the kernel has connected.
+// accept takes the connections that the kernel has made.
 func (a *acceptor) accept() {
 	for range acceptsMax {
 		size := uint32(unsafe.Sizeof(a.from))
@@ -293,7 +294,7 @@ func (a *acceptor) unwatch(fd int32) {
 	delete(a.waiting, fd)
 }
 
-// expire gives those who have been silent for too long to net/http.
+// expire gives connections that have been silent for too long to net/http.
 func (a *acceptor) expire() {
 	for len(a.queue) > 0 {
 		first := a.queue[0]
@@ -308,7 +309,7 @@ func (a *acceptor) expire() {
 	a.queue = nil
 }
 
-// serve returns whether the connection has become a client. fresh says that it is the one that was accepted last.
+// serve reports whether the connection has become a client's. fresh: it is the one that was accepted last.
 func (a *acceptor) serve(fd int32, head []byte, fresh bool) bool {
 	a.source.Reset(head)
 	a.parser.Reset(&a.source)
@@ -336,7 +337,7 @@ func (a *acceptor) serve(fd int32, head []byte, fresh bool) bool {
 	cl.Route.Stats.Direct.Add(1)
 	if consume(fd, len(head)) != nil {
 		unix.Close(int(fd))
-		a.clients.gone(ByShard, cl.Route, cl.Leave, Left, r.RemoteAddr)
+		a.clients.disconnected(ByShard, cl.Route, cl.Leave, Left, r.RemoteAddr)
 		return true
 	}
 	s.begin(fd, cl, header, r.ProtoMinor == 0, false)
@@ -357,7 +358,7 @@ func (a *acceptor) admit(r *http.Request) (c Client, header http.Header, ok bool
 	return a.admits.Beside(r)
 }
 
-// remote is the address of fd's other end, "" when that is gone already.
+// remote is the address of fd's other end, "" when that is not connected any more.
 func (a *acceptor) remote(fd int32, fresh bool) string {
 	port := binary.BigEndian.Uint16((*[2]byte)(unsafe.Pointer(&a.from.Port))[:])
 	switch {

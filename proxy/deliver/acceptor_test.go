@@ -36,7 +36,7 @@ func (h *harbour) dial() net.Conn {
 
 const plainRequest = "GET / HTTP/1.1\r\nHost: x\r\nAccept: text/event-stream\r\n\r\n"
 
-// wantStream reads a head and the hint behind it.
+// wantStream reads a head and the hint after it.
 func wantStream(t *testing.T, c net.Conn) {
 	t.Helper()
 	resp, err := http.ReadResponse(bufio.NewReader(c), nil)
@@ -192,7 +192,7 @@ func descriptorOf(t *testing.T, address string) int {
 	return 0
 }
 
-// TestSilentPeers: who hangs up without a word is forgotten, who is silent is net/http's, and Close cuts the rest.
+// TestSilentPeers: a connection that is closed without a word is forgotten, a silent one is net/http's, and Close cuts the rest.
 func TestSilentPeers(t *testing.T) {
 	l, err := Listen("127.0.0.1:0")
 	if err != nil {
@@ -240,7 +240,7 @@ func TestSilentPeers(t *testing.T) {
 		t.Error(a)
 	}
 	if _, err := waits.Read(make([]byte, 1)); err == nil {
-		t.Error("who waited was not cut")
+		t.Error("a connection that waited was not cut")
 	}
 	if _, err := net.Dial("tcp", a.Addr().String()); err == nil {
 		t.Error("it listens still")
@@ -253,7 +253,7 @@ func TestSilentPeers(t *testing.T) {
 	}
 }
 
-// TestConnectsWhileEventsFlow has 1,000 clients a second come and go while others are written to: everyone gets every
+// TestConnectsWhileEventsFlow has 1,000 clients a second come and go while others are written to: each gets every
 // byte, and the live clients get theirs in time.
 func TestConnectsWhileEventsFlow(t *testing.T) {
 	h := newHarbour(t, stream.Bounds{Events: 2000}, time.Hour)
@@ -306,7 +306,7 @@ func TestConnectsWhileEventsFlow(t *testing.T) {
 	}
 }
 
-// elsewhere is an [Admission] of which nobody knows anything at once.
+// elsewhere is an [Admission] that knows no request at once.
 type elsewhere struct{ asked func(r *http.Request) }
 
 func (e elsewhere) Beside(r *http.Request) (c Client, header http.Header, ok bool) {
@@ -348,7 +348,7 @@ func TestAPanicOfTheHandlerIsNetHTTPs(t *testing.T) {
 	}
 }
 
-// TestAcceptWaitsForNoOtherServer: connections of HTTP/2 that their server has not taken yet keep nobody from being accepted,
+// TestAcceptWaitsForNoOtherServer: connections of HTTP/2 that their server has not taken yet keep no other from being accepted,
 // and are cut with the listener.
 func TestAcceptWaitsForNoOtherServer(t *testing.T) {
 	l, err := Listen("127.0.0.1:0")
@@ -388,7 +388,7 @@ func TestAcceptWaitsForNoOtherServer(t *testing.T) {
 		}
 		conn.Close()
 	case <-time.After(time.Minute):
-		t.Fatal("nobody is accepted")
+		t.Fatal("no connection is accepted")
 	}
 	if conn, err := two.Accept(); err != nil || conn.RemoteAddr().String() != conns[0].LocalAddr().String() {
 		t.Error(conn, err)
@@ -399,7 +399,7 @@ func TestAcceptWaitsForNoOtherServer(t *testing.T) {
 	for _, conn := range conns[1:3] {
 		conn.SetReadDeadline(time.Now().Add(time.Minute))
 		if _, err := conn.Read(make([]byte, 1)); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
-			t.Errorf("a connection that nobody has taken is left open: %v", err)
+			t.Errorf("a connection that was not taken is left open: %v", err)
 		}
 	}
 	if _, err := two.Accept(); !errors.Is(err, net.ErrClosed) {

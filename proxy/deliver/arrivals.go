@@ -8,7 +8,7 @@ import (
 	"sync"
 )
 
-// arrivals is a [net.Listener] of connections that somebody else has accepted.
+// arrivals is a [net.Listener] of connections that were accepted elsewhere.
 type arrivals struct {
 	addr net.Addr
 	came chan struct{} // has one element where conns may have some
@@ -78,7 +78,7 @@ func (a *arrivals) accept(failed <-chan error) (net.Conn, error) {
 	}
 }
 
-// Close ends the listener, and the connections that nobody has accepted.
+// Close ends the listener, and the connections that were not accepted.
 func (a *arrivals) Close() error {
 	a.mu.Lock()
 	closed, conns := a.closed, a.conns
@@ -89,7 +89,7 @@ func (a *arrivals) Close() error {
 	}
 	for _, c := range conns {
 		if secure, ok := c.(*tls.Conn); ok {
-			c = secure.NetConn() // TLS would take five seconds for a goodbye that nobody reads
+			c = secure.NetConn() // TLS would take five seconds for a goodbye that may never be read
 		}
 		c.Close()
 	}

@@ -6,8 +6,8 @@ package deliver
 
 import "sidestream/proxy/stream"
 
-// fits reports whether b is what a client of ring that stands at cursor needs. It is only for those who stand where it was
-// read from: what a beginner gets may be a piece that stands in for the past, which is not for who has that.
+// fits reports whether b is what a client of ring that stands at cursor needs. It is only for clients that stand where it was
+// read from: what a new client gets may be a piece that stands in for the past, which is not for clients that have that.
 func (b *batch) fits(ring *stream.Ring, cursor uint64, unchunked bool) bool {
 	return b.ring == ring && b.missed == 0 && b.asked == cursor && b.unchunked == unchunked && !stream.Pending(b.next)
 }
@@ -25,7 +25,7 @@ func (b *batch) bytes(events uint64) int {
 }
 
 // leaps reports whether b does not go on at the place that it was read after. Its first event may be a piece that stands in
-// for the past, which nobody who is said to stand at b.from would get.
+// for the past, which a client that is taken to stand at b.from would never get.
 func (b *batch) leaps() bool { return b.asked != b.from && len(b.events) > 0 }
 
 // following is p with e after it.

@@ -14,7 +14,7 @@ import (
 	"sidestream/translate"
 )
 
-// TestBatchIsFewVectors: events that stand one behind the other in the ring's blocks go out as one piece.
+// TestBatchIsFewVectors: events that stand one after the other in the ring's blocks go out as one piece.
 func TestBatchIsFewVectors(t *testing.T) {
 	ring := stream.NewRing(stream.NewEpoch(time.Now()), stream.Bounds{}, new(stream.Stats), false)
 	const events = 100
@@ -38,8 +38,8 @@ func TestBatchIsFewVectors(t *testing.T) {
 	}
 }
 
-// TestBatchSnapshotIsNotLeftBehind: what stands in for the past is there once only, also for a socket that is full.
-func TestBatchSnapshotIsNotLeftBehind(t *testing.T) {
+// TestBatchSnapshotIsNotLost: what stands in for the past is there once only, also for a socket that is full.
+func TestBatchSnapshotIsNotLost(t *testing.T) {
 	ring := stream.NewRing(stream.NewEpoch(time.Now()), stream.Bounds{Start: 1}, new(stream.Stats), false)
 	for i := range 5 {
 		ring.Append(translate.Message{Key: payload(i), Data: []byte(payload(i))})

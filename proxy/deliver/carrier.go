@@ -23,11 +23,11 @@ import (
 // carrier is a connection that carries clients: its [h2.Filler]. Its fields are guarded by the connection's lock, but for
 // those that say otherwise.
 type carrier struct {
-	conn    *h2.Conn
-	clients *Clients
-	clock   clock
-	alarm   alarm
-	batch   batch // of the group that is walked
+	conn     *h2.Conn
+	clients  *Clients
+	clock    clock
+	deadline deadline
+	batch    batch // of the group that is walked
 
 	drained bool // its clients are to come back
 	groups  []*h2Group
@@ -120,7 +120,7 @@ func (m *carrier) join(s *h2.Stream, cl Client) {
 	sub.prelude.batch.load(g.ring, sub.state.at, true)
 }
 
-// touch has the group walked. It is the ring's word that it has grown: it does not block.
+// touch has the group walked. The ring calls it when it has grown: it does not block.
 func (g *h2Group) touch() {
 	g.dirty.Store(true)
 	g.conn.Wake()
@@ -136,15 +136,15 @@ func (m *carrier) Ready(s *h2.Stream) bool {
 	return true
 }
 
-// Gone is [h2.Filler]'s: the client of s is gone.
-func (m *carrier) Gone(s *h2.Stream, stalled bool) {
+// Ended is [h2.Filler]'s: the client of s is disconnected.
+func (m *carrier) Ended(s *h2.Stream, stalled bool) {
 	sub := s.Client.(*subscriber)
 	switch {
 	case sub.state.flags&isOver != 0:
 	case stalled:
-		sub.state.gone(Stalled)
+		sub.state.disconnected(Stalled)
 	default:
-		sub.state.gone(Left)
+		sub.state.disconnected(Left)
 	}
 	g := sub.group
 	m.mu.Lock()
@@ -180,16 +180,16 @@ func (m *carrier) Settle() {
 	m.departed = nil
 	m.mu.Unlock()
 	for _, d := range departed {
-		m.clients.gone(ByH2, d.route, d.leave, int(d.why), m.conn.RemoteAddr().String())
+		m.clients.disconnected(ByH2, d.route, d.leave, int(d.why), m.conn.RemoteAddr().String())
 	}
 }
 
 // WakeAt is [h2.Filler]'s.
 func (m *carrier) WakeAt(c *h2.Conn, at, now time.Time) {
-	if m.alarm.ring == nil {
-		m.alarm.ring = c.Wake
+	if m.deadline.wake == nil {
+		m.deadline.wake = c.Wake
 	}
-	m.clients.alarms.set(&m.alarm, at, now)
+	m.clients.deadlines.set(&m.deadline, at, now)
 }
 
 // Go is [h2.Filler]'s.
@@ -197,7 +197,7 @@ func (m *carrier) Go(f func()) bool { return m.clients.engine.runners.start(f) }
 
 // Closed is [h2.Filler]'s.
 func (m *carrier) Closed() {
-	m.clients.alarms.stop(&m.alarm)
+	m.clients.deadlines.stop(&m.deadline)
 	m.clients.engine.release(m)
 }
 

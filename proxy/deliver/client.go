@@ -14,17 +14,17 @@ import (
 // client is one connection being served. One goroutine each; it is the only one that writes.
 type client struct {
 	Client
-	state   cursor
-	clock   clock
-	alarm   alarm
-	clients *Clients
-	out     *output
-	ctx     context.Context // done when the client is gone
-	address string
-	wake    chan struct{}
-	seat    int    // in its crowd
-	joined  uint64 // the newest event when the client came
-	first   tick   // see facts
+	state    cursor
+	clock    clock
+	deadline deadline
+	clients  *Clients
+	out      *output
+	ctx      context.Context // done when the client has disconnected
+	address  string
+	wake     chan struct{}
+	seat     int    // in its wakeGroup
+	joined   uint64 // the newest event when the client came
+	first    tick   // see facts
 }
 
 // newClient is the writer of cl, to r by w, whose header it writes.
@@ -36,7 +36,7 @@ func (c *Clients) newClient(w http.ResponseWriter, r *http.Request, cl Client) *
 	return own
 }
 
-// forget lets go of the request's header, which net/http keeps for as long as the handler runs: nobody reads it any more.
+// forget lets go of the request's header, which net/http keeps for as long as the handler runs: it is not read any more.
 func forget(r *http.Request) { clear(r.Header) }
 
 // run serves the client until there is a reason to stop, and lets it go. Its stack is most of what a client costs: what
@@ -64,18 +64,18 @@ func (c *client) run() (cut bool) {
 // begin has the client woken from now on, until quit.
 func (c *client) begin() {
 	c.wake = make(chan struct{}, 1)
-	c.alarm.ring, c.alarm.cut = c.ring, c.out.cut
+	c.deadline.wake, c.deadline.cut = c.wakeUp, c.out.cut
 	// Watching begins before the ring is read, so nothing falls between; the cursor sees to it that nothing comes twice.
-	c.clients.crowds.enter(c)
+	c.clients.wakeGroups.enter(c)
 	c.joined, _ = c.Ring.Last()
 	c.first = ticks(min(c.Route.Heartbeat, firstBeat))
 }
 
 // quit lets the client go.
 func (c *client) quit() {
-	c.clients.alarms.stop(&c.alarm)
-	c.clients.crowds.leave(c)
-	c.clients.gone(ByGoroutine, c.Route, c.Leave, int(c.state.why), c.address)
+	c.clients.deadlines.stop(&c.deadline)
+	c.clients.wakeGroups.leave(c)
+	c.clients.disconnected(ByGoroutine, c.Route, c.Leave, int(c.state.why), c.address)
 }
 
 // leaves sends the client away at a moment within window.
@@ -85,8 +85,8 @@ func (c *client) leaves(window time.Duration, why uint8) {
 	}
 }
 
-// ring wakes the client: its ring has grown, or it wanted to be woken.
-func (c *client) ring() {
+// wakeUp wakes the client: its ring has grown, or it wanted to be woken.
+func (c *client) wakeUp() {
 	select {
 	case c.wake <- struct{}{}:
 	default:
@@ -116,12 +116,12 @@ func (c *client) turn() (over bool) {
 			err = c.write(c.words(a.say, &f))
 		default:
 			if a.timed {
-				c.clients.alarms.set(&c.alarm, c.clock.after(now, a.after), now)
+				c.clients.deadlines.set(&c.deadline, c.clock.after(now, a.after), now)
 			}
 			return c.state.flags&isOver != 0
 		}
 		if err != nil {
-			c.state.gone(c.why(err))
+			c.state.disconnected(c.why(err))
 		}
 		now = time.Now() // a write may take a while
 	}
@@ -155,7 +155,7 @@ func (c *client) give(say words, b *batch, f *facts) error {
 	return nil
 }
 
-// write writes words and then events at once. Where the kernel does not watch over a peer that takes nothing, its alarm does.
+// write writes words and then events at once. Where the kernel does not watch over a peer that takes nothing, its deadline does.
 func (c *client) write(words []byte, events ...[]byte) error {
 	if len(words)+len(events) == 0 {
 		return nil
@@ -164,16 +164,16 @@ func (c *client) write(words []byte, events ...[]byte) error {
 		return c.out.write(words, events...)
 	}
 	now := time.Now()
-	c.alarm.began.Store(now.UnixNano())
-	c.clients.alarms.set(&c.alarm, now.Add(stallTime), now) // an alarm that comes from now on sees began
+	c.deadline.began.Store(now.UnixNano())
+	c.clients.deadlines.set(&c.deadline, now.Add(stallTime), now) // a deadline that comes from now on sees began
 	err := c.out.write(words, events...)
-	c.alarm.began.Store(0)
+	c.deadline.began.Store(0)
 	return err
 }
 
-// why tells a peer that took nothing from one that is gone.
+// why tells a peer that took nothing from one that has disconnected.
 func (c *client) why(err error) uint8 {
-	if c.alarm.stalled.Load() || errors.Is(err, syscall.ETIMEDOUT) {
+	if c.deadline.stalled.Load() || errors.Is(err, syscall.ETIMEDOUT) {
 		return Stalled
 	}
 	return Left

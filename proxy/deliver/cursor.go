@@ -69,7 +69,7 @@ type cursor struct {
 	wrote tick   // when it was written to last
 	due   tick   // with isLeaving or isParting
 	flags flags
-	why   uint8 // with isLeaving, isClosing or isOver: the reason it will have gone for
+	why   uint8 // with isLeaving, isClosing or isOver: why it will have disconnected
 }
 
 // newCursor is that of cl, when it comes.
@@ -130,7 +130,7 @@ const (
 	doLast               // write the words: they are the last
 	doPart               // give the last words a moment, action.after
 	doFinish             // end the answer as complete
-	doCut                // end it so that nobody takes it for complete
+	doCut                // end it so that no client takes it for complete
 )
 
 // action is what next wants done.
@@ -301,5 +301,5 @@ func (c *cursor) left() {
 	c.flags |= isOver
 }
 
-// gone notes that the client is there no more, for why.
-func (c *cursor) gone(why uint8) { c.flags, c.why = c.flags|isOver, why }
+// disconnected notes that the client is there no more, for why.
+func (c *cursor) disconnected(why uint8) { c.flags, c.why = c.flags|isOver, why }

@@ -62,7 +62,7 @@ var transitions = []struct {
 	{"an unknown id tells what is missing", cursor{at: stream.Begin, flags: isLost}, facts{ring: ringRead, from: 2, to: 5, missed: 9},
 		cursor{at: 2, wrote: 10_000}, action{do: doWrite, say: sayRestart}},
 	{"missed", cursor{at: 3}, facts{ring: ringRead, from: 7, to: 9, missed: 4}, cursor{at: 7, wrote: 10_000}, action{do: doWrite, say: sayMissed}},
-	{"missed, and all is gone", cursor{at: 3}, facts{ring: ringRead, from: 9, to: 9, missed: 6}, cursor{at: 9, wrote: 10_000}, action{do: doWrite, say: sayMissed}},
+	{"missed, and all is evicted", cursor{at: 3}, facts{ring: ringRead, from: 9, to: 9, missed: 6}, cursor{at: 9, wrote: 10_000}, action{do: doWrite, say: sayMissed}},
 	{"a gap is a place", cursor{at: 3, flags: isNew}, facts{ring: ringRead, from: 9, to: 9, missed: 6}, cursor{at: 9, wrote: 10_000}, action{do: doWrite, say: sayMissed}},
 	{"a place", cursor{at: stream.Begin, flags: isUnopened | isNew}, facts{ring: ringRead, from: 4, to: 4},
 		cursor{at: 4, wrote: 10_000}, action{do: doWrite, say: sayOpening | sayOpen}},
@@ -183,7 +183,7 @@ func TestCursorEvents(t *testing.T) {
 		"has got two":      {after(cursor{at: 3}, func(c *cursor) { c.took(&facts{from: 5, to: 9}, 2) }), cursor{at: 7}},
 		"is to leave":      {after(cursor{}, func(c *cursor) { c.leaves(Aged, 9) }), cursor{flags: isLeaving, why: Aged, due: 9}},
 		"takes again":      {after(cursor{flags: isBlocked | isClosing, wrote: 3}, func(c *cursor) { c.freed(9) }), cursor{flags: isClosing, wrote: 9}},
-		"is gone":          {after(cursor{flags: isBlocked}, func(c *cursor) { c.gone(Stalled) }), cursor{flags: isBlocked | isOver, why: Stalled}},
+		"is disconnected":  {after(cursor{flags: isBlocked}, func(c *cursor) { c.disconnected(Stalled) }), cursor{flags: isBlocked | isOver, why: Stalled}},
 		"has left":         {after(cursor{why: Aged, flags: isLeaving}, (*cursor).left), cursor{why: Left, flags: isLeaving | isOver}},
 		"left in its time": {after(cursor{why: Refused, flags: isParting}, (*cursor).left), cursor{why: Refused, flags: isParting | isOver}},
 	} {
@@ -347,7 +347,7 @@ func TestCopy(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if end, err := Copy(ctx, ring, 0, nil); end != opened || err != nil {
-		t.Errorf("nobody waits for it any more: %v, %v", end, err)
+		t.Errorf("the context is done: %v, %v", end, err)
 	}
 	ring.Append(say("1"))
 	if _, err := Copy(t.Context(), ring, 0, full{}); !errors.Is(err, errNoSpace) {

@@ -1,5 +1,5 @@
-// Package deliver is the clients: it moves ring bytes to sockets, notices who is gone, and lets everyone go when the
-// sidecar stops. The rules of an answer's end:
+// Package deliver is the clients: it moves ring bytes to sockets, notices disconnected clients, and lets all of them go when
+// the sidecar stops. The rules of an answer's end:
 //
 //   - Finished is a clean end of the body. Fetch-based clients take it for the end and never return.
 //   - Come back is everything else, and must look like a network failure: HTTP/1.1 without the final chunk, HTTP/2 with a
@@ -40,28 +40,28 @@ type Route struct {
 // RetryHint is what one client is told: no browser adds jitter of its own.
 func (rt *Route) RetryHint() time.Duration { return rt.Retry + rand.N(max(rt.Retry, 1)) }
 
-// Why clients went, as an index into Stats.Gone.
+// Why clients went, as an index into Stats.Disconnected.
 const (
 	Left     = iota // closed by the client, or the network between
 	Stalled         // took nothing for 30 s
 	Finished        // the stream was complete
-	Refused         // the upstream would not go on
+	Refused         // the upstream rejected the request
 	Aged            // the stream had reached its age
 	Drained         // the sidecar stops
 	reasons
 )
 
-// Reasons names the entries of Stats.Gone.
+// Reasons names the entries of Stats.Disconnected.
 var Reasons = [reasons]string{"left", "stalled", "finished", "refused", "aged", "drained"}
 
 // Stats counts the clients of a route. All but Clients are totals since the start.
 type Stats struct {
-	Clients  atomic.Int64 // connected now
-	Direct   atomic.Int64 // came past net/http
-	Events   atomic.Int64 // written
-	Bytes    atomic.Int64 // of events
-	Replayed atomic.Int64 // events that were there before their client
-	Gone     [reasons]atomic.Int64
+	Clients      atomic.Int64          // connected now
+	Direct       atomic.Int64          // came past net/http
+	Events       atomic.Int64          // written
+	Bytes        atomic.Int64          // of events
+	Replayed     atomic.Int64          // events that were there before their client
+	Disconnected [reasons]atomic.Int64 // by the reason
 }
 
 // Client is one client and where it begins.
@@ -73,7 +73,7 @@ type Client struct {
 	Lost     bool            // its id is not known: it is told before anything else
 	LastID   string          // what it sent as its last id; "" none
 	Beats    bool            // heartbeats are to be events, the first one as soon as it has what the ring has
-	Leave    func()          // called once when it is gone; what it does is the same for all clients of a ring
+	Leave    func()          // called once when it has disconnected; what it does is the same for all clients of a ring
 
 	native bool // see looksNative
 }
@@ -84,17 +84,17 @@ type Clients struct {
 	Goroutines bool          // each client has a goroutine of its own, also where it need not
 	Log        *slog.Logger  // for what concerns all of them; nil: nothing is logged
 
-	mu       sync.Mutex // guards what follows
-	once     sync.Once
-	draining chan struct{} // closed when Drain is called
-	window   time.Duration
-	drained  time.Time // when the window ends
-	present  sync.WaitGroup
-	stopped  bool
-	byWriter [writers]atomic.Int64
-	engine   engine // for the clients that need no goroutine
-	alarms   alarms // for those that do
-	crowds   crowds // the same
+	mu         sync.Mutex // guards what follows
+	once       sync.Once
+	draining   chan struct{} // closed when Drain is called
+	window     time.Duration
+	drained    time.Time // when the window ends
+	present    sync.WaitGroup
+	stopped    bool
+	byWriter   [writers]atomic.Int64
+	engine     engine     // for the clients that need no goroutine
+	deadlines  deadlines  // for those that do
+	wakeGroups wakeGroups // the same
 }
 
 // What writes to a client, as an index into Clients.ByWriter.
@@ -129,8 +129,8 @@ func (c *Clients) enter() bool {
 	return !c.stopped
 }
 
-// Drain tells every client to come back, each at a random moment of window, and returns when all have gone. Whoever
-// comes later is busy. It is called once.
+// Drain tells every client to come back, each at a random moment of window, and returns when all have disconnected.
+// Clients that come later are told that it is busy. It is called once.
 func (c *Clients) Drain(window time.Duration) {
 	c.init()
 	c.mu.Lock()
@@ -141,7 +141,7 @@ func (c *Clients) Drain(window time.Duration) {
 	c.present.Wait()
 }
 
-// Close cuts whoever is left of those without a goroutine, and returns when what served them has ended. The others end
+// Close cuts the clients without a goroutine that are left, and returns when what served them has ended. The others end
 // with their server.
 func (c *Clients) Close() { c.engine.close() }
 
@@ -157,7 +157,7 @@ func (c *Clients) Hint(rt *Route) time.Duration {
 	return max(time.Until(drained), 0) + c.Restart + time.Second + rand.N(max(rt.Retry, 1))
 }
 
-// Draining says whether Drain was called.
+// Draining reports whether Drain was called.
 func (c *Clients) Draining() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -166,7 +166,7 @@ func (c *Clients) Draining() bool {
 
 // Admission is what [Clients.Listeners] asks about the clients that need not come by net/http.
 type Admission interface {
-	// Beside returns the client that r is, to be served beside those who read the same stream, and what the head of its
+	// Beside returns the client that r is, to be served beside others that read the same stream, and what the head of its
 	// answer has beside an event stream's own, which stays as it is. ok is false where that, or anything else about r, is
 	// not known without waiting; until it is true nothing is taken or counted.
 	Beside(r *http.Request) (c Client, header http.Header, ok bool)
@@ -180,7 +180,7 @@ type Rest func() (cut bool)
 // Answered is the rest of an answer that is complete.
 func Answered() (cut bool) { return false }
 
-// Join answers with an event stream. Its rest is over when the client is gone or the stream is complete, or at once if the
+// Join answers with an event stream. Its rest is over when the client has disconnected or the stream is complete, or at once if the
 // client was handed over to where it needs no goroutine.
 func (c *Clients) Join(w http.ResponseWriter, r *http.Request, cl Client) Rest {
 	if !c.enter() {
@@ -202,12 +202,12 @@ func (c *Clients) joined(cl *Client, r *http.Request) {
 	cl.Route.Log.Debug("client joined", "client", r.RemoteAddr, "stream", cl.Ring.Epoch())
 }
 
-// gone counts a client out, of writer.
-func (c *Clients) gone(writer int, rt *Route, leave func(), reason int, address string) {
+// disconnected counts a client out, of writer.
+func (c *Clients) disconnected(writer int, rt *Route, leave func(), reason int, address string) {
 	c.byWriter[writer].Add(-1)
 	rt.Stats.Clients.Add(-1)
-	rt.Stats.Gone[reason].Add(1)
-	rt.Log.Debug("client gone", "client", address, "reason", Reasons[reason])
+	rt.Stats.Disconnected[reason].Add(1)
+	rt.Log.Debug("client disconnected", "client", address, "reason", Reasons[reason])
 	leave()
 	c.present.Done()
 }

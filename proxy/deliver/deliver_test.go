@@ -236,7 +236,7 @@ func TestDrainSpreadsTheClients(t *testing.T) {
 		if min(halves[0], halves[1]) < 60 || len(hints) < 150 {
 			t.Errorf("%v in each half of the window, %d different hints: not spread", halves, len(hints))
 		}
-		if n := b.route.Stats.Gone[Drained].Load(); n != 200 {
+		if n := b.route.Stats.Disconnected[Drained].Load(); n != 200 {
 			t.Errorf("%d counted as drained", n)
 		}
 		b.close()
@@ -259,13 +259,13 @@ func TestAgeReleasesWithinTenSeconds(t *testing.T) {
 			t.Errorf("ended at %v with %v", r.ended, r.err)
 		}
 		b.close()
-		if b.route.Stats.Gone[Aged].Load() != 1 {
+		if b.route.Stats.Disconnected[Aged].Load() != 1 {
 			t.Error("not counted")
 		}
 	})
 }
 
-// endings are how a stream ends, and what its clients have of it behind an event "1".
+// endings are how a stream ends, and what its clients have of it after an event "1".
 var endings = []struct {
 	end    stream.End
 	reason int
@@ -294,7 +294,7 @@ func TestEnds(t *testing.T) {
 				t.Errorf("%+v: ended with %q and %v", c.end, last, r.err)
 			}
 			b.close()
-			if b.route.Stats.Gone[c.reason].Load() != 1 {
+			if b.route.Stats.Disconnected[c.reason].Load() != 1 {
 				t.Errorf("%+v: not counted as %s", c.end, Reasons[c.reason])
 			}
 		})
@@ -329,7 +329,7 @@ func TestSlowClientGetsAGapAndGoesOn(t *testing.T) {
 			t.Fatal(err)
 		}
 		fast := b.connect()
-		// The pipe holds nothing, so the writer is stuck while nobody reads.
+		// The pipe holds nothing, so the writer is stuck while the client does not read.
 		for i := range 100 {
 			b.ring.Append(say(strconv.Itoa(i)))
 			synctest.Wait()

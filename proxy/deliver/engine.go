@@ -5,9 +5,9 @@
 // one slot of a few dozen bytes without pointers (see shard.go). The rules:
 //
 //   - The first bytes - head, retry hint, what the ring has for it - leave in one write, made by the goroutine that
-//     accepted the client: a burst of joins does not hold up those who are there.
-//   - The descriptor is a duplicate: net's own closes with its poller entry, the socket lives on, non-blocking. Who came
-//     past net/http (acceptor.go) has but one.
+//     accepted the client: a burst of joins does not hold up the clients that are there.
+//   - The descriptor is a duplicate: net's own closes with its poller entry, the socket lives on, non-blocking. A connection that
+//     came past net/http (acceptor.go) has but one.
 //   - HTTP/2 has no descriptor of its own to write to: see h2_conn.go. HTTP/1 over TLS has neither, and keeps its
 //     goroutines (client.go).
 
@@ -109,7 +109,7 @@ func (e *engine) release(m *carrier) {
 	delete(e.carriers, m)
 }
 
-// kick wakes the shards that somebody has joined.
+// kick wakes the shards that have new clients in their inbox.
 func (e *engine) kick() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -134,7 +134,7 @@ func (c *Clients) handOver(w http.ResponseWriter, r *http.Request, cl Client) bo
 	}
 	c.byWriter[ByShard].Add(1)
 	if err != nil {
-		c.gone(ByShard, cl.Route, cl.Leave, Left, r.RemoteAddr)
+		c.disconnected(ByShard, cl.Route, cl.Leave, Left, r.RemoteAddr)
 		return true
 	}
 	s.begin(int32(fd), cl, w.Header(), r.ProtoMinor == 0, true)

@@ -18,7 +18,7 @@ func (engine) close() {}
 
 func (c *Clients) handOver(http.ResponseWriter, *http.Request, Client) bool { return false }
 
-// Listeners returns l, for TLS with a config: here everyone comes by net/http, with one server.
+// Listeners returns l, for TLS with a config: here every connection comes by net/http, with one server.
 func (c *Clients) Listeners(l net.Listener, _ Admission, config *tls.Config) (first, second net.Listener) {
 	return byNetHTTP(l, config)
 }

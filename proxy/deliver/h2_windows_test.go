@@ -3,6 +3,8 @@
 package deliver
 
 import (
+	"bytes"
+	"fmt"
 	"net/http"
 	"strings"
 	"testing"
@@ -13,6 +15,7 @@ import (
 
 	"sidestream/proxy/deliver/h2/h2test"
 	"sidestream/proxy/stream"
+	"sidestream/translate"
 )
 
 // held is how much of what net/http sends waits at the most; see package h2.
@@ -42,7 +45,7 @@ func (lo *loom) late() {
 	})
 }
 
-// TestH2DrainWithHeldData: who waits behind it leaves with the others, or is cut.
+// TestH2DrainWithHeldData: a client that waits for it leaves with the others, or is cut.
 func TestH2DrainWithHeldData(t *testing.T) {
 	inLoom(t, stream.Bounds{}, func(t *testing.T, lo *loom) {
 		p, _ := lo.thirst(10 * held)
@@ -136,8 +139,8 @@ func TestH2ABodyThatComesLate(t *testing.T) {
 	})
 }
 
-// TestH2GoAwayBehindARequest: a client that will ask for nothing more gets what it has asked for.
-func TestH2GoAwayBehindARequest(t *testing.T) {
+// TestH2GoAwayAfterARequest: a client that will ask for nothing more gets what it has asked for.
+func TestH2GoAwayAfterARequest(t *testing.T) {
 	inLoom(t, stream.Bounds{}, func(t *testing.T, lo *loom) {
 		lo.late()
 		p := lo.dial()
@@ -148,6 +151,251 @@ func TestH2GoAwayBehindARequest(t *testing.T) {
 		synctest.Wait()
 		if got := p.Got(id); !strings.Contains(got.Body.String(), "data: 1") {
 			t.Errorf("got %q", got.Body.String())
+		}
+		p.Conn.Close()
+	})
+}
+
+// TestH2LargeReplayComesWhole, and so does what follows it.
+func TestH2LargeReplayComesWhole(t *testing.T) {
+	inLoom(t, stream.Bounds{}, func(t *testing.T, lo *loom) {
+		big := strings.Repeat("x", 100<<10)
+		for range 20 {
+			lo.ring.Append(say(big))
+		}
+		p := lo.dial(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 1 << 25})
+		p.Grant(0, 1<<25)
+		id := p.Ask("GET", "/", nil)
+		synctest.Wait()
+		lo.ring.Append(say(big))
+		synctest.Wait()
+		got := p.Got(id)
+		if n := strings.Count(got.Body.String(), "data: "+big+"\n"); n != 21 {
+			t.Errorf("got %d of 21", n)
+		}
+		if n := lo.route.Stats.Replayed.Load(); n != 20 {
+			t.Errorf("%d counted as replayed", n)
+		}
+		if n := lo.route.Stats.Events.Load(); n != 21 {
+			t.Errorf("%d counted as sent", n)
+		}
+		p.Conn.Close()
+	})
+}
+
+// TestH2ManySmallEvents: more than one reading of the ring brings.
+func TestH2ManySmallEvents(t *testing.T) {
+	inLoom(t, stream.Bounds{Events: 5000}, func(t *testing.T, lo *loom) {
+		for range 3 * mostEvents {
+			lo.ring.Append(say("x"))
+		}
+		p := lo.dial()
+		id := p.Ask("GET", "/", nil)
+		synctest.Wait()
+		if got := p.Got(id); strings.Count(got.Body.String(), "data: x\n") != 3*mostEvents {
+			t.Errorf("got %d of %d", strings.Count(got.Body.String(), "data: x\n"), 3*mostEvents)
+		}
+		p.Conn.Close()
+	})
+}
+
+// TestH2AQuarterOfTheWindowIsForEvents: a download that takes all it gets does not keep them.
+func TestH2AQuarterOfTheWindowIsForEvents(t *testing.T) {
+	inLoom(t, stream.Bounds{}, func(t *testing.T, lo *loom) {
+		p := lo.dial(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 1 << 25})
+		p.Hold()
+		id := p.Ask("GET", "/", nil)
+		synctest.Wait()
+		p.Lines(id)
+		big := p.Ask("GET", "/bulk?1000000", nil)
+		synctest.Wait()
+		lo.ring.Append(say("1"))
+		for turn := range 10 {
+			p.Grant(0, h2test.FirstWindow/2)
+			synctest.Wait()
+			lo.ring.Append(say(strings.Repeat("x", 1000)))
+			synctest.Wait()
+			if got := p.Got(id); strings.Count(got.Body.String(), "data: ") != turn+2 {
+				t.Fatalf("after %d grants: %q", turn+1, got.Body.String())
+			}
+		}
+		if got := p.Got(big).Body.Len(); got < 200_000 {
+			t.Errorf("the download has got %d bytes", got)
+		}
+		p.Conn.Close()
+	})
+}
+
+// TestH2SnapshotIsNotLost: what stands in for the past comes, whatever the client's window.
+func TestH2SnapshotIsNotLost(t *testing.T) {
+	for _, window := range []uint32{h2test.FirstWindow, 0, 5, 50} {
+		inLoom(t, stream.Bounds{Start: 1}, func(t *testing.T, lo *loom) {
+			for i := range 5 {
+				lo.ring.Append(translate.Message{Key: fmt.Sprint(i), Data: fmt.Append(nil, "key", i)})
+			}
+			lo.cursor = stream.Begin
+			p := lo.dial(http2.Setting{ID: http2.SettingInitialWindowSize, Val: window})
+			id := p.Ask("GET", "/", nil)
+			synctest.Wait()
+			p.Grant(id, 10000)
+			synctest.Wait()
+			text := p.Got(id).Body.String()
+			if n := strings.Count(text, "data: key"); n != 5 || strings.Contains(text, "gap") {
+				t.Errorf("window %d: %d of 5 keys: %q", window, n, text)
+			}
+			p.Conn.Close()
+		})
+	}
+}
+
+// TestH2SnapshotAfterAGap: the same for a client that was slow, however it takes the gap.
+func TestH2SnapshotAfterAGap(t *testing.T) {
+	for _, piece := range []int64{10_000, 7} {
+		inLoom(t, stream.Bounds{Events: 4}, func(t *testing.T, lo *loom) {
+			p := lo.dial(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 100})
+			id := p.Ask("GET", "/", nil)
+			synctest.Wait()
+			p.Hold()
+			latest := map[string]int{}
+			for i := range 50 {
+				key := fmt.Sprint("key", i%4)
+				latest[key] = i
+				lo.ring.Append(translate.Message{Key: key, Data: fmt.Append(nil, key, "=", i)})
+				synctest.Wait()
+			}
+			for range max(1, 3000/piece) {
+				p.Grant(id, piece)
+				synctest.Wait()
+			}
+			text := p.Got(id).Body.String()
+			for key, i := range latest {
+				if !strings.Contains(text, fmt.Sprintf("data: %s=%d\n", key, i)) {
+					t.Fatalf("granted by %d: the newest of %s is missing: %q", piece, key, text)
+				}
+			}
+			p.Conn.Close()
+		})
+	}
+}
+
+// TestH2AFullRingDoesNotKeepTheOthers: a client that takes all that a connection carries is not written to before all others.
+func TestH2AFullRingDoesNotKeepTheOthers(t *testing.T) {
+	inLoom(t, stream.Bounds{}, func(t *testing.T, lo *loom) {
+		p := lo.dial(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 1 << 30})
+		p.Grant(0, 1<<30)
+		first := p.Ask("GET", "/", nil)
+		synctest.Wait()
+		p.Ask("GET", "/other", nil)
+		synctest.Wait()
+		frames, quiet := 0, 0
+		p.Came = func(id uint32) {
+			if id == first {
+				quiet++
+			} else if frames++; frames < 500 {
+				lo.other.Append(say(strings.Repeat("x", 20_000)))
+			} else if frames == 500 && quiet == 0 {
+				t.Error("nothing has come in the other stream")
+			}
+			if frames == 50 {
+				lo.ring.Append(say("1"))
+			}
+		}
+		for range 10 {
+			lo.other.Append(say(strings.Repeat("x", 20_000)))
+		}
+		synctest.Wait()
+		if frames < 500 || quiet != 1 {
+			t.Errorf("%d frames, and %d of the other stream", frames, quiet)
+		}
+		p.Conn.Close()
+	})
+}
+
+// TestH2IdleConnections end with a GOAWAY, those with event streams do not, however long nothing else happens.
+func TestH2IdleConnections(t *testing.T) {
+	inLoom(t, stream.Bounds{}, func(t *testing.T, lo *loom) {
+		idle, used := lo.dial(), lo.dial()
+		id := used.Ask("GET", "/", nil)
+		pass(time.Minute)
+		big := idle.Ask("GET", "/bulk?1000", nil)
+		synctest.Wait()
+		pass((2 * time.Minute) - time.Second)
+		if n, _ := idle.GoAways(); n > 0 || idle.Got(big).Body.Len() != 1000 {
+			t.Fatal("closed before its time")
+		}
+		pass(time.Second)
+		if n, _ := idle.GoAways(); n != 1 {
+			t.Fatal("no GOAWAY")
+		}
+		late := idle.Ask("GET", "/bulk?1000", nil)
+		pass(time.Second)
+		<-idle.Done
+		if idle.Got(late).Status != "" {
+			t.Error("a request after GOAWAY was answered, which its client asks again elsewhere")
+		}
+		pass(time.Hour)
+		used.Write(func(f *http2.Framer) error { return f.WriteGoAway(0, 0, nil) }) // it will not push; we do not either
+		pass(time.Hour)
+		lo.ring.Append(say("there"))
+		synctest.Wait()
+		n, _ := used.GoAways()
+		if got := used.Lines(id); n > 0 || got[len(got)-2] != "data: there" {
+			t.Errorf("%d GOAWAYs, and %q", n, got[len(got)-2])
+		}
+		used.Write(func(f *http2.Framer) error { return f.WriteRSTStream(id, http2.ErrCodeCancel) })
+		synctest.Wait()
+		if n := lo.route.Stats.Disconnected[Left].Load(); n != 1 {
+			t.Errorf("%d have left", n)
+		}
+		pass((2 * time.Minute) + time.Second)
+		<-used.Done
+	})
+}
+
+// TestH2TheWindowOfTheConnection: event streams may use all of it; what net/http would send meanwhile comes after that,
+// whole, and then they share.
+func TestH2TheWindowOfTheConnection(t *testing.T) {
+	inLoom(t, stream.Bounds{}, func(t *testing.T, lo *loom) {
+		p := lo.dial(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 1 << 20})
+		p.Hold()
+		id := p.Ask("GET", "/", nil)
+		synctest.Wait()
+		text := strings.Repeat("x", 1000)
+		for range 100 {
+			lo.ring.Append(say(text))
+		}
+		synctest.Wait()
+		if got := p.Got(id); got.Body.Len() != h2test.FirstWindow {
+			t.Fatalf("got %d bytes of a window of %d", got.Body.Len(), h2test.FirstWindow)
+		}
+		bulks := []uint32{p.Ask("GET", "/bulk?100000", nil), p.Ask("GET", "/bulk?100000", nil)}
+		pass(time.Second)
+		// A client that grants once it has got half of the window, as many do.
+		total := func() (n int64) {
+			for _, id := range p.Streams() {
+				got := p.Got(id)
+				n += int64(got.Body.Len())
+			}
+			return n
+		}
+		granted, turns := int64(h2test.FirstWindow), 0
+		for ; turns < 100; turns++ {
+			if due := h2test.FirstWindow - (granted - total()); due >= h2test.FirstWindow/2 {
+				granted += due
+				p.Grant(0, due)
+				pass(time.Second)
+				continue
+			}
+			break
+		}
+		got := p.Got(id)
+		if n := strings.Count(got.Body.String(), "data: "); n != 100 {
+			t.Errorf("%d of 100 events, after %d grants", n, turns)
+		}
+		for _, id := range bulks {
+			if got := p.Got(id); !bytes.Equal(got.Body.Bytes(), h2test.Bulk(100_000)) || !got.Ended {
+				t.Errorf("%d of 100000 bytes, ended: %v, after %d grants", got.Body.Len(), got.Ended, turns)
+			}
 		}
 		p.Conn.Close()
 	})

@@ -36,7 +36,7 @@ func bytesOf(t *testing.T, h *harbour, fields string, n int) string {
 	return string(got[:n])
 }
 
-// TestOpenTellsThePlace: whoever comes without an id and for whom there is no event has one with which it misses nothing,
+// TestOpenTellsThePlace: a client that comes without an id, and for which there is no event, gets one with which it misses nothing,
 // whichever way it came and whatever ids the upstream gives.
 func TestOpenTellsThePlace(t *testing.T) {
 	for _, fields := range []string{"", "Te: trailers\r\n"} { // past net/http, and by it
@@ -51,7 +51,7 @@ func TestOpenTellsThePlace(t *testing.T) {
 		want := "data: between\nid: " + h.ring.Place(2) + "\n\n"
 		_, rest, _ = strings.Cut(bytesOf(t, h, fields+"Last-Event-ID: "+h.ring.Place(1)+"\r\n", len("retry: 1000\n")+len(want)), "\n")
 		if rest != want {
-			t.Errorf("%q: who comes back got %q, want %q", fields, rest, want)
+			t.Errorf("%q: a client that comes back got %q, want %q", fields, rest, want)
 		}
 	}
 }
@@ -182,7 +182,7 @@ func TestLooksNative(t *testing.T) {
 }
 
 // TestNativeAnswersTakeInHalfAnEvent: whatever is left of the answer before, what comes first completes it as an event that
-// nobody listens for, with the client's own id.
+// no page listens for, with the client's own id.
 func TestNativeAnswersTakeInHalfAnEvent(t *testing.T) {
 	const native = "Cache-Control: no-cache\r\n"
 	for _, more := range []string{"", "Te: trailers\r\n"} { // past net/http, and by it
@@ -202,12 +202,12 @@ func TestNativeAnswersTakeInHalfAnEvent(t *testing.T) {
 	}
 }
 
-// TestBusyWhileDraining: who comes meanwhile is told to come back after the restart, as those who are released are.
+// TestBusyWhileDraining: clients that come meanwhile are told to come back after the restart, as those are that are released.
 func TestBusyWhileDraining(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t, stream.Bounds{})
 		b.clients.Restart = 5 * time.Second
-		b.clients.Drain(10 * time.Second) // nobody is there
+		b.clients.Drain(10 * time.Second) // there are none
 		pass(4 * time.Second)
 		r := b.connect()
 		<-r.done

@@ -51,7 +51,7 @@ func TestKernelWatchesOverEveryConnection(t *testing.T) {
 	}
 }
 
-func TestWhoHasGoneIsNoticedWithoutAnEvent(t *testing.T) {
+func TestDisconnectedClientsAreNoticedWithoutAnEvent(t *testing.T) {
 	for name, leave := range map[string]func(*net.TCPConn){
 		"close":      func(c *net.TCPConn) { c.Close() },
 		"half-close": func(c *net.TCPConn) { c.CloseWrite() },
@@ -65,7 +65,7 @@ func TestWhoHasGoneIsNoticedWithoutAnEvent(t *testing.T) {
 			leave(c.(*net.TCPConn))
 			eventually(t, name+" is noticed", func() bool { return h.route.Stats.Clients.Load() == 0 && h.left.Load() == 1 })
 			c.Close()
-			if n := h.route.Stats.Gone[Left].Load(); n != 1 {
+			if n := h.route.Stats.Disconnected[Left].Load(); n != 1 {
 				t.Errorf("%s: counted %d times as left", name, n)
 			}
 		}

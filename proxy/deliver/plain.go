@@ -2,9 +2,9 @@
 
 // This file tells from a request's bytes whether it is the plainest there is (RFC 9112). The rules:
 //
-//   - It parses nothing for anybody's use: net/http's parser does. It only has to be stricter than that, and than what
-//     net/http's server checks behind it; a fuzz test holds the two together.
-//   - One GET of a path, HTTP/1.0 or 1.1, complete and with nothing behind it, CRLF at the end of each line, no byte that
+//   - It parses nothing for further use: net/http's parser does that. It only has to be stricter than that, and than what
+//     net/http's server checks after it; a fuzz test holds the two together.
+//   - One GET of a path, HTTP/1.0 or 1.1, complete and with nothing after it, CRLF at the end of each line, no byte that
 //     is not printable ASCII, no line that goes on, one Host.
 //   - No header that makes more of it than that: a body, an upgrade, an expectation, a connection of its own kind.
 
@@ -18,7 +18,7 @@ import (
 // unusual are the headers that net/http's server treats specially.
 var unusual = []string{"Content-Length", "Transfer-Encoding", "Trailer", "Te", "Expect", "Upgrade", "Http2-Settings", "Proxy-Connection", "Keep-Alive"}
 
-// plain says whether head is a plain request and nothing else.
+// plain reports whether head is a plain request and nothing else.
 func plain(head []byte) bool {
 	target, rest, ok := bytes.Cut(head, crlf)
 	if !ok || !plainLine(target) {
@@ -49,7 +49,7 @@ func plain(head []byte) bool {
 
 var crlf = []byte("\r\n")
 
-// plainLine says whether a request's first line is one of a GET.
+// plainLine reports whether a request's first line is one of a GET.
 func plainLine(line []byte) bool {
 	target, ok := bytes.CutPrefix(line, []byte("GET /"))
 	if !ok {
@@ -64,7 +64,7 @@ func plainLine(line []byte) bool {
 	return all(target, func(c byte) bool { return c > ' ' && c <= '~' })
 }
 
-// plainField says whether a header line is well-formed and nothing special.
+// plainField reports whether a header line is well-formed and nothing special.
 func plainField(name, value []byte) bool {
 	if len(name) == 0 || !all(name, nameByte) || !all(value, func(c byte) bool { return c >= ' ' && c <= '~' }) {
 		return false
@@ -98,10 +98,10 @@ func letter(c byte) bool {
 	return c|0x20 >= 'a' && c|0x20 <= 'z' || c >= '0' && c <= '9'
 }
 
-// nameByte says whether c may be in a header's name. Some more may (RFC 9110, section 5.6.2), in names that nobody uses.
+// nameByte reports whether c may be in a header's name. Some more may (RFC 9110, section 5.6.2), in names that are not used.
 func nameByte(c byte) bool { return letter(c) || c == '-' || c == '_' }
 
-// hostByte says whether c may be in a host. Some more may, in hosts that net/http is asked about.
+// hostByte reports whether c may be in a host. Some more may, in hosts that net/http is asked about.
 func hostByte(c byte) bool {
 	return letter(c) || c == '-' || c == '.' || c == ':' || c == '_' || c == '[' || c == ']'
 }

@@ -78,7 +78,7 @@ func (p *poller) wait(timeout time.Duration) []unix.EpollEvent {
 		p.file.SetReadDeadline(time.Time{})
 		p.timed = false
 	}
-	if p.conn.Read(p.look) != nil { // the time is over, before or behind the last look
+	if p.conn.Read(p.look) != nil { // the time is over, before or after the last look
 		p.peek(0)
 	}
 	return p.events[:p.found]

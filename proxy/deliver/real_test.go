@@ -58,7 +58,7 @@ func newHarbour(t *testing.T, bounds stream.Bounds, heartbeat time.Duration, set
 	return h
 }
 
-// serving has admits, and then h asked by those who come to l, until stop.
+// serving has admits, and then h asked by the connections of l, until stop.
 func serving(c *Clients, l net.Listener, h http.Handler, admits Admission, config *tls.Config) (stop func()) {
 	first, second := c.Listeners(l, admits, config)
 	var running sync.WaitGroup
@@ -161,7 +161,7 @@ func (r *reference) event() (int, error) {
 		}
 		switch {
 		case text == "" && len(block) == 0:
-			return 0, errors.New("a blank line behind no event")
+			return 0, errors.New("a blank line after no event")
 		case text == "":
 			return r.check(block)
 		case len(block) == 0 && (text == ":" || hint.MatchString(text)):
@@ -369,7 +369,7 @@ func TestFinishedIsACleanEnd(t *testing.T) {
 }
 
 // Heartbeats as events say where the client stands: at once, and whenever nothing else was written for so long. They are
-// for those only who asked for them.
+// only for those that asked for them.
 func TestHeartbeatEvents(t *testing.T) {
 	h := newHarbour(t, stream.Bounds{Start: stream.StartAll}, 150*time.Millisecond)
 	h.ring.Append(say("one"), translate.Message{ID: "own", Data: []byte("two")})
@@ -432,7 +432,7 @@ func TestManyStreamsInOneShard(t *testing.T) {
 	for round := 1; round <= 3; round++ {
 		for _, h := range all {
 			c, in := h.open("1.1", "")
-			h.ring.Append(translate.Message{Data: []byte(payload(round))}) // who has an answer misses nothing from then on
+			h.ring.Append(translate.Message{Data: []byte(payload(round))}) // a client that has an answer misses nothing from then on
 			r := reference{in: in, next: round}
 			if _, err := r.event(); err != nil {
 				t.Fatal(err)
@@ -550,9 +550,9 @@ func TestACoalescedFirstEventLeavesBeforeTheCut(t *testing.T) {
 	}
 }
 
-// TestWhoComesToAnEmptyShardMissesNothing lets clients come one after the other while events flow, so that the group
+// TestNothingIsMissedInAnEmptyShard lets clients come one after the other while events flow, so that the group
 // of each is new.
-func TestWhoComesToAnEmptyShardMissesNothing(t *testing.T) {
+func TestNothingIsMissedInAnEmptyShard(t *testing.T) {
 	h := newHarbour(t, stream.Bounds{Events: 100}, time.Hour)
 	done := make(chan struct{})
 	var publishing sync.WaitGroup

@@ -4,14 +4,14 @@ package deliver
 
 import "sync"
 
-// runners are goroutines that somebody waits for. The zero value has none.
+// runners are goroutines that have an owner, who waits for them. The zero value has none.
 type runners struct {
 	mu      sync.Mutex // guards closed, and running.Add against running.Wait
 	closed  bool
 	running sync.WaitGroup
 }
 
-// start runs f in a goroutine, or returns false: there is nobody who waits any more. The caller says when f ends.
+// start runs f in a goroutine, or returns false: the owner has stopped waiting. The caller says when f ends.
 func (r *runners) start(f func()) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -59,7 +59,7 @@ func (s *secured) run() {
 			continue
 		}
 		select {
-		case s.failed <- err: // which says whether it is worth going on
+		case s.failed <- err: // from which net/http sees whether to go on
 		case <-s.ctx.Done():
 			return
 		}
@@ -88,7 +88,7 @@ func (s *secured) receive(c net.Conn) error {
 	return nil
 }
 
-// handshake does the handshake. One that fails is net/http's, which says so to the log, and to who speaks plain HTTP.
+// handshake does the handshake. One that fails is net/http's, which says so to the log, and to clients that speak plain HTTP.
 func (s *secured) handshake(ctx context.Context, c net.Conn) {
 	conn := tls.Server(c, s.config)
 	err := conn.HandshakeContext(ctx)

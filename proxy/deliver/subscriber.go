@@ -47,7 +47,7 @@ func (m *carrier) serve(sub *subscriber, w *h2.Writer, t *tally, now time.Durati
 			sub.stuck = now
 			return w.Stalls(sub.stream, now)
 		case now >= w.Stalls(sub.stream, sub.stuck):
-			sub.state.gone(Stalled)
+			sub.state.disconnected(Stalled)
 			sub.end(w, sub.state.end())
 			return h2.Never
 		}
@@ -145,7 +145,7 @@ func (sub *subscriber) endPrelude() {
 	}
 }
 
-// write writes pre, what is said before b, and b. It returns whether the client's window took all.
+// write writes pre, what the client is told before b, and b. It reports whether the client's window took all.
 func (sub *subscriber) write(w *h2.Writer, t *tally, pre []byte, b *batch, f *facts, now time.Duration) (whole bool) {
 	if !sub.say(w, pre, now) {
 		if b.leaps() {

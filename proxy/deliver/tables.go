@@ -9,12 +9,12 @@ import (
 // Key is what the clients of one stream have in common: [upstream.Request].Key.
 type Key = [32]byte
 
-// Tables seat clients beside those who read the same stream: they need no seat of their own in it, nor to wait for the
+// Tables seat clients beside others that read the same stream: they need no seat of their own in it, nor to wait for the
 // upstream's verdict, which is known. The zero value has none. Safe for concurrent use. The rules:
 //
-//   - A table is a ring's, and holds one seat in its stream until the last of its clients has gone.
-//   - Nobody is seated at one whose stream is over or retiring: what that means for them the stream says.
-//   - Which of a table's clients goes makes no difference, as Client.Leave demands.
+//   - A table is a ring's, and holds one seat in its stream until the last of its clients has disconnected.
+//   - No client is seated at one whose stream is over or retiring: what that means for it is the stream's to say.
+//   - Which of a table's clients disconnects makes no difference, as Client.Leave demands.
 type Tables struct {
 	mu     sync.Mutex // guards what follows, and the tables
 	byRing map[*stream.Ring]*table
@@ -27,7 +27,7 @@ type table struct {
 	guests int
 }
 
-// Beside returns a client like those who read the stream of key, but for where it begins. false: nobody does, or the
+// Beside returns a client like those that read the stream of key, but for where it begins. false: there are none, or the
 // stream takes no more.
 func (t *Tables) Beside(key Key) (Client, bool) {
 	t.mu.Lock()
@@ -40,7 +40,7 @@ func (t *Tables) Beside(key Key) (Client, bool) {
 	return t.client(tb), true
 }
 
-// First seats a client that has a seat of its own, and returns it. invite says that others may be seated beside it: the
+// First seats a client that has a seat of its own, and returns it. invite: others may be seated beside it, since the
 // verdict is known.
 func (t *Tables) First(key Key, c Client, invite bool) Client {
 	t.mu.Lock()

@@ -7,7 +7,7 @@ import (
 	"sidestream/proxy/stream"
 )
 
-// TestTables: one seat for all, left with the last of them; nobody is seated where a stream ends.
+// TestTables: one seat for all, left with the last of them; no client is seated where a stream ends.
 func TestTables(t *testing.T) {
 	var tables Tables
 	seats := 0
@@ -21,7 +21,7 @@ func TestTables(t *testing.T) {
 	wantNobody := func(what string) {
 		t.Helper()
 		if _, ok := tables.Beside(Key{1}); ok {
-			t.Fatalf("%s, and somebody sits beside", what)
+			t.Fatalf("%s, and a client sits beside", what)
 		}
 	}
 	wantSeats := func(want int) {
@@ -41,7 +41,7 @@ func TestTables(t *testing.T) {
 		t.Fatalf("%v: %+v beside %+v", ok, b, a)
 	}
 	if _, ok := tables.Beside(Key{2}); ok {
-		t.Fatal("beside somebody else's stream")
+		t.Fatal("beside another stream")
 	}
 	close(retiring)
 	wantNobody("the stream retires")

@@ -57,7 +57,7 @@ func vector(p []byte) unix.Iovec {
 func end(v *unix.Iovec) uintptr { return uintptr(unsafe.Pointer(v.Base)) + uintptr(v.Len) }
 
 // write writes b to fd, which does not block. It returns how many events the socket took, and the rest of the one that
-// it took a part of; everything before that has gone. err is EAGAIN when it took nothing. Where b leaps its first event is
+// it took a part of; everything before that is written. err is EAGAIN when it took nothing. Where b leaps its first event is
 // taken in any case.
 func (b *vectored) write(fd int) (took uint64, rest []byte, err error) {
 	took, rest, err = b.put(fd)

@@ -86,7 +86,7 @@ func (s *shard) serve(index uint32, f *facts) {
 	}
 }
 
-// give writes b, and say before it, to one client. It returns false when the socket took less, or is gone.
+// give writes b, and say before it, to one client. It returns false when the socket took less, or is disconnected.
 func (s *shard) give(index uint32, g *group, b *vectored, say words, f *facts) (whole bool) {
 	c := &s.slots[index]
 	var pre []byte
@@ -112,7 +112,7 @@ func (s *shard) give(index uint32, g *group, b *vectored, say words, f *facts) (
 }
 
 // say writes something that is not of the ring, whole: what the socket does not take waits in rests. It returns false
-// when the client is blocked or gone.
+// when the client is blocked or disconnected.
 func (s *shard) say(index uint32, p []byte) (whole bool) {
 	c := &s.slots[index]
 	n, err := writeBytes(int(c.fd), p)
@@ -169,7 +169,7 @@ func (s *shard) look() tick {
 	return next
 }
 
-// releases sets and finds out who is to come back. It returns whether any client of g is.
+// releases decides and finds which clients are to come back. It reports whether any client of g is.
 func (s *shard) releases(g *group, drained bool, window time.Duration) bool {
 	reason := uint8(Drained)
 	if !drained {
@@ -192,7 +192,7 @@ func (s *shard) releases(g *group, drained bool, window time.Duration) bool {
 	return true
 }
 
-// heartbeats writes one to those whom nothing else was written to for so long: a little less for some, so that those who
+// heartbeats writes one to clients that nothing else was written to for so long: a little less for some, so that clients that
 // got the same event do not get their heartbeats in the same instant.
 func (s *shard) heartbeats(g *group, every tick) {
 	s.forget()

@@ -14,7 +14,7 @@ type words uint8
 const (
 	sayOpening   words = 1 << iota // what an answer begins with: see opening
 	sayRestart                     // a gap: its id is not known
-	sayMissed                      // a gap: what it missed is gone
+	sayMissed                      // a gap: what it missed was evicted
 	sayOpen                        // where it stands, which nothing else tells it
 	sayBeat                        // a heartbeat
 	sayBeatEvent                   // one that scripts can see
@@ -31,7 +31,7 @@ type speech struct {
 	clients *Clients
 }
 
-// append appends what say says to a client that stands at c, but for its opening. A gap is counted as said.
+// append appends what say says to a client that stands at c, but for its opening. A gap is counted as reported.
 func (sp speech) append(dst []byte, say words, c cursor, f *facts) []byte {
 	ring := sp.ring
 	switch {

@@ -114,7 +114,7 @@ func TestHandshakesAreBounded(t *testing.T) {
 		var c Clients
 		s := c.secured(l, config, nil)
 		s.handshakes.most = 2
-		go s.Accept() // ends with Close; takes nobody
+		go s.Accept() // ends with Close
 		began := time.Now()
 		var silent []net.Conn
 		for range 2 {
@@ -240,8 +240,8 @@ func (d dawdling) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// TestCloseWaitsForThoseWhoWrite: also to a connection of HTTP/2.
-func TestCloseWaitsForThoseWhoWrite(t *testing.T) {
+// TestCloseWaitsForWriters: also of a connection of HTTP/2.
+func TestCloseWaitsForWriters(t *testing.T) {
 	inLoom(t, stream.Bounds{}, func(t *testing.T, lo *loom) {
 		ours, theirs := net.Pipe()
 		conn := dawdling{theirs, make(chan struct{}, 1)}

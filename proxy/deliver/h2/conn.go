@@ -22,7 +22,7 @@ const (
 	headTime    = 10 * time.Second // for the head of a request, from its first bytes
 )
 
-// Filler fills the streams that a connection has adopted. Fill, Ready and Gone are called with the connection's lock held,
+// Filler fills the streams that a connection has adopted. Fill, Ready and Ended are called with the connection's lock held,
 // which guards what they use: they must not wait, nor call the connection. The others may be called at any time.
 type Filler interface {
 	// Fill writes by w what is due at now, which is since the connection began. It returns when to be called again, if
@@ -31,8 +31,8 @@ type Filler interface {
 	// Ready says that s takes bytes: net/http has written the head of its answer and writes nothing else, or the client takes
 	// more than before. It returns whether Fill is to be called.
 	Ready(s *Stream) bool
-	// Gone says that s is over, also where the filler has ended it. stalled: the client took nothing.
-	Gone(s *Stream, stalled bool)
+	// Ended says that s is over, also where the filler has ended it. stalled: the client took nothing.
+	Ended(s *Stream, stalled bool)
 	// Settle is called after those, without the lock.
 	Settle()
 
@@ -161,14 +161,14 @@ func (c *Conn) forget(id uint32, stalled bool) {
 	c.room.Broadcast()
 	if s.adopted {
 		c.adopted--
-		c.filler.Gone(s, stalled)
+		c.filler.Ended(s, stalled)
 	}
 	if s.adopted || len(c.streams) == 0 {
 		c.Wake()
 	}
 }
 
-// Close is net/http's, and the filler's owner's: whatever is left is gone.
+// Close is called by net/http, and by the filler's owner: whatever is left ends.
 func (c *Conn) Close() error {
 	c.mu.Lock()
 	if c.closed {
@@ -182,7 +182,7 @@ func (c *Conn) Close() error {
 		delete(c.streams, id)
 		if s.adopted {
 			c.adopted--
-			c.filler.Gone(s, c.stalled)
+			c.filler.Ended(s, c.stalled)
 		}
 	}
 	c.mu.Unlock()

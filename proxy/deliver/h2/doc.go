@@ -9,7 +9,7 @@
 //   - The connection's flow-control window is net/http's and ours: net/http takes all of it for its own. What it sends beyond
 //     what is left of it waits here, while everything else goes by (held.go).
 //   - net/http takes a connection without streams of its own for an idle one. So its timeout is off, and ours is here.
-//   - Nothing is written while mu is held, and nobody who holds mu waits for anything but other locks.
+//   - Nothing is written while mu is held, and a goroutine that holds mu waits for nothing but other locks.
 //   - What of net/http this builds on is written down in selftest.go, and tried before anything is adopted: [Check].
 //
 // # The equation

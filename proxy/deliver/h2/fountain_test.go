@@ -216,7 +216,7 @@ func (f *fountain) Fill(w *Writer, now time.Duration) (next time.Duration) {
 
 func (f *fountain) Ready(*Stream) bool { return true }
 
-func (f *fountain) Gone(s *Stream, stalled bool) {
+func (f *fountain) Ended(s *Stream, stalled bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.gone++

@@ -3,9 +3,9 @@
 //
 //   - net/http's writer does not wait for a window: PINGs, heads and the data of others must get by. It waits when much is held,
 //     which takes a client that has left much unread, and for the trailers of a stream whose data is held: heads
-//     must stay in their order. Who grants nothing for 30 s meanwhile is cut.
+//     must stay in their order. A client that grants nothing for 30 s meanwhile is disconnected.
 //   - The frames of a stream stay in their order. What is held leaves in run's batches; until such a batch is written, what
-//     comes behind it in a stream waits too.
+//     comes after it in a stream waits too.
 //   - Where the window does not take all, adopted streams and what is held take turns. Where there are adopted streams, what is
 //     held leaves them a little of the window for as long as the client goes on granting: they need not wait for that.
 //   - net/http gets each grant but what makes up for what adopted streams have used, and no less: it is never held up by a
@@ -22,17 +22,17 @@ import (
 const (
 	maxHeld     = 128 << 10              // bytes held before net/http's writer waits; the default window is less
 	reserved    = 16 << 10               // of the window, for adopted streams
-	reserveTime = 250 * time.Millisecond // behind a grant
+	reserveTime = 250 * time.Millisecond // after a grant
 )
 
-// held is a frame that waits: data, or the reset of a stream behind its data.
+// held is a frame that waits: data, or the reset of a stream after its data.
 type held struct {
 	frame   head
 	payload []byte
 	stream  *Stream // nil: forgotten before
 }
 
-// mustWait says that net/http's writer is to wait before it goes on with f. mu is held.
+// mustWait reports whether net/http's writer has to wait before it goes on with f. mu is held.
 func (c *Conn) mustWait(f head) bool {
 	if c.closed {
 		return true
@@ -58,7 +58,7 @@ func (c *Conn) await(p []byte) error {
 	return nil
 }
 
-// holds says whether data waits. mu is held.
+// holds reports whether data has to wait. mu is held.
 func (c *Conn) holds(f head, s *Stream) bool {
 	switch {
 	case s != nil && s.held > 0:

@@ -102,8 +102,8 @@ func TestHeldIsBounded(t *testing.T) {
 	}
 }
 
-// TestTrailersBehindHeldData: the frames of a stream stay in their order, as do all heads.
-func TestTrailersBehindHeldData(t *testing.T) {
+// TestTrailersAfterHeldData: the frames of a stream stay in their order, as do all heads.
+func TestTrailersAfterHeldData(t *testing.T) {
 	inWorks(t, func(t *testing.T, wo *works) {
 		p, _, _ := wo.thirst(firstWindow)
 		id := p.Ask("GET", "/trailers?50000", nil)
@@ -120,12 +120,12 @@ func TestTrailersBehindHeldData(t *testing.T) {
 	})
 }
 
-// TestResetBehindHeldData: an answer that is complete is not cut by the word that no more of its request is read.
-func TestResetBehindHeldData(t *testing.T) {
+// TestResetAfterHeldData: an answer that is complete is not cut by the word that no more of its request is read.
+func TestResetAfterHeldData(t *testing.T) {
 	inWorks(t, func(t *testing.T, wo *works) {
 		p, _, _ := wo.thirst(firstWindow)
 		id := p.Next()
-		p.Ask("POST", "/bulk?20000", make([]byte, 100_000)) // more than net/http reads for nobody
+		p.Ask("POST", "/bulk?20000", make([]byte, 100_000)) // more than net/http reads of a body that its handler does not
 		pass(time.Second)
 		p.Grant(0, 1<<20)
 		pass(time.Second)

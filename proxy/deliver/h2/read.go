@@ -120,7 +120,7 @@ func (s *Stream) grant(more int64) (within bool) {
 // What is done with a frame that is not looked into.
 const (
 	passed  = iota // it is net/http's
-	ignored        // nobody gets it
+	ignored        // it is dropped
 	excess         // the head of a request that is one too many
 )
 

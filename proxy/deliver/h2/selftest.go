@@ -1,5 +1,5 @@
 // This file is what of net/http this package builds on, beyond what its documentation promises, and how that is tried: net/http
-// changes with each release of Go, and nobody tells.
+// changes with each release of Go, without a word about this.
 //
 //   - The number of the stream that a ResponseWriter answers is found where StreamID looks for it.
 //   - A handler that has flushed the head of its answer and returns ends its stream with an empty frame of data. Until then
@@ -69,7 +69,7 @@ func (f *selfFiller) Fill(w *Writer, _ time.Duration) time.Duration {
 	return Never
 }
 func (f *selfFiller) Ready(*Stream) bool             { return true }
-func (f *selfFiller) Gone(*Stream, bool)             {}
+func (f *selfFiller) Ended(*Stream, bool)            {}
 func (f *selfFiller) Settle()                        {}
 func (f *selfFiller) WakeAt(_ *Conn, _, _ time.Time) {}                                 // it does not take so long
 func (f *selfFiller) Go(run func()) bool             { f.running.Go(run); return true } // ends with the connection

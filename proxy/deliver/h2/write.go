@@ -41,16 +41,16 @@ func (c *Conn) Write(p []byte) (int, error) {
 	}
 }
 
-// What comes behind frames that are passed on as they are.
+// What comes after frames that are passed on as they are.
 const (
 	complete = iota // nothing, or not all of a frame
-	waits           // a frame that has to wait, and all behind it
+	waits           // a frame that has to wait, and all after it
 	dropped         // a frame that the client does not see, or not now
 )
 
 type following struct{ what, size int }
 
-// judge returns how much of p goes out as it is, and what is behind that.
+// judge returns how much of p goes out as it is, and what comes after that.
 func (c *Conn) judge(p []byte) (run int, next following) {
 	c.mu.Lock()
 	defer c.unlock()

@@ -17,50 +17,50 @@ import (
 // TestAlarms sets them at random, and holds them against the times they must come at.
 func TestAlarms(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var as alarms
+		var ds deadlines
 		const n = 200
-		rung, want := make([]time.Time, n), make([]time.Time, n)
-		all := make([]alarm, n)
+		woken, want := make([]time.Time, n), make([]time.Time, n)
+		all := make([]deadline, n)
 		for i := range all {
-			all[i].ring = func() { rung[i] = time.Now() }
+			all[i].wake = func() { woken[i] = time.Now() }
 		}
 		now := time.Now()
 		for _, i := range rand.Perm(n) {
 			for _, at := range []time.Duration{rand.N(time.Hour), rand.N(time.Hour)} { // the earlier counts
 				at := now.Add(time.Second + at)
-				as.set(&all[i], at, now)
+				ds.set(&all[i], at, now)
 				if want[i].IsZero() || at.Before(want[i]) {
 					want[i] = at
 				}
 			}
 			if i%5 == 0 {
-				as.stop(&all[i])
+				ds.stop(&all[i])
 				want[i] = time.Time{}
 			}
 		}
 		pass(2 * time.Hour)
 		for i := range all {
-			if !rung[i].Equal(want[i]) {
-				t.Errorf("alarm %d came at %v, want %v", i, rung[i], want[i])
+			if !woken[i].Equal(want[i]) {
+				t.Errorf("deadline %d came at %v, want %v", i, woken[i], want[i])
 			}
 		}
-		if len(as.heap) > 0 {
-			t.Errorf("%d are left", len(as.heap))
+		if len(ds.heap) > 0 {
+			t.Errorf("%d are left", len(ds.heap))
 		}
 	})
 }
 
-// TestWhoIsStuckIsCut: 30 s after the write began, and nobody who has finished it.
-func TestWhoIsStuckIsCut(t *testing.T) {
+// TestStuckWritesAreCut: 30 s after they began, and none that has ended.
+func TestStuckWritesAreCut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var as alarms
+		var ds deadlines
 		cut := map[string]time.Duration{}
 		began := time.Now()
-		start := func(name string) *alarm {
-			a := &alarm{ring: func() {}, cut: func() { cut[name] = time.Since(began) }}
-			a.began.Store(time.Now().UnixNano())
-			as.set(a, time.Now().Add(stallTime), time.Now())
-			return a
+		start := func(name string) *deadline {
+			d := &deadline{wake: func() {}, cut: func() { cut[name] = time.Since(began) }}
+			d.began.Store(time.Now().UnixNano())
+			ds.set(d, time.Now().Add(stallTime), time.Now())
+			return d
 		}
 		start("stuck")
 		done := start("done")
@@ -120,7 +120,7 @@ func TestStalledHTTP2(t *testing.T) {
 			t.Fatalf("%d clients after 29 s", n)
 		}
 		pass(time.Second)
-		if n, gone := b.route.Stats.Clients.Load(), b.route.Stats.Gone[Stalled].Load(); n != 1 || gone != 1 {
+		if n, gone := b.route.Stats.Clients.Load(), b.route.Stats.Disconnected[Stalled].Load(); n != 1 || gone != 1 {
 			t.Fatalf("after 30 s there are %d clients, %d stalled", n, gone)
 		}
 		pass(time.Hour)
