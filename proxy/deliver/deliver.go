@@ -1,11 +1,3 @@
-// Package deliver is the clients: it moves ring bytes to sockets, notices disconnected clients, and lets all of them go when
-// the sidecar stops. The rules of an answer's end:
-//
-//   - Finished is a clean end of the body. Fetch-based clients take it for the end and never return.
-//   - Come back is everything else, and must look like a network failure: HTTP/1.1 without the final chunk, HTTP/2 with a
-//     stream reset, HTTP/1.0, where the end of the connection is the end of the body, with a TCP reset.
-//   - Before that, what waits is flushed and given a moment: Chromium under load drops an event that arrives in the same
-//     instant as the end.
 package deliver
 
 import (
@@ -40,7 +32,7 @@ type Route struct {
 // RetryHint is what one client is told: no browser adds jitter of its own.
 func (rt *Route) RetryHint() time.Duration { return rt.Retry + rand.N(max(rt.Retry, 1)) }
 
-// Why clients went, as an index into Stats.Disconnected.
+// Why clients disconnected, as an index into Stats.Disconnected.
 const (
 	Left     = iota // closed by the client, or the network between
 	Stalled         // took nothing for 30 s
