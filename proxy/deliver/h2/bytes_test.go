@@ -46,7 +46,7 @@ func TestEveryByte(t *testing.T) {
 		conn.SetDeadline(time.Now().Add(100 * time.Second))
 		p := h2test.New(t, conn, http2.Setting{ID: http2.SettingInitialWindowSize, Val: []uint32{0, 100, 1 << 20}[n]})
 		eventually(t, "it is accepted", func() bool { wo.mu.Lock(); defer wo.mu.Unlock(); return len(wo.fountains) == n+1 })
-		f := wo.fountains[n]
+		f := wo.fountain(n)
 		running.Go(func() {
 			var ids []uint32
 			for range 10 {
@@ -135,7 +135,7 @@ func FuzzConn(f *testing.F) {
 			pass(time.Second)
 			ours.Close()
 			synctest.Wait()
-			if n := wo.fountains[0].conn.Adopted(); n != 0 {
+			if n := wo.fountain(0).conn.Adopted(); n != 0 {
 				t.Errorf("%d streams are left", n)
 			}
 		})

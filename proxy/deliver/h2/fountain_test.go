@@ -86,6 +86,14 @@ func (wo *works) Accept() (net.Conn, error) {
 	wo.mu.Unlock()
 	return f.ledger, nil
 }
+
+// fountain is the nth that there was.
+func (wo *works) fountain(n int) *fountain {
+	wo.mu.Lock()
+	defer wo.mu.Unlock()
+	return wo.fountains[n]
+}
+
 func (wo *works) Close() error   { return wo.l.Close() }
 func (wo *works) Addr() net.Addr { return wo.l.Addr() }
 
