@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"errors"
 	"io/fs"
 	"log/slog"
@@ -286,6 +287,29 @@ func TestHistory(t *testing.T) {
 		_, err := Load(append(base[:len(base):len(base)], value), ReadFile)
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want %s", value, err, want)
+		}
+	}
+}
+
+// Every setting of a route gets to what uses it.
+func TestSettingsArrive(t *testing.T) {
+	words := map[string]string{"Scope": "session", "History": "memory", "PingEvery": "5s", "Path": "/{x}"}
+	var l loader
+	for i := range reflect.TypeFor[settings]().NumField() {
+		var given settings
+		name := reflect.TypeFor[settings]().Field(i).Name
+		switch v := reflect.ValueOf(&given).Elem().Field(i); v.Kind() {
+		case reflect.String:
+			v.SetString(cmp.Or(words[name], "x"))
+		case reflect.Slice:
+			v.Set(reflect.ValueOf(list{"x"}))
+		case reflect.Bool:
+			v.SetBool(true)
+		default:
+			v.SetInt(7)
+		}
+		if reflect.DeepEqual(l.source(given), l.source(settings{})) && reflect.DeepEqual(routeSettings("a", given), routeSettings("a", settings{})) {
+			t.Errorf("%s is read and then forgotten", name)
 		}
 	}
 }

@@ -26,25 +26,7 @@ func (l *loader) route(route string, global, own values) *proxy.RouteSettings {
 	vs := inherited(global)
 	maps.Copy(vs, own)
 	s := parse[settings](l, routeFields, vs)
-	r := &proxy.RouteSettings{
-		Name:         strings.ToLower(route),
-		Path:         s.Path,
-		Start:        int(s.Start),
-		Heartbeat:    s.Heartbeat.duration(),
-		Coalesce:     s.Coalesce.duration(),
-		Retry:        s.Retry.duration(),
-		ReplayEvents: int(s.ReplayEvents),
-		ReplayBytes:  int(s.ReplayBytes),
-		ReplayAge:    s.ReplayAge.duration(),
-		Linger:       s.Linger.duration(),
-		Eager:        bool(s.Eager),
-		MaxAge:       s.MaxAge.duration(),
-		RefuseAfter:  s.RefuseAfter.duration(),
-		MaxClients:   int(s.MaxClients),
-		MaxStreams:   int(s.MaxStreams),
-		Send:         bool(s.Send),
-		Forgets:      s.History == "memory",
-	}
+	r := routeSettings(route, s)
 	kind := l.kind(route, vs, s.From)
 	if _, set := vs["START"]; !set && s.Scope == "session" {
 		r.Start = stream.StartAll // a client that was cut before its first event has no id, and shall miss nothing
@@ -66,6 +48,29 @@ func (l *loader) route(route string, global, own values) *proxy.RouteSettings {
 	r.Upstream = l.compile(route, vs, s)
 	l.checkEager(route, vs, r)
 	return r
+}
+
+// routeSettings is what proxy has to know of a route, but for what is compiled.
+func routeSettings(route string, s settings) *proxy.RouteSettings {
+	return &proxy.RouteSettings{
+		Name:         strings.ToLower(route),
+		Path:         s.Path,
+		Start:        int(s.Start),
+		Heartbeat:    s.Heartbeat.duration(),
+		Coalesce:     s.Coalesce.duration(),
+		Retry:        s.Retry.duration(),
+		ReplayEvents: int(s.ReplayEvents),
+		ReplayBytes:  int(s.ReplayBytes),
+		ReplayAge:    s.ReplayAge.duration(),
+		Linger:       s.Linger.duration(),
+		Eager:        bool(s.Eager),
+		MaxAge:       s.MaxAge.duration(),
+		RefuseAfter:  s.RefuseAfter.duration(),
+		MaxClients:   int(s.MaxClients),
+		MaxStreams:   int(s.MaxStreams),
+		Send:         bool(s.Send),
+		Forgets:      s.History == "memory",
+	}
 }
 
 // kind says what FROM makes of the route, ws or poll, and reports a FROM that says neither.

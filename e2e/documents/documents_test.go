@@ -14,24 +14,20 @@ import (
 	"testing"
 )
 
-// The tests of the documentation run in the repository's root.
-func init() {
-	if err := os.Chdir("../.."); err != nil {
-		panic(err)
-	}
-}
+// root is the repository's, seen from here. (A test that changes its folder is taken for unchanged when what it reads is not.)
+const root = "../.."
 
 // walk calls f with every file of the repository, by its path with slashes.
 func walk(t *testing.T, f func(name string)) {
 	t.Helper()
-	err := filepath.WalkDir(".", func(name string, d fs.DirEntry, err error) error {
+	err := fs.WalkDir(os.DirFS(root), ".", func(name string, d fs.DirEntry, err error) error {
 		switch {
 		case err != nil:
 			return err
 		case d.IsDir() && (d.Name() == "node_modules" || strings.HasPrefix(d.Name(), ".") && name != "." && name != ".github"):
 			return fs.SkipDir
 		case !d.IsDir():
-			f(filepath.ToSlash(name))
+			f(name)
 		}
 		return nil
 	})
@@ -42,7 +38,7 @@ func walk(t *testing.T, f func(name string)) {
 
 func read(t *testing.T, name string) string {
 	t.Helper()
-	text, err := os.ReadFile(name)
+	text, err := os.ReadFile(filepath.Join(root, name))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -59,9 +55,9 @@ func TestLinks(t *testing.T) {
 		text := read(t, name)
 		links += len(linked(text))
 		for _, fault := range brokenLinks(name, text, func(name string) (string, bool) {
-			data, err := os.ReadFile(name)
+			data, err := os.ReadFile(filepath.Join(root, name))
 			if err != nil {
-				_, err = os.Stat(name) // a folder
+				_, err = os.Stat(filepath.Join(root, name)) // a folder
 			}
 			return string(data), err == nil
 		}) {
@@ -161,7 +157,7 @@ func TestPackagesAreDescribed(t *testing.T) {
 		if path.Ext(name) != ".go" || strings.HasSuffix(name, "_test.go") || strings.Contains(name, "testdata/") {
 			return
 		}
-		file, err := parser.ParseFile(token.NewFileSet(), name, nil, parser.ParseComments|parser.PackageClauseOnly)
+		file, err := parser.ParseFile(token.NewFileSet(), filepath.Join(root, name), nil, parser.ParseComments|parser.PackageClauseOnly)
 		if err != nil {
 			t.Error(err)
 			return
