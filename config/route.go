@@ -156,7 +156,7 @@ func (l *loader) compile(route string, vs values, s settings) *upstream.Route {
 
 // reread returns what the route's settings are when the files that hold some of them have changed since it was called last, nil if there are
 // no files. It is not called by two at once.
-func (l *loader) reread(vs values, was settings) func() (*upstream.Settings, error) {
+func (l *loader) reread(vs values, was settings) func() (*upstream.SourceSettings, error) {
 	held := map[string]value{}
 	for setting, v := range vs {
 		if v.file && !v.bad {
@@ -167,7 +167,7 @@ func (l *loader) reread(vs values, was settings) func() (*upstream.Settings, err
 		return nil
 	}
 	readFile, maxValue := l.readFile, l.maxValue
-	return func() (*upstream.Settings, error) {
+	return func() (*upstream.SourceSettings, error) {
 		again := loader{readFile: readFile, maxValue: maxValue}
 		now, changed := maps.Clone(vs), false
 		for setting, v := range held {
@@ -193,8 +193,8 @@ func (l *loader) reread(vs values, was settings) func() (*upstream.Settings, err
 }
 
 // source is what upstream has to know of a route.
-func (l *loader) source(s settings) upstream.Settings {
-	return upstream.Settings{
+func (l *loader) source(s settings) upstream.SourceSettings {
+	return upstream.SourceSettings{
 		PathNames: wildcards(s.Path), From: s.From, Headers: s.Headers, Forward: s.Forward, Protocol: s.Protocol,
 		Connect: s.Connect, Subscribe: s.Subscribe, Subprotocol: s.Subprotocol, Hello: s.Hello, Reply: s.Reply, Ping: s.Ping, PingEvery: s.PingEvery.span(), PingProgram: s.PingEvery.program(), Pong: s.Pong,
 		State: s.State, Resumed: s.Resumed, Ticket: s.Ticket, Dial: s.Dial, Close: s.Close, Separator: s.Separator,

@@ -53,7 +53,7 @@ type Route struct {
 
 	proxy   *Proxy
 	own     *stream.Limit
-	deliver deliver.Route
+	deliver deliver.Pacing
 	tables  deliver.Tables
 }
 
@@ -80,7 +80,7 @@ func New(c Settings, log *slog.Logger) *Proxy {
 	for _, rc := range c.Routes {
 		rt := &Route{RouteSettings: rc, proxy: p, own: &stream.Limit{Max: rc.MaxClients}}
 		routeLog := log.With("route", rc.Name)
-		rt.deliver = deliver.Route{Heartbeat: rc.Heartbeat, Coalesce: rc.Coalesce, Retry: rc.Retry, Stats: &rt.Clients, Log: routeLog}
+		rt.deliver = deliver.Pacing{Heartbeat: rc.Heartbeat, Coalesce: rc.Coalesce, Retry: rc.Retry, Stats: &rt.Clients, Log: routeLog}
 		shared := settings(rc, log)
 		if shared.All, shared.Route = p.Streams, rc.Name; c.History != nil && !rc.Forgets {
 			shared.History = c.History
@@ -95,8 +95,8 @@ func New(c Settings, log *slog.Logger) *Proxy {
 }
 
 // settings are what the streams of rc have in common, but for what all routes share.
-func settings(rc *RouteSettings, log *slog.Logger) stream.Settings {
-	return stream.Settings{
+func settings(rc *RouteSettings, log *slog.Logger) stream.Policy {
+	return stream.Policy{
 		Bounds: stream.Bounds{Events: rc.ReplayEvents, Bytes: rc.ReplayBytes, Age: rc.ReplayAge, Start: rc.Start},
 		Linger: rc.Linger, MaxAge: rc.MaxAge, Retry: rc.Retry, RefuseAfter: rc.RefuseAfter, Log: log.With("route", rc.Name), Own: &stream.Limit{Max: rc.MaxStreams},
 	}

@@ -46,7 +46,7 @@ func newTunnel(p *Proxy, c Settings, log *slog.Logger) *Tunnel {
 		t.Heartbeat = tunnelHeartbeat
 	}
 	t.Pages = tunnel.New(tunnel.Settings{
-		Clients: deliver.Route{Heartbeat: t.Heartbeat, Coalesce: t.Coalesce, Retry: min(t.Retry, tunnelRetry), Stats: &t.Clients, Log: log},
+		Clients: deliver.Pacing{Heartbeat: t.Heartbeat, Coalesce: t.Coalesce, Retry: min(t.Retry, tunnelRetry), Stats: &t.Clients, Log: log},
 		Linger:  t.Linger, Window: t.ReplayBytes, MaxMessage: t.MaxMessage,
 		Pages: &stream.Limit{Max: c.MaxStreams}, Tunnels: p.Streams, Log: log, Dial: p.passthrough.dialWebSocket,
 	})

@@ -103,16 +103,16 @@ func say(w http.ResponseWriter, ok bool) {
 
 // Status is the answer of /api/status.
 type Status struct {
-	Version  string   `json:"version"`
-	Ready    bool     `json:"ready"`
-	Draining bool     `json:"draining"`
-	Routes   []Route  `json:"routes"`
-	Tunnel   *Tunnel  `json:"tunnel,omitempty"`  // absent when off
-	History  *History `json:"history,omitempty"` // absent when none is kept
+	Version  string         `json:"version"`
+	Ready    bool           `json:"ready"`
+	Draining bool           `json:"draining"`
+	Routes   []RouteStatus  `json:"routes"`
+	Tunnel   *TunnelStatus  `json:"tunnel,omitempty"`  // absent when off
+	History  *HistoryStatus `json:"history,omitempty"` // absent when none is kept
 }
 
-// History is the folder that keeps events over restarts.
-type History struct {
+// HistoryStatus is the folder that keeps events over restarts.
+type HistoryStatus struct {
 	Up      bool  `json:"up"`      // the last batch was written
 	Streams int   `json:"streams"` // kept, open or not
 	Size    int64 `json:"size"`    // bytes of its files
@@ -121,8 +121,8 @@ type History struct {
 	Damaged int64 `json:"damaged"` // files and streams that were found damaged, since the start
 }
 
-// Tunnel is the WebSockets that travel over events and POSTs.
-type Tunnel struct {
+// TunnelStatus is the WebSockets that travel over events and POSTs.
+type TunnelStatus struct {
 	Prefixes []string `json:"prefixes"`
 	Pages    int      `json:"pages"`   // now, lingering ones included
 	Clients  int64    `json:"clients"` // event streams of pages, now
@@ -131,8 +131,8 @@ type Tunnel struct {
 	Failed   int64    `json:"failed"`  // since the start: refused by the upstream, or not answered
 }
 
-// Route is one route's part of it. It holds no secret: addresses are without userinfo and query values.
-type Route struct {
+// RouteStatus is one route's part of it. It holds no secret: addresses are without userinfo and query values.
+type RouteStatus struct {
 	Name       string   `json:"name"`
 	Path       string   `json:"path"`
 	From       string   `json:"from"`
@@ -155,10 +155,10 @@ type Upstream struct {
 }
 
 func status(p *proxy.Proxy, ready bool, version string) Status {
-	s := Status{Version: version, Ready: ready, Draining: p.Draining(), Routes: []Route{}}
+	s := Status{Version: version, Ready: ready, Draining: p.Draining(), Routes: []RouteStatus{}}
 	for _, rt := range p.Routes {
 		h := rt.Streams.Health()
-		one := Route{
+		one := RouteStatus{
 			Name: rt.Name, Path: rt.Path, From: rt.Upstream.From(), Shared: rt.Upstream.Shared(),
 			Clients: rt.Clients.Clients.Load(), WebSockets: rt.WebSockets.Load(), Streams: h.Streams,
 			Events:   rt.Streams.Stats.Events.Load(),
@@ -171,10 +171,10 @@ func status(p *proxy.Proxy, ready bool, version string) Status {
 	}
 	if f := p.History; f != nil {
 		r := f.Report()
-		s.History = &History{Up: !r.Failing, Streams: r.Streams, Size: r.Size, Needed: r.Needed, Failed: f.Stats.Failures.Load(), Damaged: f.Stats.Damaged.Load()}
+		s.History = &HistoryStatus{Up: !r.Failing, Streams: r.Streams, Size: r.Size, Needed: r.Needed, Failed: f.Stats.Failures.Load(), Damaged: f.Stats.Damaged.Load()}
 	}
 	if t := p.Tunnel; t != nil {
-		s.Tunnel = &Tunnel{Prefixes: t.Prefixes, Clients: t.Clients.Clients.Load(), Opened: t.Pages.Stats.Opened.Load(), Failed: t.Pages.Stats.Failed.Load()}
+		s.Tunnel = &TunnelStatus{Prefixes: t.Prefixes, Clients: t.Clients.Clients.Load(), Opened: t.Pages.Stats.Opened.Load(), Failed: t.Pages.Stats.Failed.Load()}
 		s.Tunnel.Pages, s.Tunnel.Tunnels = t.Pages.Count()
 	}
 	return s

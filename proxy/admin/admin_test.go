@@ -107,7 +107,7 @@ func TestStatusAndMetrics(t *testing.T) {
 	if strings.Contains(text, secret) {
 		t.Errorf("the status holds the secret: %s", text)
 	}
-	byName := map[string]Route{}
+	byName := map[string]RouteStatus{}
 	for _, rt := range got.Routes {
 		byName[rt.Name] = rt
 	}

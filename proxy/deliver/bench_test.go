@@ -79,7 +79,7 @@ func (q *quayside) close() {
 // newBerth is a harbour for a benchmark. Without an engine each client has a goroutine.
 func newBerth(b *testing.B, goroutines bool) (h *harbour, stop func()) {
 	h = &harbour{retire: make(chan struct{}), ring: stream.NewRing(stream.NewEpoch(time.Now()), stream.Bounds{Events: 1000}, new(stream.Stats), false)}
-	h.route = Route{Heartbeat: time.Hour, Retry: time.Second, Stats: new(Stats), Log: slog.New(slog.DiscardHandler)}
+	h.route = Pacing{Heartbeat: time.Hour, Retry: time.Second, Stats: new(Stats), Log: slog.New(slog.DiscardHandler)}
 	l, err := Listen("127.0.0.1:0")
 	if err != nil {
 		b.Fatal(err)

@@ -52,7 +52,7 @@ type h2Group struct {
 
 // departed is a client to be counted out.
 type departed struct {
-	route *Route
+	route *Pacing
 	leave func()
 	why   uint8
 }

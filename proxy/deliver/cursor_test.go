@@ -170,7 +170,7 @@ func TestTransitions(t *testing.T) {
 
 // TestCursorEvents are what a writer reports, and what is known of a client when it comes.
 func TestCursorEvents(t *testing.T) {
-	route := &Route{Coalesce: 50 * time.Millisecond}
+	route := &Pacing{Coalesce: 50 * time.Millisecond}
 	after := func(c cursor, do func(*cursor)) cursor {
 		do(&c)
 		return c
@@ -231,7 +231,7 @@ func TestCursorIsSmall(t *testing.T) {
 func TestCursorsOfAllSorts(t *testing.T) {
 	for range 5000 {
 		ring, oldest := uint64(rand.IntN(20)), uint64(0)
-		c := newCursor(&Client{Route: &Route{}, Cursor: uint64(rand.IntN(int(ring + 1))), LastID: []string{"", "x"}[rand.IntN(2)], Lost: rand.IntN(4) == 0}, 0)
+		c := newCursor(&Client{Route: &Pacing{}, Cursor: uint64(rand.IntN(int(ring + 1))), LastID: []string{"", "x"}[rand.IntN(2)], Lost: rand.IntN(4) == 0}, 0)
 		got, now, end, openings, last, seen := c.at, tick(0), opened, 0, 0, 0
 		for steps := 0; c.flags&isOver == 0; steps++ {
 			if steps > 5000 {

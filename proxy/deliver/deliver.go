@@ -20,8 +20,8 @@ const (
 	queueTime = time.Second            // how long a reset waits for the kernel to send what it holds
 )
 
-// Route is what the clients of one route have in common.
-type Route struct {
+// Pacing is how the clients of one route are written to.
+type Pacing struct {
 	Heartbeat time.Duration // sent when nothing else was; 0 none
 	Coalesce  time.Duration // a client is written to no more often than this; 0: at once
 	Retry     time.Duration // each client is told a random time of [Retry, 2×Retry)
@@ -30,7 +30,7 @@ type Route struct {
 }
 
 // RetryHint is what one client is told: no browser adds jitter of its own.
-func (rt *Route) RetryHint() time.Duration { return rt.Retry + rand.N(max(rt.Retry, 1)) }
+func (rt *Pacing) RetryHint() time.Duration { return rt.Retry + rand.N(max(rt.Retry, 1)) }
 
 // Why clients disconnected, as an index into Stats.Disconnected.
 const (
@@ -58,7 +58,7 @@ type Stats struct {
 
 // Client is one client and where it begins.
 type Client struct {
-	Route    *Route
+	Route    *Pacing
 	Ring     *stream.Ring
 	Retiring <-chan struct{} // closed when the stream's clients shall come back within 10 s; then Ring wakes its watchers
 	Cursor   uint64          // the last event it has, or stream.Begin
@@ -139,7 +139,7 @@ func (c *Clients) Close() { c.engine.close() }
 
 // Hint is after how long a client of rt is to come back that is sent away now. While the sidecar drains that is after
 // its restart: a browser that comes sooner gets a proxy's 502, at which its EventSource gives up for good.
-func (c *Clients) Hint(rt *Route) time.Duration {
+func (c *Clients) Hint(rt *Pacing) time.Duration {
 	c.mu.Lock()
 	stopped, drained := c.stopped, c.drained
 	c.mu.Unlock()
@@ -195,7 +195,7 @@ func (c *Clients) joined(cl *Client, r *http.Request) {
 }
 
 // disconnected counts a client out, of writer.
-func (c *Clients) disconnected(writer int, rt *Route, leave func(), reason int, address string) {
+func (c *Clients) disconnected(writer int, rt *Pacing, leave func(), reason int, address string) {
 	c.byWriter[writer].Add(-1)
 	rt.Stats.Clients.Add(-1)
 	rt.Stats.Disconnected[reason].Add(1)

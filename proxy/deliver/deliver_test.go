@@ -45,7 +45,7 @@ func (p *pipes) Addr() net.Addr { return &net.TCPAddr{} }
 type bench struct {
 	t        *testing.T
 	ring     *stream.Ring
-	route    Route
+	route    Pacing
 	clients  Clients
 	retiring chan struct{}
 	cursor   uint64
@@ -60,7 +60,7 @@ type bench struct {
 
 func newBench(t *testing.T, bounds stream.Bounds) *bench {
 	b := &bench{t: t, lastID: "known", retiring: make(chan struct{}), l: &pipes{conns: make(chan net.Conn), done: make(chan struct{})},
-		route: Route{Heartbeat: 15 * time.Second, Retry: 3 * time.Second, Stats: new(Stats), Log: slog.New(slog.DiscardHandler)}}
+		route: Pacing{Heartbeat: 15 * time.Second, Retry: 3 * time.Second, Stats: new(Stats), Log: slog.New(slog.DiscardHandler)}}
 	b.ring = stream.NewRing(stream.NewEpoch(time.Now()), bounds, &b.stats, false)
 	b.server = &http.Server{Handler: b, ConnContext: WithConn, Protocols: new(http.Protocols)}
 	b.server.Protocols.SetHTTP1(true)

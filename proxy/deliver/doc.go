@@ -3,7 +3,7 @@
 //
 // # Files
 //
-//   - deliver.go: [Clients], [Client], [Route]; what a client's answer is made by. native.go: which clients need special care.
+//   - deliver.go: [Clients], [Client], [Pacing]; what a client's answer is made by. native.go: which clients need special care.
 //   - cursor.go: what a client is told next, decided in one place. words.go: the text of it. batch*.go: what a ring has after a cursor.
 //   - client.go, output.go, wakegroup.go, deadlines.go: the writer that is a goroutine. copy.go: the one for tap.
 //   - engine.go, shard.go, slots.go, walk.go, vectors.go, poller.go: the shards, which write to HTTP/1 without goroutines.

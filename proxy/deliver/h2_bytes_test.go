@@ -31,7 +31,7 @@ func TestH2EveryByte(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	lo := &loom{bench: &bench{t: t, route: Route{Heartbeat: time.Second, Retry: time.Second, Stats: new(Stats), Log: slog.New(slog.DiscardHandler)}}}
+	lo := &loom{bench: &bench{t: t, route: Pacing{Heartbeat: time.Second, Retry: time.Second, Stats: new(Stats), Log: slog.New(slog.DiscardHandler)}}}
 	lo.ring = stream.NewRing(stream.NewEpoch(time.Now()), stream.Bounds{Events: 1 << 20, Bytes: 1 << 30}, &lo.stats, false)
 	stop := serving(&lo.clients, l, lo, nil, nil)
 	const events = 1500

@@ -356,7 +356,7 @@ func TestH2OverTLS(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	lo := &loom{bench: &bench{t: t, route: Route{Heartbeat: time.Second, Retry: time.Second, Stats: new(Stats), Log: slog.New(slog.DiscardHandler)}}}
+	lo := &loom{bench: &bench{t: t, route: Pacing{Heartbeat: time.Second, Retry: time.Second, Stats: new(Stats), Log: slog.New(slog.DiscardHandler)}}}
 	lo.ring = stream.NewRing(stream.NewEpoch(time.Now()), stream.Bounds{}, &lo.stats, false)
 	seen := make(chan *tls.ConnectionState, 2)
 	stop := serving(&lo.clients, l, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

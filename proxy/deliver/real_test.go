@@ -30,7 +30,7 @@ import (
 type harbour struct {
 	t       *testing.T
 	ring    *stream.Ring
-	route   Route
+	route   Pacing
 	clients Clients
 	addr    string
 	left    atomic.Int64
@@ -39,9 +39,9 @@ type harbour struct {
 	beats   atomic.Bool
 }
 
-func newHarbour(t *testing.T, bounds stream.Bounds, heartbeat time.Duration, set ...func(*Route)) *harbour {
+func newHarbour(t *testing.T, bounds stream.Bounds, heartbeat time.Duration, set ...func(*Pacing)) *harbour {
 	h := &harbour{t: t, retire: make(chan struct{}), ring: stream.NewRing(stream.NewEpoch(time.Now()), bounds, new(stream.Stats), false),
-		route: Route{Heartbeat: heartbeat, Retry: time.Second, Stats: new(Stats), Log: slog.New(slog.DiscardHandler)}}
+		route: Pacing{Heartbeat: heartbeat, Retry: time.Second, Stats: new(Stats), Log: slog.New(slog.DiscardHandler)}}
 	for _, f := range set {
 		f(&h.route)
 	}
@@ -444,7 +444,7 @@ func TestManyStreamsInOneShard(t *testing.T) {
 }
 
 func TestCoalesce(t *testing.T) {
-	h := newHarbour(t, stream.Bounds{}, time.Hour, func(rt *Route) { rt.Coalesce = 50 * time.Millisecond })
+	h := newHarbour(t, stream.Bounds{}, time.Hour, func(rt *Pacing) { rt.Coalesce = 50 * time.Millisecond })
 	c, in := h.open("1.1", "")
 	defer c.Close()
 	r := reference{in: in, next: 1}
@@ -467,7 +467,7 @@ func TestCoalesce(t *testing.T) {
 }
 
 func TestCoalescedEventsLeaveBeforeTheCut(t *testing.T) {
-	h := newHarbour(t, stream.Bounds{}, time.Hour, func(rt *Route) { rt.Coalesce = 10 * time.Second })
+	h := newHarbour(t, stream.Bounds{}, time.Hour, func(rt *Pacing) { rt.Coalesce = 10 * time.Second })
 	c, in := h.open("1.1", "")
 	defer c.Close()
 	h.ring.Append(translate.Message{Data: []byte(payload(1))})
@@ -530,7 +530,7 @@ func TestNoWakeUpIsLost(t *testing.T) {
 
 // TestACoalescedFirstEventLeavesBeforeTheCut: nothing but what the client began with has been read for it.
 func TestACoalescedFirstEventLeavesBeforeTheCut(t *testing.T) {
-	h := newHarbour(t, stream.Bounds{}, time.Hour, func(rt *Route) { rt.Coalesce = 5 * time.Second })
+	h := newHarbour(t, stream.Bounds{}, time.Hour, func(rt *Pacing) { rt.Coalesce = 5 * time.Second })
 	warm, in := h.open("1.1", "")
 	defer warm.Close()
 	h.ring.Append(translate.Message{Data: []byte(payload(1))})

@@ -36,7 +36,7 @@ type slot struct {
 // audience is what the clients of one ring have in common.
 type audience struct {
 	ring     *stream.Ring
-	route    *Route
+	route    *Pacing
 	retiring <-chan struct{}
 	retired  bool
 	leave    func()

@@ -27,7 +27,7 @@ const (
 // speech is what words for a client are made of.
 type speech struct {
 	ring    *stream.Ring
-	route   *Route
+	route   *Pacing
 	clients *Clients
 }
 

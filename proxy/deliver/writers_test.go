@@ -74,7 +74,7 @@ func TestByWriter(t *testing.T) {
 		checkH2 = func() error { return c.changed }
 		for _, config := range []*tls.Config{nil, selfSigned()} {
 			h := &harbour{t: t, retire: make(chan struct{}), ring: stream.NewRing(stream.NewEpoch(time.Now()), stream.Bounds{}, new(stream.Stats), false),
-				route: Route{Retry: time.Second, Stats: new(Stats), Log: slog.New(slog.DiscardHandler)}}
+				route: Pacing{Retry: time.Second, Stats: new(Stats), Log: slog.New(slog.DiscardHandler)}}
 			var logged bytes.Buffer
 			h.clients.Goroutines, h.clients.Log = c.goroutines, slog.New(slog.NewTextHandler(&logged, nil))
 			l, err := Listen("127.0.0.1:0")

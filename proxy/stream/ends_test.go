@@ -17,7 +17,7 @@ func TestFinishedIsRememberedForLinger(t *testing.T) {
 		}
 		return fmt.Errorf("said: %w", translate.ErrFinished)
 	}}
-	bubble(t, Settings{Linger: 30 * time.Second}, l, func(t *testing.T, s *Streams) {
+	bubble(t, Policy{Linger: 30 * time.Second}, l, func(t *testing.T, s *Streams) {
 		a := join(t, s, "a")
 		synctest.Wait()
 		expect(t, a.Ring, 0, "1 2", Finished)
@@ -54,7 +54,7 @@ func TestMaxAge(t *testing.T) {
 			return silent(ctx)
 		},
 	}
-	bubble(t, Settings{MaxAge: time.Hour}, l, func(t *testing.T, s *Streams) {
+	bubble(t, Policy{MaxAge: time.Hour}, l, func(t *testing.T, s *Streams) {
 		a := join(t, s, "a")
 		time.Sleep(time.Hour - time.Nanosecond)
 		synctest.Wait()
@@ -92,7 +92,7 @@ func TestMaxAge(t *testing.T) {
 
 // TestMaxAgeMakesRoomForItsSuccessor: who was told to come back is not turned away because some have not left yet.
 func TestMaxAgeMakesRoomForItsSuccessor(t *testing.T) {
-	limits := Settings{MaxAge: 20 * time.Second, Linger: time.Minute, Own: &Limit{Max: 1}}
+	limits := Policy{MaxAge: 20 * time.Second, Linger: time.Minute, Own: &Limit{Max: 1}}
 	bubble(t, limits, new(legacy), func(t *testing.T, s *Streams) {
 		first := join(t, s, "a")
 		time.Sleep(20 * time.Second)
@@ -110,7 +110,7 @@ func TestMaxAgeMakesRoomForItsSuccessor(t *testing.T) {
 }
 
 func TestMaxAgeWithoutClients(t *testing.T) {
-	bubble(t, Settings{MaxAge: 20 * time.Second, Linger: time.Minute}, new(legacy), func(t *testing.T, s *Streams) {
+	bubble(t, Policy{MaxAge: 20 * time.Second, Linger: time.Minute}, new(legacy), func(t *testing.T, s *Streams) {
 		gone, stays, leaves := join(t, s, "gone"), join(t, s, "stays"), join(t, s, "leaves")
 		gone.Leave()
 		time.Sleep(20 * time.Second)
@@ -131,7 +131,7 @@ func TestMaxAgeCountsOnce(t *testing.T) {
 		}
 		return errLost
 	}}
-	bubble(t, Settings{MaxAge: time.Hour}, l, func(t *testing.T, s *Streams) {
+	bubble(t, Policy{MaxAge: time.Hour}, l, func(t *testing.T, s *Streams) {
 		a := join(t, s, "a")
 		began := time.Now()
 		<-a.Retiring()
@@ -148,7 +148,7 @@ func TestCloseEndsEverything(t *testing.T) {
 		return ctx.Err()
 	}}
 	var rings []*Ring
-	bubble(t, Settings{MaxAge: 10 * time.Second}, l, func(t *testing.T, s *Streams) {
+	bubble(t, Policy{MaxAge: 10 * time.Second}, l, func(t *testing.T, s *Streams) {
 		old := join(t, s, "a")
 		time.Sleep(15 * time.Second) // it is retiring
 		rings = append(rings, old.Ring, join(t, s, "a").Ring, join(t, s, "b").Ring)
@@ -169,7 +169,7 @@ func TestCloseEndsEverything(t *testing.T) {
 
 func TestCloseWhileJoining(t *testing.T) {
 	l := &legacy{connect: func(ctx context.Context, n int) error { return silent(ctx) }}
-	bubble(t, Settings{}, l, func(t *testing.T, s *Streams) {
+	bubble(t, Policy{}, l, func(t *testing.T, s *Streams) {
 		time.AfterFunc(time.Second, s.Close)
 		began := time.Now()
 		seat, err := s.Join(t.Context(), request(t, "a"))

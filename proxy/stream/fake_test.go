@@ -120,7 +120,7 @@ func silent(ctx context.Context) error {
 }
 
 // bubble runs f with streams of l, and checks that nothing is left of them.
-func bubble(t *testing.T, settings Settings, l *legacy, f func(t *testing.T, s *Streams)) {
+func bubble(t *testing.T, settings Policy, l *legacy, f func(t *testing.T, s *Streams)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		l.begun, l.dials = time.Now(), nil
@@ -165,7 +165,7 @@ func requestOf(t *testing.T, key, mode string) upstream.Request {
 	if mode != "" {
 		scheme = "http"
 	}
-	rt, err := upstream.Compile(upstream.Settings{From: scheme + "://legacy/{query.key}", Mode: mode})
+	rt, err := upstream.Compile(upstream.SourceSettings{From: scheme + "://legacy/{query.key}", Mode: mode})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -39,7 +39,7 @@ func replaced(l *legacy, until time.Duration, err error) {
 func TestRefusalThatPasses(t *testing.T) {
 	l := new(legacy)
 	replaced(l, 25*time.Second, mayPass(404))
-	bubble(t, Settings{RefuseAfter: 30 * time.Second}, l, func(t *testing.T, s *Streams) {
+	bubble(t, Policy{RefuseAfter: 30 * time.Second}, l, func(t *testing.T, s *Streams) {
 		a := join(t, s, "a")
 		time.Sleep(15 * time.Second)
 		b := join(t, s, "a")
@@ -68,7 +68,7 @@ func TestRefusalThatStays(t *testing.T) {
 	} {
 		l := new(legacy)
 		replaced(l, time.Hour, test.err)
-		bubble(t, Settings{RefuseAfter: test.patience}, l, func(t *testing.T, s *Streams) {
+		bubble(t, Policy{RefuseAfter: test.patience}, l, func(t *testing.T, s *Streams) {
 			a := join(t, s, "a")
 			<-a.done
 			first := l.Dials()[1]
@@ -82,7 +82,7 @@ func TestRefusalThatStays(t *testing.T) {
 		})
 	}
 	l := &legacy{connect: func(context.Context, int) error { return mayPass(401) }}
-	bubble(t, Settings{RefuseAfter: 30 * time.Second}, l, func(t *testing.T, s *Streams) {
+	bubble(t, Policy{RefuseAfter: 30 * time.Second}, l, func(t *testing.T, s *Streams) {
 		var refused *translate.Refused
 		if _, err := s.Join(t.Context(), request(t, "a")); !errors.As(err, &refused) || len(l.Dials()) != 1 {
 			t.Errorf("%v after %d dials", err, len(l.Dials()))
@@ -102,7 +102,7 @@ func TestPatienceIsForRefusalsInARow(t *testing.T) {
 		}
 		return refuse(ctx, n)
 	}
-	bubble(t, Settings{RefuseAfter: 10 * time.Second}, l, func(t *testing.T, s *Streams) {
+	bubble(t, Policy{RefuseAfter: 10 * time.Second}, l, func(t *testing.T, s *Streams) {
 		a := join(t, s, "a")
 		<-a.done
 		again := l.Dials()[slices.Index(l.Dials(), last)+1]
@@ -120,7 +120,7 @@ func TestRefusedPollLosesNothing(t *testing.T) {
 		}
 		return &upstream.Retry{After: 2 * time.Second, Lossless: true, Err: mayPass(401)}
 	}}
-	bubble(t, Settings{RefuseAfter: 30 * time.Second}, l, func(t *testing.T, s *Streams) {
+	bubble(t, Policy{RefuseAfter: 30 * time.Second}, l, func(t *testing.T, s *Streams) {
 		a := join(t, s, "a")
 		time.Sleep(5 * time.Second)
 		expect(t, a.Ring, 0, "1 1", Open)
@@ -133,7 +133,7 @@ func TestRefusedPollLosesNothing(t *testing.T) {
 // A client that comes back after its hint finds a refusal forgotten.
 func TestRefusalIsForgottenBeforeRetry(t *testing.T) {
 	l := &legacy{connect: func(context.Context, int) error { return mayPass(404) }}
-	bubble(t, Settings{Retry: 3 * time.Second}, l, func(t *testing.T, s *Streams) {
+	bubble(t, Policy{Retry: 3 * time.Second}, l, func(t *testing.T, s *Streams) {
 		for range 2 {
 			if _, err := s.Join(t.Context(), request(t, "a")); err == nil {
 				t.Fatal("not refused")
@@ -156,7 +156,7 @@ func TestBackoffStartsOverAfterMessages(t *testing.T) {
 			}
 			return errLost
 		}}
-		bubble(t, Settings{}, l, func(t *testing.T, s *Streams) {
+		bubble(t, Policy{}, l, func(t *testing.T, s *Streams) {
 			join(t, s, "a")
 			time.Sleep(2 * time.Minute)
 		})
@@ -171,7 +171,7 @@ func TestBackoffStartsOverAfterMessages(t *testing.T) {
 // One that brought nothing does not.
 func TestBackoffGrowsWithoutMessages(t *testing.T) {
 	l := &legacy{run: func(ctx context.Context, n int, emit func(...string) error) error { return errLost }}
-	bubble(t, Settings{}, l, func(t *testing.T, s *Streams) {
+	bubble(t, Policy{}, l, func(t *testing.T, s *Streams) {
 		join(t, s, "a")
 		time.Sleep(time.Hour)
 		if n := len(l.Dials()); n > 400 {
@@ -196,7 +196,7 @@ func TestBackoffOfPollsStartsOver(t *testing.T) {
 			return &upstream.Retry{After: 100 * time.Millisecond, Lossless: true, Err: errLost}
 		},
 	}
-	bubble(t, Settings{}, l, func(t *testing.T, s *Streams) {
+	bubble(t, Policy{}, l, func(t *testing.T, s *Streams) {
 		if _, err := s.Join(t.Context(), requestOf(t, "a", upstream.ModeChanges)); err != nil {
 			t.Fatal(err)
 		}

@@ -82,7 +82,7 @@ func (c *counting) Run(ctx context.Context, emit func([]translate.Message) error
 }
 
 // process is a sidecar's streams with the history in dir, until it is ended.
-func process(t *testing.T, dir string, settings Settings, sv *service) (s *Streams, end func()) {
+func process(t *testing.T, dir string, settings Policy, sv *service) (s *Streams, end func()) {
 	t.Helper()
 	f, err := history.Open(history.Settings{Dir: dir, Sync: -1, TTL: time.Hour, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
@@ -176,7 +176,7 @@ func TestRestarts(t *testing.T) {
 			random := rand.New(rand.NewPCG(seed, 2))
 			sv := &service{begun: time.Now(), resumable: resumable}
 			dir := t.TempDir()
-			settings := Settings{Bounds: Bounds{Events: 20 + random.IntN(100)}, MaxAge: time.Duration(random.IntN(2)) * 100 * time.Second}
+			settings := Policy{Bounds: Bounds{Events: 20 + random.IntN(100)}, MaxAge: time.Duration(random.IntN(2)) * 100 * time.Second}
 			clients := make([]reader, 3)
 			restarts := 0
 			for ; restarts < 8; restarts++ {
@@ -212,7 +212,7 @@ func TestRestartSaysWhatWasLost(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			sv := &service{begun: time.Now(), resumable: resumable}
 			dir := t.TempDir()
-			s, end := process(t, dir, Settings{Bounds: Bounds{Events: 100}}, sv)
+			s, end := process(t, dir, Policy{Bounds: Bounds{Events: 100}}, sv)
 			var a, b reader
 			seat, cursor := a.comes(t, s)
 			time.Sleep(3500 * time.Millisecond)
@@ -225,7 +225,7 @@ func TestRestartSaysWhatWasLost(t *testing.T) {
 			time.Sleep(2 * time.Second) // 4 and 5 are written, and given to neither
 			end()
 			time.Sleep(2 * time.Second) // 6 and 7 are in nobody's ring
-			s, end = process(t, dir, Settings{Bounds: Bounds{Events: 100}}, sv)
+			s, end = process(t, dir, Policy{Bounds: Bounds{Events: 100}}, sv)
 			for i, c := range []*reader{&a, &b} {
 				seat, cursor = c.comes(t, s)
 				synctest.Wait()
@@ -253,7 +253,7 @@ func TestOpeningWhatWasThere(t *testing.T) {
 	for start, want := range map[int]string{0: "", 1: "3", StartAll: "1 2 3"} {
 		synctest.Test(t, func(t *testing.T) {
 			sv := &service{begun: time.Now(), resumable: true}
-			dir, settings := t.TempDir(), Settings{Bounds: Bounds{Events: 100, Start: start}}
+			dir, settings := t.TempDir(), Policy{Bounds: Bounds{Events: 100, Start: start}}
 			s, end := process(t, dir, settings, sv)
 			join(t, s, "a")
 			time.Sleep(3500 * time.Millisecond)
@@ -272,7 +272,7 @@ func TestOpeningWhatWasThere(t *testing.T) {
 func TestRestartKeepsKeys(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		sv := &service{begun: time.Now(), resumable: true, keys: true}
-		dir, settings := t.TempDir(), Settings{Bounds: Bounds{Events: 12, Start: 1}}
+		dir, settings := t.TempDir(), Policy{Bounds: Bounds{Events: 12, Start: 1}}
 		s, end := process(t, dir, settings, sv)
 		join(t, s, "a")
 		time.Sleep(40500 * time.Millisecond)
@@ -298,14 +298,14 @@ func TestRestartOfAFinishedStream(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		sv := &service{begun: time.Now(), resumable: true, done: 2}
 		dir := t.TempDir()
-		s, end := process(t, dir, Settings{}, sv)
+		s, end := process(t, dir, Policy{}, sv)
 		var a reader
 		seat, cursor := a.comes(t, s)
 		time.Sleep(3 * time.Second)
 		synctest.Wait()
 		a.read(t, seat.Ring, cursor, false)
 		end()
-		s, end = process(t, dir, Settings{}, sv)
+		s, end = process(t, dir, Policy{}, sv)
 		seat, _ = a.comes(t, s)
 		if _, last := seat.Ring.Last(); last.Kind != Finished || a.last != 2 || a.gaps != 0 {
 			t.Errorf("%+v, %+v", last, a)
@@ -313,7 +313,7 @@ func TestRestartOfAFinishedStream(t *testing.T) {
 		end()
 		sv.done = 0
 		time.Sleep(time.Hour)
-		s, end = process(t, dir, Settings{}, sv)
+		s, end = process(t, dir, Policy{}, sv)
 		seat, _ = a.comes(t, s)
 		if _, last := seat.Ring.Last(); last.Kind != Open {
 			t.Errorf("it is never begun again: %+v", last)

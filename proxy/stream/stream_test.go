@@ -32,7 +32,7 @@ func TestGapAtLoss(t *testing.T) {
 			return errLost
 		},
 	}
-	bubble(t, Settings{}, l, func(t *testing.T, s *Streams) {
+	bubble(t, Policy{}, l, func(t *testing.T, s *Streams) {
 		a := join(t, s, "a")
 		time.Sleep(time.Second)
 		synctest.Wait()
@@ -64,7 +64,7 @@ func TestWhatLosesNothingLeavesNoGap(t *testing.T) {
 			}
 			return test.err
 		}}
-		bubble(t, Settings{}, l, func(t *testing.T, s *Streams) {
+		bubble(t, Policy{}, l, func(t *testing.T, s *Streams) {
 			a := join(t, s, "a")
 			time.Sleep(time.Second)
 			synctest.Wait()
@@ -98,7 +98,7 @@ func TestResumption(t *testing.T) {
 		},
 		resumed: func(n int) bool { return n != 4 },
 	}
-	bubble(t, Settings{}, l, func(t *testing.T, s *Streams) {
+	bubble(t, Policy{}, l, func(t *testing.T, s *Streams) {
 		a := join(t, s, "a")
 		time.Sleep(time.Minute)
 		synctest.Wait()
@@ -119,7 +119,7 @@ func TestFinishedBeforeItCouldResume(t *testing.T) {
 			return errors.Join(emit("1"), &upstream.Retry{Resumes: true, Err: errLost})
 		},
 	}
-	bubble(t, Settings{}, l, func(t *testing.T, s *Streams) {
+	bubble(t, Policy{}, l, func(t *testing.T, s *Streams) {
 		a := join(t, s, "a")
 		time.Sleep(time.Minute)
 		synctest.Wait()
@@ -130,7 +130,7 @@ func TestFinishedBeforeItCouldResume(t *testing.T) {
 // No connection, no events, no gap: whatever is missing was said when the last one was lost.
 func TestFailedDialsLeaveNoGap(t *testing.T) {
 	l := &legacy{connect: func(ctx context.Context, n int) error { return errLost }}
-	bubble(t, Settings{}, l, func(t *testing.T, s *Streams) {
+	bubble(t, Policy{}, l, func(t *testing.T, s *Streams) {
 		a := join(t, s, "a")
 		time.Sleep(10 * time.Minute)
 		expect(t, a.Ring, 0, "", Open)
@@ -148,7 +148,7 @@ func TestBackoff(t *testing.T) {
 	least := slices.Repeat([]time.Duration{time.Hour}, len(backoff))
 	for range 60 {
 		l := &legacy{connect: func(ctx context.Context, n int) error { return errLost }}
-		bubble(t, Settings{}, l, func(t *testing.T, s *Streams) {
+		bubble(t, Policy{}, l, func(t *testing.T, s *Streams) {
 			join(t, s, "a")
 			time.Sleep(10 * time.Minute)
 		})
@@ -183,7 +183,7 @@ func TestBackoffStartsOverAfterHealth(t *testing.T) {
 			// Eight connections that fail at once, one that holds, and one more.
 			times := append(slices.Repeat([]time.Duration{0}, 8), held, time.Hour)
 			l := holding(times...)
-			bubble(t, Settings{}, l, func(t *testing.T, s *Streams) {
+			bubble(t, Policy{}, l, func(t *testing.T, s *Streams) {
 				join(t, s, "a")
 				time.Sleep(10 * time.Minute)
 			})
@@ -200,7 +200,7 @@ func TestRetryAfterIsALowerBound(t *testing.T) {
 		l := &legacy{connect: func(ctx context.Context, n int) error {
 			return fmt.Errorf("dial: %w", &upstream.Retry{After: after, Err: errLost})
 		}}
-		bubble(t, Settings{}, l, func(t *testing.T, s *Streams) {
+		bubble(t, Policy{}, l, func(t *testing.T, s *Streams) {
 			join(t, s, "a")
 			time.Sleep(10 * time.Minute)
 		})
@@ -215,7 +215,7 @@ func TestRetryAfterIsALowerBound(t *testing.T) {
 // A client that leaves during the back-off, and with it the stream, ends the waiting.
 func TestBackoffEndsWithTheStream(t *testing.T) {
 	l := &legacy{connect: func(ctx context.Context, n int) error { return &upstream.Retry{After: time.Hour, Err: errLost} }}
-	bubble(t, Settings{Linger: time.Second}, l, func(t *testing.T, s *Streams) {
+	bubble(t, Policy{Linger: time.Second}, l, func(t *testing.T, s *Streams) {
 		join(t, s, "a").Leave()
 		time.Sleep(time.Second)
 		synctest.Wait()
@@ -235,7 +235,7 @@ func TestNoEmitAfterTheEnd(t *testing.T) {
 		emitted = emit("late")
 		return ctx.Err()
 	}}
-	bubble(t, Settings{}, l, func(t *testing.T, s *Streams) {
+	bubble(t, Policy{}, l, func(t *testing.T, s *Streams) {
 		join(t, s, "a")
 		s.Close()
 		if !errors.Is(emitted, context.Canceled) {
@@ -257,7 +257,7 @@ func TestHealth(t *testing.T) {
 			}
 		},
 	}
-	bubble(t, Settings{}, l, func(t *testing.T, s *Streams) {
+	bubble(t, Policy{}, l, func(t *testing.T, s *Streams) {
 		fail = make(chan error)
 		begun := time.Now()
 		at := func(want time.Duration) {
@@ -329,7 +329,7 @@ func TestKeepNeverLingersOut(t *testing.T) {
 		}
 		return silent(ctx)
 	}}
-	bubble(t, Settings{}, l, func(t *testing.T, s *Streams) {
+	bubble(t, Policy{}, l, func(t *testing.T, s *Streams) {
 		tried, stop := keep(t, s, "a")
 		time.Sleep(time.Hour)
 		synctest.Wait()
@@ -352,7 +352,7 @@ func TestKeepNeverLingersOut(t *testing.T) {
 
 func TestKeepReplacesAtAge(t *testing.T) {
 	l := new(legacy)
-	bubble(t, Settings{MaxAge: time.Minute}, l, func(t *testing.T, s *Streams) {
+	bubble(t, Policy{MaxAge: time.Minute}, l, func(t *testing.T, s *Streams) {
 		tried, stop := keep(t, s, "a")
 		time.Sleep(time.Minute)
 		synctest.Wait()
@@ -366,7 +366,7 @@ func TestKeepReplacesAtAge(t *testing.T) {
 
 func TestKeepTriesAgainAfterRefusal(t *testing.T) {
 	l := &legacy{connect: func(ctx context.Context, n int) error { return &translate.Refused{Status: 401} }}
-	bubble(t, Settings{}, l, func(t *testing.T, s *Streams) {
+	bubble(t, Policy{}, l, func(t *testing.T, s *Streams) {
 		tried, stop := keep(t, s, "a")
 		time.Sleep(time.Minute)
 		synctest.Wait()
@@ -379,7 +379,7 @@ func TestKeepTriesAgainAfterRefusal(t *testing.T) {
 
 func TestKeepOpensAnewWhatIsFinished(t *testing.T) {
 	l := &legacy{run: func(ctx context.Context, n int, emit func(...string) error) error { return translate.ErrFinished }}
-	bubble(t, Settings{Linger: 30 * time.Second}, l, func(t *testing.T, s *Streams) {
+	bubble(t, Policy{Linger: 30 * time.Second}, l, func(t *testing.T, s *Streams) {
 		_, stop := keep(t, s, "a")
 		time.Sleep(29 * time.Second)
 		synctest.Wait()
@@ -396,7 +396,7 @@ func TestKeepOpensAnewWhatIsFinished(t *testing.T) {
 }
 
 func TestKeepWaitsForRoom(t *testing.T) {
-	bubble(t, Settings{Own: &Limit{Max: 1}, Linger: time.Second}, new(legacy), func(t *testing.T, s *Streams) {
+	bubble(t, Policy{Own: &Limit{Max: 1}, Linger: time.Second}, new(legacy), func(t *testing.T, s *Streams) {
 		other := join(t, s, "other")
 		tried, stop := keep(t, s, "a")
 		synctest.Wait()
@@ -415,7 +415,7 @@ func TestKeepWaitsForRoom(t *testing.T) {
 
 func TestKeepEndsWhileConnecting(t *testing.T) {
 	l := &legacy{connect: func(ctx context.Context, n int) error { return silent(ctx) }}
-	bubble(t, Settings{}, l, func(t *testing.T, s *Streams) {
+	bubble(t, Policy{}, l, func(t *testing.T, s *Streams) {
 		_, stop := keep(t, s, "a")
 		time.Sleep(time.Minute)
 		began := time.Now()

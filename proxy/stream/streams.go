@@ -54,8 +54,8 @@ func (l *Limit) Give() {
 // Used is how many are taken.
 func (l *Limit) Used() int { return int(l.used.Load()) }
 
-// Settings are what the streams of one route have in common.
-type Settings struct {
+// Policy is what the streams of one route have in common.
+type Policy struct {
 	Bounds Bounds
 	Linger time.Duration // how long a stream outlives its last client; 0 not at all
 	MaxAge time.Duration // so long after its upstream connected a stream is replaced; 0 never
@@ -80,7 +80,7 @@ type History interface {
 
 // Streams are the streams of one route, by their upstream requests. Safe for concurrent use.
 type Streams struct {
-	Settings
+	Policy
 	Stats Stats
 
 	source func(upstream.Request, *slog.Logger) upstream.Source
@@ -102,9 +102,9 @@ type refusal struct {
 }
 
 // NewStreams returns the streams of a route; there are none yet.
-func NewStreams(s Settings) *Streams {
+func NewStreams(s Policy) *Streams {
 	alive, end := context.WithCancel(context.Background())
-	return &Streams{Settings: s, source: upstream.Request.Source, alive: alive, end: end, byKey: map[[sha256.Size]byte]*Stream{}, old: map[*Stream]struct{}{},
+	return &Streams{Policy: s, source: upstream.Request.Source, alive: alive, end: end, byKey: map[[sha256.Size]byte]*Stream{}, old: map[*Stream]struct{}{},
 		refuse: map[[sha256.Size]byte]refusal{}, health: health{State: Idle, Since: time.Now()}}
 }
 

@@ -15,7 +15,7 @@ import (
 
 func TestJoinSharesByKey(t *testing.T) {
 	l := new(legacy)
-	bubble(t, Settings{}, l, func(t *testing.T, s *Streams) {
+	bubble(t, Policy{}, l, func(t *testing.T, s *Streams) {
 		a, b, other := join(t, s, "a"), join(t, s, "a"), join(t, s, "b")
 		if a.Stream != b.Stream || a.Stream == other.Stream || !a.Opened || b.Opened || !other.Opened {
 			t.Error("who shares with whom")
@@ -37,7 +37,7 @@ func TestOpenerBeginsAtBirth(t *testing.T) {
 		}
 		return silent(ctx)
 	}}
-	bubble(t, Settings{Bounds: Bounds{Start: 1}}, l, func(t *testing.T, s *Streams) {
+	bubble(t, Policy{Bounds: Bounds{Start: 1}}, l, func(t *testing.T, s *Streams) {
 		a := join(t, s, "a")
 		synctest.Wait()
 		b := join(t, s, "a")
@@ -64,7 +64,7 @@ func TestHistoryIsBeforeTheBirth(t *testing.T) {
 		return silent(ctx)
 	}}
 	for start, want := range map[int]string{0: "", 1: "3", 2: "2 3", StartAll: "1 2 3"} {
-		bubble(t, Settings{Bounds: Bounds{Start: start}}, l, func(t *testing.T, s *Streams) {
+		bubble(t, Policy{Bounds: Bounds{Start: start}}, l, func(t *testing.T, s *Streams) {
 			a, err := s.Join(t.Context(), requestOf(t, "a", upstream.ModeItems))
 			if err != nil {
 				t.Fatal(err)
@@ -98,7 +98,7 @@ func TestVerdictIsAwaited(t *testing.T) {
 			}
 			return test.err
 		}}
-		bubble(t, Settings{}, l, func(t *testing.T, s *Streams) {
+		bubble(t, Policy{}, l, func(t *testing.T, s *Streams) {
 			began := time.Now()
 			join(t, s, "a")
 			if took := time.Since(began); took != test.want {
@@ -111,7 +111,7 @@ func TestVerdictIsAwaited(t *testing.T) {
 // Who comes while others wait gets the same verdict, and who comes later gets it at once.
 func TestVerdictIsShared(t *testing.T) {
 	l := &legacy{connect: func(ctx context.Context, n int) error { return wait(ctx, 2*time.Second) }}
-	bubble(t, Settings{}, l, func(t *testing.T, s *Streams) {
+	bubble(t, Policy{}, l, func(t *testing.T, s *Streams) {
 		began := time.Now()
 		done := make(chan time.Duration, 2)
 		for i := range 2 {
@@ -135,7 +135,7 @@ func TestVerdictIsShared(t *testing.T) {
 
 func TestJoinEndsWithItsClient(t *testing.T) {
 	l := &legacy{connect: func(ctx context.Context, n int) error { return silent(ctx) }}
-	bubble(t, Settings{Linger: 10 * time.Second}, l, func(t *testing.T, s *Streams) {
+	bubble(t, Policy{Linger: 10 * time.Second}, l, func(t *testing.T, s *Streams) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		began := time.Now()
@@ -158,7 +158,7 @@ func TestRefusalIsRemembered(t *testing.T) {
 		}
 		return fmt.Errorf("dial: %w", &translate.Refused{Status: 403, Reason: "no"})
 	}}
-	bubble(t, Settings{}, l, func(t *testing.T, s *Streams) {
+	bubble(t, Policy{}, l, func(t *testing.T, s *Streams) {
 		refused := func(key string) {
 			t.Helper()
 			_, err := s.Join(t.Context(), request(t, key))
@@ -191,7 +191,7 @@ func TestRefusalIsRemembered(t *testing.T) {
 }
 
 func TestRefusalsRememberedAreBounded(t *testing.T) {
-	bubble(t, Settings{}, new(legacy), func(t *testing.T, s *Streams) {
+	bubble(t, Policy{}, new(legacy), func(t *testing.T, s *Streams) {
 		err := &translate.Refused{Status: 403}
 		remember := func(n int) {
 			s.mu.Lock()
@@ -220,7 +220,7 @@ func TestRefusedWhileRunning(t *testing.T) {
 		}
 		return &translate.Refused{Status: 410, Reason: "gone"}
 	}}
-	bubble(t, Settings{}, l, func(t *testing.T, s *Streams) {
+	bubble(t, Policy{}, l, func(t *testing.T, s *Streams) {
 		a := join(t, s, "a")
 		time.Sleep(time.Second)
 		synctest.Wait()
@@ -240,7 +240,7 @@ func TestRefusedWhileRunning(t *testing.T) {
 }
 
 func TestLimits(t *testing.T) {
-	for name, settings := range map[string]Settings{"all": {All: &Limit{Max: 2}}, "own": {Own: &Limit{Max: 2}}} {
+	for name, settings := range map[string]Policy{"all": {All: &Limit{Max: 2}}, "own": {Own: &Limit{Max: 2}}} {
 		bubble(t, settings, new(legacy), func(t *testing.T, s *Streams) {
 			a, _ := join(t, s, "a"), join(t, s, "b")
 			if _, err := s.Join(t.Context(), request(t, "c")); !errors.Is(err, ErrBusy) {
@@ -272,7 +272,7 @@ func TestPlaceIsHeldToTheEnd(t *testing.T) {
 		time.Sleep(5 * time.Second) // a farewell, or a program
 		return ctx.Err()
 	}}
-	bubble(t, Settings{Own: &Limit{Max: 1}, Linger: 10 * time.Second}, l, func(t *testing.T, s *Streams) {
+	bubble(t, Policy{Own: &Limit{Max: 1}, Linger: 10 * time.Second}, l, func(t *testing.T, s *Streams) {
 		join(t, s, "a").Leave()
 		time.Sleep(14 * time.Second)
 		if _, err := s.Join(t.Context(), request(t, "b")); !errors.Is(err, ErrBusy) || s.All.Used() != 1 {
@@ -294,7 +294,7 @@ func TestLinger(t *testing.T) {
 			}
 		}
 	}}
-	bubble(t, Settings{Linger: 30 * time.Second}, l, func(t *testing.T, s *Streams) {
+	bubble(t, Policy{Linger: 30 * time.Second}, l, func(t *testing.T, s *Streams) {
 		a, b := join(t, s, "a"), join(t, s, "a")
 		synctest.Wait()
 		a.Leave()

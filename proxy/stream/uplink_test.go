@@ -51,7 +51,7 @@ func TestSendGoesOverTheConnectionThereIs(t *testing.T) {
 		}
 		return nil
 	}}
-	bubble(t, Settings{}, l, func(t *testing.T, s *Streams) {
+	bubble(t, Policy{}, l, func(t *testing.T, s *Streams) {
 		if s.Find(request(t, "a")) != nil {
 			t.Error("found a stream that nobody opened")
 		}
@@ -100,7 +100,7 @@ func TestSendOnce(t *testing.T) {
 		}
 		return k.send(ctx, n, data)
 	}
-	bubble(t, Settings{}, l, func(t *testing.T, s *Streams) {
+	bubble(t, Policy{}, l, func(t *testing.T, s *Streams) {
 		st := join(t, s, "a").Stream
 		once := func(key, data string) error { return st.SendOnce(t.Context(), key, text(data)) }
 		for range 2 {
@@ -156,7 +156,7 @@ func TestSendOnce(t *testing.T) {
 // TestSendOnceOverAnAge: a client that repeats what it sent to the stream that was replaced meanwhile has not sent twice.
 func TestSendOnceOverAnAge(t *testing.T) {
 	k := new(sink)
-	bubble(t, Settings{MaxAge: time.Minute, Linger: time.Minute}, &legacy{send: k.send}, func(t *testing.T, s *Streams) {
+	bubble(t, Policy{MaxAge: time.Minute, Linger: time.Minute}, &legacy{send: k.send}, func(t *testing.T, s *Streams) {
 		old := join(t, s, "a")
 		if err := old.SendOnce(t.Context(), "1", text("x")); err != nil {
 			t.Fatal(err)
@@ -179,7 +179,7 @@ func TestSendOnceOverAnAge(t *testing.T) {
 
 func TestSentKeysAreBounded(t *testing.T) {
 	k := new(sink)
-	bubble(t, Settings{}, &legacy{send: k.send}, func(t *testing.T, s *Streams) {
+	bubble(t, Policy{}, &legacy{send: k.send}, func(t *testing.T, s *Streams) {
 		st := join(t, s, "a").Stream
 		for i := range 3 * maxKeys {
 			if err := st.SendOnce(t.Context(), fmt.Sprint(i), text("x")); err != nil {
@@ -198,7 +198,7 @@ func TestSentKeysAreBounded(t *testing.T) {
 }
 
 func TestReserve(t *testing.T) {
-	bubble(t, Settings{}, new(legacy), func(t *testing.T, s *Streams) {
+	bubble(t, Policy{}, new(legacy), func(t *testing.T, s *Streams) {
 		st := join(t, s, "a").Stream
 		for i := range maxSends {
 			if crowded, ok := st.Reserve(); !ok || crowded != (i >= maxSends/2) {

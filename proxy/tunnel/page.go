@@ -26,12 +26,12 @@ const (
 
 // Settings are what all pages have in common.
 type Settings struct {
-	Clients    deliver.Route // of the pages' streams
-	Linger     time.Duration // how long a page outlives its last client
-	Window     int           // bytes of events that wait for their acknowledgement
-	MaxMessage int           // bytes of one message, either way
-	Pages      *stream.Limit // at once
-	Tunnels    *stream.Limit // upstream connections of all kinds at once
+	Clients    deliver.Pacing // of the pages' streams
+	Linger     time.Duration  // how long a page outlives its last client
+	Window     int            // bytes of events that wait for their acknowledgement
+	MaxMessage int            // bytes of one message, either way
+	Pages      *stream.Limit  // at once
+	Tunnels    *stream.Limit  // upstream connections of all kinds at once
 	Log        *slog.Logger
 
 	// Dial connects to the upstream with the request of a WebSocket, offering protocols. conn is what ws runs on. pong is its

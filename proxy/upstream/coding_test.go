@@ -40,7 +40,7 @@ func TestFollowDecodes(t *testing.T) {
 			}
 			<-r.Context().Done()
 		}}
-		polled(t, Settings{Mode: ModeStream, Idle: 1500 * time.Millisecond}, a, func(k *taking) {
+		polled(t, SourceSettings{Mode: ModeStream, Idle: 1500 * time.Millisecond}, a, func(k *taking) {
 			time.Sleep(4 * time.Second)
 			k.expect("1s 1", "3s 2")
 		})
@@ -62,7 +62,7 @@ func TestPollDecodes(t *testing.T) {
 		w.Header().Set("Content-Encoding", "deflate, gzip")
 		w.Write(twice.Bytes())
 	}}
-	polled(t, Settings{Every: time.Second, Headers: "Accept-Encoding: gzip, deflate", Data: ".n"}, a, func(k *taking) { k.expect("0s 1") })
+	polled(t, SourceSettings{Every: time.Second, Headers: "Accept-Encoding: gzip, deflate", Data: ".n"}, a, func(k *taking) { k.expect("0s 1") })
 	// Without: net/http asks for gzip by itself.
 	a = &api{answer: func(n int, w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Encoding", "gzip")
@@ -70,7 +70,7 @@ func TestPollDecodes(t *testing.T) {
 		io.WriteString(p, `{"n":2}`)
 		p.Close()
 	}}
-	polled(t, Settings{Every: time.Second, Data: ".n"}, a, func(k *taking) { k.expect("0s 2") })
+	polled(t, SourceSettings{Every: time.Second, Data: ".n"}, a, func(k *taking) { k.expect("0s 2") })
 	// What MAX_MESSAGE bounds is what comes out.
 	a = &api{answer: func(n int, w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Encoding", "gzip")
@@ -78,7 +78,7 @@ func TestPollDecodes(t *testing.T) {
 		io.WriteString(p, strings.Repeat("0", 1<<20))
 		p.Close()
 	}}
-	polled(t, Settings{Every: time.Second, Headers: "Accept-Encoding: gzip", MaxMessage: 1 << 16}, a, func(k *taking) {
+	polled(t, SourceSettings{Every: time.Second, Headers: "Accept-Encoding: gzip", MaxMessage: 1 << 16}, a, func(k *taking) {
 		time.Sleep(500 * time.Millisecond)
 		k.expect("0s lost: the answer is larger than MAX_MESSAGE (65536 bytes)")
 	})
@@ -92,6 +92,6 @@ func TestUnknownCoding(t *testing.T) {
 	}}
 	const want = "lost: the answer has Content-Encoding br, of which only gzip and deflate are read; ask for another in HEADERS (Accept-Encoding: gzip)"
 	for _, mode := range []string{ModeChanges, ModeStream} {
-		polled(t, Settings{Mode: mode, Every: time.Hour}, a, func(k *taking) { k.expect("0s " + want) })
+		polled(t, SourceSettings{Mode: mode, Every: time.Hour}, a, func(k *taking) { k.expect("0s " + want) })
 	}
 }

@@ -17,7 +17,7 @@ import (
 )
 
 // Compile checks s. Its error joins (errors.Join) one *[SettingError] for each problem found.
-func Compile(s Settings) (*Route, error) {
+func Compile(s SourceSettings) (*Route, error) {
 	c := compiler{rt: &Route{settings: s}, s: &s}
 	c.defaults()
 	c.from()
@@ -44,7 +44,7 @@ func Compile(s Settings) (*Route, error) {
 
 type compiler struct {
 	rt       *Route
-	s        *Settings
+	s        *SourceSettings
 	problems []error
 }
 

@@ -24,7 +24,7 @@ func TestPollKeepsItsSession(t *testing.T) {
 			}
 			fmt.Fprint(w, n)
 		}}
-		polled(t, Settings{Every: time.Second, NoCookies: off}, a, func(k *taking) {
+		polled(t, SourceSettings{Every: time.Second, NoCookies: off}, a, func(k *taking) {
 			time.Sleep(2500 * time.Millisecond)
 			if got := a.told(cookies); !slices.Equal(got, want) {
 				t.Errorf("off=%v: %q", off, got)
@@ -39,7 +39,7 @@ func TestCookiesAreNotShared(t *testing.T) {
 		w.Header().Add("Set-Cookie", "s="+r.Header.Get("Authorization"))
 		fmt.Fprint(w, n)
 	}}
-	rt := compiled(t, Settings{From: "http://legacy/", Forward: []string{"Authorization"}})
+	rt := compiled(t, SourceSettings{From: "http://legacy/", Forward: []string{"Authorization"}})
 	bubble(t, a.ServeHTTP, func(t *testing.T) {
 		for _, user := range []string{"a", "b", "a"} {
 			r := httptest.NewRequest("GET", "/", nil)
@@ -72,7 +72,7 @@ func TestCookiesOverForwarded(t *testing.T) {
 		}
 		fmt.Fprint(w, n)
 	}}
-	polled(t, Settings{Every: time.Second, Headers: "Cookie: a=1; session=old; b=2"}, a, func(k *taking) {
+	polled(t, SourceSettings{Every: time.Second, Headers: "Cookie: a=1; session=old; b=2"}, a, func(k *taking) {
 		time.Sleep(1500 * time.Millisecond)
 		if got := a.told(cookies); !slices.Equal(got, []string{"a=1; session=old; b=2", "a=1; b=2; session=new"}) {
 			t.Errorf("%q", got)
@@ -89,7 +89,7 @@ func TestRefusalForgetsCookies(t *testing.T) {
 		}
 		fmt.Fprint(w, n)
 	}}
-	for _, s := range []Settings{{From: "http://legacy/"}, {From: "http://legacy/", Mode: ModeStream}} {
+	for _, s := range []SourceSettings{{From: "http://legacy/"}, {From: "http://legacy/", Mode: ModeStream}} {
 		a.requests, a.times = nil, nil
 		bubble(t, a.ServeHTTP, func(t *testing.T) {
 			source := expanded(t, compiled(t, s), "/").Source(quietLog)
@@ -123,7 +123,7 @@ func TestDialsCarryCookies(t *testing.T) {
 			}
 		}
 	}}
-	s := Settings{From: "ws://legacy/ws", Ticket: "http://legacy/ticket", Dial: ".url"}
+	s := SourceSettings{From: "ws://legacy/ws", Ticket: "http://legacy/ticket", Dial: ".url"}
 	polled(t, s, a, func(k *taking) {
 		time.Sleep(1500 * time.Millisecond)
 		got := a.told(func(r *http.Request) string { return r.URL.Path + " " + cookies(r) })

@@ -24,7 +24,7 @@ func TestRetryAfterByTheirClock(t *testing.T) {
 				w.WriteHeader(http.StatusServiceUnavailable)
 			}}
 			bubble(t, a.ServeHTTP, func(t *testing.T) {
-				_, err := expanded(t, compiled(t, Settings{From: from}), "/").Source(quietLog).Connect(t.Context())
+				_, err := expanded(t, compiled(t, SourceSettings{From: from}), "/").Source(quietLog).Connect(t.Context())
 				var retry *Retry
 				if !errors.As(err, &retry) || retry.After != want && (want != 0 || retry.After > emptyPace) {
 					t.Errorf("%s %s: %+v", from, header, retry)
@@ -46,7 +46,7 @@ func TestRedirectNamesItsTarget(t *testing.T) {
 			http.Redirect(w, r, c.to, http.StatusMovedPermanently)
 		}}
 		bubble(t, a.ServeHTTP, func(t *testing.T) {
-			_, err := expanded(t, compiled(t, Settings{From: c.from}), "/").Source(quietLog).Connect(t.Context())
+			_, err := expanded(t, compiled(t, SourceSettings{From: c.from}), "/").Source(quietLog).Connect(t.Context())
 			if got := fmt.Sprint(err); got != "upstream refused (401): "+c.want {
 				t.Errorf("%s to %s: %s", c.from, c.to, got)
 			}
@@ -56,7 +56,7 @@ func TestRedirectNamesItsTarget(t *testing.T) {
 
 // A next page that has no address is none.
 func TestNextPageNowhere(t *testing.T) {
-	for _, s := range []Settings{{Next: ".next"}, {Pages: 5}} {
+	for _, s := range []SourceSettings{{Next: ".next"}, {Pages: 5}} {
 		a := &api{answer: func(n int, w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Link", `<http://[s3cret>; rel=next`)
 			fmt.Fprint(w, `{"items":[1],"next":"http://[s3cret"}`)
@@ -73,7 +73,7 @@ func TestNextPageNowhere(t *testing.T) {
 
 // A next page on another host is not followed; what came before it is emitted all the same, and the log names link and setting.
 func TestNextPageElsewhere(t *testing.T) {
-	for setting, s := range map[string]Settings{"NEXT": {Next: ".next"}, "PAGES": {Pages: 5}} {
+	for setting, s := range map[string]SourceSettings{"NEXT": {Next: ".next"}, "PAGES": {Pages: 5}} {
 		a := &api{answer: func(n int, w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Link", `<http://evil/list?page=2&key=s3cret>; rel=next`)
 			fmt.Fprint(w, `{"items":[1],"next":"http://evil/list?page=2&key=s3cret"}`)

@@ -22,14 +22,14 @@ import (
 func TestCloseCodes(t *testing.T) {
 	for code, want := range map[websocket.StatusCode]string{1000: "closed by the upstream with code 1000", 1001: "closed by the upstream with code 1001", 4001: "closed by the upstream with code 4001"} {
 		f := &feed{talk: func(p *peer) { p.say("1"); p.Close(code, "secret reason") }}
-		subscribed(t, Settings{}, f, func(t *testing.T, k *taking) { k.expect("0s 1", "0s lost: "+want) })
+		subscribed(t, SourceSettings{}, f, func(t *testing.T, k *taking) { k.expect("0s 1", "0s lost: "+want) })
 	}
 }
 
 func TestPoliteClose(t *testing.T) {
 	f := &feed{}
 	f.talk = func(p *peer) { f.listen(p) }
-	subscribed(t, Settings{}, f, func(t *testing.T, k *taking) {
+	subscribed(t, SourceSettings{}, f, func(t *testing.T, k *taking) {
 		time.Sleep(time.Second)
 		if err := k.end(); !errors.Is(err, context.Canceled) {
 			t.Errorf("%v", err)
@@ -50,7 +50,7 @@ func TestPoliteCloseWhileEmitting(t *testing.T) {
 		bubble(t, f.ServeHTTP, func(t *testing.T) {
 			ctx, cancel := context.WithCancel(t.Context())
 			defer cancel()
-			conn, err := expanded(t, compiled(t, Settings{From: "ws://legacy/"}), "/").Source(slog.New(slog.DiscardHandler)).Connect(ctx)
+			conn, err := expanded(t, compiled(t, SourceSettings{From: "ws://legacy/"}), "/").Source(slog.New(slog.DiscardHandler)).Connect(ctx)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -68,7 +68,7 @@ func TestPoliteCloseWhileEmitting(t *testing.T) {
 func TestDoneSaysGoodbye(t *testing.T) {
 	f := &feed{}
 	f.talk = func(p *peer) { p.say("1", "2"); f.listen(p) }
-	subscribed(t, Settings{Done: ".==2"}, f, func(t *testing.T, k *taking) {
+	subscribed(t, SourceSettings{Done: ".==2"}, f, func(t *testing.T, k *taking) {
 		f.expect(t, "0s closed 1000")
 		if got := k.texts(); !slices.Equal(got, []string{"1", "2"}) || !errors.Is(k.err, translate.ErrFinished) {
 			t.Errorf("%q, %v", got, k.err)
@@ -111,14 +111,14 @@ const (
 func TestGoodbyeIsBounded(t *testing.T) {
 	for name, raw := range map[string]string{"silent": two, "stalled in a frame": two + huge} {
 		bubble(t, rude(t, raw), func(t *testing.T) {
-			k := start(t, Settings{From: "ws://legacy/", Done: ".==2"})
+			k := start(t, SourceSettings{From: "ws://legacy/", Done: ".==2"})
 			<-k.done
 			if !errors.Is(k.err, translate.ErrFinished) || k.ended != byeTime {
 				t.Errorf("%s: finished with %v after %v", name, k.err, k.ended)
 			}
 		})
 		bubble(t, rude(t, raw), func(t *testing.T) {
-			k := start(t, Settings{From: "ws://legacy/"})
+			k := start(t, SourceSettings{From: "ws://legacy/"})
 			time.Sleep(time.Minute)
 			began := time.Now()
 			k.end()
@@ -132,7 +132,7 @@ func TestGoodbyeIsBounded(t *testing.T) {
 // A message that arrives bit by bit is life; one that stops is not.
 func TestStalledMessageIsIdle(t *testing.T) {
 	bubble(t, rude(t, huge), func(t *testing.T) {
-		k := start(t, Settings{From: "ws://legacy/", Idle: time.Minute})
+		k := start(t, SourceSettings{From: "ws://legacy/", Idle: time.Minute})
 		time.Sleep(time.Minute)
 		synctest.Wait()
 		k.expect("1m0s lost: nothing was received within IDLE (1m0s)")
@@ -143,7 +143,7 @@ func TestStalledMessageIsIdle(t *testing.T) {
 func TestProtocolErrors(t *testing.T) {
 	for name, raw := range map[string]string{"HTTP in the socket": "HTTP/1.1 400 Bad Request\r\n\r\n", "reserved opcode": "\x83\x00", "compressed without asking": "\xc1\x01x", "a long ping": "\x89\x7e\x01\x00"} {
 		bubble(t, rude(t, raw), func(t *testing.T) {
-			k := start(t, Settings{From: "ws://legacy/"})
+			k := start(t, SourceSettings{From: "ws://legacy/"})
 			time.Sleep(500 * time.Millisecond)
 			if got := k.texts(); len(got) != 1 {
 				t.Errorf("%s: %q", name, got)
@@ -160,7 +160,7 @@ func TestNobodyListens(t *testing.T) {
 		sockets = &http.Client{Transport: &http.Transport{DialContext: func(context.Context, string, string) (net.Conn, error) {
 			return nil, errors.New("connection refused")
 		}}}
-		k := start(t, Settings{From: "ws://legacy/?token=secret"})
+		k := start(t, SourceSettings{From: "ws://legacy/?token=secret"})
 		k.expect("0s lost: connect: connection refused")
 		k.end()
 	})

@@ -30,7 +30,7 @@ func gateway(resumes func(p *peer) bool) *feed {
 	return f
 }
 
-var gatewaySettings = Settings{
+var gatewaySettings = SourceSettings{
 	State: `(select(.seq?) | {seq}), (select(.session?) | {session})`, Hello: `< .op == "hi"` + "\n" + `= if $state.seq then "resume \($state.seq)" else "begin" end` + "\n" + `< .op == "ready"`,
 	Resumed: `.op == "replayed"`, Select: `select(.seq?)`, Headers: "X-Session: {state.session:none}", From: "ws://legacy/{state.seq:0}",
 }
@@ -100,7 +100,7 @@ func TestPingOfTheUpstreamsInterval(t *testing.T) {
 		p.say(`{"interval":2000}`)
 		f.listen(p)
 	}
-	s := Settings{State: "select(.interval) | {interval}", Ping: `{"beat":{state.interval}}`, PingProgram: "state.interval", Pong: ".pong"}
+	s := SourceSettings{State: "select(.interval) | {interval}", Ping: `{"beat":{state.interval}}`, PingProgram: "state.interval", Pong: ".pong"}
 	s.Ping = `{"beat":{state.interval:0}}`
 	subscribed(t, s, f, func(t *testing.T, k *taking) {
 		time.Sleep(14 * time.Second)
@@ -112,7 +112,7 @@ func TestPingOfTheUpstreamsInterval(t *testing.T) {
 
 func TestCloseCodesOfTheRoute(t *testing.T) {
 	f := &feed{talk: func(p *peer) { p.Close(websocket.StatusCode(4000+p.n), "bye") }}
-	subscribed(t, Settings{Close: "4002=refused:401"}, f, func(t *testing.T, k *taking) {
+	subscribed(t, SourceSettings{Close: "4002=refused:401"}, f, func(t *testing.T, k *taking) {
 		time.Sleep(1500 * time.Millisecond)
 		k.expect("0s lost: closed by the upstream with code 4001")
 		var refused *translate.Refused
@@ -120,7 +120,7 @@ func TestCloseCodesOfTheRoute(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	subscribed(t, Settings{Close: "4001=finished"}, f, func(t *testing.T, k *taking) {
+	subscribed(t, SourceSettings{Close: "4001=finished"}, f, func(t *testing.T, k *taking) {
 		synctest.Wait()
 		if err := k.end(); !errors.Is(err, translate.ErrFinished) {
 			t.Error(err)
@@ -142,7 +142,7 @@ func TestTicket(t *testing.T) {
 		answers = answers[1:]
 		return true
 	}
-	s := Settings{Ticket: "http://api/open?a={query.a:7}", Dial: ".url", Headers: "Authorization: k\nHost: named"}
+	s := SourceSettings{Ticket: "http://api/open?a={query.a:7}", Dial: ".url", Headers: "Authorization: k\nHost: named"}
 	subscribed(t, s, f, func(t *testing.T, k *taking) {
 		time.Sleep(4 * time.Second)
 		f.expect(t, "0s POST api k a=7", "0s elsewhere/link/1  http://legacy",
@@ -159,7 +159,7 @@ func TestTicket(t *testing.T) {
 func TestTicketsVerdicts(t *testing.T) {
 	for status, refused := range map[int]bool{401: true, 403: true, 429: false, 503: false} {
 		f := &feed{refuse: func(w http.ResponseWriter, r *http.Request) bool { w.WriteHeader(status); return true }}
-		subscribed(t, Settings{Ticket: "GET http://legacy/open?token=secret", Dial: ".url"}, f, func(t *testing.T, k *taking) {
+		subscribed(t, SourceSettings{Ticket: "GET http://legacy/open?token=secret", Dial: ".url"}, f, func(t *testing.T, k *taking) {
 			synctest.Wait()
 			var verdict *translate.Refused
 			if err := k.end(); errors.As(err, &verdict) != refused || strings.Contains(err.Error(), "secret") {
@@ -170,7 +170,7 @@ func TestTicketsVerdicts(t *testing.T) {
 }
 
 func TestTicketIsTheStreamsIdentity(t *testing.T) {
-	rt := compiled(t, Settings{From: "ws://legacy", Ticket: "http://legacy/{query.a}?b={query.b:}", Dial: ".url"})
+	rt := compiled(t, SourceSettings{From: "ws://legacy", Ticket: "http://legacy/{query.a}?b={query.b:}", Dial: ".url"})
 	if got := strings.Join(rt.Needs(), " "); got != "{query.a} {query.b}" {
 		t.Errorf("it needs %s", got)
 	}
@@ -193,7 +193,7 @@ func TestStateStaysInItsField(t *testing.T) {
 		}
 		f.listen(p)
 	}
-	s := Settings{From: "ws://legacy/{state.v:x}?q={state.v:}", State: "objects", Hello: `{"v":"{state.v}"}`}
+	s := SourceSettings{From: "ws://legacy/{state.v:x}?q={state.v:}", State: "objects", Hello: `{"v":"{state.v}"}`}
 	subscribed(t, s, f, func(t *testing.T, k *taking) {
 		time.Sleep(1500 * time.Millisecond)
 		f.expect(t, `1s {"v":"a\r\n\"/?\u0026{state.v}{query.x}"}`)
@@ -201,7 +201,7 @@ func TestStateStaysInItsField(t *testing.T) {
 			t.Errorf("dialled %s", got)
 		}
 	})
-	for why, s := range map[string]Settings{
+	for why, s := range map[string]SourceSettings{
 		"contains a character that a header cannot": {Headers: "X-V: {state.v:}"},
 		"in JSON outside a string":                  {Hello: `{"n":{state.n:0}}`},
 		"is empty, . or ..":                         {From: "ws://legacy/{state.dot:x}"},
@@ -224,40 +224,40 @@ func TestStateStaysInItsField(t *testing.T) {
 			}
 		})
 	}
-	rt := compiled(t, Settings{From: "ws://legacy/?{state.a}", State: "."})
-	if !rt.Shared() || expanded(t, rt, "/").Key == expanded(t, compiled(t, Settings{From: "ws://legacy/?{state.b}", State: "."}), "/").Key {
+	rt := compiled(t, SourceSettings{From: "ws://legacy/?{state.a}", State: "."})
+	if !rt.Shared() || expanded(t, rt, "/").Key == expanded(t, compiled(t, SourceSettings{From: "ws://legacy/?{state.b}", State: "."}), "/").Key {
 		t.Error("the state's names, not its values, are the identity")
 	}
 }
 
 func TestFeedProblems(t *testing.T) {
 	for name, test := range map[string]struct {
-		s             Settings
+		s             SourceSettings
 		setting, want string
 	}{
-		"state that nobody sets": {Settings{Hello: "{state.id}"}, "HELLO", "{state.id} is filled in by STATE"},
-		"state without default":  {Settings{State: ".", From: "ws://h/{state.id}"}, "FROM", "is empty at first"},
-		"state as a host":        {Settings{State: ".", From: "ws://{state.id}/"}, "FROM", "is not allowed here"},
-		"resumed without state":  {Settings{Resumed: ".", Hello: "< ."}, "RESUMED", "set STATE"},
-		"resumed without wait":   {Settings{Resumed: ".", State: ".", Hello: "x"}, "RESUMED", "waits (< jq)"},
-		"interval without ping":  {Settings{PingProgram: "$state.x", State: "."}, "PING_EVERY", "set PING and STATE"},
-		"interval without state": {Settings{PingProgram: "$state.x", Ping: "x"}, "PING_EVERY", "set PING and STATE"},
-		"interval of no program": {Settings{PingProgram: "often", Ping: "x", State: "."}, "PING_EVERY", "is not a jq program"},
-		"pong without ping":      {Settings{Pong: "."}, "PONG", "set it, or unset PONG"},
-		"made of nothing":        {Settings{Hello: "="}, "HELLO", "a jq program is missing after ="},
-		"made of what is no jq":  {Settings{Hello: "= .a |"}, "HELLO", "is not a jq program"},
-		"ticket without reader":  {Settings{Ticket: "http://h/"}, "TICKET", "set DIAL"},
-		"ticket's scheme":        {Settings{Ticket: "ws://h/", Dial: "."}, "TICKET", "is not an address to request"},
-		"ticket's host":          {Settings{Ticket: "http:///x", Dial: "."}, "TICKET", "is not an address to request"},
-		"ticket's placeholder":   {Settings{Ticket: "http://{query.h}/x", Dial: "."}, "TICKET", "is not allowed here"},
-		"ticket's method":        {Settings{Ticket: "get http://h/", Dial: "."}, "TICKET", "something other than a method"},
-		"dial of nothing":        {Settings{Dial: "."}, "DIAL", "neither is set"},
-		"codes":                  {Settings{Close: "1=new"}, "CLOSE", "1000 to 4999"},
-		"separator's escape":     {Settings{Separator: `\q`}, "SEPARATOR", "an escape that Go does not have"},
-		"separator's length":     {Settings{Separator: "123456789"}, "SEPARATOR", "longer than 8 bytes"},
-		"ticket elsewhere":       {Settings{Ticket: "http://h/", Protocol: "spoken"}, "TICKET", "is for PROTOCOL=raw"},
-		"dial elsewhere":         {Settings{Dial: ".", Protocol: "spoken"}, "DIAL", "is for PROTOCOL=raw"},
-		"separator elsewhere":    {Settings{Separator: ".", Protocol: "spoken"}, "SEPARATOR", "is for PROTOCOL=raw"},
+		"state that nobody sets": {SourceSettings{Hello: "{state.id}"}, "HELLO", "{state.id} is filled in by STATE"},
+		"state without default":  {SourceSettings{State: ".", From: "ws://h/{state.id}"}, "FROM", "is empty at first"},
+		"state as a host":        {SourceSettings{State: ".", From: "ws://{state.id}/"}, "FROM", "is not allowed here"},
+		"resumed without state":  {SourceSettings{Resumed: ".", Hello: "< ."}, "RESUMED", "set STATE"},
+		"resumed without wait":   {SourceSettings{Resumed: ".", State: ".", Hello: "x"}, "RESUMED", "waits (< jq)"},
+		"interval without ping":  {SourceSettings{PingProgram: "$state.x", State: "."}, "PING_EVERY", "set PING and STATE"},
+		"interval without state": {SourceSettings{PingProgram: "$state.x", Ping: "x"}, "PING_EVERY", "set PING and STATE"},
+		"interval of no program": {SourceSettings{PingProgram: "often", Ping: "x", State: "."}, "PING_EVERY", "is not a jq program"},
+		"pong without ping":      {SourceSettings{Pong: "."}, "PONG", "set it, or unset PONG"},
+		"made of nothing":        {SourceSettings{Hello: "="}, "HELLO", "a jq program is missing after ="},
+		"made of what is no jq":  {SourceSettings{Hello: "= .a |"}, "HELLO", "is not a jq program"},
+		"ticket without reader":  {SourceSettings{Ticket: "http://h/"}, "TICKET", "set DIAL"},
+		"ticket's scheme":        {SourceSettings{Ticket: "ws://h/", Dial: "."}, "TICKET", "is not an address to request"},
+		"ticket's host":          {SourceSettings{Ticket: "http:///x", Dial: "."}, "TICKET", "is not an address to request"},
+		"ticket's placeholder":   {SourceSettings{Ticket: "http://{query.h}/x", Dial: "."}, "TICKET", "is not allowed here"},
+		"ticket's method":        {SourceSettings{Ticket: "get http://h/", Dial: "."}, "TICKET", "something other than a method"},
+		"dial of nothing":        {SourceSettings{Dial: "."}, "DIAL", "neither is set"},
+		"codes":                  {SourceSettings{Close: "1=new"}, "CLOSE", "1000 to 4999"},
+		"separator's escape":     {SourceSettings{Separator: `\q`}, "SEPARATOR", "an escape that Go does not have"},
+		"separator's length":     {SourceSettings{Separator: "123456789"}, "SEPARATOR", "longer than 8 bytes"},
+		"ticket elsewhere":       {SourceSettings{Ticket: "http://h/", Protocol: "spoken"}, "TICKET", "is for PROTOCOL=raw"},
+		"dial elsewhere":         {SourceSettings{Dial: ".", Protocol: "spoken"}, "DIAL", "is for PROTOCOL=raw"},
+		"separator elsewhere":    {SourceSettings{Separator: ".", Protocol: "spoken"}, "SEPARATOR", "is for PROTOCOL=raw"},
 	} {
 		if test.s.From == "" {
 			test.s.From = "ws://h/"
@@ -275,7 +275,7 @@ func TestFeedProblems(t *testing.T) {
 
 func TestSeparatorEscapes(t *testing.T) {
 	for text, want := range map[string]string{`\n`: "\n", `\x1e`: "\x1e", "|": "|", `\r\n`: "\r\n", `\x00`: "\x00", "\"": "\"", "é": "é", `\xff`: "\xff"} {
-		if rt := compiled(t, Settings{From: "ws://h/", Separator: text}); rt.separator != want {
+		if rt := compiled(t, SourceSettings{From: "ws://h/", Separator: text}); rt.separator != want {
 			t.Errorf("%s: %q", text, rt.separator)
 		}
 	}

@@ -33,7 +33,7 @@ func TestFollowEvents(t *testing.T) {
 		time.Sleep(45 * time.Second)
 		say("id: 6\ndata: 3\n\nid: 7\ndata: incomplete\n")
 	})
-	polled(t, Settings{Mode: ModeStream, Idle: time.Minute}, a, func(k *taking) {
+	polled(t, SourceSettings{Mode: ModeStream, Idle: time.Minute}, a, func(k *taking) {
 		time.Sleep(80 * time.Second)
 		k.expect("1s price:1#5 2", "1m16s 3#6", "1m16s lost: the upstream ended its answer")
 		time.Sleep(5 * time.Second)
@@ -54,14 +54,14 @@ func TestFollowLines(t *testing.T) {
 		say(`ED","object":{"rv":2}}` + "\r\n\n")
 		<-r.Context().Done()
 	})
-	polled(t, Settings{Mode: ModeStream, Event: ".type", Data: ".object"}, a, func(k *taking) {
+	polled(t, SourceSettings{Mode: ModeStream, Event: ".type", Data: ".object"}, a, func(k *taking) {
 		time.Sleep(2 * time.Second)
 		k.expect(`0s ADDED:{"rv":1}`, `1s ADDED:{"rv":2}`)
 	})
 }
 
 // resumption runs a stream that is cut once, and returns what the second connection says and asked for.
-func resumption(t *testing.T, s Settings, answer func(n int, w http.ResponseWriter)) (resumed bool, asked, id string, err error) {
+func resumption(t *testing.T, s SourceSettings, answer func(n int, w http.ResponseWriter)) (resumed bool, asked, id string, err error) {
 	t.Helper()
 	a := &api{answer: func(n int, w http.ResponseWriter, r *http.Request) { answer(n, w) }}
 	bubble(t, a.ServeHTTP, func(t *testing.T) {
@@ -92,20 +92,20 @@ func TestFollowResumes(t *testing.T) {
 		fmt.Fprintf(w, "id: %d\ndata: {\"rv\":%d}\n\n", n, n+10)
 	}
 	var retry *Retry
-	resumed, asked, id, err := resumption(t, Settings{}, events)
+	resumed, asked, id, err := resumption(t, SourceSettings{}, events)
 	if resumed || errors.As(err, &retry) || asked != "/watch" || id != "1" {
 		t.Errorf("without CURSOR: %v, %v, %s, %s", resumed, err, asked, id)
 	}
-	resumed, asked, id, err = resumption(t, Settings{Cursor: ".rv"}, events)
+	resumed, asked, id, err = resumption(t, SourceSettings{Cursor: ".rv"}, events)
 	if !resumed || !errors.As(err, &retry) || !retry.Resumes || asked != "/watch?since=11" || id != "1" {
 		t.Errorf("with CURSOR: %v, %v, %s, %s", resumed, err, asked, id)
 	}
-	resumed, _, id, err = resumption(t, Settings{Cursor: "id"}, events)
+	resumed, _, id, err = resumption(t, SourceSettings{Cursor: "id"}, events)
 	if !resumed || !errors.As(err, &retry) || !retry.Resumes || id != "1" {
 		t.Errorf("with the id as CURSOR: %v, %v, %s", resumed, err, id)
 	}
 	// A cursor that is too old is forgotten.
-	resumed, asked, _, err = resumption(t, Settings{Cursor: ".rv"}, func(n int, w http.ResponseWriter) {
+	resumed, asked, _, err = resumption(t, SourceSettings{Cursor: ".rv"}, func(n int, w http.ResponseWriter) {
 		if n == 2 {
 			w.WriteHeader(http.StatusGone)
 			return
@@ -133,7 +133,7 @@ func TestFollowVerdicts(t *testing.T) {
 	} {
 		a := &api{answer: func(n int, w http.ResponseWriter, r *http.Request) { test.answer(w) }}
 		bubble(t, a.ServeHTTP, func(t *testing.T) {
-			s := Settings{From: "http://legacy/", Mode: ModeStream, Done: `. == "end"`, Timeout: 10 * time.Second}
+			s := SourceSettings{From: "http://legacy/", Mode: ModeStream, Done: `. == "end"`, Timeout: 10 * time.Second}
 			source := expanded(t, compiled(t, s), "/").Source(quietLog)
 			conn, err := source.Connect(t.Context())
 			got := ""
@@ -154,11 +154,11 @@ func TestFollowEnds(t *testing.T) {
 		say("data: 1\n\n")
 		<-r.Context().Done()
 	})
-	polled(t, Settings{Mode: ModeStream, Idle: 20 * time.Second}, a, func(k *taking) {
+	polled(t, SourceSettings{Mode: ModeStream, Idle: 20 * time.Second}, a, func(k *taking) {
 		time.Sleep(20500 * time.Millisecond)
 		k.expect("0s 1", "20s lost: connection lost: nothing was received within IDLE (20s)")
 	})
-	polled(t, Settings{Mode: ModeStream}, a, func(k *taking) { // without IDLE
+	polled(t, SourceSettings{Mode: ModeStream}, a, func(k *taking) { // without IDLE
 		time.Sleep(10 * time.Hour)
 		if got := k.texts(); len(got) != 1 {
 			t.Errorf("%q", got)
@@ -171,7 +171,7 @@ func TestFollowOversize(t *testing.T) {
 		say("data: 1\n\ndata: " + strings.Repeat("x", 101) + "\n\ndata: " + strings.Repeat("y", 100) + "\n\n")
 		<-r.Context().Done()
 	})
-	polled(t, Settings{Mode: ModeStream, MaxMessage: 100}, a, func(k *taking) {
+	polled(t, SourceSettings{Mode: ModeStream, MaxMessage: 100}, a, func(k *taking) {
 		time.Sleep(time.Second)
 		if got := strings.Join(k.texts(), " "); got != "1 gap upstream "+strings.Repeat("y", 100) {
 			t.Errorf("%q", got)
@@ -195,7 +195,7 @@ func TestFollowUntilClose(t *testing.T) {
 			conn.Close()
 		}}
 		bubble(t, a.ServeHTTP, func(t *testing.T) {
-			conn, err := expanded(t, compiled(t, Settings{From: "http://legacy/", Mode: ModeStream}), "/").Source(quietLog).Connect(t.Context())
+			conn, err := expanded(t, compiled(t, SourceSettings{From: "http://legacy/", Mode: ModeStream}), "/").Source(quietLog).Connect(t.Context())
 			if err != nil {
 				t.Fatal(err)
 			}

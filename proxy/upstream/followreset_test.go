@@ -26,7 +26,7 @@ func TestFollowResetsByRecord(t *testing.T) {
 				<-r.Context().Done()
 			}
 		})
-		s := Settings{Mode: ModeStream, From: "http://legacy/watch?from={stream.cursor}", First: "http://legacy/list", Cursor: ".rv",
+		s := SourceSettings{Mode: ModeStream, From: "http://legacy/watch?from={stream.cursor}", First: "http://legacy/list", Cursor: ".rv",
 			Reset: test.reset, Data: ".n"}
 		polled(t, s, a, func(k *taking) {
 			time.Sleep(20 * time.Second)
@@ -48,7 +48,7 @@ func TestFollowResetsLastID(t *testing.T) {
 		say("data: \"stale\"\n\ndata: 2\n\n")
 		<-r.Context().Done()
 	})
-	polled(t, Settings{Mode: ModeStream, Reset: `.=="stale"`}, a, func(k *taking) {
+	polled(t, SourceSettings{Mode: ModeStream, Reset: `.=="stale"`}, a, func(k *taking) {
 		time.Sleep(2500 * time.Millisecond)
 		k.expect("0s 1#5", "0s lost: the upstream ended its answer", "1s lost: the cursor is too old", "2s lost: RESET is true, but there is no cursor to forget")
 		ids := a.told(func(r *http.Request) string { return r.Header.Get("Last-Event-ID") })
@@ -73,7 +73,7 @@ func TestFollowResetsByAnswer(t *testing.T) {
 			<-r.Context().Done()
 		}
 	}}
-	s := Settings{Mode: ModeStream, From: "http://legacy/watch?from={stream.cursor:0}", Cursor: ".rv", Reset: ".errorCode==401"}
+	s := SourceSettings{Mode: ModeStream, From: "http://legacy/watch?from={stream.cursor:0}", Cursor: ".rv", Reset: ".errorCode==401"}
 	polled(t, s, a, func(k *taking) {
 		time.Sleep(20 * time.Second)
 		k.expect(`0s {"rv":5}`, "0s lost: the upstream ended its answer", "1s lost: the cursor is too old", `2s {"rv":5}`)
@@ -99,7 +99,7 @@ func TestFollowKubernetes(t *testing.T) {
 			<-r.Context().Done()
 		}
 	})
-	s := Settings{Mode: ModeStream, First: "http://api/pods", From: "http://api/pods?watch=1&resourceVersion={stream.cursor}",
+	s := SourceSettings{Mode: ModeStream, First: "http://api/pods", From: "http://api/pods?watch=1&resourceVersion={stream.cursor}",
 		Select: `if .items then .items[] else select(.type!="BOOKMARK").object end`, Data: ".metadata.name",
 		Cursor: "(.object//.).metadata.resourceVersion", Reset: `status==410 or (.type=="ERROR" and .object.code==410)`}
 	polled(t, s, a, func(k *taking) {

@@ -18,7 +18,7 @@ import (
 
 // Header names are spelled as RFC 6455 and HEADERS do, on the wire.
 func TestSpelling(t *testing.T) {
-	rt := compiled(t, Settings{From: "ws://legacy/feed", Headers: "x-API-key: 1\nX-Plain: 2\nUSER-agent: me\nsec-websocket-Token: 3"})
+	rt := compiled(t, SourceSettings{From: "ws://legacy/feed", Headers: "x-API-key: 1\nX-Plain: 2\nUSER-agent: me\nsec-websocket-Token: 3"})
 	ours, theirs := net.Pipe()
 	defer theirs.Close()
 	transport := &http.Transport{DialContext: func(context.Context, string, string) (net.Conn, error) { return ours, nil }}
@@ -115,7 +115,7 @@ func TestCompressionIsTakenAsBrowsersTakeIt(t *testing.T) {
 			offered = r.Header.Get("Sec-WebSocket-Extensions")
 			return d.upgrade(w, r, texts...)
 		}}
-		subscribed(t, Settings{}, f, func(t *testing.T, k *taking) {
+		subscribed(t, SourceSettings{}, f, func(t *testing.T, k *taking) {
 			time.Sleep(time.Second)
 			if got := k.texts(); !slices.Equal(got, texts) {
 				t.Errorf("%+v: %q", d, got)
@@ -137,7 +137,7 @@ func TestBrokenCompression(t *testing.T) {
 	} {
 		texts := []string{strings.Repeat("ab", 30), strings.Repeat("ab", 30)}
 		f := &feed{refuse: func(w http.ResponseWriter, r *http.Request) bool { return d.upgrade(w, r, texts...) }}
-		subscribed(t, Settings{}, f, func(t *testing.T, k *taking) {
+		subscribed(t, SourceSettings{}, f, func(t *testing.T, k *taking) {
 			time.Sleep(6 * time.Second) // the library waits 3 s for more of a bad answer
 			got := k.texts()
 			if len(got) < 3 || !slices.Equal(got[len(got)-2:], texts) || !strings.HasPrefix(got[len(got)-3], "lost: ") {

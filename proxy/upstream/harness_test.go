@@ -54,7 +54,7 @@ func bubble(t *testing.T, handler http.HandlerFunc, f func(t *testing.T)) {
 }
 
 // compiled is a route whose durations and sizes have their defaults.
-func compiled(t testing.TB, s Settings) *Route {
+func compiled(t testing.TB, s SourceSettings) *Route {
 	t.Helper()
 	if s.MaxMessage == 0 {
 		s.MaxMessage = 1 << 20
@@ -128,7 +128,7 @@ func write(ms []translate.Message) string {
 }
 
 // start runs one source of s for as long as it does not end the stream, dialling again at once, or when it says.
-func start(t *testing.T, s Settings) *taking {
+func start(t *testing.T, s SourceSettings) *taking {
 	t.Helper()
 	rt := compiled(t, s)
 	log := new(logged)

@@ -154,7 +154,7 @@ func TestPollItems(t *testing.T) {
 			io.WriteString(w, `{"rows":[{"id":8,"t":"y"},{"id":9,"t":"end"},{"id":10,"t":"late"}]}`)
 		}
 	}}
-	polled(t, Settings{Every: time.Second, Mode: ModeItems, Select: ".rows[]", ID: ".id", Data: ".t", Done: `.t=="end"`}, a, func(k *taking) {
+	polled(t, SourceSettings{Every: time.Second, Mode: ModeItems, Select: ".rows[]", ID: ".id", Data: ".t", Done: `.t=="end"`}, a, func(k *taking) {
 		time.Sleep(10 * time.Second)
 		if got := k.texts(); !slices.Equal(got, []string{"a#1 b#2", "lost: answered 500", "c#3", "gap upstream y#8 end#9"}) || k.err != translate.ErrFinished {
 			t.Errorf("%q, %v", got, k.err)
@@ -164,7 +164,7 @@ func TestPollItems(t *testing.T) {
 
 func TestPollItemsDoneInHistory(t *testing.T) {
 	a := &api{answer: bodies(`["a","end"]`)}
-	polled(t, Settings{Every: time.Second, Mode: ModeItems, Done: `.=="end"`}, a, func(k *taking) {
+	polled(t, SourceSettings{Every: time.Second, Mode: ModeItems, Done: `.=="end"`}, a, func(k *taking) {
 		time.Sleep(time.Second)
 		k.expect("0s a end")
 		if k.err != translate.ErrFinished || len(a.at()) != 1 {
@@ -183,7 +183,7 @@ func TestPollHistory(t *testing.T) {
 		"no JSON, then empty": {[]string{"<", "[]", "[1]"}, []string{"lost: payload is not JSON", "", "1"}},
 	} {
 		a := &api{answer: bodies(test.answers...)}
-		polled(t, Settings{Every: time.Second, Mode: ModeItems}, a, func(k *taking) {
+		polled(t, SourceSettings{Every: time.Second, Mode: ModeItems}, a, func(k *taking) {
 			time.Sleep(8 * time.Second)
 			if got := k.texts(); !slices.Equal(got, test.want) {
 				t.Errorf("%s: %q, want %q", name, got, test.want)
@@ -194,7 +194,7 @@ func TestPollHistory(t *testing.T) {
 
 func TestFailuresAreSaidAtABoundedRate(t *testing.T) {
 	var out bytes.Buffer
-	rt := compiled(t, Settings{From: "ws://legacy/"})
+	rt := compiled(t, SourceSettings{From: "ws://legacy/"})
 	log := slog.New(slog.NewTextHandler(&out, nil))
 	for range 1000 {
 		rt.failed(log, io.EOF)

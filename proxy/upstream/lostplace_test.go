@@ -32,7 +32,7 @@ func numbered(fails func(n int) bool) *api {
 
 // The place is forgotten when the answer to a long poll breaks off, or never begins.
 func TestLongPollForgetsItsPlace(t *testing.T) {
-	s := Settings{From: "http://legacy/events?since={stream.cursor:0}", Cursor: ".id", Data: ".id", Reset: "status==null"}
+	s := SourceSettings{From: "http://legacy/events?since={stream.cursor:0}", Cursor: ".id", Data: ".id", Reset: "status==null"}
 	a := numbered(func(n int) bool { return n == 2 || n == 3 })
 	polled(t, s, a, func(k *taking) {
 		time.Sleep(time.Minute)
@@ -87,7 +87,7 @@ func TestPollSaysLaterThatItForgot(t *testing.T) {
 			}
 		}}
 		bubble(t, a.ServeHTTP, func(t *testing.T) {
-			s := Settings{From: "http://legacy/?since={stream.cursor:0}", Cursor: ".id", Every: time.Second, Reset: reset}
+			s := SourceSettings{From: "http://legacy/?since={stream.cursor:0}", Cursor: ".id", Every: time.Second, Reset: reset}
 			source := expanded(t, compiled(t, s), "/").Source(quietLog)
 			conn, err := source.Connect(t.Context())
 			if err != nil {
@@ -130,7 +130,7 @@ func TestFollowForgetsItsPlace(t *testing.T) {
 				<-r.Context().Done()
 			}
 		}}
-		s := Settings{Mode: ModeStream, From: "http://legacy/events?since={stream.cursor}", First: "http://legacy/all", Cursor: ".id", Reset: "status==null"}
+		s := SourceSettings{Mode: ModeStream, From: "http://legacy/events?since={stream.cursor}", First: "http://legacy/all", Cursor: ".id", Reset: "status==null"}
 		polled(t, s, a, func(k *taking) {
 			time.Sleep(time.Minute)
 			targets(t, a, "/all", "/events?since=1", "/all", "/events?since=3")

@@ -19,7 +19,7 @@ import (
 )
 
 // connected runs one connection of s until do has returned.
-func connected(t *testing.T, s Settings, f *feed, do func(t *testing.T, c Conn)) {
+func connected(t *testing.T, s SourceSettings, f *feed, do func(t *testing.T, c Conn)) {
 	t.Helper()
 	bubble(t, f.ServeHTTP, func(t *testing.T) {
 		f.begun = time.Now()
@@ -46,7 +46,7 @@ func connected(t *testing.T, s Settings, f *feed, do func(t *testing.T, c Conn))
 func TestSend(t *testing.T) {
 	f := new(feed)
 	f.talk = f.listen
-	connected(t, Settings{}, f, func(t *testing.T, c Conn) {
+	connected(t, SourceSettings{}, f, func(t *testing.T, c Conn) {
 		for i := range 3 {
 			if err := c.Send(t.Context(), translate.Message{Data: fmt.Append(nil, i), Binary: i == 1}); err != nil {
 				t.Error(err)
@@ -65,7 +65,7 @@ func TestSendKeepsFramesTogether(t *testing.T) {
 	dialect.Table = append(slices.Clip(restore), dialect.Dialect{Name: "pairs", New: func(o dialect.Options) dialect.Session {
 		return &pairs{spoken: spoken{o: o, timers: dialect.Timers{Every: time.Millisecond}}}
 	}})
-	connected(t, Settings{Protocol: "pairs"}, f, func(t *testing.T, c Conn) {
+	connected(t, SourceSettings{Protocol: "pairs"}, f, func(t *testing.T, c Conn) {
 		var sending sync.WaitGroup
 		for i := range 20 {
 			sending.Go(func() {
@@ -119,7 +119,7 @@ func (p *pairs) Ping() ([]dialect.Frame, error) {
 // An upstream that takes nothing loses its connection after 10 s, and nobody waits longer than that.
 func TestSendToTheDeaf(t *testing.T) {
 	f := &feed{talk: func(p *peer) { time.Sleep(time.Minute) }}
-	connected(t, Settings{}, f, func(t *testing.T, c Conn) {
+	connected(t, SourceSettings{}, f, func(t *testing.T, c Conn) {
 		begun := time.Now()
 		large := make([]byte, 1<<20)
 		gone, leave := context.WithTimeout(t.Context(), time.Second)
@@ -148,7 +148,7 @@ func TestPollsHaveNoWayUp(t *testing.T) {
 }
 
 func TestSessions(t *testing.T) {
-	rt := compiled(t, Settings{From: "ws://legacy/feed?{query}", Forward: []string{"Cookie"}, Session: true})
+	rt := compiled(t, SourceSettings{From: "ws://legacy/feed?{query}", Forward: []string{"Cookie"}, Session: true})
 	expand := func(query, cookie string) (Request, error) {
 		r := httptest.NewRequest(http.MethodGet, "/?"+query, nil)
 		r.Header.Set("Cookie", cookie)
@@ -188,7 +188,7 @@ func TestSessions(t *testing.T) {
 	if rt.Shared() {
 		t.Error("a route with sessions is shared")
 	}
-	plain := compiled(t, Settings{From: "ws://legacy/feed?{query}"})
+	plain := compiled(t, SourceSettings{From: "ws://legacy/feed?{query}"})
 	q, err := plain.Expand(httptest.NewRequest(http.MethodGet, "/?session=1", nil), func(string) string { return "" })
 	if err != nil {
 		t.Fatal(err)

@@ -72,7 +72,7 @@ func bodies(all ...string) func(int, http.ResponseWriter, *http.Request) {
 }
 
 // polled runs a poll route against a until f has returned.
-func polled(t *testing.T, s Settings, a *api, f func(k *taking)) {
+func polled(t *testing.T, s SourceSettings, a *api, f func(k *taking)) {
 	t.Helper()
 	bubble(t, a.ServeHTTP, func(t *testing.T) {
 		if s.From == "" {
@@ -93,7 +93,7 @@ func TestPollPace(t *testing.T) {
 		time.Sleep(time.Duration(n%3) * 300 * time.Millisecond) // start to start, whatever the answer takes
 		fmt.Fprint(w, n)
 	}}
-	polled(t, Settings{Every: every}, a, func(k *taking) { time.Sleep(10 * time.Minute) })
+	polled(t, SourceSettings{Every: every}, a, func(k *taking) { time.Sleep(10 * time.Minute) })
 	least, most := time.Hour, time.Duration(0)
 	for i := range len(a.times) - 1 {
 		d := a.times[i+1] - a.times[i]
@@ -109,7 +109,7 @@ func TestPollSlowerThanEvery(t *testing.T) {
 		time.Sleep(5 * time.Second)
 		fmt.Fprint(w, n)
 	}}
-	polled(t, Settings{Every: time.Second}, a, func(k *taking) {
+	polled(t, SourceSettings{Every: time.Second}, a, func(k *taking) {
 		time.Sleep(16 * time.Second)
 		k.expect("5s 1", "10s 2", "15s 3")
 	})
@@ -126,7 +126,7 @@ func TestPollAtOnce(t *testing.T) {
 			fmt.Fprint(w, min(n, 7))
 		}
 	}}
-	polled(t, Settings{}, a, func(k *taking) {
+	polled(t, SourceSettings{}, a, func(k *taking) {
 		time.Sleep(3 * time.Second)
 		k.expect("200ms 1", "400ms 2", "2.1s 6", "2.3s 7")
 	})
@@ -158,7 +158,7 @@ func TestPollValidators(t *testing.T) {
 			w.WriteHeader(http.StatusNotModified)
 		}
 	}}
-	polled(t, Settings{Every: time.Second}, a, func(k *taking) {
+	polled(t, SourceSettings{Every: time.Second}, a, func(k *taking) {
 		time.Sleep(8 * time.Second)
 		if got := k.texts(); !slices.Equal(got, []string{"1", "lost: payload is not JSON", "2"}) {
 			t.Errorf("%q", got)
@@ -178,7 +178,7 @@ func TestPollValidators(t *testing.T) {
 }
 
 func TestPollWithoutValidators(t *testing.T) {
-	for name, s := range map[string]Settings{"POST": {Body: "{}"}, "every": {Mode: ModeEvery}} {
+	for name, s := range map[string]SourceSettings{"POST": {Body: "{}"}, "every": {Mode: ModeEvery}} {
 		a := &api{answer: func(n int, w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("ETag", `"a"`)
 			io.WriteString(w, "1")
@@ -199,7 +199,7 @@ func TestPollWithoutValidators(t *testing.T) {
 // What counts is the result of the programs, not the body.
 func TestPollChanges(t *testing.T) {
 	a := &api{answer: bodies(`{"p":1,"t":1}`, `{"p":1,"t":2}`, `{"p":2,"t":3}`, `{"t":4}`, `{"p":2,"t":5}`)}
-	polled(t, Settings{Every: time.Second, Select: "select(.p)", Data: "{p}", Event: `"e\(.p)"`}, a, func(k *taking) {
+	polled(t, SourceSettings{Every: time.Second, Select: "select(.p)", Data: "{p}", Event: `"e\(.p)"`}, a, func(k *taking) {
 		time.Sleep(7 * time.Second)
 		if got := k.texts(); !slices.Equal(got, []string{`e1:{"p":1}`, `e2:{"p":2}`, `e2:{"p":2}`}) {
 			t.Errorf("%q", got)
@@ -231,7 +231,7 @@ func TestPollRetryAfter(t *testing.T) {
 			}
 			io.WriteString(w, "1")
 		}}
-		polled(t, Settings{Every: 2 * time.Second}, a, func(k *taking) { time.Sleep(2 * time.Hour) })
+		polled(t, SourceSettings{Every: 2 * time.Second}, a, func(k *taking) { time.Sleep(2 * time.Hour) })
 		if second := a.at()[1]; second < test.want || second > test.want+200*time.Millisecond {
 			t.Errorf("%s: asked again after %v, want %v", name, second, test.want)
 		}
@@ -246,7 +246,7 @@ func TestPollRefusals(t *testing.T) {
 			}
 			w.WriteHeader(status)
 		}}
-		polled(t, Settings{Every: time.Second}, a, func(k *taking) {
+		polled(t, SourceSettings{Every: time.Second}, a, func(k *taking) {
 			time.Sleep(10 * time.Second)
 			synctest.Wait()
 			var refused *translate.Refused
@@ -273,7 +273,7 @@ func TestPollRedirects(t *testing.T) {
 			}
 			http.Redirect(w, r, location, http.StatusFound)
 		}}
-		polled(t, Settings{Every: time.Second, Headers: "Authorization: secret"}, a, func(k *taking) {
+		polled(t, SourceSettings{Every: time.Second, Headers: "Authorization: secret"}, a, func(k *taking) {
 			synctest.Wait()
 			var refused *translate.Refused
 			if followed && (k.err != nil || len(k.texts()) != 1) || !followed && (!errors.As(k.err, &refused) || refused.Status != 401 || len(a.at()) != 1) {
@@ -282,7 +282,7 @@ func TestPollRedirects(t *testing.T) {
 		})
 	}
 	a := &api{answer: func(n int, w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/again", http.StatusFound) }}
-	polled(t, Settings{Every: time.Minute}, a, func(k *taking) {
+	polled(t, SourceSettings{Every: time.Minute}, a, func(k *taking) {
 		if synctest.Wait(); k.err == nil || len(a.at()) > 11 {
 			t.Errorf("a circle: %v, %d requests", k.err, len(a.at()))
 		}

@@ -21,7 +21,7 @@ import (
 func TestPollPayloadErrors(t *testing.T) {
 	for _, body := range []string{"", "<?xml version=\"1.0\"?>", "{", `{"a":1}{"b":2}`, "\"a\xff\"", "undefined"} {
 		a := &api{answer: bodies("1", body, "2")}
-		for _, s := range []Settings{{}, {Data: "."}, {Mode: ModeEvery}} {
+		for _, s := range []SourceSettings{{}, {Data: "."}, {Mode: ModeEvery}} {
 			s.Every = time.Second
 			a.times = nil
 			polled(t, s, a, func(k *taking) {
@@ -35,7 +35,7 @@ func TestPollPayloadErrors(t *testing.T) {
 }
 
 func TestPollByteOrderMark(t *testing.T) {
-	polled(t, Settings{Every: time.Second}, &api{answer: bodies("\uFEFF{\"a\":1}", `{"a":1}`)}, func(k *taking) {
+	polled(t, SourceSettings{Every: time.Second}, &api{answer: bodies("\uFEFF{\"a\":1}", `{"a":1}`)}, func(k *taking) {
 		time.Sleep(2500 * time.Millisecond)
 		if got := k.texts(); len(got) != 1 || got[0] != `{"a":1}` {
 			t.Errorf("%q", got)
@@ -64,7 +64,7 @@ func TestPollLimits(t *testing.T) {
 			io.WriteString(w, "1")
 		}
 	}}
-	polled(t, Settings{Every: time.Second, MaxMessage: 100}, a, func(k *taking) {
+	polled(t, SourceSettings{Every: time.Second, MaxMessage: 100}, a, func(k *taking) {
 		time.Sleep(3500 * time.Millisecond)
 		const over = "lost: the answer is larger than MAX_MESSAGE (100 bytes)"
 		if got := k.texts(); len(got) != 4 || len(got[0]) != 100 || got[1] != over || got[2] != over || got[3] != "1" {
@@ -89,7 +89,7 @@ func TestPollTimeout(t *testing.T) {
 			io.WriteString(w, "1")
 		}
 	}}
-	polled(t, Settings{Every: time.Second, Timeout: 3 * time.Second}, a, func(k *taking) {
+	polled(t, SourceSettings{Every: time.Second, Timeout: 3 * time.Second}, a, func(k *taking) {
 		time.Sleep(7 * time.Second)
 		k.expect("3s lost: poll: no answer within TIMEOUT (3s)", "6s lost: no answer within TIMEOUT (3s)", "6s 1")
 	})
@@ -97,7 +97,7 @@ func TestPollTimeout(t *testing.T) {
 
 func TestPollEndsWithTheStream(t *testing.T) {
 	a := &api{answer: func(n int, w http.ResponseWriter, r *http.Request) { <-r.Context().Done() }}
-	polled(t, Settings{Every: time.Second}, a, func(k *taking) {
+	polled(t, SourceSettings{Every: time.Second}, a, func(k *taking) {
 		time.Sleep(time.Minute)
 		began := time.Now()
 		if err := k.end(); !errors.Is(err, context.Canceled) || time.Since(began) != 0 {
@@ -114,7 +114,7 @@ func TestPollPrograms(t *testing.T) {
 		}
 		fmt.Fprintf(w, `{"n":%d}`, n)
 	}}
-	polled(t, Settings{Every: time.Second, Data: `if .n==2 then error("secret") else [.n, status, headers["x-total"]] end`, Done: ".n==4"}, a, func(k *taking) {
+	polled(t, SourceSettings{Every: time.Second, Data: `if .n==2 then error("secret") else [.n, status, headers["x-total"]] end`, Done: ".n==4"}, a, func(k *taking) {
 		time.Sleep(time.Minute)
 		if got := k.texts(); !slices.Equal(got, []string{`[1,200,"1"]`, `[4,200,"3"]`}) || !errors.Is(k.err, translate.ErrFinished) {
 			t.Errorf("%q, %v", got, k.err)
@@ -133,7 +133,7 @@ func TestPollProgramIsCut(t *testing.T) {
 	}))
 	defer server.Close()
 	defer polls.CloseIdleConnections()
-	rt := compiled(t, Settings{From: server.URL, Data: "last(repeat(1))"})
+	rt := compiled(t, SourceSettings{From: server.URL, Data: "last(repeat(1))"})
 	p := &poll{q: expanded(t, rt, "/"), log: slog.New(slog.DiscardHandler)}
 	began := time.Now()
 	a, outcome, err := p.exchange(context.Background())
@@ -147,7 +147,7 @@ func TestPollProgramIsCut(t *testing.T) {
 
 func TestPollRequest(t *testing.T) {
 	a := &api{answer: bodies("1")}
-	s := Settings{From: "http://legacy/a?n={stream.n}", Every: time.Second, Body: `{"n":{stream.n}}`, Headers: "Host: other\nX-N: {stream.n}\nUser-Agent: me"}
+	s := SourceSettings{From: "http://legacy/a?n={stream.n}", Every: time.Second, Body: `{"n":{stream.n}}`, Headers: "Host: other\nX-N: {stream.n}\nUser-Agent: me"}
 	polled(t, s, a, func(k *taking) { time.Sleep(1500 * time.Millisecond) })
 	for i, want := range []string{"POST other /a?n=1 2 application/json application/json me", "POST other /a?n=4 5 application/json application/json me"} {
 		r := a.requests[i]

@@ -51,7 +51,7 @@ func TestLongPoll(t *testing.T) {
 			<-r.Context().Done()
 		}
 	}}
-	s := Settings{From: "http://legacy/getUpdates?timeout=50&offset={stream.cursor:0}", Timeout: time.Minute,
+	s := SourceSettings{From: "http://legacy/getUpdates?timeout=50&offset={stream.cursor:0}", Timeout: time.Minute,
 		Select: ".result[]", Data: ".x", ID: ".update_id", Cursor: `.result | last.update_id | select(.) + 1`}
 	polled(t, s, a, func(k *taking) {
 		time.Sleep(100 * time.Second)
@@ -76,7 +76,7 @@ func TestLongPollTimeoutIsInactivity(t *testing.T) {
 		}
 		fmt.Fprintf(w, `{"last_seq":%d}`, n)
 	}}
-	s := Settings{From: "http://legacy/_changes?since={stream.cursor}", Timeout: 10 * time.Second, Cursor: ".last_seq"}
+	s := SourceSettings{From: "http://legacy/_changes?since={stream.cursor}", Timeout: 10 * time.Second, Cursor: ".last_seq"}
 	polled(t, s, a, func(k *taking) {
 		time.Sleep(95 * time.Second)
 		k.expect("40s {\"last_seq\":1}", "1m30s lost: no answer within TIMEOUT (10s)")
@@ -101,7 +101,7 @@ func TestNoHotLoop(t *testing.T) {
 		"always something":    {".n", 330},
 	} {
 		a := &api{answer: func(n int, w http.ResponseWriter, _ *http.Request) { fmt.Fprintf(w, `{"n":%d}`, n) }}
-		polled(t, Settings{From: "http://legacy/?{stream.cursor}", Cursor: test.cursor}, a, func(k *taking) {
+		polled(t, SourceSettings{From: "http://legacy/?{stream.cursor}", Cursor: test.cursor}, a, func(k *taking) {
 			time.Sleep(time.Minute)
 			if n := len(a.at()); n > test.most || n < test.most*2/3 {
 				t.Errorf("%s: asked %d times in a minute", name, n)
@@ -119,7 +119,7 @@ func TestCursorIsKeptBehindItsEvents(t *testing.T) {
 		}
 		fmt.Fprintf(w, `{"n":%d}`, n)
 	}}
-	s := Settings{From: "http://legacy/?after={stream.cursor}", Cursor: ".n", Every: 10 * time.Second}
+	s := SourceSettings{From: "http://legacy/?after={stream.cursor}", Cursor: ".n", Every: 10 * time.Second}
 	bubble(t, a.ServeHTTP, func(t *testing.T) {
 		source := expanded(t, compiled(t, s), "/").Source(quietLog)
 		full := errors.New("no room")
@@ -162,7 +162,7 @@ func TestCursorReset(t *testing.T) {
 			<-r.Context().Done()
 		}
 	}}
-	s := Settings{From: "http://legacy/v2/keys/feed?wait=true&waitIndex={stream.cursor}", First: "http://legacy/v2/keys/feed",
+	s := SourceSettings{From: "http://legacy/v2/keys/feed?wait=true&waitIndex={stream.cursor}", First: "http://legacy/v2/keys/feed",
 		Cursor: `(if .action == "get" then $headers["x-etcd-index"] | tonumber else .node.modifiedIndex end) + 1`,
 		Reset:  ".errorCode? == 401", Data: ".action"}
 	polled(t, s, a, func(k *taking) {
@@ -192,7 +192,7 @@ func TestGoneIsAReset(t *testing.T) {
 		}
 		fmt.Fprintf(w, `{"n":%d}`, n)
 	}}
-	polled(t, Settings{From: "http://legacy/?{stream.cursor}", Cursor: ".n", Every: 10 * time.Second}, a, func(k *taking) {
+	polled(t, SourceSettings{From: "http://legacy/?{stream.cursor}", Cursor: ".n", Every: 10 * time.Second}, a, func(k *taking) {
 		time.Sleep(25 * time.Second)
 		if got := k.texts(); !slices.Equal(got, []string{`{"n":1}`, "gap upstream", `{"n":3}`}) {
 			t.Errorf("%q", got)
@@ -212,7 +212,7 @@ func TestCursorGoesBackwards(t *testing.T) {
 		w.Header().Set("X-Consul-Index", indexes[n-1])
 		fmt.Fprintf(w, `["%s"]`, []string{"a", "b", "c", "c", "d"}[n-1])
 	}}
-	s := Settings{From: "http://legacy/v1/kv?wait=5m&index={stream.cursor:0}", Cursor: `headers["x-consul-index"]`, Mode: ModeChanges}
+	s := SourceSettings{From: "http://legacy/v1/kv?wait=5m&index={stream.cursor:0}", Cursor: `headers["x-consul-index"]`, Mode: ModeChanges}
 	polled(t, s, a, func(k *taking) {
 		time.Sleep(10 * time.Second)
 		if got := k.texts(); !slices.Equal(got, []string{`["a"]`, `["b"]`, `gap upstream ["c"]`, `["d"]`}) {
@@ -232,7 +232,7 @@ func TestPoisonBehindACursor(t *testing.T) {
 		}
 		fmt.Fprintf(w, `{"n":%d,"x":%s}`, n, x)
 	}}
-	polled(t, Settings{From: "http://legacy/?{stream.cursor}", Cursor: ".n", Data: ".x + 1", Every: 10 * time.Second}, a, func(k *taking) {
+	polled(t, SourceSettings{From: "http://legacy/?{stream.cursor}", Cursor: ".n", Data: ".x + 1", Every: 10 * time.Second}, a, func(k *taking) {
 		time.Sleep(25 * time.Second)
 		if got := k.texts(); !slices.Equal(got, []string{"2", "gap upstream", "2"}) {
 			t.Errorf("%q", got)
@@ -253,7 +253,7 @@ func TestCursorIsEscapedAndBounded(t *testing.T) {
 			fmt.Fprintf(w, `{"c":"%s"}`, strings.Repeat("x", maxCursor+1))
 		}
 	}}
-	polled(t, Settings{From: "http://legacy/?c={stream.cursor}", Cursor: ".c", Every: 10 * time.Second, Data: `"x"`}, a, func(k *taking) {
+	polled(t, SourceSettings{From: "http://legacy/?c={stream.cursor}", Cursor: ".c", Every: 10 * time.Second, Data: `"x"`}, a, func(k *taking) {
 		time.Sleep(25 * time.Second)
 		targets(t, a, "/?c=", "/?c=a%26b%3Dc%23d%2F..%2F%7Bquery.x%7D%0D%0A", "/?c=%5B%225%22%2C%22g1%22%5D")
 		if got := k.texts(); len(got) != 3 || !strings.Contains(got[2], "CURSOR yields more than") {
@@ -265,7 +265,7 @@ func TestCursorIsEscapedAndBounded(t *testing.T) {
 // An inclusive cursor brings its last element again, and between pages lies nothing.
 func TestItemsBehindACursor(t *testing.T) {
 	a := &api{answer: bodies(`[{"id":1,"at":1}]`, `[{"id":1,"at":1},{"id":2,"at":2}]`, `[{"id":9,"at":9}]`)}
-	s := Settings{From: "http://legacy/?since={stream.cursor:0}", Mode: ModeItems, Cursor: "last.at", ID: ".id", Data: ".id", Every: 10 * time.Second}
+	s := SourceSettings{From: "http://legacy/?since={stream.cursor:0}", Mode: ModeItems, Cursor: "last.at", ID: ".id", Data: ".id", Every: 10 * time.Second}
 	polled(t, s, a, func(k *taking) {
 		time.Sleep(35 * time.Second)
 		if got := k.texts(); !slices.Equal(got, []string{"1#1", "2#2", "9#9"}) {
@@ -284,7 +284,7 @@ func TestCursorAndValidators(t *testing.T) {
 		}
 		fmt.Fprintf(w, `{"n":%d}`, min(n, 2))
 	}}
-	polled(t, Settings{From: "http://legacy/?{stream.cursor}", Cursor: ".n", Mode: ModeChanges, Every: 10 * time.Second}, a, func(k *taking) {
+	polled(t, SourceSettings{From: "http://legacy/?{stream.cursor}", Cursor: ".n", Mode: ModeChanges, Every: 10 * time.Second}, a, func(k *taking) {
 		time.Sleep(36 * time.Second)
 		sent := a.told(func(r *http.Request) string { return r.RequestURI + " " + r.Header.Get("If-None-Match") })
 		if !slices.Equal(sent, []string{"/? ", "/?1 ", "/?2 ", "/?2 3"}) {
@@ -301,29 +301,29 @@ func TestPages(t *testing.T) {
 		fmt.Fprintf(w, `[%d]`, n)
 	}
 	for name, test := range map[string]struct {
-		s      Settings
+		s      SourceSettings
 		answer func(int, http.ResponseWriter, *http.Request)
 		texts  string
 		asked  string
 	}{
-		"without PAGES":     {Settings{Select: ".[]"}, link, "1", "/list"},
-		"Link":              {Settings{Select: ".[]", Pages: 5}, link, "1 2 3", "/list /list?q=a,b&page=2 /list?q=a,b&page=3"},
-		"Link, two at most": {Settings{Select: ".[]", Pages: 2}, link, "1 2", "/list /list?q=a,b&page=2"},
-		"an object":         {Settings{From: "http://legacy/list?a=1&limit=2", Select: ".items[]", Next: ".next|select(.)|{cursor:.,limit:null}"}, bodies(`{"items":[1],"next":"x&y"}`, `{"items":[2],"next":null}`), "1 2", "/list?a=1&limit=2 /list?a=1&cursor=x%26y"},
-		"an address":        {Settings{Select: ".items[]", Next: ".next"}, bodies(`{"items":[1],"next":"?page=2"}`, `{"items":[2],"next":"/other"}`, `{"items":[3]}`), "1 2 3", "/list /list?page=2 /other"},
-		"the new cursor":    {Settings{From: "http://legacy/list?after={stream.cursor:0}", Cursor: ".after", Select: ".items[]", Next: ".end | not"}, bodies(`{"items":[1],"after":"a","end":false}`, `{"items":[2],"after":"b","end":true}`), "1 2", "/list?after=0 /list?after=a"},
-		"elsewhere":         {Settings{Select: ".items[]", Next: ".next"}, bodies(`{"items":[1],"next":"http://evil/?x"}`), "1", "/list"},
-		"over TLS":          {Settings{Select: ".items[]", Next: ".next"}, bodies(`{"items":[1],"next":"https://legacy:8443/list?x"}`, `{"items":[2]}`), "1 2", "/list /list?x"},
-		"the same again":    {Settings{Select: ".items[]", Next: ".next"}, bodies(`{"items":[1],"next":"/list"}`), "1", "/list"},
-		"without end":       {Settings{Select: ".items[]", Next: `"?n=\(.n)"`, Pages: 3}, func(n int, w http.ResponseWriter, _ *http.Request) { fmt.Fprintf(w, `{"items":[%d],"n":%d}`, n, n) }, "1 2 3", "/list /list?n=1 /list?n=2"},
-		"the second is down": {Settings{Select: ".[]", Pages: 5}, func(n int, w http.ResponseWriter, r *http.Request) {
+		"without PAGES":     {SourceSettings{Select: ".[]"}, link, "1", "/list"},
+		"Link":              {SourceSettings{Select: ".[]", Pages: 5}, link, "1 2 3", "/list /list?q=a,b&page=2 /list?q=a,b&page=3"},
+		"Link, two at most": {SourceSettings{Select: ".[]", Pages: 2}, link, "1 2", "/list /list?q=a,b&page=2"},
+		"an object":         {SourceSettings{From: "http://legacy/list?a=1&limit=2", Select: ".items[]", Next: ".next|select(.)|{cursor:.,limit:null}"}, bodies(`{"items":[1],"next":"x&y"}`, `{"items":[2],"next":null}`), "1 2", "/list?a=1&limit=2 /list?a=1&cursor=x%26y"},
+		"an address":        {SourceSettings{Select: ".items[]", Next: ".next"}, bodies(`{"items":[1],"next":"?page=2"}`, `{"items":[2],"next":"/other"}`, `{"items":[3]}`), "1 2 3", "/list /list?page=2 /other"},
+		"the new cursor":    {SourceSettings{From: "http://legacy/list?after={stream.cursor:0}", Cursor: ".after", Select: ".items[]", Next: ".end | not"}, bodies(`{"items":[1],"after":"a","end":false}`, `{"items":[2],"after":"b","end":true}`), "1 2", "/list?after=0 /list?after=a"},
+		"elsewhere":         {SourceSettings{Select: ".items[]", Next: ".next"}, bodies(`{"items":[1],"next":"http://evil/?x"}`), "1", "/list"},
+		"over TLS":          {SourceSettings{Select: ".items[]", Next: ".next"}, bodies(`{"items":[1],"next":"https://legacy:8443/list?x"}`, `{"items":[2]}`), "1 2", "/list /list?x"},
+		"the same again":    {SourceSettings{Select: ".items[]", Next: ".next"}, bodies(`{"items":[1],"next":"/list"}`), "1", "/list"},
+		"without end":       {SourceSettings{Select: ".items[]", Next: `"?n=\(.n)"`, Pages: 3}, func(n int, w http.ResponseWriter, _ *http.Request) { fmt.Fprintf(w, `{"items":[%d],"n":%d}`, n, n) }, "1 2 3", "/list /list?n=1 /list?n=2"},
+		"the second is down": {SourceSettings{Select: ".[]", Pages: 5}, func(n int, w http.ResponseWriter, r *http.Request) {
 			if n == 2 {
 				w.WriteHeader(http.StatusBadGateway)
 				return
 			}
 			link(n, w, r)
 		}, "lost: answered 502", "/list /list?q=a,b&page=2"},
-		"DONE ends it": {Settings{Select: ".[]", Pages: 5, Done: ". == 2"}, link, "1 2", "/list /list?q=a,b&page=2"},
+		"DONE ends it": {SourceSettings{Select: ".[]", Pages: 5, Done: ". == 2"}, link, "1 2", "/list /list?q=a,b&page=2"},
 	} {
 		a := &api{answer: test.answer}
 		if test.s.From == "" {
@@ -384,7 +384,7 @@ func TestPollInterval(t *testing.T) {
 			}
 			io.WriteString(w, `{"backoff":42.5,"text":"x"}`)
 		}}
-		polled(t, Settings{Every: 10 * time.Second, Interval: test.interval}, a, func(k *taking) {
+		polled(t, SourceSettings{Every: 10 * time.Second, Interval: test.interval}, a, func(k *taking) {
 			time.Sleep(2 * time.Hour)
 			if at := a.at(); len(at) < 2 || at[1] < test.want || at[1] > test.want+time.Second {
 				t.Errorf("%s: %v, want %v", name, at[:min(3, len(at))], test.want)
@@ -397,7 +397,7 @@ func TestPatchMode(t *testing.T) {
 	a := &api{answer: bodies(`{"list":[{"id":1,"x":1},{"id":2,"x":2},{"id":3,"x":"a long text that is no part of any patch"}]}`,
 		`{"list":[{"id":1,"x":1},{"id":2,"x":2},{"id":3,"x":"a long text that is no part of any patch"}]}`,
 		`{"list":[{"id":3,"x":"a long text that is no part of any patch"},{"id":1,"x":5},{"id":2,"x":2}]}`, `[`, `{}`)}
-	polled(t, Settings{Every: 10 * time.Second, Mode: ModePatch, Data: ".list", Key: ".id"}, a, func(k *taking) {
+	polled(t, SourceSettings{Every: 10 * time.Second, Mode: ModePatch, Data: ".list", Key: ".id"}, a, func(k *taking) {
 		time.Sleep(55 * time.Second)
 		got := k.texts()
 		want := []string{`snapshot:[{"id":1,"x":1},{"id":2,"x":2},{"id":3,"x":"a long text that is no part of any patch"}]`,
@@ -408,7 +408,7 @@ func TestPatchMode(t *testing.T) {
 		}
 	})
 	a = &api{answer: bodies(`[1,2]`)}
-	polled(t, Settings{Every: 10 * time.Second, Mode: ModePatch, Select: ".[]"}, a, func(k *taking) {
+	polled(t, SourceSettings{Every: 10 * time.Second, Mode: ModePatch, Select: ".[]"}, a, func(k *taking) {
 		if got := k.texts(); len(got) != 1 || got[0] != "lost: MODE=patch needs one document from each answer, but SELECT and DATA made 2" {
 			t.Errorf("%q", got)
 		}
@@ -418,7 +418,7 @@ func TestPatchMode(t *testing.T) {
 // An upstream that starts over may use its ids again.
 func TestItemsStartOver(t *testing.T) {
 	a := &api{answer: bodies(`[{"id":4,"at":4},{"id":5,"at":5}]`, `[{"id":1,"at":1}]`, `[{"id":4,"at":4},{"id":5,"at":5}]`)}
-	s := Settings{From: "http://legacy/?since={stream.cursor:0}", Mode: ModeItems, Cursor: "last.at", ID: ".id", Data: ".id", Every: 10 * time.Second}
+	s := SourceSettings{From: "http://legacy/?since={stream.cursor:0}", Mode: ModeItems, Cursor: "last.at", ID: ".id", Data: ".id", Every: 10 * time.Second}
 	polled(t, s, a, func(k *taking) {
 		time.Sleep(25 * time.Second)
 		if got := k.texts(); !slices.Equal(got, []string{"4#4 5#5", "gap upstream 1#1", "4#4 5#5"}) {
@@ -430,7 +430,7 @@ func TestItemsStartOver(t *testing.T) {
 // What a program fails for takes no other page with it.
 func TestPoisonOnALaterPage(t *testing.T) {
 	a := &api{answer: bodies(`{"x":1,"n":1}`, `{"x":"poison","n":2}`, `{"x":3,"n":3}`)}
-	s := Settings{From: "http://legacy/?{stream.cursor}", Cursor: ".n", Next: ".n == 1", Data: ".x + 1", Every: 10 * time.Second}
+	s := SourceSettings{From: "http://legacy/?{stream.cursor}", Cursor: ".n", Next: ".n == 1", Data: ".x + 1", Every: 10 * time.Second}
 	polled(t, s, a, func(k *taking) {
 		time.Sleep(15 * time.Second)
 		if got := k.texts(); !slices.Equal(got, []string{"2 gap upstream", "4"}) {
@@ -450,7 +450,7 @@ func TestPatchOfAnAnswerThatFailed(t *testing.T) {
 		w.Header().Set("ETag", tag)
 		fmt.Fprintf(w, `{"n":%d,"twice":%v}`, min(n, 2), n == 2)
 	}}
-	s := Settings{Mode: ModePatch, Select: "if .twice then (.,.) else . end", Data: ".n", Every: 10 * time.Second}
+	s := SourceSettings{Mode: ModePatch, Select: "if .twice then (.,.) else . end", Data: ".n", Every: 10 * time.Second}
 	polled(t, s, a, func(k *taking) {
 		time.Sleep(25 * time.Second)
 		if got := k.texts(); len(got) != 3 || got[0] != "snapshot:1" || got[2] != "snapshot:2" {

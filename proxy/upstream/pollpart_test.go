@@ -24,13 +24,13 @@ func TestFailingNextKeepsThePage(t *testing.T) {
 		return fmt.Sprintf(`{"next":"?page=2","n":%d,"items":[{"id":1},{"id":2}]}`, n)
 	}
 	for name, c := range map[string]struct {
-		s    Settings
+		s    SourceSettings
 		want []string
 	}{
-		"items":          {Settings{Mode: ModeItems, Select: ".items[]", ID: ".id"}, []string{`{"id":1}#1 {"id":2}#2 {"id":3}#3 {"id":4}#4`, `{"id":0}#0`}},
-		"items, no ids":  {Settings{Mode: ModeItems, Select: ".items[]"}, []string{`{"id":1} {"id":2} {"id":3} {"id":4}`, `{"id":0}`}},
-		"changes":        {Settings{Select: ".items[]|.id"}, []string{"1 2 3 4", "0 1 2", "1 2 3 4"}},
-		"after a cursor": {Settings{From: "http://legacy/?after={stream.cursor:0}", Cursor: ".n", Select: ".items[]|.id"}, []string{"1 2 3 4", "0 1 2 gap upstream", "1 2 3 4"}},
+		"items":          {SourceSettings{Mode: ModeItems, Select: ".items[]", ID: ".id"}, []string{`{"id":1}#1 {"id":2}#2 {"id":3}#3 {"id":4}#4`, `{"id":0}#0`}},
+		"items, no ids":  {SourceSettings{Mode: ModeItems, Select: ".items[]"}, []string{`{"id":1} {"id":2} {"id":3} {"id":4}`, `{"id":0}`}},
+		"changes":        {SourceSettings{Select: ".items[]|.id"}, []string{"1 2 3 4", "0 1 2", "1 2 3 4"}},
+		"after a cursor": {SourceSettings{From: "http://legacy/?after={stream.cursor:0}", Cursor: ".n", Select: ".items[]|.id"}, []string{"1 2 3 4", "0 1 2 gap upstream", "1 2 3 4"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			a := &api{answer: func(n int, w http.ResponseWriter, r *http.Request) {

@@ -100,7 +100,7 @@ func TestAddressTemplates(t *testing.T) {
 		"over 16 KiB, a header":        {"ws://h/?s={header.A}", client{header: http.Header{"A": {strings.Repeat("x", 16385)}}}, "400: {header.A} is longer than 16384 bytes (SSE_MAX_VALUE)"},
 		"control characters in a path": {"ws://h/{path.id}", client{path: "id=a\r\nb\x00"}, "ws://h/a%0D%0Ab%00"},
 	} {
-		rt := compiled(t, Settings{From: test.from, PathNames: names})
+		rt := compiled(t, SourceSettings{From: test.from, PathNames: names})
 		q, err := test.client.expand(rt)
 		got := ""
 		var bad *BadRequest
@@ -152,7 +152,7 @@ func TestTextTemplates(t *testing.T) {
 		"{stream.n} in JSON":         {`{"id":{stream.n},"s":"{query.s}"}`, "s={stream.n}", `{"id":1,"s":"{stream.n}"}`},
 	} {
 		for _, place := range []string{"HELLO", "PING", "BODY"} {
-			s := Settings{From: "ws://h/"}
+			s := SourceSettings{From: "ws://h/"}
 			switch place {
 			case "HELLO":
 				s.Hello = "> " + test.text
@@ -185,7 +185,7 @@ func TestTextTemplates(t *testing.T) {
 }
 
 func TestFormBodies(t *testing.T) {
-	rt := compiled(t, Settings{From: "http://h/", Body: "a={query.s}&b=1"})
+	rt := compiled(t, SourceSettings{From: "http://h/", Body: "a={query.s}&b=1"})
 	q, err := client{query: "s=x%26b%3D2%20"}.expand(rt)
 	if err != nil {
 		t.Fatal(err)
@@ -198,7 +198,7 @@ func TestFormBodies(t *testing.T) {
 
 func TestHeaderTemplates(t *testing.T) {
 	for value, want := range map[string]string{"a b": "Bearer a b", "a\tb": "Bearer a\tb", "é": "Bearer é", "a\r\nX: y": "", "a\nb": "", "a\rb": "", "a\x00b": "", "a\x7f": ""} {
-		rt := compiled(t, Settings{From: "ws://h/", Headers: "Authorization: Bearer {query.s}\nX-Fixed: {a}"})
+		rt := compiled(t, SourceSettings{From: "ws://h/", Headers: "Authorization: Bearer {query.s}\nX-Fixed: {a}"})
 		q, err := client{query: "s=" + url.QueryEscape(value)}.expand(rt)
 		var bad *BadRequest
 		if want == "" {
@@ -215,7 +215,7 @@ func TestHeaderTemplates(t *testing.T) {
 }
 
 func TestForward(t *testing.T) {
-	rt := compiled(t, Settings{From: "ws://h/", Forward: []string{"cookie", "X-None", "User-Agent", "X-Two"}})
+	rt := compiled(t, SourceSettings{From: "ws://h/", Forward: []string{"cookie", "X-None", "User-Agent", "X-Two"}})
 	q, err := client{cookie: "sid=1", header: http.Header{"User-Agent": {"browser"}, "X-Two": {"a", "b"}, "X-Other": {"c"}}}.expand(rt)
 	if err != nil {
 		t.Fatal(err)
@@ -227,7 +227,7 @@ func TestForward(t *testing.T) {
 }
 
 func TestIdentity(t *testing.T) {
-	s := Settings{From: "ws://h/{query.a:x}?b={query.b:x}", Headers: "X-C: {query.c:x}\nX-D: {query.d:x}", Forward: []string{"Cookie"},
+	s := SourceSettings{From: "ws://h/{query.a:x}?b={query.b:x}", Headers: "X-C: {query.c:x}\nX-D: {query.d:x}", Forward: []string{"Cookie"},
 		Hello: "> {query.e:x}\n> {\"f\":\"{query.f:x}\",\"n\":{stream.n}}", Ping: "{query.g:x}{stream.n}", Body: "{query.h:x}"}
 	rt := compiled(t, s)
 	keys := map[[32]byte]string{}
@@ -259,7 +259,7 @@ func FuzzExpand(f *testing.F) {
 	f.Add("7", "a b", "x", "token", `he said "hi"`)
 	f.Add("..", "&b=2#", "a\r\nX-Evil: 1", "\x00", `"},{"admin":true`)
 	f.Add("{query.b}", "{stream.n}", "%2e%2e", "é\xff", `\u0022`)
-	rt := compiled(f, Settings{PathNames: []string{"id"}, From: "ws://h/v1/{path.id}/feed?b={query.b}&fixed=1", Headers: "X-Token: {header.X-T}\nX-Fixed: 1",
+	rt := compiled(f, SourceSettings{PathNames: []string{"id"}, From: "ws://h/v1/{path.id}/feed?b={query.b}&fixed=1", Headers: "X-Token: {header.X-T}\nX-Fixed: 1",
 		Hello: `> {"op":"sub","channel":"{query.c}","inner":"{\"room\":\"{query.c}\"}","n":{stream.n}}` + "\n> {\"n\":{query.n}}"})
 	f.Fuzz(func(t *testing.T, id, b, token, n, c string) {
 		q, err := client{path: "id=" + strings.ReplaceAll(id, "&", ""), query: url.Values{"b": {b}, "c": {c}, "n": {n}}.Encode(), header: http.Header{"X-T": {token}}}.expand(rt)
@@ -332,7 +332,7 @@ func TestRedact(t *testing.T) {
 			t.Errorf("%s: %s, want %s", in, got, want)
 		}
 	}
-	rt := compiled(t, Settings{From: "wss://user:secret@h/{path.id}?k=secret&n={stream.n}", PathNames: []string{"id"}})
+	rt := compiled(t, SourceSettings{From: "wss://user:secret@h/{path.id}?k=secret&n={stream.n}", PathNames: []string{"id"}})
 	q, err := client{path: "id=7"}.expand(rt)
 	if err != nil || q.String() != "wss://h/7?k=…&n=…" || rt.From() != "wss://h/{path.id}?k=…&n=…" {
 		t.Errorf("%s, %s, %v", q.String(), rt.From(), err)
@@ -341,7 +341,7 @@ func TestRedact(t *testing.T) {
 
 // What FROM holds where it was read from a file is a secret, but for where it leads and what the client names.
 func TestFromOfAFileIsNotShown(t *testing.T) {
-	rt := compiled(t, Settings{From: "http://u:p@h:1/a/{path.id}/b?c=d", FromFile: true, PathNames: []string{"id"}})
+	rt := compiled(t, SourceSettings{From: "http://u:p@h:1/a/{path.id}/b?c=d", FromFile: true, PathNames: []string{"id"}})
 	q, err := client{path: "id=7"}.expand(rt)
 	if err != nil || q.String() != "http://h:1/…/7/…?…" || rt.From() != "http://h:1/…/{path.id}/…?…" {
 		t.Errorf("%s, %s, %v", q.String(), rt.From(), err)
@@ -353,7 +353,7 @@ func TestFromOfAFileIsNotShown(t *testing.T) {
 
 // A value of the path is shown as it is, unless it looks like a token.
 func TestShownPathValues(t *testing.T) {
-	rt := compiled(t, Settings{From: "http://h/{path.id}/x", PathNames: []string{"id"}})
+	rt := compiled(t, SourceSettings{From: "http://h/{path.id}/x", PathNames: []string{"id"}})
 	for value, want := range map[string]string{"7": "7", "big order": "big%20order", "550e8400-e29b-41d4-a716-446655440000": "…"} {
 		q, err := rt.Expand(newGet("/"), func(string) string { return value })
 		if err != nil || q.String() != "http://h/"+want+"/x" {
@@ -364,7 +364,7 @@ func TestShownPathValues(t *testing.T) {
 
 // An error is shown without what the client and the configuration have given in confidence, and stays what it is.
 func TestShownErrors(t *testing.T) {
-	rt := compiled(t, Settings{From: "ws://h/?k=wordone", Headers: "X-Key: Bearer wordtwo", Forward: []string{"Cookie"}, Protocol: "graphql-transport-ws",
+	rt := compiled(t, SourceSettings{From: "ws://h/?k=wordone", Headers: "X-Key: Bearer wordtwo", Forward: []string{"Cookie"}, Protocol: "graphql-transport-ws",
 		Connect: `{"password":"wordthree","a":{"b":["{query.q}"]}}`, Subscribe: "{ a }"})
 	r := newGet("/?q=wordfour")
 	r.Header.Set("Cookie", "a=1; b=wordfive")
@@ -419,31 +419,31 @@ func TestKind(t *testing.T) {
 
 func TestCompileProblems(t *testing.T) {
 	for name, test := range map[string]struct {
-		s             Settings
+		s             SourceSettings
 		setting, want string
 	}{
-		"scheme":         {Settings{From: "ftp://h/"}, "FROM", "must begin with ws://"},
-		"no host":        {Settings{From: "ws:///x"}, "FROM", "is not an address"},
-		"host":           {Settings{From: "ws://{query.h}/x"}, "FROM", "{query.h} is not allowed here"},
-		"user":           {Settings{From: "ws://{query.u}@h/x"}, "FROM", "{query.u} is not allowed here"},
-		"fragment":       {Settings{From: "ws://h/#x"}, "FROM", "contains a #"},
-		"wildcard":       {Settings{From: "ws://h/{path.id}"}, "FROM", "{path.id} is not a wildcard of PATH"},
-		"default":        {Settings{From: "ws://h/{query.a:..}"}, "FROM", "the default of {query.a} is empty, . or .."},
-		"default, JSON":  {Settings{From: "ws://h/", Hello: `{"a":{query.a:x}}`}, "HELLO", "the default of {query.a} is in JSON outside a string"},
-		"cursor":         {Settings{From: "ws://h/?{stream.cursor}"}, "CURSOR", "is not set, but {stream.cursor} is used"},
-		"no default":     {Settings{From: "http://h/", Cursor: ".n", Body: `{"since":{stream.cursor}}`}, "BODY", "{stream.cursor} is empty at first, which is not allowed here; give it a default, such as {stream.cursor:0}"},
-		"header":         {Settings{From: "ws://h/", Headers: "X-A b"}, "HEADERS", "a line has no colon"},
-		"header, ours":   {Settings{From: "ws://h/", Headers: "Connection: x"}, "HEADERS", "belongs to the connection"},
-		"forward, ours":  {Settings{From: "ws://h/", Forward: []string{"Upgrade"}}, "FORWARD", "belongs to the connection"},
-		"forward, host":  {Settings{From: "ws://h/", Forward: []string{"host"}}, "FORWARD", "Host cannot be forwarded"},
-		"subprotocol":    {Settings{From: "ws://h/", Headers: "sec-websocket-protocol: x"}, "HEADERS", "is set by SUBPROTOCOL"},
-		"jq":             {Settings{From: "ws://h/", Select: ".a |"}, "SELECT", "is not a jq program"},
-		"jq of HELLO":    {Settings{From: "ws://h/", Hello: "> a\n< .a |"}, "HELLO", "is not a jq program"},
-		"jq missing":     {Settings{From: "ws://h/", Hello: "<"}, "HELLO", "a jq program is missing after <"},
-		"nested too far": {Settings{From: "ws://h/", Hello: strings.Repeat(`{"a":"`, 1) + deep(6) + "{query.a}"}, "HELLO", "is not allowed here"},
-		"method":         {Settings{From: "http://h/", Method: "get"}, "METHOD", "is not a method"},
-		"mode":           {Settings{From: "http://h/", Mode: "all"}, "MODE", "is not known"},
-		"dialect":        {Settings{From: "ws://h/", Protocol: "soap"}, "PROTOCOL", "is not a dialect"},
+		"scheme":         {SourceSettings{From: "ftp://h/"}, "FROM", "must begin with ws://"},
+		"no host":        {SourceSettings{From: "ws:///x"}, "FROM", "is not an address"},
+		"host":           {SourceSettings{From: "ws://{query.h}/x"}, "FROM", "{query.h} is not allowed here"},
+		"user":           {SourceSettings{From: "ws://{query.u}@h/x"}, "FROM", "{query.u} is not allowed here"},
+		"fragment":       {SourceSettings{From: "ws://h/#x"}, "FROM", "contains a #"},
+		"wildcard":       {SourceSettings{From: "ws://h/{path.id}"}, "FROM", "{path.id} is not a wildcard of PATH"},
+		"default":        {SourceSettings{From: "ws://h/{query.a:..}"}, "FROM", "the default of {query.a} is empty, . or .."},
+		"default, JSON":  {SourceSettings{From: "ws://h/", Hello: `{"a":{query.a:x}}`}, "HELLO", "the default of {query.a} is in JSON outside a string"},
+		"cursor":         {SourceSettings{From: "ws://h/?{stream.cursor}"}, "CURSOR", "is not set, but {stream.cursor} is used"},
+		"no default":     {SourceSettings{From: "http://h/", Cursor: ".n", Body: `{"since":{stream.cursor}}`}, "BODY", "{stream.cursor} is empty at first, which is not allowed here; give it a default, such as {stream.cursor:0}"},
+		"header":         {SourceSettings{From: "ws://h/", Headers: "X-A b"}, "HEADERS", "a line has no colon"},
+		"header, ours":   {SourceSettings{From: "ws://h/", Headers: "Connection: x"}, "HEADERS", "belongs to the connection"},
+		"forward, ours":  {SourceSettings{From: "ws://h/", Forward: []string{"Upgrade"}}, "FORWARD", "belongs to the connection"},
+		"forward, host":  {SourceSettings{From: "ws://h/", Forward: []string{"host"}}, "FORWARD", "Host cannot be forwarded"},
+		"subprotocol":    {SourceSettings{From: "ws://h/", Headers: "sec-websocket-protocol: x"}, "HEADERS", "is set by SUBPROTOCOL"},
+		"jq":             {SourceSettings{From: "ws://h/", Select: ".a |"}, "SELECT", "is not a jq program"},
+		"jq of HELLO":    {SourceSettings{From: "ws://h/", Hello: "> a\n< .a |"}, "HELLO", "is not a jq program"},
+		"jq missing":     {SourceSettings{From: "ws://h/", Hello: "<"}, "HELLO", "a jq program is missing after <"},
+		"nested too far": {SourceSettings{From: "ws://h/", Hello: strings.Repeat(`{"a":"`, 1) + deep(6) + "{query.a}"}, "HELLO", "is not allowed here"},
+		"method":         {SourceSettings{From: "http://h/", Method: "get"}, "METHOD", "is not a method"},
+		"mode":           {SourceSettings{From: "http://h/", Mode: "all"}, "MODE", "is not known"},
+		"dialect":        {SourceSettings{From: "ws://h/", Protocol: "soap"}, "PROTOCOL", "is not a dialect"},
 	} {
 		_, err := Compile(test.s)
 		var bad *SettingError
@@ -466,27 +466,27 @@ func deep(n int) string {
 
 func TestHistoryIsOfPolls(t *testing.T) {
 	for from, want := range map[string]bool{"ws://h/": false, "http://h/": true, "https://h/": true, "wss://h/": false} {
-		if q := expanded(t, compiled(t, Settings{From: from, Mode: ModeItems}), "/"); q.Source(slog.New(slog.DiscardHandler)).History() != want {
+		if q := expanded(t, compiled(t, SourceSettings{From: from, Mode: ModeItems}), "/"); q.Source(slog.New(slog.DiscardHandler)).History() != want {
 			t.Errorf("%s: history is %v", from, !want)
 		}
 	}
 }
 
 func TestNeeds(t *testing.T) {
-	rt := compiled(t, Settings{From: "ws://h/{path.id}?b={query.b}&n={stream.n}", PathNames: []string{"id"}, Headers: "X: {header.X-T}", Hello: "{cookie.c}\n{query.b}", Forward: []string{"cookie"}})
+	rt := compiled(t, SourceSettings{From: "ws://h/{path.id}?b={query.b}&n={stream.n}", PathNames: []string{"id"}, Headers: "X: {header.X-T}", Hello: "{cookie.c}\n{query.b}", Forward: []string{"cookie"}})
 	if got := strings.Join(rt.Needs(), " "); got != "{path.id} {query.b} {header.X-T} {cookie.c} Cookie header" || rt.Shared() {
 		t.Errorf("%s", got)
 	}
 	if got := strings.Join(rt.ClientHeaders(), " "); got != "X-T Cookie" {
 		t.Errorf("%s", got)
 	}
-	if rt := compiled(t, Settings{From: "ws://h/?n={stream.n}"}); !rt.Shared() {
+	if rt := compiled(t, SourceSettings{From: "ws://h/?n={stream.n}"}); !rt.Shared() {
 		t.Error("{stream.n} is a client's")
 	}
 }
 
 func TestBodyThatBeginsWithAPlaceholderIsNoJSON(t *testing.T) {
-	rt, err := Compile(Settings{From: "http://h/p", Body: "{query.x}"})
+	rt, err := Compile(SourceSettings{From: "http://h/p", Body: "{query.x}"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -506,7 +506,7 @@ func (rt *Route) headerText(name string) string {
 }
 
 func TestLogAddressHoldsNothingOfQueryHeadersAndCookies(t *testing.T) {
-	rt, err := Compile(Settings{From: "ws://u:hidden@h/ws/{path.id}/{query.token}/{cookie.sid}?k={header.X-Key}", PathNames: []string{"id"}})
+	rt, err := Compile(SourceSettings{From: "ws://u:hidden@h/ws/{path.id}/{query.token}/{cookie.sid}?k={header.X-Key}", PathNames: []string{"id"}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -522,20 +522,20 @@ func TestLogAddressHoldsNothingOfQueryHeadersAndCookies(t *testing.T) {
 // TestExpandsOnce what is the same for all: only where nothing of a client's request is looked at, also in vain.
 func TestExpandsOnce(t *testing.T) {
 	for name, test := range map[string]struct {
-		settings Settings
+		settings SourceSettings
 		only     bool
 	}{
-		"constant":          {Settings{From: "ws://h/a", Headers: "X-Key: k", Hello: "> topic"}, true},
-		"the stream's own":  {Settings{From: "http://h/a?since={stream.cursor:0}", Cursor: ".next"}, true},
-		"query":             {Settings{From: "ws://h/a?{query}"}, false},
-		"with a default":    {Settings{From: "ws://h/a?s={query.s:1}"}, false},
-		"header":            {Settings{From: "ws://h/a", Headers: "X-Key: {header.X-Key:}"}, false},
-		"cookie":            {Settings{From: "ws://h/a", Hello: "> {cookie.sid:}"}, false},
-		"path":              {Settings{From: "ws://h/{path.id:x}", PathNames: []string{"id"}}, false},
-		"forwarded":         {Settings{From: "ws://h/a", Forward: []string{"Cookie"}}, false},
-		"a client's own":    {Settings{From: "ws://h/a", Session: true}, false},
-		"body":              {Settings{From: "http://h/a", Method: "POST", Body: "{query.s:}"}, false},
-		"in the first line": {Settings{From: "ws://h/a", Hello: "> {query.s:}"}, false},
+		"constant":          {SourceSettings{From: "ws://h/a", Headers: "X-Key: k", Hello: "> topic"}, true},
+		"the stream's own":  {SourceSettings{From: "http://h/a?since={stream.cursor:0}", Cursor: ".next"}, true},
+		"query":             {SourceSettings{From: "ws://h/a?{query}"}, false},
+		"with a default":    {SourceSettings{From: "ws://h/a?s={query.s:1}"}, false},
+		"header":            {SourceSettings{From: "ws://h/a", Headers: "X-Key: {header.X-Key:}"}, false},
+		"cookie":            {SourceSettings{From: "ws://h/a", Hello: "> {cookie.sid:}"}, false},
+		"path":              {SourceSettings{From: "ws://h/{path.id:x}", PathNames: []string{"id"}}, false},
+		"forwarded":         {SourceSettings{From: "ws://h/a", Forward: []string{"Cookie"}}, false},
+		"a client's own":    {SourceSettings{From: "ws://h/a", Session: true}, false},
+		"body":              {SourceSettings{From: "http://h/a", Method: "POST", Body: "{query.s:}"}, false},
+		"in the first line": {SourceSettings{From: "ws://h/a", Hello: "> {query.s:}"}, false},
 	} {
 		rt := compiled(t, test.settings)
 		first, err := client{query: "session=" + strings.Repeat("s", 16)}.expand(rt)

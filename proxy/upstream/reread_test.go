@@ -16,14 +16,14 @@ import (
 func TestFilesAreReadAgain(t *testing.T) {
 	for name, from := range map[string]string{"socket": "ws://legacy/feed?key={query.key:k}", "poll": "http://legacy/poll?key={query.key:k}"} {
 		var mu sync.Mutex // guards what the next call of Reread says
-		var now *Settings
+		var now *SourceSettings
 		var failed error
-		s := Settings{From: from, Headers: "X-Token: Bearer one{query.who:}", Every: 2 * time.Second, Idle: time.Minute, Mode: ModeEvery}
+		s := SourceSettings{From: from, Headers: "X-Token: Bearer one{query.who:}", Every: 2 * time.Second, Idle: time.Minute, Mode: ModeEvery}
 		if name == "socket" {
 			s.Every, s.Mode = 0, ""
 			s.Hello = "> login one"
 		}
-		s.Reread = func() (*Settings, error) {
+		s.Reread = func() (*SourceSettings, error) {
 			mu.Lock()
 			defer mu.Unlock()
 			changed := now
@@ -44,7 +44,7 @@ func TestFilesAreReadAgain(t *testing.T) {
 			return strings.ReplaceAll(all, "Bearer ", "")
 		}
 		subscribed(t, s, f, func(t *testing.T, k *taking) {
-			change := func(f func(*Settings)) {
+			change := func(f func(*SourceSettings)) {
 				changed := s
 				changed.Reread = nil
 				f(&changed)
@@ -56,12 +56,12 @@ func TestFilesAreReadAgain(t *testing.T) {
 			if got := tokens(); !strings.HasPrefix(got, " one one") {
 				t.Errorf("%s: at first%s", name, got)
 			}
-			change(func(s *Settings) { s.Headers = "X-Token: Bearer two{query.who:}" })
+			change(func(s *SourceSettings) { s.Headers = "X-Token: Bearer two{query.who:}" })
 			time.Sleep(4 * time.Second)
 			if got := tokens(); !strings.HasSuffix(got, " two two") {
 				t.Errorf("%s: changed:%s", name, got)
 			}
-			change(func(s *Settings) { s.Headers = "X-Token: Bearer three{query.who:}\nX-More: 1" })
+			change(func(s *SourceSettings) { s.Headers = "X-Token: Bearer three{query.who:}\nX-More: 1" })
 			time.Sleep(4 * time.Second)
 			mu.Lock()
 			failed = errors.New("SSE_X_FILE: cannot be read")
@@ -86,8 +86,8 @@ func TestFilesAreReadAgain(t *testing.T) {
 // A rotation parts nobody: the same clients have the same stream before and after.
 func TestRereadIdentity(t *testing.T) {
 	text := "one"
-	s := Settings{From: "ws://legacy/feed", Headers: "X-Token: one\nX-Who: {query.who}"}
-	s.Reread = func() (*Settings, error) {
+	s := SourceSettings{From: "ws://legacy/feed", Headers: "X-Token: one\nX-Who: {query.who}"}
+	s.Reread = func() (*SourceSettings, error) {
 		changed := s
 		changed.Reread, changed.Headers = nil, "X-Token: "+text+"\nX-Who: {query.who}"
 		return &changed, nil

@@ -17,7 +17,7 @@ type Route struct {
 
 	only atomic.Pointer[Request] // what Expand makes of every client's request, once it has turned out to use nothing of it
 
-	settings                           Settings
+	settings                           SourceSettings
 	dialect                            dialect.Dialect
 	table                              []*entry // see table.go
 	display                            template // of From, in which values of the path are filled in

@@ -123,18 +123,18 @@ func counter(begun func() time.Time) http.HandlerFunc {
 func TestSourcesAreHandedOn(t *testing.T) {
 	const s = time.Second
 	for name, c := range map[string]struct {
-		settings Settings
+		settings SourceSettings
 		resumed  string
 		want     string
 	}{
-		"a cursor":             {Settings{From: "http://legacy/after?after={stream.cursor:0}", Cursor: ".last", Select: ".numbers[]?", Every: s / 4}, "[true true true]", "1 2 3 4 5 6 7 8 9 10 11"},
-		"a list with ids":      {Settings{From: "http://legacy/list", Mode: ModeItems, ID: ".id", Data: ".id", Every: s / 4}, "[true true true]", "1#1 2#2 3#3 4#4 5#5 6#6 7#7 8#8 9#9 10#10 11#11"},
-		"a list without":       {Settings{From: "http://legacy/list", Mode: ModeItems, Data: ".id", Every: s / 4}, "[true true true]", "1 2 3 4 5 6 7 8 9 10 11"},
-		"changes":              {Settings{From: "http://legacy/now", Every: s / 4}, "[true true true]", "0 1 2 3 4 5 6 7 8 9 10 11"},
-		"a document":           {Settings{From: "http://legacy/document", Mode: ModePatch, Every: s / 4}, "[true true true]", `snapshot:{"n":0,"constant":"X"} 1 2 3 4 5 6 7 8 9 10 11`},
-		"a stream":             {Settings{From: "http://legacy/lines?after={stream.cursor:0}", Mode: ModeStream, Format: "lines", Cursor: "."}, "[false true true]", "1 2 3 4 5 6 7 8 9 10 11"},
-		"STATE and RESUMED":    {Settings{From: "ws://legacy/socket", State: "select(.n)|{last:.n}", Hello: "{state.last:none}\n< .hello", Resumed: ".goes_on", Select: "select(.n)|.n"}, "[false true true]", "1 2 3 4 5 6 7 8 9 10 11"},
-		"a socket of no state": {Settings{From: "ws://legacy/socket", Hello: "none\n< .hello", Select: "select(.n)|.n"}, "[false false false]", "1 2 3 5 6 7 8 10 11"},
+		"a cursor":             {SourceSettings{From: "http://legacy/after?after={stream.cursor:0}", Cursor: ".last", Select: ".numbers[]?", Every: s / 4}, "[true true true]", "1 2 3 4 5 6 7 8 9 10 11"},
+		"a list with ids":      {SourceSettings{From: "http://legacy/list", Mode: ModeItems, ID: ".id", Data: ".id", Every: s / 4}, "[true true true]", "1#1 2#2 3#3 4#4 5#5 6#6 7#7 8#8 9#9 10#10 11#11"},
+		"a list without":       {SourceSettings{From: "http://legacy/list", Mode: ModeItems, Data: ".id", Every: s / 4}, "[true true true]", "1 2 3 4 5 6 7 8 9 10 11"},
+		"changes":              {SourceSettings{From: "http://legacy/now", Every: s / 4}, "[true true true]", "0 1 2 3 4 5 6 7 8 9 10 11"},
+		"a document":           {SourceSettings{From: "http://legacy/document", Mode: ModePatch, Every: s / 4}, "[true true true]", `snapshot:{"n":0,"constant":"X"} 1 2 3 4 5 6 7 8 9 10 11`},
+		"a stream":             {SourceSettings{From: "http://legacy/lines?after={stream.cursor:0}", Mode: ModeStream, Format: "lines", Cursor: "."}, "[false true true]", "1 2 3 4 5 6 7 8 9 10 11"},
+		"STATE and RESUMED":    {SourceSettings{From: "ws://legacy/socket", State: "select(.n)|{last:.n}", Hello: "{state.last:none}\n< .hello", Resumed: ".goes_on", Select: "select(.n)|.n"}, "[false true true]", "1 2 3 4 5 6 7 8 9 10 11"},
+		"a socket of no state": {SourceSettings{From: "ws://legacy/socket", Hello: "none\n< .hello", Select: "select(.n)|.n"}, "[false false false]", "1 2 3 5 6 7 8 10 11"},
 	} {
 		var begun time.Time
 		bubble(t, counter(func() time.Time { return begun }), func(t *testing.T) {
@@ -158,7 +158,7 @@ func TestSourcesAreHandedOn(t *testing.T) {
 
 // What cannot be read is refused, whatever it is.
 func TestHostileSavings(t *testing.T) {
-	for _, s := range []Settings{{From: "http://h/?c={stream.cursor:0}", Cursor: ".c"}, {From: "http://h/", Mode: ModePatch}, {From: "http://h/", Mode: ModeStream},
+	for _, s := range []SourceSettings{{From: "http://h/?c={stream.cursor:0}", Cursor: ".c"}, {From: "http://h/", Mode: ModePatch}, {From: "http://h/", Mode: ModeStream},
 		{From: "ws://h/", State: ".s"}, {From: "ws://h/", Protocol: "socket.io"}, {From: "ws://h/"}} {
 		rt := compiled(t, s)
 		for _, saved := range [][]byte{nil, []byte("x"), save(), save("a"), save("", "", "", ""), save(strings.Repeat("c", maxCursor+1), "", ""), save("", "short", ""),

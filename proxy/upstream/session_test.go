@@ -93,7 +93,7 @@ func (s *spoken) Leave() []dialect.Frame {
 }
 
 // speaking makes the dialect of every route compiled from here on one of which s is the only session.
-func speaking(t *testing.T, s *spoken, settings Settings) Settings {
+func speaking(t *testing.T, s *spoken, settings SourceSettings) SourceSettings {
 	t.Helper()
 	was := dialect.Table
 	dialect.Table = append(was[:len(was):len(was)], dialect.Dialect{
@@ -120,7 +120,7 @@ func TestSessionOpens(t *testing.T) {
 	f := accepting(nil)
 	f.talk = f.listen
 	s := &spoken{greets: true, leave: "bye"}
-	settings := speaking(t, s, Settings{Connect: `{"n":{stream.n}}`, Subscribe: " a/b\n\n c {stream.n} \n"})
+	settings := speaking(t, s, SourceSettings{Connect: `{"n":{stream.n}}`, Subscribe: " a/b\n\n c {stream.n} \n"})
 	subscribed(t, settings, f, func(t *testing.T, k *taking) {
 		time.Sleep(time.Second)
 		k.end()
@@ -162,7 +162,7 @@ func TestRequestBeforeTheDial(t *testing.T) {
 		base.URL = string(last.Body)
 		return base, nil
 	}}
-	subscribed(t, speaking(t, s, Settings{Headers: "X-Key: k"}), f, func(t *testing.T, k *taking) {
+	subscribed(t, speaking(t, s, SourceSettings{Headers: "X-Key: k"}), f, func(t *testing.T, k *taking) {
 		time.Sleep(time.Minute)
 		k.expect("0s 2", "0s lost: connection lost: EOF",
 			"1s lost: request before the dial: answered 503",
@@ -186,7 +186,7 @@ func TestRequestsBeforeTheDialAreBounded(t *testing.T) {
 	s := &spoken{dial: func(*dialect.HTTPResponse, dialect.Dial) (dialect.Dial, error) {
 		return dialect.Dial{Request: &dialect.HTTPRequest{Method: "GET", URL: "http://legacy/again"}}, nil
 	}}
-	settings := speaking(t, s, Settings{})
+	settings := speaking(t, s, SourceSettings{})
 	subscribed(t, settings, f, func(t *testing.T, k *taking) {
 		k.expect(fmt.Sprintf("0s lost: more than %d requests before the dial", maxRequests))
 	})
@@ -209,7 +209,7 @@ func TestClosedIsTheSessionsToJudge(t *testing.T) {
 		_, reason, _ = strings.Cut(closing, " ")
 		f := accepting(func(p *peer) { p.Close(code, reason) })
 		s := &spoken{closed: func(code int, reason string) error { return verdicts[fmt.Sprint(code, " ", reason)] }}
-		subscribed(t, speaking(t, s, Settings{}), f, func(t *testing.T, k *taking) {
+		subscribed(t, speaking(t, s, SourceSettings{}), f, func(t *testing.T, k *taking) {
 			time.Sleep(19 * time.Second)
 			if err := k.end(); !errors.Is(err, want) && !errors.As(err, new(*Retry)) {
 				t.Errorf("%s: %v", closing, err)
@@ -224,7 +224,7 @@ func TestClosedIsTheSessionsToJudge(t *testing.T) {
 func TestResumableIsSaid(t *testing.T) {
 	f := accepting(func(p *peer) { p.say("1") })
 	s := &spoken{resumes: true, receive: func(*spoken, string) (dialect.Received, error) { return received("1"), errors.New("over") }}
-	settings := speaking(t, s, Settings{})
+	settings := speaking(t, s, SourceSettings{})
 	bubble(t, f.ServeHTTP, func(t *testing.T) {
 		settings.From = "ws://legacy/feed"
 		conn, err := expanded(t, compiled(t, settings), "/").Source(quietLog).Connect(t.Context())
@@ -267,7 +267,7 @@ func failOpening(t *testing.T, resumes bool, want string) {
 		}
 		return received(text), nil
 	}}
-	settings := speaking(t, s, Settings{})
+	settings := speaking(t, s, SourceSettings{})
 	bubble(t, f.ServeHTTP, func(t *testing.T) {
 		settings.From = "ws://legacy/feed"
 		source := expanded(t, compiled(t, settings), "/").Source(quietLog)
@@ -298,7 +298,7 @@ func TestFinishedWhileOpening(t *testing.T) {
 		}
 		return received(text), nil
 	}}
-	subscribed(t, speaking(t, s, Settings{}), f, func(t *testing.T, k *taking) {
+	subscribed(t, speaking(t, s, SourceSettings{}), f, func(t *testing.T, k *taking) {
 		time.Sleep(time.Second)
 		k.expect("0s 1 2 last")
 		if err := k.end(); !errors.Is(err, translate.ErrFinished) {
@@ -323,7 +323,7 @@ func TestTimersChange(t *testing.T) {
 		}
 		return received(text), nil
 	}}
-	subscribed(t, speaking(t, s, Settings{}), f, func(t *testing.T, k *taking) {
+	subscribed(t, speaking(t, s, SourceSettings{}), f, func(t *testing.T, k *taking) {
 		time.Sleep(9500 * time.Millisecond)
 		f.expect(t, "5s ping 1", "7s ping 2", "9s cut")
 		k.expect("0s slow", "3s every", "9s lost: no answer to the ping")
@@ -346,7 +346,7 @@ func TestSilence(t *testing.T) {
 		s.timers.Silence = 5 * time.Second
 		return received(text), nil
 	}}
-	subscribed(t, speaking(t, s, Settings{Idle: 2 * time.Second}), f, func(t *testing.T, k *taking) {
+	subscribed(t, speaking(t, s, SourceSettings{Idle: 2 * time.Second}), f, func(t *testing.T, k *taking) {
 		time.Sleep(17500 * time.Millisecond)
 		k.expect("4s x", "8s x", "12s x", "17s lost: no message came for as long as the dialect allows (5s)")
 	})
@@ -364,7 +364,7 @@ func (p *peer) hearAll() {
 func TestSkippedMayEndTheConnection(t *testing.T) {
 	f := accepting(func(p *peer) { p.say("1", strings.Repeat("x", 101), "2"); p.hear(); p.hear() })
 	s := &spoken{skipped: errors.New("the framing is lost")}
-	subscribed(t, speaking(t, s, Settings{MaxMessage: 100}), f, func(t *testing.T, k *taking) {
+	subscribed(t, speaking(t, s, SourceSettings{MaxMessage: 100}), f, func(t *testing.T, k *taking) {
 		time.Sleep(500 * time.Millisecond)
 		k.expect("0s 1", "0s gap upstream", "0s lost: the framing is lost")
 	})
@@ -389,7 +389,7 @@ func TestByteStreams(t *testing.T) {
 		}
 		return dialect.Received{}, nil
 	}}
-	settings := speaking(t, s, Settings{MaxMessage: 100})
+	settings := speaking(t, s, SourceSettings{MaxMessage: 100})
 	dialect.Table[len(dialect.Table)-1].Stream = true
 	subscribed(t, settings, f, func(t *testing.T, k *taking) {
 		time.Sleep(time.Second)
@@ -401,7 +401,7 @@ func TestByteStreams(t *testing.T) {
 }
 
 func TestDialectSettings(t *testing.T) {
-	speaking(t, new(spoken), Settings{})
+	speaking(t, new(spoken), SourceSettings{})
 	d := &dialect.Table[len(dialect.Table)-1]
 	d.Required = true
 	d.Check = func(connect string, lines []string) error {
@@ -411,13 +411,13 @@ func TestDialectSettings(t *testing.T) {
 		return errors.Join(&dialect.CheckError{Setting: "CONNECT", Problem: "c"}, &dialect.CheckError{Setting: "SUBSCRIBE", Problem: "s"})
 	}
 	for _, test := range []struct {
-		s    Settings
+		s    SourceSettings
 		want string
 	}{
-		{Settings{Protocol: "spoken", From: "ws://legacy", Connect: `{"a":"{query.a}"}`, Subscribe: `t/{query.b} {"x":{query.c}}`}, "CONNECT: c\nSUBSCRIBE: s"},
-		{Settings{Protocol: "spoken", From: "ws://legacy"}, "SUBSCRIBE: spoken needs to know what to subscribe to; write one subscription per line"},
-		{Settings{Protocol: "spoken", From: "http://legacy", Subscribe: "x"}, "PROTOCOL: spoken is spoken over WebSockets, but FROM polls; begin FROM with ws:// or wss://, or unset PROTOCOL"},
-		{Settings{From: "ws://legacy", Subscribe: "x", Connect: "x"}, "CONNECT: raw has no connection payload; unset it\n" +
+		{SourceSettings{Protocol: "spoken", From: "ws://legacy", Connect: `{"a":"{query.a}"}`, Subscribe: `t/{query.b} {"x":{query.c}}`}, "CONNECT: c\nSUBSCRIBE: s"},
+		{SourceSettings{Protocol: "spoken", From: "ws://legacy"}, "SUBSCRIBE: spoken needs to know what to subscribe to; write one subscription per line"},
+		{SourceSettings{Protocol: "spoken", From: "http://legacy", Subscribe: "x"}, "PROTOCOL: spoken is spoken over WebSockets, but FROM polls; begin FROM with ws:// or wss://, or unset PROTOCOL"},
+		{SourceSettings{From: "ws://legacy", Subscribe: "x", Connect: "x"}, "CONNECT: raw has no connection payload; unset it\n" +
 			"SUBSCRIBE: raw has no subscriptions of its own; unset it, and write what to send in HELLO"},
 	} {
 		if _, err := Compile(test.s); err == nil || err.Error() != test.want {
@@ -427,7 +427,7 @@ func TestDialectSettings(t *testing.T) {
 }
 
 func TestTopics(t *testing.T) {
-	rt := compiled(t, speaking(t, new(spoken), Settings{From: "ws://legacy",
+	rt := compiled(t, speaking(t, new(spoken), SourceSettings{From: "ws://legacy",
 		Subscribe: "{query.whole}\nrooms/{query.room}/x {\"n\":{query.n},\"s\":\"{query.s}\"}"}))
 	lines := func(query string) (string, error) {
 		q, err := rt.Expand(newGet("/?"+query), func(string) string { return "" })
@@ -458,7 +458,7 @@ func TestTopics(t *testing.T) {
 
 // A method's name cannot become its arguments, with or without the word before it.
 func TestPlacesInMethods(t *testing.T) {
-	rt := compiled(t, Settings{From: "ws://legacy", Protocol: "signalr", Subscribe: "{query.m} [{query.n}]\nstream {query.m}\nstream  X{query.m}Y  [\"{query.s}\",{query.n}]"})
+	rt := compiled(t, SourceSettings{From: "ws://legacy", Protocol: "signalr", Subscribe: "{query.m} [{query.n}]\nstream {query.m}\nstream  X{query.m}Y  [\"{query.s}\",{query.n}]"})
 	fill := func(method string) (lines []string, err error) {
 		address := "/?" + url.Values{"m": {method}, "n": {"7"}, "s": {`a "b" [c]`}}.Encode()
 		q, err := rt.Expand(httptest.NewRequest("GET", address, nil), func(string) string { return "" })
@@ -490,15 +490,15 @@ func TestOneClientID(t *testing.T) {
 	const named, apart = `{"clientId":"c"}`, `{"clientId":"c-{query.user}"}`
 	for _, test := range []struct {
 		connect string
-		s       Settings
+		s       SourceSettings
 		ok      bool
 	}{
-		{named, Settings{Subscribe: "a"}, true},
-		{named, Settings{Subscribe: "users/{query.user}/#"}, false},
-		{apart, Settings{Subscribe: "users/{query.user}/#"}, true},
-		{"", Settings{Subscribe: "users/{query.user}/#"}, true},
-		{named, Settings{Subscribe: "a", Forward: []string{"Cookie"}}, false},
-		{named, Settings{Subscribe: "a", Session: true}, false},
+		{named, SourceSettings{Subscribe: "a"}, true},
+		{named, SourceSettings{Subscribe: "users/{query.user}/#"}, false},
+		{apart, SourceSettings{Subscribe: "users/{query.user}/#"}, true},
+		{"", SourceSettings{Subscribe: "users/{query.user}/#"}, true},
+		{named, SourceSettings{Subscribe: "a", Forward: []string{"Cookie"}}, false},
+		{named, SourceSettings{Subscribe: "a", Session: true}, false},
 	} {
 		test.s.Protocol, test.s.From, test.s.Connect = "mqtt", "ws://legacy", test.connect
 		_, err := Compile(test.s)

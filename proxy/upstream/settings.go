@@ -5,9 +5,9 @@ import (
 	"time"
 )
 
-// Settings are the texts of one route whose syntax this package and translate own. Durations and sizes are taken as they
+// SourceSettings are the texts of one route whose syntax this package and translate own. Durations and sizes are taken as they
 // are; an empty text means the default of the environment table.
-type Settings struct {
+type SourceSettings struct {
 	PathNames   []string // the wildcards of the route's PATH, for {path.NAME}
 	From        string
 	FromFile    bool   // FROM was read from a file, since it holds a secret: its path is not shown
@@ -57,7 +57,7 @@ type Settings struct {
 
 	// Reread returns the settings when those of them that stand in files have changed since it was called last, else nil. It is not
 	// called by two at once. Nil: none stands in a file.
-	Reread  func() (*Settings, error)
+	Reread  func() (*SourceSettings, error)
 	Session bool // each ?session= has an upstream of its own
 }
 

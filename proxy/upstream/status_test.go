@@ -42,7 +42,7 @@ func TestStatus(t *testing.T) {
 				w.WriteHeader(c.status)
 			}}
 			bubble(t, a.ServeHTTP, func(t *testing.T) {
-				s := Settings{From: from, Status: c.rules}
+				s := SourceSettings{From: from, Status: c.rules}
 				if strings.HasSuffix(from, "stream") {
 					s.Mode = ModeStream
 				}
@@ -80,14 +80,14 @@ func TestStatusNew(t *testing.T) {
 		}
 		fmt.Fprintf(w, `{"n":%d}`, n)
 	}}
-	polled(t, Settings{From: "http://legacy/?since={stream.cursor:0}", Cursor: ".n", Every: time.Second, Status: "409=new"}, a, func(k *taking) {
+	polled(t, SourceSettings{From: "http://legacy/?since={stream.cursor:0}", Cursor: ".n", Every: time.Second, Status: "409=new"}, a, func(k *taking) {
 		time.Sleep(2500 * time.Millisecond)
 		if got := strings.Join(k.texts(), ", "); got != `{"n":1}, gap upstream, {"n":3}` {
 			t.Errorf("%s", got)
 		}
 		targets(t, a, "/?since=0", "/?since=1", "/?since=0")
 	})
-	rt := compiled(t, Settings{From: "ws://legacy/?session={state.session:none}", State: "{session:.}", Status: "409=new"})
+	rt := compiled(t, SourceSettings{From: "ws://legacy/?session={state.session:none}", State: "{session:.}", Status: "409=new"})
 	bubble(t, a.ServeHTTP, func(t *testing.T) {
 		s := expanded(t, rt, "/").Source(quietLog).(*subscription)
 		a.answer = func(n int, w http.ResponseWriter, r *http.Request) { w.WriteHeader(http.StatusConflict) }
@@ -110,7 +110,7 @@ func TestStatusProblems(t *testing.T) {
 		"404=retry:401":   `STATUS: "404=retry:401" has a status, which only refused can have`,
 		"404=refused:500": `STATUS: "404=refused:500" refuses with a status that is not a refusal; write 400 to 499, such as refused:401`,
 	} {
-		if _, err := Compile(Settings{From: "http://legacy/", Status: text}); err == nil || err.Error() != want {
+		if _, err := Compile(SourceSettings{From: "http://legacy/", Status: text}); err == nil || err.Error() != want {
 			t.Errorf("%v, want %s", err, want)
 		}
 	}
@@ -135,7 +135,7 @@ func TestRefusedByProgram(t *testing.T) {
 				io.WriteString(w, c.body+"\n")
 			}}
 			bubble(t, a.ServeHTTP, func(t *testing.T) {
-				source := expanded(t, compiled(t, Settings{From: "http://legacy/", Mode: mode, Refused: c.program}), "/").Source(quietLog)
+				source := expanded(t, compiled(t, SourceSettings{From: "http://legacy/", Mode: mode, Refused: c.program}), "/").Source(quietLog)
 				ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 				defer cancel()
 				conn, err := source.Connect(ctx)
@@ -154,17 +154,17 @@ func TestRefusedByProgram(t *testing.T) {
 // call refused does not.
 func TestDialectRefusalMayPass(t *testing.T) {
 	for name, c := range map[string]struct {
-		s    Settings
+		s    SourceSettings
 		talk func(ctx context.Context, ws *websocket.Conn)
 		want string
 	}{
-		"a dialect's": {Settings{Protocol: "actioncable", Subscribe: `{"channel":"X"}`}, func(ctx context.Context, ws *websocket.Conn) {
+		"a dialect's": {SourceSettings{Protocol: "actioncable", Subscribe: `{"channel":"X"}`}, func(ctx context.Context, ws *websocket.Conn) {
 			ws.Write(ctx, websocket.MessageText, []byte(`{"type":"disconnect","reason":"unauthorized","reconnect":false}`))
 		}, "passing"},
-		"! of HELLO": {Settings{Hello: "! true\n< false"}, func(ctx context.Context, ws *websocket.Conn) {
+		"! of HELLO": {SourceSettings{Hello: "! true\n< false"}, func(ctx context.Context, ws *websocket.Conn) {
 			ws.Write(ctx, websocket.MessageText, []byte("1"))
 		}, "refused"},
-		"CLOSE": {Settings{Hello: "< false", Close: "4001=refused"}, func(ctx context.Context, ws *websocket.Conn) { ws.Close(4001, "") }, "refused"},
+		"CLOSE": {SourceSettings{Hello: "< false", Close: "4001=refused"}, func(ctx context.Context, ws *websocket.Conn) { ws.Close(4001, "") }, "refused"},
 	} {
 		a := &api{answer: func(n int, w http.ResponseWriter, r *http.Request) {
 			ws, err := websocket.Accept(w, r, &websocket.AcceptOptions{Subprotocols: []string{"actioncable-v1-json"}})

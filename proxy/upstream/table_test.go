@@ -10,8 +10,8 @@ import (
 )
 
 // full are routes that have every setting with a template between them; {query.FIELD:0} stands in each.
-func full() map[string]Settings {
-	return map[string]Settings{
+func full() map[string]SourceSettings {
+	return map[string]SourceSettings{
 		"raw": {From: "ws://h/{query.From:0}", Headers: "X-A: {query.Headers:0}\nX-B: 1", Forward: []string{"X-Forward"},
 			Hello: "> {query.Hello:0}\n> last", Ping: "{query.Ping:0}", Ticket: "GET http://h/{query.Ticket:0}", Dial: ".url", Session: true},
 		"dialect": {From: "ws://h/", Protocol: "actioncable", Subscribe: `{"channel":"{query.Subscribe:0}"}` + "\n" + `{"channel":"B"}`},
@@ -75,8 +75,8 @@ func keyOf(rt *Route, kind, name string) ([32]byte, error) {
 func TestNoTemplatePastTheTable(t *testing.T) {
 	filled := 0
 	for route, s := range full() {
-		for i := range reflect.TypeFor[Settings]().NumField() {
-			field := reflect.TypeFor[Settings]().Field(i).Name
+		for i := range reflect.TypeFor[SourceSettings]().NumField() {
+			field := reflect.TypeFor[SourceSettings]().Field(i).Name
 			for _, probed := range probes(s, i) {
 				rt, err := Compile(probed)
 				if err != nil {
@@ -107,7 +107,7 @@ var literals = map[string]bool{"Subprotocol": true, "PathNames": true, "Separato
 	"Reply": true, "State": true, "Event": true, "Data": true, "Key": true, "Next": true, "Interval": true, "Dial": true, "PingProgram": true}
 
 // probes are s with a placeholder in field i, in each of the ways in which it may stand there.
-func probes(s Settings, i int) (all []Settings) {
+func probes(s SourceSettings, i int) (all []SourceSettings) {
 	for _, way := range []string{"%s{query.probe:0}", "{query.probe:0}%s", "%s/{query.probe:0}", "%s\nX-C: {query.probe:0}", "%s?p={query.probe:0}", "{\"a\":\"{query.probe:0}\"}"} {
 		probed := s
 		switch v := reflect.ValueOf(&probed).Elem().Field(i); v.Interface().(type) {
@@ -128,7 +128,7 @@ func probes(s Settings, i int) (all []Settings) {
 
 // Texts that look the same when put one after the other are told apart.
 func TestIdentityHasNoSeams(t *testing.T) {
-	rt := compiled(t, Settings{From: "ws://h/", Headers: "A: {query.a:x}", Forward: []string{"B", "C"}})
+	rt := compiled(t, SourceSettings{From: "ws://h/", Headers: "A: {query.a:x}", Forward: []string{"B", "C"}})
 	keys := map[[32]byte]string{}
 	for _, h := range []http.Header{{"B": {"1", "2"}}, {"B": {"1"}, "C": {"2"}}, {"C": {"1", "2"}}, {"B": {"12"}}, {"B": {"2", "1"}}, {"C": {"12"}}, {"B": {"1, 2"}}} {
 		q, err := client{header: h}.expand(rt)

@@ -103,7 +103,7 @@ func (f *feed) expect(t *testing.T, want ...string) {
 }
 
 // subscribed runs a WebSocket route against f until do has returned.
-func subscribed(t *testing.T, s Settings, f *feed, do func(t *testing.T, k *taking)) {
+func subscribed(t *testing.T, s SourceSettings, f *feed, do func(t *testing.T, k *taking)) {
 	t.Helper()
 	bubble(t, f.ServeHTTP, func(t *testing.T) {
 		f.begun, f.times, f.heard, f.requests = time.Now(), nil, nil, nil
@@ -124,7 +124,7 @@ func TestSubscription(t *testing.T) {
 		p.say("3", "")
 		time.Sleep(time.Second)
 	}}
-	subscribed(t, Settings{}, f, func(t *testing.T, k *taking) {
+	subscribed(t, SourceSettings{}, f, func(t *testing.T, k *taking) {
 		time.Sleep(2500 * time.Millisecond)
 		k.expect("0s 1", "0s 2", "0s AQID", "1s 3", "1s ", "2s lost: connection lost: EOF")
 		if st := &k.route.Stats; st.Received.Load() != 5 || st.Connects.Load() != 1 {
@@ -135,12 +135,12 @@ func TestSubscription(t *testing.T) {
 
 func TestHandshakeHeader(t *testing.T) {
 	for name, test := range map[string]struct {
-		s                  Settings
+		s                  SourceSettings
 		origin, host, path string
 	}{
-		"default":    {Settings{From: "ws://legacy:81/feed?n={stream.n}"}, "http://legacy:81", "legacy:81", "/feed?n=1"},
-		"given":      {Settings{Headers: "Origin: https://app\nHost: other"}, "https://app", "other", "/feed"},
-		"none given": {Settings{Forward: []string{"Origin"}}, "http://legacy", "legacy", "/feed"},
+		"default":    {SourceSettings{From: "ws://legacy:81/feed?n={stream.n}"}, "http://legacy:81", "legacy:81", "/feed?n=1"},
+		"given":      {SourceSettings{Headers: "Origin: https://app\nHost: other"}, "https://app", "other", "/feed"},
+		"none given": {SourceSettings{Forward: []string{"Origin"}}, "http://legacy", "legacy", "/feed"},
 	} {
 		f := &feed{talk: func(p *peer) { p.hear() }}
 		subscribed(t, test.s, f, func(t *testing.T, k *taking) {
@@ -154,7 +154,7 @@ func TestHandshakeHeader(t *testing.T) {
 			}
 		})
 	}
-	rt := compiled(t, Settings{From: "wss://legacy/x", Forward: []string{"Origin"}})
+	rt := compiled(t, SourceSettings{From: "wss://legacy/x", Forward: []string{"Origin"}})
 	for _, forwarded := range []string{"", "https://page"} {
 		h := http.Header{}
 		want := "https://legacy"
@@ -185,7 +185,7 @@ func TestHello(t *testing.T) {
 			t.Errorf("left with %q", code)
 		}
 	}}
-	subscribed(t, Settings{Hello: hello}, f, func(t *testing.T, k *taking) {
+	subscribed(t, SourceSettings{Hello: hello}, f, func(t *testing.T, k *taking) {
 		time.Sleep(2 * time.Second)
 		k.expect(`0s "early" {"ok":2}`, `0s "live"`)
 		var refused *translate.Refused
@@ -209,7 +209,7 @@ func TestHelloTimeout(t *testing.T) {
 		}
 		p.hear()
 	}}
-	subscribed(t, Settings{Hello: "< .a\n< .b"}, f, func(t *testing.T, k *taking) {
+	subscribed(t, SourceSettings{Hello: "< .a\n< .b"}, f, func(t *testing.T, k *taking) {
 		time.Sleep(31 * time.Second)
 		k.expect("19s lost: no answer within 10s, waiting for line 2 of HELLO", "30s lost: no answer within 10s, waiting for line 1 of HELLO")
 	})
@@ -228,7 +228,7 @@ func TestHelloIsBounded(t *testing.T) {
 			}
 		},
 	} {
-		subscribed(t, Settings{Hello: "< .never"}, &feed{talk: talk}, func(t *testing.T, k *taking) {
+		subscribed(t, SourceSettings{Hello: "< .never"}, &feed{talk: talk}, func(t *testing.T, k *taking) {
 			synctest.Wait()
 			if got := k.texts(); len(got) != 1 || !strings.Contains(got[0], "arrived before HELLO was complete") {
 				t.Errorf("%s: %.200q", name, got)
@@ -243,7 +243,7 @@ func TestReplyAndPing(t *testing.T) {
 		p.say(`{"type":"ping","id":1}`)
 		f.listen(p)
 	}
-	s := Settings{Reply: `select(.type=="ping")|.type="pong"`, Ping: `{"n":{stream.n}}`, PingEvery: 30 * time.Second}
+	s := SourceSettings{Reply: `select(.type=="ping")|.type="pong"`, Ping: `{"n":{stream.n}}`, PingEvery: 30 * time.Second}
 	subscribed(t, s, f, func(t *testing.T, k *taking) {
 		time.Sleep(90 * time.Second)
 		f.expect(t, `0s {"id":1,"type":"pong"}`, `30s {"n":1}`, `1m0s {"n":2}`, `1m30s {"n":3}`)
@@ -276,29 +276,29 @@ func pinged(answers bool, says time.Duration) *feed {
 func TestIdle(t *testing.T) {
 	const idle = time.Minute
 	f := pinged(false, 0)
-	subscribed(t, Settings{Idle: idle}, f, func(t *testing.T, k *taking) {
+	subscribed(t, SourceSettings{Idle: idle}, f, func(t *testing.T, k *taking) {
 		time.Sleep(idle)
 		f.expect(t, "30s ping", "1m0s cut")
 		k.expect("1m0s lost: nothing was received within IDLE (1m0s)")
 	})
 	f = pinged(true, 0)
-	subscribed(t, Settings{Idle: idle}, f, func(t *testing.T, k *taking) {
+	subscribed(t, SourceSettings{Idle: idle}, f, func(t *testing.T, k *taking) {
 		time.Sleep(2*idle + time.Second)
 		f.expect(t, "30s ping", "1m0s ping", "1m30s ping", "2m0s ping")
 		k.expect()
 	})
 	f = pinged(false, idle/2-time.Second)
-	subscribed(t, Settings{Idle: idle}, f, func(t *testing.T, k *taking) {
+	subscribed(t, SourceSettings{Idle: idle}, f, func(t *testing.T, k *taking) {
 		time.Sleep(5 * idle)
 		f.expect(t) // who speaks is not pinged
 	})
 	f = pinged(false, idle/2+10*time.Second)
-	subscribed(t, Settings{Idle: idle}, f, func(t *testing.T, k *taking) {
+	subscribed(t, SourceSettings{Idle: idle}, f, func(t *testing.T, k *taking) {
 		time.Sleep(2 * idle)
 		f.expect(t, "30s ping", "1m10s ping", "1m50s ping") // and who speaks late is not cut
 	})
 	f = pinged(false, 0)
-	subscribed(t, Settings{}, f, func(t *testing.T, k *taking) {
+	subscribed(t, SourceSettings{}, f, func(t *testing.T, k *taking) {
 		time.Sleep(24 * time.Hour)
 		f.expect(t)
 		k.expect()
@@ -316,7 +316,7 @@ func TestUpstreamPingsAreLife(t *testing.T) {
 		}()
 		f.listen(p)
 	}
-	subscribed(t, Settings{Idle: 30 * time.Second}, f, func(t *testing.T, k *taking) {
+	subscribed(t, SourceSettings{Idle: 30 * time.Second}, f, func(t *testing.T, k *taking) {
 		time.Sleep(10 * time.Minute)
 		k.expect()
 	})
@@ -325,7 +325,7 @@ func TestUpstreamPingsAreLife(t *testing.T) {
 func TestSlowHandshakeIsNotIdle(t *testing.T) {
 	f := pinged(true, 0)
 	f.refuse = func(http.ResponseWriter, *http.Request) bool { time.Sleep(9 * time.Second); return false }
-	subscribed(t, Settings{Idle: 4 * time.Second}, f, func(t *testing.T, k *taking) {
+	subscribed(t, SourceSettings{Idle: 4 * time.Second}, f, func(t *testing.T, k *taking) {
 		time.Sleep(14 * time.Second)
 		f.expect(t, "11s ping", "13s ping")
 		k.expect()
@@ -338,7 +338,7 @@ func TestOversize(t *testing.T) {
 			p.say("a", strings.Repeat("x", 1000), strings.Repeat("x", 1001), "b", strings.Repeat("y", 20<<20), "c")
 			p.hear()
 		}}
-		subscribed(t, Settings{MaxMessage: 1000}, f, func(t *testing.T, k *taking) {
+		subscribed(t, SourceSettings{MaxMessage: 1000}, f, func(t *testing.T, k *taking) {
 			if got := k.texts(); !slices.Equal(got, []string{"a", strings.Repeat("x", 1000), "gap upstream", "b", "gap upstream", "c"}) {
 				t.Errorf("mode %d: %.300q", mode, got)
 			}
@@ -355,7 +355,7 @@ func TestOversizeInHello(t *testing.T) {
 		p.say("1", strings.Repeat("x", 101), `{"ok":1}`, "2")
 		p.hear()
 	}}
-	subscribed(t, Settings{MaxMessage: 100, Hello: "< .ok"}, f, func(t *testing.T, k *taking) { k.expect("0s gap upstream 1", "0s 2") })
+	subscribed(t, SourceSettings{MaxMessage: 100, Hello: "< .ok"}, f, func(t *testing.T, k *taking) { k.expect("0s gap upstream 1", "0s 2") })
 }
 
 // A message without end is given up; a bomb that inflates to one as well.
@@ -373,7 +373,7 @@ func TestEndlessMessage(t *testing.T) {
 				t.Error("all of it was read")
 			}
 		}}
-		subscribed(t, Settings{MaxMessage: 1000}, f, func(t *testing.T, k *taking) {
+		subscribed(t, SourceSettings{MaxMessage: 1000}, f, func(t *testing.T, k *taking) {
 			if got := k.texts(); len(got) != 2 || got[0] != "gap upstream" || !strings.HasPrefix(got[1], "lost: a message of more than ") {
 				t.Errorf("mode %d: %q", mode, got)
 			}
@@ -403,7 +403,7 @@ func TestAcknowledgedOnceInTheRing(t *testing.T) {
 		acked = strings.HasPrefix(heard, "ACK\n")
 		f.listen(p)
 	}
-	subscribed(t, Settings{Protocol: "stomp", Subscribe: "/queue/a {\"ack\":\"client\"}\n/queue/b"}, f, func(t *testing.T, k *taking) {
+	subscribed(t, SourceSettings{Protocol: "stomp", Subscribe: "/queue/a {\"ack\":\"client\"}\n/queue/b"}, f, func(t *testing.T, k *taking) {
 		time.Sleep(20 * time.Second)
 		if all := strings.Join(k.texts(), " "); strings.Count(all, "precious") != 1 || !acked {
 			t.Errorf("emitted %q; acknowledged: %v; the broker heard %q", all, acked, f.heard)
