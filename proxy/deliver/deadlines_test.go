@@ -79,7 +79,7 @@ func TestStuckWritesAreCut(t *testing.T) {
 func (b *bench) h2() *http.Transport {
 	tr := &http.Transport{Protocols: new(http.Protocols), DialContext: func(context.Context, string, string) (net.Conn, error) {
 		ours, theirs := net.Pipe()
-		b.l.conns <- theirs
+		b.l.Offer(theirs)
 		return ours, nil
 	}}
 	tr.Protocols.SetUnencryptedHTTP2(true)

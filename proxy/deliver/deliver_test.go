@@ -17,29 +17,12 @@ import (
 
 	"go.uber.org/goleak"
 
+	"sidestream/e2e/pipes"
 	"sidestream/proxy/stream"
 	"sidestream/translate"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
-
-// pipes is a listener in memory: time in a synctest bubble does not pass while a real socket is read.
-type pipes struct {
-	conns chan net.Conn
-	once  sync.Once
-	done  chan struct{}
-}
-
-func (p *pipes) Accept() (net.Conn, error) {
-	select {
-	case c := <-p.conns:
-		return c, nil
-	case <-p.done:
-		return nil, net.ErrClosed
-	}
-}
-func (p *pipes) Close() error   { p.once.Do(func() { close(p.done) }); return nil }
-func (p *pipes) Addr() net.Addr { return &net.TCPAddr{} }
 
 // bench is a server of one ring.
 type bench struct {
@@ -53,13 +36,13 @@ type bench struct {
 	lastID   string // "" as if it were a new client
 	beats    bool   // heartbeats are events
 	fields   string // further lines of each request's head
-	l        *pipes
+	l        *pipes.Listener
 	server   *http.Server
 	stats    stream.Stats
 }
 
 func newBench(t *testing.T, bounds stream.Bounds) *bench {
-	b := &bench{t: t, lastID: "known", retiring: make(chan struct{}), l: &pipes{conns: make(chan net.Conn), done: make(chan struct{})},
+	b := &bench{t: t, lastID: "known", retiring: make(chan struct{}), l: pipes.Listen(),
 		route: Pacing{Heartbeat: 15 * time.Second, Retry: 3 * time.Second, Stats: new(Stats), Log: slog.New(slog.DiscardHandler)}}
 	b.ring = stream.NewRing(stream.NewEpoch(time.Now()), bounds, &b.stats, false)
 	b.server = &http.Server{Handler: b, ConnContext: WithConn, Protocols: new(http.Protocols)}
@@ -100,7 +83,7 @@ type line struct {
 
 func (b *bench) connect() *reader {
 	ours, theirs := net.Pipe()
-	b.l.conns <- theirs
+	b.l.Offer(theirs)
 	r := &reader{Conn: ours, start: time.Now(), done: make(chan struct{})}
 	io.WriteString(ours, "GET / HTTP/1.1\r\nHost: x\r\n"+b.fields+"\r\n")
 	in := bufio.NewReader(ours)
@@ -321,7 +304,7 @@ func TestSlowClientGetsAGapAndGoesOn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t, stream.Bounds{Events: 4})
 		ours, theirs := net.Pipe()
-		b.l.conns <- theirs
+		b.l.Offer(theirs)
 		io.WriteString(ours, "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
 		in := bufio.NewReader(ours)
 		resp, err := http.ReadResponse(in, nil)

@@ -22,6 +22,7 @@ import (
 
 	"golang.org/x/net/http2"
 
+	"sidestream/e2e/pipes"
 	"sidestream/proxy/deliver/h2/h2test"
 	"sidestream/proxy/stream"
 )
@@ -30,14 +31,14 @@ import (
 // What is no event stream: /bulk?n answers with n bytes, /head?n with n bytes of head, /echo with the body.
 type loom struct {
 	*bench
-	l     *pipes
+	l     *pipes.Listener
 	s     *http.Server
 	other *stream.Ring
 }
 
 func newLoom(t *testing.T, bounds stream.Bounds) *loom {
 	b := newBench(t, bounds)
-	lo := &loom{bench: b, other: stream.NewRing(stream.NewEpoch(time.Now()), bounds, &b.stats, false), l: &pipes{conns: make(chan net.Conn), done: make(chan struct{})}}
+	lo := &loom{bench: b, other: stream.NewRing(stream.NewEpoch(time.Now()), bounds, &b.stats, false), l: pipes.Listen()}
 	lo.s = &http.Server{Handler: lo, ConnContext: WithConn, Protocols: new(http.Protocols), IdleTimeout: -1, ErrorLog: log.New(io.Discard, "", 0)}
 	lo.s.Protocols.SetUnencryptedHTTP2(true)
 	go lo.s.Serve(lo.l) // ends with close
@@ -72,7 +73,7 @@ func (lo *loom) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // dial connects a peer. first is its settings.
 func (lo *loom) dial(first ...http2.Setting) *h2test.Peer {
 	ours, theirs := net.Pipe()
-	lo.l.conns <- newCarrier(theirs, &lo.clients)
+	lo.l.Offer(newCarrier(theirs, &lo.clients))
 	return h2test.New(lo.t, ours, first...)
 }
 

@@ -20,6 +20,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"sidestream/e2e/pipes"
 	"sidestream/proxy/deliver/h2/h2test"
 	"sidestream/proxy/stream"
 )
@@ -110,7 +111,7 @@ func TestByWriter(t *testing.T) {
 func TestHandshakesAreBounded(t *testing.T) {
 	config := selfSigned()
 	synctest.Test(t, func(t *testing.T) {
-		l := &pipes{conns: make(chan net.Conn), done: make(chan struct{})}
+		l := pipes.Listen()
 		var c Clients
 		s := c.secured(l, config, nil)
 		s.handshakes.most = 2
@@ -119,12 +120,12 @@ func TestHandshakesAreBounded(t *testing.T) {
 		var silent []net.Conn
 		for range 2 {
 			ours, theirs := net.Pipe()
-			l.conns <- theirs
+			l.Offer(theirs)
 			silent = append(silent, ours)
 			pass(time.Second)
 		}
 		ours, theirs := net.Pipe()
-		l.conns <- theirs
+		l.Offer(theirs)
 		speaks := tls.Client(ours, &tls.Config{InsecureSkipVerify: true})
 		if err := speaks.HandshakeContext(t.Context()); err != nil || time.Since(began) != handshakeLeast {
 			t.Errorf("after %v: %v", time.Since(began), err)
@@ -141,7 +142,7 @@ func TestHandshakesAreBounded(t *testing.T) {
 			t.Error("what says nothing for ten seconds was not cut")
 		}
 		last, theirs := net.Pipe()
-		l.conns <- slow{theirs}
+		l.Offer(slow{theirs})
 		synctest.Wait()
 		s.Close()
 		if s.handshakes.open != 0 {
@@ -164,7 +165,7 @@ func timedOut(c net.Conn) bool {
 func TestManyHandshakesWaitForRoom(t *testing.T) {
 	config := selfSigned()
 	synctest.Test(t, func(t *testing.T) {
-		l := &pipes{conns: make(chan net.Conn), done: make(chan struct{})}
+		l := pipes.Listen()
 		var c Clients
 		s := c.secured(l, config, nil)
 		s.handshakes.most = 2
@@ -182,7 +183,7 @@ func TestManyHandshakesWaitForRoom(t *testing.T) {
 		for range 10 {
 			clients.Go(func() {
 				ours, theirs := net.Pipe()
-				l.conns <- theirs
+				l.Offer(theirs)
 				conn := tls.Client(slow{ours}, &tls.Config{InsecureSkipVerify: true})
 				if err := conn.HandshakeContext(context.Background()); err != nil {
 					t.Error(err)
@@ -218,7 +219,7 @@ func TestConstructorsStartNothing(t *testing.T) {
 	config := selfSigned()
 	synctest.Test(t, func(t *testing.T) {
 		var c Clients
-		c.secured(&pipes{}, config, newArrivals(&net.TCPAddr{}))
+		c.secured(pipes.Listen(), config, newArrivals(&net.TCPAddr{}))
 		ours, _ := net.Pipe()
 		newCarrier(ours, &c)
 	})
@@ -245,7 +246,7 @@ func TestCloseWaitsForWriters(t *testing.T) {
 	inLoom(t, stream.Bounds{}, func(t *testing.T, lo *loom) {
 		ours, theirs := net.Pipe()
 		conn := dawdling{theirs, make(chan struct{}, 1)}
-		lo.l.conns <- newCarrier(conn, &lo.clients)
+		lo.l.Offer(newCarrier(conn, &lo.clients))
 		p := h2test.New(t, ours)
 		reads := make(chan struct{})
 		defer close(reads)

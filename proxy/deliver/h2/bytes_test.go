@@ -16,6 +16,7 @@ import (
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
 
+	"sidestream/e2e/pipes"
 	"sidestream/proxy/deliver/h2/h2test"
 )
 
@@ -123,7 +124,7 @@ func FuzzConn(f *testing.F) {
 	f.Fuzz(func(t *testing.T, sent []byte) {
 		inWorks(t, func(t *testing.T, wo *works) {
 			ours, theirs := net.Pipe()
-			wo.l.(*pipes).conns <- theirs
+			wo.l.(*pipes.Listener).Offer(theirs)
 			synctest.Wait()
 			go io.Copy(io.Discard, ours) // ends with ours
 			ours.SetWriteDeadline(time.Now().Add(time.Second))

@@ -16,6 +16,7 @@ import (
 	"go.uber.org/goleak"
 	"golang.org/x/net/http2"
 
+	"sidestream/e2e/pipes"
 	"sidestream/proxy/deliver/h2/h2test"
 )
 
@@ -28,24 +29,6 @@ func TestMain(m *testing.M) {
 	}
 	goleak.VerifyTestMain(m)
 }
-
-// pipes is a listener in memory: time in a synctest bubble does not pass while a real socket is read.
-type pipes struct {
-	conns chan net.Conn
-	once  sync.Once
-	done  chan struct{}
-}
-
-func (p *pipes) Accept() (net.Conn, error) {
-	select {
-	case c := <-p.conns:
-		return c, nil
-	case <-p.done:
-		return nil, net.ErrClosed
-	}
-}
-func (p *pipes) Close() error   { p.once.Do(func() { close(p.done) }); return nil }
-func (p *pipes) Addr() net.Addr { return &net.TCPAddr{} }
 
 type connKey struct{}
 
@@ -275,7 +258,7 @@ func (f *fountain) Closed() {
 // inWorks runs f in a bubble, with everything closed after it.
 func inWorks(t *testing.T, f func(t *testing.T, wo *works)) {
 	synctest.Test(t, func(t *testing.T) {
-		wo := newWorks(t, &pipes{conns: make(chan net.Conn), done: make(chan struct{})})
+		wo := newWorks(t, pipes.Listen())
 		f(t, wo)
 		wo.close()
 		synctest.Wait()
@@ -289,7 +272,7 @@ func (wo *works) dial(first ...http2.Setting) (*h2test.Peer, *fountain) {
 }
 
 func (wo *works) dialOver(ours, theirs net.Conn, first ...http2.Setting) (*h2test.Peer, *fountain) {
-	wo.l.(*pipes).conns <- theirs
+	wo.l.(*pipes.Listener).Offer(theirs)
 	synctest.Wait()
 	p := h2test.New(wo.t, ours, first...)
 	wo.mu.Lock()
