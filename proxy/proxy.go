@@ -217,8 +217,8 @@ func (p *Proxy) vary(r *http.Request, h http.Header) {
 	}
 }
 
-// Drain tells all SSE clients to come back, each at a random moment of window, and returns when they have gone. Who
-// comes meanwhile is told the same at once.
+// Drain tells all SSE clients to come back, each at a random moment of window, and returns when they have gone.
+// Clients that come meanwhile are told the same at once.
 func (p *Proxy) Drain(window time.Duration) { p.clients.Drain(window) }
 
 // ClientsByWriter is how many SSE clients are connected now, by what writes to them: see [deliver.Writers].

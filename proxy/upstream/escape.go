@@ -121,9 +121,9 @@ func inLine(kind dialect.Place, line string) place {
 	whole := at != nil && at[0] == 0 && (at[1] == len(line) || strings.IndexByte(" \t", line[at[1]]) >= 0)
 	more := kind == dialect.NamespaceLine
 	var before string
-	first, behind := true, false // the topic
+	first, past := true, false // the topic
 	return func(literal string, all bool) escape {
-		if behind {
+		if past {
 			return text(literal, all)
 		}
 		if first {
@@ -131,7 +131,7 @@ func inLine(kind dialect.Place, line string) place {
 		}
 		before += literal
 		if blank := strings.IndexAny(before, " \t"); blank >= 0 {
-			behind = true
+			past = true
 			return text(before[blank:], all)
 		}
 		if more && strings.Contains(before, "?") {
