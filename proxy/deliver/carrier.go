@@ -25,17 +25,17 @@ import (
 type carrier struct {
 	conn     *h2.Conn
 	clients  *Clients
-	clock    clock
 	deadline deadline
-	batch    batch // of the group that is walked
+	batch    *batch // of the group that is walked; see h2.Writer.Scratch
 
 	drained bool // its clients are to come back
 	groups  []*h2Group
 	first   int // where the next look at them begins
 	byRing  map[*stream.Ring]*h2Group
 
-	mu       sync.Mutex // guards what follows
-	departed []departed // to be counted out
+	leaves   atomic.Bool // departed has some
+	mu       sync.Mutex  // guards what follows
+	departed []departed  // to be counted out
 }
 
 // h2Group is the clients of one ring on one connection.
@@ -63,7 +63,6 @@ func newCarrier(conn net.Conn, c *Clients) *h2.Conn {
 	c.init()
 	m := &carrier{clients: c, byRing: map[*stream.Ring]*h2Group{}}
 	m.conn = h2.Wrap(conn, m)
-	m.clock.start = m.conn.Start()
 	c.engine.hold(m)
 	return m.conn
 }
@@ -100,7 +99,7 @@ func multiplexed(r *http.Request) *h2.Conn {
 // join makes cl the client of s, with the connection's lock.
 func (m *carrier) join(s *h2.Stream, cl Client) {
 	m.clients.byWriter[ByH2].Add(1)
-	now := m.clock.now()
+	now := clock{m.conn.Start()}.now()
 	sub := &subscriber{stream: s, state: newCursor(&cl, now), fresh: now + ticks(min(cl.Route.Heartbeat, firstBeat))}
 	if cl.native {
 		sub.state.flags |= isClean
@@ -150,6 +149,7 @@ func (m *carrier) Ended(s *h2.Stream, stalled bool) {
 	m.mu.Lock()
 	m.departed = append(m.departed, departed{g.route, g.leave, sub.state.why})
 	m.mu.Unlock()
+	m.leaves.Store(true)
 	last := len(g.members) - 1
 	moved := g.members[last]
 	g.members[sub.seat], moved.seat = moved, sub.seat
@@ -175,6 +175,9 @@ func (m *carrier) dissolve(g *h2Group) {
 
 // Settle is [h2.Filler]'s: it counts clients out.
 func (m *carrier) Settle() {
+	if !m.leaves.Swap(false) {
+		return
+	}
 	m.mu.Lock()
 	departed := m.departed
 	m.departed = nil
@@ -229,8 +232,12 @@ func (m *carrier) Fill(w *h2.Writer, now time.Duration) (next time.Duration) {
 
 // walk brings every client of g up to date. It returns whether w is full.
 func (m *carrier) walk(g *h2Group, w *h2.Writer, now time.Duration) (full bool) {
+	if m.batch, _ = w.Scratch.(*batch); m.batch == nil {
+		m.batch = new(batch)
+		w.Scratch = m.batch
+	}
 	m.batch.forget()
-	defer m.batch.forget()
+	defer m.forget()
 	g.next = h2.Never
 	n := len(g.members)
 	first, short := (g.first+1)%n, w.Starved()
@@ -254,6 +261,12 @@ func (m *carrier) walk(g *h2Group, w *h2.Writer, now time.Duration) (full bool) 
 	g.route.Stats.Events.Add(t.events)
 	g.route.Stats.Bytes.Add(t.bytes)
 	return full
+}
+
+// forget lets go of what was read.
+func (m *carrier) forget() {
+	m.batch.forget()
+	m.batch = nil
 }
 
 // tally is what was written to the clients of a group.

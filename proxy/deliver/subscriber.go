@@ -78,7 +78,7 @@ func (m *carrier) release(sub *subscriber, now tick) {
 
 // give does with a client what is due, until it is to wait for something, its answer ends or w is full.
 func (m *carrier) give(sub *subscriber, w *h2.Writer, t *tally, at tick, now time.Duration) (a action) {
-	g, b := sub.group, &m.batch
+	g, b := sub.group, m.batch
 	f := facts{now: at, silence: g.silence, first: sub.fresh, coalesce: g.coalesce, ring: ringGrown}
 	if f.coalesce == 0 && sub.prelude == nil && b.fits(g.ring, sub.state.at, true) {
 		b.tell(&f) // as for most
@@ -126,7 +126,7 @@ func (m *carrier) read(sub *subscriber, more bool) *batch {
 	if sub.prelude != nil {
 		return sub.prelude.batch
 	}
-	b := &m.batch
+	b := m.batch
 	if more {
 		b.forget()
 	}

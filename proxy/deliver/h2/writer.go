@@ -10,6 +10,8 @@ const batchSize = 64 << 10
 
 // Writer is what a connection writes at once. A [Filler] has it while Fill runs.
 type Writer struct {
+	Scratch any // for the filler, while Fill runs: what it leaves here it may find again in another call, also of another connection
+
 	conn     *Conn
 	frames   []byte
 	over     bool      // the connection ends with it
