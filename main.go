@@ -107,7 +107,7 @@ func command(ctx context.Context, args, environ []string, stdout, stderr io.Writ
 
 // demo runs the legacy service and a sidecar in front of it.
 func demo(ctx context.Context, environ []string, stdout, stderr io.Writer) error {
-	d, err := legacy.NewDemo(environ)
+	d, err := legacy.StartDemo(environ)
 	if err != nil {
 		return fmt.Errorf("demo: %w", err)
 	}

@@ -69,7 +69,7 @@ func row(name, star string, v Variable) string {
 	return "| `" + name + "`" + star + " | " + value + " | " + strings.ReplaceAll(v.Meaning, "|", `\|`) + " |\n"
 }
 
-// TestReadmeEnvFile: the README's own example shares what it says that it shares, and check prints what config/README.md shows.
+// TestReadmeEnvFile: the README's example shares connections as the README states, and check prints what config/README.md shows.
 func TestReadmeEnvFile(t *testing.T) {
 	_, text, ok := strings.Cut(documents(t)["README.md"], "<!-- env-file -->\n")
 	examples := envFiles(text)

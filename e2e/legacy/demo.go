@@ -21,8 +21,8 @@ type Demo struct {
 	running sync.WaitGroup
 }
 
-// NewDemo runs a demo until it is closed. Only the sidecar's addresses are taken from environ. It fails when it cannot listen.
-func NewDemo(environ []string) (*Demo, error) {
+// StartDemo starts a demo, which runs until it is closed. Only the sidecar's addresses are taken from environ. It fails when it cannot listen.
+func StartDemo(environ []string) (*Demo, error) {
 	service := New()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -7,7 +7,6 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
-	"sidestream/e2e/pipes"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -16,6 +15,8 @@ import (
 	"github.com/coder/websocket"
 	"github.com/coder/websocket/wsjson"
 	"go.uber.org/goleak"
+
+	"sidestream/e2e/pipes"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }

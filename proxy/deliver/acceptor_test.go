@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -408,12 +409,26 @@ func TestAcceptWaitsForNoOtherServer(t *testing.T) {
 	<-in
 }
 
+// hasIPv6 reports whether the machine has the address ::1.
+func hasIPv6(t *testing.T) bool {
+	t.Helper()
+	all, err := net.InterfaceAddrs()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return slices.ContainsFunc(all, func(a net.Addr) bool { n, ok := a.(*net.IPNet); return ok && n.IP.Equal(net.IPv6loopback) })
+}
+
 // TestTheHandlerSeesTheSame: what is not known at once net/http's handler is asked about, with the same request.
 func TestTheHandlerSeesTheSame(t *testing.T) {
 	for listen, dial := range map[string]string{"127.0.0.1:0": "127.0.0.1", "[::1]:0": "::1", ":0": "127.0.0.1"} {
+		if dial == "::1" && !hasIPv6(t) {
+			t.Log("this machine has no IPv6, over which the rest is not tried")
+			continue
+		}
 		l, err := Listen(listen)
 		if err != nil {
-			t.Skip(err)
+			t.Fatal(err)
 		}
 		var c Clients
 		seen := make(chan string, 2)

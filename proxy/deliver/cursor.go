@@ -150,7 +150,7 @@ func (c *cursor) next(f *facts) action {
 		if a := c.read(f); a.do != doWait {
 			return a
 		}
-		c.at = f.to // also where START says that it begins, or that a list's history is awaited
+		c.at = f.to // also a place that START has resolved to, or the wait for a list's history
 	}
 	released := c.flags&isLeaving != 0 && reached(f.now, c.due)
 	held := f.now-c.wrote < f.coalesce

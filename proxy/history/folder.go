@@ -142,7 +142,7 @@ func (f *Folder) readKey() error {
 	return os.WriteFile(f.path("key"), f.key[:], 0o600)
 }
 
-// staleFile says whether clients were given events that are not in the folder, since the disk was full. It is as long as what is
+// staleFile holds whether clients were given events that are not in the folder, since the disk was full. It is as long as what is
 // written into it, so that writing takes no room.
 const staleFile = "stale"
 

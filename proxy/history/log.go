@@ -182,11 +182,7 @@ type writing struct {
 // add appends a record, and returns where it will be.
 func (w *writing) add(record func([]byte) []byte) ref {
 	start := len(w.buf)
-	if start > 0 {
-		setMore(w.buf[w.final:], true)
-	}
-	w.final = start
-	w.buf = record(w.buf)
+	w.final, w.buf = start, record(w.buf)
 	return ref{w.segment, uint32(w.base) + uint32(start), uint32(len(w.buf) - start)}
 }
 
@@ -199,6 +195,7 @@ func (f *Folder) write(w *writing) error {
 	if len(w.buf) == 0 {
 		return nil
 	}
+	endBatch(w.buf[w.final:])
 	n, err := f.current.WriteAt(w.buf, w.base)
 	if err != nil {
 		if n > 0 {

@@ -60,7 +60,7 @@ type name [nameSize]byte
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// appendRecord appends a record whose body is what body appends.
+// appendRecord appends a record whose body is what body appends. Those below are for the midst of a batch, see endBatch.
 func appendRecord(dst []byte, k kind, stream uint32, body func([]byte) []byte) []byte {
 	start := len(dst)
 	dst = append(dst, make([]byte, frontSize)...)
@@ -77,7 +77,7 @@ func appendPosition(dst []byte, p Position) []byte {
 }
 
 func appendDefine(dst []byte, stream uint32, n name, epoch, born uint64) []byte {
-	return appendRecord(dst, kindDefine, stream, func(b []byte) []byte {
+	return appendRecord(dst, kindDefine|more, stream, func(b []byte) []byte {
 		return binary.LittleEndian.AppendUint64(binary.LittleEndian.AppendUint64(append(b, n[:]...), epoch), born)
 	})
 }
@@ -94,7 +94,7 @@ func appendEvent(dst []byte, stream uint32, e *Event, before Position) []byte {
 	if len(key) > maxField {
 		key = ""
 	}
-	return appendRecord(dst, kindEvent, stream, func(b []byte) []byte {
+	return appendRecord(dst, kindEvent|more, stream, func(b []byte) []byte {
 		b = binary.LittleEndian.AppendUint64(appendPosition(b, e.Position), uint64(e.At.UnixMilli()))
 		b = binary.LittleEndian.AppendUint16(b, uint16(len(id)))
 		b = binary.LittleEndian.AppendUint16(b, uint16(len(key)))
@@ -107,15 +107,12 @@ func appendEvent(dst []byte, stream uint32, e *Event, before Position) []byte {
 }
 
 func appendBlob(dst []byte, k kind, stream uint32, blob []byte) []byte {
-	return appendRecord(dst, k, stream, func(b []byte) []byte { return append(b, blob...) })
+	return appendRecord(dst, k|more, stream, func(b []byte) []byte { return append(b, blob...) })
 }
 
-// setMore sets or clears the bit in the record that dst begins with, and its sum.
-func setMore(record []byte, on bool) {
+// endBatch clears the bit more in the record, and mends its sum.
+func endBatch(record []byte) {
 	record[frontSize] &^= byte(more)
-	if on {
-		record[frontSize] |= byte(more)
-	}
 	length := int(binary.LittleEndian.Uint32(record[4:]))
 	binary.LittleEndian.PutUint32(record, crc32.Checksum(record[4:frontSize+length], castagnoli))
 }

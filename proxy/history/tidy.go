@@ -238,17 +238,12 @@ func (f *Folder) copy(s *segment, data []byte, at int, numbers map[uint32]*entry
 					w.add(func(b []byte) []byte { return appendDefine(b, e.number, e.name, e.epoch, e.born) })
 					defined[e] = true
 				}
-				// Each record of a copy is a batch of its own: what it belonged to is whole already.
-				where := w.add(func(b []byte) []byte {
-					return appendRecord(b, r.kind, e.number, func(b []byte) []byte { return append(b, r.body...) })
-				})
-				setMore(w.buf[where.at-uint32(w.base):], false)
+				where := w.add(func(b []byte) []byte { return appendBlob(b, r.kind, e.number, r.body) })
 				moved = append(moved, func() { replace(place, where) })
 			}
 		}
 		at += r.size
 	}
-	w.settle()
 	if err := f.write(&w); err != nil {
 		return at, err
 	}
@@ -260,15 +255,6 @@ func (f *Folder) copy(s *segment, data []byte, at int, numbers map[uint32]*entry
 		done()
 	}
 	return at, nil
-}
-
-// settle clears the bit more in all records.
-func (w *writing) settle() {
-	for at := 0; at < len(w.buf); {
-		setMore(w.buf[at:], false)
-		r, _ := readRecord(w.buf[at:])
-		at += r.size
-	}
 }
 
 // places are where e has the record at, none when it is not needed.

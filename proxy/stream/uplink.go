@@ -79,7 +79,7 @@ func (s *Streams) Find(req upstream.Request) *Stream {
 }
 
 // Reserve takes one of the places of messages under way, so that what waits to be sent is bounded; false when there is
-// none. It must be given back by Release. crowded says that half of them are taken.
+// none. It must be given back by Release. crowded: half of them are taken.
 func (st *Stream) Reserve() (crowded, ok bool) {
 	w := &st.uplink
 	w.mu.Lock()

@@ -145,7 +145,7 @@ func (c *httpStreamConn) unwelcome(ctx context.Context, resp *http.Response) err
 // placed reports whether the next request goes on from somewhere.
 func (f *follow) placed() bool { return f.cursor != "" || f.lastID != "" }
 
-// reset forgets the place. Its error says that it was too old.
+// reset forgets the place. Its error is that the place was too old.
 func (f *follow) reset() error {
 	if !f.placed() {
 		return errNoPlace

@@ -16,7 +16,7 @@ import (
 // used by one goroutine at a time.
 type Source interface {
 	// Connect returns once the legacy service has agreed: the dialect and HELLO are through, or the first poll is
-	// answered. A *[translate.Refused] says that retrying is pointless; a *[Retry] may say how long to wait and that
+	// answered. A *[translate.Refused] means that retrying is pointless; a *[Retry] may say how long to wait and that
 	// nothing was lost.
 	Connect(ctx context.Context) (Conn, error)
 	// History reports whether the messages of the first emit were there before the source was asked: a list that is polled. Any
@@ -32,7 +32,7 @@ type Source interface {
 
 // Conn is one connection of a source.
 type Conn interface {
-	// Resumed says that nothing was lost since the last connection.
+	// Resumed reports whether nothing was lost since the last connection.
 	Resumed() bool
 	// Run emits messages until the connection ends or ctx is done, and releases everything. emit returns when the
 	// messages are in the ring. The error is never nil: [translate.ErrFinished] and *[translate.Refused] end the
@@ -40,7 +40,7 @@ type Conn interface {
 	Run(ctx context.Context, emit func([]translate.Message) error) error
 	// Send puts m in the upstream's terms and returns when it is written. It may be called from Connect's return until
 	// Run's, by several at once: they go one after the other, in the order of their calls. ctx is for the wait only;
-	// what was begun is finished. A *[BadMessage] says that m cannot be sent at all, [ErrNoUplink] that nothing can.
+	// what was begun is finished. A *[BadMessage] means that m cannot be sent at all, [ErrNoUplink] that nothing can.
 	Send(ctx context.Context, m translate.Message) error
 }
 
@@ -156,10 +156,10 @@ func (rt *Route) unparsed() bool {
 		rt.reset == nil && rt.refused == nil && rt.interval == nil && rt.settings.Mode != ModePatch
 }
 
-// failed counts and says that a program failed for a message.
+// failed counts and logs a program that failed for a message.
 func (rt *Route) failed(log *slog.Logger, err error) { rt.faulty(log, err, "message dropped") }
 
-// faulty counts and says that a program failed, and what that means.
+// faulty counts and logs a program that failed, and what that means.
 func (rt *Route) faulty(log *slog.Logger, err error, then string) {
 	if errors.Is(err, context.DeadlineExceeded) {
 		rt.Stats.JQTimeouts.Add(1)

@@ -69,7 +69,7 @@ func (s *Scripts) add(name string, plain []byte) {
 	s.files[Path+name] = &file{plain: plain, zipped: zipped.Bytes(), tag: hex.EncodeToString(sum[:8])}
 }
 
-// Has says whether path is one of the scripts'.
+// Has reports whether path is one of the scripts'.
 func (s *Scripts) Has(path string) bool { return s.files[path] != nil }
 
 // ServeHTTP answers GET and HEAD of a path that Has knows. What other origins may is said before.
@@ -106,7 +106,7 @@ func (s *Scripts) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// has says whether one of the tags of If-None-Match is f's. Proxies weaken tags, and compress.
+// has reports whether one of the tags of If-None-Match is f's. Proxies weaken tags, and compress.
 func (f *file) has(lines []string) bool {
 	for tag := range strings.SplitSeq(strings.Join(lines, ","), ",") {
 		tag = strings.Trim(strings.TrimPrefix(strings.TrimSpace(tag), "W/"), `"`)
@@ -117,7 +117,7 @@ func (f *file) has(lines []string) bool {
 	return false
 }
 
-// gzips says whether r accepts gzip (RFC 9110, section 12.5.3).
+// gzips reports whether r accepts gzip (RFC 9110, section 12.5.3).
 func gzips(r *http.Request) bool {
 	all := strings.Split(strings.Join(r.Header.Values("Accept-Encoding"), ","), ",")
 	return slices.ContainsFunc(all, func(one string) bool {

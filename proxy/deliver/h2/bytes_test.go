@@ -2,7 +2,6 @@ package h2
 
 import (
 	"bytes"
-	"encoding/binary"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -14,7 +13,6 @@ import (
 	"time"
 
 	"golang.org/x/net/http2"
-	"golang.org/x/net/http2/hpack"
 
 	"sidestream/e2e/pipes"
 	"sidestream/proxy/deliver/h2/h2test"
@@ -95,32 +93,9 @@ func TestEveryByte(t *testing.T) {
 
 // FuzzConn: whatever a client sends, the connection ends with it, and no stream is left.
 func FuzzConn(f *testing.F) {
-	frames := func(do func(*http2.Framer)) []byte {
-		var b bytes.Buffer
-		do(http2.NewFramer(&b, nil))
-		return b.Bytes()
+	for _, sent := range h2test.Seeds() {
+		f.Add(sent)
 	}
-	var block bytes.Buffer
-	e := hpack.NewEncoder(&block)
-	for _, h := range [][2]string{{":method", "GET"}, {":scheme", "http"}, {":authority", "x"}, {":path", "/"}} {
-		e.WriteField(hpack.HeaderField{Name: h[0], Value: h[1]})
-	}
-	get := func(w *http2.Framer, id uint32) {
-		w.WriteHeaders(http2.HeadersFrameParam{StreamID: id, BlockFragment: block.Bytes(), EndStream: true, EndHeaders: true})
-	}
-	f.Add(frames(func(w *http2.Framer) { w.WriteSettings(); get(w, 1); w.WriteRSTStream(1, 0); get(w, 3) }))
-	f.Add(frames(func(w *http2.Framer) {
-		w.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 5})
-		get(w, 1)
-		w.WriteWindowUpdate(1, 1<<31-1)
-		w.WriteWindowUpdate(0, 1<<31-1)
-		w.WriteGoAway(0, 0, nil)
-		w.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 1<<31 - 1})
-		w.WriteData(1, true, []byte("x"))
-		get(w, 1)
-	}))
-	f.Add(append(frames(func(w *http2.Framer) { w.WriteSettings(); get(w, 1) }), 0xff, 0xff, 0xff, 8, 0, 0, 0, 0, 0))
-	f.Add(binary.BigEndian.AppendUint32(nil, 1<<30))
 	f.Fuzz(func(t *testing.T, sent []byte) {
 		inWorks(t, func(t *testing.T, wo *works) {
 			ours, theirs := net.Pipe()

@@ -28,10 +28,11 @@ type Filler interface {
 	// Fill writes by w what is due at now, which is since the connection began. It returns when to be called again, if
 	// nothing happens until then; where w is full it is called again at once.
 	Fill(w *Writer, now time.Duration) (next time.Duration)
-	// Ready says that s takes bytes: net/http has written the head of its answer and writes nothing else, or the client takes
-	// more than before. It returns whether Fill is to be called.
+	// Ready is called when s can be written to: net/http has written the head of its answer and nothing follows, or the client
+	// has granted more. It reports whether Fill is to be called.
 	Ready(s *Stream) bool
-	// Ended says that s is over, also where the filler has ended it. stalled: the client took nothing.
+	// Ended is called once when s is over, whether the client, the connection or the filler has ended it. stalled: the client read
+	// nothing.
 	Ended(s *Stream, stalled bool)
 	// Settle is called after those, without the lock.
 	Settle()
@@ -40,7 +41,7 @@ type Filler interface {
 	WakeAt(c *Conn, at, now time.Time)
 	// Go runs f, which is waited for before the end, or returns false: the end has come, and Close is called.
 	Go(f func()) bool
-	// Closed says that the connection is closed, and wants nothing any more.
+	// Closed is called when the connection is closed. WakeAt is not called after it.
 	Closed()
 }
 
