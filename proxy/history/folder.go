@@ -72,6 +72,7 @@ type entry struct {
 	log    *Log      // while it is open
 	open   Holder    // of the log; nil: all is held
 	opened bool      // it was, by this process
+	lacks  bool      // events that its state stood after were not found
 	idle   time.Time // when it was closed
 	sorted int       // how many keyed events it takes for those that are not held to be looked for
 }
@@ -286,7 +287,7 @@ func (r *reader) read(at ref) (record, error) {
 
 // load reads what is known of e.
 func (f *Folder) load(e *entry) (l Loaded, err error) {
-	l = Loaded{Epoch: e.epoch, Damaged: f.damaged && e.epoch != 0 && !e.opened, Older: len(e.keyed)}
+	l = Loaded{Epoch: e.epoch, Damaged: (f.damaged && e.epoch != 0 || e.lacks) && !e.opened, Older: len(e.keyed)}
 	r := reader{f, map[*segment]*os.File{}}
 	defer r.close()
 	for _, k := range append(e.keyed[:len(e.keyed):len(e.keyed)], e.events...) {
@@ -313,5 +314,12 @@ func (r *reader) blob(at ref) ([]byte, error) {
 		return nil, nil
 	}
 	rec, err := r.read(at)
-	return rec.body, err
+	if err != nil {
+		return nil, err
+	}
+	_, blob, ok := rec.blob()
+	if !ok {
+		return nil, errDamage
+	}
+	return blob, nil
 }

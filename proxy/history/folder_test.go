@@ -2,6 +2,7 @@ package history
 
 import (
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -357,6 +359,77 @@ func TestSkipped(t *testing.T) {
 		t.Errorf("%+v", l.Events)
 	}
 	f.kill()
+}
+
+// TestStateAfterLostEvents: a power failure may take the end of one file and leave the next. What was written after events that are no
+// more is not gone on from, and it is said.
+func TestStateAfterLostEvents(t *testing.T) {
+	dir := t.TempDir()
+	f := open(t, dir, 300)
+	log, _, err := f.Stream("r", identity(1), 5)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var ends []int64 // of the first file, after each batch
+	for seq := uint64(1); len(f.segments) < 2; seq++ {
+		if err := log.Append(Batch{Events: []Event{{Position: Position{5, seq}, Data: []byte("x")}}, State: []byte("old"), Kept: 100}); err != nil {
+			t.Fatal(err)
+		}
+		ends = append(ends, f.segments[0].size)
+	}
+	f.kill()
+	os.Remove(filepath.Join(dir, segmentName(2)))
+	f = open(t, dir, 300) // which begins the second file anew
+	if log, _, err = f.Stream("r", identity(1), 6); err != nil {
+		t.Fatal(err)
+	}
+	if err := log.Append(Batch{State: []byte("new"), Past: []byte("all"), Kept: 100}); err != nil {
+		t.Fatal(err)
+	}
+	f.kill()
+	if err := os.Truncate(filepath.Join(dir, segmentName(1)), ends[0]); err != nil {
+		t.Fatal(err)
+	}
+	f = open(t, dir, 300)
+	defer f.kill()
+	if _, l, err := f.Stream("r", identity(1), 7); err != nil || len(l.Events) != 1 || l.State != nil || l.Past != nil || !l.Damaged {
+		t.Errorf("%+v, %v", l, err)
+	}
+	for _, s := range f.segments {
+		if s.live < 0 {
+			t.Errorf("%d bytes are needed", s.live)
+		}
+	}
+}
+
+// TestManyStartsLeaveFewFiles: each process begins a file.
+func TestManyStartsLeaveFewFiles(t *testing.T) {
+	dir := t.TempDir()
+	for start := range uint64(40) {
+		f := open(t, dir, 1<<20)
+		log, _, err := f.Stream("r", identity(1), start+1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := log.Append(Batch{Events: []Event{{Position: Position{log.Epoch, 1}}}, Kept: 5}); err != nil {
+			t.Fatal(err)
+		}
+		ctx, stop := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() { defer close(done); f.Run(ctx) }() // ends with stop
+		for end := time.Now().Add(time.Minute); f.Report().Segments > 7 && time.Now().Before(end); {
+			runtime.Gosched()
+		}
+		stop()
+		<-done
+		if err := f.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	files, err := os.ReadDir(dir)
+	if err != nil || len(files) > 3+8 {
+		t.Errorf("%d files, %v", len(files), err)
+	}
 }
 
 // TestForgotten: a stream that has been closed for the TTL is no more, also when it is made again, and the folder is read again.

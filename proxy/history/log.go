@@ -112,10 +112,10 @@ func (f *Folder) append(e *entry, b Batch) error {
 	}
 	state, past := e.state, e.past
 	if b.State != nil {
-		state = batch.add(func(buf []byte) []byte { return appendBlob(buf, kindState, e.number, b.State) })
+		state = batch.add(func(buf []byte) []byte { return appendBlob(buf, kindState, e.number, last, b.State) })
 	}
 	if b.Past != nil {
-		past = batch.add(func(buf []byte) []byte { return appendBlob(buf, kindPast, e.number, b.Past) })
+		past = batch.add(func(buf []byte) []byte { return appendBlob(buf, kindPast, e.number, last, b.Past) })
 	}
 	if err := f.write(&batch); err != nil {
 		return err

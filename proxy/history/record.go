@@ -18,8 +18,8 @@
 //	define  name 32 bytes, epoch 8: the newest that was used, born 8: events of older epochs are void
 //	event   epoch 8, seq 8, ms since 1970 8, length of id 2, length of key 2, id, key, data; where seq is 1, the epoch and the seq of the
 //	        event before, 8 each, stand before the data
-//	state   what the source needs to go on after the events before it
-//	past    what all events before it come to
+//	state   epoch 8, seq 8 of the event that it stands after, then what the source needs to go on there
+//	past    epoch 8, seq 8 of the event that it stands after, then what all events up to there come to
 //
 // Records of a batch stand together, and all but the last have the bit more in their kind. A batch that is cut short at the end of the
 // last segment was being written when the process ended: nothing of it was given to a client. Whatever else does not read is damage.
@@ -106,8 +106,14 @@ func appendEvent(dst []byte, stream uint32, e *Event, before Position) []byte {
 	})
 }
 
-func appendBlob(dst []byte, k kind, stream uint32, blob []byte) []byte {
-	return appendRecord(dst, k|more, stream, func(b []byte) []byte { return append(b, blob...) })
+// appendBlob appends a state or a past, which stands after the event at p.
+func appendBlob(dst []byte, k kind, stream uint32, p Position, blob []byte) []byte {
+	return appendRecord(dst, k|more, stream, func(b []byte) []byte { return append(appendPosition(b, p), blob...) })
+}
+
+// appendCopy appends a record with the same body.
+func appendCopy(dst []byte, stream uint32, r record) []byte {
+	return appendRecord(dst, r.kind|more, stream, func(b []byte) []byte { return append(b, r.body...) })
 }
 
 // endBatch clears the bit more in the record, and mends its sum.
@@ -161,6 +167,14 @@ func (r record) define() (n name, epoch, born uint64, ok bool) {
 	}
 	copy(n[:], r.body)
 	return n, binary.LittleEndian.Uint64(r.body[nameSize:]), binary.LittleEndian.Uint64(r.body[nameSize+8:]), true
+}
+
+// blob reads the body of a state or a past.
+func (r record) blob() (p Position, blob []byte, ok bool) {
+	if len(r.body) < 16 {
+		return p, nil, false
+	}
+	return position(r.body), r.body[16:], true
 }
 
 // event reads the body of an event, whose data is a part of the record's, and where the event before it stands.

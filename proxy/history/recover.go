@@ -38,7 +38,7 @@ type find struct {
 	epoch, born uint64
 	events      []foundEvent
 	state, past ref
-	newest      time.Time
+	upTo        Position // that state and past stand after, the later one
 }
 
 type foundEvent struct {
@@ -114,14 +114,20 @@ func (found finds) take(at *find, r record, where ref) *find {
 		if e, before, ok := r.event(); ok {
 			at.epoch = max(at.epoch, e.Epoch)
 			at.events = append(at.events, foundEvent{kept{e.Position, where, e.Key}, before})
-			if e.At.After(at.newest) {
-				at.newest = e.At
-			}
 		}
-	case kindState:
-		at.state = where
-	case kindPast:
-		at.past = where
+	case kindState, kindPast:
+		p, _, ok := r.blob()
+		if !ok {
+			break
+		}
+		if r.kind == kindState {
+			at.state = where
+		} else {
+			at.past = where
+		}
+		if at.upTo.Before(p) {
+			at.upTo = p
+		}
 	}
 	return at
 }
@@ -134,6 +140,9 @@ func (f *Folder) adopt(found finds) {
 		e.events, e.keyed = chain(at.events, at.born)
 		if len(e.events) > 0 {
 			e.last = e.events[len(e.events)-1].Position
+		}
+		if e.last.Before(at.upTo) { // a power failure has taken events, and left what was written after them
+			e.lacks, e.state, e.past = true, ref{}, ref{}
 		}
 		for _, k := range append(e.events[:len(e.events):len(e.events)], e.keyed...) {
 			k.segment.live += int64(k.size)

@@ -76,6 +76,7 @@ func (f *Folder) Run(ctx context.Context) {
 	sync, sweep := time.NewTicker(every), time.NewTicker(min(sweepTime, max(f.TTL, time.Second)))
 	defer sync.Stop()
 	defer sweep.Stop()
+	f.tidy() // each process begins a segment, and what the ones before have left may not be needed any more
 	for {
 		select {
 		case <-ctx.Done():
@@ -238,7 +239,7 @@ func (f *Folder) copy(s *segment, data []byte, at int, numbers map[uint32]*entry
 					w.add(func(b []byte) []byte { return appendDefine(b, e.number, e.name, e.epoch, e.born) })
 					defined[e] = true
 				}
-				where := w.add(func(b []byte) []byte { return appendBlob(b, r.kind, e.number, r.body) })
+				where := w.add(func(b []byte) []byte { return appendCopy(b, e.number, r) })
 				moved = append(moved, func() { replace(place, where) })
 			}
 		}

@@ -29,6 +29,7 @@ func (st *Stream) restore(epoch Epoch) bool {
 	st.restored, _ = st.Ring.Last()
 	st.kept, st.written = kept, st.restored
 	kept.Hold(st.Ring)
+	st.begin()
 	if loaded.Damaged {
 		st.append(translate.Message{Gap: translate.GapHistory})
 	}
@@ -37,6 +38,12 @@ func (st *Stream) restore(epoch Epoch) bool {
 		st.Ring.Close(End{Kind: Finished})
 	}
 	return true
+}
+
+// begin has the epoch written, of which clients may be given places before there is an event.
+func (st *Stream) begin() {
+	_, b := st.Ring.Prepare(st.written)
+	st.kept.Append(b) // where it fails the folder says so, and a client with such a place is told "restart"
 }
 
 // finishedState is written in the place of a source's state when the stream is finished: until LINGER has passed since its last event it

@@ -353,3 +353,25 @@ func TestIDsOfSeveralEpochs(t *testing.T) {
 		t.Errorf("the last is %s", r.LastID())
 	}
 }
+
+// A place that a client was given before there was an event is known after a restart: what came meanwhile is not lost, or is said.
+func TestRestartKnowsThePlaceBeforeAnyEvent(t *testing.T) {
+	for _, resumable := range []bool{true, false} {
+		synctest.Test(t, func(t *testing.T) {
+			sv := &service{begun: time.Now(), resumable: resumable}
+			dir := t.TempDir()
+			s, end := process(t, dir, Policy{Bounds: Bounds{Events: 10}}, sv)
+			seat := join(t, s, "a")
+			place := seat.Ring.Place(0)
+			end()
+			s, end = process(t, dir, Policy{Bounds: Bounds{Events: 10}}, sv)
+			seat = join(t, s, "a")
+			cursor, ok := seat.Ring.Find(place)
+			synctest.Wait()
+			if got, _ := told(t, seat.Ring, cursor); !ok || got != "+" {
+				t.Errorf("resumable %v: %s is known: %v, and leads to %q", resumable, place, ok, got)
+			}
+			end()
+		})
+	}
+}

@@ -41,8 +41,17 @@ func restore(saved []byte, want int) ([]string, error) {
 	return fields[1:], nil
 }
 
+// begun reports whether the session knows something to go on with.
+func (s *subscription) begun() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.session.Save()) > emptySave
+}
+
 // Save is the state and what the dialect saves.
 func (s *subscription) Save() []byte {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if saved := s.session.Save(); len(saved) > 0 {
 		return save(string(saved))
 	}

@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"sync"
 	"time"
 
 	"sidestream/translate"
@@ -22,6 +23,7 @@ import (
 type subscription struct {
 	q       Request
 	log     *slog.Logger
+	mu      sync.Mutex // guards session
 	session dialect.Session
 	jar     *jar
 	state   translate.State   // {state.*}: what STATE has captured

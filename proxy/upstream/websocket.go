@@ -15,7 +15,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -61,8 +60,7 @@ type wsConn struct {
 	retimed chan struct{} // has one element when the session's timers have changed
 	turn    chan struct{} // full while frames are being written
 
-	mu     sync.Mutex // guards session and timers
-	timers dialect.Timers
+	timers dialect.Timers // guarded by mu
 }
 
 func (c *wsConn) touch() {
@@ -194,7 +192,7 @@ func (c *wsConn) pump(ctx context.Context, emit func([]translate.Message) error)
 	}
 	acks := c.acks
 	c.early, c.acks, c.gap = nil, nil, false
-	if len(first) == 0 && len(c.session.Save()) > emptySave {
+	if len(first) == 0 && c.begun() {
 		if err := emit(nil); err != nil { // a session has begun, which is to be saved
 			return err
 		}
