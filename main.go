@@ -22,7 +22,6 @@ import (
 	"sidestream/proxy"
 	"sidestream/proxy/admin"
 	"sidestream/proxy/deliver"
-	"sidestream/proxy/history"
 )
 
 // version is set when a release is built: -ldflags "-X main.version=1.2.3".
@@ -160,8 +159,8 @@ func (s *sidecar) start(lines *admin.Lines) (net.Addr, error) {
 		return nil, fmt.Errorf("SSE_LISTEN: %w; choose another address", err)
 	}
 	operator, err := admin.Listen(s.AdminListen, s.log)
-	if err == nil {
-		s.Settings.History, err = history.Start(s.History, s.log)
+	if err == nil && s.History != nil {
+		s.Settings.History, err = s.History.Start(s.log)
 	}
 	if err != nil {
 		return nil, errors.Join(err, public.Close())
@@ -193,7 +192,9 @@ func (s *sidecar) run(ctx context.Context) (err error) {
 	stop()
 	s.proxy.Close()
 	<-kept
-	s.Settings.History.Stop()
+	if h := s.Settings.History; h != nil {
+		h.Stop()
+	}
 	s.admin.Close()
 	s.log.Info("sidestream stopped")
 	return err

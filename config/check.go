@@ -21,7 +21,7 @@ func (c *Config) Check(w io.Writer) error {
 	}
 	fmt.Fprintf(w, "listen   %s\nadmin    %s\nupstream %s\n", c.Listen, orOff(c.AdminListen), to)
 	if c.History != nil {
-		fmt.Fprintf(w, "history  %s\n", c.History.Dir)
+		fmt.Fprintf(w, "history  %s\n", c.History)
 	}
 	if c.Tunnel != nil {
 		fmt.Fprintf(w, "tunnel   WebSockets under %s, over /_sidestream/tunnel\n", strings.Join(c.Tunnel.Prefixes, ", "))

@@ -271,7 +271,7 @@ func TestHistory(t *testing.T) {
 	}
 	for text, sync := range map[string]time.Duration{"": time.Second, "0": 0, "off": -1, "250ms": 250 * time.Millisecond} {
 		c := load(t, append(base, "SSE_HISTORY=file:/var/lib/sidestream/", "SSE_HISTORY_SYNC="+text, "SSE_HISTORY_TTL=2h", "SSE_ROUTE_FEED_HISTORY=memory")...)
-		if want := (history.Settings{Dir: "/var/lib/sidestream", Sync: sync, TTL: 2 * time.Hour}); *c.History != want || !c.Routes[0].Forgets || c.Routes[1].Forgets {
+		if want := (history.Settings{Dir: "/var/lib/sidestream", Sync: sync, TTL: 2 * time.Hour}); c.History != want || !c.Routes[0].Forgets || c.Routes[1].Forgets {
 			t.Errorf("%q: %+v", text, c.History)
 		}
 	}

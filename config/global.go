@@ -73,7 +73,7 @@ func (l *loader) checkListen(c *Config, vs values) {
 }
 
 // history checks SSE_HISTORY; nil for memory. No part of what it is but the scheme is shown: an address may hold a password.
-func (l *loader) history(vs values, g globals) *history.Settings {
+func (l *loader) history(vs values, g globals) history.Opener {
 	const write = "write memory, or file: and the path of a folder, such as file:/var/lib/sidestream"
 	variable, at := vs.variable(name{setting: "HISTORY"}), strings.TrimSpace(g.History)
 	dir, isFile := strings.CutPrefix(at, "file:")
@@ -82,7 +82,7 @@ func (l *loader) history(vs values, g globals) *history.Settings {
 	case at == "memory":
 		return nil
 	case isFile && filepath.IsAbs(dir):
-		return &history.Settings{Dir: filepath.Clean(dir), Sync: time.Duration(g.HistorySync), TTL: g.HistoryTTL.duration()}
+		return history.Settings{Dir: filepath.Clean(dir), Sync: time.Duration(g.HistorySync), TTL: g.HistoryTTL.duration()}
 	case isFile:
 		l.problems.add(variable, "%s names no absolute path; %s", quote(at), write)
 	case isURL && strings.HasPrefix(scheme, "redis"):

@@ -22,8 +22,8 @@ type Proxy struct {
 	Rejected Rejected
 	Routes   []*Route // in order of their names
 	Streams  *stream.Limit
-	Tunnel   *Tunnel          // nil when off
-	History  *history.Running // nil: none is kept
+	Tunnel   *Tunnel         // nil when off
+	History  history.Running // nil: none is kept
 
 	log         *slog.Logger
 	mux         *http.ServeMux

@@ -21,7 +21,7 @@ type Settings struct {
 	Goroutines  bool            // each SSE client is written to by a goroutine of its own
 	Tunnel      *TunnelSettings // WebSockets over events and POSTs; nil: off
 	Routes      []*RouteSettings
-	History     *history.Running // where events are kept over restarts; nil: the rings are all there is
+	History     history.Running // where events are kept, over restarts or for several replicas; nil: the rings are all there is
 }
 
 // RouteSettings are one configured path and where its events come from.

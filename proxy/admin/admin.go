@@ -171,7 +171,7 @@ func status(p *proxy.Proxy, ready bool, version string) Status {
 	}
 	if f := p.History; f != nil {
 		r := f.Report()
-		s.History = &HistoryStatus{Up: !r.Failing, Streams: r.Streams, Size: r.Size, Needed: r.Needed, Failed: f.Stats.Failures.Load(), Damaged: f.Stats.Damaged.Load()}
+		s.History = &HistoryStatus{Up: r.Up, Streams: r.Streams, Size: r.Size, Needed: r.Needed, Failed: r.Failures, Damaged: r.Damaged}
 	}
 	if t := p.Tunnel; t != nil {
 		s.Tunnel = &TunnelStatus{Prefixes: t.Prefixes, Clients: t.Clients.Clients.Load(), Opened: t.Pages.Stats.Opened.Load(), Failed: t.Pages.Stats.Failed.Load()}

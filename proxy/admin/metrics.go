@@ -107,7 +107,7 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 		}
 	}
 	if c.p.History != nil {
-		kept(send, c.p.History.Folder)
+		kept(send, c.p.History.Report())
 	}
 	if c.p.Tunnel != nil {
 		tunnel(send, c.p.Tunnel)
@@ -159,16 +159,16 @@ func route(send func(metric, float64, ...string), rt *proxy.Route) {
 	}
 }
 
-func kept(send func(metric, float64, ...string), f *history.Folder) {
-	r, up := f.Report(), 1.0
-	if r.Failing {
+func kept(send func(metric, float64, ...string), r history.Report) {
+	up := 1.0
+	if !r.Up {
 		up = 0
 	}
-	send(appends, float64(f.Stats.Appends.Load()))
-	send(appended, float64(f.Stats.Bytes.Load()), "event")
-	send(appended, float64(f.Stats.Copied.Load()), "tidy")
-	send(unappended, float64(f.Stats.Failures.Load()))
-	send(damage, float64(f.Stats.Damaged.Load()))
+	send(appends, float64(r.Appends))
+	send(appended, float64(r.Bytes), "event")
+	send(appended, float64(r.Copied), "tidy")
+	send(unappended, float64(r.Failures))
+	send(damage, float64(r.Damaged))
 	send(historyUp, up)
 	send(historyAll, float64(r.Streams))
 	send(historyLen, float64(r.Size))

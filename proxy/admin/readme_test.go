@@ -29,7 +29,7 @@ func everything(t *testing.T) (names []string, table string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if c.Settings.History, err = history.Start(&history.Settings{Dir: t.TempDir()}, slog.New(slog.DiscardHandler)); err != nil {
+	if c.Settings.History, err = (history.Settings{Dir: t.TempDir()}).Start(slog.New(slog.DiscardHandler)); err != nil {
 		t.Fatal(err)
 	}
 	p := proxy.New(c.Settings, slog.New(slog.DiscardHandler))

@@ -1,13 +1,80 @@
 // Package history keeps the newest events of streams so that they outlive the process. It knows nothing of rings, clients and upstreams:
 // a stream gives it events that are encoded, and what its source needs to go on, and gets both back after a restart.
 //
-// [Folder] is the one for a single replica: a folder that one process has at a time.
+// A [Store] keeps them. [Folder] is the one for a single replica: a folder that one process has at a time. The one that several replicas
+// share is in package redis.
 package history
 
 import (
+	"context"
+	"crypto/sha256"
 	"errors"
+	"log/slog"
 	"time"
 )
+
+// Store keeps the events of many streams. Safe for concurrent use.
+type Store interface {
+	// Open opens a stream of route, closing what has it open in this process, and returns what is known of it. epoch is higher than all
+	// that this process has used for it. The log must be closed.
+	Open(ctx context.Context, route string, identity [sha256.Size]byte, epoch uint64) (Log, Loaded, error)
+	// Holder is the replica that runs the stream's source, "" where none does or it is this one.
+	Holder(ctx context.Context, route string, identity [sha256.Size]byte) (replica string, err error)
+}
+
+// Running is a store that is looked after.
+type Running interface {
+	Store
+	Report() Report
+	// Stop ends it, once its streams have ended.
+	Stop()
+}
+
+// Opener opens a store: [Settings], or those of package redis.
+type Opener interface {
+	Start(log *slog.Logger) (Running, error)
+	String() string // without secrets
+}
+
+// Log is one stream of a store, while it is open.
+type Log interface {
+	// Lead returns once this process is the one that runs the stream's source. Until then f is given what others append. The error is
+	// ctx's, [ErrEnded], or [ErrClosed].
+	Lead(ctx context.Context, f Follower) (Term, error)
+	// Append keeps a batch. It is called by one goroutine at a time, within a term. After an error none of it is kept, or it is not known,
+	// and the next batch has to begin with the same events, or with later ones, after which nothing before them is known any more. After
+	// [ErrClosed] there is no next one: another stream goes on from here.
+	Append(Batch) error
+	// Brief reports whether an append takes no longer than writing to a file does, so that nothing has to be done meanwhile.
+	Brief() bool
+	Close()
+}
+
+// Follower is a stream, as its log sees it. Its methods may be called by any goroutine, but only Holds within a call of Append's.
+type Follower interface {
+	// Holds reports whether the stream still has an event, in its order or as the newest of its key.
+	Holds(p Position, key string) bool
+	// Take gives it what others have appended after what it has: in order and complete, but for what came before the first of them where
+	// hole is true. past is [Batch.Past] of the last one; nil: as before.
+	Take(events []Event, past []byte, hole bool)
+	// Since returns what it has that was kept after p, as it is to be kept again, and what all of it comes to.
+	Since(p Position) ([]Event, []byte)
+	// Older returns the events that it has as the newest of their key only.
+	Older() []Event
+	// Retry lets it know that what could not be kept may be now. Where epoch is not 0 the term has an epoch from now on.
+	Retry(epoch uint64)
+}
+
+// Term is the time for which one process runs a stream's source.
+type Term struct {
+	Ctx   context.Context // ends when another process does
+	Epoch uint64          // of what is appended, whose events are numbered from 1; 0: the store is away, and nothing is kept for now
+	State []byte          // of the last batch that had one
+	Past  []byte          // the same
+	Again bool            // the source has run before: what came since is missing, unless it can go on from State
+	// Damaged: events that clients may have been given are missing, and it is not known where.
+	Damaged bool
+}
 
 // Position is the number of an event in its stream, its seq, which begins at 1 in each epoch.
 type Position struct{ Epoch, Seq uint64 }
@@ -17,6 +84,9 @@ func (p Position) Before(q Position) bool {
 	return p.Epoch < q.Epoch || p.Epoch == q.Epoch && p.Seq < q.Seq
 }
 
+// Ends of a stream, as [Event.End] and [Batch.End] have them; any other number but 0 is the status with which it was refused.
+const EndFinished = -1
+
 // Event is one event of a stream.
 type Event struct {
 	Position
@@ -24,20 +94,19 @@ type Event struct {
 	ID   string    // the upstream's own; "" none
 	Key  string    // what a newer event replaces it by; "" none
 	Data []byte    // as text/event-stream
+	End  int       // not 0: the stream has ended, and this is no event but says how
 }
 
 // Batch is what a stream appends at once: all of it is kept, or none.
 type Batch struct {
 	Epoch  uint64
 	Events []Event
-	State  []byte // what the source needs to go on after the events; nil: as before
-	Past   []byte // what all events so far come to, for streams that say so; nil: as before
-	Kept   int    // how many of the newest events the stream holds once these are appended
-}
-
-// Holder tells which events a stream still holds. It is asked while a folder is tidied up.
-type Holder interface {
-	Holds(p Position, key string) bool
+	State  []byte   // what the source needs to go on after the events; nil: as before
+	Past   []byte   // what all events so far come to, for streams that say so; nil: as before
+	Kept   int      // how many of the newest events the stream holds once these are appended
+	Oldest Position // the oldest of those
+	Gone   []string // keys that the stream has let go of since the last batch
+	End    int      // not 0: how the stream has ended, after the events
 }
 
 // Loaded is what is known of a stream that was there before. The zero value is a stream that nothing is known of.
@@ -51,5 +120,33 @@ type Loaded struct {
 	Damaged bool
 }
 
-// ErrClosed is returned by what is used after its end.
-var ErrClosed = errors.New("the history is closed")
+// Errors of a log.
+var (
+	ErrClosed = errors.New("the history is closed") // or what it is used for has another user
+	ErrEnded  = errors.New("the stream has ended")  // and its follower was told how
+	ErrAway   = errors.New("the store is away")     // nothing can be kept for now
+)
+
+// Report is how a store is now, and what it has done since the start.
+type Report struct {
+	Up      bool // the last append succeeded
+	Streams int  // a folder's: kept, open or not; else those that are open here
+	Leading int  // streams whose source runs here; of several replicas only
+	Shared  bool // by several replicas
+
+	Size   int64 // bytes of a folder's files
+	Needed int64 // bytes of them that are needed
+	Files  int
+
+	Appends   int64 // batches
+	Events    int64
+	Bytes     int64         // written for them
+	Copied    int64         // bytes that a folder has copied to give room back
+	Failures  int64         // appends that failed
+	Damaged   int64         // files and streams that were found damaged, or had lost events
+	Retries   int64         // appends that had to be repeated
+	Reseeds   int64         // streams that were written anew from what this process has, since the store had lost them
+	Takeovers int64         // terms that were begun for streams whose source had run elsewhere, or before
+	Lag       time.Duration // between an event's append and its arrival here; the longest of late. Of several replicas only
+	Behind    int64         // events that the store has and this process is about to fetch; of several replicas only
+}

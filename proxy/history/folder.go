@@ -1,6 +1,7 @@
 package history
 
 import (
+	"context"
 	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
@@ -69,12 +70,12 @@ type entry struct {
 	keyed  []kept   // older ones, each of which was the newest of its key when it was let go
 	state  ref
 	past   ref
-	log    *Log      // while it is open
-	open   Holder    // of the log; nil: all is held
-	opened bool      // it was, by this process
-	lacks  bool      // events that its state stood after were not found
-	idle   time.Time // when it was closed
-	sorted int       // how many keyed events it takes for those that are not held to be looked for
+	log    *FolderLog // while it is open
+	open   Follower   // of the log; nil: all is held
+	opened bool       // it was, by this process
+	lacks  bool       // events that its state stood after were not found
+	idle   time.Time  // when it was closed
+	sorted int        // how many keyed events it takes for those that are not held to be looked for
 }
 
 // kept is an event that is needed.
@@ -208,9 +209,21 @@ func (f *Folder) nameOf(route string, identity [sha256.Size]byte) (n name) {
 	return n
 }
 
+// Open is [Store]'s.
+func (f *Folder) Open(_ context.Context, route string, identity [sha256.Size]byte, epoch uint64) (Log, Loaded, error) {
+	l, loaded, err := f.Stream(route, identity, epoch)
+	if err != nil {
+		return nil, Loaded{}, err
+	}
+	return l, loaded, nil
+}
+
+// Holder is none: there is one process.
+func (f *Folder) Holder(context.Context, string, [sha256.Size]byte) (string, error) { return "", nil }
+
 // Stream opens a stream of route, and closes what has it open. What is loaded is of older epochs than the stream's new
-// one, which [Log.Epoch] is: epoch, or one more than the newest that was used.
-func (f *Folder) Stream(route string, identity [sha256.Size]byte, epoch uint64) (*Log, Loaded, error) {
+// one, which [FolderLog.Epoch] is: epoch, or one more than the newest that was used.
+func (f *Folder) Stream(route string, identity [sha256.Size]byte, epoch uint64) (*FolderLog, Loaded, error) {
 	n := f.nameOf(route, identity)
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -237,7 +250,8 @@ func (f *Folder) Stream(route string, identity [sha256.Size]byte, epoch uint64) 
 		e.log.closed, e.open = true, nil
 	}
 	delete(f.lastSegment().defined, e) // so that its epoch is written before anything else of it
-	e.log = &Log{folder: f, entry: e, Epoch: e.epoch}
+	e.log = &FolderLog{folder: f, entry: e, Epoch: e.epoch, loaded: loaded}
+	e.log.loaded.Events = nil
 	return e.log, loaded, nil
 }
 

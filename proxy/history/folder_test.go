@@ -49,13 +49,27 @@ func identity(n int) [sha256.Size]byte { return sha256.Sum256(fmt.Append(nil, n)
 
 // model is a stream as it should be, and the stream.
 type model struct {
-	log    *Log
+	log    *FolderLog
 	seq    uint64
 	events []Event
 	keyed  map[string]Event // newest of each key
 	state  []byte
 	past   []byte
 	kept   int
+}
+
+func (m *model) Take([]Event, []byte, bool)       {}
+func (m *model) Since(Position) ([]Event, []byte) { return nil, nil }
+func (m *model) Older() []Event                   { return nil }
+func (m *model) Retry(uint64)                     {}
+
+func lead(t *testing.T, l Log, f Follower) Term {
+	t.Helper()
+	term, err := l.Lead(t.Context(), f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return term
 }
 
 func (m *model) Holds(p Position, key string) bool { return m.keyed[key].Position == p }
@@ -144,7 +158,7 @@ func TestRandom(t *testing.T) {
 				}
 				m.check(t, loaded)
 				m.log, m.seq = log, 0
-				log.Hold(m)
+				lead(t, log, m)
 			}
 			switch random.IntN(20) {
 			case 0:
@@ -417,7 +431,7 @@ func TestManyStartsLeaveFewFiles(t *testing.T) {
 		ctx, stop := context.WithCancel(t.Context())
 		done := make(chan struct{})
 		go func() { defer close(done); f.Run(ctx) }() // ends with stop
-		for end := time.Now().Add(time.Minute); f.Report().Segments > 7 && time.Now().Before(end); {
+		for end := time.Now().Add(time.Minute); f.Report().Files > 7 && time.Now().Before(end); {
 			runtime.Gosched()
 		}
 		stop()

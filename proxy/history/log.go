@@ -1,6 +1,7 @@
 package history
 
 import (
+	"context"
 	"errors"
 	"slices"
 	"sort"
@@ -19,23 +20,32 @@ type Stats struct {
 	Failing  atomic.Bool  // the last append failed
 }
 
-// Log is one stream of a folder, while it is open. It is used by one goroutine at a time.
-type Log struct {
+// FolderLog is one stream of a folder, while it is open: a [Log] whose only process is this one.
+type FolderLog struct {
 	Epoch uint64 // of what is appended; its events are numbered from 1
 
 	folder *Folder
 	entry  *entry
-	closed bool // guarded by Folder.mu
+	loaded Loaded // without events; until the term begins
+	closed bool   // guarded by Folder.mu
 }
 
-// Hold has h asked what the stream holds, when there is more of it than that. Until then all is held.
-func (l *Log) Hold(h Holder) {
+// Lead is at once. Clients may be given places in the new epoch before it has events, so that it is written.
+func (l *FolderLog) Lead(ctx context.Context, f Follower) (Term, error) {
 	l.folder.mu.Lock()
-	defer l.folder.mu.Unlock()
+	kept := len(l.entry.events)
 	if !l.closed {
-		l.entry.open = h
+		l.entry.open = f
 	}
+	l.folder.mu.Unlock()
+	l.Append(Batch{Epoch: l.Epoch, Kept: kept}) // where it fails the folder says so, and a client with such a place is told "restart"
+	was := l.loaded
+	l.loaded = Loaded{}
+	return Term{Ctx: ctx, Epoch: l.Epoch, State: was.State, Past: was.Past, Again: was.Epoch != 0, Damaged: was.Damaged}, nil
 }
+
+// Brief is true.
+func (l *FolderLog) Brief() bool { return true }
 
 // errOrder is a fault of the caller's.
 var errOrder = errors.New("events are not in order")
@@ -43,7 +53,7 @@ var errOrder = errors.New("events are not in order")
 // Append writes b; all of it is in the file when it returns, so that the process may be killed, and synced where the folder's Sync is 0.
 // After an error nothing of it is, and the next batch has to begin with the same events, or with later ones, after which nothing
 // before them is known any more.
-func (l *Log) Append(b Batch) error {
+func (l *FolderLog) Append(b Batch) error {
 	f, e := l.folder, l.entry
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -209,7 +219,7 @@ func (f *Folder) write(w *writing) error {
 }
 
 // Close ends the use of a stream, whose history is kept for the folder's TTL.
-func (l *Log) Close() {
+func (l *FolderLog) Close() {
 	f, e := l.folder, l.entry
 	f.mu.Lock()
 	defer f.mu.Unlock()

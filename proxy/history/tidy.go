@@ -14,53 +14,43 @@ const tidyStep = 64 << 10
 // sweepTime is how often streams are looked at that have been closed for the folder's TTL.
 const sweepTime = time.Minute
 
-// Running is a folder that is looked after. A nil one is none.
-type Running struct {
+// running is a folder that is looked after.
+type running struct {
 	*Folder
 	stop context.CancelFunc
 	done chan struct{}
 }
 
-// Start opens the folder that s names and looks after it until Stop; nil for nil. It fails as [Open] does.
-func Start(s *Settings, log *slog.Logger) (*Running, error) {
-	if s == nil {
-		return nil, nil
-	}
-	opened := *s
-	opened.Log = log
-	f, err := Open(opened)
+// String is the folder.
+func (s Settings) String() string { return s.Dir }
+
+// Start opens the folder and looks after it until Stop. It fails as [Open] does.
+func (s Settings) Start(log *slog.Logger) (Running, error) {
+	s.Log = log
+	f, err := Open(s)
 	if err != nil {
 		return nil, err
 	}
 	ctx, stop := context.WithCancel(context.Background())
-	r := &Running{Folder: f, stop: stop, done: make(chan struct{})}
+	r := &running{Folder: f, stop: stop, done: make(chan struct{})}
 	go func() { defer close(r.done); f.Run(ctx) }() // ends with Stop, which waits
 	return r, nil
 }
 
-// Stop ends it, once its streams have ended. What cannot be synced is in the log.
-func (r *Running) Stop() {
-	if r != nil {
-		r.stop()
-		<-r.done
-		r.Close()
-	}
-}
-
-// Report is how a folder is now.
-type Report struct {
-	Streams  int   // kept, open or not
-	Segments int   // files
-	Size     int64 // bytes of them
-	Needed   int64 // bytes of them that are needed
-	Failing  bool  // the last append failed
+// Stop ends it. What cannot be synced is in the log.
+func (r *running) Stop() {
+	r.stop()
+	<-r.done
+	r.Close()
 }
 
 // Report returns how the folder is.
 func (f *Folder) Report() Report {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	r := Report{Streams: len(f.streams), Segments: len(f.segments), Failing: f.failing}
+	st := &f.Stats
+	r := Report{Up: !f.failing, Streams: len(f.streams), Files: len(f.segments), Appends: st.Appends.Load(), Events: st.Events.Load(), Bytes: st.Bytes.Load(),
+		Copied: st.Copied.Load(), Failures: st.Failures.Load(), Damaged: st.Damaged.Load()}
 	for _, s := range f.segments {
 		r.Size, r.Needed = r.Size+s.size, r.Needed+s.live
 	}

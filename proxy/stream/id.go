@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"sidestream/proxy/history"
 )
 
 // Epoch is one life of a stream's numbering: the first half of the ids of its events, <epoch>-<seq>. A client that comes back with an
@@ -29,23 +31,36 @@ func (e Epoch) LogValue() slog.Value { return slog.StringValue(e.String()) }
 
 // life is one epoch of a ring's numbering. Where a history outlives the process, a ring has events of several.
 type life struct {
-	ids  idPrefix
-	base uint64 // the ring's number of the event before its first one
+	epoch Epoch
+	ids   idPrefix
+	base  uint64 // the ring's number of the event before its first one
 }
+
+func newLife(epoch Epoch, base uint64) life { return life{epoch, epoch.prefix(), base} }
 
 // numbering is a ring's lives, oldest first, of which there is at least one.
 type numbering []life
 
-// id is the id of the place after the event numbered cursor: that event's own, unless it has one of the upstream's.
-func (n numbering) id(cursor uint64) string {
-	l := n[0]
+// of is the life of the event numbered cursor.
+func (n numbering) of(cursor uint64) *life {
 	for i := len(n) - 1; i > 0; i-- {
 		if n[i].base < cursor {
-			l = n[i]
-			break
+			return &n[i]
 		}
 	}
-	return l.ids.id(cursor - l.base)
+	return &n[0]
+}
+
+// id is the id of the place after the event numbered cursor: that event's own, unless it has one of the upstream's.
+func (n numbering) id(cursor uint64) string {
+	l := n.of(cursor)
+	return l.ids.id(max(cursor, l.base) - l.base)
+}
+
+// position is the place in the stream's history of the event numbered cursor.
+func (n numbering) position(cursor uint64) history.Position {
+	l := n.of(cursor)
+	return history.Position{Epoch: uint64(l.epoch), Seq: max(cursor, l.base) - l.base}
 }
 
 // next is the id of the event with this number, which is of the newest epoch.
@@ -74,7 +89,7 @@ func (n numbering) cursor(id string, last uint64) (cursor uint64, ok bool) {
 		if i < len(n)-1 {
 			last = n[i+1].base
 		}
-		return n[i].base + seq, ok && seq <= last-n[i].base
+		return n[i].base + seq, ok && last >= n[i].base && seq <= last-n[i].base
 	}
 	return 0, false
 }

@@ -5,42 +5,65 @@ import (
 
 	"sidestream/proxy/history"
 	"sidestream/translate"
+	"sidestream/translate/sse"
 )
 
-// This file is the ring of a stream whose history outlives the process: what was kept is taken in when it begins, and an event is
-// not shown to clients before it is written.
+// This file is the ring of a stream whose history is kept elsewhere too: what is known of it is taken in when it begins, what other
+// processes append is taken in as it comes, and an event of this one's is not shown to clients before it is kept.
 
 // Restore takes in what is known of the stream from before, oldest first. Called once, before anything is appended.
 func (r *Ring) Restore(l history.Loaded) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.snapshot.telling = true
 	for _, e := range l.Events[:l.Older] {
 		r.take(e, 0)
 	}
 	rest := l.Events[l.Older:]
-	var lives numbering
 	if len(rest) > 0 {
 		// The number of an event of the first epoch is its seq, so that what was let go of is counted.
 		r.log.last = rest[0].Seq - 1
-		lives = numbering{{ids: Epoch(rest[0].Epoch).prefix()}}
-	} else if l.Epoch != 0 {
-		lives = numbering{{ids: Epoch(l.Epoch).prefix()}}
+		r.turn(Epoch(rest[0].Epoch), 0)
 	}
-	for i, e := range rest {
-		if i > 0 && e.Epoch != rest[i-1].Epoch {
-			lives = append(lives, life{Epoch(e.Epoch).prefix(), r.log.last})
-		}
+	for _, e := range rest {
+		r.turn(Epoch(e.Epoch), r.log.last)
 		r.log.last++
 		r.take(e, r.log.last)
 	}
-	if n := len(rest); n > 0 && rest[n-1].Epoch < l.Epoch { // which no event is of
-		lives = append(lives, life{Epoch(l.Epoch).prefix(), r.log.last})
+	if l.Epoch != 0 { // of which there may be no event
+		r.turn(Epoch(l.Epoch), r.log.last)
 	}
-	r.lives = append(lives, life{r.epoch.prefix(), r.log.last})
 	if l.Past != nil {
 		r.snapshot.now = l.Past
 	}
 	r.evict(time.Now())
+}
+
+// turn has what follows be of epoch: after the event numbered base. The epoch that a ring is made with goes unused where another one comes
+// before its first event. mu is held.
+func (r *Ring) turn(epoch Epoch, base uint64) {
+	switch newest := r.lives[len(r.lives)-1]; {
+	case newest.epoch == epoch:
+	case !r.begun:
+		r.lives = numbering{newLife(epoch, base)}
+	default:
+		r.lives = append(r.lives, newLife(epoch, base))
+	}
+	r.begun = true
+	if len(r.lives) > maxLives {
+		r.lives = append(r.lives[:0:0], r.lives[1:]...)
+	}
+}
+
+// maxLives bounds the epochs that a ring knows. A stream gets a new one when its source runs elsewhere.
+const maxLives = 64
+
+// Begin has what is appended from now on be of epoch. history: what is appended first was there before.
+func (r *Ring) Begin(epoch Epoch, history bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.turn(epoch, r.log.last)
+	r.history = history
 }
 
 // take takes in e as the event numbered seq, or, where that is 0, only as the newest of its key.
@@ -49,10 +72,69 @@ func (r *Ring) take(e history.Event, seq uint64) {
 	kept.chunk, kept.front = r.log.encode(len(e.Data), func(dst []byte) []byte { return append(dst, e.Data...) })
 	r.snapshot.note(translate.Message{Key: e.Key}, &kept, seq, r.bounds)
 	if seq == 0 {
+		if kept.keyed != nil {
+			kept.keyed.was = e.Position
+		}
 		r.snapshot.detach(kept.keyed, r.bounds)
 		return
 	}
 	r.log.add(kept)
+}
+
+// Follow takes in what another process has appended after what the ring has. hole: what came before the first of the events is
+// missing, which a gap says. past is what all of them come to; nil: as before.
+func (r *Ring) Follow(events []history.Event, past []byte, hole bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.end.Kind != Open || len(events) == 0 {
+		return
+	}
+	if hole {
+		r.skip(events[0].Position)
+	}
+	for _, e := range events {
+		r.turn(Epoch(e.Epoch), r.log.last)
+		switch {
+		case e.Seq == 0: // no more than a new epoch
+		case e.End == history.EndFinished:
+			r.ends(End{Kind: Finished})
+		case e.End != 0:
+			r.ends(End{Kind: Refused, Status: e.End})
+		default:
+			r.log.last++
+			r.take(e, r.log.last)
+			r.stats.Events.Add(1)
+			r.stats.Bytes.Add(int64(len(e.Data)))
+		}
+	}
+	if past != nil {
+		r.snapshot.now, r.snapshot.whole, r.snapshot.at = past, event{}, 0
+	}
+	r.history = false
+	r.evict(time.Now())
+	r.wake()
+}
+
+// skip leaves out what came before the event at p, and lets go of all that is kept: it leads nowhere. One gap says so, at the place
+// before p.
+func (r *Ring) skip(p history.Position) {
+	for r.log.len() > 0 {
+		r.snapshot.detach(r.log.drop(), r.bounds)
+	}
+	r.log.compact()
+	before, base := max(p.Seq, 1)-1, r.log.last+1
+	if newest := r.lives[len(r.lives)-1]; newest.epoch == Epoch(p.Epoch) && newest.base+before > r.log.last {
+		base = newest.base
+	}
+	r.turn(Epoch(p.Epoch), base)
+	r.log.last = r.lives[len(r.lives)-1].base + before
+	m := translate.Message{Gap: translate.GapHistory}
+	id := Epoch(p.Epoch).prefix().id(before)
+	e := event{at: time.Now(), id: id}
+	e.chunk, e.front = r.log.encode(len(id), func(dst []byte) []byte { return sse.AppendGap(dst, id, m.Gap, -1) })
+	r.hole = r.log.last
+	r.stats.gap(m.Gap)
+	r.log.add(e)
 }
 
 // Prepared are events that clients are not shown yet.
@@ -62,60 +144,89 @@ type Prepared struct {
 	at     time.Time
 }
 
-// Prepare numbers and encodes messages for the next [Ring.Publish]. Nothing may be appended in between. b is what is to be written
-// before: the events after the one numbered written, as far as they are still kept, and these.
-func (r *Ring) Prepare(written uint64, ms ...translate.Message) (p Prepared, b history.Batch) {
+// Prepare encodes messages, and numbers them as those after the newest event and ahead others that were prepared and not published.
+func (r *Ring) Prepare(ahead int, ms ...translate.Message) (p Prepared) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	p = Prepared{ms: ms, at: time.Now()}
 	if r.end.Kind != Open {
-		return Prepared{}, b
+		return p
 	}
+	p = Prepared{ms: ms, at: time.Now()}
+	for i, m := range ms {
+		p.events = append(p.events, r.encode(m, r.log.last+uint64(ahead+i)+1, p.at))
+	}
+	return p
+}
+
+// Batch is what is to be kept before prepared events are published: the events after the one numbered written, as far as the ring still
+// has them, and these.
+func (r *Ring) Batch(written uint64, prepared ...Prepared) (b history.Batch) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	newest := r.lives[len(r.lives)-1]
-	b.Epoch, b.Kept = uint64(r.epoch), r.log.len()+len(ms)
-	show := func(e *event, key string, seq uint64) {
-		if seq > newest.base { // what is of an older epoch was written then
-			b.Events = append(b.Events, history.Event{Position: history.Position{Epoch: b.Epoch, Seq: seq - newest.base}, At: e.at, ID: e.id, Key: key, Data: e.bytes()})
+	b.Epoch, b.Kept = uint64(newest.epoch), r.log.len()
+	b.Events = r.since(b.Events, max(written, newest.base)) // what is of an older epoch was kept then
+	seq := r.log.last
+	for _, p := range prepared {
+		b.Kept += len(p.events)
+		for i, m := range p.ms {
+			seq++
+			b.Events = append(b.Events, p.events[i].kept(r.lives.position(seq), keyOf(m)))
+			if m.State != nil {
+				b.Past = m.State
+			}
 		}
 	}
-	for seq := max(written, r.log.before()); seq < r.log.last; seq++ {
+	if b.Kept > 0 {
+		b.Oldest = r.lives.position(r.log.before() + 1)
+	}
+	b.Gone, r.snapshot.dropped = r.snapshot.dropped, nil
+	return b
+}
+
+func keyOf(m translate.Message) string {
+	if m.Gap != "" {
+		return ""
+	}
+	return m.Key
+}
+
+func (e *event) kept(p history.Position, key string) history.Event {
+	return history.Event{Position: p, At: e.at, ID: e.id, Key: key, Data: e.bytes()}
+}
+
+// since appends the events after the one numbered seq, as far as they are there. mu is held.
+func (r *Ring) since(dst []history.Event, seq uint64) []history.Event {
+	for seq = max(seq, r.log.before()); seq < r.log.last; seq++ {
 		e := r.log.at(seq)
 		key := ""
 		if e.keyed != nil {
 			key = e.keyed.key
 		}
-		show(e, key, seq+1)
+		dst = append(dst, e.kept(r.lives.position(seq+1), key))
 	}
-	for i, m := range ms {
-		seq := r.log.last + uint64(i) + 1
-		e := r.encode(m, seq, p.at)
-		p.events = append(p.events, e)
-		key := m.Key
-		if m.Gap != "" {
-			key = ""
-		}
-		show(&e, key, seq)
-		if m.State != nil {
-			b.Past = m.State
-		}
-	}
-	return p, b
+	return dst
 }
 
-// Publish appends what was prepared, and returns the number of the newest event.
-func (r *Ring) Publish(p Prepared) uint64 {
+// Publish appends what was prepared, in the same order, and returns the number of the newest event.
+func (r *Ring) Publish(prepared ...Prepared) uint64 {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.end.Kind == Open {
+	n := 0
+	for _, p := range prepared {
+		if r.end.Kind != Open {
+			break
+		}
 		for i, m := range p.ms {
 			r.add(m, p.events[i])
 		}
-		r.grown(len(p.ms), p.at)
+		n += len(p.ms)
 	}
+	r.grown(n, time.Now())
 	return r.log.last
 }
 
-// Holds is [history.Holder]'s: it reports whether the event is kept, in the ring or as the newest of its key.
+// Holds is part of [history.Follower].
 func (r *Ring) Holds(p history.Position, key string) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -125,4 +236,31 @@ func (r *Ring) Holds(p history.Position, key string) bool {
 	}
 	el := r.snapshot.keys[key]
 	return el != nil && (!ok || el.Value.(*keyed).seq == cursor || el.Value.(*keyed).seq == 0)
+}
+
+// Since is part of [history.Follower].
+func (r *Ring) Since(p history.Position) ([]history.Event, []byte) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var events []history.Event
+	for _, e := range r.since(nil, 0) {
+		if p.Before(e.Position) {
+			events = append(events, e)
+		}
+	}
+	return events, r.snapshot.now
+}
+
+// Older is part of [history.Follower].
+func (r *Ring) Older() (events []history.Event) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.snapshot.older(r.lives)
+}
+
+// Newest is where the newest event stands.
+func (r *Ring) Newest() history.Position {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.lives.position(r.log.last)
 }

@@ -330,6 +330,7 @@ func TestIDsOfSeveralEpochs(t *testing.T) {
 		l.Epoch, l.Events = 8, append(l.Events, history.Event{Position: p, Data: []byte("data: x\nid: y\n\n")})
 	}
 	r.Restore(l)
+	r.Begin(9, false)
 	r.Append(translate.Message{Data: []byte("x")})
 	for id, want := range map[string]uint64{"3-0": 0, "3-4": 4, "3-5": 5, "3-6": 6, "4-0": 6, "4-1": 7, "7-0": 7, "7-2": 9, "8-0": 9, "9-0": 9, "9-1": 10} {
 		if cursor, ok := r.Find(id); !ok || cursor != want {

@@ -51,15 +51,16 @@ type End struct {
 // cursor is the number of the last event its client has. Safe for concurrent use; what it returns is never written
 // again.
 type Ring struct {
-	epoch  Epoch
-	lives  numbering
 	bounds Bounds
 	stats  *Stats
 
 	mu       sync.Mutex // guards what follows
+	lives    numbering
+	begun    bool // an epoch but the one that it was made with is used
 	log      eventLog
 	history  bool   // the first append is still awaited, and is history
 	began    uint64 // where START meant when the history was in
+	hole     uint64 // number of the gap that stands for all that was kept before it; 0: none does
 	end      End
 	watchers map[*watcher]struct{}
 	snapshot snapshot
@@ -69,11 +70,15 @@ type watcher struct{ wake func() }
 
 // NewRing returns an empty ring whose own ids are of epoch. history: what is appended first was there before.
 func NewRing(epoch Epoch, bounds Bounds, stats *Stats, history bool) *Ring {
-	return &Ring{epoch: epoch, lives: numbering{{ids: epoch.prefix()}}, bounds: bounds, stats: stats, history: history, watchers: map[*watcher]struct{}{}}
+	return &Ring{lives: numbering{newLife(epoch, 0)}, bounds: bounds, stats: stats, history: history, watchers: map[*watcher]struct{}{}}
 }
 
-// Epoch is the first half of the ring's own ids.
-func (r *Ring) Epoch() Epoch { return r.epoch }
+// Epoch is the first half of the ids that the ring gives now.
+func (r *Ring) Epoch() Epoch {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.lives[len(r.lives)-1].epoch
+}
 
 // Append gives each message its id, encodes it once, keeps it and wakes the clients that wait. Nothing is appended after the end.
 func (r *Ring) Append(ms ...translate.Message) {
@@ -159,13 +164,18 @@ func (r *Ring) Held() int {
 func (r *Ring) Close(e End) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.end.Kind == Open {
-		if r.history {
-			r.began = r.start()
-		}
-		r.end, r.history = e, false
-		r.wake()
+	r.ends(e)
+}
+
+func (r *Ring) ends(e End) {
+	if r.end.Kind != Open {
+		return
 	}
+	if r.history {
+		r.began = r.start()
+	}
+	r.end, r.history = e, false
+	r.wake()
 }
 
 // Wake has the watchers woken as if the ring had grown: something else about its stream has changed.
@@ -227,7 +237,10 @@ func (r *Ring) after(dst [][]byte, cursor uint64, bytes func(*event) []byte) (ev
 	}
 	cursor = r.resolve(cursor)
 	if before := r.log.before(); cursor < before {
-		missed, cursor = before-cursor, before
+		if r.hole != before+1 { // else the next event tells
+			missed = before - cursor
+		}
+		cursor = before
 	}
 	for size := 0; cursor < r.log.last && size < maxBatch; cursor++ {
 		e := r.log.at(cursor)
@@ -290,7 +303,11 @@ func (r *Ring) Position(cursor uint64) string {
 
 // Place is the ring's own id for a client that has everything up to cursor and that nothing is on its way to: [Ring.Find]
 // takes it back there, also where the event at cursor has an id of the upstream's.
-func (r *Ring) Place(cursor uint64) string { return r.lives.id(cursor) }
+func (r *Ring) Place(cursor uint64) string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.lives.id(cursor)
+}
 
 // LastID is the id of the newest event, or the position before the first one.
 func (r *Ring) LastID() string {

@@ -248,7 +248,9 @@ func BenchmarkKept(b *testing.B) {
 	}
 	plain, ring := NewRing(2, bounds, new(Stats), false), NewRing(Epoch(kept.Epoch), bounds, new(Stats), false)
 	ring.Restore(history.Loaded{})
-	kept.Hold(ring)
+	if _, err := kept.Lead(b.Context(), &Stream{Ring: ring}); err != nil {
+		b.Fatal(err)
+	}
 	var alone, with time.Duration
 	for b.Loop() {
 		begun := time.Now()
@@ -258,7 +260,8 @@ func BenchmarkKept(b *testing.B) {
 		half := time.Now()
 		for range 100 {
 			last, _ := ring.Last()
-			p, batch := ring.Prepare(last, translate.Message{Data: payload})
+			p := ring.Prepare(0, translate.Message{Data: payload})
+			batch := ring.Batch(last, p)
 			batch.State = payload[:20]
 			if err := kept.Append(batch); err != nil {
 				b.Fatal(err)

@@ -13,6 +13,7 @@ package stream
 import (
 	"container/list"
 
+	"sidestream/proxy/history"
 	"sidestream/translate"
 	"sidestream/translate/sse"
 )
@@ -22,6 +23,9 @@ type snapshot struct {
 	keys     map[string]*list.Element // of keyed, by key; nil until there is one
 	order    *list.List               // of keyed, oldest event first
 	detached int                      // bytes of those events that the ring keeps no more
+
+	telling bool     // dropped is wanted
+	dropped []string // keys that were let go of
 
 	now []byte // Message.State of the newest message that had one
 
@@ -35,8 +39,9 @@ type keyed struct {
 	seq   uint64
 	chunk []byte // the event, as in the ring
 	front int
-	own   bool // chunk is its own, as the ring keeps the event no more
-	gone  bool // there is a newer one, or it is over the bounds
+	own   bool             // chunk is its own, as the ring keeps the event no more
+	gone  bool             // there is a newer one, or it is over the bounds
+	was   history.Position // where it stood, if seq is 0
 }
 
 func (k *keyed) bytes() []byte { return (&event{chunk: k.chunk, front: k.front}).bytes() }
@@ -80,6 +85,9 @@ func (s *snapshot) bound(b Bounds) {
 		if !over {
 			return
 		}
+		if s.telling {
+			s.dropped = append(s.dropped, s.order.Front().Value.(*keyed).key)
+		}
 		s.forget(s.order.Front())
 	}
 }
@@ -93,6 +101,25 @@ func (s *snapshot) detach(k *keyed, b Bounds) {
 	k.chunk, k.own = append([]byte(nil), k.chunk...), true
 	s.detached += len(k.chunk)
 	s.bound(b)
+}
+
+// older are the events that are kept as the newest of their key only.
+func (s *snapshot) older(ids numbering) (events []history.Event) {
+	if s.order == nil {
+		return nil
+	}
+	for el := s.order.Front(); el != nil; el = el.Next() {
+		k := el.Value.(*keyed)
+		if !k.own {
+			continue
+		}
+		p := k.was
+		if k.seq != 0 {
+			p = ids.position(k.seq)
+		}
+		events = append(events, history.Event{Position: p, Key: k.key, Data: k.bytes()})
+	}
+	return events
 }
 
 // standsIn reports whether the past stands in for where START says that a client begins.

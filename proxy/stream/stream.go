@@ -35,23 +35,26 @@ type Stream struct {
 
 	alive    context.Context
 	cancel   context.CancelFunc
-	decided  chan struct{} // closed when the first attempt to connect has an outcome
-	told     bool          // it is
-	was      bool          // connected, once
-	heard    bool          // the last connection brought something
-	refusing time.Time     // since when a refusal that may pass is retried; zero: none is
-	owed     bool          // a gap, unless the next connection says that nothing was lost
-	resumes  bool          // which it can: it is not the first, or knows where the one in the process before stopped
-	done     chan struct{} // closed when the goroutine is through
-	retiring chan struct{} // closed when the stream has reached its age
+	lists    bool            // the source's first messages are history
+	term     context.Context // while this process runs the source; alive where no history is kept
+	loaded   chan struct{}   // closed when what is known of the stream is in the ring
+	decided  chan struct{}   // closed when the first attempt to connect has an outcome, or another replica makes it; not before loaded
+	told     bool            // it is
+	was      bool            // connected, once
+	heard    bool            // the last connection brought something
+	refusing time.Time       // since when a refusal that may pass is retried; zero: none is
+	owed     bool            // a gap, unless the next connection says that nothing was lost
+	resumes  bool            // which it can: it is not the first, or knows where the one in the process before stopped
+	done     chan struct{}   // closed when the goroutine is through
+	retiring chan struct{}   // closed when the stream has reached its age
 	refused  atomic.Pointer[translate.Refused]
 	uplink   uplink
 	keys     *keys // shared with the stream that it replaces
 
-	// Where a history is kept.
-	kept     *history.Log // nil: none is
-	restored uint64       // the number of the newest event that was there before
-	written  uint64       // that of the newest event that is written
+	// Where a history is kept; set before loaded is closed.
+	kept     history.Log // nil: none is
+	restored uint64      // the number of the newest event that was there before
+	outbox   outbox
 
 	// Guarded by Streams.mu.
 	clients  int
@@ -67,11 +70,11 @@ type Stream struct {
 func newStream(s *Streams, req upstream.Request, known *keys) *Stream {
 	epoch := NewEpoch(time.Now())
 	st := &Stream{req: req, streams: s, keys: known, log: s.Log.With("stream", epoch, "upstream", req.String()),
-		decided: make(chan struct{}), done: make(chan struct{}), retiring: make(chan struct{})}
+		loaded: make(chan struct{}), decided: make(chan struct{}), done: make(chan struct{}), retiring: make(chan struct{})}
 	st.source = s.source(req, st.log)
-	if s.History == nil || !st.restore(epoch) {
-		st.Ring = NewRing(epoch, s.Bounds, &s.Stats, st.source.History())
-	}
+	st.lists = st.source.History()
+	st.Ring = NewRing(epoch, s.Bounds, &s.Stats, st.lists)
+	st.outbox.changed.L = &st.outbox.mu
 	st.alive, st.cancel = context.WithCancel(s.alive)
 	st.linger = stopped(func() { s.expire(st) })
 	st.age = stopped(func() { s.retire(st) })
@@ -88,17 +91,25 @@ func stopped(f func()) *time.Timer {
 // Retiring is closed when the stream takes no new clients any more and those it has shall come back within 10 s.
 func (st *Stream) Retiring() <-chan struct{} { return st.retiring }
 
-// run connects, again and again, until the stream is finished, refused or not wanted any more.
+// run is the stream's life: terms in which it runs the source, and follows others in between.
 func (st *Stream) run() {
 	defer close(st.done)
-	if st.over() {
-		return
+	st.load()
+	for !st.over() && st.follow() && !st.lead() {
 	}
+	if st.kept != nil {
+		st.outbox.close()
+		st.kept.Close()
+	}
+}
+
+// lead connects, again and again, until the stream is finished, refused or not wanted any more, which is true, or the term is over.
+func (st *Stream) lead() (ended bool) {
 	for failures := 0; ; failures++ {
 		dialled := time.Now()
 		held, err := st.session()
 		if st.final(err) {
-			return
+			return true
 		}
 		good := held >= healthyAfter || held >= 0 && st.heard
 		if good {
@@ -112,11 +123,18 @@ func (st *Stream) run() {
 		if failures == 0 || held >= 0 {
 			level = slog.LevelWarn
 		}
-		st.log.Log(st.alive, level, "upstream lost", "err", err, "retry", delay.Round(time.Millisecond).String())
-		pause(st.alive, delay)
-		if st.alive.Err() != nil {
+		if st.term.Err() == nil {
+			st.log.Log(st.alive, level, "upstream lost", "err", err, "retry", delay.Round(time.Millisecond).String())
+			pause(st.term, delay)
+		}
+		switch {
+		case st.alive.Err() != nil:
 			st.log.Info("stream ended")
-			return
+			return true
+		case st.term.Err() != nil:
+			st.log.Info("another replica runs the stream")
+			st.outbox.close()
+			return false
 		}
 	}
 }
@@ -124,7 +142,7 @@ func (st *Stream) run() {
 // session is one connection from dialling to its end; held is for how long it was one, negative when it
 // never was.
 func (st *Stream) session() (held time.Duration, err error) {
-	conn, err := st.source.Connect(st.alive)
+	conn, err := st.source.Connect(st.term)
 	if err != nil {
 		err = st.patient(st.req.Shown(err))
 		st.judge(err)
@@ -138,16 +156,17 @@ func (st *Stream) session() (held time.Duration, err error) {
 	st.owed, st.resumes = false, true
 	st.uplink.connect(conn)
 	st.connected()
-	err = st.patient(st.req.Shown(conn.Run(st.alive, st.emit)))
+	err = st.patient(st.req.Shown(conn.Run(st.term, st.emit)))
 	st.uplink.connect(nil)
-	if st.alive.Err() == nil && lost(err) {
+	if st.term.Err() == nil && lost(err) {
 		st.owed = resumes(err)
 		if !st.owed {
 			st.append(translate.Message{Gap: translate.GapUpstream})
 		}
 	}
-	if st.kept != nil && st.alive.Err() == nil { // what an end means may be that there is nothing to go on with
+	if st.kept != nil && st.term.Err() == nil { // what an end means may be that there is nothing to go on with
 		st.append()
+		st.settle()
 	}
 	st.judge(err)
 	return time.Since(since), err
@@ -204,16 +223,20 @@ func (st *Stream) patience() time.Duration {
 	return time.Until(st.refusing.Add(st.streams.RefuseAfter))
 }
 
+// emit is what sources call. What a poll has emitted is kept when it returns, since the next request may acknowledge it.
 func (st *Stream) emit(ms []translate.Message) error {
 	st.heard = st.heard || len(ms) > 0
 	st.append(ms...)
-	return st.alive.Err()
+	if len(ms) == 0 || st.polls() {
+		st.settle()
+	}
+	return st.term.Err()
 }
 
 // judge makes known what has become of a connection, first to the clients that wait for it to be decided.
 func (st *Stream) judge(err error) {
 	var refused *translate.Refused
-	if st.alive.Err() == nil {
+	if st.term.Err() == nil {
 		if errors.As(err, &refused) {
 			st.refused.Store(&translate.Refused{Status: refused.Status, Reason: st.req.Shown(errors.New(refused.Reason)).Error()})
 		}
@@ -244,14 +267,13 @@ func (st *Stream) final(err error) bool {
 		if st.owed { // the connection that would have told ended before it did
 			st.append(translate.Message{Gap: translate.GapUpstream})
 		}
-		st.writeEnd()
+		st.writeEnd(history.EndFinished, []byte(finishedState))
 		st.Ring.Close(End{Kind: Finished})
 	case errors.As(err, &refused):
 		st.log.Warn("upstream refused", "err", strings.TrimPrefix(err.Error(), "upstream "))
 		st.streams.Stats.Refused.Add(1)
+		st.writeEnd(refused.Status, nil)
 		st.Ring.Close(End{Kind: Refused, Status: refused.Status})
-	case st.alive.Err() != nil:
-		st.log.Info("stream ended")
 	default:
 		return false
 	}

@@ -64,18 +64,12 @@ type Policy struct {
 	// RefuseAfter is for how long a stream that was connected before retries what is refused by a status that may pass; 0 not at all.
 	RefuseAfter time.Duration
 
-	// History keeps the events of streams over restarts; nil: the ring is all there is.
-	History History
+	// History keeps the events of streams, over restarts or for several replicas; nil: the ring is all there is.
+	History history.Store
 	Route   string // that the history knows the streams by
 
 	All *Limit // streams of all routes
 	Own *Limit // streams of this one
-}
-
-// History keeps events over restarts: [history.Folder].
-type History interface {
-	// Stream opens a stream, which must not be open, or takes it away from what has it open. See [history.Folder.Stream].
-	Stream(route string, identity [sha256.Size]byte, epoch uint64) (*history.Log, history.Loaded, error)
 }
 
 // Streams are the streams of one route, by their upstream requests. Safe for concurrent use.
@@ -120,7 +114,7 @@ type Seat struct {
 // What was in a list before the stream began is no exception for anyone.
 func (s *Seat) Start() uint64 {
 	switch {
-	case !s.Opened || s.source.History():
+	case !s.Opened || s.lists:
 		return Begin
 	case s.kept != nil && s.streams.Bounds.Start == 0: // what was there before is no news
 		return s.restored
@@ -150,6 +144,12 @@ func (s *Streams) Join(ctx context.Context, req upstream.Request) (*Seat, error)
 	case <-seat.decided:
 		seat.Decided = true
 	case <-wait.C:
+		select {
+		case <-seat.loaded:
+		default: // nobody can tell what the client's last id means
+			seat.Leave()
+			return nil, ErrBusy
+		}
 	case <-ctx.Done():
 		seat.Leave()
 		return nil, ctx.Err()
@@ -201,9 +201,6 @@ func (s *Streams) open(req upstream.Request) *Stream {
 	s.tell()
 	s.run.Go(func() { // ends with st.cancel, which remove calls, or with s.end
 		st.run()
-		if st.kept != nil {
-			st.kept.Close()
-		}
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		st.through = true
@@ -269,7 +266,7 @@ func (s *Streams) ended(st *Stream) {
 	case !replaced && s.byKey[st.req.Key] != st:
 		s.give(st) // removed meanwhile
 		return
-	case replaced && st.kept != nil: // its clients are being released
+	case replaced && s.History != nil: // its clients are being released
 		return
 	}
 	_, end := st.Ring.Last()
@@ -327,7 +324,7 @@ func (s *Streams) retire(st *Stream) {
 		st.linger.Stop()
 		s.give(st) // to the one that replaces it: else its clients would come back to a full house
 		close(st.retiring)
-		if st.kept != nil { // from here on events are the new one's, which goes on where this one stops
+		if s.History != nil { // from here on events are the new one's, which goes on where this one stops
 			st.cancel()
 		}
 		st.Ring.Wake()

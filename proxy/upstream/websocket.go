@@ -200,6 +200,11 @@ func (c *wsConn) pump(ctx context.Context, emit func([]translate.Message) error)
 	if err := c.emit(ctx, first, emit); err != nil {
 		return err
 	}
+	if len(acks) > 0 {
+		if err := emit(nil); err != nil {
+			return err
+		}
+	}
 	if err := c.send(ctx, acks); err != nil {
 		return err
 	}
@@ -222,6 +227,9 @@ func (c *wsConn) pump(ctx context.Context, emit func([]translate.Message) error)
 		got, err := c.receive(ctx, frame)
 		if emitErr := c.emit(ctx, got.Messages, emit); emitErr != nil {
 			return emitErr
+		}
+		if err == nil && len(got.Acks) > 0 && len(got.Messages) > 0 {
+			err = emit(nil) // the upstream forgets what is acknowledged
 		}
 		if err != nil {
 			return err
