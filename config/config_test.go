@@ -15,6 +15,7 @@ import (
 
 	"sidestream/proxy"
 	"sidestream/proxy/history"
+	"sidestream/proxy/history/redis"
 	"sidestream/proxy/stream"
 )
 
@@ -275,16 +276,23 @@ func TestHistory(t *testing.T) {
 			t.Errorf("%q: %+v", text, c.History)
 		}
 	}
+	c := load(t, append(base, "SSE_HISTORY=rediss+sentinel://u:p@h1,h2:1/main/3", "SSE_HISTORY_PREFIX=app")...)
+	want := redis.Settings{Addresses: []string{"h1:26379", "h2:1"}, Master: "main", TLS: true, User: "u", Password: "p", DB: 3, Prefix: "app", TTL: time.Hour}
+	if !reflect.DeepEqual(c.History, history.Opener(want)) || strings.Contains(c.History.String(), "u:p") {
+		t.Errorf("%+v", c.History)
+	}
 	for value, want := range map[string]string{
-		"SSE_HISTORY=file:data":                    `SSE_HISTORY: "file:data" names no absolute path; write memory, or file: and the path of a folder, such as file:/var/lib/sidestream`,
-		"SSE_HISTORY=/var/lib":                     `SSE_HISTORY: "/var/lib" is neither memory nor a folder; write memory, or file: and the path of a folder, such as file:/var/lib/sidestream`,
-		"SSE_HISTORY=redis://u:hiddenpass@h":       `SSE_HISTORY: a history in Redis is not supported; write memory, or file: and the path of a folder, such as file:/var/lib/sidestream`,
-		"SSE_HISTORY=http://u:hiddenpass@h":        `SSE_HISTORY: is a URL; write memory, or file: and the path of a folder, such as file:/var/lib/sidestream`,
-		"SSE_HISTORY_SYNC=2h":                      `SSE_HISTORY_SYNC: "2h" is out of bounds; write up to 1h, 0 for each event, or off for never`,
-		"SSE_HISTORY_TTL=0":                        `SSE_HISTORY_TTL: "0" is out of bounds; write 1s to 8760h`,
-		"SSE_ROUTE_FEED_HISTORY=file:/var/lib/one": `SSE_ROUTE_FEED_HISTORY: "file:/var/lib/one" is none of memory; write memory`,
+		"SSE_HISTORY_PREFIX={x}\nSSE_HISTORY=redis://h": `SSE_HISTORY_PREFIX: holds blanks, braces`,
+		"SSE_HISTORY=file:data":                         `SSE_HISTORY: "file:data" names no absolute path; write memory, file: and the path of a folder, such as file:/var/lib/sidestream, or the URL of a Redis, such as redis://redis:6379`,
+		"SSE_HISTORY=/var/lib":                          `SSE_HISTORY: "/var/lib" is neither memory nor a folder; write memory, file: and the path of a folder, such as file:/var/lib/sidestream, or the URL of a Redis, such as redis://redis:6379`,
+		"SSE_HISTORY=redis://u:hiddenpass@":             `SSE_HISTORY: it names no host, or a port that is none; write HOST or HOST:PORT`,
+		"SSE_HISTORY=redis+sentinel://h1,h2":            `SSE_HISTORY: it does not name the master; write redis+sentinel://HOST,HOST/MASTER`,
+		"SSE_HISTORY=http://u:hiddenpass@h":             `SSE_HISTORY: is the URL of no Redis; write memory, file: and the path of a folder, such as file:/var/lib/sidestream, or the URL of a Redis, such as redis://redis:6379`,
+		"SSE_HISTORY_SYNC=2h":                           `SSE_HISTORY_SYNC: "2h" is out of bounds; write up to 1h, 0 for each event, or off for never`,
+		"SSE_HISTORY_TTL=0":                             `SSE_HISTORY_TTL: "0" is out of bounds; write 1s to 8760h`,
+		"SSE_ROUTE_FEED_HISTORY=file:/var/lib/one":      `SSE_ROUTE_FEED_HISTORY: "file:/var/lib/one" is none of memory; write memory`,
 	} {
-		_, err := Load(append(base[:len(base):len(base)], value), ReadFile)
+		_, err := Load(append(base[:len(base):len(base)], strings.Split(value, "\n")...), ReadFile)
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want %s", value, err, want)
 		}

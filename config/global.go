@@ -13,6 +13,7 @@ import (
 
 	"sidestream/proxy"
 	"sidestream/proxy/history"
+	"sidestream/proxy/history/redis"
 )
 
 // globals makes a Config without routes of the global variables.
@@ -72,27 +73,39 @@ func (l *loader) checkListen(c *Config, vs values) {
 	}
 }
 
-// history checks SSE_HISTORY; nil for memory. No part of what it is but the scheme is shown: an address may hold a password.
+// history checks SSE_HISTORY; nil for memory. No part of a URL is shown: it may hold a password.
 func (l *loader) history(vs values, g globals) history.Opener {
-	const write = "write memory, or file: and the path of a folder, such as file:/var/lib/sidestream"
+	const write = "write memory, file: and the path of a folder, such as file:/var/lib/sidestream, or the URL of a Redis, such as redis://redis:6379"
 	variable, at := vs.variable(name{setting: "HISTORY"}), strings.TrimSpace(g.History)
 	dir, isFile := strings.CutPrefix(at, "file:")
 	scheme, _, isURL := strings.Cut(at, "://")
 	switch {
 	case at == "memory":
 		return nil
+	case isURL && strings.HasPrefix(scheme, "redis"):
+		return l.redis(vs, g, at)
+	case isURL:
+		l.problems.add(variable, "is the URL of no Redis; %s", write)
 	case isFile && filepath.IsAbs(dir):
 		return history.Settings{Dir: filepath.Clean(dir), Sync: time.Duration(g.HistorySync), TTL: g.HistoryTTL.duration()}
 	case isFile:
 		l.problems.add(variable, "%s names no absolute path; %s", quote(at), write)
-	case isURL && strings.HasPrefix(scheme, "redis"):
-		l.problems.add(variable, "a history in Redis is not supported; %s", write)
-	case isURL:
-		l.problems.add(variable, "is a URL; %s", write)
 	default:
 		l.problems.add(variable, "%s is neither memory nor a folder; %s", quote(at), write)
 	}
 	return nil
+}
+
+func (l *loader) redis(vs values, g globals, at string) history.Opener {
+	s, err := redis.Parse(at)
+	if err != nil {
+		l.problems.add(vs.variable(name{setting: "HISTORY"}), "%v", err)
+	}
+	if strings.ContainsFunc(g.HistoryPrefix, func(r rune) bool { return r <= ' ' || r > '~' || r == '{' || r == '}' }) || len(g.HistoryPrefix) > 64 {
+		l.problems.add(vs.variable(name{setting: "HISTORY_PREFIX"}), "holds blanks, braces, letters beyond ASCII, or more than 64 characters; write a word, such as sidestream")
+	}
+	s.Prefix, s.TTL = g.HistoryPrefix, g.HistoryTTL.duration()
+	return s
 }
 
 func (l *loader) adminHosts(vs values, given list) (hosts []string) {

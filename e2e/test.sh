@@ -105,6 +105,6 @@ for file in $fuzzed; do
 done
 
 headline "end to end"
-go test -race -tags e2e -timeout 20m -count=1 -parallel 4 ./e2e/... # they wait more than they work
+go test -race -tags e2e -timeout 20m -count=1 -parallel 4 ./e2e/... ./proxy/history/redis # they wait more than they work
 
 headline "all passed"

@@ -14,38 +14,40 @@ import (
 
 // arrows are the packages of the house that each may import: one way, from the network's edge to the pure core.
 var arrows = map[string][]string{
-	"sidestream":                   {"config", "proxy", "proxy/admin", "proxy/deliver", "proxy/history", "e2e/legacy"},
-	"sidestream/config":            {"proxy", "proxy/history", "proxy/stream", "proxy/upstream"},
-	"sidestream/translate":         {"translate/jq", "translate/lines", "translate/sse"},
-	"sidestream/translate/dialect": {"translate"},
-	"sidestream/translate/jq":      {},
-	"sidestream/translate/lines":   {},
-	"sidestream/translate/sse":     {"translate/lines"},
-	"sidestream/proxy":             {"proxy/deliver", "proxy/history", "proxy/stream", "proxy/tunnel", "proxy/upstream", "proxy/web", "translate", "translate/sse"},
-	"sidestream/proxy/admin":       {"proxy", "proxy/deliver", "proxy/history", "proxy/stream", "proxy/upstream"},
-	"sidestream/proxy/deliver":     {"proxy/deliver/h2", "proxy/stream", "translate", "translate/sse"},
-	"sidestream/proxy/deliver/h2":  {},
-	"sidestream/proxy/tunnel":      {"proxy/deliver", "proxy/stream", "translate"},
-	"sidestream/proxy/history":     {},
-	"sidestream/proxy/stream":      {"proxy/history", "proxy/upstream", "translate", "translate/sse"},
-	"sidestream/proxy/upstream":    {"translate", "translate/dialect"},
-	"sidestream/proxy/web":         {},
-	"sidestream/e2e/legacy":        {},
+	"sidestream":                     {"config", "proxy", "proxy/admin", "proxy/deliver", "e2e/legacy"},
+	"sidestream/config":              {"proxy", "proxy/history", "proxy/history/redis", "proxy/stream", "proxy/upstream"},
+	"sidestream/translate":           {"translate/jq", "translate/lines", "translate/sse"},
+	"sidestream/translate/dialect":   {"translate"},
+	"sidestream/translate/jq":        {},
+	"sidestream/translate/lines":     {},
+	"sidestream/translate/sse":       {"translate/lines"},
+	"sidestream/proxy":               {"proxy/deliver", "proxy/history", "proxy/stream", "proxy/tunnel", "proxy/upstream", "proxy/web", "translate", "translate/sse"},
+	"sidestream/proxy/admin":         {"proxy", "proxy/deliver", "proxy/history", "proxy/stream", "proxy/upstream"},
+	"sidestream/proxy/deliver":       {"proxy/deliver/h2", "proxy/stream", "translate", "translate/sse"},
+	"sidestream/proxy/deliver/h2":    {},
+	"sidestream/proxy/tunnel":        {"proxy/deliver", "proxy/stream", "translate"},
+	"sidestream/proxy/history":       {},
+	"sidestream/proxy/history/redis": {"proxy/history"},
+	"sidestream/proxy/stream":        {"proxy/history", "proxy/upstream", "translate", "translate/sse"},
+	"sidestream/proxy/upstream":      {"translate", "translate/dialect"},
+	"sidestream/proxy/web":           {},
+	"sidestream/e2e/legacy":          {},
 
 	"sidestream/proxy/deliver/h2/h2test": {}, // for tests
 }
 
 // foreign are the modules outside the standard library that a package may import, where that is part of the design.
 var foreign = map[string][]string{
-	"sidestream/translate":         {"github.com/itchyny/gojq"},
-	"sidestream/translate/dialect": {},
-	"sidestream/translate/jq":      {"github.com/itchyny/gojq"},
-	"sidestream/translate/lines":   {},
-	"sidestream/translate/sse":     {},
-	"sidestream/proxy/deliver":     {"golang.org/x/sys/unix"},
-	"sidestream/proxy/deliver/h2":  {},
-	"sidestream/proxy/history":     {},
-	"sidestream/proxy/stream":      {},
+	"sidestream/translate":           {"github.com/itchyny/gojq"},
+	"sidestream/translate/dialect":   {},
+	"sidestream/translate/jq":        {"github.com/itchyny/gojq"},
+	"sidestream/translate/lines":     {},
+	"sidestream/translate/sse":       {},
+	"sidestream/proxy/deliver":       {"golang.org/x/sys/unix"},
+	"sidestream/proxy/deliver/h2":    {},
+	"sidestream/proxy/history":       {},
+	"sidestream/proxy/history/redis": {"github.com/redis/rueidis"},
+	"sidestream/proxy/stream":        {},
 }
 
 // elsewhere is what is no part of the program: it may import what it likes.

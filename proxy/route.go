@@ -87,8 +87,8 @@ func (rt *Route) beside(r *http.Request) (c deliver.Client, header http.Header, 
 		return c, nil, false
 	}
 	id, _ := lastEventID(r)
-	rt.begins(&c, r, id)
-	if over(c.Ring, c.Cursor) {
+	rt.begins(&c, r, id, (*stream.Ring).Find)
+	if over(c.Ring, c.Cursor) || c.Lost && c.Ring.Shared() {
 		c.Leave()
 		return c, nil, false
 	}
@@ -129,7 +129,7 @@ func (rt *Route) receive(w http.ResponseWriter, r *http.Request) (c deliver.Clie
 	if c, rest = rt.seat(w, r, req, id); rest != nil {
 		return c, rest
 	}
-	rt.begins(&c, r, id)
+	rt.begins(&c, r, id, func(ring *stream.Ring, id string) (uint64, bool) { return ring.FindAnywhere(r.Context(), id) })
 	if over(c.Ring, c.Cursor) {
 		c.Leave()
 		return c, answerOver(w, inQuery)
@@ -163,7 +163,7 @@ func (p *Proxy) busy(w http.ResponseWriter, r *http.Request, why int, id string)
 }
 
 // begins finds out where a client begins that has its place and its seat.
-func (rt *Route) begins(c *deliver.Client, r *http.Request, id string) {
+func (rt *Route) begins(c *deliver.Client, r *http.Request, id string, find func(*stream.Ring, string) (uint64, bool)) {
 	leave := c.Leave
 	c.LastID, c.Leave = id, func() {
 		leave()
@@ -173,7 +173,7 @@ func (rt *Route) begins(c *deliver.Client, r *http.Request, id string) {
 	if id == "" {
 		return
 	}
-	if cursor, ok := c.Ring.Find(id); ok {
+	if cursor, ok := find(c.Ring, id); ok {
 		c.Cursor = cursor
 	} else {
 		c.Lost = true

@@ -113,12 +113,13 @@ type Status struct {
 
 // HistoryStatus is the folder that keeps events over restarts.
 type HistoryStatus struct {
-	Up      bool  `json:"up"`      // the last batch was written
-	Streams int   `json:"streams"` // kept, open or not
-	Size    int64 `json:"size"`    // bytes of its files
-	Needed  int64 `json:"needed"`  // bytes of them that are needed
-	Failed  int64 `json:"failed"`  // batches that could not be written, since the start
-	Damaged int64 `json:"damaged"` // files and streams that were found damaged, since the start
+	Up      bool  `json:"up"`                // the last batch was written
+	Streams int   `json:"streams"`           // kept, open or not; of several replicas those that are open here
+	Leading *int  `json:"leading,omitempty"` // streams whose source runs here; of several replicas only
+	Size    int64 `json:"size"`              // bytes of its files
+	Needed  int64 `json:"needed"`            // bytes of them that are needed
+	Failed  int64 `json:"failed"`            // batches that could not be written, since the start
+	Damaged int64 `json:"damaged"`           // files and streams that were found damaged, since the start
 }
 
 // TunnelStatus is the WebSockets that travel over events and POSTs.
@@ -172,6 +173,9 @@ func status(p *proxy.Proxy, ready bool, version string) Status {
 	if f := p.History; f != nil {
 		r := f.Report()
 		s.History = &HistoryStatus{Up: r.Up, Streams: r.Streams, Size: r.Size, Needed: r.Needed, Failed: r.Failures, Damaged: r.Damaged}
+		if r.Shared {
+			s.History.Leading = &r.Leading
+		}
 	}
 	if t := p.Tunnel; t != nil {
 		s.Tunnel = &TunnelStatus{Prefixes: t.Prefixes, Clients: t.Clients.Clients.Load(), Opened: t.Pages.Stats.Opened.Load(), Failed: t.Pages.Stats.Failed.Load()}

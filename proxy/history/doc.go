@@ -45,6 +45,8 @@ type Log interface {
 	// and the next batch has to begin with the same events, or with later ones, after which nothing before them is known any more. After
 	// [ErrClosed] there is no next one: another stream goes on from here.
 	Append(Batch) error
+	// Refresh returns when a stream that follows has been given what the store had when it was called, if the store can be asked.
+	Refresh(ctx context.Context)
 	// Brief reports whether an append takes no longer than writing to a file does, so that nothing has to be done meanwhile.
 	Brief() bool
 	Close()
@@ -61,6 +63,8 @@ type Follower interface {
 	Since(p Position) ([]Event, []byte)
 	// Older returns the events that it has as the newest of their key only.
 	Older() []Event
+	// Follows lets it know, from within Lead, that another process runs the source.
+	Follows()
 	// Retry lets it know that what could not be kept may be now. Where epoch is not 0 the term has an epoch from now on.
 	Retry(epoch uint64)
 }

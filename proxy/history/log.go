@@ -44,6 +44,9 @@ func (l *FolderLog) Lead(ctx context.Context, f Follower) (Term, error) {
 	return Term{Ctx: ctx, Epoch: l.Epoch, State: was.State, Past: was.Past, Again: was.Epoch != 0, Damaged: was.Damaged}, nil
 }
 
+// Refresh does nothing: nobody else appends.
+func (l *FolderLog) Refresh(context.Context) {}
+
 // Brief is true.
 func (l *FolderLog) Brief() bool { return true }
 

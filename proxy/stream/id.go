@@ -29,6 +29,14 @@ func (e Epoch) String() string { return strconv.FormatUint(uint64(e), 10) }
 // LogValue is a text in logs, since JavaScript's numbers do not hold it.
 func (e Epoch) LogValue() slog.Value { return slog.StringValue(e.String()) }
 
+// reaches reports whether id is spelled as one of the epoch or a later one.
+func (e Epoch) reaches(id string) bool {
+	epoch, seq, ok := strings.Cut(id, "-")
+	n, err := strconv.ParseUint(epoch, 10, 64)
+	_, bad := strconv.ParseUint(seq, 10, 64)
+	return ok && err == nil && bad == nil && Epoch(n) >= e
+}
+
 // life is one epoch of a ring's numbering. Where a history outlives the process, a ring has events of several.
 type life struct {
 	epoch Epoch

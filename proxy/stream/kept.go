@@ -1,6 +1,7 @@
 package stream
 
 import (
+	"context"
 	"time"
 
 	"sidestream/proxy/history"
@@ -58,12 +59,22 @@ func (r *Ring) turn(epoch Epoch, base uint64) {
 // maxLives bounds the epochs that a ring knows. A stream gets a new one when its source runs elsewhere.
 const maxLives = 64
 
-// Begin has what is appended from now on be of epoch. history: what is appended first was there before.
-func (r *Ring) Begin(epoch Epoch, history bool) {
+// Begin has what is appended from now on be of epoch. history: what is appended first was there before. lost: clients have come with a
+// place that nobody knows any more, and a gap has to follow.
+func (r *Ring) Begin(epoch Epoch, history bool) (lost bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	lost = r.pass()
 	r.turn(epoch, r.log.last)
-	r.history = history
+	r.history, r.follows = history, false
+	return lost
+}
+
+// Follows lets the ring know that another process appends.
+func (r *Ring) Follows() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.follows = true
 }
 
 // take takes in e as the event numbered seq, or, where that is 0, only as the newest of its key.
@@ -90,9 +101,13 @@ func (r *Ring) Follow(events []history.Event, past []byte, hole bool) {
 		return
 	}
 	if hole {
+		r.pass()
 		r.skip(events[0].Position)
 	}
 	for _, e := range events {
+		if Epoch(e.Epoch) != r.lives[len(r.lives)-1].epoch && r.pass() {
+			r.skip(e.Position)
+		}
 		r.turn(Epoch(e.Epoch), r.log.last)
 		switch {
 		case e.Seq == 0: // no more than a new epoch
@@ -118,10 +133,7 @@ func (r *Ring) Follow(events []history.Event, past []byte, hole bool) {
 // skip leaves out what came before the event at p, and lets go of all that is kept: it leads nowhere. One gap says so, at the place
 // before p.
 func (r *Ring) skip(p history.Position) {
-	for r.log.len() > 0 {
-		r.snapshot.detach(r.log.drop(), r.bounds)
-	}
-	r.log.compact()
+	r.clear()
 	before, base := max(p.Seq, 1)-1, r.log.last+1
 	if newest := r.lives[len(r.lives)-1]; newest.epoch == Epoch(p.Epoch) && newest.base+before > r.log.last {
 		base = newest.base
@@ -256,6 +268,68 @@ func (r *Ring) Older() (events []history.Event) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.snapshot.older(r.lives)
+}
+
+func (r *Ring) share(refresh func(context.Context)) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.refresh = refresh
+}
+
+// Shared reports whether others may have appended what the ring does not have yet, so that an id that it does not know is asked for.
+func (r *Ring) Shared() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.refresh != nil
+}
+
+// maxAhead is how far ahead of this replica another one is believed to be.
+const maxAhead = 1 << 20
+
+// FindAnywhere is [Ring.Find] for a client that may come from another replica, which is ahead of this one: an id that may be of the ring's
+// and is not known is looked for in the store. While the store is away, the holder's clients are ahead of what others know: at a replica that
+// follows, such a client waits at its place. Where the epoch ends before that is reached, a gap says so.
+func (r *Ring) FindAnywhere(ctx context.Context, id string) (cursor uint64, ok bool) {
+	cursor, ok = r.Find(id)
+	r.mu.Lock()
+	refresh, newest := r.refresh, r.lives[len(r.lives)-1].epoch
+	r.mu.Unlock()
+	if ok || refresh == nil || !newest.reaches(id) {
+		return cursor, ok
+	}
+	refresh(ctx)
+	if cursor, ok = r.Find(id); ok {
+		return cursor, ok
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	last := &r.lives[len(r.lives)-1]
+	seq, ok := last.ids.seq(id)
+	if !ok || !r.follows || seq > r.log.last-min(r.log.last, last.base)+maxAhead {
+		return 0, false
+	}
+	cursor = last.base + seq
+	r.ahead = max(r.ahead, cursor)
+	return cursor, true
+}
+
+// pass lets go of all that is kept where an epoch ends before the place that clients have come with: true, and a gap has to follow.
+func (r *Ring) pass() bool {
+	if r.ahead <= r.log.last {
+		return false
+	}
+	r.clear()
+	r.log.last, r.ahead = r.ahead, 0
+	r.hole = r.log.last + 1
+	return true
+}
+
+// clear lets go of all events.
+func (r *Ring) clear() {
+	for r.log.len() > 0 {
+		r.snapshot.detach(r.log.drop(), r.bounds)
+	}
+	r.log.compact()
 }
 
 // Newest is where the newest event stands.

@@ -31,6 +31,9 @@ func (st *Stream) load() {
 	}
 	st.kept = kept
 	st.Ring.Restore(loaded)
+	if !kept.Brief() {
+		st.Ring.share(kept.Refresh)
+	}
 	st.restored, _ = st.Ring.Last()
 	if n := len(loaded.Events); n > 0 && string(loaded.State) == finishedState && time.Since(loaded.Events[n-1].At) < s.Linger {
 		st.Ring.Close(End{Kind: Finished})
@@ -42,9 +45,6 @@ func (st *Stream) follow() bool {
 	if st.kept == nil {
 		st.term = st.alive
 		return true
-	}
-	if st.restored > 0 { // there is something to tell, and whether the source is connected the one who runs it knows
-		defer st.tell()
 	}
 	t, err := st.kept.Lead(st.alive, st)
 	if err != nil {
@@ -67,7 +67,7 @@ func (st *Stream) begin(t history.Term) {
 	if epoch == 0 {
 		epoch = st.Ring.Epoch()
 	}
-	st.Ring.Begin(epoch, st.lists && !st.resumes)
+	t.Damaged = st.Ring.Begin(epoch, st.lists && !st.resumes) || t.Damaged
 	written, _ := st.Ring.Last()
 	st.outbox.open(written)
 	if t.Damaged {
@@ -99,6 +99,12 @@ func (st *Stream) over() bool {
 	}
 	st.tell()
 	return true
+}
+
+// Follows is part of [history.Follower]. Whether the source is connected, the one who runs it knows.
+func (st *Stream) Follows() {
+	st.Ring.Follows()
+	st.connected()
 }
 
 // Take is part of [history.Follower].

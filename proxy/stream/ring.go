@@ -1,6 +1,7 @@
 package stream
 
 import (
+	"context"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -62,6 +63,9 @@ type Ring struct {
 	began    uint64 // where START meant when the history was in
 	hole     uint64 // number of the gap that stands for all that was kept before it; 0: none does
 	end      End
+	refresh  func(context.Context) // brings it up to date; nil: it always is
+	follows  bool                  // another process appends
+	ahead    uint64                // the highest place that a client has come from another replica with, and that is not reached yet
 	watchers map[*watcher]struct{}
 	snapshot snapshot
 }
@@ -247,7 +251,7 @@ func (r *Ring) after(dst [][]byte, cursor uint64, bytes func(*event) []byte) (ev
 		size += len(e.chunk)
 		dst = append(dst, bytes(e))
 	}
-	if cursor == r.log.last {
+	if cursor >= r.log.last { // past it: what comes from another replica has more
 		end = r.end
 	}
 	return dst, cursor, missed, end

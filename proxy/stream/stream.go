@@ -155,6 +155,7 @@ func (st *Stream) session() (held time.Duration, err error) {
 	}
 	st.owed, st.resumes = false, true
 	st.uplink.connect(conn)
+	st.log.Info("upstream connected")
 	st.connected()
 	err = st.patient(st.req.Shown(conn.Run(st.term, st.emit)))
 	st.uplink.connect(nil)
@@ -253,7 +254,6 @@ func (st *Stream) tell() {
 }
 
 func (st *Stream) connected() {
-	st.log.Info("upstream connected")
 	st.streams.report(st, true, nil)
 	st.tell()
 }

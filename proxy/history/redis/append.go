@@ -1,0 +1,217 @@
+package redis
+
+import (
+	"context"
+	"errors"
+	"strconv"
+	"time"
+
+	"github.com/redis/rueidis"
+
+	"sidestream/proxy/history"
+)
+
+// Append is [history.Log]'s.
+func (l *log) Append(b history.Batch) error {
+	l.work.Lock()
+	defer l.work.Unlock()
+	l.assure()
+	l.mu.Lock()
+	role, last, renewed := l.role, l.last, l.renewed
+	if b.State != nil {
+		l.state = b.State
+	}
+	l.mu.Unlock()
+	s := l.store
+	switch {
+	case role == closed, role == following:
+		return history.ErrClosed
+	case role == alone, b.Epoch != l.epoch, l.bucket.away.Load(), time.Since(renewed) > leaseTime-time.Second:
+		l.missed(b)
+		return history.ErrAway
+	}
+	if b.End != 0 {
+		b.Events = append(b.Events, history.Event{Position: ending(last, b), At: time.Now(), End: b.End})
+	}
+	err := l.append(context.Background(), b, last)
+	if err != nil && !errors.Is(err, history.ErrClosed) {
+		l.missed(b)
+	} else if err == nil {
+		s.stats.appends.Add(1)
+		s.stats.events.Add(int64(len(b.Events)))
+		for i := range b.Events {
+			s.stats.bytes.Add(int64(len(b.Events[i].Data)))
+		}
+	}
+	return err
+}
+
+// assure asks for the lease again where it was not renewed in time: the process may have stood still, and have been replaced.
+func (l *log) assure() {
+	l.mu.Lock()
+	late := l.role == leading && time.Since(l.renewed) > leaseTime-time.Second
+	l.mu.Unlock()
+	if late {
+		l.store.renew(context.Background(), []*log{l}, (*log).step)
+	}
+}
+
+// ending is where the end stands: after the events.
+func ending(last history.Position, b history.Batch) history.Position {
+	if n := len(b.Events); n > 0 {
+		last = b.Events[n-1].Position
+	}
+	return history.Position{Epoch: last.Epoch, Seq: last.Seq + 1}
+}
+
+// missed notes that clients are given events that the store does not have.
+func (l *log) missed(b history.Batch) {
+	l.store.stats.failures.Add(1)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.ahead = l.ahead || len(b.Events) > 0
+}
+
+// append has the store take b after the entry at last, and sees to it that both have the same where it has another one.
+func (l *log) append(ctx context.Context, b history.Batch, last history.Position) error {
+	var older []history.Event
+	for try := range 4 {
+		if try > 0 {
+			l.store.stats.retries.Add(1)
+		}
+		end := last
+		if n := len(b.Events); n > 0 {
+			end = b.Events[n-1].Position
+		}
+		at, done, err := l.compareAndAppend(ctx, b, older, last)
+		switch {
+		case err != nil:
+			return err
+		case done, at == end: // or the answer to the try before was lost
+			l.appended(end)
+			return nil
+		case at.Epoch > l.epoch:
+			l.step()
+			return history.ErrClosed
+		case last.Before(at): // a part of it is there
+			b.Events = after(b.Events, at)
+		default:
+			l.store.renew(ctx, []*log{l}, func(*log) {}) // the lease may be lost too
+			b, older = l.again(b, at)
+		}
+		last = at
+	}
+	return history.ErrAway
+}
+
+// after are the events after the entry at p.
+func after(events []history.Event, p history.Position) []history.Event {
+	for i := range events {
+		if p.Before(events[i].Position) {
+			return events[i:]
+		}
+	}
+	return nil
+}
+
+// again is b with what the store has lost, whose newest entry is at. older are for its hash of keys.
+func (l *log) again(b history.Batch, at history.Position) (_ history.Batch, older []history.Event) {
+	l.store.stats.reseeds.Add(1)
+	l.store.log.Warn("the history had lost what was kept, it is kept again", "stream", string(l.name))
+	l.mu.Lock()
+	follower := l.follower
+	if b.State == nil && l.role == leading {
+		b.State = l.state
+	}
+	l.mu.Unlock()
+	known, past := follower.Since(at)
+	if at == (history.Position{}) {
+		older = follower.Older()
+	}
+	if b.Past == nil {
+		b.Past = past
+	}
+	for _, e := range b.Events {
+		if n := len(known); n == 0 || known[n-1].Before(e.Position) {
+			known = append(known, e)
+		}
+	}
+	b.Events, b.Oldest = known, history.Position{}
+	return b, older
+}
+
+// appended notes that the store's newest entry is at end.
+func (l *log) appended(end history.Position) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.last, l.ahead = end, false
+}
+
+// compareAndAppend is the script: it is done, or the newest entry is another one.
+func (l *log) compareAndAppend(ctx context.Context, b history.Batch, older []history.Event, last history.Position) (at history.Position, done bool, err error) {
+	s := l.store
+	oldest := ""
+	if b.Oldest != (history.Position{}) && b.Oldest.Epoch <= b.Epoch && b.Oldest.Epoch <= l.epoch {
+		oldest = place(b.Oldest)
+	}
+	args := make([]string, 0, 12+len(b.Gone)+7*len(b.Events))
+	args = append(args, place(last), l.ttl(), string(l.name), l.token, oldest, flag(b.State != nil), rueidis.BinaryString(b.State),
+		flag(b.Past != nil), rueidis.BinaryString(b.Past), strconv.Itoa(len(b.Gone)))
+	args = append(args, b.Gone...)
+	for i := range older {
+		args = argument(args, &older[i], keyedOnly)
+	}
+	args = arguments(args, last, b.Events)
+	m, err := s.exec(ctx, l.bucket, commandTime, appending, []string{l.key("s"), l.key("m"), l.key("k"), l.bucket.hints(s)}, args)
+	if err != nil {
+		return at, false, err
+	}
+	text, err := m.ToString()
+	if err != nil || text == "OK" {
+		return at, err == nil, err
+	}
+	at, err = parsePlace(text)
+	return at, false, err
+}
+
+func flag(set bool) string {
+	if set {
+		return "1"
+	}
+	return "0"
+}
+
+// reseed has the store take what the stream has after the entry at at, which is its newest. work is held.
+func (l *log) reseed(ctx context.Context, at history.Position) error {
+	b, older := l.again(history.Batch{}, at)
+	b.State = []byte{} // that of a follower is not known, and what the store may have is of another place
+	if len(b.Events) == 0 {
+		l.known(at)
+		return nil
+	}
+	_, done, err := l.compareAndAppend(ctx, b, older, at)
+	if done { // else somebody else has kept something meanwhile
+		l.known(b.Events[len(b.Events)-1].Position)
+	}
+	return err
+}
+
+// step ends the term: another replica has begun one.
+func (l *log) step() {
+	l.mu.Lock()
+	was, over := l.role, l.over
+	if was == leading || was == alone {
+		l.role = following
+	}
+	if was == alone { // nothing that it has is the store's
+		l.last, l.ahead = history.Position{}, true
+	}
+	l.mu.Unlock()
+	if over != nil {
+		over()
+	}
+	if was == leading {
+		l.store.log.Info("another replica runs a stream's source", "stream", string(l.name))
+		l.release()
+	}
+}

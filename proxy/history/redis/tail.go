@@ -1,0 +1,277 @@
+package redis
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/redis/rueidis"
+
+	"sidestream/proxy/history"
+)
+
+const (
+	maxHints  = 1000 // read at once
+	maxTaken  = 1000 // entries of one stream, read at once
+	followers = 32   // streams that are read at once
+)
+
+// tail reads the hints of buckets, which are at one node, and has the streams that have grown read.
+func (s *Store) tail(ctx context.Context, of []*bucket) {
+	c := *s.conn.Load()
+	for fresh := true; ctx.Err() == nil; {
+		if fresh {
+			if s.newest(ctx, of) != nil {
+				pause(ctx, retryTime)
+				continue
+			}
+			s.sweep(ctx, of)
+			fresh = false
+		}
+		names, err := s.hints(ctx, c, of)
+		if err != nil {
+			fresh = true
+			pause(ctx, retryTime)
+			continue
+		}
+		s.follow(ctx, names)
+	}
+}
+
+// newest begins after the newest hint of each bucket.
+func (s *Store) newest(ctx context.Context, of []*bucket) error {
+	ctx, cancel := context.WithTimeout(ctx, commandTime)
+	defer cancel()
+	c := *s.conn.Load()
+	var all rueidis.Commands
+	for _, b := range of {
+		all = append(all, c.B().Xrevrange().Key(b.hints(s)).End("+").Start("-").Count(1).Build())
+	}
+	for i, r := range c.DoMulti(ctx, all...) {
+		list, err := r.AsXRange()
+		if err != nil && !rueidis.IsRedisNil(err) {
+			return err
+		}
+		if of[i].last = "0-0"; len(list) > 0 {
+			of[i].last = list[0].ID
+		}
+	}
+	return nil
+}
+
+// hints waits for hints, and returns the streams that they name.
+func (s *Store) hints(ctx context.Context, c rueidis.Client, of []*bucket) (hints map[name]hint, err error) {
+	ctx, cancel := context.WithTimeout(ctx, 2*blockTime)
+	defer cancel()
+	var keys, ids []string
+	byKey := map[string]*bucket{}
+	for _, b := range of {
+		key := b.hints(s)
+		keys, ids = append(keys, key), append(ids, b.last)
+		byKey[key] = b
+	}
+	got, err := c.Do(ctx, c.B().Xread().Count(maxHints).Block(blockTime.Milliseconds()).Streams().Key(keys...).Id(ids...).Build()).AsXRead()
+	if rueidis.IsRedisNil(err) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	hints = map[name]hint{}
+	for key, list := range got {
+		for _, x := range list {
+			if b := byKey[key]; b != nil {
+				b.last = x.ID
+			}
+			n := name(x.FieldValues["s"])
+			h := hints[n]
+			if h.n++; h.n > 1 {
+				h.writer = ""
+			} else {
+				h.writer = x.FieldValues["w"]
+			}
+			h.released = h.released || x.FieldValues["x"] != ""
+			hints[n] = h
+		}
+	}
+	return hints, nil
+}
+
+// hint is what hints say of one stream.
+type hint struct {
+	n        int
+	writer   string // the token of the one who wrote it; "" several have
+	released bool
+}
+
+// follow reads the streams that have grown, and has those begin a term whose lease was given up.
+func (s *Store) follow(ctx context.Context, hints map[name]hint) {
+	var grown []*log
+	s.mu.Lock()
+	for n, h := range hints {
+		for _, l := range s.logs[n] {
+			if l.token == h.writer {
+				continue
+			}
+			grown = append(grown, l)
+			if h.released && l.wants.Load() {
+				l.rouse()
+			}
+		}
+	}
+	s.mu.Unlock()
+	s.read(ctx, grown)
+}
+
+// read brings streams up to date, several at once.
+func (s *Store) read(ctx context.Context, logs []*log) {
+	if len(logs) == 1 {
+		logs[0].refresh(ctx)
+		return
+	}
+	s.stats.behind.Store(int64(len(logs)))
+	defer s.stats.behind.Store(0)
+	var all sync.WaitGroup
+	turn := make(chan struct{}, followers)
+	for _, l := range logs {
+		turn <- struct{}{}
+		all.Go(func() { // ends with the command
+			defer func() { <-turn }()
+			l.refresh(ctx)
+		})
+	}
+	all.Wait()
+}
+
+// Refresh is [history.Log]'s.
+func (l *log) Refresh(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, commandTime)
+	defer cancel()
+	if l.mu.Lock(); l.role == following {
+		defer l.refresh(ctx)
+	}
+	l.mu.Unlock()
+}
+
+// refresh has a follower read what is new, and a holder look whether it has been replaced.
+func (l *log) refresh(ctx context.Context) {
+	l.work.Lock()
+	defer l.work.Unlock()
+	l.mu.Lock()
+	role := l.role
+	l.mu.Unlock()
+	if l.bucket.away.Load() {
+		return
+	}
+	switch role {
+	case following:
+		l.catchUp(ctx)
+	case leading:
+		l.compare()
+	}
+}
+
+// compare has a holder compare what the store has with what it has. work is held.
+func (l *log) compare() {
+	l.mu.Lock()
+	last := l.last
+	l.mu.Unlock()
+	l.append(context.Background(), history.Batch{Epoch: l.epoch}, last)
+}
+
+// catchUp gives a follower what the store has after what it has. work is held.
+func (l *log) catchUp(ctx context.Context) error {
+	for {
+		l.mu.Lock()
+		last, follower, pasts := l.last, l.follower, l.pasts
+		l.mu.Unlock()
+		if follower == nil {
+			return nil // what is to come is read once it is there
+		}
+		entries, past, err := l.since(ctx, last, pasts)
+		if err != nil {
+			return err
+		}
+		if !pasts {
+			for i := range entries {
+				pasts = pasts || entries[i].past
+			}
+			if pasts { // to be read at one moment with the entries
+				l.mu.Lock()
+				l.pasts = true
+				l.mu.Unlock()
+				continue
+			}
+		}
+		if len(entries) > 0 {
+			l.take(follower, entries, past)
+		}
+		if pasts || len(entries) < maxTaken {
+			return nil
+		}
+	}
+}
+
+// since reads the entries after last, and the past if there is one.
+func (l *log) since(ctx context.Context, last history.Position, pasts bool) (entries []entry, past []byte, err error) {
+	s := l.store
+	begin := "(" + place(last)
+	if pasts {
+		m, err := s.exec(ctx, l.bucket, loadTime, loading, []string{l.key("s"), l.key("m"), l.key("none")}, []string{begin})
+		if err != nil {
+			return nil, nil, err
+		}
+		entries, about, _, err := parseLoaded(m)
+		return entries, about.past, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, commandTime)
+	defer cancel()
+	c := *s.conn.Load()
+	m, err := c.Do(ctx, c.B().Xrange().Key(l.key("s")).Start(begin).End("+").Count(maxTaken).Build()).ToMessage()
+	if s.note(l.bucket, err) != nil {
+		return nil, nil, err
+	}
+	entries, err = parseEntries(m)
+	return entries, nil, err
+}
+
+// take gives entries to the follower, and says where something is missing before them.
+func (l *log) take(f history.Follower, entries []entry, past []byte) {
+	l.mu.Lock()
+	last, fresh, hole := l.last, l.fresh, l.ahead
+	l.mu.Unlock()
+	var run []history.Event
+	for i := range entries {
+		e := &entries[i]
+		if !fresh && !e.after(last) {
+			if f.Take(run, nil, hole); len(run) > 0 {
+				hole = false
+			}
+			run, hole = nil, true
+			l.store.stats.damaged.Add(1)
+		}
+		last, fresh = e.Position, false
+		run = append(run, e.Event)
+		if e.End != 0 {
+			l.end()
+		}
+	}
+	newest := entries[len(entries)-1]
+	if !newest.marker() {
+		lag := int64(max(0, time.Since(newest.At)))
+		for was := l.store.stats.lag.Load(); lag > was && !l.store.stats.lag.CompareAndSwap(was, lag); was = l.store.stats.lag.Load() {
+		}
+	}
+	f.Take(run, past, hole)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.last, l.seen, l.fresh, l.ahead = last, max(l.seen, last.Epoch), false, false
+}
+
+// end notes that the stream has ended.
+func (l *log) end() {
+	l.mu.Lock()
+	l.ended = true
+	l.mu.Unlock()
+	l.rouse()
+}
