@@ -48,6 +48,7 @@ func (st *Stream) follow() bool {
 	}
 	t, err := st.kept.Lead(st.alive, st)
 	if err != nil {
+		st.over()
 		return false
 	}
 	st.begin(t)
