@@ -178,22 +178,29 @@ func (r *Ring) Batch(written uint64, prepared ...Prepared) (b history.Batch) {
 	newest := r.lives[len(r.lives)-1]
 	b.Epoch, b.Kept = uint64(newest.epoch), r.log.len()
 	b.Events = r.since(b.Events, max(written, newest.base)) // what is of an older epoch was kept then
-	seq := r.log.last
-	for _, p := range prepared {
-		b.Kept += len(p.events)
-		for i, m := range p.ms {
-			seq++
-			b.Events = append(b.Events, p.events[i].kept(r.lives.position(seq), keyOf(m)))
-			if m.State != nil {
-				b.Past = m.State
-			}
-		}
-	}
+	n := len(b.Events)
+	b.Events, b.Past = r.next(b.Events, prepared)
+	b.Kept += len(b.Events) - n
 	if b.Kept > 0 {
 		b.Oldest = r.lives.position(r.log.before() + 1)
 	}
 	b.Gone, r.snapshot.dropped = r.snapshot.dropped, nil
 	return b
+}
+
+// next appends what is prepared, as it is to be kept, and returns what all events come to after it. mu is held.
+func (r *Ring) next(dst []history.Event, prepared []Prepared) (events []history.Event, past []byte) {
+	seq := r.log.last
+	for _, p := range prepared {
+		for i, m := range p.ms {
+			seq++
+			dst = append(dst, p.events[i].kept(r.lives.position(seq), keyOf(m)))
+			if m.State != nil {
+				past = m.State
+			}
+		}
+	}
+	return dst, past
 }
 
 func keyOf(m translate.Message) string {
@@ -250,17 +257,20 @@ func (r *Ring) Holds(p history.Position, key string) bool {
 	return el != nil && (!ok || el.Value.(*keyed).seq == cursor || el.Value.(*keyed).seq == 0)
 }
 
-// Since is part of [history.Follower].
-func (r *Ring) Since(p history.Position) ([]history.Event, []byte) {
+// Since returns what was kept after p, what is prepared included, and what all of it comes to; see [history.Follower].
+func (r *Ring) Since(p history.Position, prepared ...Prepared) (events []history.Event, past []byte) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	var events []history.Event
-	for _, e := range r.since(nil, 0) {
+	all, past := r.next(r.since(nil, 0), prepared)
+	for _, e := range all {
 		if p.Before(e.Position) {
 			events = append(events, e)
 		}
 	}
-	return events, r.snapshot.now
+	if past == nil {
+		past = r.snapshot.now
+	}
+	return events, past
 }
 
 // Older is part of [history.Follower].

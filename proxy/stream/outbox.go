@@ -25,15 +25,16 @@ type outbox struct {
 	mu      sync.Mutex // guards what follows
 	changed sync.Cond  // on mu; see busy and size
 	waiting []Prepared
-	ahead   int    // events prepared and not published
-	size    int    // bytes of those that wait
-	state   []byte // what the source needs to go on after them; nil: as before
-	saved   []byte // the state that was kept last
-	end     int    // how the stream ends after them
-	again   bool   // what could not be kept is to be tried
-	busy    bool   // a batch is on its way
-	running bool   // within a term; otherwise nothing is kept, nor published
-	written uint64 // number of the newest event that is kept
+	flying  []Prepared // those of the batch that is on its way
+	ahead   int        // events prepared and not published
+	size    int        // bytes of those that wait
+	state   []byte     // what the source needs to go on after them; nil: as before
+	saved   []byte     // the state that was kept last
+	end     int        // how the stream ends after them
+	again   bool       // what could not be kept is to be tried
+	busy    bool       // a batch is on its way
+	running bool       // within a term; otherwise nothing is kept, nor published
+	written uint64     // number of the newest event that is kept
 }
 
 // append gives messages to the ring, once they are kept where a history is.
@@ -118,12 +119,14 @@ func (st *Stream) keep() {
 	for o.running && o.due() {
 		batch, b := o.waiting, history.Batch{}
 		state, end := o.state, o.end
+		o.flying = batch
 		o.waiting, o.size, o.state, o.end, o.again = nil, 0, nil, 0, false
 		o.mu.Unlock()
 		b = st.Ring.Batch(o.written, batch...)
 		b.State, b.End = state, end
 		err := st.kept.Append(b)
 		o.mu.Lock()
+		o.flying = nil
 		if errors.Is(err, history.ErrClosed) { // another stream goes on from here
 			o.running = false
 			break
@@ -154,6 +157,14 @@ func (o *outbox) due() bool {
 		return false
 	}
 	return true
+}
+
+// Since is part of [history.Follower]: with what is on its way, which the store may have had already.
+func (st *Stream) Since(p history.Position) ([]history.Event, []byte) {
+	o := &st.outbox
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return st.Ring.Since(p, o.flying...)
 }
 
 // publish shows clients what was kept, or could not be.

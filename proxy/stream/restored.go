@@ -116,8 +116,5 @@ func (st *Stream) Take(events []history.Event, past []byte, hole bool) {
 // Holds is part of [history.Follower].
 func (st *Stream) Holds(p history.Position, key string) bool { return st.Ring.Holds(p, key) }
 
-// Since is part of [history.Follower].
-func (st *Stream) Since(p history.Position) ([]history.Event, []byte) { return st.Ring.Since(p) }
-
 // Older is part of [history.Follower].
 func (st *Stream) Older() []history.Event { return st.Ring.Older() }

@@ -79,6 +79,7 @@ func (l *log) append(ctx context.Context, b history.Batch, last history.Position
 		if try > 0 {
 			l.store.stats.retries.Add(1)
 		}
+		b.Events = after(b.Events, last) // a try whose answer was lost may have kept the first ones
 		end := last
 		if n := len(b.Events); n > 0 {
 			end = b.Events[n-1].Position
@@ -94,7 +95,6 @@ func (l *log) append(ctx context.Context, b history.Batch, last history.Position
 			l.step()
 			return history.ErrClosed
 		case last.Before(at): // a part of it is there
-			b.Events = after(b.Events, at)
 		default:
 			l.store.renew(ctx, []*log{l}, func(*log) {}) // the lease may be lost too
 			b, older = l.again(b, at)
@@ -151,8 +151,8 @@ func (l *log) appended(end history.Position) {
 func (l *log) compareAndAppend(ctx context.Context, b history.Batch, older []history.Event, last history.Position) (at history.Position, done bool, err error) {
 	s := l.store
 	oldest := ""
-	if b.Oldest != (history.Position{}) && b.Oldest.Epoch <= b.Epoch && b.Oldest.Epoch <= l.epoch {
-		oldest = place(b.Oldest)
+	if p := l.trim(b.Oldest); p != (history.Position{}) {
+		oldest = place(p)
 	}
 	args := make([]string, 0, 12+len(b.Gone)+7*len(b.Events))
 	args = append(args, place(last), l.ttl(), string(l.name), l.token, oldest, flag(b.State != nil), rueidis.BinaryString(b.State),
@@ -172,6 +172,27 @@ func (l *log) compareAndAppend(ctx context.Context, b history.Batch, older []his
 	}
 	at, err = parsePlace(text)
 	return at, false, err
+}
+
+// trim is up to where the store lets go of entries, where the stream has let go of those before oldest: not at once, since who follows may not
+// have read them yet. The zero Position is nowhere.
+func (l *log) trim(oldest history.Position) (upTo history.Position) {
+	now := time.Now()
+	if oldest != (history.Position{}) && oldest.Epoch <= l.epoch {
+		if n := len(l.trims); n == 0 || now.Sub(l.trims[n-1].at) >= l.store.trimTime/4 {
+			l.trims = append(l.trims, trimming{now, oldest})
+		}
+	}
+	for len(l.trims) > 0 && now.Sub(l.trims[0].at) >= l.store.trimTime {
+		upTo, l.trims = l.trims[0].oldest, l.trims[1:]
+	}
+	return upTo
+}
+
+// trimming is what a stream had let go of at a time.
+type trimming struct {
+	at     time.Time
+	oldest history.Position
 }
 
 func flag(set bool) string {

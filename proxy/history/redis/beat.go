@@ -62,7 +62,7 @@ func (s *Store) some(which func(*log) bool) (some []*log) {
 	return some
 }
 
-// probe finds out whether buckets that were away take writes again.
+// probe has streams go on whose bucket was away and takes writes again.
 func (s *Store) probe(ctx context.Context) {
 	var away []*bucket
 	for _, b := range s.buckets {
@@ -70,9 +70,23 @@ func (s *Store) probe(ctx context.Context) {
 			away = append(away, b)
 		}
 	}
-	if len(away) == 0 {
-		return
+	if len(away) > 0 {
+		s.knock(ctx, away)
 	}
+	back := map[*bucket]bool{}
+	for _, b := range s.buckets {
+		if b.back.Swap(false) {
+			back[b] = true
+		}
+	}
+	if len(back) > 0 {
+		s.renew(ctx, s.some(func(l *log) bool { return back[l.bucket] && l.leads() }), (*log).replaced)
+		s.retry(ctx, func(l *log) bool { return back[l.bucket] })
+	}
+}
+
+// knock finds out which of the buckets that were away take writes again.
+func (s *Store) knock(ctx context.Context, away []*bucket) {
 	ctx, cancel := context.WithTimeout(ctx, commandTime)
 	defer cancel()
 	c := *s.conn.Load()
@@ -80,16 +94,10 @@ func (s *Store) probe(ctx context.Context) {
 	for _, b := range away {
 		all = append(all, c.B().Set().Key(b.prefix(s)+"probe").Value(s.replica).Px(leaseTime).Build())
 	}
-	back := map[*bucket]bool{}
 	for i, r := range c.DoMulti(ctx, all...) {
 		if r.Error() == nil {
-			back[away[i]] = true
 			s.note(away[i], nil)
 		}
-	}
-	if len(back) > 0 {
-		s.renew(ctx, s.some(func(l *log) bool { return back[l.bucket] && l.leads() }), (*log).replaced)
-		s.retry(ctx, func(l *log) bool { return back[l.bucket] })
 	}
 }
 

@@ -39,7 +39,8 @@ type log struct {
 
 	// Held while the store is asked something that the answer of which changes what follows. Append, which one goroutine calls at a time,
 	// holds it.
-	work sync.Mutex
+	work  sync.Mutex
+	trims []trimming // guarded by work
 
 	mu       sync.Mutex       // guards what follows; it is written under work too, unless it says otherwise
 	role     role             // written under mu alone by step

@@ -49,6 +49,7 @@ type stream struct {
 
 	mu     sync.Mutex
 	events []history.Event
+	flying []history.Event
 	past   string
 	holes  int
 	beside bool
@@ -79,7 +80,7 @@ func (s *stream) Take(events []history.Event, past []byte, hole bool) {
 func (s *stream) Since(p history.Position) (after []history.Event, past []byte) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, e := range s.events {
+	for _, e := range append(s.events[:len(s.events):len(s.events)], s.flying...) {
 		if p.Before(e.Position) {
 			after = append(after, e)
 		}
@@ -170,11 +171,12 @@ func (s *stream) append(texts ...string) error {
 	if len(s.events) > 0 {
 		b.Oldest = s.events[0].Position
 	}
+	s.flying = b.Events
 	s.mu.Unlock()
 	err := s.log.Append(b)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if err == nil {
+	if s.flying = nil; err == nil {
 		s.seq, s.events = seq, append(s.events, b.Events...)
 	}
 	return err
@@ -215,7 +217,12 @@ func (s *stream) expect(want string) {
 	s.t.Helper()
 	for end := time.Now().Add(time.Minute); s.text() != want; time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(end) {
-			s.t.Fatalf("it has %q, want %q", s.text(), want)
+			got := s.text()
+			same := 0
+			for same < min(len(got), len(want)) && got[same] == want[same] {
+				same++
+			}
+			s.t.Fatalf("it has …%.200q, want …%.200q", got[max(0, same-20):], want[max(0, same-20):])
 		}
 	}
 }

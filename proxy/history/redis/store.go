@@ -22,6 +22,7 @@ const (
 	loadTime    = 3 * time.Second        // for that of a whole stream
 	blockTime   = 2 * time.Second        // for which a command waits for hints
 	retryTime   = 100 * time.Millisecond // how often what failed is tried again
+	trimTime    = 5 * time.Second        // for which the store keeps what a stream has let go of, at least
 )
 
 // Store is [history.Running] in Redis.
@@ -30,13 +31,16 @@ type Store struct {
 	log     *slog.Logger
 	replica string // this one's name
 	buckets []*bucket
-	key     []byte        // that names are made with
-	made    atomic.Uint64 // logs so far
-	conn    atomic.Pointer[rueidis.Client]
-	ready   chan struct{} // closed when conn is set
-	stop    context.CancelFunc
-	run     sync.WaitGroup
-	stats   stats
+	key     []byte // that names are made with
+
+	trimTime time.Duration // a test may change it
+
+	made  atomic.Uint64 // logs so far
+	conn  atomic.Pointer[rueidis.Client]
+	ready chan struct{} // closed when conn is set
+	stop  context.CancelFunc
+	run   sync.WaitGroup
+	stats stats
 
 	mu   sync.Mutex // guards what follows
 	logs map[name][]*log
@@ -46,6 +50,7 @@ type Store struct {
 type bucket struct {
 	number int
 	away   atomic.Bool // the last command failed
+	back   atomic.Bool // what could not be kept is to be tried again
 	last   string      // the newest hint that was read; belongs to the one who reads them
 }
 
@@ -66,7 +71,7 @@ func Open(settings Settings, logger *slog.Logger) *Store {
 	for i := range n {
 		s.buckets = append(s.buckets, &bucket{number: i})
 	}
-	s.key = s.secret()
+	s.key, s.trimTime = s.secret(), trimTime
 	s.run.Go(func() { s.serve(ctx) }) // ends with Stop, which waits
 	return s
 }
@@ -175,6 +180,7 @@ func (s *Store) note(b *bucket, err error) error {
 			s.log.Warn("the history is away, streams go on without it", "bucket", b.number, "err", kind(err))
 		} else {
 			s.log.Info("the history is back", "bucket", b.number)
+			b.back.Store(true)
 		}
 	}
 	return err

@@ -1,0 +1,256 @@
+//go:build e2e
+
+package redis
+
+import (
+	"fmt"
+	"log/slog"
+	"strings"
+	"testing"
+	"time"
+
+	"sidestream/e2e/redistest"
+	"sidestream/proxy/history"
+)
+
+func storeAt(t *testing.T, address string) *Store {
+	t.Helper()
+	settings, err := Parse(address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	settings.Prefix, settings.TTL = "test", time.Hour
+	store := Open(settings, slog.New(slog.DiscardHandler))
+	t.Cleanup(store.Stop)
+	store.wait(t.Context())
+	return store
+}
+
+// TestFailover: a failover of a healthy master, which may lose what it has acknowledged, and the death of one. The holder keeps again what is
+// lost, and its followers miss nothing.
+func TestFailover(t *testing.T) {
+	s := redistest.StartSentinel(t, 1000)
+	address := "redis+sentinel://" + s.Addrs() + "/main"
+	holder, follower := opened(t, storeAt(t, address)).lead(), opened(t, storeAt(t, address))
+	follower.follow()
+	until(t, "Follows", follower.isBeside)
+	n := 0
+	add := func(count int) {
+		t.Helper()
+		for range count {
+			n++
+			until(t, "an append", func() bool { return holder.append(fmt.Sprint(n)) == nil })
+		}
+	}
+	add(20)
+	for range 2 {
+		done := make(chan struct{})
+		go func() { defer close(done); s.Failover(t) }() // ends with the failover
+		for going := true; going; {
+			select {
+			case <-done:
+				going = false
+			default:
+				add(1)
+			}
+		}
+		add(20)
+		follower.expect(holder.text())
+	}
+	s.Master().Kill()
+	add(20)
+	follower.expect(holder.text())
+	if holder.term.Ctx.Err() != nil {
+		t.Error("another one has taken over")
+	}
+}
+
+// TestCluster: streams are spread over the nodes, and their slots may move.
+func TestCluster(t *testing.T) {
+	c := redistest.StartCluster(t)
+	address := "redis+cluster://" + c.Addrs()
+	holder, follower := opened(t, storeAt(t, address)).lead(), opened(t, storeAt(t, address))
+	led := follower.follow()
+	until(t, "Follows", follower.isBeside)
+	holder.must("1", "2")
+	follower.expect("1 2")
+	c.Move(t, holder.log.(*log).key("s"))
+	for n := 3; n < 30; n++ {
+		until(t, "an append", func() bool { return holder.append(fmt.Sprint(n)) == nil })
+	}
+	follower.expect(holder.text())
+	holder.log.Close()
+	<-led
+	if !follower.term.Again || follower.term.Damaged || string(follower.term.State) != "after 29" {
+		t.Errorf("%+v", follower.term)
+	}
+	follower.must("30")
+}
+
+// TestAway: while the store is away the holder is told so at once, and may go on where it was when it is back.
+func TestAway(t *testing.T) {
+	server := redistest.Start(t)
+	a, b := replica(t, server), replica(t, server)
+	holder, follower := opened(t, a).lead(), opened(t, b)
+	follower.follow()
+	holder.must("1")
+	follower.expect("1")
+	server.Freeze()
+	if err := holder.append("2"); err == nil {
+		t.Fatal("it was kept")
+	}
+	begun := time.Now()
+	for range 100 {
+		holder.append("2")
+	}
+	if took := time.Since(begun); took > commandTime {
+		t.Errorf("a hundred appends took %v", took)
+	}
+	if r := a.Report(); r.Up || r.Failures < 100 || r.Leading != 1 {
+		t.Errorf("%+v", r)
+	}
+	server.Thaw()
+	until(t, "Retry", func() bool { holder.mu.Lock(); defer holder.mu.Unlock(); return holder.tried > 0 })
+	// The first try may have been kept after all, while its answer was late.
+	until(t, "an append", func() bool { return holder.append("2") == nil })
+	holder.must("3")
+	follower.expect("1 2 3")
+	if !a.Report().Up {
+		t.Error("it is not up")
+	}
+}
+
+// TestAwayAtTheStart: a stream begins alone, and joins the others once the store is there.
+func TestAwayAtTheStart(t *testing.T) {
+	port := redistest.FreePort(t)
+	settings, _ := Parse(fmt.Sprintf("redis://127.0.0.1:%d", port))
+	settings.Prefix, settings.TTL = "test", time.Hour
+	var stores []*Store
+	var streams []*stream
+	for range 2 {
+		store := Open(settings, slog.New(slog.DiscardHandler))
+		t.Cleanup(store.Stop)
+		stores = append(stores, store)
+		s := opened(t, store).lead()
+		if s.term.Epoch != 0 {
+			t.Fatalf("%+v", s.term)
+		}
+		streams = append(streams, s)
+	}
+	redistest.StartAt(t, port)
+	leads := func(s *stream) bool { s.mu.Lock(); defer s.mu.Unlock(); return s.epoch != 0 }
+	until(t, "one to lead and one to follow", func() bool {
+		a, b := streams[0], streams[1]
+		return leads(a) && b.term.Ctx.Err() != nil || leads(b) && a.term.Ctx.Err() != nil
+	})
+	one, other := streams[0], streams[1]
+	if !leads(one) {
+		one, other = other, one
+	}
+	one.term.Epoch = one.epoch
+	one.must("1")
+	other.follow()
+	other.expect("1!") // what the two had for themselves is told
+}
+
+// TestAllThatIsKept: keys, a past, ends, what is let go of.
+func TestAllThatIsKept(t *testing.T) {
+	server := redistest.Start(t)
+	a, b := replica(t, server), replica(t, server)
+	holder, follower := opened(t, a).lead(), opened(t, b)
+	led := follower.follow()
+	until(t, "Follows", follower.isBeside)
+	a.trimTime = time.Second
+	at := func(seq uint64) history.Position { return history.Position{Epoch: holder.term.Epoch, Seq: seq} }
+	event := func(seq uint64, key, text string) history.Event {
+		return history.Event{Position: at(seq), At: time.UnixMilli(1e12 + int64(seq)), ID: "id " + text, Key: key, Data: []byte("data: " + text + "\r\x00\n")}
+	}
+	for _, batch := range []history.Batch{
+		{Events: []history.Event{event(1, "k1", "a"), event(2, "k2", "b")}, Past: []byte("past 2"), Oldest: at(1)},
+		{Events: []history.Event{event(3, "k1", "c"), event(4, "k3", "d")}, Past: []byte("past 4"), Oldest: at(3)},
+		{Events: []history.Event{event(5, "k4", "e")}, Oldest: at(4), Gone: []string{"k3"}, State: []byte("state")},
+		{End: 401, Oldest: at(4)},
+		{},
+	} {
+		<-time.After(600 * time.Millisecond)
+		batch.Epoch = holder.term.Epoch
+		if err := holder.log.Append(batch); err != nil {
+			t.Fatal(err)
+		}
+	}
+	follower.expect("data: a\r\x00\n data: b\r\x00\n data: c\r\x00\n data: d\r\x00\n data: e\r\x00\n end 401")
+	if follower.past != "past 4" || follower.events[2].ID != "id c" || follower.events[2].Key != "k1" || !follower.events[2].At.Equal(time.UnixMilli(1e12+3)) {
+		t.Errorf("%q, %+v", follower.past, follower.events[2])
+	}
+	select {
+	case <-led:
+		t.Error("an ended stream has a term")
+	case <-time.After(100 * time.Millisecond):
+	}
+	log, loaded, err := replica(t, server).Open(t.Context(), "r", identity(1), 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer log.Close()
+	var got []string
+	for _, e := range loaded.Events {
+		got = append(got, e.Key+strings.TrimSpace(e.ID[2:]))
+	}
+	if loaded.Older != 2 || strings.Join(got, " ") != "k2b k1c k3d k4e" || string(loaded.Past) != "past 4" || string(loaded.State) != "state" || loaded.Epoch != holder.term.Epoch {
+		t.Errorf("%v, %d older, %+v", got, loaded.Older, loaded)
+	}
+	// Nobody's data or identity is in a key's name.
+	for _, key := range strings.Fields(server.Do("KEYS", "*")) {
+		if !strings.HasPrefix(key, "test:{") || server.Do("PTTL", key) == "-1" {
+			t.Errorf("%s, TTL %s", key, server.Do("PTTL", key))
+		}
+	}
+}
+
+// TestManyAtOnce: the numbers of all streams get to all followers, though hints are read in lumps.
+func TestManyAtOnce(t *testing.T) {
+	server := redistest.Start(t)
+	a, b := replica(t, server), replica(t, server)
+	var holders, followers []*stream
+	for i := range 60 {
+		for _, at := range []*Store{a, b} {
+			log, _, err := at.Open(t.Context(), "many", identity(i), 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			s := &stream{t: t, log: log}
+			t.Cleanup(log.Close)
+			if at == a {
+				holders = append(holders, s.lead())
+			} else {
+				s.follow()
+				followers = append(followers, s)
+			}
+		}
+	}
+	for n := range 30 {
+		for _, h := range holders {
+			h.must(fmt.Sprint(n))
+		}
+	}
+	for i, f := range followers {
+		f.expect(holders[i].text())
+	}
+	if n := strings.Count(server.Do("KEYS", "*:s"), "\n") + 1; n != 60 {
+		t.Errorf("%d streams", n)
+	}
+}
+
+// TestCredentials: a user of the ACL.
+func TestCredentials(t *testing.T) {
+	server := redistest.Start(t, "--user", "side", "on", ">secret%word", "~test:*", "&*", "+@all", "--user", "default", "off")
+	holder := opened(t, storeAt(t, "redis://side:secret%25word@"+server.Addr)).lead()
+	holder.must("1")
+	if holder.term.Epoch == 0 {
+		t.Error("it is alone")
+	}
+	settings, _ := Parse("redis://side:wrong@" + server.Addr)
+	if _, err := settings.client(); err == nil || strings.Contains(err.Error(), "wrong") && strings.Contains(err.Error(), "side:wrong") {
+		t.Errorf("%v", err)
+	}
+}
