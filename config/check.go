@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"sidestream/proxy"
+	"sidestream/proxy/history/redis"
 	"sidestream/proxy/upstream"
 )
 
@@ -36,7 +37,7 @@ func (c *Config) Check(w io.Writer) error {
 		}
 		fmt.Fprintf(w, "\nroute %s\n  path    %s\n  from    %s %s\n  sharing %s\n", rt.Name, rt.Path, kind, rt.Upstream.From(), sharing)
 		if c.History != nil {
-			fmt.Fprintf(w, "  restart %s\n", restarts(rt))
+			fmt.Fprintf(w, "  restart %s\n", restarts(rt)+c.takeovers(rt))
 		}
 		if rt.Send {
 			fmt.Fprintln(w, "  send    POST to the path sends one message upstream")
@@ -51,6 +52,18 @@ func orOff(s string) string {
 		return "off"
 	}
 	return s
+}
+
+// takeovers is what the same means where several replicas share a history.
+func (c *Config) takeovers(rt *proxy.RouteSettings) string {
+	switch _, shared := c.History.(redis.Settings); {
+	case !shared:
+		return ""
+	case rt.Forgets:
+		return "; so is one that comes to another replica"
+	default:
+		return "; the same when another replica takes over"
+	}
 }
 
 // restarts is what clients of rt are told when they come back after a restart.

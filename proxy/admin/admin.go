@@ -111,15 +111,18 @@ type Status struct {
 	History  *HistoryStatus `json:"history,omitempty"` // absent when none is kept
 }
 
-// HistoryStatus is the folder that keeps events over restarts.
+// HistoryStatus is what keeps events, over restarts or for several replicas.
 type HistoryStatus struct {
-	Up      bool  `json:"up"`                // the last batch was written
-	Streams int   `json:"streams"`           // kept, open or not; of several replicas those that are open here
-	Leading *int  `json:"leading,omitempty"` // streams whose source runs here; of several replicas only
-	Size    int64 `json:"size"`              // bytes of its files
-	Needed  int64 `json:"needed"`            // bytes of them that are needed
-	Failed  int64 `json:"failed"`            // batches that could not be written, since the start
-	Damaged int64 `json:"damaged"`           // files and streams that were found damaged, since the start
+	Kind    string `json:"kind"`              // file or redis
+	Up      bool   `json:"up"`                // the last batch was written
+	Replica string `json:"replica,omitempty"` // what this process is called among the replicas; in Redis only
+	Streams int    `json:"streams"`           // in a folder: kept, open or not; in Redis: open here
+	Leading int    `json:"leading"`           // whose source runs here
+	Follows int    `json:"following"`         // whose source runs in another replica
+	Size    int64  `json:"size"`              // bytes of a folder's files
+	Needed  int64  `json:"needed"`            // bytes of them that are needed
+	Failed  int64  `json:"failed"`            // batches that could not be written, since the start
+	Damaged int64  `json:"damaged"`           // files and streams that were found damaged, or had lost events, since the start
 }
 
 // TunnelStatus is the WebSockets that travel over events and POSTs.
@@ -172,9 +175,9 @@ func status(p *proxy.Proxy, ready bool, version string) Status {
 	}
 	if f := p.History; f != nil {
 		r := f.Report()
-		s.History = &HistoryStatus{Up: r.Up, Streams: r.Streams, Size: r.Size, Needed: r.Needed, Failed: r.Failures, Damaged: r.Damaged}
+		s.History = &HistoryStatus{Kind: "file", Up: r.Up, Streams: r.Streams, Leading: r.Leading, Size: r.Size, Needed: r.Needed, Failed: r.Failures, Damaged: r.Damaged}
 		if r.Shared {
-			s.History.Leading = &r.Leading
+			s.History.Kind, s.History.Replica, s.History.Follows = "redis", r.Replica, r.Streams-r.Leading
 		}
 	}
 	if t := p.Tunnel; t != nil {

@@ -70,8 +70,14 @@ var (
 	unappended = define(counter, "history_failures_total", "Batches that could not be written to the history.")
 	damage     = define(counter, "history_damaged_total", "Files and streams of the history that were found damaged.")
 	historyUp  = define(gauge, "history_up", "1 while events can be written to the history, 0 when the last batch could not be.")
-	historyAll = define(gauge, "history_streams", "Streams whose events are kept, open or not.")
-	historyLen = define(gauge, "history_size_bytes", "Size of the history's files.")
+	historyAll = define(gauge, "history_streams", "Streams whose events are kept: in a folder all, in Redis those that are open here.")
+	historyLen = define(gauge, "history_size_bytes", "Size of the history's files, 0 in Redis.")
+	leading    = define(gauge, "history_leading_streams", "Streams of the history whose source runs in this replica.")
+	lag        = define(gauge, "history_lag_seconds", "Longest time since the last scrape from an event's append, by the clock of the replica that appended it, until this replica had it.")
+	unread     = define(gauge, "history_unread_streams", "Streams that have grown in Redis and are being read.")
+	retries    = define(counter, "history_retries_total", "Appends that had to be repeated, since Redis had another last event than expected.")
+	reseeds    = define(counter, "history_reseeds_total", "Streams that Redis had lost events of, and that were written again from memory.")
+	takeovers  = define(counter, "history_takeovers_total", "Streams whose source this replica has begun to run, where it had run before.")
 	gone       = define(counter, "disconnects_total", "SSE clients that have disconnected, by reason.", "reason")
 )
 
@@ -172,6 +178,12 @@ func kept(send func(metric, float64, ...string), r history.Report) {
 	send(historyUp, up)
 	send(historyAll, float64(r.Streams))
 	send(historyLen, float64(r.Size))
+	send(leading, float64(r.Leading))
+	send(lag, r.Lag.Seconds())
+	send(unread, float64(r.Behind))
+	send(retries, float64(r.Retries))
+	send(reseeds, float64(r.Reseeds))
+	send(takeovers, float64(r.Takeovers))
 }
 
 func tunnel(send func(metric, float64, ...string), t *proxy.Tunnel) {

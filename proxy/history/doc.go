@@ -133,10 +133,11 @@ var (
 
 // Report is how a store is now, and what it has done since the start.
 type Report struct {
-	Up      bool // the last append succeeded
-	Streams int  // a folder's: kept, open or not; else those that are open here
-	Leading int  // streams whose source runs here; of several replicas only
-	Shared  bool // by several replicas
+	Up      bool   // the last append succeeded
+	Streams int    // a folder's: kept, open or not; else those that are open here
+	Leading int    // streams whose source runs here
+	Shared  bool   // by several replicas
+	Replica string // what this process is called among them
 
 	Size   int64 // bytes of a folder's files
 	Needed int64 // bytes of them that are needed
@@ -152,5 +153,5 @@ type Report struct {
 	Reseeds   int64         // streams that were written anew from what this process has, since the store had lost them
 	Takeovers int64         // terms that were begun for streams whose source had run elsewhere, or before
 	Lag       time.Duration // between an event's append and its arrival here; the longest of late. Of several replicas only
-	Behind    int64         // events that the store has and this process is about to fetch; of several replicas only
+	Behind    int64         // streams that have grown in the store and are being read; of several replicas only
 }

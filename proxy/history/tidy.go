@@ -51,6 +51,11 @@ func (f *Folder) Report() Report {
 	st := &f.Stats
 	r := Report{Up: !f.failing, Streams: len(f.streams), Files: len(f.segments), Appends: st.Appends.Load(), Events: st.Events.Load(), Bytes: st.Bytes.Load(),
 		Copied: st.Copied.Load(), Failures: st.Failures.Load(), Damaged: st.Damaged.Load()}
+	for _, e := range f.streams {
+		if e.log != nil {
+			r.Leading++
+		}
+	}
 	for _, s := range f.segments {
 		r.Size, r.Needed = r.Size+s.size, r.Needed+s.live
 	}

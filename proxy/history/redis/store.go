@@ -223,7 +223,7 @@ func (s *Store) get(ctx context.Context, b *bucket, key string) (string, error) 
 // Report is [history.Running]'s.
 func (s *Store) Report() history.Report {
 	st := &s.stats
-	r := history.Report{Shared: true, Up: s.conn.Load() != nil, Appends: st.appends.Load(), Events: st.events.Load(), Bytes: st.bytes.Load(),
+	r := history.Report{Shared: true, Replica: s.replica, Up: s.conn.Load() != nil, Appends: st.appends.Load(), Events: st.events.Load(), Bytes: st.bytes.Load(),
 		Failures: st.failures.Load(), Damaged: st.damaged.Load(), Retries: st.retries.Load(), Reseeds: st.reseeds.Load(),
 		Takeovers: st.takeovers.Load(), Lag: time.Duration(st.lag.Swap(0)), Behind: st.behind.Load()}
 	for _, b := range s.buckets {
