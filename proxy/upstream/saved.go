@@ -52,6 +52,7 @@ func (s *subscription) begun() bool {
 func (s *subscription) Save() []byte {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.session.HandOn()
 	if saved := s.session.Save(); len(saved) > 0 {
 		return save(string(saved))
 	}

@@ -28,8 +28,11 @@
 //   - A session that is kept, or has a configured clientId, may hold what another stream, or an earlier configuration, has
 //     subscribed to, now or later, with QoS 2 too: only what matches SUBSCRIBE is emitted. Other sessions hold nothing else, and
 //     in them a topic may have changed on its way: RabbitMQ delivers a.b as a/b.
-//   - What the broker sends again because our PUBACK was lost is emitted again: QoS 1 is at least once. Telling it from
-//     what is new would take identifiers that continue from one connection to the next; RabbitMQ's start over.
+//   - What the broker sends again because our PUBACK was lost is known by its packet identifier and contents, where the broker says that it
+//     sends it again, and its identifiers continue from one connection to the next (mosquitto). RabbitMQ's start over, so that it is emitted
+//     again: QoS 1 is at least once.
+//   - Where a history is kept, the session at the broker is handed on to the process that goes on with the stream. It stays there when the
+//     stream ends, for as long as it was requested.
 //   - A retained message is sent with every new subscription. After a reconnect, one that has not changed is not emitted.
 //   - A message over MAX_MESSAGE is acknowledged, or it would come for ever, and is a gap.
 //   - Client identifiers are made up for each stream, of at most 23 letters and digits (3.1.3.1): the broker disconnects the older of
@@ -78,7 +81,8 @@ func newMQTT(o Options) Session {
 type mqtt struct {
 	Base
 	Options
-	madeUp string // client identifier
+	madeUp   string // client identifier
+	handedOn bool   // what is saved is kept, and another process may go on with it
 
 	// Over all connections.
 	opened  bool                     // one was ready
@@ -86,6 +90,7 @@ type mqtt struct {
 	lossy   bool                     // a message with QoS 0 has come
 	bridged bool                     // an interruption was bridged
 	missed  int                      // messages since an interruption, until its queue is empty; less than 0: it is
+	seen    []mqttSeen               // the last messages with QoS 1
 	topics  map[string]*list.Element // of *mqttLast
 	order   *list.List               // the same, least recently heard of first
 
@@ -103,6 +108,8 @@ type mqtt struct {
 	pinged      bool          // without an answer so far
 	settled     time.Duration // for how long PINGREQs have been answered
 	sent        uint16
+	heard       bool // a message with QoS 1 has come
+	goesOn      bool // packet identifiers continue those of the connection before
 }
 
 func (s *mqtt) Dial(*HTTPResponse) (Dial, error) { return s.Options.Dial() }
@@ -129,6 +136,7 @@ func (s *mqtt) Open(string) (frames []Frame, err error) {
 	}
 	s.parser = mqttParser{max: s.MaxMessage}
 	s.step, s.resumed, s.bridges, s.pinged, s.settled, s.sent = mqttConnecting, false, false, false, 0, 0
+	s.heard, s.goesOn = false, false
 	s.reconnected = s.opened
 	s.every = mqttKeepAlive
 	if s.settings.KeepAlive != nil {
@@ -276,7 +284,7 @@ func (s *mqtt) Resumable() bool { return s.bridges && !s.lossy }
 
 // Leave ends the session at the broker too, unless it was asked to last.
 func (s *mqtt) Leave() []Frame {
-	if s.version == 5 && s.asked && !s.lasting() {
+	if s.version == 5 && s.asked && !s.lasting() && !s.handedOn {
 		props := binary.BigEndian.AppendUint32([]byte{propSessionExpiry}, 0)
 		return []Frame{packet(mqttDisconnect, 0, append([]byte{0, byte(len(props))}, props...))}
 	}

@@ -35,9 +35,11 @@ func (s *mqtt) publish(pk mqttPacket, r *mqttReader, got *Received) error {
 		return errors.New("the broker sent a message with a QoS that was not asked for")
 	}
 	topic := r.string()
+	var id uint16
 	if qos > 0 {
+		id = r.uint16()
 		kind := map[byte]byte{1: mqttPuback, 2: mqttPubrec}[qos]
-		reply := packet(kind, 0, binary.BigEndian.AppendUint16(nil, r.uint16()))
+		reply := packet(kind, 0, binary.BigEndian.AppendUint16(nil, id))
 		defer func() { got.Acks = append(got.Acks, reply) }()
 	}
 	if s.version == 5 && !pk.over {
@@ -55,7 +57,11 @@ func (s *mqtt) publish(pk mqttPacket, r *mqttReader, got *Received) error {
 	if over || !wanted {
 		return nil
 	}
-	same := s.remember(topic, mqttSum(topic, r.b))
+	sum := mqttSum(topic, r.b)
+	if qos == 1 && s.again(pk.flags&8 != 0, id, sum) {
+		return nil
+	}
+	same := s.remember(topic, sum)
 	if same && retained && s.reconnected {
 		return nil
 	}

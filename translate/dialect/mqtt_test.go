@@ -301,6 +301,65 @@ func TestMQTTIdentifiersThatBeginAgain(t *testing.T) {
 	}
 }
 
+// What is sent again with the identifier that it had is what it was, also in another process.
+func TestMQTTSentAgain(t *testing.T) {
+	s := mqttGranted(t, `{"clientId":"c","cleanSession":false}`)
+	receive := func(flags byte, id uint16, text string) int {
+		t.Helper()
+		got, err := s.Receive(context.Background(), noon, Frame{Binary: true, Data: published(flags, "a", id, []byte(text))})
+		if err != nil || len(got.Acks) != 1 {
+			t.Fatalf("%d acknowledged, %v", len(got.Acks), err)
+		}
+		return len(got.Messages)
+	}
+	for id, text := range map[uint16]string{7: "x", 8: "y"} {
+		receive(0, id, text)
+	}
+	for i := range 3 {
+		saved := s.Save()
+		if i > 0 { // another process
+			s = newMQTT(s.Options).(*mqtt)
+			if err := s.Restore(saved); err != nil {
+				t.Fatal(err)
+			}
+		}
+		mqttOpen(t, s, 1, 1)
+		if !s.resumed {
+			t.Fatal("the session is not gone on with")
+		}
+		if receive(8, 7, "x") != 0 || receive(8, 8, "y") != 0 {
+			t.Error("it is emitted twice")
+		}
+		if receive(8, 8, "z") != 1 || receive(0, 9, "x") != 1 || receive(0, 7, "x") != 1 || receive(0, 8, "y") != 1 {
+			t.Error("a new one is not emitted")
+		}
+	}
+	five := mqttGranted(t, `{"version":5}`)
+	ends := func() bool { return bytes.Contains(five.Leave()[0].Data, []byte{5, propSessionExpiry, 0, 0, 0, 0}) }
+	if before := ends(); !before {
+		t.Error("the session stays at the broker")
+	}
+	if five.HandOn(); ends() {
+		t.Error("the session that is handed on ends")
+	}
+	for _, bad := range []string{"", "x", string(save(t, "id", "2a", "")), string(save(t, "id", "0a", "")), string(save(t, "id", "", "short"))} {
+		if err := newMQTT(Options{}).Restore([]byte(bad)); err == nil {
+			t.Errorf("%q is taken", bad)
+		}
+	}
+}
+
+func save(t *testing.T, fields ...string) (saved []byte) {
+	t.Helper()
+	for i, f := range fields {
+		if i == 1 && f != "" {
+			f = string(translate.AppendField(nil, f))
+		}
+		saved = translate.AppendField(saved, f)
+	}
+	return saved
+}
+
 // A session may hold what another client subscribed to before this stream, and what another client does between two of its
 // connections.
 func TestMQTTSessionOfAnother(t *testing.T) {

@@ -56,6 +56,8 @@ type Session interface {
 	// Save returns what the next connection needs to go on after the messages that were returned last, in this process or another; nil:
 	// nothing, or what is known has not come to an end yet. It is at most [translate.MaxSaved] bytes.
 	Save() []byte
+	// HandOn lets the session know that what it saves is kept: what it has at the upstream must not end with its connection.
+	HandOn()
 	// Restore is called before the first Dial with what a session of the same settings has saved. After an error the session is as if there
 	// were none.
 	Restore(saved []byte) error
@@ -81,6 +83,9 @@ func (Base) Resumable() bool { return false }
 
 // Leave sends nothing.
 func (Base) Leave() []Frame { return nil }
+
+// HandOn does nothing.
+func (Base) HandOn() {}
 
 // Save is nil.
 func (Base) Save() []byte { return nil }

@@ -1,0 +1,96 @@
+package dialect
+
+import (
+	"encoding/binary"
+	"slices"
+
+	"sidestream/translate"
+)
+
+// maxMQTTSeen is how many of the last messages with QoS 1 are remembered by their packet identifiers.
+const maxMQTTSeen = 32
+
+// mqttSeen identifies a message that may come again, since the broker may not have had our PUBACK.
+type mqttSeen struct {
+	id  uint16
+	sum [16]byte
+}
+
+// again notes a message with QoS 1, and reports whether the broker has sent it before: it says so, with the same packet identifier and the same
+// contents (MQTT 5.0, 4.4). Where a connection's first identifier is 1 they may have started over (RabbitMQ), and then identify nothing.
+func (s *mqtt) again(dup bool, id uint16, sum [16]byte) bool {
+	if !s.heard {
+		s.heard, s.goesOn = true, s.resumed && id > 1
+	}
+	one := mqttSeen{id, sum}
+	if dup && s.goesOn && slices.Contains(s.seen, one) {
+		return true
+	}
+	if len(s.seen) >= maxMQTTSeen {
+		s.seen = append(s.seen[:0], s.seen[1:]...)
+	}
+	s.seen = append(s.seen, one)
+	return false
+}
+
+// HandOn has the session stay at the broker when this one leaves: another process may go on with it.
+func (s *mqtt) HandOn() { s.handedOn = true }
+
+// Save is by what name the broker knows the session, what it holds, and which messages may come again. Where there is none that bridges
+// an interruption, that is said too, so that what was saved before does not count any more.
+func (s *mqtt) Save() (saved []byte) {
+	if s.step != mqttReady {
+		return nil
+	}
+	var filters, seen []byte
+	name := ""
+	if s.bridges && !s.lossy {
+		name = s.madeUp
+		for _, f := range s.kept {
+			filters = translate.AppendField(filters, string('0'+rune(f.qos))+f.filter)
+		}
+		for _, one := range s.seen {
+			seen = append(binary.BigEndian.AppendUint16(seen, one.id), one.sum[:]...)
+		}
+	}
+	for _, field := range []string{name, string(filters), string(seen)} {
+		saved = translate.AppendField(saved, field)
+	}
+	if len(saved) > translate.MaxSaved {
+		return nil
+	}
+	return saved
+}
+
+// Restore is Save's other half.
+func (s *mqtt) Restore(saved []byte) error {
+	fields, err := translate.CutFields(saved, 3)
+	if err != nil {
+		return err
+	}
+	var kept []mqttFilter
+	for rest := []byte(fields[1]); len(rest) > 0; {
+		var field string
+		if field, rest, err = cutText(rest); err != nil || len(field) < 2 || field[0] != '1' || len(kept) == maxMQTTFilters {
+			return translate.ErrSaved
+		}
+		kept = append(kept, mqttFilter{filter: field[1:], qos: 1})
+	}
+	const one = 2 + 16
+	if len(fields[2])%one != 0 || len(fields[2]) > one*maxMQTTSeen {
+		return translate.ErrSaved
+	}
+	for rest := []byte(fields[2]); len(rest) > 0; rest = rest[one:] {
+		s.seen = append(s.seen, mqttSeen{binary.BigEndian.Uint16(rest), [16]byte(rest[2:one])})
+	}
+	if fields[0] != "" {
+		s.madeUp = fields[0]
+	}
+	s.kept, s.opened = kept, true
+	return nil
+}
+
+func cutText(saved []byte) (text string, rest []byte, err error) {
+	field, rest, err := translate.CutField(saved)
+	return string(field), rest, err
+}
