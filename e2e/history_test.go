@@ -56,6 +56,7 @@ type follower struct {
 	id      string
 	last    int
 	all     atomic.Int64 // numbers received
+	mayGap  atomic.Bool  // it may be told of a gap, after which any number may follow
 
 	mu    sync.Mutex
 	wrong []string // what it should not have got
@@ -119,6 +120,12 @@ func (f *follower) take(name, data string) {
 	case "":
 	case "stream.open", "stream.busy":
 		return
+	case "stream.gap":
+		if f.mayGap.Load() {
+			f.last = 0
+			return
+		}
+		fallthrough
 	default:
 		f.complain("%s %s after %d", name, data, f.last)
 		return

@@ -24,20 +24,36 @@ import (
 type replicas struct {
 	all   []*sidecar
 	front string
-	redis *redistest.Server
+
+	// The store is one of these.
+	redis    *redistest.Server
+	holes    []*hole // to it, one of each replica
+	sentinel *redistest.Sentinel
+	cluster  *redistest.Cluster
 }
 
+// startReplicas starts n of them that share one Redis.
 func startReplicas(t *testing.T, n int, env ...string) *replicas {
 	t.Helper()
 	r := &replicas{redis: redistest.Start(t)}
-	env = append([]string{"SSE_HISTORY=redis://" + r.redis.Addr, "SSE_LOG_LEVEL=info", "SSE_DRAIN=0"}, env...)
+	var stores []string
+	for i := range n {
+		r.holes = append(r.holes, startHole(t, r.redis.Addr))
+		stores = append(stores, "redis://"+r.holes[i].addr())
+	}
+	r.start(t, stores, env)
+	return r
+}
+
+// start starts a replica for each address of the store.
+func (r *replicas) start(t *testing.T, stores, env []string) {
+	t.Helper()
 	var addrs []string
-	for range n {
-		s := startSidecar(t, env...)
+	for _, store := range stores {
+		s := startSidecar(t, append([]string{"SSE_HISTORY=" + store, "SSE_LOG_LEVEL=info", "SSE_DRAIN=0"}, env...)...)
 		r.all, addrs = append(r.all, s), append(addrs, s.addr)
 	}
 	r.front = startBalancer(t, addrs)
-	return r
 }
 
 // startBalancer starts nginx in front of addrs, one after the other, without sticky sessions.
@@ -138,6 +154,7 @@ func numbersRoute(t *testing.T) []string {
 type harm struct {
 	name string
 	do   func(t *testing.T, r *replicas)
+	told bool // clients may have been given what the one who takes over does not know of: they are told, and may get it again
 }
 
 // pick is one of the replicas, at random.
@@ -220,7 +237,71 @@ var harms = []harm{
 		r.redis.Do("CLIENT", "PAUSE", "4000")
 		pauseFor(t.Context(), 4*time.Second)
 	}},
+	{name: "the holder cannot reach the store for a moment", do: func(t *testing.T, r *replicas) { r.part(t, r.holder(), rand.N(7*time.Second)) }},
+	{name: "a follower cannot reach the store", do: func(t *testing.T, r *replicas) { r.part(t, r.follower(), rand.N(long)) }},
+	{name: "the holder cannot reach the store, and is replaced", told: true, do: func(t *testing.T, r *replicas) { r.part(t, r.holder(), long+rand.N(3*time.Second)) }},
 	{name: "connections to the store are cut", do: func(_ *testing.T, r *replicas) { r.redis.Do("CLIENT", "KILL", "TYPE", "normal") }},
+}
+
+// part keeps s from its store for a while, without a word.
+func (r *replicas) part(t *testing.T, s *sidecar, d time.Duration) {
+	for i, one := range r.all {
+		if one == s {
+			r.holes[i].set(true)
+			pauseFor(t.Context(), d)
+			r.holes[i].set(false)
+		}
+	}
+}
+
+// ofSentinel are what happens to a store that sentinels watch.
+var ofSentinel = []harm{
+	{name: "a failover of a healthy master", do: func(t *testing.T, r *replicas) { r.sentinel.Failover(t) }},
+	{name: "the master is killed, and comes back empty", do: func(t *testing.T, r *replicas) {
+		was := r.sentinel.Master()
+		was.Kill()
+		eventually(t, "another master", func() bool { return r.sentinel.Master() != was })
+		was.Run()
+	}},
+	{name: "the master stands still", do: func(t *testing.T, r *replicas) {
+		was := r.sentinel.Master()
+		was.Freeze()
+		pauseFor(t.Context(), rand.N(long))
+		was.Thaw()
+	}},
+	{name: "the holder is killed", do: func(t *testing.T, r *replicas) { s := r.holder(); kill(t, s); s.start(t) }},
+}
+
+// ofCluster are what happens to one of several nodes.
+var ofCluster = []harm{
+	{name: "a slot moves", do: func(t *testing.T, r *replicas) { r.cluster.Move(t, r.streamKey(t)) }},
+	{name: "the node is killed, and comes back empty", do: func(t *testing.T, r *replicas) {
+		n := r.cluster.Owner(r.streamKey(t))
+		n.Kill()
+		pauseFor(t.Context(), rand.N(2*time.Second))
+		n.Run()
+	}},
+	{name: "the node stands still", do: func(t *testing.T, r *replicas) {
+		n := r.cluster.Owner(r.streamKey(t))
+		n.Freeze()
+		pauseFor(t.Context(), rand.N(2500*time.Millisecond)) // less than the cluster's own patience
+		n.Thaw()
+	}},
+	{name: "the holder is restarted", do: func(t *testing.T, r *replicas) { s := r.holder(); s.drain(t); s.start(t) }},
+}
+
+// streamKey is the key of the only stream.
+func (r *replicas) streamKey(t *testing.T) (key string) {
+	t.Helper()
+	eventually(t, "the stream's key", func() bool {
+		for _, n := range r.cluster.Nodes {
+			if keys := strings.Fields(n.Do("KEYS", "*:s")); len(keys) > 0 {
+				key = keys[0]
+			}
+		}
+		return key != ""
+	})
+	return key
 }
 
 // fetchText is what url answers, "" when it does not.
@@ -236,34 +317,71 @@ func fetchText(url string) string {
 }
 
 // TestReplicas: whatever happens to three replicas and their store, to clients they look like one that never stopped. Each number once and
-// in order; a gap only where what was kept is lost together with the one who had it. HARMS is how many things happen, 6 unless it is set; HARM
-// the only one.
+// in order; a gap only where what clients were given is lost together with the one who gave it. HARMS is how many things happen, 5 unless it is
+// set; HARM is a part of the name of the only one.
 func TestReplicas(t *testing.T) {
 	t.Parallel()
-	turns := 6
+	r := startReplicas(t, 3, numbersRoute(t)...)
+	r.suffer(t, harms, 5)
+}
+
+// TestReplicasOfSentinel is the same with a store that fails over.
+func TestReplicasOfSentinel(t *testing.T) {
+	t.Parallel()
+	r := &replicas{sentinel: redistest.StartSentinel(t, 2000)}
+	store := "redis+sentinel://" + r.sentinel.Addrs() + "/main"
+	r.start(t, []string{store, store}, numbersRoute(t))
+	r.suffer(t, ofSentinel, 2)
+}
+
+// TestReplicasOfCluster is the same with a store of several nodes.
+func TestReplicasOfCluster(t *testing.T) {
+	t.Parallel()
+	r := &replicas{cluster: redistest.StartCluster(t)}
+	store := "redis+cluster://" + r.cluster.Addrs()
+	r.start(t, []string{store, store}, numbersRoute(t))
+	r.suffer(t, ofCluster, 3)
+}
+
+// suffer does turns of the harms, each as often as another, in any order, and looks what clients get.
+func (r *replicas) suffer(t *testing.T, harms []harm, turns int) {
+	t.Helper()
 	if text := os.Getenv("HARMS"); text != "" {
 		var err error
 		if turns, err = strconv.Atoi(text); err != nil {
 			t.Fatal(err)
 		}
 	}
-	r := startReplicas(t, 3, numbersRoute(t)...)
 	c := startCrowd(t, r.front, 12)
 	c.goesOn(t)
 	order := rand.Perm(len(harms))
 	for turn := range turns {
 		h := harms[order[turn%len(order)]]
-		if only := os.Getenv("HARM"); only != "" && !strings.Contains(h.name, only) {
-			continue
+		if only := os.Getenv("HARM"); only != "" {
+			if h = harms[turn%len(harms)]; !strings.Contains(h.name, only) {
+				continue
+			}
 		}
 		pauseFor(t.Context(), rand.N(time.Second))
 		begun, before := time.Now(), c.wrongs()
+		c.told(h.told)
 		h.do(t, r)
 		over := time.Now()
 		c.goesOn(t)
 		t.Logf("%s: %v, went on after %v, wrong %d", h.name, over.Sub(begun).Round(time.Millisecond), time.Since(over).Round(time.Millisecond), c.wrongs()-before)
+		if h.told {
+			pauseFor(t.Context(), 6*time.Second) // clients come round
+			c.told(false)
+		}
 	}
 	c.end(t)
+}
+
+// told is whether clients may be told of a gap.
+func (c *crowd) told(may bool) {
+	for _, f := range c.clients {
+		f.mayGap.Store(may)
+	}
 }
 
 // wrongs is how much clients got that they should not have.
