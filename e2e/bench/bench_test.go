@@ -10,22 +10,47 @@ import (
 	"testing"
 )
 
-// The bench works: it ends by itself, and each figure of each server comes out. How large they are is the machine's.
-func TestQuick(t *testing.T) {
+// quickly is what the bench measures with args, on a small scale.
+func quickly(t *testing.T, args ...string) (got figures) {
+	t.Helper()
 	binary := filepath.Join(t.TempDir(), "bench")
 	if out, err := exec.Command("go", "build", "-o", binary, ".").CombinedOutput(); err != nil {
 		t.Fatalf("build the bench: %v\n%s", err, out)
 	}
-	c := exec.CommandContext(t.Context(), binary, "-quick", "-json")
+	c := exec.CommandContext(t.Context(), binary, append(args, "-quick", "-json")...)
 	c.Stderr = os.Stderr
 	out, err := c.Output()
 	if err != nil {
 		t.Fatal(err)
 	}
-	var got figures
 	if err := json.Unmarshal(out, &got); err != nil {
 		t.Fatalf("%v in %s", err, out)
 	}
+	return got
+}
+
+// The same for what histories cost.
+func TestQuickHistory(t *testing.T) {
+	t.Parallel()
+	got := quickly(t, "-history")
+	some := map[string][]string{userRSS: {"ours", "file", "redis"}, restart: {"file", "redis"}, handover: {"redis"}, storeCPU: {"redis"}}
+	for _, r := range historyRows {
+		servers := some[r.figure]
+		if servers == nil {
+			servers = keepers
+		}
+		for _, server := range servers {
+			if v, ok := got[r.figure][server]; !ok || v <= 0 && r.figure != handover && r.figure != userRSS {
+				t.Errorf("%s of %s: %v, measured %v", r.figure, server, v, ok)
+			}
+		}
+	}
+}
+
+// The bench works: it ends by itself, and each figure of each server comes out. How large they are is the machine's.
+func TestQuick(t *testing.T) {
+	t.Parallel()
+	got := quickly(t)
 	// Memory of a few hundred clients may be within what is there anyway.
 	memory := map[string]bool{idleRSS: true, fannedRSS: true, backRSS: true, h2RSS: true}
 	only := map[string][]string{connectCPU: {"ours"}, behindCPU: {"ours"}, h2RSS: {"ours", "plain"}, h2CPU: {"ours", "plain"}}

@@ -84,6 +84,7 @@ func run() error {
 	markdown := flag.Bool("markdown", false, "print the tables as Markdown, with machine and versions")
 	asJSON := flag.Bool("json", false, "print the figures as JSON")
 	only := flag.String("only", "", "servers to measure, comma-separated, of "+strings.Join(names, ", ")+"; empty: all")
+	history := flag.Bool("history", false, "measure what a history costs instead: the folder, and Redis, beside the ring alone")
 	hold := flag.String("hold", "", "for a profiler: only load the first server, with `RATE,CLIENTS,SECONDS`; rate 0 has its clients come and go instead, rate -1 come 100 events behind")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, unix.SIGTERM)
@@ -100,6 +101,17 @@ func run() error {
 	}
 	b := &bench{ctx: ctx, size: s, dir: dir, figures: figures{}, progress: os.Stderr}
 	defer b.stop()
+	if *history {
+		var err error
+		if b.binary, err = b.build(); err == nil {
+			err = b.costOfHistory()
+		}
+		if err == nil && *asJSON {
+			return b.print(os.Stdout, false, true)
+		}
+		b.historyTable(os.Stdout)
+		return err
+	}
 	if err := b.start(*only); err != nil {
 		return err
 	}

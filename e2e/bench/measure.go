@@ -53,6 +53,8 @@ type bench struct {
 	baseline map[string]int // resident memory before the many came
 	notes    []string
 	progress io.Writer
+	stores   []*server // of histories, and what is not measured with the others
+	closers  []io.Closer
 }
 
 func (b *bench) say(format string, args ...any) { fmt.Fprintf(b.progress, format+"\n", args...) }
@@ -91,7 +93,13 @@ func (b *bench) stop() {
 	for _, s := range b.servers {
 		s.stop()
 	}
-	b.servers = nil
+	for _, s := range b.stores {
+		s.stop()
+	}
+	for _, c := range b.closers {
+		c.Close()
+	}
+	b.servers, b.stores = nil, nil
 }
 
 // measure takes all figures.

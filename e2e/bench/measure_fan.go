@@ -35,8 +35,8 @@ func (b *bench) rounds(figure string, rate int, measured func(*server, count)) e
 			return err
 		}
 	}
-	for _, name := range names {
-		if c := costs[name]; c != nil {
+	for name, c := range costs {
+		if c != nil {
 			b.figures.set(figure, name, median(c))
 			b.say("  %s, %s: %.2f to %.2f µs", figure, name, c[0]/1e3, c[len(c)-1]/1e3)
 		}
@@ -141,8 +141,13 @@ func (b *bench) fanOutFew() error {
 	if err != nil {
 		return err
 	}
+	return b.fewRounds()
+}
+
+// fewRounds measures what an event costs and how long it takes.
+func (b *bench) fewRounds() error {
 	half, most := map[string][]float64{}, map[string][]float64{}
-	err = b.rounds(fewCPU, b.size.fewRate, func(s *server, c count) {
+	err := b.rounds(fewCPU, b.size.fewRate, func(s *server, c count) {
 		half[s.name], most[s.name] = append(half[s.name], float64(c.P50)), append(most[s.name], float64(c.P99))
 		b.figures.set(wire, s.name, float64(c.Bytes)/float64(max(c.Events, 1)))
 		b.figures.set(reads, s.name, float64(c.Reads)/float64(max(c.Events, 1)))

@@ -55,7 +55,7 @@ func (b *bench) startServer(name, loadRole string) (s *server, err error) {
 		}
 	}()
 	switch name {
-	case "ours":
+	case "ours", "file", "redis", "follower":
 		err = b.startOurs(s)
 	case "nchan":
 		err = b.startNchan(s)
@@ -112,12 +112,18 @@ func (b *bench) startOurs(s *server) error {
 	if s.addr, err = freeAddress(); err != nil {
 		return err
 	}
-	s.process = exec.Command(b.binary)
-	s.process.Stderr = os.Stderr
-	s.process.Env = append(os.Environ(), "SSE_LISTEN="+s.addr, "SSE_ADMIN_LISTEN=off", "SSE_LOG_LEVEL=warn", "SSE_MAX_CLIENTS=0",
+	kept, err := b.kept(s.name)
+	if err != nil {
+		return err
+	}
+	env := append(kept, "SSE_ADMIN_LISTEN=off", "SSE_LOG_LEVEL=warn", "SSE_MAX_CLIENTS=0",
 		"SSE_IDLE=1h", "SSE_REPLAY_EVENTS=16384", "SSE_REPLAY_BYTES=16MiB", "SSE_ROUTE_FEED_PATH=/events",
 		"SSE_ROUTE_FEED_FROM=ws://"+legacy.Addr().String()+"/feed", "SSE_ROUTE_FEED_EAGER=true")
-	if err := s.process.Start(); err != nil {
+	if s.name == "follower" { // the holder is another one, which is there before
+		if _, err := b.sidecar(env); err != nil {
+			return err
+		}
+	} else if err := b.launch(s, env); err != nil {
 		return err
 	}
 	legacy.(*net.TCPListener).SetDeadline(time.Now().Add(10 * time.Second))
@@ -127,7 +133,20 @@ func (b *bench) startOurs(s *server) error {
 	}
 	s.closing = append(s.closing, conn)
 	s.feed = feed{conn, frameWebSocket}
+	if s.name == "follower" {
+		if err := b.launch(s, env); err != nil {
+			return err
+		}
+	}
 	return await(s.addr)
+}
+
+// launch starts the sidecar at the server's address.
+func (b *bench) launch(s *server, env []string) error {
+	s.process = exec.Command(b.binary)
+	s.process.Stderr = os.Stderr
+	s.process.Env = append(append(os.Environ(), "SSE_LISTEN="+s.addr), env...)
+	return s.process.Start()
 }
 
 const nchanConf = `daemon off;
