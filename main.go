@@ -34,7 +34,7 @@ usage: sidestream [-env-file FILE] [COMMAND]    (SSE_ENV_FILE=FILE does the same
   (no command)         serve, as the SSE_ variables configure it
   check                validate them; print the routes and which clients share an upstream connection
   tap ROUTE [K=V ...]  print a route's events without serving; K is path.NAME, query.NAME, header.NAME or cookie.NAME
-  demo                 a small legacy service, the sidecar in front of it, and a page that shows both
+  demo [-replicas N]   a small legacy service, the sidecar in front of it (or N that share a Redis), and a page that shows both
   healthcheck [-ready] ask the admin port of a running sidecar; exit status 0 when it is healthy
   version
 `
@@ -56,7 +56,7 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 	case errors.Is(err, flag.ErrHelp):
 		fmt.Fprint(stdout, usage)
 		return 0
-	case errors.As(err, &wrong), errors.Is(err, config.ErrUsage), errors.Is(err, proxy.ErrWords), errors.Is(err, admin.ErrWords):
+	case errors.As(err, &wrong), errors.Is(err, config.ErrUsage), errors.Is(err, proxy.ErrWords), errors.Is(err, admin.ErrWords), errors.Is(err, legacy.ErrWords):
 		fmt.Fprintln(stderr, err)
 		return 2
 	}
@@ -78,8 +78,8 @@ func command(ctx context.Context, args, environ []string, stdout, stderr io.Writ
 		return flag.ErrHelp
 	case "healthcheck":
 		return admin.Healthcheck(ctx, args, func() (public, operator string, err error) { return config.Addresses(environ, config.ReadFile) })
-	case "tap":
-	case "", "check", "demo", "version", "-version", "--version":
+	case "tap", "demo":
+	case "", "check", "version", "-version", "--version":
 		if len(args) > 0 {
 			return fmt.Errorf("%w: %s takes no arguments, got %q", config.ErrUsage, name, args[0])
 		}
@@ -87,7 +87,7 @@ func command(ctx context.Context, args, environ []string, stdout, stderr io.Writ
 		return fmt.Errorf("%w: unknown command %q; the commands are check, tap, demo, healthcheck and version", config.ErrUsage, name)
 	}
 	if name == "demo" {
-		return demo(ctx, environ, stdout, stderr)
+		return demo(ctx, args, environ, stdout, stderr)
 	} else if strings.Contains(name, "version") {
 		_, err = fmt.Fprintln(stdout, "sidestream", version)
 		return err
@@ -104,9 +104,9 @@ func command(ctx context.Context, args, environ []string, stdout, stderr io.Writ
 	return serve(ctx, c, stderr, grace, func(net.Addr) {})
 }
 
-// demo runs the legacy service and a sidecar in front of it.
-func demo(ctx context.Context, environ []string, stdout, stderr io.Writer) error {
-	d, err := legacy.StartDemo(environ)
+// demo runs the legacy service and a sidecar in front of it, or several.
+func demo(ctx context.Context, args, environ []string, stdout, stderr io.Writer) error {
+	d, err := legacy.StartDemo(args, environ)
 	if err != nil {
 		return fmt.Errorf("demo: %w", err)
 	}
@@ -114,6 +114,9 @@ func demo(ctx context.Context, environ []string, stdout, stderr io.Writer) error
 	c, err := config.Load(d.Env, config.ReadFile)
 	if err != nil {
 		return err
+	}
+	if d.Replicas > 1 {
+		return d.RunReplicas(ctx, c.Listen, stdout, stderr)
 	}
 	return serve(ctx, c, stderr, 250*time.Millisecond, func(addr net.Addr) {
 		d.Front(admin.URL(addr.String()), admin.URL(c.AdminListen), stdout)

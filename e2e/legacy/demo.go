@@ -13,7 +13,8 @@ import (
 
 // Demo is the service, the readers that its page shows, and what a sidecar in front of it is configured with.
 type Demo struct {
-	Env []string // of the sidecar
+	Env      []string // of the sidecar
+	Replicas int      // that were asked for
 
 	readers *Readers
 	server  *http.Server
@@ -21,14 +22,19 @@ type Demo struct {
 	running sync.WaitGroup
 }
 
-// StartDemo starts a demo, which runs until it is closed. Only the sidecar's addresses are taken from environ. It fails when it cannot listen.
-func StartDemo(environ []string) (*Demo, error) {
+// StartDemo starts a demo, which runs until it is closed. args may hold -replicas N; only the sidecar's addresses are taken from environ. It fails
+// when it cannot listen; the error is [ErrWords] where args are off.
+func StartDemo(args, environ []string) (*Demo, error) {
+	replicas, err := demoArgs(args)
+	if err != nil {
+		return nil, err
+	}
 	service := New()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, err
 	}
-	d := &Demo{Env: append(Env(l.Addr().String()), "SSE_DRAIN=250ms"), readers: &Readers{Service: service}} // who has only looked shall not wait
+	d := &Demo{Replicas: replicas, Env: append(Env(l.Addr().String()), "SSE_DRAIN=250ms"), readers: &Readers{Service: service}} // who has only looked shall not wait
 	for _, v := range environ {
 		if name, _, _ := strings.Cut(v, "="); strings.HasPrefix(name, "SSE_LISTEN") || strings.HasPrefix(name, "SSE_ADMIN_LISTEN") {
 			d.Env = append(d.Env, v)
