@@ -393,3 +393,25 @@ func (c *crowd) wrongs() (n int) {
 	}
 	return n
 }
+
+// TestDemoReplicas: the demo's page shows which replica it is on, and goes on when that is killed.
+func TestDemoReplicas(t *testing.T) {
+	t.Parallel()
+	b := startChromium(t)
+	addr := freeAddr(t)
+	p := launch(t, []string{"SSE_LISTEN=" + addr, "GORACE=atexit_sleep_ms=0"}, binary, "demo", "-replicas", "3")
+	url := "http://" + addr + "/"
+	eventually(t, "the page's address on stdout", func() bool { return strings.Contains(p.stdout.String(), url) })
+	b.open(t, url)
+	shown(t, b, "three replicas, and on which it is", `document.querySelectorAll("#replicas li").length === 3 && text("replicas").includes("weather") && text("replicas").includes("prices")`)
+	shown(t, b, "prices and weather", `count("sse-count") >= 20 && count("weather-count") >= 2`)
+	b.eval(t, `[...document.querySelectorAll("#replicas li")].find(li => li.textContent.includes("weather")).querySelector("button").click(), ""`)
+	shown(t, b, "that it is killed", `text("replicas").includes("killed")`)
+	shown(t, b, "the weather from another one, without a gap", `text("weather-state") === "open" && count("weather-opens") === 2 && count("weather-gaps") === 0`)
+	b.screenshot(t, "demo-replicas")
+	shown(t, b, "the killed one again", `!text("replicas").includes("killed")`)
+	p.Process.Signal(syscall.SIGTERM)
+	if status := p.wait(t); status != 0 {
+		t.Errorf("exit status %d: %s", status, &p.stderr)
+	}
+}

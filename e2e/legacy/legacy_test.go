@@ -369,3 +369,16 @@ func TestEnvNamesEachVariableOnce(t *testing.T) {
 		t.Error("no variables")
 	}
 }
+
+func TestDemoArgs(t *testing.T) {
+	for text, want := range map[string]int{"": 1, "-replicas 3": 3, "-replicas=2": 2, "-replicas 1": 1} {
+		if n, err := demoArgs(strings.Fields(text)); n != want || err != nil {
+			t.Errorf("%q: %d, %v", text, n, err)
+		}
+	}
+	for text, want := range map[string]string{"-replicas 0": "write 1 to 9", "-replicas 10": "write 1 to 9", "-replicas x": "invalid value", "more": `got "more"`, "-x": "not defined"} {
+		if _, err := demoArgs(strings.Fields(text)); !errors.Is(err, ErrWords) || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %v", text, err)
+		}
+	}
+}
