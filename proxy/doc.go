@@ -4,7 +4,8 @@
 // # Files
 //
 //   - proxy.go: [Proxy], the public handler. route.go: a route, its admission and its answers. origin.go: pages of other origins.
-//   - post.go: SEND. tunnel.go: what package tunnel needs of the face. tap.go: the command.
+//   - post.go: SEND. tunnel.go: what package tunnel needs of the face. peers.go: what other replicas are asked, and ask. tap.go: the
+//     command.
 //   - passthrough.go, passthrough_target.go: everything that no route answers. wellformed.go: what a request must be before anything
 //     is made of it.
 //   - server.go, tls.go: the servers of net/http around it. settings.go: what a sidecar is served by.
@@ -16,7 +17,7 @@
 //   - An event stream is refused with a status only where a retry cannot help; being full, or a bad moment of the upstream, is a 200.
 //   - A request is admitted by the same rules whether net/http read it or package deliver did ([Proxy.Beside]), and until it is, nothing
 //     is taken or counted.
-//   - http.ErrAbortHandler is panicked with in one place, [Proxy.ServeHTTP].
+//   - http.ErrAbortHandler is panicked with in one place, end in proxy.go.
 //
 // README.md beside this file has the words, the ideas, a message's way, and the map of all packages.
 package proxy

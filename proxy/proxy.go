@@ -12,6 +12,7 @@ import (
 
 	"sidestream/proxy/deliver"
 	"sidestream/proxy/history"
+	"sidestream/proxy/peer"
 	"sidestream/proxy/stream"
 	"sidestream/proxy/upstream"
 	"sidestream/proxy/web"
@@ -24,6 +25,7 @@ type Proxy struct {
 	Streams  *stream.Limit
 	Tunnel   *Tunnel         // nil when off
 	History  history.Running // nil: none is kept
+	Peers    *peer.Peers     // other replicas; nil: none
 
 	log         *slog.Logger
 	mux         *http.ServeMux
@@ -33,6 +35,7 @@ type Proxy struct {
 	scripts     *web.Scripts
 	clients     deliver.Clients
 	maxHeader   int          // bytes of a request without its body
+	relayed     atomic.Int64 // clients whose stream another replica gives
 	untried     atomic.Int64 // eager routes whose upstream has neither connected nor failed yet
 }
 
@@ -71,6 +74,7 @@ func New(c Settings, log *slog.Logger) *Proxy {
 		p.passthrough.Upgraded = p.upgraded
 		p.passthrough.Answer = p.vary
 	}
+	p.Peers = replicas(c, log)
 	var prefixes []string
 	if c.Tunnel != nil {
 		prefixes = c.Tunnel.Prefixes
@@ -103,9 +107,12 @@ func settings(rc *RouteSettings, log *slog.Logger) stream.Policy {
 }
 
 // ServeHTTP answers a request of a route, and passes every other one through. It panics with [http.ErrAbortHandler], which
-// net/http handles, to cut a client that is to come back: here and nowhere else.
-func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if rest := p.answer(w, r); rest() {
+// net/http handles, to cut a client that is to come back: in end, and nowhere else.
+func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) { end(p.answer(w, r)) }
+
+// end waits for the rest of an answer.
+func end(rest deliver.Rest) {
+	if rest() {
 		panic(http.ErrAbortHandler)
 	}
 }
@@ -242,6 +249,9 @@ func (p *Proxy) Close() {
 		closing.Go(p.Tunnel.Pages.Close)
 	}
 	closing.Wait()
+	if p.Peers != nil {
+		p.Peers.Close()
+	}
 	upstream.CloseIdle()
 }
 

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"sidestream/proxy/history"
+	"sidestream/proxy/peer"
 	"sidestream/proxy/upstream"
 )
 
@@ -21,6 +22,8 @@ type Settings struct {
 	Goroutines  bool            // each SSE client is written to by a goroutine of its own
 	Tunnel      *TunnelSettings // WebSockets over events and POSTs; nil: off
 	Routes      []*RouteSettings
+	Peer        *peer.Settings  // of several replicas that share History; nil: there is one, or none that others can reach
+	Directory   peer.Directory  // of those; needed with Peer
 	History     history.Running // where events are kept, over restarts or for several replicas; nil: the rings are all there is
 }
 

@@ -50,6 +50,9 @@ func newTunnel(p *Proxy, c Settings, log *slog.Logger) *Tunnel {
 		Linger:  t.Linger, Window: t.ReplayBytes, MaxMessage: t.MaxMessage,
 		Pages: &stream.Limit{Max: c.MaxStreams}, Tunnels: p.Streams, Log: log, Dial: p.passthrough.dialWebSocket,
 	})
+	if p.Peers != nil {
+		t.Pages.Replica, t.Pages.Forward = p.Peers.Self(), t.forward
+	}
 	return t
 }
 
@@ -98,8 +101,8 @@ func (t *Tunnel) answer(w http.ResponseWriter, r *http.Request, path, query stri
 // beside is part of Proxy.Beside. It makes a page where there is none: nothing of that is waited for.
 func (t *Tunnel) beside(r *http.Request, path string) (c deliver.Client, header http.Header, ok bool) {
 	p, header := t.proxy, http.Header{}
-	id := r.URL.Query().Get("page")
-	if path != "" || r.Method != http.MethodGet || !p.admit(header, r) || !upstream.ValidSession(id) || p.clients.Draining() {
+	id, replica := t.Pages.Owner(r.URL.Query().Get("page"))
+	if path != "" || r.Method != http.MethodGet || !p.admit(header, r) || !upstream.ValidSession(id) || replica != "" || p.clients.Draining() {
 		return c, nil, false
 	}
 	last, _ := lastEventID(r)
@@ -110,11 +113,16 @@ func (t *Tunnel) beside(r *http.Request, path string) (c deliver.Client, header 
 // receive admits a client of a page's stream. Where rest is not nil it has been answered with something else.
 func (t *Tunnel) receive(w http.ResponseWriter, r *http.Request) (c deliver.Client, rest deliver.Rest) {
 	p := t.proxy
-	id := r.URL.Query().Get("page")
+	id, replica := t.Pages.Owner(r.URL.Query().Get("page"))
 	if !upstream.ValidSession(id) {
 		return c, p.reject(w, BadRequest, http.StatusBadRequest, "?page= must be 16 to 128 characters of A-Z a-z 0-9 _ -, chosen at random by the page")
 	}
 	last, _ := lastEventID(r)
+	if replica != "" {
+		if rest = t.relay(w, r, replica, last); rest != nil {
+			return c, rest
+		}
+	}
 	if p.clients.Draining() {
 		p.Rejected[Draining].Add(1)
 		return c, deliver.Busy(w, r, last, p.clients.Hint(&t.Pages.Settings.Clients))

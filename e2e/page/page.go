@@ -248,6 +248,11 @@ func (p *Page) start(e []json.RawMessage) {
 	ms := 0
 	json.Unmarshal(e[2], &p.every)
 	json.Unmarshal(e[3], &ms)
+	if len(e) > 4 { // several replicas
+		suffix := ""
+		json.Unmarshal(e[4], &suffix)
+		p.ID += suffix
+	}
 	p.linger = time.Duration(ms) * time.Millisecond
 	close(p.began)
 }

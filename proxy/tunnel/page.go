@@ -3,6 +3,7 @@ package tunnel
 import (
 	"context"
 	"errors"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -33,6 +34,13 @@ type Settings struct {
 	Pages      *stream.Limit  // at once
 	Tunnels    *stream.Limit  // upstream connections of all kinds at once
 	Log        *slog.Logger
+
+	// Replica is this one's id, where several share the work: then pages are handed out ids that tell it. "" where there is one.
+	Replica string
+
+	// Forward has replica answer a POST with this body, since the page is there. It returns false, and has done nothing, when it is not
+	// there either. It is needed with Replica.
+	Forward func(w http.ResponseWriter, r *http.Request, replica string, body io.Reader) bool
 
 	// Dial connects to the upstream with the request of a WebSocket, offering protocols. conn is what ws runs on. pong is its
 	// OnPingReceived. The answer is what the upstream said to the upgrade, whether or not there is an error.
@@ -148,7 +156,7 @@ func newPage(ps *Pages, k known) *page {
 		dialling: make(chan struct{}, 1), turn: make(chan struct{}, 1), room: make(chan struct{}, 1), tunnels: map[int]*tunnel{}}
 	p.linger = time.AfterFunc(time.Hour, p.expire)
 	p.linger.Stop()
-	p.say(appendPage(nil, max(ps.Window/8, 1), ps.Linger))
+	p.say(appendPage(nil, max(ps.Window/8, 1), ps.Linger, ps.suffix()))
 	return p
 }
 

@@ -14,6 +14,8 @@
 // an array as JSON data:
 //
 //	[0,"page",W,L]                      always the first event of a page; tunnels may be opened from now on. L is LINGER in ms
+//	[0,"page",W,L,"SUFFIX"]             the same where there are several replicas: SUFFIX is appended to the page's id in all requests
+//	                                    from now on, so that any of them finds the one that has the page
 //	[N,"open","protocol"]               tunnel N is open; protocol is what the upstream chose, "" when none was offered
 //	[N,"text","..."]                    a text message
 //	[N,"binary","..."]                  a binary message, in base64 (RFC 4648, section 4)

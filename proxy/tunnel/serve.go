@@ -53,11 +53,19 @@ func (ps *Pages) Post(w http.ResponseWriter, r *http.Request, target string, in 
 	body := patient{r.Body, http.NewResponseController(w)}
 	defer body.control.SetReadDeadline(time.Time{})
 	frames := bufio.NewReader(body)
-	h, err := readHeader(frames)
+	h, line, err := readHeader(frames)
 	if err != nil {
 		refuse(w, err)
 		return
 	}
+	id, replica := ps.Owner(h.Page)
+	if replica != "" {
+		if !ps.Forward(w, r, replica, io.MultiReader(bytes.NewReader(append(line, '\n')), frames)) {
+			refuse(w, errNoPage)
+		}
+		return
+	}
+	h.Page = id
 	p, err := ps.find(h, r)
 	switch {
 	case err != nil:

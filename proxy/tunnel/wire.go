@@ -43,10 +43,14 @@ func appendHead(dst []byte, n int, kind string) []byte {
 	return append(dst, `",`...)
 }
 
-// appendPage is the first event of a page.
-func appendPage(dst []byte, ackEvery int, linger time.Duration) []byte {
+// appendPage is the first event of a page. owner is what its id is to end in from now on; "" nothing.
+func appendPage(dst []byte, ackEvery int, linger time.Duration, owner string) []byte {
 	dst = strconv.AppendInt(appendHead(dst, 0, pageKind), int64(ackEvery), 10)
-	return append(strconv.AppendInt(append(dst, ','), linger.Milliseconds(), 10), ']')
+	dst = strconv.AppendInt(append(dst, ','), linger.Milliseconds(), 10)
+	if owner != "" {
+		dst = appendString(append(dst, ','), []byte(owner))
+	}
+	return append(dst, ']')
 }
 
 func appendOpen(dst []byte, n int, protocol string) []byte {
@@ -125,24 +129,23 @@ var errMalformed = errors.New("not the tunnel's protocol")
 // errTooLarge means that a message is larger than MAX_MESSAGE.
 var errTooLarge = errors.New("a message is larger than MAX_MESSAGE")
 
-// readHeader reads the first line. Its error wraps errMalformed, or is the reader's.
-func readHeader(in *bufio.Reader) (h header, err error) {
-	line, err := readLine(in, maxHeader)
-	if err != nil {
-		return h, err
+// readHeader reads the first line, which it returns too. Its error wraps errMalformed, or is the reader's.
+func readHeader(in *bufio.Reader) (h header, line []byte, err error) {
+	if line, err = readLine(in, maxHeader); err != nil {
+		return h, nil, err
 	}
 	if err := json.Unmarshal(line, &h); err != nil {
-		return h, fmt.Errorf("%w: the first line is not the expected JSON", errMalformed)
+		return h, nil, fmt.Errorf("%w: the first line is not the expected JSON", errMalformed)
 	}
 	switch {
 	case h.Tunnel < 1 || h.Tunnel > maxNumber:
-		return h, fmt.Errorf(`%w: "tunnel" is not a number from 1 to %d`, errMalformed, maxNumber)
+		return h, nil, fmt.Errorf(`%w: "tunnel" is not a number from 1 to %d`, errMalformed, maxNumber)
 	case h.Open == nil && h.Seq < 1:
-		return h, fmt.Errorf(`%w: "seq" is missing`, errMalformed)
+		return h, nil, fmt.Errorf(`%w: "seq" is missing`, errMalformed)
 	case h.Open != nil:
-		return h, checkProtocols(*h.Open)
+		return h, line, checkProtocols(*h.Open)
 	}
-	return h, nil
+	return h, line, nil
 }
 
 // checkProtocols holds that each is a token of its own (WebSockets Standard, 3.1).

@@ -176,6 +176,7 @@ class Page {
     if (kind === "page") {
       if (this.every) return this.fail();
       this.every = rest[0];
+      if (rest[2]) this.id += rest[2]; // which of several replicas has the page
       for (const tunnel of [...this.tunnels.values()]) tunnel.open();
     }
     const tunnel = this.tunnels.get(number);
