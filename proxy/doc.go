@@ -4,8 +4,8 @@
 // # Files
 //
 //   - proxy.go: [Proxy], the public handler. route.go: a route, its admission and its answers. origin.go: pages of other origins.
-//   - post.go: SEND. tunnel.go: what package tunnel needs of the face. peers.go: what other replicas are asked, and ask. tap.go: the
-//     command.
+//   - post.go: SEND. tunnel.go: what package tunnel needs of the face. peers.go, post_peers.go: what other replicas are asked,
+//     and ask. tap.go: the command.
 //   - passthrough.go, passthrough_target.go: everything that no route answers. wellformed.go: what a request must be before anything
 //     is made of it.
 //   - server.go, tls.go: the servers of net/http around it. settings.go: what a sidecar is served by.

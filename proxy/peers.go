@@ -26,7 +26,6 @@ import (
 const (
 	streamTime = 5 * time.Second // for the head of a page's stream
 	postTime   = time.Minute     // for the answer to a POST of a tunnel, which may wait for its upstream
-	sendTime   = 5 * time.Second // for the answer to a message, all of it
 	againTime  = time.Second     // after this to twice this a client comes back whose replica was not reached
 	maxAnswer  = 1 << 20         // bytes of an answer that is no event stream
 	tunnelBody = 512 << 10       // bytes of a POST of a tunnel beside one message of the largest size

@@ -18,12 +18,12 @@ import (
 	"sidestream/proxy/peer"
 )
 
-// serveReplicas serves n replicas as main has them.
-func serveReplicas(t *testing.T, n int, env ...string) (all []*sidecar) {
+// serveReplicas serves n replicas as main has them. change, unless it is nil, has the last word on the settings of each.
+func serveReplicas(t *testing.T, n int, change func(i int, c *Settings), env ...string) (all []*sidecar) {
 	t.Helper()
 	where := &places{all: map[string]string{}}
 	log := slog.New(slog.DiscardHandler)
-	for range n {
+	for i := range n {
 		l, err := deliver.Listen("127.0.0.1:0")
 		if err != nil {
 			t.Fatal(err)
@@ -32,6 +32,9 @@ func serveReplicas(t *testing.T, n int, env ...string) (all []*sidecar) {
 		c.Peer = &peer.Settings{Address: "http://" + l.Addr().String(), Secrets: []string{peerSecret}}
 		c.Directory = place{where, peer.NewID()}
 		where.all[c.Directory.Self()] = c.Peer.Address
+		if change != nil {
+			change(i, &c)
+		}
 		s := serveWith(t, c, log)
 		others := s.PeerServer(log)
 		served := make(chan struct{})
@@ -73,7 +76,7 @@ func TestRelayOverTCP(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			all := serveReplicas(t, 2, tunnelEnv(up)...)
+			all := serveReplicas(t, 2, nil, tunnelEnv(up)...)
 			path := "/_sidestream/tunnel?page=" + pageID + "--" + all[0].Peers.Self()
 			err := read(t, all[1], path, func() {
 				eventually(t, "it to be counted", func() bool { return all[1].relayed.Load() == 1 })
@@ -128,7 +131,7 @@ func overH2(t *testing.T, s *sidecar, path string, cut func(), head ...string) e
 // A client that has left is let go of by both replicas, and holds up nothing.
 func TestRelayToAClientThatLeaves(t *testing.T) {
 	up := newPeers(t)
-	all := serveReplicas(t, 2, tunnelEnv(up)...)
+	all := serveReplicas(t, 2, nil, tunnelEnv(up)...)
 	conn, err := net.Dial("tcp", all[1].addr)
 	if err != nil {
 		t.Fatal(err)

@@ -83,6 +83,12 @@ type cluster struct {
 // startCluster serves n replicas with env. It belongs to a bubble.
 func startCluster(t *testing.T, n int, env ...string) *cluster {
 	t.Helper()
+	return startClusterWith(t, n, nil, env...)
+}
+
+// startClusterWith is startCluster whose replicas share store.
+func startClusterWith(t *testing.T, n int, store *holders, env ...string) *cluster {
+	t.Helper()
 	c := &cluster{t: t, places: &places{all: map[string]string{}}, legacy: pipes.Listen(), requests: make(chan *http.Request, 100)}
 	legacy := &http.Server{Handler: http.HandlerFunc(c.echo)}
 	go legacy.Serve(c.legacy)
@@ -94,6 +100,9 @@ func startCluster(t *testing.T, n int, env ...string) *cluster {
 		s.Peer = &peer.Settings{Address: fmt.Sprintf("http://replica-%d", i+1), Secrets: []string{peerSecret}}
 		s.Directory = place{c.places, r.id}
 		c.places.all[r.id] = s.Peer.Address
+		if store != nil {
+			s.History = store
+		}
 		c.start(r, s)
 	}
 	return c

@@ -9,6 +9,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"sidestream/proxy/peer"
 	"sidestream/proxy/stream"
 	"sidestream/proxy/upstream"
 	"sidestream/translate"
@@ -27,15 +28,23 @@ func (rt *Route) serveSend(w http.ResponseWriter, r *http.Request) {
 		p.reject(w, Forbidden, http.StatusForbidden, otherOrigin)
 		return
 	}
-	st, err := rt.find(r)
+	st, holder, err := rt.find(r)
 	switch {
+	case errors.Is(err, errNoStore):
+		refuseSend(w, http.StatusBadGateway, err.Error())
 	case err != nil:
 		p.reject(w, BadRequest, http.StatusBadRequest, err.Error())
-		return
+	case holder != "":
+		rt.sendElsewhere(w, r, holder)
 	case st == nil:
 		refuseSend(w, http.StatusNotFound, "this request has no live stream; open one with the same address and credentials first")
-		return
+	default:
+		rt.sendHere(w, r, st)
 	}
+}
+
+// sendHere sends the body on the connection of st.
+func (rt *Route) sendHere(w http.ResponseWriter, r *http.Request, st *stream.Stream) {
 	crowded, ok := st.Reserve()
 	if !ok {
 		w.Header().Set("Retry-After", "1")
@@ -52,38 +61,41 @@ func (rt *Route) serveSend(w http.ResponseWriter, r *http.Request) {
 		refuseSend(w, status, problem)
 		return
 	}
-	key := r.Header.Get("Idempotency-Key")
-	switch {
+	write(w, r, st, m)
+}
+
+// write answers r, whose body is m, once that is written.
+func write(w http.ResponseWriter, r *http.Request, st *stream.Stream, m translate.Message) {
+	switch key := r.Header.Get("Idempotency-Key"); {
 	case len(key) > maxKey:
 		refuseSend(w, http.StatusBadRequest, "the Idempotency-Key is longer than 255 bytes")
-		return
 	case key != "":
-		err = st.SendOnce(r.Context(), key, m)
+		answerSend(w, st.SendOnce(r.Context(), key, m))
 	default:
-		err = st.Send(r.Context(), m)
+		answerSend(w, st.Send(r.Context(), m))
 	}
-	answerSend(w, err)
 }
 
 const otherOrigin = "requests from another origin are refused; add it to SSE_CORS_ORIGINS"
 
-// find returns the live stream that r's GET would read, nil when there is none. A same-origin GET of a browser has no
-// Origin, while its POST has one: where Origin is forwarded, both are looked for.
-func (rt *Route) find(r *http.Request) (*stream.Stream, error) {
+// find returns the live stream that r's GET would read, nil when there is none; or the replica that holds it, where that is another one.
+// A same-origin GET of a browser has no Origin, while its POST has one: where Origin is forwarded, both are looked for. The error is
+// errNoStore, or says what r lacks.
+func (rt *Route) find(r *http.Request) (st *stream.Stream, holder string, err error) {
 	req, err := rt.Upstream.Expand(r, r.PathValue)
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
-	st := rt.Streams.Find(req)
-	if st != nil || !sameHost(r.Header.Get("Origin"), r) {
-		return st, nil // a GET of another origin would have sent it too
+	st, holder, err = rt.look(r, req)
+	if st != nil || holder != "" || err != nil || !sameHost(r.Header.Get("Origin"), r) {
+		return st, holder, err // a GET of another origin would have sent it too
 	}
 	bare := r.Clone(r.Context())
 	bare.Header.Del("Origin")
 	if req, err = rt.Upstream.Expand(bare, r.PathValue); err != nil {
-		return nil, nil // such a GET is none
+		return nil, "", nil // such a GET is none
 	}
-	return rt.Streams.Find(req), nil
+	return rt.look(r, req)
 }
 
 // readMessage makes a message of r's body. status is that of the answer when it is none.
@@ -102,6 +114,8 @@ func readMessage(w http.ResponseWriter, r *http.Request, most int, within time.D
 	switch {
 	case errors.As(err, &large):
 		return m, http.StatusRequestEntityTooLarge, "the message is larger than MAX_MESSAGE"
+	case errors.Is(err, peer.ErrFull):
+		return m, http.StatusServiceUnavailable, err.Error()
 	case err != nil:
 		return m, http.StatusBadRequest, "the request's body cannot be read"
 	case !binary && !utf8.Valid(data):

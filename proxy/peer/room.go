@@ -1,7 +1,6 @@
 package peer
 
 import (
-	"bytes"
 	"errors"
 	"io"
 	"sync/atomic"
@@ -16,9 +15,6 @@ const (
 
 // ErrFull means that there is no room for a request or its body now.
 var ErrFull = errors.New("too many requests for other replicas at once")
-
-// ErrLarge means that a body is over its bound.
-var ErrLarge = errors.New("the body is too large")
 
 // room is a bound on bytes that are held at once. Safe for concurrent use.
 type room struct {
@@ -36,44 +32,39 @@ func (r *room) take(n int) bool {
 
 func (r *room) give(n int) { r.used.Add(-int64(n)) }
 
-// held is bytes that have their room. It must be given back.
-type held struct {
-	bytes.Buffer
+// counted is a body whose bytes take their room as they are read.
+type counted struct {
+	io.ReadCloser
 	room  *room
 	taken int
 }
 
-// Write takes the room for b, or fails with ErrFull.
-func (h *held) Write(b []byte) (int, error) {
-	if !h.room.take(len(b)) {
+// Read fails with ErrFull when there is no room for what it has read.
+func (c *counted) Read(b []byte) (int, error) {
+	n, err := c.ReadCloser.Read(b)
+	if !c.room.take(n) {
 		return 0, ErrFull
 	}
-	h.taken += len(b)
-	return h.Buffer.Write(b)
+	c.taken += n
+	return n, err
 }
 
-func (h *held) give() {
-	h.room.give(h.taken)
-	h.taken = 0
+// Counted returns a body that takes room as it is read, until give is called. Reading fails with [ErrFull] when there is none.
+func (p *Peers) Counted(body io.ReadCloser) (b io.ReadCloser, give func()) {
+	c := &counted{ReadCloser: body, room: &p.room}
+	return c, func() { p.room.give(c.taken) }
 }
 
-// plainReader hides a reader's WriteTo, so that what is copied from it comes in pieces.
-type plainReader struct{ io.Reader }
-
-// Hold reads all of body, most bytes of it, and holds it until give is called. What is over most is not read, and cut is true then. The
-// error is [ErrFull] or the reader's.
+// Hold reads body, most bytes of it, and holds it until give is called. cut reports whether there is more. The error is [ErrFull] or the
+// reader's.
 func (p *Peers) Hold(body io.Reader, most int64) (data []byte, cut bool, give func(), err error) {
-	h := &held{room: &p.room}
-	if _, err = io.Copy(plainWriter{h}, plainReader{io.LimitReader(body, most)}); err != nil {
-		h.give()
+	c, give := p.Counted(io.NopCloser(body))
+	if data, err = io.ReadAll(io.LimitReader(c, most+1)); err != nil {
+		give()
 		return nil, false, nil, err
 	}
-	if int64(h.Len()) == most {
-		n, _ := io.ReadFull(body, make([]byte, 1))
-		cut = n > 0
+	if int64(len(data)) > most {
+		return data[:most], true, give, nil
 	}
-	return h.Bytes(), cut, h.give, nil
+	return data, false, give, nil
 }
-
-// plainWriter hides a writer's ReadFrom.
-type plainWriter struct{ io.Writer }
