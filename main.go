@@ -22,6 +22,7 @@ import (
 	"sidestream/proxy"
 	"sidestream/proxy/admin"
 	"sidestream/proxy/deliver"
+	"sidestream/proxy/peer"
 )
 
 // version is set when a release is built: -ldflags "-X main.version=1.2.3".
@@ -141,7 +142,7 @@ type sidecar struct {
 // serve runs the sidecar until ctx is done. started is called with the public address once it answers.
 func serve(ctx context.Context, c *config.Config, stderr io.Writer, grace time.Duration, started func(net.Addr)) error {
 	return admin.Logging(stderr, c.LogFormat, c.LogLevel, func(log *slog.Logger, lines *admin.Lines) error {
-		s := &sidecar{Config: c, grace: grace, log: log, failed: make(chan error, 2)}
+		s := &sidecar{Config: c, grace: grace, log: log, failed: make(chan error, 3)}
 		addr, err := s.start(lines)
 		if err != nil {
 			return err
@@ -165,6 +166,10 @@ func (s *sidecar) start(lines *admin.Lines) (net.Addr, error) {
 	if err == nil && s.History != nil {
 		s.Settings.History, err = s.History.Start(s.log)
 	}
+	var others net.Listener
+	if err == nil && s.Peer != nil {
+		others, err = s.listenPeers()
+	}
 	if err != nil {
 		return nil, errors.Join(err, public.Close())
 	}
@@ -174,9 +179,25 @@ func (s *sidecar) start(lines *admin.Lines) (net.Addr, error) {
 	if operator != nil {
 		go func() { s.failed <- s.admin.Serve(operator) }() // ends with run
 	}
+	if others != nil {
+		go func() { s.failed <- s.public.ServePeers(others) }() // ends with Release
+	}
 	go func() { s.failed <- s.public.Serve(public) }() // ends with Release
 	s.log.Info("sidestream is serving", "listen", public.Addr().String(), "routes", len(s.proxy.Routes), "version", version)
 	return public.Addr(), nil
+}
+
+// listenPeers listens for the other replicas, which the history knows.
+func (s *sidecar) listenPeers() (net.Listener, error) {
+	var ok bool
+	if s.Directory, ok = s.Settings.History.(peer.Directory); !ok {
+		return nil, errors.New("SSE_PEER: SSE_HISTORY is shared with no other replicas; set it to a Redis, or unset SSE_PEER")
+	}
+	l, err := deliver.Listen(s.Peer.Listen)
+	if err != nil {
+		return nil, fmt.Errorf("SSE_PEER_LISTEN: %w; choose another address", err)
+	}
+	return l, nil
 }
 
 // run returns when ctx is done or a server has failed, and everything has stopped: readiness first, then clients, streams

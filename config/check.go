@@ -24,8 +24,11 @@ func (c *Config) Check(w io.Writer) error {
 	if c.History != nil {
 		fmt.Fprintf(w, "history  %s\n", c.History)
 	}
+	if c.Peer != nil {
+		fmt.Fprintf(w, "peer     %s, listening on %s\n", c.Peer.URL, c.Peer.Listen)
+	}
 	if c.Tunnel != nil {
-		fmt.Fprintf(w, "tunnel   WebSockets under %s, over /_sidestream/tunnel\n", strings.Join(c.Tunnel.Prefixes, ", "))
+		fmt.Fprintf(w, "tunnel   WebSockets under %s, over /_sidestream/tunnel%s\n", strings.Join(c.Tunnel.Prefixes, ", "), c.reachesPages())
 	}
 	for _, rt := range c.Routes {
 		kind, sharing := "subscribes to", "one upstream connection, shared by all clients"
@@ -40,7 +43,7 @@ func (c *Config) Check(w io.Writer) error {
 			fmt.Fprintf(w, "  restart %s\n", restarts(rt)+c.takeovers(rt))
 		}
 		if rt.Send {
-			fmt.Fprintln(w, "  send    POST to the path sends one message upstream")
+			fmt.Fprintf(w, "  send    POST to the path sends one message upstream%s\n", c.reachesMessages(rt))
 		}
 	}
 	_, err := fmt.Fprintln(w, "\nok")

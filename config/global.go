@@ -40,13 +40,15 @@ func (l *loader) globals(vs values) *Config {
 		c.AdminListen = ""
 	}
 	l.checkListen(c, vs)
-	c.History = l.history(vs, g)
+	c.History, c.shared = l.history(vs, g), sharesHistory(g.History)
 	c.AdminHosts = l.adminHosts(vs, g.AdminHosts)
 	c.Upstream = l.upstream(vs, g.Upstream)
 	c.UpstreamFile = vs["UPSTREAM"].file
 	l.checkTLS(vs, g.TLSCert, g.TLSKey)
 	c.CORSOrigins = l.origins(vs, g.CORSOrigins)
 	c.Tunnel = l.tunnel(vs, g.Tunnel, shared, c.Upstream != nil)
+	c.Peer = l.peer(vs, g)
+	l.checkPeerListen(vs, g, c.Peer)
 	_ = c.LogLevel.UnmarshalText([]byte(g.LogLevel)) // one of four, checked by parse
 	return c
 }

@@ -59,7 +59,7 @@ func TestProblems(t *testing.T) {
 		{"underscore in name", []string{"SSE_ROUTE_MY_FEED_REPLAY_AGE=1s"}, []string{`SSE_ROUTE_MY_FEED_REPLAY_AGE: unknown; the nearest known variable is SSE_ROUTE_MYFEED_REPLAY_AGE`}},
 		{"lower-case name", []string{"SSE_ROUTE_prices_PATH=/x"}, []string{`SSE_ROUTE_prices_PATH: unknown; the nearest known variable is SSE_ROUTE_PRICES_PATH`}},
 		{"misspelt prefix", []string{"SSE_ROUTES_FEED_PATH=/x"}, []string{`SSE_ROUTES_FEED_PATH: unknown; the nearest known variable is SSE_ROUTE_FEED_PATH`}},
-		{"port that Kubernetes did not set", []string{"SSE_PORT=8080"}, []string{`SSE_PORT: unknown; the nearest known variable is SSE_START`}},
+		{"port that Kubernetes did not set", []string{"SSE_PORT=8080"}, []string{`SSE_PORT: unknown; the nearest known variable is SSE_PEER`}},
 		{"twice", []string{"SSE_RETRY=1s", "SSE_RETRY=2s"}, []string{`SSE_RETRY: set twice; keep one`}},
 		// files
 		{"both", []string{"SSE_ROUTE_FEED_HEADERS=secret", "SSE_ROUTE_FEED_HEADERS_FILE=secret"}, []string{`SSE_ROUTE_FEED_HEADERS: both it and SSE_ROUTE_FEED_HEADERS_FILE are set; keep one`}},

@@ -14,7 +14,7 @@ import (
 
 // arrows are the packages of the house that each may import: one way, from the network's edge to the pure core.
 var arrows = map[string][]string{
-	"sidestream":                     {"config", "proxy", "proxy/admin", "proxy/deliver", "e2e/legacy"},
+	"sidestream":                     {"config", "proxy", "proxy/admin", "proxy/deliver", "proxy/peer", "e2e/legacy"},
 	"sidestream/config":              {"proxy", "proxy/history", "proxy/history/redis", "proxy/peer", "proxy/stream", "proxy/upstream"},
 	"sidestream/translate":           {"translate/jq", "translate/lines", "translate/sse"},
 	"sidestream/translate/dialect":   {"translate"},
@@ -22,7 +22,7 @@ var arrows = map[string][]string{
 	"sidestream/translate/lines":     {},
 	"sidestream/translate/sse":       {"translate/lines"},
 	"sidestream/proxy":               {"proxy/deliver", "proxy/history", "proxy/peer", "proxy/stream", "proxy/tunnel", "proxy/upstream", "proxy/web", "translate", "translate/sse"},
-	"sidestream/proxy/admin":         {"proxy", "proxy/deliver", "proxy/history", "proxy/stream", "proxy/upstream"},
+	"sidestream/proxy/admin":         {"proxy", "proxy/deliver", "proxy/history", "proxy/peer", "proxy/stream", "proxy/upstream"},
 	"sidestream/proxy/deliver":       {"proxy/deliver/h2", "proxy/stream", "translate", "translate/sse"},
 	"sidestream/proxy/deliver/h2":    {},
 	"sidestream/proxy/peer":          {},

@@ -49,8 +49,11 @@ func replicas(c Settings, log *slog.Logger) *peer.Peers {
 	return peer.New(*c.Peer, peer.Terms{MaxHead: c.MaxHeader, MaxBody: most, Log: log}, c.Directory)
 }
 
-// PeerServer returns the server that other replicas ask, which does not run yet; nil without any.
-func (p *Proxy) PeerServer(log *slog.Logger) *http.Server {
+// Relayed is how many clients are connected here now whose stream another replica gives.
+func (p *Proxy) Relayed() int64 { return p.relayed.Load() }
+
+// peerServer returns the server that other replicas ask, which does not run yet; nil without any.
+func (p *Proxy) peerServer(log *slog.Logger) *http.Server {
 	if p.Peers == nil {
 		return nil
 	}

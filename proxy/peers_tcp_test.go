@@ -29,17 +29,16 @@ func serveReplicas(t *testing.T, n int, change func(i int, c *Settings), env ...
 			t.Fatal(err)
 		}
 		c := configure(t, env...)
-		c.Peer = &peer.Settings{Address: "http://" + l.Addr().String(), Secrets: []string{peerSecret}}
+		c.Peer = &peer.Settings{URL: "http://" + l.Addr().String(), Secrets: []string{peerSecret}}
 		c.Directory = place{where, peer.NewID()}
-		where.all[c.Directory.Self()] = c.Peer.Address
+		where.all[c.Directory.Self()] = c.Peer.URL
 		if change != nil {
 			change(i, &c)
 		}
 		s := serveWith(t, c, log)
-		others := s.PeerServer(log)
 		served := make(chan struct{})
-		go func() { defer close(served); others.Serve(l) }()
-		t.Cleanup(func() { others.Close(); <-served })
+		go func() { defer close(served); s.server.ServePeers(l) }()
+		t.Cleanup(func() { s.server.Close(); <-served })
 		all = append(all, s)
 	}
 	return all

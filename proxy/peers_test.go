@@ -61,7 +61,6 @@ type replica struct {
 	public   *pipes.Listener
 	peers    *pipes.Listener
 	server   *Server
-	others   *http.Server
 	mu       sync.Mutex
 	conns    []net.Conn // that others have made to it
 	dead     bool
@@ -97,9 +96,9 @@ func startClusterWith(t *testing.T, n int, store *holders, env ...string) *clust
 	for i := range n {
 		s := configure(t, env...)
 		r := &replica{id: peer.NewID(), public: pipes.Listen(), peers: pipes.Listen()}
-		s.Peer = &peer.Settings{Address: fmt.Sprintf("http://replica-%d", i+1), Secrets: []string{peerSecret}}
+		s.Peer = &peer.Settings{URL: fmt.Sprintf("http://replica-%d", i+1), Secrets: []string{peerSecret}}
 		s.Directory = place{c.places, r.id}
-		c.places.all[r.id] = s.Peer.Address
+		c.places.all[r.id] = s.Peer.URL
 		if store != nil {
 			s.History = store
 		}
@@ -113,14 +112,13 @@ func (c *cluster) start(r *replica, s Settings) {
 	r.Proxy = New(s, log)
 	r.passthrough.transport.DialContext = c.legacy.Dial
 	r.Peers.Dial = c.dial
-	r.server, r.others = NewServer(r.Proxy, nil, log), r.PeerServer(log)
+	r.server = NewServer(r.Proxy, nil, log)
 	var running sync.WaitGroup
 	running.Go(func() { r.server.Serve(r.public) })
-	running.Go(func() { r.others.Serve(r.peers) })
+	running.Go(func() { r.server.ServePeers(r.peers) })
 	c.all = append(c.all, r)
 	c.t.Cleanup(func() {
 		r.server.Close()
-		r.others.Close()
 		r.Proxy.Close()
 		running.Wait()
 	})
@@ -688,7 +686,7 @@ func TestTunnelWithoutPeers(t *testing.T) {
 	if status, text := s.post(t, "/_sidestream/tunnel/socket", `{"page":"`+id+`","tunnel":1,"open":[]}`+"\n"); status != http.StatusAccepted {
 		t.Errorf("%d %s", status, text)
 	}
-	if s.PeerServer(nil) != nil {
+	if s.server.others != nil {
 		t.Error("there is a server for peers")
 	}
 }

@@ -219,6 +219,9 @@ func TestSendHolderAway(t *testing.T) {
 		}},
 		{"one that does not hold it any more", 404, none, 0, 0, func(c *cluster, _, _ string) []string { return []string{c.all[1].id} }},
 		{"the same, then another", 202, "sent", 0, 1, func(c *cluster, good, _ string) []string { return []string{c.all[1].id, good} }},
+		{"one that breaks off, then another", 502, unknown, 0, 0, func(w *cluster, good, _ string) []string {
+			return []string{w.raw(func(_ http.ResponseWriter, r *http.Request) { io.Copy(io.Discard, r.Body); panic(http.ErrAbortHandler) }), good}
+		}},
 		{"one that does not answer, then another", 502, unknown, 5 * time.Second, 0, func(_ *cluster, good, slow string) []string { return []string{slow, good} }},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -237,15 +240,27 @@ func TestSendHolderAway(t *testing.T) {
 					io.Copy(io.Discard, r.Body)
 					<-r.Context().Done()
 				})
-				store.is(c.who(w, good, slow)...)
+				who := c.who(w, good, slow)
+				store.is(who...)
 				began := time.Now()
 				status, text := w.message(1)
+				if n := failures(w.all[0]); len(who) == 1 && n > 1 || n > 2 {
+					t.Errorf("%d attempts failed", n)
+				}
 				if took := time.Since(began); status != c.status || text != c.text || took != c.after || asked != c.asked {
 					t.Errorf("%d %q after %v, asked %d times", status, text, took, asked)
 				}
 			})
 		})
 	}
+}
+
+// failures is how often r has asked in vain.
+func failures(r *replica) (n int64) {
+	for i := range r.Peers.Stats.Failed {
+		n += r.Peers.Stats.Failed[i].Load()
+	}
+	return n
 }
 
 // replying is a replica that answers by f.

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -23,11 +24,13 @@ type Server struct {
 	first *http.Server
 	// For HTTP/2 where deliver looks after its connections; the first server has it everywhere else.
 	second *http.Server
+	others *http.Server // for other replicas; nil: there are none
 }
 
 // NewServer returns the server of p. A certificate of nil is no TLS.
 func NewServer(p *Proxy, certificate *Certificate, logger *slog.Logger) *Server {
 	s := &Server{proxy: p, first: newServer(p, 2*time.Minute, logger), second: newServer(p, -1, logger)}
+	s.others = p.peerServer(logger)
 	s.first.Protocols.SetHTTP1(true)
 	s.second.Protocols.SetUnencryptedHTTP2(true)
 	s.second.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -75,15 +78,44 @@ func (s *Server) Serve(l net.Listener) error {
 	return err
 }
 
+// ServePeers answers the other replicas that connect to l, which it closes, until Shutdown or Close. It returns why it ended, never nil.
+// What it serves are clients of this sidecar, and end with the others.
+func (s *Server) ServePeers(l net.Listener) error {
+	if strings.HasPrefix(s.proxy.Peers.URL, "https://") {
+		own := s.tls.Clone()
+		own.NextProtos = []string{"http/1.1"}
+		l = tls.NewListener(l, own)
+	}
+	return s.others.Serve(l)
+}
+
+func (s *Server) all() []*http.Server {
+	if s.others == nil {
+		return []*http.Server{s.first, s.second}
+	}
+	return []*http.Server{s.first, s.second, s.others}
+}
+
 // Shutdown ends the server once all requests are answered, or ctx is done, which is its error then.
 func (s *Server) Shutdown(ctx context.Context) error {
-	ended := make(chan error)
-	go func() { ended <- s.second.Shutdown(ctx) }() // ends with ctx
-	return errors.Join(s.first.Shutdown(ctx), <-ended)
+	ended, all := make(chan error), s.all()
+	for _, one := range all {
+		go func() { ended <- one.Shutdown(ctx) }() // ends with ctx
+	}
+	var err error
+	for range all {
+		err = errors.Join(err, <-ended)
+	}
+	return err
 }
 
 // Close ends the server at once.
-func (s *Server) Close() error { return errors.Join(s.first.Close(), s.second.Close()) }
+func (s *Server) Close() (err error) {
+	for _, one := range s.all() {
+		err = errors.Join(err, one.Close())
+	}
+	return err
+}
 
 // Release lets go of the clients, over window, and then of those whose requests are passed through. What has not gone by grace after
 // window is waited for as long again, then cut.

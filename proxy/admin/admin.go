@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -109,6 +110,7 @@ type Status struct {
 	Routes   []RouteStatus  `json:"routes"`
 	Tunnel   *TunnelStatus  `json:"tunnel,omitempty"`  // absent when off
 	History  *HistoryStatus `json:"history,omitempty"` // absent when none is kept
+	Peer     *PeerStatus    `json:"peer,omitempty"`    // absent without SSE_PEER
 }
 
 // HistoryStatus is what keeps events, over restarts or for several replicas.
@@ -123,6 +125,17 @@ type HistoryStatus struct {
 	Needed  int64  `json:"needed"`            // bytes of them that are needed
 	Failed  int64  `json:"failed"`            // batches that could not be written, since the start
 	Damaged int64  `json:"damaged"`           // files and streams that were found damaged, or had lost events, since the start
+}
+
+// PeerStatus is what goes between replicas. All but Streams are totals since the start.
+type PeerStatus struct {
+	Replica   string `json:"replica"` // this one's id
+	Address   string `json:"address"` // for others
+	Streams   int64  `json:"streams"` // of clients here whose page another replica has, now
+	Forwarded int64  `json:"forwarded"`
+	Served    int64  `json:"served"`
+	Failed    int64  `json:"failed"`  // not answered by the one that should
+	Refused   int64  `json:"refused"` // asked of this one without the secret, or otherwise wrongly
 }
 
 // TunnelStatus is the WebSockets that travel over events and POSTs.
@@ -180,9 +193,20 @@ func status(p *proxy.Proxy, ready bool, version string) Status {
 			s.History.Kind, s.History.Replica, s.History.Follows = "redis", r.Replica, r.Streams-r.Leading
 		}
 	}
+	if p.Peers != nil {
+		st := &p.Peers.Stats
+		s.Peer = &PeerStatus{p.Peers.Self(), p.Peers.URL, p.Relayed(), sum(st.Forwarded[:]), sum(st.Served[:]), sum(st.Failed[:]), sum(st.Refused[:])}
+	}
 	if t := p.Tunnel; t != nil {
 		s.Tunnel = &TunnelStatus{Prefixes: t.Prefixes, Clients: t.Clients.Clients.Load(), Opened: t.Pages.Stats.Opened.Load(), Failed: t.Pages.Stats.Failed.Load()}
 		s.Tunnel.Pages, s.Tunnel.Tunnels = t.Pages.Count()
 	}
 	return s
+}
+
+func sum(counters []atomic.Int64) (n int64) {
+	for i := range counters {
+		n += counters[i].Load()
+	}
+	return n
 }

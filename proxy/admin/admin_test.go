@@ -17,6 +17,7 @@ import (
 
 	"sidestream/config"
 	"sidestream/proxy"
+	"sidestream/proxy/peer"
 	"sidestream/proxy/upstream"
 )
 
@@ -253,5 +254,23 @@ func TestLostLinesAreCounted(t *testing.T) {
 	lines.lost.Add(3)
 	if _, text := get(t, Port{Proxy: p, Lines: lines}.Handler(), "/metrics"); !strings.Contains(text, "sidestream_log_lines_lost_total 3\n") {
 		t.Error("no sidestream_log_lines_lost_total")
+	}
+}
+
+func TestPeerStatus(t *testing.T) {
+	p := proxy.New(proxy.Settings{MaxHeader: 64 << 10, Peer: &peer.Settings{URL: "http://10.1.2.3:9092", Secrets: []string{secret + "-of-replicas"}}, Directory: alone{}}, slog.New(slog.DiscardHandler))
+	defer p.Close()
+	p.Peers.Stats.Failed[peer.Late].Add(2)
+	p.Peers.Stats.Refused[peer.NoSecret].Add(3)
+	h := Port{Proxy: p}.Handler()
+	_, text := get(t, h, "/api/status")
+	if want := `"peer":{"replica":"aaaaaaaaaa","address":"http://10.1.2.3:9092","streams":0,"forwarded":0,"served":0,"failed":2,"refused":3}`; !strings.Contains(text, want) || strings.Contains(text, secret) {
+		t.Errorf("%s lacks %s", text, want)
+	}
+	_, text = get(t, h, "/metrics")
+	for _, want := range []string{`sidestream_peer_failures_total{reason="late"} 2`, `sidestream_peer_refused_total{reason="secret"} 3`, `sidestream_peer_served_total{kind="send"} 0`} {
+		if !strings.Contains(text, want+"\n") {
+			t.Errorf("metrics lack %s", want)
+		}
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"sidestream/proxy"
 	"sidestream/proxy/deliver"
 	"sidestream/proxy/history"
+	"sidestream/proxy/peer"
 	"sidestream/proxy/stream"
 	"sidestream/proxy/upstream"
 )
@@ -78,6 +79,11 @@ var (
 	retries    = define(counter, "history_retries_total", "Appends that had to be repeated, since Redis had another last event than expected.")
 	reseeds    = define(counter, "history_reseeds_total", "Streams that Redis had lost events of, and that were written again from memory.")
 	takeovers  = define(counter, "history_takeovers_total", "Streams whose source this replica has begun to run, where it had run before.")
+	forwarded  = define(counter, "peer_forwarded_total", "Requests of clients that another replica has answered (SSE_PEER), by kind: tunnel, or send for messages.", "kind")
+	served     = define(counter, "peer_served_total", "Requests of other replicas' clients that were answered here, by kind.", "kind")
+	unserved   = define(counter, "peer_failures_total", "Requests that another replica should have answered, and did not, by reason: it is unknown (gone), nothing listens (refused), it has another secret (denied), it is unreachable, there is no room (full), its answer was late, or lost.", "reason")
+	turnedAway = define(counter, "peer_refused_total", "Requests to the listener for replicas that were refused, by what was wrong with them.", "reason")
+	relayed    = define(gauge, "peer_streams", "Event streams of clients that are connected here and whose page another replica has, now.")
 	gone       = define(counter, "disconnects_total", "SSE clients that have disconnected, by reason.", "reason")
 )
 
@@ -120,6 +126,9 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 		for i := range left {
 			left[i] += c.p.Tunnel.Clients.Disconnected[i].Load()
 		}
+	}
+	if c.p.Peers != nil {
+		peers(send, c.p)
 	}
 	for i, reason := range deliver.Reasons {
 		send(gone, float64(left[i]), reason)
@@ -184,6 +193,21 @@ func kept(send func(metric, float64, ...string), r history.Report) {
 	send(retries, float64(r.Retries))
 	send(reseeds, float64(r.Reseeds))
 	send(takeovers, float64(r.Takeovers))
+}
+
+func peers(send func(metric, float64, ...string), p *proxy.Proxy) {
+	st := &p.Peers.Stats
+	for i, kind := range peer.Kinds {
+		send(forwarded, float64(st.Forwarded[i].Load()), kind)
+		send(served, float64(st.Served[i].Load()), kind)
+	}
+	for i, reason := range peer.Reasons {
+		send(unserved, float64(st.Failed[i].Load()), reason)
+	}
+	for i, reason := range peer.Refusals {
+		send(turnedAway, float64(st.Refused[i].Load()), reason)
+	}
+	send(relayed, float64(p.Relayed()))
 }
 
 func tunnel(send func(metric, float64, ...string), t *proxy.Tunnel) {

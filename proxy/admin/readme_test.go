@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"context"
 	"flag"
 	"fmt"
 	"io/fs"
@@ -17,9 +18,17 @@ import (
 	"sidestream/config"
 	"sidestream/proxy"
 	"sidestream/proxy/history"
+	"sidestream/proxy/peer"
 )
 
 var update = flag.Bool("update", false, "write the table of metrics into README.md")
+
+// alone is the directory of a replica without others.
+type alone struct{}
+
+func (alone) Self() string { return "aaaaaaaaaa" }
+
+func (alone) Address(context.Context, string) (string, error) { return "", nil }
 
 // everything is the port's own metrics of a sidecar that has all there is.
 func everything(t *testing.T) (names []string, table string) {
@@ -32,6 +41,7 @@ func everything(t *testing.T) (names []string, table string) {
 	if c.Settings.History, err = (history.Settings{Dir: t.TempDir()}).Start(slog.New(slog.DiscardHandler)); err != nil {
 		t.Fatal(err)
 	}
+	c.Peer, c.Directory = &peer.Settings{URL: "http://127.0.0.1:9", Secrets: []string{"0123456789abcdef"}}, alone{}
 	p := proxy.New(c.Settings, slog.New(slog.DiscardHandler))
 	t.Cleanup(func() { p.Close(); p.History.Stop() })
 	registry := prometheus.NewRegistry()

@@ -39,7 +39,7 @@ func ValidID(id string) bool { return len(id) == idSize && strings.Trim(id, idCh
 
 // Settings are what a replica tells and asks others by.
 type Settings struct {
-	Address string   // of this replica, for others: http:// or https://, and host
+	URL     string   // of this replica, for others: http:// or https://, and host
 	Listen  string   // host:port that others are answered on
 	Secrets []string // shared by all; each has at least MinSecret bytes. The first signs, all are good
 }
