@@ -6,7 +6,6 @@ import (
 	"io"
 	"log/slog"
 	"maps"
-	"math/rand/v2"
 	"net/http"
 	"strings"
 	"time"
@@ -112,7 +111,7 @@ func (t *Tunnel) relay(w http.ResponseWriter, r *http.Request, replica, last str
 	case asked(r):
 		return nil
 	case p.clients.Draining(): // the page is elsewhere and lives on
-		return again(w, r, last)
+		return unreached(w, http.StatusServiceUnavailable)
 	case !p.all.Take():
 		return p.busy(w, r, FullClients, last)
 	}
@@ -126,7 +125,7 @@ func (t *Tunnel) relay(w http.ResponseWriter, r *http.Request, replica, last str
 		return nil
 	case err != nil:
 		leave()
-		return again(w, r, last)
+		return unreached(w, http.StatusBadGateway)
 	}
 	leave = func() { resp.Body.Close(); cancel(); p.all.Give() }
 	if media, _, _ := strings.Cut(resp.Header.Get("Content-Type"), ";"); resp.StatusCode != http.StatusOK || media != sse.ContentType {
@@ -144,9 +143,11 @@ func (t *Tunnel) relay(w http.ResponseWriter, r *http.Request, replica, last str
 	}
 }
 
-// again has a client come back soon.
-func again(w http.ResponseWriter, r *http.Request, last string) deliver.Rest {
-	return deliver.Again(w, r, last, againTime+rand.N(againTime))
+// unreached answers a GET for a page's stream that its replica cannot answer at present. It is no event stream: a page that could not get
+// its stream back for long enough gives up by itself.
+func unreached(w http.ResponseWriter, status int) deliver.Rest {
+	refuseSend(w, status, "the replica that has this page cannot be reached from here at present; try again")
+	return deliver.Answered
 }
 
 // forward is for tunnel.Settings.

@@ -1,13 +1,17 @@
 package proxy
 
 import (
+	"bufio"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
 	"runtime"
 	"strings"
 	"syscall"
@@ -146,5 +150,36 @@ func TestRelayToAClientThatLeaves(t *testing.T) {
 	defer cancel()
 	if all[1].Drain(0); ctx.Err() != nil {
 		t.Error("drained too late")
+	}
+}
+
+// With https:// replicas are asked over TLS: one whose certificate is not for it, or that does not speak it, is told nothing.
+func TestRelayOverTLS(t *testing.T) {
+	up := newPeers(t)
+	cert, key := keyPair(t, "one")
+	secure := func(_ int, c *Settings) {
+		c.Peer.URL = strings.Replace(c.Peer.URL, "http:", "https:", 1)
+		c.Directory.(place).all[c.Directory.Self()] = c.Peer.URL
+	}
+	all := serveReplicas(t, 2, secure, tunnelEnv(up, "SSE_TLS_CERT="+cert, "SSE_TLS_KEY="+key)...)
+	client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, DisableKeepAlives: true}}
+	url := "https://" + all[1].addr + "/_sidestream/tunnel?page=" + pageID + "--" + all[0].Peers.Self()
+	resp, err := client.Get(url)
+	if err != nil || resp.StatusCode != http.StatusBadGateway { // nobody has signed its certificate
+		t.Fatalf("%v, %v", resp, err)
+	}
+	resp.Body.Close()
+	if n, m := all[1].Peers.Stats.Failed[peer.Unreachable].Load(), all[0].Peers.Stats.Served[peer.Tunnel].Load(); n != 1 || m != 0 {
+		t.Errorf("%d unreachable, %d served", n, m)
+	}
+	pem, _ := os.ReadFile(cert)
+	all[1].Peers.Roots = x509.NewCertPool()
+	all[1].Peers.Roots.AppendCertsFromPEM(pem)
+	if resp, err = client.Get(url); err != nil || resp.StatusCode != http.StatusOK {
+		t.Fatalf("%v, %v", resp, err)
+	}
+	line, err := bufio.NewReader(resp.Body).ReadString('\n')
+	if resp.Body.Close(); err != nil || !strings.HasPrefix(line, "retry: ") {
+		t.Errorf("%q, %v", line, err)
 	}
 }

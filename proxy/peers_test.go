@@ -486,12 +486,8 @@ func TestTunnelOwnerSlow(t *testing.T) {
 		})
 		began := time.Now()
 		resp, err := c.do(1, "GET", "/_sidestream/tunnel?page="+pageID+"--"+slow, "", "Last-Event-ID: x")
-		if err != nil || resp.StatusCode != 200 {
-			t.Fatal(resp, err)
-		}
-		text, err := io.ReadAll(resp.Body)
-		if took := time.Since(began); took < 5*time.Second || took > 6*time.Second || !errors.Is(err, io.ErrUnexpectedEOF) || !strings.HasPrefix(string(text), "retry: ") || strings.Contains(string(text), "id:") {
-			t.Errorf("after %v: %q, %v", took, text, err)
+		if err != nil || resp.StatusCode != http.StatusBadGateway || time.Since(began) != 5*time.Second {
+			t.Errorf("after %v: %v, %v", time.Since(began), resp, err)
 		}
 		began = time.Now()
 		if got := c.say(1, pageID+"--"+slow, `"open":[]`, ""); got != http.StatusBadGateway || time.Since(began) != time.Minute {
@@ -587,12 +583,9 @@ func TestTunnelDrain(t *testing.T) {
 		drained := make(chan struct{})
 		go func() { defer close(drained); entry.Drain(4 * time.Second) }()
 		synctest.Wait()
-		resp, err := c.do(c.other(owner), "GET", "/_sidestream/tunnel?page="+p.ID, "") // again(...): it is to come back elsewhere
-		if err != nil {
-			t.Fatal(err)
-		}
-		if text, err := io.ReadAll(resp.Body); strings.Contains(string(text), "busy") || err == nil {
-			t.Errorf("%q, %v", text, err)
+		resp, err := c.do(c.other(owner), "GET", "/_sidestream/tunnel?page="+p.ID, "")
+		if err != nil || resp.StatusCode != http.StatusServiceUnavailable { // not stream.busy: the page lives on
+			t.Errorf("meanwhile: %v, %v", resp, err)
 		}
 		c.only.Store(0)
 		<-drained

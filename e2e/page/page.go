@@ -140,8 +140,12 @@ func (p *Page) listen() error {
 	if err != nil {
 		return err
 	}
+	defer resp.Body.Close()
+	if resp.StatusCode >= http.StatusInternalServerError {
+		pause(p.ctx, again)
+		return fmt.Errorf("status %d", resp.StatusCode)
+	}
 	defer func() {
-		resp.Body.Close()
 		p.mu.Lock()
 		p.heard = time.Now()
 		p.mu.Unlock()

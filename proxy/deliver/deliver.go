@@ -206,20 +206,10 @@ func (c *Clients) disconnected(writer int, rt *Pacing, leave func(), reason int,
 
 // Busy answers a client for which there is no room now: it is told when to come back, keeps its last id, and is cut.
 func Busy(w http.ResponseWriter, r *http.Request, id string, retry time.Duration) Rest {
-	return sendAway(w, r, sse.AppendBusy(opening(looksNative(r), id, retry), id))
-}
-
-// Again answers a client that cannot be served for the moment: it is told when to come back, keeps its last id, and is cut.
-func Again(w http.ResponseWriter, r *http.Request, id string, retry time.Duration) Rest {
-	return sendAway(w, r, opening(looksNative(r), id, retry))
-}
-
-// sendAway answers with words, and cuts.
-func sendAway(w http.ResponseWriter, r *http.Request, words []byte) Rest {
-	out := newOutput(w, r)
+	out, native := newOutput(w, r), looksNative(r)
 	out.limit(stallTime)
-	out.write(words)
-	c := cursor{flags: ending(looksNative(r), r)}
+	out.write(sse.AppendBusy(opening(native, id, retry), id))
+	c := cursor{flags: ending(native, r)}
 	return func() (cut bool) {
 		out.part(r.Context())
 		return c.end() == doCut && out.abort()

@@ -21,7 +21,7 @@ type Relay struct {
 func (c *Clients) Relay(w http.ResponseWriter, r *http.Request, one Relay) Rest {
 	if !c.enter() {
 		one.Stop()
-		return Again(w, r, "", time.Second)
+		return func() (cut bool) { return true } // before the head: it looks as if the connection had failed
 	}
 	out, end := newOutput(w, r), cursor{flags: ending(looksNative(r), r)}
 	return func() (cut bool) {

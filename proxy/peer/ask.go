@@ -164,17 +164,12 @@ func reasonOf(err, cause error) Reason {
 	switch {
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return Refused
-	case errors.As(err, &not), isHandshake(err):
+	case errors.As(err, &not):
 		return Unreachable
 	case errors.Is(cause, errLate):
 		return Late
 	}
 	return Lost
-}
-
-// isHandshake reports whether TLS was not begun, before which nothing is sent.
-func isHandshake(err error) bool {
-	return strings.Contains(err.Error(), "tls: ") || strings.Contains(err.Error(), "TLS handshake")
 }
 
 // accept takes the mark off an answer, which says whether it is one.

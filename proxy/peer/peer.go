@@ -3,6 +3,8 @@ package peer
 import (
 	"context"
 	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/base32"
 	"log/slog"
 	"net"
@@ -49,8 +51,10 @@ type Terms struct {
 	MaxHead int // bytes of a client's head
 	MaxBody int // bytes of its body
 	Log     *slog.Logger
-	// Dial connects to a replica; nil: over TCP. It is for tests.
-	Dial func(ctx context.Context, network, address string) (net.Conn, error)
+	// Dial connects to a replica; nil: over TCP. Roots are who may sign the certificates of those that are asked over TLS; nil: the system's.
+	// Both are for tests, and may be set until the first one is asked.
+	Dial  func(ctx context.Context, network, address string) (net.Conn, error)
+	Roots *x509.CertPool
 }
 
 // Stats counts. Each is a total since the start.
@@ -168,7 +172,7 @@ func (p *Peers) newTransport() *http.Transport {
 	protocols.SetHTTP1(true) // a connection for each stream: one that stalls holds up no other
 	return &http.Transport{
 		DialContext:            p.dial,
-		TLSHandshakeTimeout:    dialTime,
+		DialTLSContext:         p.dialTLS,
 		Protocols:              protocols,
 		DisableCompression:     true,
 		MaxIdleConnsPerHost:    64,
@@ -195,4 +199,21 @@ func (p *Peers) dial(ctx context.Context, network, address string) (net.Conn, er
 		return nil, unmade{err}
 	}
 	return c, nil
+}
+
+// dialTLS is dial with the handshake.
+func (p *Peers) dialTLS(ctx context.Context, network, address string) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, dialTime)
+	defer cancel()
+	c, err := p.dial(ctx, network, address)
+	if err != nil {
+		return nil, err
+	}
+	host, _, _ := net.SplitHostPort(address)
+	secure := tls.Client(c, &tls.Config{ServerName: host, RootCAs: p.Roots, MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"}})
+	if err := secure.HandshakeContext(ctx); err != nil {
+		c.Close()
+		return nil, unmade{err}
+	}
+	return secure, nil
 }

@@ -28,6 +28,9 @@
 //	               tunnels of the page fail with 1006, and the script begins a new page when it needs one
 //	stream.busy    no room, or the sidecar stops: likewise
 //
+// A GET that is answered with 502, 503 or 504 says nothing about the page: the stream is to be asked for again after a second, as after a
+// connection that failed.
+//
 // A [0,"page"] that comes a second time means the same as stream.gap, and so does a script's own clock when it could not
 // get the stream back for L ms. Unknown kinds of events, and further elements of known ones, are to be ignored.
 //
