@@ -140,6 +140,18 @@ func feedEnv(f *feed) []string {
 
 // startNginx starts nginx with proxy_pass and nothing else said, so HTTP/1.0 and buffering, in front of addr.
 func startNginx(t *testing.T, addr string) string {
+	return runNginx(t, "", "proxy_pass http://"+addr+";")
+}
+
+// startRoundRobin starts nginx in front of addrs, which get one request after the other, WebSockets too.
+func startRoundRobin(t *testing.T, addrs ...string) string {
+	all := "  upstream sidecars {\n    server " + strings.Join(addrs, ";\n    server ") + ";\n  }\n  map $http_upgrade $connection_upgrade {\n    default upgrade;\n    '' '';\n  }\n"
+	return runNginx(t, all, "proxy_pass http://sidecars; proxy_http_version 1.1; proxy_set_header Host $http_host; "+
+		"proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection $connection_upgrade;")
+}
+
+// runNginx starts nginx with this in its http block, and in the location of all paths.
+func runNginx(t *testing.T, all, location string) string {
 	t.Helper()
 	dir, front := t.TempDir(), freeAddr(t)
 	conf := filepath.Join(dir, "nginx.conf")
@@ -147,9 +159,9 @@ func startNginx(t *testing.T, addr string) string {
 	for _, name := range []string{"client_body", "proxy", "fastcgi", "uwsgi", "scgi"} {
 		fmt.Fprintf(&temp, "  %s_temp_path %s;\n", name, filepath.Join(dir, name))
 	}
-	text := fmt.Sprintf("daemon off;\nmaster_process off;\npid %s;\nerror_log stderr;\nevents {}\nhttp {\n  access_log off;\n%s"+
-		"  server {\n    listen %s;\n    location / {\n      proxy_pass http://%s;\n    }\n  }\n}\n",
-		filepath.Join(dir, "pid"), temp.String(), front, addr)
+	text := fmt.Sprintf("daemon off;\nmaster_process off;\npid %s;\nerror_log stderr;\nevents {}\nhttp {\n  access_log off;\n%s%s"+
+		"  server {\n    listen %s;\n    location / {\n      %s\n    }\n  }\n}\n",
+		filepath.Join(dir, "pid"), temp.String(), all, front, location)
 	if err := os.WriteFile(conf, []byte(text), 0o644); err != nil {
 		t.Fatal(err)
 	}

@@ -39,30 +39,33 @@ func TestTunnelConforms(t *testing.T) {
 	t.Parallel()
 	addr := startTunnelServer(t, "")
 	s := startSidecar(t, "SSE_UPSTREAM=http://"+addr, "SSE_TUNNEL=/echo/,/nothing", "SSE_DRAIN=200ms")
-	conforms := func(t *testing.T, b browser) {
-		b.open(t, "http://"+s.addr+"/conform.html")
-		var outcome struct {
-			Differ  []string
-			Lines   int
-			Kept    bool
-			Foreign string
-		}
-		eventually(t, "the page to be done", func() bool {
-			text := b.eval(t, "JSON.stringify(window.outcome || null)")
-			return text != "null" && json.Unmarshal([]byte(text), &outcome) == nil
-		})
-		for _, one := range outcome.Differ {
-			t.Error(one)
-		}
-		if outcome.Lines < 220 || !outcome.Kept {
-			t.Errorf("%d lines compared, nothing replaced: %v", outcome.Lines, outcome.Kept)
-		}
-		if !strings.HasSuffix(outcome.Foreign, "SyntaxError,true,true,false") {
-			t.Errorf("outside of the prefixes: %s", outcome.Foreign)
-		}
+	inBrowsers(t, func(t *testing.T, b browser) { conforms(t, b, s.addr) })
+	t.Run("webkit", func(t *testing.T) { conforms(t, startWebKit(t), s.addr) })
+}
+
+// conforms runs the page that compares both in b, against the sidecar at addr.
+func conforms(t *testing.T, b browser, addr string) {
+	t.Helper()
+	b.open(t, "http://"+addr+"/conform.html")
+	var outcome struct {
+		Differ  []string
+		Lines   int
+		Kept    bool
+		Foreign string
 	}
-	inBrowsers(t, conforms)
-	t.Run("webkit", func(t *testing.T) { conforms(t, startWebKit(t)) })
+	eventually(t, "the page to be done", func() bool {
+		text := b.eval(t, "JSON.stringify(window.outcome || null)")
+		return text != "null" && json.Unmarshal([]byte(text), &outcome) == nil
+	})
+	for _, one := range outcome.Differ {
+		t.Error(one)
+	}
+	if outcome.Lines < 220 || !outcome.Kept {
+		t.Errorf("%d lines compared, nothing replaced: %v", outcome.Lines, outcome.Kept)
+	}
+	if !strings.HasSuffix(outcome.Foreign, "SyntaxError,true,true,false") {
+		t.Errorf("outside of the prefixes: %s", outcome.Foreign)
+	}
 }
 
 // heard waits until a talk of the page modes.js has heard all this, one after the other.

@@ -57,15 +57,14 @@ func (p place) Address(_ context.Context, replica string) (string, error) {
 // replica is one proxy of a cluster, on a network in memory.
 type replica struct {
 	*Proxy
-	id       string
-	public   *pipes.Listener
-	peers    *pipes.Listener
-	server   *Server
-	mu       sync.Mutex
-	conns    []net.Conn // that others have made to it
-	dead     bool
-	deaf     bool // connections to it are not accepted
-	stopOnce sync.Once
+	id     string
+	public *pipes.Listener
+	peers  *pipes.Listener
+	server *Server
+	mu     sync.Mutex
+	conns  []net.Conn // that others have made to it
+	dead   bool
+	deaf   bool // connections to it are not accepted
 }
 
 // cluster is several replicas before one legacy service, all in memory.
