@@ -49,6 +49,10 @@ func (l *loader) globals(vs values) *Config {
 	c.Tunnel = l.tunnel(vs, g.Tunnel, shared, c.Upstream != nil)
 	c.Peer = l.peer(vs, g)
 	l.checkPeerListen(vs, g, c.Peer)
+	if store, ok := c.History.(redis.Settings); ok && c.Peer != nil {
+		store.Peer = c.Peer.URL
+		c.History = store
+	}
 	_ = c.LogLevel.UnmarshalText([]byte(g.LogLevel)) // one of four, checked by parse
 	return c
 }

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"sidestream/proxy/history"
+	"sidestream/proxy/history/redis"
 	"sidestream/proxy/peer"
 )
 
@@ -37,6 +38,17 @@ func TestPeer(t *testing.T) {
 		if p, err := peers(c.environ...); err != nil || !reflect.DeepEqual(*p, c.want) {
 			t.Errorf("%q: %+v, %v", c.environ, p, err)
 		}
+	}
+}
+
+// The store is told this replica's address, for the others to find it.
+func TestPeerIsTold(t *testing.T) {
+	c := load(t, append(base, "SSE_HISTORY=redis://redis", "SSE_PEER=http://10.1.2.3:9092", "SSE_PEER_SECRET="+peerSecret)...)
+	if s, ok := c.History.(redis.Settings); !ok || s.Peer != "http://10.1.2.3:9092" || c.Peer == nil || !c.shared {
+		t.Errorf("%+v", c.History)
+	}
+	if c := load(t, append(base, "SSE_HISTORY=redis://redis")...); c.History.(redis.Settings).Peer != "" || c.Peer != nil {
+		t.Errorf("%+v", c.History)
 	}
 }
 

@@ -6,9 +6,12 @@ import (
 	"bufio"
 	"fmt"
 	"net/http"
+	"os"
 	"strings"
+	"syscall"
 	"testing"
 
+	"sidestream/e2e/page"
 	"sidestream/e2e/redistest"
 )
 
@@ -103,4 +106,49 @@ func TestSendAcrossReplicas(t *testing.T) {
 	if strings.Count(strings.Join(counts, " ")+" ", "0 ") != 1 { // the holder
 		t.Errorf("forwarded %v", counts)
 	}
+}
+
+// Replicas that come and go do not matter to a page but for the one that has it, whose end is that of its tunnels.
+func TestTunnelReplicasEnd(t *testing.T) {
+	t.Parallel()
+	e := startEcho(t)
+	all, front := startPeers(t, 3, "SSE_UPSTREAM="+e.URL, "SSE_TUNNEL=/")
+	p := beginPage(t, front, "0123456789abcdefghij")
+	ws, err := p.Dial(patient(t), 1, "/socket")
+	if err != nil {
+		t.Fatal(err)
+	}
+	echoes := func(n int) {
+		t.Helper()
+		ws.Send(page.Message{Data: fmt.Sprint(n)})
+		if m, ok := ws.Receive(patient(t)); !ok || m.Data != fmt.Sprint(n) {
+			t.Fatalf("message %d: %+v, %v; the tunnel ended with %+v", n, m, ok, ws.Closed())
+		}
+	}
+	var owner *sidecar
+	for i, s := range all {
+		if strings.Contains(s.apiStatus(t), `"tunnels":1`) {
+			owner = s
+			continue
+		}
+		for n := range 20 {
+			if n == 5 {
+				s.Process.Signal([]os.Signal{syscall.SIGTERM, syscall.SIGKILL}[i%2])
+				<-s.ended
+			}
+			p.Cut()
+			echoes(100*i + n)
+		}
+		s.start(t)
+	}
+	owner.Process.Kill()
+	<-owner.ended
+	if how := ws.Closed(); how.Code != 1006 {
+		t.Errorf("closed with %+v", how)
+	}
+	next := beginPage(t, front, "abcdefghij0123456789")
+	if ws, err = next.Dial(patient(t), 1, "/socket"); err != nil {
+		t.Fatal(err)
+	}
+	echoes(1000)
 }

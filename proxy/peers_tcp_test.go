@@ -35,7 +35,7 @@ func serveReplicas(t *testing.T, n int, change func(i int, c *Settings), env ...
 		c := configure(t, env...)
 		c.Peer = &peer.Settings{URL: "http://" + l.Addr().String(), Secrets: []string{peerSecret}}
 		c.Directory = place{where, peer.NewID()}
-		where.all[c.Directory.Self()] = c.Peer.URL
+		where.all[c.Directory.Replica()] = c.Peer.URL
 		if change != nil {
 			change(i, &c)
 		}
@@ -80,7 +80,7 @@ func TestRelayOverTCP(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			all := serveReplicas(t, 2, nil, tunnelEnv(up)...)
-			path := "/_sidestream/tunnel?page=" + pageID + "--" + all[0].Peers.Self()
+			path := "/_sidestream/tunnel?page=" + pageID + "--" + all[0].Peers.Replica()
 			err := read(t, all[1], path, func() {
 				eventually(t, "it to be counted", func() bool { return all[1].relayed.Load() == 1 })
 				if n := all[0].ClientsByWriter(); runtime.GOOS == "linux" && n[deliver.ByShard] != 1 {
@@ -139,7 +139,7 @@ func TestRelayToAClientThatLeaves(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	fmt.Fprintf(conn, "GET /_sidestream/tunnel?page=%s--%s HTTP/1.1\r\nHost: x\r\n\r\n", pageID, all[0].Peers.Self())
+	fmt.Fprintf(conn, "GET /_sidestream/tunnel?page=%s--%s HTTP/1.1\r\nHost: x\r\n\r\n", pageID, all[0].Peers.Replica())
 	eventually(t, "it to be relayed", func() bool { return all[1].relayed.Load() == 1 })
 	conn.Close()
 	eventually(t, "both to notice", func() bool { return all[1].relayed.Load() == 0 && all[0].Tunnel.Clients.Clients.Load() == 0 })
@@ -159,11 +159,11 @@ func TestRelayOverTLS(t *testing.T) {
 	cert, key := keyPair(t, "one")
 	secure := func(_ int, c *Settings) {
 		c.Peer.URL = strings.Replace(c.Peer.URL, "http:", "https:", 1)
-		c.Directory.(place).all[c.Directory.Self()] = c.Peer.URL
+		c.Directory.(place).all[c.Directory.Replica()] = c.Peer.URL
 	}
 	all := serveReplicas(t, 2, secure, tunnelEnv(up, "SSE_TLS_CERT="+cert, "SSE_TLS_KEY="+key)...)
 	client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, DisableKeepAlives: true}}
-	url := "https://" + all[1].addr + "/_sidestream/tunnel?page=" + pageID + "--" + all[0].Peers.Self()
+	url := "https://" + all[1].addr + "/_sidestream/tunnel?page=" + pageID + "--" + all[0].Peers.Replica()
 	resp, err := client.Get(url)
 	if err != nil || resp.StatusCode != http.StatusBadGateway { // nobody has signed its certificate
 		t.Fatalf("%v, %v", resp, err)

@@ -45,7 +45,7 @@ type place struct {
 	self string
 }
 
-func (p place) Self() string { return p.self }
+func (p place) Replica() string { return p.self }
 
 func (p place) Address(_ context.Context, replica string) (string, error) {
 	p.mu.Lock()
@@ -390,7 +390,7 @@ func TestTunnelAnswersAcrossReplicas(t *testing.T) {
 // A page whose replica is gone is one that is not known.
 func TestTunnelOwnerGone(t *testing.T) {
 	for name, gone := range map[string]func(c *cluster, owner *replica){
-		"no address": func(c *cluster, owner *replica) { c.places.all[owner.id] = "" },
+		"no address": func(c *cluster, owner *replica) { c.places.all[owner.id], owner.deaf = "", true },
 		"killed":     func(c *cluster, owner *replica) { owner.die() },
 		"secret":     func(c *cluster, owner *replica) { owner.Peers.Secrets = []string{"another secret, as long"} },
 		"another":    func(c *cluster, owner *replica) { owner.Peers.Directory = place{c.places, peer.NewID()} },
@@ -409,7 +409,10 @@ func TestTunnelOwnerGone(t *testing.T) {
 				gone(c, owner)
 				c.places.mu.Unlock()
 				if name == "no address" {
-					time.Sleep(addressKept) // its address is used until then
+					for _, r := range c.all {
+						r.Peers.Close() // idle connections
+					}
+					time.Sleep(addressKept) // the directory is not asked before
 					began = time.Now()
 				}
 				if p.Cut(); ws.Closed().Code != 1006 || time.Since(began) > 6*time.Second {
@@ -426,6 +429,14 @@ func TestTunnelOwnerGone(t *testing.T) {
 // A replica that cannot be reached for a while keeps its pages.
 func TestTunnelOwnerAway(t *testing.T) {
 	for name, away := range map[string]func(c *cluster, owner *replica, away bool){
+		"no address": func(c *cluster, owner *replica, away bool) { // the store has lost it
+			c.places.mu.Lock()
+			if c.places.all[owner.id] = owner.Peers.URL; away {
+				c.places.all[owner.id] = ""
+			}
+			c.places.mu.Unlock()
+			time.Sleep(addressKept)
+		},
 		"no connection": func(c *cluster, owner *replica, away bool) { owner.mu.Lock(); owner.deaf = away; owner.mu.Unlock() },
 		"no directory": func(c *cluster, owner *replica, away bool) {
 			c.places.mu.Lock()
@@ -448,7 +459,11 @@ func TestTunnelOwnerAway(t *testing.T) {
 				p.Cut()
 				ws.Send(page.Message{Data: "kept"})
 				time.Sleep(5 * time.Second)
-				if got := c.say(c.other(owner), p.ID, `"seq":9`, "t1\nx"); got != http.StatusBadGateway {
+				want := http.StatusConflict // where it was is where it is asked
+				if name == "no connection" {
+					want = http.StatusBadGateway
+				}
+				if got := c.say(c.other(owner), p.ID, `"seq":9`, "t1\nx"); got != want {
 					t.Errorf("a POST meanwhile: %d", got)
 				}
 				c.only.Store(int64(c.other(owner)))

@@ -24,7 +24,7 @@ const lookTime = time.Second
 func (rt *Route) look(r *http.Request, req upstream.Request) (st *stream.Stream, holder string, err error) {
 	st = rt.Streams.Find(req)
 	peers, store := rt.proxy.Peers, rt.Streams.History
-	if peers == nil || store == nil || asked(r) {
+	if peers == nil || store == nil || asked(r) || st != nil && st.Connected() {
 		return st, "", nil
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), lookTime)
@@ -33,7 +33,7 @@ func (rt *Route) look(r *http.Request, req upstream.Request) (st *stream.Stream,
 	switch {
 	case err != nil && st == nil:
 		return nil, "", errNoStore
-	case err != nil || holder == "" || holder == peers.Self():
+	case err != nil || holder == "" || holder == peers.Replica():
 		return st, "", nil // which has no connection where it only follows
 	}
 	return nil, holder, nil

@@ -51,7 +51,7 @@ func newTunnel(p *Proxy, c Settings, log *slog.Logger) *Tunnel {
 		Pages: &stream.Limit{Max: c.MaxStreams}, Tunnels: p.Streams, Log: log, Dial: p.passthrough.dialWebSocket,
 	})
 	if p.Peers != nil {
-		t.Pages.Replica, t.Pages.Forward = p.Peers.Self(), t.forward
+		t.Pages.Replica, t.Pages.Forward = p.Peers.Replica(), t.forward
 	}
 	return t
 }

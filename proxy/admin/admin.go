@@ -195,7 +195,7 @@ func status(p *proxy.Proxy, ready bool, version string) Status {
 	}
 	if p.Peers != nil {
 		st := &p.Peers.Stats
-		s.Peer = &PeerStatus{p.Peers.Self(), p.Peers.URL, p.Relayed(), sum(st.Forwarded[:]), sum(st.Served[:]), sum(st.Failed[:]), sum(st.Refused[:])}
+		s.Peer = &PeerStatus{p.Peers.Replica(), p.Peers.URL, p.Relayed(), sum(st.Forwarded[:]), sum(st.Served[:]), sum(st.Failed[:]), sum(st.Refused[:])}
 	}
 	if t := p.Tunnel; t != nil {
 		s.Tunnel = &TunnelStatus{Prefixes: t.Prefixes, Clients: t.Clients.Clients.Load(), Opened: t.Pages.Stats.Opened.Load(), Failed: t.Pages.Stats.Failed.Load()}

@@ -26,7 +26,7 @@ var update = flag.Bool("update", false, "write the table of metrics into README.
 // alone is the directory of a replica without others.
 type alone struct{}
 
-func (alone) Self() string { return "aaaaaaaaaa" }
+func (alone) Replica() string { return "aaaaaaaaaa" }
 
 func (alone) Address(context.Context, string) (string, error) { return "", nil }
 

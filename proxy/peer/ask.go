@@ -89,18 +89,21 @@ func (p *Peers) ask(ctx context.Context, replica string, q Question) (*http.Resp
 		return nil, &Error{Denied, err}
 	}
 	for again := true; ; again = false {
-		url, ahead, err := p.address(ctx, replica)
+		known, err := p.look(ctx, replica)
 		switch {
 		case err != nil:
 			return nil, &Error{Unreachable, err}
-		case url == "":
+		case known.url == "":
 			return nil, &Error{Unknown, errors.New("it has no address")}
 		}
-		resp, failed := p.askOnce(ctx, url, ticket{to: replica, at: time.Now().Add(ahead).UnixMilli(), body: digest(body)}, body, q.Within)
+		resp, failed := p.askOnce(ctx, known.url, ticket{to: replica, at: time.Now().Add(known.ahead).UnixMilli(), body: digest(body)}, body, q.Within)
 		var off errClock
-		if failed != nil && errors.As(failed.err, &off) && again {
+		switch {
+		case failed != nil && errors.As(failed.err, &off) && again:
 			p.learn(replica, func(e *entry) { e.ahead = time.Until(time.UnixMilli(int64(off))) })
 			continue
+		case failed != nil && failed.Reason == Unreachable && known.gone:
+			failed.Reason = Unknown
 		}
 		return resp, failed
 	}

@@ -35,6 +35,7 @@
 //   - A request is sent once. Only one whose connection could not be made, or which was refused with a MAC, was certainly not served.
 //   - What is asked never asks others: see [Handler].
 //   - Replicas' clocks may differ: each learns those of the others.
+//   - An address that was known is used while the directory has none, or is away: a process that is not the one meant says so.
 //   - The MAC makes a request genuine, not secret. What listens on Settings.Listen belongs on a network of the operator's own, or behind TLS.
 //
 // # Files

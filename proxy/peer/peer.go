@@ -17,10 +17,11 @@ import (
 
 // Directory is who is where. Safe for concurrent use.
 type Directory interface {
-	// Self is this replica's id: see [NewID].
-	Self() string
+	// Replica is this one's id: see [NewID].
+	Replica() string
 	// Address is where a replica is asked, a URL with scheme and host, "" when there is no such replica, or none any more. The error means
-	// that it is not known. What it answers is used for some seconds.
+	// that it is not known. What it answers is used for some seconds, and after that where it has nothing better to say: no two processes
+	// have the same id, so an address that was true leads to that replica, or to none.
 	Address(ctx context.Context, replica string) (url string, err error)
 }
 
@@ -84,8 +85,9 @@ type Peers struct {
 
 // entry is what is known of another replica.
 type entry struct {
-	url   string
-	until time.Time     // that url is good
+	url   string        // the last address that was known; "" none
+	gone  bool          // the directory has no address any more
+	until time.Time     // the directory need not be asked
 	ahead time.Duration // so far its clock is ahead of ours
 }
 
@@ -111,33 +113,36 @@ func (p *Peers) maxQuestion() int64 { return int64(maxPreface + 2*p.MaxHead + p.
 // Close lets go of idle connections.
 func (p *Peers) Close() { p.transport.CloseIdleConnections() }
 
-// address returns where replica is, "" nowhere, and how far its clock is ahead. It fails with the directory's error.
-func (p *Peers) address(ctx context.Context, replica string) (url string, ahead time.Duration, err error) {
+// look returns what is known of replica, whose url is "" where that is nothing. It fails with the directory's error.
+func (p *Peers) look(ctx context.Context, replica string) (entry, error) {
 	if !ValidID(replica) {
-		return "", 0, nil
+		return entry{}, nil
 	}
 	now := time.Now()
 	p.mu.Lock()
-	e := p.known[replica]
-	if e != nil {
-		url, ahead = e.url, e.ahead
+	var e entry
+	if known := p.known[replica]; known != nil {
+		e = *known
 	}
-	fresh := e != nil && now.Before(e.until)
 	p.mu.Unlock()
-	if fresh {
-		return url, ahead, nil
+	if now.Before(e.until) {
+		return e, nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, lookTime)
 	defer cancel()
-	if url, err = p.Directory.Address(ctx, replica); err != nil {
-		return "", 0, err
+	url, err := p.Directory.Address(ctx, replica)
+	switch {
+	case err != nil && e.url == "":
+		return entry{}, err
+	case err != nil: // where it was, then
+		e.until = now.Add(nobodyTime)
+	case url == "":
+		e.gone, e.until = true, now.Add(nobodyTime)
+	default:
+		e.url, e.gone, e.until = url, false, now.Add(addressTime)
 	}
-	good := addressTime
-	if url == "" {
-		good = nobodyTime
-	}
-	p.learn(replica, func(e *entry) { e.url, e.until = url, now.Add(good) })
-	return url, ahead, nil
+	p.learn(replica, func(known *entry) { known.url, known.gone, known.until = e.url, e.gone, e.until })
+	return e, nil
 }
 
 // learn changes what is known of replica.
@@ -155,10 +160,10 @@ func (p *Peers) learn(replica string, change func(*entry)) {
 	change(e)
 }
 
-// forget lets go of what is stale, or of all where that is not enough: ids come from clients. p.mu is held.
+// forget lets go of what was asked in vain, or of all where that is not enough: ids come from clients. p.mu is held.
 func (p *Peers) forget(now time.Time) {
 	for id, e := range p.known {
-		if now.After(e.until) {
+		if now.After(e.until) && e.url == "" {
 			delete(p.known, id)
 		}
 	}

@@ -40,7 +40,7 @@ type fixed struct {
 	asked     *int
 }
 
-func (f fixed) Self() string { return f.self }
+func (f fixed) Replica() string { return f.self }
 
 func (f fixed) Address(context.Context, string) (string, error) { *f.asked++; return f.url, f.err }
 
@@ -495,12 +495,20 @@ func TestAddresses(t *testing.T) {
 			t.Errorf("asked %d times after a while", *asked)
 		}
 		for _, id := range []string{"", "../../secrets", "AAAAAAAAAA", "aaaaaaaaa1", "aaaaaaaaaaa"} {
-			if url, _, err := w.asks.address(t.Context(), id); url != "" || err != nil || *asked != 2 {
+			if e, err := w.asks.look(t.Context(), id); e.url != "" || err != nil || *asked != 2 {
 				t.Errorf("%q is looked for", id)
 			}
 		}
+		w.asks.Directory = fixed{self: self, asked: asked}
 		for range 10 * maxKnown {
-			w.asks.address(t.Context(), NewID())
+			w.asks.look(t.Context(), NewID())
+			time.Sleep(2 * nobodyTime)
+		}
+		if e, err := w.asks.look(t.Context(), owner); e.url != "http://owner" || !e.gone || err != nil {
+			t.Errorf("the one that is there: %+v, %v", e, err)
+		}
+		for range 10 * maxKnown {
+			w.asks.look(t.Context(), NewID())
 		}
 		if n := len(w.asks.known); n > maxKnown {
 			t.Errorf("%d are known", n)

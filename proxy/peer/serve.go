@@ -67,7 +67,7 @@ func (p *Peers) receive(w http.ResponseWriter, outer *http.Request) (kind Kind, 
 	switch {
 	case refusal >= 0:
 		return 0, nil, p.refuse(w, refusal, http.StatusForbidden)
-	case t.to != p.Self():
+	case t.to != p.Replica():
 		say(wordOther, "-")
 		return 0, nil, p.refuse(w, ForOther, http.StatusMisdirectedRequest)
 	case !t.inTime(now):

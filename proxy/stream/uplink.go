@@ -78,6 +78,13 @@ func (s *Streams) Find(req upstream.Request) *Stream {
 	return nil
 }
 
+// Connected reports whether there is a connection to send on. Where several processes share the history, it is that of the holder.
+func (st *Stream) Connected() bool {
+	st.uplink.mu.Lock()
+	defer st.uplink.mu.Unlock()
+	return st.uplink.conn != nil
+}
+
 // Reserve takes one of the places of messages under way, so that what waits to be sent is bounded; false when there is
 // none. It must be given back by Release. crowded: half of them are taken.
 func (st *Stream) Reserve() (crowded, ok bool) {
