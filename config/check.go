@@ -6,7 +6,6 @@ import (
 	"strings"
 
 	"sidestream/proxy"
-	"sidestream/proxy/history/redis"
 	"sidestream/proxy/upstream"
 )
 
@@ -59,8 +58,8 @@ func orOff(s string) string {
 
 // takeovers is what the same means where several replicas share a history.
 func (c *Config) takeovers(rt *proxy.RouteSettings) string {
-	switch _, shared := c.History.(redis.Settings); {
-	case !shared:
+	switch {
+	case !c.shared():
 		return ""
 	case rt.Forgets:
 		return "; so is one that comes to another replica"

@@ -15,7 +15,6 @@ type Config struct {
 	Listen       string         // public address, host:port
 	AdminListen  string         // address of health, metrics and status; "" when off
 	History      history.Opener // where events are kept; nil: nowhere but in memory
-	shared       bool           // History is one that several replicas share
 	AdminHosts   []string       // further Host names that the admin port answers to, lower case, without ports
 	UpstreamFile bool           // Upstream was read from a file, since it holds a secret: its path is not shown
 	MaxValue     int            // bytes of one value of a client's request in a template

@@ -40,7 +40,7 @@ func (l *loader) globals(vs values) *Config {
 		c.AdminListen = ""
 	}
 	l.checkListen(c, vs)
-	c.History, c.shared = l.history(vs, g), sharesHistory(g.History)
+	c.History = l.history(vs, g)
 	c.AdminHosts = l.adminHosts(vs, g.AdminHosts)
 	c.Upstream = l.upstream(vs, g.Upstream)
 	c.UpstreamFile = vs["UPSTREAM"].file

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"sidestream/proxy"
+	"sidestream/proxy/history/redis"
 	"sidestream/proxy/peer"
 )
 
@@ -112,10 +113,16 @@ func (l *loader) checkPeerListen(vs values, g globals, p *peer.Settings) {
 	}
 }
 
+// shared reports whether several replicas share the history.
+func (c *Config) shared() bool {
+	_, ok := c.History.(redis.Settings)
+	return ok
+}
+
 // reachesMessages is how a message for rt gets to its stream where several replicas share the history.
 func (c *Config) reachesMessages(rt *proxy.RouteSettings) string {
 	switch {
-	case !c.shared:
+	case !c.shared():
 		return ""
 	case rt.Forgets:
 		return ", where this replica has the stream (HISTORY=memory): keep each client on one replica"
@@ -128,7 +135,7 @@ func (c *Config) reachesMessages(rt *proxy.RouteSettings) string {
 // reachesPages is how requests of a page with tunnels get to it where several replicas share the history.
 func (c *Config) reachesPages() string {
 	switch {
-	case !c.shared:
+	case !c.shared():
 		return ""
 	case c.Peer == nil:
 		return "; a page has to stay on one replica: set SSE_PEER, or keep each client on one"

@@ -5,7 +5,6 @@ import (
 	"strings"
 	"testing"
 
-	"sidestream/proxy/history"
 	"sidestream/proxy/history/redis"
 	"sidestream/proxy/peer"
 )
@@ -44,7 +43,7 @@ func TestPeer(t *testing.T) {
 // The store is told this replica's address, for the others to find it.
 func TestPeerIsTold(t *testing.T) {
 	c := load(t, append(base, "SSE_HISTORY=redis://redis", "SSE_PEER=http://10.1.2.3:9092", "SSE_PEER_SECRET="+peerSecret)...)
-	if s, ok := c.History.(redis.Settings); !ok || s.Peer != "http://10.1.2.3:9092" || c.Peer == nil || !c.shared {
+	if s, ok := c.History.(redis.Settings); !ok || s.Peer != "http://10.1.2.3:9092" || c.Peer == nil || !c.shared() {
 		t.Errorf("%+v", c.History)
 	}
 	if c := load(t, append(base, "SSE_HISTORY=redis://redis")...); c.History.(redis.Settings).Peer != "" || c.Peer != nil {
@@ -110,7 +109,7 @@ func TestCheckPeer(t *testing.T) {
 		}
 	}
 	check("over /_sidestream/tunnel", "one message upstream")
-	c.History, c.shared = history.Settings{Dir: "redis"}, true
+	c.History = redis.Settings{Addresses: []string{"redis:6379"}}
 	check("tunnel; a page has to stay on one replica: set SSE_PEER, or keep each client on one",
 		"one message upstream, where this replica holds the stream: set SSE_PEER, or keep each client on one replica",
 		"one message upstream, where this replica has the stream (HISTORY=memory): keep each client on one replica")

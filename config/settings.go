@@ -37,7 +37,7 @@ type globals struct {
 	HistorySync   pace   `env:"HISTORY_SYNC" envDefault:"1s" doc:"how often the folder's files are synced to the disk, at most 1h: what a power failure may take; 0 with each event; off never. A killed process loses nothing whatever it is"`
 	HistoryPrefix string `env:"HISTORY_PREFIX" envDefault:"sidestream" doc:"what the keys in Redis begin with; sidecars with the same one share their streams, and must have the same routes"`
 	HistoryTTL    span   `env:"HISTORY_TTL" envDefault:"1h" min:"1s" max:"8760h" none:"no" doc:"how long the events of a stream without clients are kept"`
-	Peer          string `env:"PEER" doc:"this replica's address for the others that share a history in Redis: http:// or https://, host and port, such as http://10.1.2.3:9092. Then messages and tunnels reach the replica that they are for; see [replicas](../proxy/history/README.md#replicas)"`
+	Peer          string `env:"PEER" doc:"this replica's address for the others that share a history in Redis: http:// or https://, host and port, such as http://10.1.2.3:9092. Then messages and tunnels reach the replica that they are for; see [replicas](../proxy/history/README.md#what-replicas-ask-each-other)"`
 	PeerListen    string `env:"PEER_LISTEN" show:"the port of SSE_PEER" doc:"address that other replicas are answered on; it is for no one else"`
 	PeerSecret    list   `env:"PEER_SECRET" doc:"what replicas know each other by, at least 16 bytes and the same everywhere. Several, comma-separated, for changing it: the first one signs, all are accepted"`
 	LogLevel      string `env:"LOG_LEVEL" envDefault:"info" oneof:"debug info warn error" doc:"debug, info, warn or error"`
