@@ -22,7 +22,6 @@ import (
 	"sidestream/proxy"
 	"sidestream/proxy/admin"
 	"sidestream/proxy/deliver"
-	"sidestream/proxy/peer"
 )
 
 // version is set when a release is built: -ldflags "-X main.version=1.2.3".
@@ -109,7 +108,7 @@ func command(ctx context.Context, args, environ []string, stdout, stderr io.Writ
 func demo(ctx context.Context, args, environ []string, stdout, stderr io.Writer) error {
 	d, err := legacy.StartDemo(args, environ)
 	if err != nil {
-		return fmt.Errorf("demo: %w", err)
+		return err
 	}
 	defer d.Close()
 	c, err := config.Load(d.Env, config.ReadFile)
@@ -162,13 +161,10 @@ func (s *sidecar) start(lines *admin.Lines) (net.Addr, error) {
 	if err != nil {
 		return nil, fmt.Errorf("SSE_LISTEN: %w; choose another address", err)
 	}
-	operator, err := admin.Listen(s.AdminListen, s.log)
-	if err == nil && s.History != nil {
-		s.Settings.History, err = s.History.Start(s.log)
-	}
 	var others net.Listener
-	if err == nil && s.Peer != nil {
-		others, err = s.listenPeers()
+	operator, err := admin.Listen(s.AdminListen, s.log)
+	if err == nil {
+		others, err = s.Settings.Open(s.History, s.log)
 	}
 	if err != nil {
 		return nil, errors.Join(err, public.Close())
@@ -176,28 +172,18 @@ func (s *sidecar) start(lines *admin.Lines) (net.Addr, error) {
 	s.proxy = proxy.New(s.Settings, s.log)
 	s.public = proxy.NewServer(s.proxy, certificate, s.log)
 	s.admin = admin.Port{Proxy: s.proxy, Version: version, Lines: lines, Address: s.AdminListen, Hosts: s.AdminHosts}.Server(s.log)
-	if operator != nil {
-		go func() { s.failed <- s.admin.Serve(operator) }() // ends with run
-	}
-	if others != nil {
-		go func() { s.failed <- s.public.ServePeers(others) }() // ends with Release
-	}
-	go func() { s.failed <- s.public.Serve(public) }() // ends with Release
+	s.listen(operator, s.admin.Serve)
+	s.listen(others, s.public.ServePeers)
+	s.listen(public, s.public.Serve)
 	s.log.Info("sidestream is serving", "listen", public.Addr().String(), "routes", len(s.proxy.Routes), "version", version)
 	return public.Addr(), nil
 }
 
-// listenPeers listens for the other replicas, which the history knows.
-func (s *sidecar) listenPeers() (net.Listener, error) {
-	var ok bool
-	if s.Directory, ok = s.Settings.History.(peer.Directory); !ok {
-		return nil, errors.New("SSE_PEER: SSE_HISTORY is shared with no other replicas; set it to a Redis, or unset SSE_PEER")
+// listen serves a listener, if it is one, until run ends.
+func (s *sidecar) listen(l net.Listener, serve func(net.Listener) error) {
+	if l != nil {
+		go func() { s.failed <- serve(l) }()
 	}
-	l, err := deliver.Listen(s.Peer.Listen)
-	if err != nil {
-		return nil, fmt.Errorf("SSE_PEER_LISTEN: %w; choose another address", err)
-	}
-	return l, nil
 }
 
 // run returns when ctx is done or a server has failed, and everything has stopped: readiness first, then clients, streams
@@ -216,9 +202,6 @@ func (s *sidecar) run(ctx context.Context) (err error) {
 	stop()
 	s.proxy.Close()
 	<-kept
-	if h := s.Settings.History; h != nil {
-		h.Stop()
-	}
 	s.admin.Close()
 	s.log.Info("sidestream stopped")
 	return err

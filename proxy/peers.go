@@ -3,14 +3,17 @@ package proxy
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"maps"
+	"net"
 	"net/http"
 	"strings"
 	"time"
 
 	"sidestream/proxy/deliver"
+	"sidestream/proxy/history"
 	"sidestream/proxy/peer"
 	"sidestream/translate/sse"
 )
@@ -181,4 +184,25 @@ func (t *Tunnel) forward(w http.ResponseWriter, r *http.Request, replica string,
 		copyAnswer(w, resp)
 	}
 	return true
+}
+
+// Open opens the history that store is, nil for none, which ends with [Proxy.Close], and listens for the other replicas; nil: there are none. Called
+// before [New].
+func (c *Settings) Open(store history.Opener, log *slog.Logger) (others net.Listener, err error) {
+	if store == nil {
+		return nil, nil
+	}
+	if c.History, err = store.Start(log); err != nil || c.Peer == nil {
+		return nil, err
+	}
+	var ok bool
+	if c.Directory, ok = c.History.(peer.Directory); !ok {
+		err = errors.New("SSE_PEER: SSE_HISTORY is shared with no other replicas; set it to a Redis, or unset SSE_PEER")
+	} else if others, err = deliver.Listen(c.Peer.Listen); err != nil {
+		err = fmt.Errorf("SSE_PEER_LISTEN: %w; choose another address", err)
+	}
+	if err != nil {
+		c.History.Stop()
+	}
+	return others, err
 }

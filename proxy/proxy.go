@@ -234,8 +234,8 @@ func (p *Proxy) ClientsByWriter() [len(deliver.Writers)]int64 { return p.clients
 // Draining reports whether clients are being released.
 func (p *Proxy) Draining() bool { return p.clients.Draining() }
 
-// Close ends all streams and what is still passed through as a WebSocket, and returns when their upstream connections
-// are closed.
+// Close ends all streams, the history after them, and what is still passed through as a WebSocket, and returns when their upstream
+// connections are closed.
 func (p *Proxy) Close() {
 	if p.passthrough != nil {
 		p.passthrough.Close()
@@ -251,6 +251,9 @@ func (p *Proxy) Close() {
 	closing.Wait()
 	if p.Peers != nil {
 		p.Peers.Close()
+	}
+	if p.History != nil {
+		p.History.Stop()
 	}
 	upstream.CloseIdle()
 }

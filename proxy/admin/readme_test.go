@@ -43,7 +43,7 @@ func everything(t *testing.T) (names []string, table string) {
 	}
 	c.Peer, c.Directory = &peer.Settings{URL: "http://127.0.0.1:9", Secrets: []string{"0123456789abcdef"}}, alone{}
 	p := proxy.New(c.Settings, slog.New(slog.DiscardHandler))
-	t.Cleanup(func() { p.Close(); p.History.Stop() })
+	t.Cleanup(p.Close)
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collector{p, "dev", &Lines{}})
 	families, err := registry.Gather()
