@@ -78,7 +78,15 @@ func command(ctx context.Context, args, environ []string, stdout, stderr io.Writ
 		return flag.ErrHelp
 	case "healthcheck":
 		return admin.Healthcheck(ctx, args, func() (public, operator string, err error) { return config.Addresses(environ, config.ReadFile) })
-	case "tap", "demo":
+	case "demo":
+		return legacy.RunDemo(ctx, args, environ, stdout, stderr, func(env []string, started func(public, operator string)) error {
+			c, err := config.Load(env, config.ReadFile)
+			if err != nil {
+				return err
+			}
+			return serve(ctx, c, stderr, 250*time.Millisecond, func(addr net.Addr) { started(admin.URL(addr.String()), admin.URL(c.AdminListen)) })
+		})
+	case "tap":
 	case "", "check", "version", "-version", "--version":
 		if len(args) > 0 {
 			return fmt.Errorf("%w: %s takes no arguments, got %q", config.ErrUsage, name, args[0])
@@ -86,9 +94,7 @@ func command(ctx context.Context, args, environ []string, stdout, stderr io.Writ
 	default:
 		return fmt.Errorf("%w: unknown command %q; the commands are check, tap, demo, healthcheck and version", config.ErrUsage, name)
 	}
-	if name == "demo" {
-		return demo(ctx, args, environ, stdout, stderr)
-	} else if strings.Contains(name, "version") {
+	if strings.Contains(name, "version") {
 		_, err = fmt.Fprintln(stdout, "sidestream", version)
 		return err
 	}
@@ -104,27 +110,7 @@ func command(ctx context.Context, args, environ []string, stdout, stderr io.Writ
 	return serve(ctx, c, stderr, grace, func(net.Addr) {})
 }
 
-// demo runs the legacy service and a sidecar in front of it, or several.
-func demo(ctx context.Context, args, environ []string, stdout, stderr io.Writer) error {
-	d, err := legacy.StartDemo(args, environ)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	c, err := config.Load(d.Env, config.ReadFile)
-	if err != nil {
-		return err
-	}
-	if d.Replicas > 1 {
-		return d.RunReplicas(ctx, c.Listen, stdout, stderr)
-	}
-	return serve(ctx, c, stderr, 250*time.Millisecond, func(addr net.Addr) {
-		d.Front(admin.URL(addr.String()), admin.URL(c.AdminListen), stdout)
-	})
-}
-
-// grace is how long after the drain window what still runs is waited for: requests that are passed through, and clients
-// that read nothing.
+// grace is how long after the drain window requests that are passed through, and clients that read nothing, are waited for.
 const grace = 2 * time.Second
 
 // sidecar is what a running sidecar consists of.
@@ -142,24 +128,22 @@ type sidecar struct {
 func serve(ctx context.Context, c *config.Config, stderr io.Writer, grace time.Duration, started func(net.Addr)) error {
 	return admin.Logging(stderr, c.LogFormat, c.LogLevel, func(log *slog.Logger, lines *admin.Lines) error {
 		s := &sidecar{Config: c, grace: grace, log: log, failed: make(chan error, 3)}
-		addr, err := s.start(lines)
-		if err != nil {
+		if err := s.start(lines, started); err != nil {
 			return err
 		}
-		started(addr)
 		return s.run(ctx)
 	})
 }
 
 // start listens and serves, on the admin port too.
-func (s *sidecar) start(lines *admin.Lines) (net.Addr, error) {
+func (s *sidecar) start(lines *admin.Lines, started func(net.Addr)) error {
 	certificate, err := proxy.NewCertificate(s.TLSCert, s.TLSKey, s.log)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	public, err := deliver.Listen(s.Listen)
 	if err != nil {
-		return nil, fmt.Errorf("SSE_LISTEN: %w; choose another address", err)
+		return fmt.Errorf("SSE_LISTEN: %w; choose another address", err)
 	}
 	var others net.Listener
 	operator, err := admin.Listen(s.AdminListen, s.log)
@@ -167,7 +151,7 @@ func (s *sidecar) start(lines *admin.Lines) (net.Addr, error) {
 		others, err = s.Settings.Open(s.History, s.log)
 	}
 	if err != nil {
-		return nil, errors.Join(err, public.Close())
+		return errors.Join(err, public.Close())
 	}
 	s.proxy = proxy.New(s.Settings, s.log)
 	s.public = proxy.NewServer(s.proxy, certificate, s.log)
@@ -176,7 +160,8 @@ func (s *sidecar) start(lines *admin.Lines) (net.Addr, error) {
 	s.listen(others, s.public.ServePeers)
 	s.listen(public, s.public.Serve)
 	s.log.Info("sidestream is serving", "listen", public.Addr().String(), "routes", len(s.proxy.Routes), "version", version)
-	return public.Addr(), nil
+	started(public.Addr())
+	return nil
 }
 
 // listen serves a listener, if it is one, until run ends.

@@ -405,6 +405,8 @@ func TestDemoReplicas(t *testing.T) {
 	b.open(t, url)
 	shown(t, b, "three replicas, and on which it is", `document.querySelectorAll("#replicas li").length === 3 && text("replicas").includes("weather") && text("replicas").includes("prices")`)
 	shown(t, b, "prices and weather", `count("sse-count") >= 20 && count("weather-count") >= 2`)
+	b.eval(t, `document.getElementById("ws-tunnel").click(), ""`)
+	shown(t, b, "the old client on the tunnel", `text("ws-way") === "tunnelled" && text("ws-state") === "open" && oldSocket.readyState === 1 && oldSocket.constructor !== ownWebSocket`)
 	b.eval(t, `[...document.querySelectorAll("#replicas li")].find(li => li.textContent.includes("weather")).querySelector("button").click(), ""`)
 	shown(t, b, "that it is killed", `text("replicas").includes("killed")`)
 	shown(t, b, "the weather from another one, without a gap", `text("weather-state") === "open" && count("weather-opens") === 2 && count("weather-gaps") === 0`)

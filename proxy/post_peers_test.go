@@ -28,6 +28,8 @@ type holders struct {
 	asked int
 }
 
+func (*holders) Stop() {}
+
 // Holder is part of [history.Store].
 func (h *holders) Holder(_ context.Context, route string, identity [sha256.Size]byte) (string, error) {
 	h.mu.Lock()

@@ -16,15 +16,29 @@ type Demo struct {
 	Env      []string // of the sidecar
 	Replicas int      // that were asked for
 
+	listen  string // the front's address
 	readers *Readers
 	server  *http.Server
 	stop    context.CancelFunc
 	running sync.WaitGroup
 }
 
-// StartDemo starts a demo, which runs until it is closed. args may hold -replicas N; only the sidecar's addresses are taken from environ. It fails
-// when it cannot listen; the error is [ErrWords] where args are off.
-func StartDemo(args, environ []string) (*Demo, error) {
+// RunDemo runs the service, and one sidecar in front of it, which serve runs as env says until ctx is done, or several. args may hold -replicas N;
+// only the sidecar's addresses are taken from environ. It fails when it cannot listen; the error is [ErrWords] where args are off.
+func RunDemo(ctx context.Context, args, environ []string, stdout, stderr io.Writer, serve func(env []string, started func(public, operator string)) error) error {
+	d, err := startDemo(args, environ)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	if d.Replicas > 1 {
+		return d.runReplicas(ctx, stdout, stderr)
+	}
+	return serve(d.Env, func(public, operator string) { d.Front(public, operator, stdout) })
+}
+
+// startDemo starts a demo, which runs until it is closed.
+func startDemo(args, environ []string) (*Demo, error) {
 	replicas, err := demoArgs(args)
 	if err != nil {
 		return nil, err
@@ -34,9 +48,13 @@ func StartDemo(args, environ []string) (*Demo, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &Demo{Replicas: replicas, Env: append(Env(l.Addr().String()), "SSE_DRAIN=250ms"), readers: &Readers{Service: service}} // who has only looked shall not wait
+	d := &Demo{Replicas: replicas, listen: ":8080", Env: append(Env(l.Addr().String()), "SSE_DRAIN=250ms"), readers: &Readers{Service: service}} // who has only looked shall not wait
 	for _, v := range environ {
-		if name, _, _ := strings.Cut(v, "="); strings.HasPrefix(name, "SSE_LISTEN") || strings.HasPrefix(name, "SSE_ADMIN_LISTEN") {
+		name, value, _ := strings.Cut(v, "=")
+		if name == "SSE_LISTEN" {
+			d.listen = value
+		}
+		if strings.HasPrefix(name, "SSE_LISTEN") || strings.HasPrefix(name, "SSE_ADMIN_LISTEN") {
 			d.Env = append(d.Env, v)
 		}
 	}

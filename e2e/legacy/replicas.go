@@ -2,6 +2,7 @@ package legacy
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"flag"
@@ -30,6 +31,7 @@ const comeBack = 20 * time.Second
 // one that is there. A page sees which, and can kill one. Its methods may be called from any goroutine.
 type Replicas struct {
 	store  *exec.Cmd
+	secret string // by which replicas know each other
 	dir    string
 	server *http.Server
 	proxy  *httputil.ReverseProxy
@@ -70,22 +72,22 @@ func demoArgs(args []string) (replicas int, err error) {
 	return *n, nil
 }
 
-// RunReplicas runs as many sidecars as were asked for, as this program is one, in front of the demo, and a load balancer at listen, until ctx is
-// done. Without redis-server it is one, with a folder for its history.
-func (d *Demo) RunReplicas(ctx context.Context, listen string, stdout, stderr io.Writer) error {
+// runReplicas runs as many sidecars as were asked for, as this program is one, in front of the demo, and a load balancer, until ctx is done.
+// Without redis-server it is one, with a folder for its history.
+func (d *Demo) runReplicas(ctx context.Context, stdout, stderr io.Writer) error {
 	dir, err := os.MkdirTemp("", "sidestream-demo-")
 	if err != nil {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	r := &Replicas{dir: dir, stderr: stderr, alive: ctx}
+	r := &Replicas{dir: dir, secret: rand.Text(), stderr: stderr, alive: ctx}
 	r.proxy = &httputil.ReverseProxy{Rewrite: r.choose, FlushInterval: -1, ModifyResponse: r.tell, ErrorHandler: unavailable}
 	defer r.close()
 	history, n, err := r.keep(d.Replicas, stdout)
 	if err != nil {
 		return err
 	}
-	l, err := net.Listen("tcp", listen)
+	l, err := net.Listen("tcp", d.listen)
 	if err != nil {
 		return fmt.Errorf("SSE_LISTEN: %w; choose another address", err)
 	}
@@ -141,13 +143,17 @@ func freeAddr() (string, error) {
 // add starts one more replica.
 func (r *Replicas) add(n int, env []string) (err error) {
 	one := &replica{n: n}
-	for _, addr := range []*string{&one.addr, &one.admin} {
+	var peer string
+	for _, addr := range []*string{&one.addr, &one.admin, &peer} {
 		if *addr, err = freeAddr(); err != nil {
 			return err
 		}
 	}
-	one.env = append(os.Environ(), env...)
+	one.env = append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + os.Getenv("HOME"), "GORACE=" + os.Getenv("GORACE")}, env...)
 	one.env = append(one.env, "SSE_LISTEN="+one.addr, "SSE_ADMIN_LISTEN="+one.admin, "SSE_RESTART=0")
+	if r.store != nil { // the old client may move onto the tunnel
+		one.env = append(one.env, "SSE_PEER=http://"+peer, "SSE_PEER_LISTEN="+peer, "SSE_PEER_SECRET="+r.secret)
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.all = append(r.all, one)
