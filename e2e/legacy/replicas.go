@@ -39,9 +39,10 @@ type Replicas struct {
 	alive  context.Context
 	gone   sync.WaitGroup
 
-	mu   sync.Mutex // guards what follows
-	all  []*replica
-	next int
+	mu     sync.Mutex // guards what follows
+	all    []*replica
+	next   int
+	visits map[visit]int // by which replica it is served
 }
 
 // replica is one sidecar.
@@ -80,7 +81,7 @@ func (d *Demo) runReplicas(ctx context.Context, stdout, stderr io.Writer) error 
 		return err
 	}
 	defer os.RemoveAll(dir)
-	r := &Replicas{dir: dir, secret: rand.Text(), stderr: stderr, alive: ctx}
+	r := &Replicas{dir: dir, secret: rand.Text(), visits: map[visit]int{}, stderr: stderr, alive: ctx}
 	r.proxy = &httputil.ReverseProxy{Rewrite: r.choose, FlushInterval: -1, ModifyResponse: r.tell, ErrorHandler: unavailable}
 	defer r.close()
 	history, n, err := r.keep(d.Replicas, stdout)
@@ -221,11 +222,29 @@ func (r *Replicas) choose(p *httputil.ProxyRequest) {
 	p.Out.Header.Set("X-Demo-Replica", strconv.Itoa(one.n)) // for tell
 }
 
-// tell has the page know which replica a stream comes from: a cookie is all of an answer that a page with an EventSource can see.
+// visitor is the name of the cookie by which pages are told apart. It stays the same: the tunnel of a page whose cookies change ends.
+const visitor = "demo"
+
+// maxVisits bounds what is known of who is where.
+const maxVisits = 1000
+
+// visit is a stream of a page.
+type visit struct{ who, path string }
+
+// tell notes which replica a stream comes from, for the page, and has a browser bring a cookie from then on.
 func (r *Replicas) tell(resp *http.Response) error {
-	if strings.HasPrefix(resp.Header.Get("Content-Type"), "text/event-stream") {
-		name := strings.Trim(strings.ReplaceAll(resp.Request.URL.Path, "/", "-"), "-")
-		c := http.Cookie{Name: "replica." + name, Value: resp.Request.Header.Get("X-Demo-Replica"), Path: "/", MaxAge: 3600}
+	c, err := resp.Request.Cookie(visitor)
+	switch kind := resp.Header.Get("Content-Type"); {
+	case strings.HasPrefix(kind, "text/event-stream") && err == nil:
+		n, _ := strconv.Atoi(resp.Request.Header.Get("X-Demo-Replica"))
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		if len(r.visits) >= maxVisits {
+			clear(r.visits)
+		}
+		r.visits[visit{c.Value, resp.Request.URL.Path}] = n
+	case strings.HasPrefix(kind, "text/html") && err != nil:
+		c := http.Cookie{Name: visitor, Value: rand.Text(), Path: "/", HttpOnly: true, SameSite: http.SameSiteLaxMode}
 		resp.Header.Add("Set-Cookie", c.String())
 	}
 	return nil
@@ -241,14 +260,23 @@ type state struct {
 	Alive   bool `json:"alive"`
 	Leading int  `json:"leading"` // streams whose source runs there
 	Clients int  `json:"clients"`
+
+	Yours []string `json:"yours"` // paths of streams of the page that asks
 }
 
-func (r *Replicas) show(w http.ResponseWriter, _ *http.Request) {
+func (r *Replicas) show(w http.ResponseWriter, req *http.Request) {
 	r.mu.Lock()
 	states := make([]state, len(r.all))
 	admins := make([]string, len(r.all))
 	for i, one := range r.all {
-		states[i], admins[i] = state{N: one.n, Alive: one.alive}, one.admin
+		states[i], admins[i] = state{N: one.n, Alive: one.alive, Yours: []string{}}, one.admin
+	}
+	if c, err := req.Cookie(visitor); err == nil {
+		for v, n := range r.visits {
+			if v.who == c.Value {
+				states[n-1].Yours = append(states[n-1].Yours, strings.TrimPrefix(v.path, "/"))
+			}
+		}
 	}
 	r.mu.Unlock()
 	for i := range states {
