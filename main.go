@@ -22,6 +22,7 @@ import (
 	"sidestream/proxy"
 	"sidestream/proxy/admin"
 	"sidestream/proxy/deliver"
+	"sidestream/proxy/history"
 )
 
 // version is set when a release is built: -ldflags "-X main.version=1.2.3".
@@ -35,6 +36,7 @@ usage: sidestream [-env-file FILE] [COMMAND]    (SSE_ENV_FILE=FILE does the same
   check                validate them; print the routes and which clients share an upstream connection
   tap ROUTE [K=V ...]  print a route's events without serving; K is path.NAME, query.NAME, header.NAME or cookie.NAME
   demo [-replicas N]   a small legacy service, the sidecar in front of it (or N that share a Redis), and a page that shows both
+  history verify DIR   read the folder of SSE_HISTORY=file:DIR, and print what is in it, and what is damaged
   healthcheck [-ready] ask the admin port of a running sidecar; exit status 0 when it is healthy
   version
 `
@@ -56,7 +58,7 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 	case errors.Is(err, flag.ErrHelp):
 		fmt.Fprint(stdout, usage)
 		return 0
-	case errors.As(err, &wrong), errors.Is(err, config.ErrUsage), errors.Is(err, proxy.ErrWords), errors.Is(err, admin.ErrWords), errors.Is(err, legacy.ErrWords):
+	case errors.As(err, &wrong), errors.Is(err, config.ErrUsage), errors.Is(err, proxy.ErrWords), errors.Is(err, admin.ErrWords), errors.Is(err, legacy.ErrWords), errors.Is(err, history.ErrWords):
 		fmt.Fprintln(stderr, err)
 		return 2
 	}
@@ -78,6 +80,8 @@ func command(ctx context.Context, args, environ []string, stdout, stderr io.Writ
 		return flag.ErrHelp
 	case "healthcheck":
 		return admin.Healthcheck(ctx, args, func() (public, operator string, err error) { return config.Addresses(environ, config.ReadFile) })
+	case "history":
+		return history.Command(args, stdout)
 	case "demo":
 		return legacy.RunDemo(ctx, args, environ, stdout, stderr, func(env []string, started func(public, operator string)) error {
 			c, err := config.Load(env, config.ReadFile)
@@ -92,7 +96,7 @@ func command(ctx context.Context, args, environ []string, stdout, stderr io.Writ
 			return fmt.Errorf("%w: %s takes no arguments, got %q", config.ErrUsage, name, args[0])
 		}
 	default:
-		return fmt.Errorf("%w: unknown command %q; the commands are check, tap, demo, healthcheck and version", config.ErrUsage, name)
+		return fmt.Errorf("%w: unknown command %q; the commands are check, tap, demo, history, healthcheck and version", config.ErrUsage, name)
 	}
 	if strings.Contains(name, "version") {
 		_, err = fmt.Fprintln(stdout, "sidestream", version)

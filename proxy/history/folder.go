@@ -35,6 +35,8 @@ type Folder struct {
 	lock        *os.File
 	key         [nameSize]byte
 	segmentSize int64
+	readOnly    bool
+	torn        int // bytes that were cut off when it was opened
 
 	mu       sync.Mutex // guards what follows, and the fields of entry, run and segment
 	segments []*segment // oldest first; the last one is appended to

@@ -80,7 +80,10 @@ func (f *Folder) scan(s *segment, last bool, found finds) error {
 		}
 	}
 	if last && whole < len(data) {
-		s.size = int64(whole)
+		s.size, f.torn = int64(whole), len(data)-whole
+		if f.readOnly {
+			return nil
+		}
 		return os.Truncate(f.path(segmentName(s.number)), int64(whole))
 	}
 	return nil
