@@ -332,7 +332,7 @@ func TestTunnelAcrossReplicas(t *testing.T) {
 				t.Error("a page that is elsewhere was made here")
 			}
 		}
-		if n := c.sum(tunnelsForwarded); n < 20 || n != owner.Peers.Stats.Served[peer.Tunnel].Load() {
+		if n := c.sum(tunnelsForwarded); n < 20 || n > owner.Peers.Stats.Served[peer.Tunnel].Load() { // a client may leave before its answer
 			t.Errorf("%d forwarded, %d served", n, owner.Peers.Stats.Served[peer.Tunnel].Load())
 		}
 	})
@@ -369,7 +369,7 @@ func TestTunnelAnswersAcrossReplicas(t *testing.T) {
 		if got := c.say(c.other(owner), p.ID, `"seq":3`, "t1\nx"); got != http.StatusConflict {
 			t.Errorf("a number left out: %d", got)
 		}
-		if got := c.say(c.other(owner), p.ID, `"seq":1`, "t1048576\n"+strings.Repeat("x", 1<<20)); got != http.StatusRequestEntityTooLarge {
+		if got := c.say(c.other(owner), p.ID, `"seq":1`, "t716800\n"+strings.Repeat("x", 700<<10)); got != http.StatusRequestEntityTooLarge {
 			t.Errorf("a message over the bound: %d", got)
 		}
 		if how := ws.Closed(); how.Code != 1009 {
@@ -380,6 +380,7 @@ func TestTunnelAnswersAcrossReplicas(t *testing.T) {
 		if err != nil || resp.StatusCode != http.StatusAccepted || resp.Header.Get("Set-Cookie") != "session=1; Path=/" || resp.Header.Get("Sidestream-Peer") != "" {
 			t.Errorf("%v, %v", resp, err)
 		}
+		synctest.Wait() // it is open a moment later
 		resp, err = c.do(c.other(owner), "POST", "/_sidestream/tunnel/socket/login", `{"page":"`+p.ID+`","tunnel":2,"seq":1}`+"\nt1\nx", "Cookie: session=1")
 		if err != nil || resp.StatusCode != http.StatusNoContent {
 			t.Errorf("with its cookie: %v, %v", resp, err)
@@ -603,7 +604,9 @@ func TestTunnelDrain(t *testing.T) {
 		}
 		c.only.Store(0)
 		<-drained
-		if took := time.Since(began); took > 4*time.Second || entry.relayed.Load() != 0 {
+		took := time.Since(began)
+		synctest.Wait()
+		if took > 4*time.Second || entry.relayed.Load() != 0 {
 			t.Errorf("drained after %v, %d left", took, entry.relayed.Load())
 		}
 		ws.Send(page.Message{Data: "2"})
