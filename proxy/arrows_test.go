@@ -14,7 +14,7 @@ import (
 
 // arrows are the packages of the house that each may import: one way, from the network's edge to the pure core.
 var arrows = map[string][]string{
-	"sidestream":                     {"config", "proxy", "proxy/admin", "proxy/deliver", "proxy/peer", "e2e/legacy"},
+	"sidestream":                     {"config", "proxy", "proxy/admin", "proxy/deliver", "proxy/history", "e2e/legacy"},
 	"sidestream/config":              {"proxy", "proxy/history", "proxy/history/redis", "proxy/peer", "proxy/stream", "proxy/upstream"},
 	"sidestream/translate":           {"translate/jq", "translate/lines", "translate/sse"},
 	"sidestream/translate/dialect":   {"translate"},

@@ -330,7 +330,7 @@ func TestMQTTSentAgain(t *testing.T) {
 		if receive(8, 7, "x") != 0 || receive(8, 8, "y") != 0 {
 			t.Error("it is emitted twice")
 		}
-		if receive(8, 8, "z") != 1 || receive(0, 9, "x") != 1 || receive(0, 7, "x") != 1 || receive(0, 8, "y") != 1 {
+		if receive(8, 8, fmt.Sprint("z", i)) != 1 || receive(0, 9, "x") != 1 || receive(0, 7, "x") != 1 || receive(0, 8, "y") != 1 {
 			t.Error("a new one is not emitted")
 		}
 	}

@@ -20,6 +20,8 @@
 //	PREFIX:{b}:h:l  the lease: REPLICA|NUMBER
 //	PREFIX:{b}:n    hints, a stream: s, the name of the one that has grown; w, who wrote; x, where its lease was given up
 //
+//	PREFIX:{0}:w    what replicas tell each other, a stream: w, who; m, what
+//
 // and of a replica PREFIX:{r:REPLICA}:p, the address at which others reach it.
 //
 // | file | holds |
@@ -31,5 +33,6 @@
 // | log.go | one stream: opening, leading, appending |
 // | entries.go | entries of a stream, both ways |
 // | tail.go | following |
+// | words.go | what replicas tell each other |
 // | beat.go | leases, and what else is due from time to time |
 package redis

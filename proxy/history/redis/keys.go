@@ -41,5 +41,7 @@ func (l *log) key(kind string) string {
 
 func (b *bucket) hints(s *Store) string { return b.prefix(s) + "n" }
 
+func (b *bucket) words(s *Store) string { return b.prefix(s) + "w" }
+
 // peerKey is where the address of a replica stands.
 func (s *Store) peerKey(replica string) string { return s.Prefix + ":{r:" + replica + "}:p" }

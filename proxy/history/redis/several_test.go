@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -204,6 +205,44 @@ func TestAllThatIsKept(t *testing.T) {
 		if !strings.HasPrefix(key, "test:{") || server.Do("PTTL", key) == "-1" {
 			t.Errorf("%s, TTL %s", key, server.Do("PTTL", key))
 		}
+	}
+}
+
+// TestWords: what one replica tells, the others hear, once, also one that could not reach the store meanwhile.
+func TestWords(t *testing.T) {
+	server := redistest.Start(t)
+	stores := []*Store{replica(t, server), replica(t, server), replica(t, server)}
+	var mu sync.Mutex
+	heard := map[*Store]string{}
+	for _, s := range stores {
+		s.Hear(func(words []byte) {
+			mu.Lock()
+			defer mu.Unlock()
+			heard[s] += string(words)
+		})
+	}
+	until(t, "the tails", func() bool { return strings.Contains(server.Do("CLIENT", "LIST"), "cmd=xread") })
+	is := func(a, b, c string) func() bool {
+		return func() bool {
+			mu.Lock()
+			defer mu.Unlock()
+			return heard[stores[0]] == a && heard[stores[1]] == b && heard[stores[2]] == c
+		}
+	}
+	<-time.After(500 * time.Millisecond) // until all three read
+	if err := stores[0].Tell(t.Context(), []byte("a")); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "the others to hear", is("", "a", "a"))
+	server.Do("CLIENT", "KILL", "TYPE", "normal")
+	until(t, "words to be told", func() bool { return stores[1].Tell(t.Context(), []byte("b")) == nil })
+	until(t, "the others to hear", is("b", "a", "ab"))
+	server.Do("FLUSHALL")
+	until(t, "words to be told", func() bool { return stores[2].Tell(t.Context(), []byte("c")) == nil })
+	until(t, "the others to hear", is("bc", "ac", "ab"))
+	server.Kill()
+	if err := stores[0].Tell(t.Context(), []byte("d")); err == nil {
+		t.Error("nobody was told")
 	}
 }
 

@@ -38,6 +38,7 @@ type Store struct {
 	made  atomic.Uint64 // logs so far
 	conn  atomic.Pointer[rueidis.Client]
 	ready chan struct{} // closed when conn is set
+	hear  atomic.Pointer[func([]byte)]
 	stop  context.CancelFunc
 	run   sync.WaitGroup
 	stats stats
@@ -51,7 +52,6 @@ type bucket struct {
 	number int
 	away   atomic.Bool // the last command failed
 	back   atomic.Bool // what could not be kept is to be tried again
-	last   string      // the newest hint that was read; belongs to the one who reads them
 }
 
 type stats struct {

@@ -19,16 +19,17 @@ const (
 // tail reads the hints of buckets, which are at one node, and has the streams that have grown read.
 func (s *Store) tail(ctx context.Context, of []*bucket) {
 	c := *s.conn.Load()
+	logs := feeds(s, of)
 	for fresh := true; ctx.Err() == nil; {
 		if fresh {
-			if s.newest(ctx, of) != nil {
+			if s.newest(ctx, logs) != nil {
 				pause(ctx, retryTime)
 				continue
 			}
 			s.sweep(ctx, of)
 			fresh = false
 		}
-		names, err := s.hints(ctx, c, of)
+		names, err := s.hints(ctx, c, logs)
 		if err != nil {
 			fresh = true
 			pause(ctx, retryTime)
@@ -38,37 +39,65 @@ func (s *Store) tail(ctx context.Context, of []*bucket) {
 	}
 }
 
-// newest begins after the newest hint of each bucket.
-func (s *Store) newest(ctx context.Context, of []*bucket) error {
+// feed is a stream of hints, or of words to all replicas, that is read.
+type feed struct {
+	key   string
+	last  string // the newest entry that was read; "" none was
+	words bool
+}
+
+// feeds are those of buckets; the words to all replicas are in the first one's slot.
+func feeds(s *Store, of []*bucket) (all []*feed) {
+	for _, b := range of {
+		all = append(all, &feed{key: b.hints(s)})
+		if b.number == 0 {
+			all = append(all, &feed{key: b.words(s), words: true})
+		}
+	}
+	return all
+}
+
+// newest begins after the newest entry of each feed. After an error it goes on where it was, unless the store begins anew.
+func (s *Store) newest(ctx context.Context, of []*feed) error {
 	ctx, cancel := context.WithTimeout(ctx, commandTime)
 	defer cancel()
 	c := *s.conn.Load()
 	var all rueidis.Commands
-	for _, b := range of {
-		all = append(all, c.B().Xrevrange().Key(b.hints(s)).End("+").Start("-").Count(1).Build())
+	for _, f := range of {
+		all = append(all, c.B().Xrevrange().Key(f.key).End("+").Start("-").Count(1).Build())
 	}
 	for i, r := range c.DoMulti(ctx, all...) {
 		list, err := r.AsXRange()
 		if err != nil && !rueidis.IsRedisNil(err) {
 			return err
 		}
-		if of[i].last = "0-0"; len(list) > 0 {
-			of[i].last = list[0].ID
+		at := "0-0"
+		if len(list) > 0 {
+			at = list[0].ID
+		}
+		if of[i].last == "" || earlier(at, of[i].last) {
+			of[i].last = at
 		}
 	}
 	return nil
 }
 
+// earlier reports whether the entry a comes before b.
+func earlier(a, b string) bool {
+	p, _ := parsePlace(a)
+	q, _ := parsePlace(b)
+	return p.Before(q)
+}
+
 // hints waits for hints, and returns the streams that they name.
-func (s *Store) hints(ctx context.Context, c rueidis.Client, of []*bucket) (hints map[name]hint, err error) {
+func (s *Store) hints(ctx context.Context, c rueidis.Client, of []*feed) (hints map[name]hint, err error) {
 	ctx, cancel := context.WithTimeout(ctx, 2*blockTime)
 	defer cancel()
 	var keys, ids []string
-	byKey := map[string]*bucket{}
-	for _, b := range of {
-		key := b.hints(s)
-		keys, ids = append(keys, key), append(ids, b.last)
-		byKey[key] = b
+	byKey := map[string]*feed{}
+	for _, f := range of {
+		keys, ids = append(keys, f.key), append(ids, f.last)
+		byKey[f.key] = f
 	}
 	got, err := c.Do(ctx, c.B().Xread().Count(maxHints).Block(blockTime.Milliseconds()).Streams().Key(keys...).Id(ids...).Build()).AsXRead()
 	if rueidis.IsRedisNil(err) {
@@ -80,8 +109,13 @@ func (s *Store) hints(ctx context.Context, c rueidis.Client, of []*bucket) (hint
 	hints = map[name]hint{}
 	for key, list := range got {
 		for _, x := range list {
-			if b := byKey[key]; b != nil {
-				b.last = x.ID
+			f := byKey[key]
+			if f == nil {
+				continue
+			}
+			if f.last = x.ID; f.words {
+				s.heard(x.FieldValues)
+				continue
 			}
 			n := name(x.FieldValues["s"])
 			h := hints[n]
