@@ -52,6 +52,25 @@ type Log interface {
 	Close()
 }
 
+// Claims is what a log is too whose stream may be led by another process next: it remembers which messages were sent to the upstream.
+type Claims interface {
+	// Claim notes that the message with this key and digest is about to be sent, or returns what has become of it.
+	Claim(ctx context.Context, key string, digest [sha256.Size]byte) (Claim, error)
+	// Settle notes that it was sent, or never left and may be tried again.
+	Settle(ctx context.Context, key string, digest [sha256.Size]byte, sent bool)
+}
+
+// Claim is what is known of a message.
+type Claim int
+
+// What is known.
+const (
+	ClaimNew     Claim = iota // nothing: it may be sent
+	ClaimOther                // another message had the key
+	ClaimPending              // it was about to be sent; what became of it is not known
+	ClaimSent                 // it was sent
+)
+
 // Follower is a stream, as its log sees it. Its methods may be called by any goroutine, but only Holds within a call of Append's.
 type Follower interface {
 	// Holds reports whether the stream still has an event, in its order or as the newest of its key.

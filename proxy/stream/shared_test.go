@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -451,4 +452,56 @@ func TestEndedElsewhere(t *testing.T) {
 			}
 		})
 	}
+}
+
+// claiming is a store that remembers messages.
+type claiming struct {
+	*store
+	said map[string]history.Claim
+}
+
+func (c *claiming) Open(ctx context.Context, route string, identity [sha256.Size]byte, epoch uint64) (history.Log, history.Loaded, error) {
+	_, loaded, err := c.store.Open(ctx, route, identity, epoch)
+	return c, loaded, err
+}
+
+func (c *claiming) Claim(_ context.Context, key string, _ [sha256.Size]byte) (history.Claim, error) {
+	if key == "away" {
+		return history.ClaimNew, history.ErrAway
+	}
+	return c.said[key], nil
+}
+
+func (c *claiming) Settle(_ context.Context, key string, _ [sha256.Size]byte, sent bool) {
+	if c.said[key] = history.ClaimNew; sent {
+		c.said[key] = history.ClaimSent
+	}
+}
+
+// TestSentElsewhere: a message with a key that another process has sent is not sent again.
+func TestSentElsewhere(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var got []string
+		l := &legacy{begun: time.Now(), send: func(_ context.Context, _ int, data string) error {
+			if got = append(got, data); data == "down" {
+				return ErrDown
+			}
+			return nil
+		}}
+		st := &claiming{&store{term: make(chan history.Term, 1)}, map[string]history.Claim{"sent": history.ClaimSent, "other": history.ClaimOther, "pending": history.ClaimPending}}
+		st.term <- history.Term{Epoch: 3}
+		s := NewStreams(Policy{Log: slog.New(slog.DiscardHandler), History: st, Linger: time.Minute, All: new(Limit), Own: new(Limit), Bounds: Bounds{Events: 100}})
+		s.source = func(upstream.Request, *slog.Logger) upstream.Source { return &fakeSource{legacy: l} }
+		seat := join(t, s, "k")
+		for key, want := range map[string]error{"sent": nil, "other": ErrReused, "pending": errPending, "new": nil, "away": nil, "down": ErrDown} {
+			if err := seat.SendOnce(t.Context(), key, translate.Message{Data: []byte(key)}); !errors.Is(err, want) || err != nil && want == nil {
+				t.Errorf("%s: %v, want %v", key, err, want)
+			}
+		}
+		slices.Sort(got)
+		if text := strings.Join(got, " "); text != "away down new" || st.said["new"] != history.ClaimSent || st.said["down"] != history.ClaimNew {
+			t.Errorf("sent %s, %v", text, st.said)
+		}
+		s.Close()
+	})
 }

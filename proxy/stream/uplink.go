@@ -15,6 +15,7 @@ import (
 	"sync"
 	"time"
 
+	"sidestream/proxy/history"
 	"sidestream/proxy/upstream"
 	"sidestream/translate"
 )
@@ -27,6 +28,9 @@ const (
 
 // ErrDown means that a message never left, so that it can be tried again.
 var ErrDown = errors.New("the upstream is not connected now")
+
+// errPending means that another process has begun to send a message, and whether it did is not known.
+var errPending = errors.New("whether the message was sent is not known")
 
 // ErrReused means that a key came with another message than before.
 var ErrReused = errors.New("the Idempotency-Key was used for another message")
@@ -140,13 +144,44 @@ func (st *Stream) SendOnce(ctx context.Context, key string, m translate.Message)
 			return ctx.Err()
 		}
 	}
-	one.err = st.Send(context.WithoutCancel(ctx), m)
+	one.err = st.sendClaimed(context.WithoutCancel(ctx), one, m)
 	var bad *upstream.BadMessage
-	if errors.Is(one.err, ErrDown) || errors.As(one.err, &bad) {
+	if errors.Is(one.err, ErrDown) || errors.As(one.err, &bad) || errors.Is(one.err, ErrReused) {
 		st.keys.forget(one)
 	}
 	close(one.outcome)
 	return one.err
+}
+
+// sendClaimed is Send, but for a message that another process has sent, or was about to, before it was replaced. Where the store is away,
+// this process alone remembers.
+func (st *Stream) sendClaimed(ctx context.Context, one *sent, m translate.Message) error {
+	select {
+	case <-st.loaded:
+	default:
+		return ErrDown // nobody can have been connected
+	}
+	claims, shared := st.kept.(history.Claims)
+	if !shared {
+		return st.Send(ctx, m)
+	}
+	claim, err := claims.Claim(ctx, one.key, one.digest)
+	switch {
+	case err != nil:
+		return st.Send(ctx, m)
+	case claim == history.ClaimOther:
+		return ErrReused
+	case claim == history.ClaimSent:
+		return nil
+	case claim == history.ClaimPending:
+		return errPending
+	}
+	err = st.Send(ctx, m)
+	var bad *upstream.BadMessage
+	if never := errors.Is(err, ErrDown) || errors.As(err, &bad); err == nil || never {
+		claims.Settle(ctx, one.key, one.digest, err == nil)
+	}
+	return err
 }
 
 // remember returns what is known of key, and whether that is nothing yet; nil when it was of another message.

@@ -18,6 +18,7 @@
 //	PREFIX:{b}:h:m  meta, a hash: pos, the last entry; state, what the source needs to go on after it; past, what all events come to
 //	PREFIX:{b}:h:k  a hash of the newest event of each KEY
 //	PREFIX:{b}:h:l  the lease: REPLICA|NUMBER
+//	PREFIX:{b}:h:i:…  the digest of a message that was sent with an Idempotency-Key, and ! once it was
 //	PREFIX:{b}:n    hints, a stream: s, the name of the one that has grown; w, who wrote; x, where its lease was given up
 //
 //	PREFIX:{0}:w    what replicas tell each other, a stream: w, who; m, what
@@ -33,6 +34,7 @@
 // | log.go | one stream: opening, leading, appending |
 // | entries.go | entries of a stream, both ways |
 // | tail.go | following |
+// | claims.go | messages that were sent |
 // | words.go | what replicas tell each other |
 // | beat.go | leases, and what else is due from time to time |
 package redis

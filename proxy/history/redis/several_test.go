@@ -3,6 +3,7 @@
 package redis
 
 import (
+	"crypto/sha256"
 	"fmt"
 	"log/slog"
 	"strings"
@@ -291,5 +292,36 @@ func TestCredentials(t *testing.T) {
 	settings, _ := Parse("redis://side:wrong@" + server.Addr)
 	if _, err := settings.client(); err == nil || strings.Contains(err.Error(), "wrong") && strings.Contains(err.Error(), "side:wrong") {
 		t.Errorf("%v", err)
+	}
+}
+
+// TestClaims: what was sent with a key is known to the next holder.
+func TestClaims(t *testing.T) {
+	server := redistest.Start(t)
+	a, b := opened(t, replica(t, server)).log.(history.Claims), opened(t, replica(t, server)).log.(history.Claims)
+	one, other := sha256.Sum256([]byte("one")), sha256.Sum256([]byte("other"))
+	expect := func(at history.Claims, key string, digest [32]byte, want history.Claim) {
+		t.Helper()
+		if got, err := at.Claim(t.Context(), key, digest); got != want || err != nil {
+			t.Errorf("%s: %v, %v, want %v", key, got, err, want)
+		}
+	}
+	expect(a, "k", one, history.ClaimNew)
+	expect(b, "k", one, history.ClaimPending)
+	expect(b, "k", other, history.ClaimOther)
+	expect(b, "l", other, history.ClaimNew)
+	a.Settle(t.Context(), "k", one, true)
+	expect(b, "k", one, history.ClaimSent)
+	expect(b, "k", other, history.ClaimOther)
+	b.Settle(t.Context(), "l", other, false)
+	expect(a, "l", one, history.ClaimNew)
+	for _, key := range strings.Fields(server.Do("KEYS", "*:i:*")) {
+		if ttl := server.Do("PTTL", key); ttl == "-1" {
+			t.Errorf("%s stays", key)
+		}
+	}
+	server.Kill()
+	if _, err := a.Claim(t.Context(), "m", one); err == nil {
+		t.Error("it is claimed nowhere")
 	}
 }
