@@ -177,10 +177,10 @@ func (e *entry) cut(keep int) {
 		}
 		k.free()
 	}
-	if rest := e.events[over:]; cap(e.events) > 64 && len(rest) < cap(e.events)/4 {
-		e.events = slices.Clone(rest)
-	} else {
-		e.events = append(e.events[:0], rest...)
+	clear(e.events[:over])
+	// What is cut off at the front goes when append makes a new array: to move the rest each time would cost more than all else.
+	if e.events = e.events[over:]; cap(e.events) > 64 && len(e.events) < cap(e.events)/4 {
+		e.events = slices.Clone(e.events)
 	}
 }
 
