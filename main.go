@@ -34,7 +34,7 @@ usage: sidestream [-env-file FILE] [COMMAND]    (SSE_ENV_FILE=FILE does the same
 
   (no command)         serve, as the SSE_ variables configure it
   check                validate them; print the routes and which clients share an upstream connection
-  tap ROUTE [K=V ...]  print a route's events without serving; K is path.NAME, query.NAME, header.NAME or cookie.NAME
+  tap ROUTE [K=V ...]  print a route's events without serving; K is path.NAME, query.NAME, header.NAME, cookie.NAME or auth.NAME
   demo [-replicas N]   a small legacy service, the sidecar in front of it (or N that share a Redis), and a page that shows both
   history verify DIR   read the folder of SSE_HISTORY=file:DIR, and print what is in it, and what is damaged
   healthcheck [-ready] ask the admin port of a running sidecar; exit status 0 when it is healthy

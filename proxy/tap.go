@@ -32,10 +32,11 @@ func TapNamed(ctx context.Context, routes []*RouteSettings, words []string, w io
 }
 
 // Tap writes the events of one stream of rt to w, as its first client would get them, until the stream is finished or
-// ctx is done. words stand for the client's request: path.id=7, query.since=3, header.X-Team=a, cookie.session=s. It fails
+// ctx is done. words stand for the client's request: path.id=7, query.since=3, header.X-Team=a, cookie.session=s, auth.sub=u (AUTH itself is
+// not asked). It fails
 // when they do not make a request, the upstream refuses, or w does.
 func Tap(ctx context.Context, rt *RouteSettings, words []string, w io.Writer, log *slog.Logger) error {
-	r, paths, err := tapRequest(ctx, words)
+	r, paths, claims, err := tapRequest(ctx, words)
 	if err != nil {
 		return err
 	}
@@ -44,10 +45,11 @@ func Tap(ctx context.Context, rt *RouteSettings, words []string, w io.Writer, lo
 		r.URL.RawQuery = query.Encode()
 	}
 	path := func(name string) string { return paths[name] }
-	if missing := rt.Upstream.Missing(r, path); len(missing) > 0 {
+	claim := func(name string) string { return claims[name] }
+	if missing := rt.Upstream.Missing(r, path, claim); len(missing) > 0 {
 		return fmt.Errorf("%w: the route needs %s", ErrWords, wanted(missing))
 	}
-	req, err := rt.Upstream.Expand(r, path)
+	req, err := rt.Upstream.ExpandFor(r, path, claim)
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrWords, err)
 	}
@@ -99,18 +101,19 @@ func unlessDone(ctx context.Context, err error) error {
 	return err
 }
 
-// tapRequest is the request that words stand for, and its path values.
-func tapRequest(ctx context.Context, words []string) (*http.Request, map[string]string, error) {
+// tapRequest is the request that words stand for, its path values and its claims.
+func tapRequest(ctx context.Context, words []string) (_ *http.Request, paths, claims map[string]string, _ error) {
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "/", nil)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
-	query, paths := r.URL.Query(), map[string]string{}
+	query := r.URL.Query()
+	paths, claims = map[string]string{}, map[string]string{}
 	for _, word := range words {
 		key, value, ok := strings.Cut(word, "=")
 		kind, name, named := strings.Cut(key, ".")
 		if !ok || !named || name == "" {
-			return nil, nil, fmt.Errorf("%w: %q is not of the form query.since=3", ErrWords, word)
+			return nil, nil, nil, fmt.Errorf("%w: %q is not of the form query.since=3", ErrWords, word)
 		}
 		switch kind {
 		case "path":
@@ -119,14 +122,16 @@ func tapRequest(ctx context.Context, words []string) (*http.Request, map[string]
 			query.Add(name, value)
 		case "header":
 			r.Header.Add(name, value)
+		case "auth":
+			claims[name] = value
 		case "cookie":
 			r.AddCookie(&http.Cookie{Name: name, Value: value})
 		default:
-			return nil, nil, fmt.Errorf("%w: %q must begin with path, query, header or cookie, and a dot", ErrWords, word)
+			return nil, nil, nil, fmt.Errorf("%w: %q must begin with path, query, header, cookie or auth, and a dot", ErrWords, word)
 		}
 	}
 	r.URL.RawQuery = query.Encode()
-	return r, paths, nil
+	return r, paths, claims, nil
 }
 
 func tapRing(ctx context.Context, ring *stream.Ring, cursor uint64, w io.Writer) error {

@@ -58,6 +58,10 @@ func (c *compiler) template(setting, text string, at place) template {
 		c.bad(setting, "%v", err)
 	}
 	for _, p := range t.parts {
+		if p.kind == "auth" && !slices.Contains(c.s.Claims, p.name) {
+			c.bad(setting, "%s is not in AUTH_CLAIMS, which names what is taken from the client's authentication; add %s there, and set AUTH", p.text(), p.name)
+			break
+		}
 		if p.kind == "state" && c.s.State == "" {
 			c.bad(setting, "%s is filled in by STATE, which is not set; set it to jq that yields {%s: ...}", p.text(), p.name)
 			break

@@ -20,12 +20,18 @@ type Request struct {
 	private []string // values of the client's query, headers and cookies; see Shown
 }
 
-// Expand fills rt's templates from a client's request, whose path wildcards path returns. The error is a *[BadRequest].
+// Expand is [Route.ExpandFor] where nothing is known of who the client is.
 func (rt *Route) Expand(r *http.Request, path func(name string) string) (Request, error) {
+	return rt.ExpandFor(r, path, nil)
+}
+
+// ExpandFor fills rt's templates from a client's request, whose path wildcards path returns, and from what the client is authenticated
+// by, which claim returns. The error is a *[BadRequest], or *[Unclaimed] where a claim is missing.
+func (rt *Route) ExpandFor(r *http.Request, path, claim func(name string) string) (Request, error) {
 	if q := rt.only.Load(); q != nil {
 		return *q, nil
 	}
-	c := &clientRequest{r: r, path: path, scoped: rt.settings.Session, most: cmp.Or(rt.settings.MaxValue, defaultValue)}
+	c := &clientRequest{r: r, path: path, claim: claim, scoped: rt.settings.Session, most: cmp.Or(rt.settings.MaxValue, defaultValue)}
 	q, err := rt.expand(c)
 	if err == nil && !c.asked { // it would come out the same for every other client
 		rt.only.Store(&q)

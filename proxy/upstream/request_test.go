@@ -11,6 +11,7 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"os"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -22,6 +23,7 @@ import (
 type client struct {
 	query, path, cookie string // "name=value&…", decoded for path and cookie
 	header              http.Header
+	claims              map[string]string
 }
 
 func (c client) expand(rt *Route) (Request, error) {
@@ -33,14 +35,14 @@ func (c client) expand(rt *Route) (Request, error) {
 	if name, value, ok := strings.Cut(c.cookie, "="); ok {
 		r.AddCookie(&http.Cookie{Name: name, Value: value})
 	}
-	return rt.Expand(r, func(name string) string {
+	return rt.ExpandFor(r, func(name string) string {
 		for pair := range strings.SplitSeq(c.path, "&") {
 			if n, value, _ := strings.Cut(pair, "="); n == name {
 				return value
 			}
 		}
 		return ""
-	})
+	}, func(name string) string { return c.claims[name] })
 }
 
 func one(string) string { return "1" }
@@ -550,5 +552,38 @@ func TestExpandsOnce(t *testing.T) {
 		if got := rt.only.Load() != nil; got != test.only || test.only && first.Key != second.Key {
 			t.Errorf("%s: kept: %v, want %v", name, got, test.only)
 		}
+	}
+}
+
+// What a client is authenticated by is a value like any other: part of the identity, escaped, confidential. Nothing but that fills it in.
+func TestClaims(t *testing.T) {
+	rt := compiled(t, SourceSettings{Claims: []string{"sub", "org"}, From: "ws://h/users/{auth.sub}?o={auth.org:none}", Headers: "X-User: {auth.sub}", Body: ""})
+	joe, err := client{claims: map[string]string{"sub": "joe/&x", "org": "acme corp"}, header: http.Header{"X-User": {"root"}, "Sub": {"root"}}, query: "sub=root&auth.sub=root"}.expand(rt)
+	if err != nil || addressOf(t, joe) != "ws://h/users/joe%2F&x?o=acme+corp" {
+		t.Error(joe, err)
+	}
+	if _, h, err := joe.fill(one, false); err != nil || h.Get("X-User") != "joe/&x" {
+		t.Error(h, err)
+	}
+	if shown := joe.Shown(errors.New("acme corp is not known")).Error(); strings.Contains(shown, "acme") || strings.Contains(joe.String(), "joe") {
+		t.Error(shown, joe.String())
+	}
+	if !slices.Equal(rt.Needs(), []string{"{auth.sub}", "{auth.org}"}) || rt.Shared() || len(rt.ClientHeaders()) != 0 {
+		t.Error(rt.Needs())
+	}
+	ann, _ := client{claims: map[string]string{"sub": "ann", "org": "acme corp"}}.expand(rt)
+	twin, _ := client{claims: map[string]string{"sub": "joe/&x", "org": "acme corp", "other": "x"}}.expand(rt)
+	if joe.Key == ann.Key || joe.Key != twin.Key {
+		t.Error("the claims that are used, and no others, make the identity")
+	}
+	var unclaimed *Unclaimed
+	if _, err := (client{claims: map[string]string{"org": "x"}}).expand(rt); !errors.As(err, &unclaimed) || unclaimed.Placeholder != "{auth.sub}" {
+		t.Error(err)
+	}
+	if _, err := rt.Expand(httptest.NewRequest("GET", "/?sub=x", nil), one); !errors.As(err, &unclaimed) {
+		t.Error("without an authentication: ", err)
+	}
+	if _, err := Compile(SourceSettings{Claims: []string{"sub"}, From: "ws://h/{auth.email}"}); err == nil || !strings.Contains(err.Error(), "FROM: {auth.email} is not in AUTH_CLAIMS") {
+		t.Error(err)
 	}
 }

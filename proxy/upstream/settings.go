@@ -9,6 +9,7 @@ import (
 // are; an empty text means the default of the environment table.
 type SourceSettings struct {
 	PathNames   []string // the wildcards of the route's PATH, for {path.NAME}
+	Claims      []string // what is known of an authenticated client, for {auth.NAME}
 	From        string
 	FromFile    bool   // FROM was read from a file, since it holds a secret: its path is not shown
 	Headers     string // one "Name: value" a line

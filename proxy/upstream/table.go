@@ -74,7 +74,7 @@ func (rt *Route) expand(c *clientRequest) (Request, error) {
 }
 
 // expand returns what e makes of c's request: one text, or one for each value of a header that is forwarded. The error is
-// a *[BadRequest].
+// a *[BadRequest] or *[Unclaimed].
 func (e *entry) expand(c *clientRequest) ([]translate.Text, error) {
 	if e.setting == "FORWARD" {
 		var texts []translate.Text
@@ -168,10 +168,10 @@ func (rt *Route) ClientHeaders() (names []string) {
 	return names
 }
 
-// Missing are the placeholders that r leaves empty, in order of use, as they are written; path returns r's path wildcards. One of them
-// is what [Route.Expand] fails with.
-func (rt *Route) Missing(r *http.Request, path func(name string) string) (missing []string) {
-	c := &clientRequest{r: r, path: path, scoped: rt.settings.Session}
+// Missing are the placeholders that r leaves empty, in order of use, as they are written; path returns r's path wildcards, claim
+// what the client is authenticated by. One of them is what [Route.ExpandFor] fails with.
+func (rt *Route) Missing(r *http.Request, path, claim func(name string) string) (missing []string) {
+	c := &clientRequest{r: r, path: path, claim: claim, scoped: rt.settings.Session}
 	for p := range rt.placeholders {
 		if p.required() && c.lookup(p.kind, p.name) == "" {
 			missing = appendNew(missing, p.text())

@@ -12,7 +12,7 @@ import (
 // full are routes that have every setting with a template between them; {query.FIELD:0} stands in each.
 func full() map[string]SourceSettings {
 	return map[string]SourceSettings{
-		"raw": {From: "ws://h/{query.From:0}", Headers: "X-A: {query.Headers:0}\nX-B: 1", Forward: []string{"X-Forward"},
+		"raw": {Claims: []string{"who"}, From: "ws://h/{query.From:0}", Headers: "X-A: {query.Headers:0}\nX-B: {auth.who:0}", Forward: []string{"X-Forward"},
 			Hello: "> {query.Hello:0}\n> last", Ping: "{query.Ping:0}", Ticket: "GET http://h/{query.Ticket:0}", Dial: ".url", Session: true},
 		"dialect": {From: "ws://h/", Protocol: "actioncable", Subscribe: `{"channel":"{query.Subscribe:0}"}` + "\n" + `{"channel":"B"}`},
 		"connect": {From: "ws://h/", Protocol: "graphql-transport-ws", Connect: `{"a":"{query.Connect:0}"}`, Subscribe: "subscription { a }"},
@@ -61,6 +61,8 @@ func keyOf(rt *Route, kind, name string) ([32]byte, error) {
 	switch kind {
 	case "query":
 		c.query += "&" + name + "=1"
+	case "auth":
+		c.claims = map[string]string{name: "1"}
 	case "forward":
 		c.header = http.Header{name: {"1"}}
 	case "session":
@@ -103,7 +105,7 @@ func TestNoTemplatePastTheTable(t *testing.T) {
 }
 
 // literals are the settings in which a brace is a brace: of text, or of jq.
-var literals = map[string]bool{"Subprotocol": true, "PathNames": true, "Separator": true, "Forward": true,
+var literals = map[string]bool{"Subprotocol": true, "PathNames": true, "Separator": true, "Forward": true, "Claims": true,
 	"Reply": true, "State": true, "Event": true, "Data": true, "Key": true, "Next": true, "Interval": true, "Dial": true, "PingProgram": true}
 
 // probes are s with a placeholder in field i, in each of the ways in which it may stand there.

@@ -1,11 +1,11 @@
 // This file is the templates of the environment table. The rules:
 //
-//   - Placeholders are {path.NAME} {query.NAME} {header.NAME} {cookie.NAME} {query} {stream.n} {stream.cursor}
+//   - Placeholders are {path.NAME} {query.NAME} {header.NAME} {cookie.NAME} {auth.NAME} {query} {stream.n} {stream.cursor}
 //     {state.NAME}, each with an optional default after a colon. Every other brace is literal.
 //   - An inserted value is never expanded again, is at most SSE_MAX_VALUE, and never leaves its field: each place has an
 //     escape of its own, found when the template is compiled.
 //   - A missing or empty value without default is the client's mistake and names the placeholder. Only {query}, a whole
-//     query, may be empty.
+//     query, may be empty. A claim that is missing is no mistake of the request but of who makes it: [Unclaimed].
 
 package upstream
 
@@ -27,13 +27,21 @@ const (
 	maxShown     = 128 // bytes of a value in logs
 )
 
-var placeholder = regexp.MustCompile(`\{(?:(path|query|header|cookie|stream|state)\.([^{}:"\s]+)|(query))(:[^{}]*)?\}`)
+var placeholder = regexp.MustCompile(`\{(?:(path|query|header|cookie|auth|stream|state)\.([^{}:"\s]+)|(query))(:[^{}]*)?\}`)
 
 // BadRequest means that a client's request does not fill a template. Its text is for the client: it names the
 // placeholder, never a value.
 type BadRequest struct{ Problem string }
 
 func (e *BadRequest) Error() string { return e.Problem }
+
+// Unclaimed means that a client was admitted without a claim that a template needs. Its text is for the client: it names the
+// placeholder, never a value.
+type Unclaimed struct{ Placeholder string }
+
+func (e *Unclaimed) Error() string {
+	return e.Placeholder + " is missing or empty in what you are authenticated by"
+}
 
 // escape makes a value fit for its place, or says why it cannot be.
 type escape func(string) (string, error)
@@ -42,7 +50,7 @@ type part struct {
 	literal  string
 	live     func() string // what is in literal's place now, where it comes from a file; nil: literal
 	place    string        // tells live from all others
-	kind     string        // path, query, header, cookie, stream, state; forward, session; "" for a literal
+	kind     string        // path, query, header, cookie, auth, stream, state; forward, session; "" for a literal
 	name     string        // "" with kind query: the whole query
 	fallback *string
 	escape   escape
@@ -155,7 +163,7 @@ func (p part) check(names []string) error {
 	return nil
 }
 
-// expand fills in what is known of the client, leaving {stream.*}. The error is a *[BadRequest].
+// expand fills in what is known of the client, leaving {stream.*}. The error is a *[BadRequest] or *[Unclaimed].
 func (t template) expand(c *clientRequest) (translate.Text, error) {
 	var text translate.Text
 	for _, p := range t.parts {
@@ -219,6 +227,8 @@ func (p part) value(c *clientRequest) (string, error) {
 	}
 	if value == "" && p.fallback != nil {
 		value = *p.fallback
+	} else if value == "" && p.kind == "auth" {
+		return "", &Unclaimed{p.text()}
 	} else if value == "" && !p.whole() {
 		return "", &BadRequest{fmt.Sprintf("%s is missing or empty in the request", p.text())}
 	}
@@ -236,7 +246,8 @@ func (p part) value(c *clientRequest) (string, error) {
 type clientRequest struct {
 	r     *http.Request
 	path  func(name string) string
-	query url.Values // parsed when first asked for
+	claim func(name string) string // nil: nothing is known of who the client is
+	query url.Values               // parsed when first asked for
 
 	most    int      // bytes of one value
 	scoped  bool     // ?session= is the sidecar's own
@@ -259,6 +270,11 @@ func (c *clientRequest) find(kind, name string) string {
 	switch kind {
 	case "path":
 		return c.path(name)
+	case "auth":
+		if c.claim == nil {
+			return ""
+		}
+		return c.claim(name)
 	case "header":
 		if http.CanonicalHeaderKey(name) == "Host" {
 			return c.r.Host
@@ -290,12 +306,21 @@ func appendNew(list []string, s string) []string {
 
 // wholeQuery is the client's query without the pairs that are the sidecar's own.
 func wholeQuery(raw string, scoped bool) string {
+	return Without(raw, func(name, value string) bool { return Own(name, value) || scoped && name == "session" })
+}
+
+// Own reports whether a pair of a client's query is for the sidecar alone, whatever its route.
+func Own(name, value string) bool {
+	return name == "lastEventId" || name == "last_event_id" || name == "heartbeat" && value == "event"
+}
+
+// Without is a query without the pairs for which drop is true. What is left stays as it was written.
+func Without(raw string, drop func(name, value string) bool) string {
 	var kept []string
 	for pair := range strings.SplitSeq(raw, "&") {
 		name, value, _ := strings.Cut(pair, "=")
 		name, err := url.QueryUnescape(name)
-		own := name == "lastEventId" || name == "last_event_id" || name == "heartbeat" && value == "event" || scoped && name == "session"
-		if pair != "" && (err != nil || !own) {
+		if pair != "" && (err != nil || !drop(name, value)) {
 			kept = append(kept, pair)
 		}
 	}
