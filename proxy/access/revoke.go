@@ -1,0 +1,148 @@
+// This file is what an operator revokes: "now", which no answer and no token knows of. The rules:
+//
+//   - Clients whose pass matches are refused with 401 and cut. Answers that are cached or under way count no more.
+//   - What was issued before stays revoked: a token or a ticket is good for whoever has it, and comes back. A token is known by itself,
+//     where it was in use, or by its iat. The application is asked: a session that it knows is good.
+//   - What is remembered is bounded. What is forgotten for lack of room revokes all tickets and tokens that are older.
+
+package access
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"net/http"
+	"slices"
+	"time"
+)
+
+const (
+	revokedTime = 24 * time.Hour // how long a revocation is remembered
+	revokedMost = 4096           // how many are, of one route
+)
+
+// Revocation says which clients are to go: those of a route that match all of it.
+type Revocation struct {
+	Route  string            `json:"route,omitempty"` // "" all with AUTH
+	Auth   map[string]string `json:"auth,omitempty"`
+	Cookie map[string]string `json:"cookie,omitempty"`
+	Header map[string]string `json:"header,omitempty"`
+	At     time.Time         `json:"at,omitzero"` // zero: now
+}
+
+// Empty reports whether r has no condition.
+func (r *Revocation) Empty() bool { return len(r.Auth)+len(r.Cookie)+len(r.Header) == 0 }
+
+// Understands reports what of r the guard cannot match by, since it does not keep it of its clients; nil: it matches.
+func (g *Guard) Understands(r *Revocation) error {
+	for name := range r.Auth {
+		if !slices.Contains(g.Claims, name) && !(g.tokens != nil && slices.Contains(kept, name)) {
+			return fmt.Errorf("%q is not in AUTH_CLAIMS", name)
+		}
+	}
+	for name := range r.Header {
+		if !slices.Contains(g.Headers, http.CanonicalHeaderKey(name)) {
+			return fmt.Errorf("the header %q is not in AUTH_HEADERS", name)
+		}
+	}
+	if len(r.Cookie) > 0 && !slices.Contains(g.Headers, "Cookie") {
+		return errors.New("Cookie is not in AUTH_HEADERS")
+	}
+	return nil
+}
+
+// Revoke cuts the clients that r means, whatever its Route, and returns their number.
+func (g *Guard) Revoke(r *Revocation) (cut int) {
+	one := revocation{order: g.orders.Add(1), at: r.At, auth: maps.Clone(r.Auth), proofs: map[key]bool{}}
+	for name, value := range r.Cookie {
+		one.marks = append(one.marks, mark("cookie", name, value))
+	}
+	for name, value := range r.Header {
+		one.marks = append(one.marks, mark("header", http.CanonicalHeaderKey(name), value))
+	}
+	if g.forward != nil {
+		g.forward.forget()
+	}
+	g.mu.Lock()
+	var ended []*Pass
+	for p := range g.passes {
+		if one.matches(p) && !p.begun.After(r.At.Add(skew)) { // what is younger came after a revocation that came late
+			one.proofs[p.proof] = true
+			g.forget(p)
+			ended = append(ended, p)
+		}
+	}
+	delete(one.proofs, key{})
+	g.revoked.add(one)
+	g.mu.Unlock()
+	for _, p := range ended {
+		cut += p.End(http.StatusUnauthorized)
+	}
+	g.Stats.Revoked.Add(int64(cut))
+	return cut
+}
+
+// revocation is one that is remembered.
+type revocation struct {
+	order  uint64
+	at     time.Time
+	auth   map[string]string
+	marks  []uint64
+	proofs map[key]bool // of tokens and tickets that were in use
+}
+
+// matches reports whether p is one of those that are meant.
+func (r *revocation) matches(p *Pass) bool {
+	for name, text := range r.auth {
+		if p.token.text(name) != text && p.forward.text(name) != text {
+			return false
+		}
+	}
+	for _, m := range r.marks {
+		if !slices.Contains(p.marks, m) {
+			return false
+		}
+	}
+	return true
+}
+
+// revocations are what is remembered, oldest first.
+type revocations struct {
+	list  []revocation
+	floor time.Time // what was issued before is revoked, as far as it is matched by nothing else
+}
+
+func (rs *revocations) add(r revocation) {
+	rs.list = slices.DeleteFunc(rs.list, func(old revocation) bool { return r.at.Sub(old.at) > revokedTime })
+	rs.list = append(rs.list, r)
+	if over := len(rs.list) - revokedMost; over > 0 {
+		rs.floor = rs.list[over-1].at
+		rs.list = slices.Delete(rs.list, 0, over)
+	}
+}
+
+// covers reports whether p, which is new, is revoked already.
+func (rs *revocations) covers(p *Pass) bool {
+	if p.proof != (key{}) && !p.begun.IsZero() && p.begun.Before(rs.floor.Truncate(time.Second)) {
+		return true
+	}
+	for i := range rs.list {
+		if r := &rs.list[i]; r.matches(p) && r.precedes(p) {
+			return true
+		}
+	}
+	return false
+}
+
+// precedes reports whether what p was made of is older than r: the answer, or the token or ticket.
+func (r *revocation) precedes(p *Pass) bool {
+	switch {
+	case p.order < r.order, r.proofs[p.proof]:
+		return true
+	case p.proof == (key{}):
+		return false
+	case p.generation == sealed:
+		return !p.begun.After(r.at)
+	}
+	return !p.begun.IsZero() && p.begun.Before(r.at.Truncate(time.Second)) // iat has whole seconds
+}
