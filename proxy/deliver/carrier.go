@@ -16,6 +16,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"sidestream/proxy/access"
 	"sidestream/proxy/deliver/h2"
 	"sidestream/proxy/stream"
 )
@@ -32,6 +33,8 @@ type carrier struct {
 	groups  []*h2Group
 	first   int // where the next look at them begins
 	byRing  map[*stream.Ring]*h2Group
+	passes  map[*subscriber]*access.Pass // of those that have one
+	ended   atomic.Bool                  // a pass has; not guarded
 
 	leaves   atomic.Bool // departed has some
 	mu       sync.Mutex  // guards what follows
@@ -53,6 +56,7 @@ type h2Group struct {
 // departed is a client to be counted out.
 type departed struct {
 	route *Pacing
+	pass  *access.Pass
 	leave func()
 	why   uint8
 }
@@ -105,6 +109,13 @@ func (m *carrier) join(s *h2.Stream, cl Client) {
 		sub.state.flags |= isClean
 	}
 	s.Client = sub
+	if cl.Pass != nil {
+		if m.passes == nil {
+			m.passes = map[*subscriber]*access.Pass{}
+		}
+		m.passes[sub] = cl.Pass
+		cl.Pass.Watch(m)
+	}
 	g := m.byRing[cl.Ring]
 	if g == nil {
 		g = &h2Group{conn: m.conn, audience: audienceOf(cl), silence: ticks(cl.Route.Heartbeat), coalesce: ticks(cl.Route.Coalesce), next: h2.Never}
@@ -123,6 +134,12 @@ func (m *carrier) join(s *h2.Stream, cl Client) {
 func (g *h2Group) touch() {
 	g.dirty.Store(true)
 	g.conn.Wake()
+}
+
+// PassEnded is [access.Watcher]'s.
+func (m *carrier) PassEnded() {
+	m.ended.Store(true)
+	m.conn.Wake()
 }
 
 // Ready is [h2.Filler]'s: s takes bytes, for which something may wait.
@@ -145,9 +162,13 @@ func (m *carrier) Ended(s *h2.Stream, stalled bool) {
 	default:
 		sub.state.disconnected(Left)
 	}
-	g := sub.group
+	g, pass := sub.group, m.passes[sub]
+	if pass != nil {
+		delete(m.passes, sub)
+		pass.Unwatch(m)
+	}
 	m.mu.Lock()
-	m.departed = append(m.departed, departed{g.route, g.leave, sub.state.why})
+	m.departed = append(m.departed, departed{g.route, pass, g.leave, sub.state.why})
 	m.mu.Unlock()
 	m.leaves.Store(true)
 	last := len(g.members) - 1
@@ -183,7 +204,7 @@ func (m *carrier) Settle() {
 	m.departed = nil
 	m.mu.Unlock()
 	for _, d := range departed {
-		m.clients.disconnected(ByH2, d.route, d.leave, int(d.why), m.conn.RemoteAddr().String())
+		m.clients.disconnected(ByH2, d.route, d.pass, d.leave, int(d.why), m.conn.RemoteAddr().String())
 	}
 }
 
@@ -206,7 +227,7 @@ func (m *carrier) Closed() {
 
 // Fill is [h2.Filler]'s: it writes to the clients what is due.
 func (m *carrier) Fill(w *h2.Writer, now time.Duration) (next time.Duration) {
-	all := w.Refilled()
+	all := w.Refilled() || m.ended.Load() && m.ended.Swap(false)
 	if !m.drained && closed(m.clients.draining) {
 		m.drained, all = true, true
 	}

@@ -67,6 +67,7 @@ func (c *client) begin() {
 	c.deadline.wake, c.deadline.cut = c.wakeUp, c.out.cut
 	// Watching begins before the ring is read, so nothing falls between; the cursor sees to it that nothing comes twice.
 	c.clients.wakeGroups.enter(c)
+	c.Pass.Watch(c)
 	c.joined, _ = c.Ring.Last()
 	c.first = ticks(min(c.Route.Heartbeat, firstBeat))
 }
@@ -75,7 +76,8 @@ func (c *client) begin() {
 func (c *client) quit() {
 	c.clients.deadlines.stop(&c.deadline)
 	c.clients.wakeGroups.leave(c)
-	c.clients.disconnected(ByGoroutine, c.Route, c.Leave, int(c.state.why), c.address)
+	c.Pass.Unwatch(c)
+	c.clients.disconnected(ByGoroutine, c.Route, c.Pass, c.Leave, int(c.state.why), c.address)
 }
 
 // leaves sends the client away at a moment within window.
@@ -93,6 +95,9 @@ func (c *client) wakeUp() {
 	}
 }
 
+// PassEnded is [access.Watcher]'s.
+func (c *client) PassEnded() { c.wakeUp() }
+
 // turn does what is due, and sees to it that the client is woken when something else is. It returns whether the answer is
 // over.
 func (c *client) turn() (over bool) {
@@ -104,7 +109,7 @@ func (c *client) turn() (over bool) {
 	for {
 		var a action
 		var err error
-		f.now = c.clock.at(now)
+		f.now, f.stands = c.clock.at(now), c.Pass.Standing()
 		switch a = c.state.next(&f); a.do {
 		case doRead:
 			b.load(c.Ring, c.state.at, true)

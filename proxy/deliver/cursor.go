@@ -5,7 +5,7 @@
 //   - A cursor is a value without pointers: there are many, and the collector skips them.
 //   - next is pure, but for the cursor. It knows no clock, no chance, no ring and no socket: what it needs of them is in facts,
 //     which the writer fills in. The writer does what next returns, and asks again, until that is doWait or an end.
-//   - The order of what is due: what waits already, the ring, the release, a heartbeat.
+//   - The order of what is due: the end of what the client was admitted with, what waits already, the ring, the release, a heartbeat.
 //
 // A client's states, each of which takes part in every writer's loop in the same way:
 //
@@ -17,8 +17,10 @@
 package deliver
 
 import (
+	"math/rand/v2"
 	"time"
 
+	"sidestream/proxy/access"
 	"sidestream/proxy/stream"
 )
 
@@ -61,6 +63,7 @@ const (
 	isClosing                     // its last words are written, or wait
 	isParting                     // it has a moment to get them, until due
 	isOver                        // nothing more is done with it
+	isGuarded                     // it was admitted with a pass, which may end
 )
 
 // cursor is where one client stands in its stream, and what it is owed.
@@ -84,7 +87,21 @@ func newCursor(cl *Client, now tick) cursor {
 	if cl.LastID == "" {
 		c.flags |= isNew
 	}
+	if cl.Pass != nil {
+		c.flags |= isGuarded
+		c.expires(cl.Pass, now)
+	}
 	return c
+}
+
+// expireTime is over which the clients are released whose credentials have run out; those still count for as long and a little more.
+const expireTime = 20 * time.Second
+
+// expires has a client come back when its pass has run out.
+func (c *cursor) expires(p *access.Pass, now tick) {
+	if until := p.Until(); !until.IsZero() {
+		c.leaves(Expired, now+ticks(time.Until(until)+rand.N(expireTime)))
+	}
 }
 
 // reading is what facts say of the ring.
@@ -103,6 +120,8 @@ type facts struct {
 	silence  tick // a heartbeat is due after so long without a word; 0: never
 	first    tick // with isFresh: when one is due in any case
 	coalesce tick // events wait until so long after the last word
+
+	stands access.Standing // how it stands with the client's pass
 
 	ring     reading
 	from, to uint64     // with ringRead: the events after from, up to to; see stream.Ring.After
@@ -144,7 +163,11 @@ type action struct {
 // next returns what is to be done with a client, and makes the cursor that for when it is done.
 func (c *cursor) next(f *facts) action {
 	switch {
-	case c.flags&(isOver|isParting|isBlocked|isClosing) != 0:
+	case c.flags&(isOver|isParting|isClosing) != 0:
+		return c.leave(f.now)
+	case f.stands != access.Stays:
+		return c.dismiss(f)
+	case c.flags&isBlocked != 0:
 		return c.leave(f.now)
 	case f.ring == ringRead:
 		if a := c.read(f); a.do != doWait {
@@ -209,6 +232,23 @@ func (c *cursor) leave(now tick) action {
 func (c *cursor) part(now tick) action {
 	c.flags, c.due = c.flags|isClosing|isParting, now+ticks(moment)
 	return action{do: doPart, timed: true, after: ticks(moment)}
+}
+
+// dismiss is next for a client whose pass has ended: it gets nothing more of the ring.
+func (c *cursor) dismiss(f *facts) action {
+	why, say := uint8(Revoked), sayRefused
+	if f.stands == access.ComeBack {
+		why, say = Expired, sayHint
+	}
+	if c.flags&isBlocked != 0 { // it is cut as it is: what it has is the beginning of something
+		c.why = why
+		return c.part(f.now)
+	}
+	if c.flags&isUnopened != 0 {
+		c.flags &^= isUnopened
+		say |= sayOpening
+	}
+	return c.close(f.now, why, say)
 }
 
 // end is how an answer ends that its client is to come back from.

@@ -10,6 +10,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"sidestream/proxy/access"
 	"sidestream/proxy/stream"
 	"sidestream/translate"
 )
@@ -120,6 +121,21 @@ var transitions = []struct {
 		cursor{at: 4, wrote: 9_900, flags: isLeaving, due: 10_020}, action{timed: true, after: 20}},
 	{"what is held back", cursor{at: 4, wrote: 9_900, flags: isLeaving, due: 10_100}, facts{silence: 150, coalesce: 110, ring: ringGrown},
 		cursor{at: 4, wrote: 9_900, flags: isLeaving, due: 10_100}, action{timed: true, after: 10}},
+
+	// The end of a pass.
+	{"revoked", cursor{at: 4, flags: isGuarded}, facts{ring: ringGrown, stands: 401}, cursor{at: 4, wrote: 10_000, flags: isGuarded | isClosing, why: Revoked}, action{do: doLast, say: sayRefused}},
+	{"whatever was read", cursor{at: 4}, facts{ring: ringRead, from: 4, to: 6, stands: 403}, cursor{at: 4, wrote: 10_000, flags: isClosing, why: Revoked}, action{do: doLast, say: sayRefused}},
+	{"before anything else is said", cursor{at: 4, flags: isUnopened | isLost | isNew}, facts{ring: ringGrown, stands: 401},
+		cursor{at: 4, wrote: 10_000, flags: isLost | isNew | isClosing, why: Revoked}, action{do: doLast, say: sayOpening | sayRefused}},
+	{"it means something else now", cursor{at: 4}, facts{ring: ringGrown, stands: access.ComeBack},
+		cursor{at: 4, wrote: 10_000, flags: isClosing, why: Expired}, action{do: doLast, say: sayHint}},
+	{"revoked while it waits for its release", cursor{at: 4, flags: isLeaving, due: 10_200, why: Drained}, facts{stands: 401},
+		cursor{at: 4, wrote: 10_000, flags: isLeaving | isClosing, due: 10_200, why: Revoked}, action{do: doLast, say: sayRefused}},
+	{"revoked while bytes wait", cursor{at: 4, flags: isBlocked}, facts{ring: ringGrown, stands: 401},
+		cursor{at: 4, flags: isBlocked | isClosing | isParting, due: 10_100, why: Revoked}, action{do: doPart, timed: true, after: 100}},
+	{"revoked after its last words", cursor{at: 4, flags: isClosing, why: Finished}, facts{stands: 401}, cursor{at: 4, flags: isClosing | isOver, why: Finished}, action{do: doFinish}},
+	{"revoked in its last moment", cursor{at: 4, flags: isClosing | isParting, due: 10_001, why: Revoked}, facts{stands: 401},
+		cursor{at: 4, flags: isClosing | isParting, due: 10_001, why: Revoked}, action{timed: true, after: 1}},
 
 	// Bytes that wait.
 	{"blocked", cursor{at: 4, flags: isBlocked}, facts{ring: ringGrown, silence: 1}, cursor{at: 4, flags: isBlocked}, action{}},

@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"sidestream/proxy/access"
 	"sidestream/proxy/deliver/h2"
 	"sidestream/proxy/stream"
 	"sidestream/translate/sse"
@@ -40,11 +41,13 @@ const (
 	Refused         // the upstream rejected the request
 	Aged            // the stream had reached its age
 	Drained         // the sidecar stops
+	Expired         // its credentials had run out, or meant something else meanwhile
+	Revoked         // it was refused after it had been admitted
 	reasons
 )
 
 // Reasons names the entries of Stats.Disconnected.
-var Reasons = [reasons]string{"left", "stalled", "finished", "refused", "aged", "drained"}
+var Reasons = [reasons]string{"left", "stalled", "finished", "refused", "aged", "drained", "expired", "revoked"}
 
 // Stats counts the clients of a route. All but Clients are totals since the start.
 type Stats struct {
@@ -65,6 +68,7 @@ type Client struct {
 	Lost     bool            // its id is not known: it is told before anything else
 	LastID   string          // what it sent as its last id; "" none
 	Beats    bool            // heartbeats are to be events, the first one as soon as it has what the ring has
+	Pass     *access.Pass    // what it was admitted with; nil: it may stay for as long as it likes
 	Leave    func()          // called once when it has disconnected; what it does is the same for all clients of a ring
 
 	native bool // see looksNative
@@ -190,12 +194,14 @@ func (c *Clients) Join(w http.ResponseWriter, r *http.Request, cl Client) Rest {
 // joined counts a client in, but for its writer.
 func (c *Clients) joined(cl *Client, r *http.Request) {
 	cl.native = looksNative(r)
+	cl.Pass.Enter()
 	cl.Route.Stats.Clients.Add(1)
 	cl.Route.Log.Debug("client joined", "client", r.RemoteAddr, "stream", cl.Ring.Epoch())
 }
 
 // disconnected counts a client out, of writer.
-func (c *Clients) disconnected(writer int, rt *Pacing, leave func(), reason int, address string) {
+func (c *Clients) disconnected(writer int, rt *Pacing, pass *access.Pass, leave func(), reason int, address string) {
+	pass.Leave()
 	c.byWriter[writer].Add(-1)
 	rt.Stats.Clients.Add(-1)
 	rt.Stats.Disconnected[reason].Add(1)

@@ -18,6 +18,7 @@ import (
 	"go.uber.org/goleak"
 
 	"sidestream/e2e/pipes"
+	"sidestream/proxy/access"
 	"sidestream/proxy/stream"
 	"sidestream/translate"
 )
@@ -35,6 +36,7 @@ type bench struct {
 	lost     bool
 	lastID   string // "" as if it were a new client
 	beats    bool   // heartbeats are events
+	pass     *access.Pass
 	fields   string // further lines of each request's head
 	l        *pipes.Listener
 	server   *http.Server
@@ -53,7 +55,7 @@ func newBench(t *testing.T, bounds stream.Bounds) *bench {
 }
 
 func (b *bench) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	finish(b.clients.Join(w, r, Client{Route: &b.route, Ring: b.ring, Retiring: b.retiring, Cursor: b.cursor, Lost: b.lost, LastID: b.lastID, Beats: b.beats, Leave: func() {}}))
+	finish(b.clients.Join(w, r, Client{Route: &b.route, Ring: b.ring, Retiring: b.retiring, Cursor: b.cursor, Lost: b.lost, LastID: b.lastID, Beats: b.beats, Pass: b.pass, Leave: func() {}}))
 }
 
 // finish sees an answer to its end, as the proxy's handler does.

@@ -134,7 +134,7 @@ func (c *Clients) handOver(w http.ResponseWriter, r *http.Request, cl Client) bo
 	}
 	c.byWriter[ByShard].Add(1)
 	if err != nil {
-		c.disconnected(ByShard, cl.Route, cl.Leave, Left, r.RemoteAddr)
+		c.disconnected(ByShard, cl.Route, cl.Pass, cl.Leave, Left, r.RemoteAddr)
 		return true
 	}
 	s.begin(int32(fd), cl, w.Header(), r.ProtoMinor == 0, true)
@@ -185,7 +185,7 @@ func (j *joining) begin(head []byte, c *Clients, now tick) {
 	b := vectoreds.Get().(*vectored)
 	defer vectoreds.Put(b)
 	defer b.forget()
-	f := facts{now: now, ring: ringGrown}
+	f := facts{now: now, ring: ringGrown, stands: j.Pass.Standing()}
 	var a action
 	for a = j.slot.next(&f); a.do == doRead; a = j.slot.next(&f) {
 		b.load(j.Ring, j.slot.at, j.slot.flags&isUnchunked != 0)
@@ -194,6 +194,10 @@ func (j *joining) begin(head []byte, c *Clients, now tick) {
 	pre := frame(head, j.slot.flags, j.opening())
 	if text := (speech{j.Ring, j.Route, c}).append(nil, a.say, j.slot.cursor, &f); len(text) > 0 {
 		pre = frame(pre, j.slot.flags, text)
+	}
+	if a.do != doWrite { // its pass has ended on the way
+		j.say(pre)
+		return
 	}
 	b.prepend(pre)
 	var took uint64
@@ -205,6 +209,14 @@ func (j *joining) begin(head []byte, c *Clients, now tick) {
 	if took > 0 {
 		j.Route.Stats.Events.Add(int64(took))
 		j.Route.Stats.Bytes.Add(int64(b.bytes(took)))
+	}
+}
+
+// say writes p, which is all that there is.
+func (j *joining) say(p []byte) {
+	n, err := writeBytes(int(j.slot.fd), p)
+	if j.err = err; n < len(p) {
+		j.rest = p[n:]
 	}
 }
 

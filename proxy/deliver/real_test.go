@@ -19,6 +19,7 @@ import (
 	"testing"
 	"time"
 
+	"sidestream/proxy/access"
 	"sidestream/proxy/stream"
 	"sidestream/translate"
 )
@@ -37,6 +38,7 @@ type harbour struct {
 	opened  atomic.Int64
 	retire  chan struct{}
 	beats   atomic.Bool
+	pass    atomic.Pointer[access.Pass]
 }
 
 func newHarbour(t *testing.T, bounds stream.Bounds, heartbeat time.Duration, set ...func(*Pacing)) *harbour {
@@ -91,7 +93,7 @@ func (h *harbour) Beside(r *http.Request) (Client, http.Header, bool) { return h
 
 func (h *harbour) client(r *http.Request) Client {
 	cl := Client{Route: &h.route, Ring: h.ring, Retiring: h.retire, Cursor: stream.Begin, LastID: r.Header.Get("Last-Event-ID"),
-		Leave: func() { h.left.Add(1) }, Beats: h.beats.Load()}
+		Leave: func() { h.left.Add(1) }, Beats: h.beats.Load(), Pass: h.pass.Load()}
 	if cl.LastID != "" {
 		var ok bool
 		if cl.Cursor, ok = h.ring.Find(cl.LastID); !ok {

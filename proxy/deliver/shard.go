@@ -21,6 +21,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"sidestream/proxy/access"
 	"sidestream/proxy/stream"
 )
 
@@ -70,6 +71,7 @@ type shard struct {
 	closing bool
 	drained bool
 	window  time.Duration
+	ended   bool // a pass has
 
 	// The shard's goroutine's own.
 	slots   []slot
@@ -77,7 +79,8 @@ type shard struct {
 	groups  []*group
 	spare   []uint32
 	byRing  map[*stream.Ring]uint32
-	rests   map[uint32][]byte // of those whose sockets are full
+	rests   map[uint32][]byte       // of those whose sockets are full
+	passes  map[uint32]*access.Pass // of those that have one
 	away    []parting
 	dead    []uint32 // found during a walk
 	now     tick     // as of a moment ago: reading the clock for each write would cost as much as finding the client
@@ -134,7 +137,7 @@ func (s *shard) join(j joining, tell bool) {
 	switch {
 	case closing:
 		unix.Close(int(j.slot.fd))
-		s.clients.disconnected(ByShard, j.Route, j.Leave, Left, "")
+		s.clients.disconnected(ByShard, j.Route, j.Pass, j.Leave, Left, "")
 	case tell:
 		s.kick()
 	}
@@ -216,9 +219,14 @@ func (s *shard) inbox() (closing bool) {
 	joins, dirty := s.joins, s.dirty
 	s.joins, s.dirty = nil, nil
 	closing = s.closing
+	ended := s.ended
+	s.ended = false
 	s.mu.Unlock()
 	for i := range joins {
 		s.enter(&joins[i])
+	}
+	if ended {
+		s.dismiss()
 	}
 	s.grown(dirty)
 	return closing

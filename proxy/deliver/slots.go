@@ -10,6 +10,8 @@ import (
 	"net"
 
 	"golang.org/x/sys/unix"
+
+	"sidestream/proxy/access"
 )
 
 // enter gives a client its slot.
@@ -29,6 +31,9 @@ func (s *shard) enter(j *joining) {
 	g := s.groups[c.group]
 	c.pos = uint32(len(g.members))
 	g.members = append(g.members, index)
+	if j.Pass != nil {
+		s.guard(index, j.Pass)
+	}
 	if len(s.slots) == len(s.free)+2 { // the first: the clock stood still
 		s.ticking = s.clock.now()
 	}
@@ -46,6 +51,33 @@ func (s *shard) enter(j *joining) {
 	s.forget() // the ring may not have been watched until now
 	s.serve(index, &facts{now: s.now, ring: ringGrown})
 	s.tally(s.groups[c.group])
+}
+
+// guard has a client lose its place when p ends.
+func (s *shard) guard(index uint32, p *access.Pass) {
+	if s.passes == nil {
+		s.passes = map[uint32]*access.Pass{}
+	}
+	s.passes[index] = p
+	p.Watch(s)
+}
+
+// PassEnded is [access.Watcher]'s.
+func (s *shard) PassEnded() {
+	s.mu.Lock()
+	s.ended = true
+	s.mu.Unlock()
+	s.kick()
+}
+
+// dismiss cuts the clients whose passes have ended.
+func (s *shard) dismiss() {
+	for index, pass := range s.passes {
+		if pass.Standing() != access.Stays {
+			s.forget()
+			s.serve(index, &facts{now: s.now})
+		}
+	}
 }
 
 // group returns the index of the group of j's ring, which is watched from then on.
@@ -170,9 +202,14 @@ func (s *shard) bury() {
 		}
 		delete(s.rests, index)
 		why := int(c.why)
+		pass := s.passes[index]
+		if pass != nil {
+			delete(s.passes, index)
+			pass.Unwatch(s)
+		}
 		*c = slot{gen: c.gen}
 		s.free = append(s.free, index)
-		s.clients.disconnected(ByShard, g.route, g.leave, why, address)
+		s.clients.disconnected(ByShard, g.route, pass, g.leave, why, address)
 	}
 	s.dead = s.dead[:0]
 }

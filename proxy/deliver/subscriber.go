@@ -80,6 +80,9 @@ func (m *carrier) release(sub *subscriber, now tick) {
 func (m *carrier) give(sub *subscriber, w *h2.Writer, t *tally, at tick, now time.Duration) (a action) {
 	g, b := sub.group, m.batch
 	f := facts{now: at, silence: g.silence, first: sub.fresh, coalesce: g.coalesce, ring: ringGrown}
+	if sub.state.flags&isGuarded != 0 {
+		f.stands = m.passes[sub].Standing()
+	}
 	if f.coalesce == 0 && sub.prelude == nil && b.fits(g.ring, sub.state.at, true) {
 		b.tell(&f) // as for most
 	}
@@ -95,6 +98,9 @@ func (m *carrier) give(sub *subscriber, w *h2.Writer, t *tally, at tick, now tim
 			sub.endPrelude()
 		case doSay, doLast:
 			whole = sub.say(w, m.words(sub, a.say, &f), now)
+			if a.do == doLast {
+				sub.endPrelude()
+			}
 		case doFinish, doCut:
 			sub.end(w, a.do)
 			return a

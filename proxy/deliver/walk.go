@@ -52,6 +52,9 @@ func (s *shard) serve(index uint32, f *facts) {
 	c := &s.slots[index]
 	g := s.groups[c.group]
 	b := &s.batches[c.flags&isUnchunked]
+	if c.flags&isGuarded != 0 {
+		f.stands = s.passes[index].Standing()
+	}
 	if f.ring == ringGrown && f.coalesce == 0 && b.fits(g.ring, c.at, c.flags&isUnchunked != 0) {
 		b.tell(f) // as for most
 	}
@@ -166,7 +169,20 @@ func (s *shard) look() tick {
 			s.heartbeats(g, every)
 		}
 	}
+	s.expire()
 	return next
+}
+
+// expire serves those whose credentials have run out.
+func (s *shard) expire() {
+	for index := range s.passes {
+		c := &s.slots[index]
+		if c.flags&isLeaving != 0 && c.why == Expired && reached(s.now, c.due) && c.flags&(isClosing|isOver) == 0 {
+			s.forget()
+			s.serve(index, &facts{now: s.now}) // with what COALESCE held back
+			s.tally(s.groups[c.group])
+		}
+	}
 }
 
 // releases decides and finds which clients are to come back. It reports whether any client of g is.

@@ -3,6 +3,7 @@ package deliver
 import (
 	"time"
 
+	"sidestream/proxy/access"
 	"sidestream/proxy/stream"
 	"sidestream/translate"
 	"sidestream/translate/sse"
@@ -18,7 +19,7 @@ const (
 	sayOpen                        // where it stands, which nothing else tells it
 	sayBeat                        // a heartbeat
 	sayBeatEvent                   // one that scripts can see
-	sayRefused                     // the upstream would not go on
+	sayRefused                     // the upstream would not go on, or the client may not stay
 	sayHint                        // when to come back
 
 	sayEnd words = 0 // the stream is complete, of which only the framing tells
@@ -47,6 +48,8 @@ func (sp speech) append(dst []byte, say words, c cursor, f *facts) []byte {
 		return append(dst, sse.Heartbeat...)
 	case say&sayBeatEvent != 0:
 		return sse.AppendHeartbeat(dst, ring.IDAt(c.at), sp.route.Heartbeat)
+	case say&sayRefused != 0 && f.stands != access.Stays:
+		return sse.AppendRefused(dst, ring.IDAt(c.at), int(f.stands))
 	case say&sayRefused != 0:
 		return sse.AppendRefused(dst, ring.LastID(), f.end.Status)
 	case say&sayHint != 0:
