@@ -29,6 +29,9 @@ func (c *Config) Check(w io.Writer) error {
 	if c.Tunnel != nil {
 		fmt.Fprintf(w, "tunnel   WebSockets under %s, over /_sidestream/tunnel%s\n", strings.Join(c.Tunnel.Prefixes, ", "), c.reachesPages())
 	}
+	if c.Tickets != nil {
+		fmt.Fprintf(w, "tickets  for %v, with a last id for %v\n", c.Tickets.TTL, c.Tickets.Reuse)
+	}
 	for _, rt := range c.Routes {
 		kind, sharing := "subscribes to", "one upstream connection, shared by all clients"
 		if rt.Upstream.Polls() {
@@ -38,6 +41,9 @@ func (c *Config) Check(w io.Writer) error {
 			sharing = "one upstream connection for each different " + strings.Join(needs, ", ")
 		}
 		fmt.Fprintf(w, "\nroute %s\n  path    %s\n  from    %s %s\n  sharing %s\n", rt.Name, rt.Path, kind, rt.Upstream.From(), sharing)
+		if rt.Access != nil {
+			fmt.Fprintf(w, "  auth    %s\n          for events and POSTs of the path; what is passed through is the service's own to check\n", authShown(rt.Access))
+		}
 		if c.History != nil {
 			fmt.Fprintf(w, "  restart %s\n", restarts(rt)+c.takeovers(rt))
 		}

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"sidestream/proxy"
+	"sidestream/proxy/access"
 	"sidestream/proxy/history"
 	"sidestream/proxy/history/redis"
 	"sidestream/proxy/stream"
@@ -203,7 +204,7 @@ func TestVariables(t *testing.T) {
 		}
 	}
 	slices.Sort(shared)
-	want := "COALESCE EVERY HEARTBEAT IDLE LINGER MAX_AGE MAX_MESSAGE REFUSE_AFTER REPLAY_AGE REPLAY_BYTES REPLAY_EVENTS RETRY START TIMEOUT"
+	want := "AUTH AUTH_CLAIMS AUTH_HEADERS AUTH_URL COALESCE EVERY HEARTBEAT IDLE JWT_AUDIENCE JWT_FROM JWT_ISSUER JWT_KEYS LINGER MAX_AGE MAX_MESSAGE REFUSE_AFTER REPLAY_AGE REPLAY_BYTES REPLAY_EVENTS RETRY REVALIDATE START TIMEOUT"
 	if strings.Join(shared, " ") != want {
 		t.Errorf("also global: %v", shared)
 	}
@@ -301,7 +302,7 @@ func TestHistory(t *testing.T) {
 
 // Every setting of a route gets to what uses it.
 func TestSettingsArrive(t *testing.T) {
-	words := map[string]string{"Scope": "session", "History": "memory", "PingEvery": "5s", "Path": "/{x}"}
+	words := map[string]string{"Scope": "session", "History": "memory", "PingEvery": "5s", "Path": "/{x}", "JWTKeys": "secret:x"}
 	var l loader
 	for i := range reflect.TypeFor[settings]().NumField() {
 		var given settings
@@ -310,14 +311,24 @@ func TestSettingsArrive(t *testing.T) {
 		case reflect.String:
 			v.SetString(cmp.Or(words[name], "x"))
 		case reflect.Slice:
-			v.Set(reflect.ValueOf(list{"x"}))
+			v.Set(reflect.ValueOf(list{cmp.Or(map[string]string{"Auth": "jwt", "JWTFrom": "query:x"}[name], "x")}))
 		case reflect.Bool:
 			v.SetBool(true)
 		default:
 			v.SetInt(7)
 		}
-		if reflect.DeepEqual(l.source(given), l.source(settings{})) && reflect.DeepEqual(routeSettings("a", given), routeSettings("a", settings{})) {
+		if reflect.DeepEqual(l.admitting(given), l.admitting(settings{})) && reflect.DeepEqual(l.source(given), l.source(settings{})) && reflect.DeepEqual(routeSettings("a", given), routeSettings("a", settings{})) {
 			t.Errorf("%s is read and then forgotten", name)
 		}
 	}
+}
+
+// admitting is what AUTH is made of s, with both methods unless s says which.
+func (l *loader) admitting(s settings) access.Settings {
+	if s.Auth == nil {
+		s.Auth = list{"forward", "jwt"}
+	}
+	a := *l.access("A", values{}, values{}, s)
+	a.Kind, a.Keys.Reread = nil, nil // functions are never equal
+	return a
 }

@@ -46,6 +46,7 @@ func (l *loader) globals(vs values) *Config {
 	c.UpstreamFile = vs["UPSTREAM"].file
 	l.checkTLS(vs, g.TLSCert, g.TLSKey)
 	c.CORSOrigins = l.origins(vs, g.CORSOrigins)
+	c.Tickets = l.tickets(vs, g)
 	c.Tunnel = l.tunnel(vs, g.Tunnel, shared, c.Upstream != nil)
 	c.Peer = l.peer(vs, g)
 	l.checkPeerListen(vs, g, c.Peer)

@@ -45,6 +45,10 @@ func (l *loader) route(route string, global, own values) *proxy.RouteSettings {
 	}
 	l.checkPath(route, vs, s.Path)
 	l.checkLinger(route, vs, r)
+	r.Access = l.access(route, vs, own, s)
+	if r.Access == nil {
+		s.AuthClaims = nil // nothing fills them in
+	}
 	r.Upstream = l.compile(route, vs, s)
 	l.checkEager(route, vs, r)
 	return r
@@ -186,7 +190,7 @@ func (l *loader) reread(vs values, was settings) func() (*upstream.SourceSetting
 		for setting := range held {
 			held[setting] = now[setting]
 		}
-		s.Timeout = was.Timeout // which depends on EVERY
+		s.Timeout, s.AuthClaims = was.Timeout, was.AuthClaims // which depend on EVERY and AUTH
 		source := again.source(s)
 		return &source, nil
 	}
@@ -195,7 +199,7 @@ func (l *loader) reread(vs values, was settings) func() (*upstream.SourceSetting
 // source is what upstream has to know of a route.
 func (l *loader) source(s settings) upstream.SourceSettings {
 	return upstream.SourceSettings{
-		PathNames: wildcards(s.Path), From: s.From, Headers: s.Headers, Forward: s.Forward, Protocol: s.Protocol,
+		PathNames: wildcards(s.Path), Claims: s.AuthClaims, From: s.From, Headers: s.Headers, Forward: s.Forward, Protocol: s.Protocol,
 		Connect: s.Connect, Subscribe: s.Subscribe, Subprotocol: s.Subprotocol, Hello: s.Hello, Reply: s.Reply, Ping: s.Ping, PingEvery: s.PingEvery.span(), PingProgram: s.PingEvery.program(), Pong: s.Pong,
 		State: s.State, Resumed: s.Resumed, Ticket: s.Ticket, Dial: s.Dial, Close: s.Close, Separator: s.Separator,
 		Idle: s.Idle.duration(), Every: s.Every.duration(), Mode: s.Mode, Method: s.Method, Body: s.Body,

@@ -40,6 +40,9 @@ type globals struct {
 	Peer          string `env:"PEER" doc:"this replica's address for the others that share a history in Redis: http:// or https://, host and port, such as http://10.1.2.3:9092. Then messages and tunnels reach the replica that they are for; see [replicas](../proxy/history/README.md#what-replicas-ask-each-other)"`
 	PeerListen    string `env:"PEER_LISTEN" show:"the port of SSE_PEER" doc:"address that other replicas are answered on; it is for no one else"`
 	PeerSecret    list   `env:"PEER_SECRET" doc:"what replicas know each other by, at least 16 bytes and the same everywhere. Several, comma-separated, for changing it: the first one signs, all are accepted"`
+	TicketKey     list   `env:"TICKET_KEY" doc:"turns on POST /_sidestream/ticket: keys of 64 hex digits, comma-separated, of which the first seals tickets and each opens them; the same for all replicas. See [access](../proxy/access/README.md#tickets)"`
+	TicketTTL     span   `env:"TICKET_TTL" envDefault:"60s" min:"1s" max:"1h" none:"no" doc:"how long a ticket is good for whoever has it"`
+	TicketReuse   span   `env:"TICKET_REUSE" envDefault:"12h" min:"1s" max:"24h" none:"no" doc:"how long a ticket is good for a client that comes back with a last id"`
 	LogLevel      string `env:"LOG_LEVEL" envDefault:"info" oneof:"debug info warn error" doc:"debug, info, warn or error"`
 	LogFormat     string `env:"LOG_FORMAT" envDefault:"auto" oneof:"auto text json" doc:"auto: coloured text on a terminal, JSON otherwise; text; json"`
 }
@@ -102,6 +105,15 @@ type settings struct {
 	History      string `env:"HISTORY" show:"SSE_HISTORY" oneof:"memory" doc:"memory: the events of this route are not kept over restarts"`
 	MaxClients   count  `env:"MAX_CLIENTS" max:"1000000000" doc:"SSE clients of the route at once; 0 means no limit of its own"`
 	MaxStreams   count  `env:"MAX_STREAMS" max:"1000000000" doc:"upstream connections of the route at once; 0 means no limit of its own"`
+	Auth         list   `env:"AUTH" global:"yes" doc:"who may read the route, and send to it, before anything is dialled: forward asks AUTH_URL, jwt verifies a token; both, comma-separated, have to admit. off: whoever asks. See [access](../proxy/access/README.md)"`
+	AuthURL      string `env:"AUTH_URL" global:"yes" doc:"asked with AUTH=forward: a GET with the client's AUTH_HEADERS and X-Forwarded-Method, -Uri, -Host, -Proto, -For; 2xx admits, 401 and 403 are the client's status, a redirect is 401; else the client is told to come back"`
+	AuthHeaders  list   `env:"AUTH_HEADERS" envDefault:"Cookie, Authorization" global:"yes" doc:"headers of the client that AUTH_URL is asked with, comma-separated; clients that differ in them are never admitted by the same answer"`
+	AuthClaims   list   `env:"AUTH_CLAIMS" global:"yes" doc:"names of headers of AUTH_URL's answer, or of claims of the JWT, comma-separated, that templates may use as {auth.NAME}; they are part of the identity where used"`
+	JWTKeys      string `env:"JWT_KEYS" global:"yes" doc:"what JWTs are verified with: the address of a JWKS, the path of a PEM file, or secret: and the secret (several, one a line). The key decides the algorithm"`
+	JWTIssuer    string `env:"JWT_ISSUER" global:"yes" doc:"the iss that a JWT must have"`
+	JWTAudience  list   `env:"JWT_AUDIENCE" global:"yes" doc:"values, comma-separated, one of which must be in a JWT's aud"`
+	JWTFrom      list   `env:"JWT_FROM" envDefault:"header" global:"yes" doc:"where a JWT is, the first that there is: header (Authorization: Bearer), cookie:NAME, query:NAME, comma-separated"`
+	Revalidate   span   `env:"REVALIDATE" min:"10ms" max:"24h" global:"yes" doc:"how long an answer of AUTH_URL counts: clients are asked for again within it, and refused after a 401 or 403. none: it counts for the client that asks, and nothing is asked again. A JWT counts until its exp"`
 	Send         toggle `env:"SEND" envDefault:"false" doc:"POST to PATH sends the body upstream as one message; WebSocket routes only"`
 	Scope        string `env:"SCOPE" envDefault:"request" oneof:"request session" doc:"session: each ?session= value, 16 to 128 random characters of A-Z a-z 0-9 _ - chosen by the page, has an upstream connection of its own; START is then all unless set"`
 }

@@ -318,3 +318,20 @@ func TestDrainOfThosePastNetHTTP(t *testing.T) {
 		t.Errorf("%d rejected, want 1", n)
 	}
 }
+
+// Without REVALIDATE each client is asked for; with it those whose answer is known come past net/http.
+func TestKnownClientsComeDirectly(t *testing.T) {
+	f, a := newFeed(t), newApp(t, map[string]string{"s=1": "joe", "s=2": "joe"})
+	for every, want := range map[string][2]int64{"off": {0, 4}, "1m": {2, 2}} {
+		asked := a.asked.Load()
+		s := serve(t, guarded(f, a, "SSE_ROUTE_A_REVALIDATE="+every)...)
+		for _, cookie := range []string{"s=1", "s=2", "s=1", "s=2"} {
+			r := s.get(t, "/a", "Cookie: "+cookie)
+			f.publish(t, "u=joe", cookie)
+			r.wantData(t, cookie)
+		}
+		if direct, n := s.Routes[0].Clients.Direct.Load(), a.asked.Load()-asked; direct != want[0] || n != want[1] {
+			t.Errorf("REVALIDATE=%s: %d came directly, %d questions, want %v", every, direct, n, want)
+		}
+	}
+}

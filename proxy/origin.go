@@ -59,6 +59,9 @@ func (p *Proxy) preflight(r *http.Request, posts bool) bool {
 
 func (rt *Route) answerPreflight(w http.ResponseWriter, r *http.Request) {
 	methods, headers := "GET, OPTIONS", rt.Upstream.ClientHeaders()
+	if rt.guard != nil {
+		headers = union(headers, rt.guard.Headers)
+	}
 	if rt.Send {
 		methods, headers = "GET, POST, OPTIONS", append(headers, "Idempotency-Key")
 	}

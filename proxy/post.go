@@ -9,6 +9,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"sidestream/proxy/access"
 	"sidestream/proxy/peer"
 	"sidestream/proxy/stream"
 	"sidestream/proxy/upstream"
@@ -28,14 +29,19 @@ func (rt *Route) serveSend(w http.ResponseWriter, r *http.Request) {
 		p.reject(w, Forbidden, http.StatusForbidden, otherOrigin)
 		return
 	}
-	st, holder, err := rt.find(r)
+	g, err := rt.admitPost(r)
+	if err != nil {
+		rt.unsent(w, r, g, err)
+		return
+	}
+	st, holder, err := rt.find(r, g.pass)
 	switch {
 	case errors.Is(err, errNoStore):
 		refuseSend(w, http.StatusBadGateway, err.Error())
 	case err != nil:
-		p.reject(w, BadRequest, http.StatusBadRequest, err.Error())
+		rt.unwelcome(w, r, g, err)
 	case holder != "":
-		rt.sendElsewhere(w, r, holder)
+		rt.sendElsewhere(w, r, holder, g.pass)
 	case st == nil:
 		refuseSend(w, http.StatusNotFound, "this request has no live stream; open one with the same address and credentials first")
 	default:
@@ -76,13 +82,22 @@ func write(w http.ResponseWriter, r *http.Request, st *stream.Stream, m translat
 	}
 }
 
+// admitPost is welcome for a POST, for which tickets are no good.
+func (rt *Route) admitPost(r *http.Request) (g guest, err error) {
+	g.r = r
+	if rt.guard != nil {
+		g.pass, err = rt.guard.Admit(r.Context(), client(r))
+	}
+	return g, err
+}
+
 const otherOrigin = "requests from another origin are refused; add it to SSE_CORS_ORIGINS"
 
 // find returns the live stream that r's GET would read, nil when there is none; or the replica that holds it, where that is another one.
 // A same-origin GET of a browser has no Origin, while its POST has one: where Origin is forwarded, both are looked for. The error is
 // errNoStore, or says what r lacks.
-func (rt *Route) find(r *http.Request) (st *stream.Stream, holder string, err error) {
-	req, err := rt.Upstream.Expand(r, r.PathValue)
+func (rt *Route) find(r *http.Request, pass *access.Pass) (st *stream.Stream, holder string, err error) {
+	req, err := rt.Upstream.ExpandFor(r, r.PathValue, pass.Claim)
 	if err != nil {
 		return nil, "", err
 	}
@@ -92,7 +107,7 @@ func (rt *Route) find(r *http.Request) (st *stream.Stream, holder string, err er
 	}
 	bare := r.Clone(r.Context())
 	bare.Header.Del("Origin")
-	if req, err = rt.Upstream.Expand(bare, r.PathValue); err != nil {
+	if req, err = rt.Upstream.ExpandFor(bare, r.PathValue, pass.Claim); err != nil {
 		return nil, "", nil // such a GET is none
 	}
 	return rt.look(r, req)

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"time"
 
+	"sidestream/proxy/access"
 	"sidestream/proxy/peer"
 	"sidestream/proxy/stream"
 	"sidestream/proxy/upstream"
@@ -41,7 +42,7 @@ func (rt *Route) look(r *http.Request, req upstream.Request) (st *stream.Stream,
 
 // sendElsewhere has the body sent by the replica that holds the stream. What may have been sent is not sent again; what was certainly not is
 // tried once more where another replica holds the stream by then.
-func (rt *Route) sendElsewhere(w http.ResponseWriter, r *http.Request, holder string) {
+func (rt *Route) sendElsewhere(w http.ResponseWriter, r *http.Request, holder string, pass *access.Pass) {
 	body, give := rt.proxy.Peers.Counted(r.Body)
 	defer give()
 	r.Body = body
@@ -55,7 +56,7 @@ func (rt *Route) sendElsewhere(w http.ResponseWriter, r *http.Request, holder st
 	defer cancel()
 	resp, err := rt.ask(ctx, r, holder, m.Data, sendTime)
 	if unsent(resp, err) {
-		st, next, again := rt.find(r)
+		st, next, again := rt.find(r, pass)
 		switch {
 		case again != nil || st == nil && (next == "" || next == holder):
 		case st != nil:

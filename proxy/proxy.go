@@ -5,11 +5,13 @@ import (
 	"log/slog"
 	"net/http"
 	"path"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"sidestream/proxy/access"
 	"sidestream/proxy/deliver"
 	"sidestream/proxy/history"
 	"sidestream/proxy/peer"
@@ -34,9 +36,11 @@ type Proxy struct {
 	all         *stream.Limit // SSE clients of all routes
 	scripts     *web.Scripts
 	clients     deliver.Clients
-	maxHeader   int          // bytes of a request without its body
-	relayed     atomic.Int64 // clients whose stream another replica gives
-	untried     atomic.Int64 // eager routes whose upstream has neither connected nor failed yet
+	maxHeader   int             // bytes of a request without its body
+	relayed     atomic.Int64    // clients whose stream another replica gives
+	untried     atomic.Int64    // eager routes whose upstream has neither connected nor failed yet
+	tickets     *access.Tickets // nil: there are none
+	credentials []string        // headers that a ticket takes the place of
 }
 
 // WebSockets is how many connections are passed through as WebSockets now, on any path.
@@ -55,6 +59,7 @@ type Route struct {
 	WebSockets atomic.Int64 // clients that still use the old protocol through this path, now
 
 	proxy   *Proxy
+	guard   *access.Guard // nil without AUTH
 	own     *stream.Limit
 	deliver deliver.Pacing
 	tables  deliver.Tables
@@ -81,10 +86,18 @@ func New(c Settings, log *slog.Logger) *Proxy {
 		p.Tunnel = newTunnel(p, c, log)
 	}
 	p.scripts = web.New(prefixes)
+	p.credentials = slices.Clone(credentials)
+	if c.Tickets != nil {
+		p.tickets = access.NewTickets(*c.Tickets, log)
+	}
 	for _, rc := range c.Routes {
 		rt := &Route{RouteSettings: rc, proxy: p, own: &stream.Limit{Max: rc.MaxClients}}
 		routeLog := log.With("route", rc.Name)
 		rt.deliver = deliver.Pacing{Heartbeat: rc.Heartbeat, Coalesce: rc.Coalesce, Retry: rc.Retry, Stats: &rt.Clients, Log: routeLog}
+		if rc.Access != nil {
+			rt.guard = access.New(*rc.Access, routeLog)
+			p.credentials = union(p.credentials, rc.Access.Headers)
+		}
 		shared := settings(rc, log)
 		if shared.All, shared.Route = p.Streams, rc.Name; c.History != nil && !rc.Forgets {
 			shared.History = c.History
@@ -96,6 +109,24 @@ func New(c Settings, log *slog.Logger) *Proxy {
 		}
 	}
 	return p
+}
+
+// union is a with what of b it lacks.
+func union(a, b []string) []string {
+	for _, s := range b {
+		if !slices.Contains(a, s) {
+			a = append(a, s)
+		}
+	}
+	return a
+}
+
+// AuthStats are what AUTH has found out about clients of the route; nil without it.
+func (rt *Route) AuthStats() *access.Stats {
+	if rt.guard == nil {
+		return nil
+	}
+	return &rt.guard.Stats
 }
 
 // settings are what the streams of rc have in common, but for what all routes share.
@@ -131,6 +162,10 @@ func (p *Proxy) answer(w http.ResponseWriter, r *http.Request) deliver.Rest {
 		p.serveScript(w, r)
 		return deliver.Answered
 	}
+	if p.tickets != nil && r.URL.Path == ticketPath {
+		p.answerTicket(w, r)
+		return deliver.Answered
+	}
 	if path, query, hasQuery, ok := p.tunnelled(r); ok {
 		return p.Tunnel.answer(w, r, path, query, hasQuery)
 	}
@@ -142,7 +177,7 @@ func (p *Proxy) answer(w http.ResponseWriter, r *http.Request) deliver.Rest {
 
 // Beside is part of [deliver.Admission]: it admits a client that joins others, by the same rules as ServeHTTP.
 func (p *Proxy) Beside(r *http.Request) (c deliver.Client, header http.Header, ok bool) {
-	if !wellFormed(r) || headSize(r) > p.maxHeader || p.scripts.Has(r.URL.Path) {
+	if !wellFormed(r) || headSize(r) > p.maxHeader || p.scripts.Has(r.URL.Path) || r.URL.Path == ticketPath {
 		return c, nil, false
 	}
 	if path, _, _, ok := p.tunnelled(r); ok {
@@ -244,6 +279,9 @@ func (p *Proxy) Close() {
 	var closing sync.WaitGroup
 	for _, rt := range p.Routes {
 		closing.Go(rt.Streams.Close)
+		if rt.guard != nil {
+			closing.Go(rt.guard.Close)
+		}
 	}
 	if p.Tunnel != nil {
 		closing.Go(p.Tunnel.Pages.Close)

@@ -23,12 +23,14 @@ const busyTime = 30 * time.Second
 
 // Why requests were rejected, as an index into Rejected.
 const (
-	Forbidden   = iota // from another origin
-	BadRequest         // did not fill a template
-	FullClients        // SSE_MAX_CLIENTS, or the route's
-	FullStreams        // SSE_MAX_STREAMS, or the route's
-	Draining           // the sidecar stops
-	RefusedUp          // by the upstream
+	Forbidden    = iota // from another origin
+	BadRequest          // did not fill a template
+	FullClients         // SSE_MAX_CLIENTS, or the route's
+	FullStreams         // SSE_MAX_STREAMS, or the route's
+	Draining            // the sidecar stops
+	RefusedUp           // by the upstream
+	Unauthorized        // by AUTH, or its ticket does not hold
+	Unsure              // AUTH cannot be asked now
 	rejections
 )
 
@@ -36,7 +38,7 @@ const (
 type Rejected [rejections]atomic.Int64
 
 // Rejections names the entries of Rejected.
-var Rejections = [rejections]string{"origin", "bad_request", "max_clients", "max_streams", "draining", "upstream"}
+var Rejections = [rejections]string{"origin", "bad_request", "max_clients", "max_streams", "draining", "upstream", "auth", "auth_unavailable"}
 
 // answer answers a request on the route's path.
 func (rt *Route) answer(w http.ResponseWriter, r *http.Request) deliver.Rest {
@@ -75,7 +77,11 @@ func (rt *Route) beside(r *http.Request) (c deliver.Client, header http.Header, 
 	if !p.admit(header, r) || p.clients.Draining() {
 		return c, nil, false
 	}
-	req, err := rt.Upstream.Expand(r, r.PathValue)
+	g, ok := rt.known(r)
+	if !ok {
+		return c, nil, false
+	}
+	req, err := rt.Upstream.ExpandFor(g.r, g.r.PathValue, g.pass.Claim)
 	if err != nil {
 		return c, nil, false
 	}
@@ -86,8 +92,7 @@ func (rt *Route) beside(r *http.Request) (c deliver.Client, header http.Header, 
 		c.Leave()
 		return c, nil, false
 	}
-	id, _ := lastEventID(r)
-	rt.begins(&c, r, id, (*stream.Ring).Find)
+	rt.begins(&c, &g, (*stream.Ring).Find)
 	if over(c.Ring, c.Cursor) || c.Lost && c.Ring.Shared() {
 		c.Leave()
 		return c, nil, false
@@ -114,25 +119,28 @@ func (rt *Route) receive(w http.ResponseWriter, r *http.Request) (c deliver.Clie
 	if !p.admit(w.Header(), r) {
 		return c, p.reject(w, Forbidden, http.StatusForbidden, otherOrigin)
 	}
-	req, err := rt.Upstream.Expand(r, r.PathValue)
+	g, err := rt.welcome(r.Context(), r)
 	if err != nil {
-		return c, p.reject(w, BadRequest, http.StatusBadRequest, err.Error())
+		return c, rt.unwelcome(w, r, g, err)
 	}
-	id, inQuery := lastEventID(r)
+	req, err := rt.Upstream.ExpandFor(g.r, g.r.PathValue, g.pass.Claim)
+	if err != nil {
+		return c, rt.unwelcome(w, r, g, err)
+	}
 	if p.clients.Draining() {
 		p.Rejected[Draining].Add(1)
-		return c, deliver.Busy(w, r, id, p.clients.Hint(&rt.deliver))
+		return c, deliver.Busy(w, r, g.busyID(), p.clients.Hint(&rt.deliver))
 	}
 	if !rt.take() {
-		return c, p.busy(w, r, FullClients, id)
+		return c, p.busy(w, r, FullClients, g.busyID())
 	}
-	if c, rest = rt.seat(w, r, req, id); rest != nil {
+	if c, rest = rt.seat(w, r, req, g.busyID()); rest != nil {
 		return c, rest
 	}
-	rt.begins(&c, r, id, func(ring *stream.Ring, id string) (uint64, bool) { return ring.FindAnywhere(r.Context(), id) })
+	rt.begins(&c, &g, func(ring *stream.Ring, id string) (uint64, bool) { return ring.FindAnywhere(r.Context(), id) })
 	if over(c.Ring, c.Cursor) {
 		c.Leave()
-		return c, answerOver(w, inQuery)
+		return c, answerOver(w, g.inQuery)
 	}
 	return c, nil
 }
@@ -163,17 +171,17 @@ func (p *Proxy) busy(w http.ResponseWriter, r *http.Request, why int, id string)
 }
 
 // begins finds out where a client begins that has its place and its seat.
-func (rt *Route) begins(c *deliver.Client, r *http.Request, id string, find func(*stream.Ring, string) (uint64, bool)) {
+func (rt *Route) begins(c *deliver.Client, g *guest, find func(*stream.Ring, string) (uint64, bool)) {
 	leave := c.Leave
-	c.LastID, c.Leave = id, func() {
+	c.LastID, c.Pass, c.Leave = g.id, g.pass, func() {
 		leave()
 		rt.give()
 	}
-	c.Beats = wantsBeats(r)
-	if id == "" {
+	c.Beats = wantsBeats(g.r)
+	if g.id == "" {
 		return
 	}
-	if cursor, ok := find(c.Ring, id); ok {
+	if cursor, ok := find(c.Ring, g.id); ok {
 		c.Cursor = cursor
 	} else {
 		c.Lost = true

@@ -4,6 +4,7 @@ import (
 	"net/url"
 	"time"
 
+	"sidestream/proxy/access"
 	"sidestream/proxy/history"
 	"sidestream/proxy/peer"
 	"sidestream/proxy/upstream"
@@ -11,16 +12,17 @@ import (
 
 // Settings are what a sidecar is served by. Package config makes them of the environment, and they are taken as they are.
 type Settings struct {
-	Upstream    *url.URL        // legacy base URL for pass-through; nil: 404 for whatever no route answers
-	TLSCert     string          // path of the PEM certificate chain; "" without TLS
-	TLSKey      string          // path of the PEM key; set exactly when TLSCert is
-	CORSOrigins []string        // origins allowed cross-origin with credentials, as browsers send them: scheme://host[:port], lower case
-	MaxClients  int             // SSE clients at once; 0 no limit
-	MaxStreams  int             // upstream connections at once; 0 no limit
-	MaxHeader   int             // bytes of a client's request without its body
-	Restart     time.Duration   // how long the sidecar is away after it has drained; 0 not at all
-	Goroutines  bool            // each SSE client is written to by a goroutine of its own
-	Tunnel      *TunnelSettings // WebSockets over events and POSTs; nil: off
+	Upstream    *url.URL               // legacy base URL for pass-through; nil: 404 for whatever no route answers
+	TLSCert     string                 // path of the PEM certificate chain; "" without TLS
+	TLSKey      string                 // path of the PEM key; set exactly when TLSCert is
+	CORSOrigins []string               // origins allowed cross-origin with credentials, as browsers send them: scheme://host[:port], lower case
+	MaxClients  int                    // SSE clients at once; 0 no limit
+	MaxStreams  int                    // upstream connections at once; 0 no limit
+	MaxHeader   int                    // bytes of a client's request without its body
+	Restart     time.Duration          // how long the sidecar is away after it has drained; 0 not at all
+	Goroutines  bool                   // each SSE client is written to by a goroutine of its own
+	Tunnel      *TunnelSettings        // WebSockets over events and POSTs; nil: off
+	Tickets     *access.TicketSettings // credentials in URLs; nil: there are none
 	Routes      []*RouteSettings
 	Peer        *peer.Settings  // of several replicas that share History; nil: there is one, or none that others can reach
 	Directory   peer.Directory  // of those; needed with Peer
@@ -29,24 +31,25 @@ type Settings struct {
 
 // RouteSettings are one configured path and where its events come from.
 type RouteSettings struct {
-	Name         string          // lower case
-	Path         string          // net/http pattern without method or host, e.g. /jobs/{id}/progress
-	Upstream     *upstream.Route // compiled source: templates, script, jq
-	Start        int             // events of the ring a client without Last-Event-ID begins with: 0 live, 1 latest, [stream.StartAll]
-	Heartbeat    time.Duration   // sent when nothing else was; 0 none
-	Coalesce     time.Duration   // upper bound on how often one client is written to; 0 none
-	Retry        time.Duration   // lower bound of the retry hint, the upper bound being twice it
-	ReplayEvents int             // bound of the ring in events; at least 1
-	ReplayBytes  int             // bound of the ring in encoded bytes; the newest event stays whatever its size
-	ReplayAge    time.Duration   // bound of the ring in age; 0 none
-	Linger       time.Duration   // how long a stream outlives its last client
-	Eager        bool            // start at boot, never linger out
-	MaxAge       time.Duration   // a stream whose upstream connected so long ago is replaced; 0 never
-	RefuseAfter  time.Duration   // how long a refusal that may pass is retried where the stream was connected; 0 not at all
-	MaxClients   int             // SSE clients of this route at once; 0 no limit of its own
-	MaxStreams   int             // upstream connections of this route at once; 0 no limit of its own
-	Send         bool            // POST to Path sends the body upstream
-	Forgets      bool            // its events are not kept over restarts
+	Name         string           // lower case
+	Path         string           // net/http pattern without method or host, e.g. /jobs/{id}/progress
+	Upstream     *upstream.Route  // compiled source: templates, script, jq
+	Access       *access.Settings // AUTH; nil: whoever asks is admitted, and the upstream decides
+	Start        int              // events of the ring a client without Last-Event-ID begins with: 0 live, 1 latest, [stream.StartAll]
+	Heartbeat    time.Duration    // sent when nothing else was; 0 none
+	Coalesce     time.Duration    // upper bound on how often one client is written to; 0 none
+	Retry        time.Duration    // lower bound of the retry hint, the upper bound being twice it
+	ReplayEvents int              // bound of the ring in events; at least 1
+	ReplayBytes  int              // bound of the ring in encoded bytes; the newest event stays whatever its size
+	ReplayAge    time.Duration    // bound of the ring in age; 0 none
+	Linger       time.Duration    // how long a stream outlives its last client
+	Eager        bool             // start at boot, never linger out
+	MaxAge       time.Duration    // a stream whose upstream connected so long ago is replaced; 0 never
+	RefuseAfter  time.Duration    // how long a refusal that may pass is retried where the stream was connected; 0 not at all
+	MaxClients   int              // SSE clients of this route at once; 0 no limit of its own
+	MaxStreams   int              // upstream connections of this route at once; 0 no limit of its own
+	Send         bool             // POST to Path sends the body upstream
+	Forgets      bool             // its events are not kept over restarts
 }
 
 // TunnelSettings say which WebSockets may travel over events and POSTs. They have the global values of what routes have too.

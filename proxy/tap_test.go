@@ -23,8 +23,9 @@ func tapped(t *testing.T, words []string, w io.Writer, env ...string) error {
 // TestTapNamesAllThatIsMissing at once, as the words to write.
 func TestTapNamesAllThatIsMissing(t *testing.T) {
 	err := tapped(t, []string{"query.b=1"}, io.Discard, "SSE_ROUTE_A_PATH=/a/{id}",
-		"SSE_ROUTE_A_FROM=ws://127.0.0.1:1/{path.id}/{query.a}/{query.b}?n={query.n:0}&{query}", "SSE_ROUTE_A_HEADERS=X: {cookie.sid}{header.X-Team}{cookie.sid}")
-	if err == nil || !strings.HasSuffix(err.Error(), ": the route needs path.id=… query.a=… cookie.sid=… header.X-Team=…") {
+		"SSE_ROUTE_A_FROM=ws://127.0.0.1:1/{path.id}/{query.a}/{query.b}?n={query.n:0}&{query}", "SSE_ROUTE_A_HEADERS=X: {cookie.sid}{header.X-Team}{cookie.sid}{auth.sub}",
+		"SSE_ROUTE_A_AUTH=jwt", "SSE_ROUTE_A_JWT_KEYS=secret:x", "SSE_ROUTE_A_AUTH_CLAIMS=sub,org")
+	if err == nil || !strings.HasSuffix(err.Error(), ": the route needs path.id=… query.a=… cookie.sid=… header.X-Team=… auth.sub=…") {
 		t.Error(err)
 	}
 }

@@ -64,7 +64,8 @@ func (a Port) Handler() http.Handler {
 		e.SetEscapeHTML(false)
 		e.Encode(status(a.Proxy, a.Proxy.Ready(), a.Version)) // a client that has disconnected is no error
 	})
-	return a.guard(mux)
+	mux.HandleFunc("POST /api/revoke", a.revoke)
+	return a.guard(http.NewCrossOriginProtection().Handler(mux))
 }
 
 // guard keeps other sites' pages out. A page whose name was made to point at this address (DNS rebinding) sends its own

@@ -4,6 +4,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"sidestream/proxy"
+	"sidestream/proxy/access"
 	"sidestream/proxy/deliver"
 	"sidestream/proxy/history"
 	"sidestream/proxy/peer"
@@ -84,6 +85,10 @@ var (
 	unserved   = define(counter, "peer_failures_total", "Requests that another replica should have answered, and did not, by reason: it is unknown (gone), nothing listens (refused), it has another secret (denied), it is unreachable, there is no room (full), its answer was late, or lost.", "reason")
 	turnedAway = define(counter, "peer_refused_total", "Requests to the listener for replicas that were refused, by what was wrong with them.", "reason")
 	relayed    = define(gauge, "peer_streams", "Event streams of clients that are connected here and whose page another replica has, now.")
+	questioned = define(counter, "auth_questions_total", "Questions that AUTH_URL was asked.", "route")
+	decided    = define(counter, "auth_total", "What AUTH has found out about clients, by result: admitted, denied, or unavailable where AUTH_URL or the keys did not answer. Those whose answer was known still are not counted.", "route", "result")
+	fetched    = define(counter, "jwt_key_fetches_total", "Fetches of the keys of JWTs.", "route")
+	revoked    = define(counter, "revoked_total", "Clients that were refused after they had been admitted: by POST /api/revoke, or when AUTH_URL was asked again.", "route")
 	gone       = define(counter, "disconnects_total", "SSE clients that have disconnected, by reason.", "reason")
 )
 
@@ -114,6 +119,9 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	var left [len(deliver.Reasons)]int64
 	for _, rt := range c.p.Routes {
 		route(send, rt)
+		if s := rt.AuthStats(); s != nil {
+			auth(send, rt.Name, s)
+		}
 		for i := range left {
 			left[i] += rt.Clients.Disconnected[i].Load()
 		}
@@ -226,4 +234,14 @@ func tunnel(send func(metric, float64, ...string), t *proxy.Tunnel) {
 	for i, reason := range stream.GapReasons {
 		send(pageGaps, float64(st.Rings.Gaps[i].Load()), reason)
 	}
+}
+
+// auth sends what a route's AUTH has found out.
+func auth(send func(metric, float64, ...string), name string, s *access.Stats) {
+	send(questioned, float64(s.Questions.Load()), name)
+	send(fetched, float64(s.Fetches.Load()), name)
+	send(revoked, float64(s.Revoked.Load()), name)
+	send(decided, float64(s.Admitted.Load()), name, "admitted")
+	send(decided, float64(s.Denied.Load()), name, "denied")
+	send(decided, float64(s.Unavailable.Load()), name, "unavailable")
 }

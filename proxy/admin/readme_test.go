@@ -34,7 +34,7 @@ func (alone) Address(context.Context, string) (string, error) { return "", nil }
 func everything(t *testing.T) (names []string, table string) {
 	t.Helper()
 	c, err := config.Load([]string{"SSE_UPSTREAM=http://127.0.0.1:9", "SSE_TUNNEL=/", "SSE_ROUTE_A_PATH=/a", "SSE_ROUTE_A_FROM=ws://127.0.0.1:9/",
-		"SSE_ROUTE_A_SEND=true", "SSE_ROUTE_B_PATH=/b", "SSE_ROUTE_B_FROM=http://127.0.0.1:9/"}, config.ReadFile)
+		"SSE_ROUTE_A_SEND=true", "SSE_ROUTE_B_PATH=/b", "SSE_ROUTE_B_FROM=http://127.0.0.1:9/", "SSE_ROUTE_B_AUTH=jwt", "SSE_ROUTE_B_JWT_KEYS=secret:x"}, config.ReadFile)
 	if err != nil {
 		t.Fatal(err)
 	}
