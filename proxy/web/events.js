@@ -5,7 +5,9 @@
 //   - it comes back whatever ended the connection, with a growing random pause, and stops only where the sidecar says that
 //     the stream is finished or refused;
 //   - it notices when nothing comes any more, not even the heartbeats that were announced, and connects anew;
-//   - options.gap is called when events are missing.
+//   - options.gap is called when events are missing;
+//   - with options.auth "ticket" it gets a ticket for each connection, which stands in the URL for the page's cookies, or for
+//     options.authorization. While none is to be had the last one goes on.
 //
 // What passes between tabs is a chain: each event carries the id of the one before it. A tab that has the one takes the
 // other; what it has already is left out, whoever sent it; and a tab that waits for a link in vain, or has just begun,
@@ -60,6 +62,11 @@ class Connection {
     if (owner.last && !/[?&]lastEventId=/.test(url)) url += (url.includes("?") ? "&" : "?") + "lastEventId=" + owner.last;
     url += (url.includes("?") ? "&" : "?") + "heartbeat=event";
     this.watch = setTimeout(() => abort.abort(), most);
+    if (owner.ticket) {
+      const status = await this.renew(abort.signal);
+      if (status) return status;
+      url += "&ticket=" + this.ticket;
+    }
     const answer = await fetch(url, { headers: { Accept: "text/event-stream" }, cache: "no-store", credentials: owner.credentials, signal: abort.signal });
     const type = answer.headers.get("Content-Type") || "";
     if (answer.status !== 200 || !type.startsWith("text/event-stream")) {
@@ -89,6 +96,20 @@ class Connection {
         else if (name === "retry") this.hint = Number(said);
       }
     }
+  }
+
+  // renew gets a ticket, and returns 0; or the status of what it got instead.
+  async renew(signal) {
+    const { owner } = this, old = owner.last && this.ticket; // with an id it holds for hours
+    let status = 502;
+    try {
+      const answer = await owner.ticket(signal);
+      status = answer.status;
+      if (status === 200) this.ticket = (await answer.json()).ticket;
+    } catch {
+      if (signal.aborted) throw signal.reason;
+    }
+    return status === 200 || old && status > 499 ? 0 : status;
   }
 
   take({ type = "message", id, data }) {
@@ -142,7 +163,7 @@ class SidestreamEventSource extends EventTarget {
     }
     this.#withCredentials = !!options.withCredentials;
     this.#options = options;
-    const given = new URL(this.#url).searchParams;
+    const { searchParams: given, pathname } = new URL(this.#url), { auth, authorization } = options;
     this.#inner = {
       url: this.#url,
       last: given.get("lastEventId") || "",
@@ -151,8 +172,17 @@ class SidestreamEventSource extends EventTarget {
       state: state => this.#connected(state),
       finish: () => this.#finish(),
     };
-    // A position of its own is nobody else's.
-    const alone = options.shared === false || this.#inner.last || !globalThis.BroadcastChannel || !(globalThis.navigator && navigator.locks);
+    if (auth === "ticket") {
+      this.#inner.ticket = async signal => {
+        const headers = { "Content-Type": "application/json" };
+        const own = typeof authorization === "function" ? await authorization() : authorization;
+        if (own) headers.Authorization = own;
+        return fetch(new URL("/_sidestream/ticket", this.#url), { method: "POST", body: JSON.stringify({ paths: [pathname] }), headers,
+          cache: "no-store", credentials: this.#inner.credentials, signal });
+      };
+    } else if (auth) throw new TypeError(`auth: "${auth}" is not known; write "ticket"`);
+    // A position of its own is nobody else's, nor is what comes for an Authorization of its own.
+    const alone = options.shared === false || authorization || this.#inner.last || !globalThis.BroadcastChannel || !(globalThis.navigator && navigator.locks);
     this.#begin(alone);
     this.#hide = event => event.persisted && this.#stop();
     this.#show = event => event.persisted && this.#readyState !== CLOSED && this.#begin(alone);
