@@ -6,7 +6,10 @@ import (
 	"bufio"
 	"context"
 	"crypto/sha1"
+	"crypto/sha256"
 	"encoding/base64"
+	"encoding/hex"
+	"encoding/json"
 	"fmt"
 	"io"
 	"net"
@@ -181,6 +184,9 @@ func TestSecretsAreShownNowhere(t *testing.T) {
 	}
 	env = append(env, "SSE_UPSTREAM_FILE="+upstreamFile)
 
+	access, authPaths := guardedRoutes(v, service, given.cookie)
+	env, paths = append(env, access...), append(paths, authPaths...)
+
 	code, stdout, stderr := run(t, env, "check")
 	if code != 0 {
 		t.Fatal(stderr)
@@ -199,7 +205,7 @@ func TestSecretsAreShownNowhere(t *testing.T) {
 	for i, path := range paths {
 		asking.Go(func() {
 			answer := visit.events(path)
-			if strings.HasPrefix(path, "/r/") || strings.HasPrefix(path, "/value/") { // what passes through is the service's own
+			if strings.HasPrefix(path, "/r/") || strings.HasPrefix(path, "/value/") || strings.HasPrefix(path, "/auth/") { // what passes through is the service's own
 				v.search(t, path, answer)
 			}
 			visit.upgrade(path)
@@ -207,6 +213,7 @@ func TestSecretsAreShownNowhere(t *testing.T) {
 		})
 	}
 	asking.Wait()
+	visit.guarded(v, s.admin)
 	leave()
 	for _, path := range []string{"/api/status", "/metrics"} {
 		resp, err := plain.Get("http://" + s.admin + path)
@@ -219,7 +226,7 @@ func TestSecretsAreShownNowhere(t *testing.T) {
 	}
 	s.drain(t)
 	v.search(t, "the log", s.stderr.String())
-	for _, said := range []string{"upstream lost", "upstream refused", "jq program failed", "pass-through fails", "tunnel not opened"} {
+	for _, said := range []string{"upstream lost", "upstream refused", "jq program failed", "pass-through fails", "tunnel not opened", "does not say who clients are", "cannot be fetched", "not admitted", "clients revoked"} {
 		if !strings.Contains(s.stderr.String(), said) {
 			t.Errorf("the log says nothing of %q", said)
 		}
@@ -285,4 +292,60 @@ func (c visitor) stream(ctx context.Context) {
 		c.t.Fatal("the page's stream: ", err)
 	}
 	context.AfterFunc(ctx, func() { resp.Body.Close() })
+}
+
+// guardedRoutes are routes with AUTH of all kinds, with secrets in what they ask, verify with and seal with, and their paths.
+func guardedRoutes(v *vault, service, cookie string) (env, paths []string) {
+	key := sha256.Sum256([]byte(v.word()))
+	*v = append(*v, hex.EncodeToString(key[:]))
+	env = append(env, "SSE_TICKET_KEY="+hex.EncodeToString(key[:]))
+	secret := v.word()
+	for i, settings := range [][]string{
+		{"AUTH=forward", "AUTH_URL=http://" + service + "/phrase?key=" + v.word()},
+		{"AUTH=forward", "AUTH_URL=http://" + service + "/moved?key=" + v.word(), "REVALIDATE=1s"},
+		{"AUTH=forward", "AUTH_URL=http://" + service + "/header"},
+		{"AUTH=forward", "AUTH_URL=http://" + service + "/page", "REVALIDATE=1s", "FORWARD=Cookie"}, // which admits
+		{"AUTH=jwt", "JWT_KEYS=secret:" + secret, "JWT_FROM=header,query:k", "AUTH_CLAIMS=sub"},
+		{"AUTH=jwt", "JWT_KEYS=secret:" + secret, "JWT_FROM=query:t,header", "AUTH_CLAIMS=sub", "HEADERS=X: {auth.sub}"}, // which admits token
+		{"AUTH=jwt", "JWT_KEYS=http://" + service + "/json?key=" + v.word(), "JWT_FROM=query:t"},
+		{"AUTH=jwt", "JWT_KEYS=http://" + service + "/gzip", "JWT_FROM=query:t"},
+		{"AUTH=jwt", "JWT_KEYS=http://" + service + "/phrase", "JWT_FROM=query:t"},
+	} {
+		name := fmt.Sprintf("SSE_ROUTE_GUARDED%d_", i)
+		env = append(env, fmt.Sprintf("%sPATH=/auth/%d", name, i), name+"FROM=http://"+service+"/phrase")
+		for _, s := range settings {
+			env = append(env, name+s)
+		}
+		paths = append(paths, fmt.Sprintf("/auth/%d", i))
+	}
+	token := signed(secret, map[string]any{"sub": v.word(), "exp": time.Now().Add(time.Hour).Unix()})
+	unknown := base64.RawURLEncoding.EncodeToString([]byte(`{"alg":"RS256","kid":"`+v.word()+`"}`)) + token[strings.Index(token, "."):]
+	*v = append(*v, token, unknown)
+	for i := 6; i < 9; i++ {
+		paths = append(paths, fmt.Sprintf("/auth/%d?t=%s&x=", i, unknown))
+	}
+	return env, append(paths, "/auth/5?t="+token+"&x=", "/auth/3?ticket="+v.token()+"&x=")
+}
+
+// guarded asks for a ticket, uses it, and revokes what the client came with.
+func (c visitor) guarded(v *vault, admin string) {
+	answer := c.ask(c.t.Context(), "POST", "/_sidestream/ticket", `{"paths":["/auth/3"]}`)
+	var got struct{ Ticket string }
+	if json.Unmarshal([]byte(answer), &got) != nil || got.Ticket == "" {
+		c.t.Errorf("no ticket: %s", answer)
+	}
+	*v = append(*v, got.Ticket)
+	v.search(c.t, "by ticket", c.ask(c.t.Context(), "GET", "/auth/3?ticket="+got.Ticket, "", "Accept", "text/event-stream"))
+	v.search(c.t, "a ticket for others", c.ask(c.t.Context(), "POST", "/_sidestream/ticket", `{"paths":["/auth/0","/auth/4"]}`))
+	_, value, _ := strings.Cut(c.header.Get("Cookie"), "=")
+	for _, body := range []string{`{"cookie":{"sid":"` + value + `"}}`, `{"route":"guarded9","cookie":{"sid":"` + value + `"}}`, `{"header":{"X-Key":"` + value + `"}}`, `{"auth":{"` + value + `":"x"}}x`} {
+		resp, err := plain.Post("http://"+admin+"/api/revoke", "application/json", strings.NewReader(body))
+		if err != nil {
+			c.t.Error(err)
+			continue
+		}
+		text, _ := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		v.search(c.t, "revoke", string(text))
+	}
 }
