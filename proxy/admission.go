@@ -152,7 +152,11 @@ func (rt *Route) unwelcome(w http.ResponseWriter, r *http.Request, g guest, err 
 		return p.deny(w, http.StatusForbidden, err.Error())
 	case errors.Is(err, access.ErrUnavailable):
 		p.Rejected[Unsure].Add(1)
-		return deliver.Busy(w, r, g.busyID(), unsureTime+rand.N(unsureTime))
+		retry := unsureTime + rand.N(unsureTime)
+		if p.clients.Draining() { // what is asked may be stopping as well
+			retry = max(retry, p.clients.Hint(&rt.deliver))
+		}
+		return deliver.Busy(w, r, g.busyID(), retry)
 	case r.Context().Err() != nil:
 		return deliver.Answered // the client has gone
 	}

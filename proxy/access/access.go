@@ -189,10 +189,11 @@ func (g *Guard) Known(c *Client) *Pass {
 
 // known is the pass of these credentials, if it counts still. mu is held.
 func (g *Guard) known(k key) *Pass {
-	p := g.byKey[k]
-	if p == nil || !g.fresh(p, time.Now()) {
+	p, now := g.byKey[k], time.Now()
+	if p == nil || !g.fresh(p, now) {
 		return nil
 	}
+	p.idle = now // it is kept until the client is in
 	return p
 }
 
@@ -230,7 +231,7 @@ func (g *Guard) Admit(ctx context.Context, c *Client) (*Pass, error) {
 func (g *Guard) ask(ctx context.Context, a *application) (*Pass, error) {
 	waiting, cancel := context.WithTimeout(ctx, waitTime)
 	defer cancel()
-	p := &Pass{key: a.key, methods: g.Methods, asked: time.Now(), order: g.orders.Load()}
+	p := &Pass{guard: g, key: a.key, methods: g.Methods, asked: time.Now(), order: g.orders.Load()}
 	for _, method := range g.Methods {
 		err := g.askOne(waiting, method, a, p)
 		switch {
@@ -275,15 +276,12 @@ func (g *Guard) admitted(p *Pass, a *application) (*Pass, error) {
 	}
 	now := time.Now()
 	if old := g.byKey[p.key]; old != nil && old.Standing() == Stays && old.says(p) {
-		old.asked, old.generation = later(old.asked, p.asked), p.generation
-		g.schedule(old, now)
-		old.idle = now
+		old.asked, old.generation, old.idle = later(old.asked, p.asked), p.generation, now
 		return old, nil
 	}
 	p.idle = now
 	g.byKey[p.key] = p
 	g.passes[p] = struct{}{}
-	g.schedule(p, now)
 	return p, nil
 }
 

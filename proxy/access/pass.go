@@ -28,6 +28,7 @@ type Watcher interface {
 // AUTH, and never ends. Safe for concurrent use.
 type Pass struct {
 	// What it was made of; it does not change.
+	guard      *Guard // nil: none has made it
 	key        key
 	methods    []string // AUTH
 	token      Claims
@@ -95,8 +96,11 @@ func (p *Pass) Enter() {
 		return
 	}
 	p.mu.Lock()
-	defer p.mu.Unlock()
 	p.clients++
+	p.mu.Unlock()
+	if p.question != nil {
+		p.guard.entered(p)
+	}
 }
 
 // Leave counts one out.

@@ -23,9 +23,18 @@ const (
 	retryMost  = 30 * time.Second // the same
 )
 
+// entered has p asked for again, from its first client on.
+func (g *Guard) entered(p *Pass) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if p.place == 0 {
+		g.schedule(p)
+	}
+}
+
 // schedule has p asked for again when that is due. mu is held.
-func (g *Guard) schedule(p *Pass, now time.Time) {
-	if p.question == nil || g.alive.Err() != nil {
+func (g *Guard) schedule(p *Pass) {
+	if g.alive.Err() != nil || p.Standing() != Stays {
 		return
 	}
 	// Between 5/8 and 6/8, so that those who came at once are not asked for at once for ever.
@@ -97,9 +106,6 @@ func (g *Guard) nextDue() (*Pass, time.Duration) {
 		if p.present() > 0 && p.Standing() == Stays {
 			return p, 0
 		}
-		if now.Sub(p.idle) < idleTime && g.fresh(p, now) { // one may be on its way in
-			g.at(p, later(now.Add(g.Revalidate/16+time.Millisecond), p.due))
-		}
 	}
 	return nil, time.Hour
 }
@@ -125,7 +131,7 @@ func (g *Guard) askAgain(p *Pass) {
 		g.mu.Lock()
 		defer g.mu.Unlock()
 		p.asked = later(p.asked, answer.asked)
-		g.schedule(p, time.Now())
+		g.schedule(p)
 	}
 }
 

@@ -175,3 +175,31 @@ func TestManyAreAskedForInTime(t *testing.T) {
 		}
 	})
 }
+
+// Who comes in late - by an answer that is known still, or because its upstream has taken its time - is asked for like everybody.
+func TestLateClientsAreAskedFor(t *testing.T) {
+	for every, late := range map[time.Duration]time.Duration{10 * time.Minute: 7 * time.Minute, time.Second: 3 * time.Second} {
+		app := &service{answer: sessions(map[string]string{"s=1": "joe"})}
+		bubble(t, again(every), app, func(t *testing.T, g *Guard, _ *logged) {
+			first := g.seat(t, from("/a", "Cookie", "s=1"))
+			time.Sleep(every / 10)
+			first.leave()
+			p, err := g.Admit(t.Context(), from("/a", "Cookie", "s=1"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(late)
+			if late < every {
+				if p = g.Known(from("/a", "Cookie", "s=1")); p == nil {
+					t.Fatal("the answer does not count any more")
+				}
+			}
+			joe := sit(p)
+			app.answers(sessions(nil))
+			time.Sleep(every)
+			if joe.pass.Standing() != 401 {
+				t.Errorf("REVALIDATE=%v: one that came in late is not asked for", every)
+			}
+		})
+	}
+}

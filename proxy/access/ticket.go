@@ -295,7 +295,7 @@ func (g *Guard) knownTicket(a *application, t *Ticket, path string) (*Pass, erro
 // ticketPass is the pass of a client with a ticket, as of when that was sealed.
 func (g *Guard) ticketPass(a *application, t *Ticket, path string) *Pass {
 	s := t.Paths[path]
-	p := &Pass{key: a.key, methods: g.Methods, token: s.Token, forward: s.Forward, asked: s.Asked, until: t.until, begun: t.Issued,
+	p := &Pass{guard: g, key: a.key, methods: g.Methods, token: s.Token, forward: s.Forward, asked: s.Asked, until: t.until, begun: t.Issued,
 		proof: t.proof, generation: sealed, order: g.orders.Load()}
 	if g.forward != nil && g.Revalidate > 0 {
 		p.question = a.question
