@@ -22,13 +22,14 @@ func (l *loader) globals(vs values) *Config {
 	shared := parse[settings](l, routeFields, inherited(vs)) // for routes to come, or none: a wrong value is wrong
 	c := &Config{
 		Settings: proxy.Settings{
-			MaxClients: int(g.MaxClients),
-			MaxStreams: int(g.MaxStreams),
-			MaxHeader:  int(g.MaxHeader),
-			Restart:    g.Restart.duration(),
-			Goroutines: g.Writers == "goroutine",
-			TLSCert:    g.TLSCert,
-			TLSKey:     g.TLSKey,
+			MaxClients:    int(g.MaxClients),
+			MaxStreams:    int(g.MaxStreams),
+			MaxPerAddress: int(g.MaxPerIP),
+			MaxHeader:     int(g.MaxHeader),
+			Restart:       g.Restart.duration(),
+			Goroutines:    g.Writers == "goroutine",
+			TLSCert:       g.TLSCert,
+			TLSKey:        g.TLSKey,
 		},
 		Listen:      g.Listen,
 		AdminListen: g.AdminListen,
@@ -47,6 +48,7 @@ func (l *loader) globals(vs values) *Config {
 	l.checkTLS(vs, g.TLSCert, g.TLSKey)
 	c.CORSOrigins = l.origins(vs, g.CORSOrigins)
 	c.Tickets = l.tickets(vs, g)
+	c.TrustedProxies = l.proxies(vs, g.TrustedProxies)
 	c.Tunnel = l.tunnel(vs, g.Tunnel, shared, c.Upstream != nil)
 	c.Peer = l.peer(vs, g)
 	l.checkPeerListen(vs, g, c.Peer)

@@ -86,6 +86,9 @@ func TestProblems(t *testing.T) {
 		{"origin with path", []string{"SSE_CORS_ORIGINS=https://a.com/,https://b.com"}, []string{`SSE_CORS_ORIGINS: "https://a.com/" is more than an origin; write https://a.com`}},
 		{"origin with password", []string{"SSE_CORS_ORIGINS=https://u:secret@a.com"}, []string{`SSE_CORS_ORIGINS: "a.com" is more than an origin; write https://a.com`}},
 		{"origin in Unicode", []string{"SSE_CORS_ORIGINS=https://bücher.de"}, []string{`SSE_CORS_ORIGINS: "https://bücher.de" is not spelled as browsers send it; write the host in its xn-- form`}},
+		// proxies
+		{"a proxy's name", []string{"SSE_TRUSTED_PROXIES=proxy.local"}, []string{`SSE_TRUSTED_PROXIES: "proxy.local" is no address and no network; write such as 10.0.0.0/8, 192.0.2.7 or fd00::/8`}},
+		{"everybody", []string{"SSE_TRUSTED_PROXIES=10.0.0.0/8, 0.0.0.0/0"}, []string{`SSE_TRUSTED_PROXIES: "0.0.0.0/0" is everybody, who could then say that he is anybody; write the networks of the proxies in front`}},
 		// across settings
 		{"no path, no from", []string{"SSE_ROUTE_A_SELECT=.x"}, []string{
 			`SSE_ROUTE_A_FROM: required; write where the events come from, such as ws://localhost:3000/feed or http://localhost:3000/status`,

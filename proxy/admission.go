@@ -42,6 +42,7 @@ type guest struct {
 	pass    *access.Pass  // nil without AUTH
 	id      string        // the last one that it has; "" none
 	inQuery bool          // which stands in the query
+	gone    func()        // gives back its place among those of its address; nil: it has none
 	place   string        // what it is told as its last id while it has none; "" nothing
 }
 
@@ -53,9 +54,9 @@ func (rt *Route) welcome(ctx context.Context, r *http.Request) (g guest, err err
 	switch {
 	case err != nil || rt.guard == nil:
 	case t != nil:
-		g.pass, err = rt.guard.AdmitTicket(ctx, client(g.r), t, g.r.URL.EscapedPath())
+		g.pass, err = rt.guard.AdmitTicket(ctx, rt.proxy.client(g.r), t, g.r.URL.EscapedPath())
 	default:
-		g.pass, err = rt.guard.Admit(ctx, client(g.r))
+		g.pass, err = rt.guard.Admit(ctx, rt.proxy.client(g.r))
 	}
 	return g, err
 }
@@ -68,9 +69,9 @@ func (rt *Route) known(r *http.Request) (g guest, ok bool) {
 	case err != nil || rt.guard == nil:
 		return g, err == nil
 	case t != nil:
-		g.pass = rt.guard.KnownTicket(client(g.r), t, g.r.URL.EscapedPath())
+		g.pass = rt.guard.KnownTicket(rt.proxy.client(g.r), t, g.r.URL.EscapedPath())
 	default:
-		g.pass = rt.guard.Known(client(g.r))
+		g.pass = rt.guard.Known(rt.proxy.client(g.r))
 	}
 	return g, g.pass != nil
 }
@@ -122,10 +123,13 @@ func origin(r *http.Request) string {
 	return strings.ToLower(from)
 }
 
-// client is who r is from, as a guard has to know it.
-func client(r *http.Request) *access.Client {
-	forwarded := http.Header{}
-	forward(forwarded, r)
+// client is who r is from, as a guard has to know it. What proxies say of it counts if they are trusted, or none is named.
+func (p *Proxy) client(r *http.Request) *access.Client {
+	forwarded, from := http.Header{}, r
+	if len(p.addresses.trusted) > 0 && !p.addresses.trusts(parseAddress(r.RemoteAddr)) {
+		from = &http.Request{Host: r.Host, RemoteAddr: r.RemoteAddr, TLS: r.TLS}
+	}
+	forward(forwarded, from)
 	return &access.Client{Method: r.Method, URI: addressed(r), Host: forwarded.Get("X-Forwarded-Host"), Proto: forwarded.Get("X-Forwarded-Proto"),
 		Addresses: forwarded.Get("X-Forwarded-For"), Header: r.Header, Query: r.URL.Query().Get}
 }
@@ -161,6 +165,13 @@ func (rt *Route) unwelcome(w http.ResponseWriter, r *http.Request, g guest, err 
 		return deliver.Answered // the client has gone
 	}
 	return p.reject(w, BadRequest, http.StatusBadRequest, err.Error())
+}
+
+// leave gives back what was taken for g alone.
+func (g *guest) leave() {
+	if g.gone != nil {
+		g.gone()
+	}
 }
 
 // busyID is the last id of a client that is told to come back.

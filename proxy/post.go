@@ -86,7 +86,7 @@ func write(w http.ResponseWriter, r *http.Request, st *stream.Stream, m translat
 func (rt *Route) admitPost(r *http.Request) (g guest, err error) {
 	g.r = r
 	if rt.guard != nil {
-		g.pass, err = rt.guard.Admit(r.Context(), client(r))
+		g.pass, err = rt.guard.Admit(r.Context(), rt.proxy.client(r))
 	}
 	return g, err
 }

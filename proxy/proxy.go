@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"net/http"
+	"net/netip"
 	"path"
 	"slices"
 	"strings"
@@ -40,7 +41,8 @@ type Proxy struct {
 	relayed     atomic.Int64    // clients whose stream another replica gives
 	untried     atomic.Int64    // eager routes whose upstream has neither connected nor failed yet
 	tickets     *access.Tickets // nil: there are none
-	credentials []string        // headers that a ticket takes the place of
+	addresses   addresses
+	credentials []string // headers that a ticket takes the place of
 }
 
 // WebSockets is how many connections are passed through as WebSockets now, on any path.
@@ -87,6 +89,7 @@ func New(c Settings, log *slog.Logger) *Proxy {
 	}
 	p.scripts = web.New(prefixes)
 	p.credentials = slices.Clone(credentials)
+	p.addresses = addresses{trusted: c.TrustedProxies, most: c.MaxPerAddress, used: map[netip.Prefix]int{}}
 	if c.Tickets != nil {
 		p.tickets = access.NewTickets(*c.Tickets, log)
 	}

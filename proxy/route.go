@@ -31,6 +31,7 @@ const (
 	RefusedUp           // by the upstream
 	Unauthorized        // by AUTH, or its ticket does not hold
 	Unsure              // AUTH cannot be asked now
+	FullAddress         // SSE_MAX_CLIENTS_PER_IP
 	rejections
 )
 
@@ -38,7 +39,7 @@ const (
 type Rejected [rejections]atomic.Int64
 
 // Rejections names the entries of Rejected.
-var Rejections = [rejections]string{"origin", "bad_request", "max_clients", "max_streams", "draining", "upstream", "auth", "auth_unavailable"}
+var Rejections = [rejections]string{"origin", "bad_request", "max_clients", "max_streams", "draining", "upstream", "auth", "auth_unavailable", "address"}
 
 // answer answers a request on the route's path.
 func (rt *Route) answer(w http.ResponseWriter, r *http.Request) deliver.Rest {
@@ -88,12 +89,18 @@ func (rt *Route) beside(r *http.Request) (c deliver.Client, header http.Header, 
 	if c, ok = rt.tables.Beside(req.Key); !ok {
 		return c, nil, false
 	}
+	if g.gone, ok = p.addresses.take(r); !ok {
+		c.Leave()
+		return c, nil, false
+	}
 	if !rt.take() {
+		g.leave()
 		c.Leave()
 		return c, nil, false
 	}
 	rt.begins(&c, &g, (*stream.Ring).Find)
 	if over(c.Ring, c.Cursor) || c.Lost && c.Ring.Shared() {
+		g.leave()
 		c.Leave()
 		return c, nil, false
 	}
@@ -131,14 +138,21 @@ func (rt *Route) receive(w http.ResponseWriter, r *http.Request) (c deliver.Clie
 		p.Rejected[Draining].Add(1)
 		return c, deliver.Busy(w, r, g.busyID(), p.clients.Hint(&rt.deliver))
 	}
+	var room bool
+	if g.gone, room = p.addresses.take(r); !room {
+		return c, p.busy(w, r, FullAddress, g.busyID())
+	}
 	if !rt.take() {
+		g.leave()
 		return c, p.busy(w, r, FullClients, g.busyID())
 	}
 	if c, rest = rt.seat(w, r, req, g.busyID()); rest != nil {
+		g.leave()
 		return c, rest
 	}
 	rt.begins(&c, &g, func(ring *stream.Ring, id string) (uint64, bool) { return ring.FindAnywhere(r.Context(), id) })
 	if over(c.Ring, c.Cursor) {
+		g.leave()
 		c.Leave()
 		return c, answerOver(w, g.inQuery)
 	}
@@ -173,7 +187,7 @@ func (p *Proxy) busy(w http.ResponseWriter, r *http.Request, why int, id string)
 // begins finds out where a client begins that has its place and its seat.
 func (rt *Route) begins(c *deliver.Client, g *guest, find func(*stream.Ring, string) (uint64, bool)) {
 	leave := c.Leave
-	c.LastID, c.Pass, c.Leave = g.id, g.pass, func() {
+	c.LastID, c.Pass, c.Gone, c.Leave = g.id, g.pass, g.gone, func() {
 		leave()
 		rt.give()
 	}

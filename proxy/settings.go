@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"net/netip"
 	"net/url"
 	"time"
 
@@ -12,21 +13,23 @@ import (
 
 // Settings are what a sidecar is served by. Package config makes them of the environment, and they are taken as they are.
 type Settings struct {
-	Upstream    *url.URL               // legacy base URL for pass-through; nil: 404 for whatever no route answers
-	TLSCert     string                 // path of the PEM certificate chain; "" without TLS
-	TLSKey      string                 // path of the PEM key; set exactly when TLSCert is
-	CORSOrigins []string               // origins allowed cross-origin with credentials, as browsers send them: scheme://host[:port], lower case
-	MaxClients  int                    // SSE clients at once; 0 no limit
-	MaxStreams  int                    // upstream connections at once; 0 no limit
-	MaxHeader   int                    // bytes of a client's request without its body
-	Restart     time.Duration          // how long the sidecar is away after it has drained; 0 not at all
-	Goroutines  bool                   // each SSE client is written to by a goroutine of its own
-	Tunnel      *TunnelSettings        // WebSockets over events and POSTs; nil: off
-	Tickets     *access.TicketSettings // credentials in URLs; nil: there are none
-	Routes      []*RouteSettings
-	Peer        *peer.Settings  // of several replicas that share History; nil: there is one, or none that others can reach
-	Directory   peer.Directory  // of those; needed with Peer
-	History     history.Running // where events are kept, over restarts or for several replicas; nil: the rings are all there is
+	Upstream       *url.URL               // legacy base URL for pass-through; nil: 404 for whatever no route answers
+	TLSCert        string                 // path of the PEM certificate chain; "" without TLS
+	TLSKey         string                 // path of the PEM key; set exactly when TLSCert is
+	CORSOrigins    []string               // origins allowed cross-origin with credentials, as browsers send them: scheme://host[:port], lower case
+	MaxClients     int                    // SSE clients at once; 0 no limit
+	MaxStreams     int                    // upstream connections at once; 0 no limit
+	MaxPerAddress  int                    // SSE clients at once of one address, or one /64 of IPv6; 0 no limit
+	TrustedProxies []netip.Prefix         // whose X-Forwarded-For is believed
+	MaxHeader      int                    // bytes of a client's request without its body
+	Restart        time.Duration          // how long the sidecar is away after it has drained; 0 not at all
+	Goroutines     bool                   // each SSE client is written to by a goroutine of its own
+	Tunnel         *TunnelSettings        // WebSockets over events and POSTs; nil: off
+	Tickets        *access.TicketSettings // credentials in URLs; nil: there are none
+	Routes         []*RouteSettings
+	Peer           *peer.Settings  // of several replicas that share History; nil: there is one, or none that others can reach
+	Directory      peer.Directory  // of those; needed with Peer
+	History        history.Running // where events are kept, over restarts or for several replicas; nil: the rings are all there is
 }
 
 // RouteSettings are one configured path and where its events come from.

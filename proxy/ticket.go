@@ -107,7 +107,7 @@ func (p *Proxy) sealPath(ctx context.Context, w http.ResponseWriter, r *http.Req
 		t.Paths[u.EscapedPath()] = access.Sealed{}
 		return true
 	}
-	pass, err := rt.guard.Admit(ctx, client(in))
+	pass, err := rt.guard.Admit(ctx, p.client(in))
 	if err == nil {
 		t.Paths[u.EscapedPath()] = pass.Seal(rt.guard)
 		return true

@@ -131,6 +131,8 @@ func (t *Tunnel) receive(w http.ResponseWriter, r *http.Request) (c deliver.Clie
 	switch {
 	case errors.Is(err, errFull):
 		return c, p.busy(w, r, FullClients, last)
+	case errors.Is(err, errAddress):
+		return c, p.busy(w, r, FullAddress, last)
 	case errors.Is(err, tunnel.ErrBusy):
 		return c, p.busy(w, r, FullStreams, last)
 	case err != nil:
@@ -142,16 +144,27 @@ func (t *Tunnel) receive(w http.ResponseWriter, r *http.Request) (c deliver.Clie
 // errFull means that there is no place for another client.
 var errFull = errors.New("SSE_MAX_CLIENTS is reached")
 
-// seat takes a client's place and its page. It fails with errFull or an error of [tunnel.Pages.Client].
+// errAddress means that there is none for another client of the same address.
+var errAddress = errors.New("SSE_MAX_CLIENTS_PER_IP is reached")
+
+// seat takes a client's place and its page. It fails with errFull, errAddress or an error of [tunnel.Pages.Client].
 func (t *Tunnel) seat(r *http.Request, id, last string) (c deliver.Client, err error) {
 	all := t.proxy.all
+	gone, room := t.proxy.addresses.take(r)
+	if !room {
+		return c, errAddress
+	}
+	g := guest{gone: gone}
 	if !all.Take() {
+		g.leave()
 		return c, errFull
 	}
 	if c, err = t.Pages.Client(r, id, last); err != nil {
 		all.Give()
+		g.leave()
 		return c, err
 	}
+	c.Gone = gone
 	leave := c.Leave
 	c.Leave = func() { leave(); all.Give() }
 	c.Beats = wantsBeats(r)

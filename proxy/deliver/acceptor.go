@@ -329,7 +329,7 @@ func (a *acceptor) serve(fd int32, head []byte, fresh bool) bool {
 		return false
 	}
 	if !a.clients.enter() {
-		cl.Leave()
+		cl.leave()
 		return false
 	}
 	a.clients.joined(&cl, r)
@@ -337,7 +337,7 @@ func (a *acceptor) serve(fd int32, head []byte, fresh bool) bool {
 	cl.Route.Stats.Direct.Add(1)
 	if consume(fd, len(head)) != nil {
 		unix.Close(int(fd))
-		a.clients.disconnected(ByShard, cl.Route, cl.Pass, cl.Leave, Left, r.RemoteAddr)
+		a.clients.disconnected(ByShard, cl.Route, cl.hold(), cl.Leave, Left, r.RemoteAddr)
 		return true
 	}
 	s.begin(fd, cl, header, r.ProtoMinor == 0, false)

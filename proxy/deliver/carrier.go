@@ -16,7 +16,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"sidestream/proxy/access"
 	"sidestream/proxy/deliver/h2"
 	"sidestream/proxy/stream"
 )
@@ -33,8 +32,8 @@ type carrier struct {
 	groups  []*h2Group
 	first   int // where the next look at them begins
 	byRing  map[*stream.Ring]*h2Group
-	passes  map[*subscriber]*access.Pass // of those that have one
-	ended   atomic.Bool                  // a pass has; not guarded
+	holds   map[*subscriber]hold // of those that have one
+	ended   atomic.Bool          // a pass has; not guarded
 
 	leaves   atomic.Bool // departed has some
 	mu       sync.Mutex  // guards what follows
@@ -56,7 +55,7 @@ type h2Group struct {
 // departed is a client to be counted out.
 type departed struct {
 	route *Pacing
-	pass  *access.Pass
+	own   hold
 	leave func()
 	why   uint8
 }
@@ -109,12 +108,12 @@ func (m *carrier) join(s *h2.Stream, cl Client) {
 		sub.state.flags |= isClean
 	}
 	s.Client = sub
-	if cl.Pass != nil {
-		if m.passes == nil {
-			m.passes = map[*subscriber]*access.Pass{}
+	if own := cl.hold(); !own.none() {
+		if m.holds == nil {
+			m.holds = map[*subscriber]hold{}
 		}
-		m.passes[sub] = cl.Pass
-		cl.Pass.Watch(m)
+		m.holds[sub] = own
+		own.pass.Watch(m)
 	}
 	g := m.byRing[cl.Ring]
 	if g == nil {
@@ -162,13 +161,13 @@ func (m *carrier) Ended(s *h2.Stream, stalled bool) {
 	default:
 		sub.state.disconnected(Left)
 	}
-	g, pass := sub.group, m.passes[sub]
-	if pass != nil {
-		delete(m.passes, sub)
-		pass.Unwatch(m)
+	g, own := sub.group, m.holds[sub]
+	if !own.none() {
+		delete(m.holds, sub)
+		own.pass.Unwatch(m)
 	}
 	m.mu.Lock()
-	m.departed = append(m.departed, departed{g.route, pass, g.leave, sub.state.why})
+	m.departed = append(m.departed, departed{g.route, own, g.leave, sub.state.why})
 	m.mu.Unlock()
 	m.leaves.Store(true)
 	last := len(g.members) - 1
@@ -204,7 +203,7 @@ func (m *carrier) Settle() {
 	m.departed = nil
 	m.mu.Unlock()
 	for _, d := range departed {
-		m.clients.disconnected(ByH2, d.route, d.pass, d.leave, int(d.why), m.conn.RemoteAddr().String())
+		m.clients.disconnected(ByH2, d.route, d.own, d.leave, int(d.why), m.conn.RemoteAddr().String())
 	}
 }
 

@@ -77,7 +77,7 @@ func (c *client) quit() {
 	c.clients.deadlines.stop(&c.deadline)
 	c.clients.wakeGroups.leave(c)
 	c.Pass.Unwatch(c)
-	c.clients.disconnected(ByGoroutine, c.Route, c.Pass, c.Leave, int(c.state.why), c.address)
+	c.clients.disconnected(ByGoroutine, c.Route, c.hold(), c.Leave, int(c.state.why), c.address)
 }
 
 // leaves sends the client away at a moment within window.

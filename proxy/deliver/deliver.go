@@ -69,9 +69,18 @@ type Client struct {
 	LastID   string          // what it sent as its last id; "" none
 	Beats    bool            // heartbeats are to be events, the first one as soon as it has what the ring has
 	Pass     *access.Pass    // what it was admitted with; nil: it may stay for as long as it likes
+	Gone     func()          // called once when this client in particular has disconnected; nil: nothing is
 	Leave    func()          // called once when it has disconnected; what it does is the same for all clients of a ring
 
 	native bool // see looksNative
+}
+
+// leave gives back what a client has taken that does not come in after all.
+func (cl *Client) leave() {
+	if cl.Gone != nil {
+		cl.Gone()
+	}
+	cl.Leave()
 }
 
 // Clients are all clients of the sidecar. The zero value has none. What is exported is set before the first client comes.
@@ -180,7 +189,7 @@ func Answered() (cut bool) { return false }
 // client was handed over to where it needs no goroutine.
 func (c *Clients) Join(w http.ResponseWriter, r *http.Request, cl Client) Rest {
 	if !c.enter() {
-		cl.Leave()
+		cl.leave()
 		return Busy(w, r, cl.LastID, c.Hint(cl.Route))
 	}
 	c.joined(&cl, r)
@@ -199,9 +208,29 @@ func (c *Clients) joined(cl *Client, r *http.Request) {
 	cl.Route.Log.Debug("client joined", "client", r.RemoteAddr, "stream", cl.Ring.Epoch())
 }
 
+// hold is what one client has of its own, which most have not: writers that keep nothing for a client keep it beside.
+type hold struct {
+	pass *access.Pass
+	gone func()
+}
+
+// hold is what cl has of its own.
+func (cl *Client) hold() hold { return hold{cl.Pass, cl.Gone} }
+
+// none reports whether it is nothing.
+func (h hold) none() bool { return h.pass == nil && h.gone == nil }
+
+// end counts its client out.
+func (h hold) end() {
+	h.pass.Leave()
+	if h.gone != nil {
+		h.gone()
+	}
+}
+
 // disconnected counts a client out, of writer.
-func (c *Clients) disconnected(writer int, rt *Pacing, pass *access.Pass, leave func(), reason int, address string) {
-	pass.Leave()
+func (c *Clients) disconnected(writer int, rt *Pacing, own hold, leave func(), reason int, address string) {
+	own.end()
 	c.byWriter[writer].Add(-1)
 	rt.Stats.Clients.Add(-1)
 	rt.Stats.Disconnected[reason].Add(1)

@@ -134,7 +134,7 @@ func (c *Clients) handOver(w http.ResponseWriter, r *http.Request, cl Client) bo
 	}
 	c.byWriter[ByShard].Add(1)
 	if err != nil {
-		c.disconnected(ByShard, cl.Route, cl.Pass, cl.Leave, Left, r.RemoteAddr)
+		c.disconnected(ByShard, cl.Route, cl.hold(), cl.Leave, Left, r.RemoteAddr)
 		return true
 	}
 	s.begin(int32(fd), cl, w.Header(), r.ProtoMinor == 0, true)

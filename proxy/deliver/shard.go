@@ -21,7 +21,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"sidestream/proxy/access"
 	"sidestream/proxy/stream"
 )
 
@@ -79,8 +78,8 @@ type shard struct {
 	groups  []*group
 	spare   []uint32
 	byRing  map[*stream.Ring]uint32
-	rests   map[uint32][]byte       // of those whose sockets are full
-	passes  map[uint32]*access.Pass // of those that have one
+	rests   map[uint32][]byte // of those whose sockets are full
+	holds   map[uint32]hold   // of those that have one
 	away    []parting
 	dead    []uint32 // found during a walk
 	now     tick     // as of a moment ago: reading the clock for each write would cost as much as finding the client
@@ -137,7 +136,7 @@ func (s *shard) join(j joining, tell bool) {
 	switch {
 	case closing:
 		unix.Close(int(j.slot.fd))
-		s.clients.disconnected(ByShard, j.Route, j.Pass, j.Leave, Left, "")
+		s.clients.disconnected(ByShard, j.Route, j.hold(), j.Leave, Left, "")
 	case tell:
 		s.kick()
 	}

@@ -31,8 +31,8 @@ func (s *shard) enter(j *joining) {
 	g := s.groups[c.group]
 	c.pos = uint32(len(g.members))
 	g.members = append(g.members, index)
-	if j.Pass != nil {
-		s.guard(index, j.Pass)
+	if own := j.hold(); !own.none() {
+		s.hold(index, own)
 	}
 	if len(s.slots) == len(s.free)+2 { // the first: the clock stood still
 		s.ticking = s.clock.now()
@@ -53,13 +53,13 @@ func (s *shard) enter(j *joining) {
 	s.tally(s.groups[c.group])
 }
 
-// guard has a client lose its place when p ends.
-func (s *shard) guard(index uint32, p *access.Pass) {
-	if s.passes == nil {
-		s.passes = map[uint32]*access.Pass{}
+// hold keeps what a client has of its own, and has it cut when its pass ends.
+func (s *shard) hold(index uint32, own hold) {
+	if s.holds == nil {
+		s.holds = map[uint32]hold{}
 	}
-	s.passes[index] = p
-	p.Watch(s)
+	s.holds[index] = own
+	own.pass.Watch(s)
 }
 
 // PassEnded is [access.Watcher]'s.
@@ -72,8 +72,8 @@ func (s *shard) PassEnded() {
 
 // dismiss cuts the clients whose passes have ended.
 func (s *shard) dismiss() {
-	for index, pass := range s.passes {
-		if pass.Standing() != access.Stays {
+	for index, own := range s.holds {
+		if own.pass.Standing() != access.Stays {
 			s.forget()
 			s.serve(index, &facts{now: s.now})
 		}
@@ -202,14 +202,14 @@ func (s *shard) bury() {
 		}
 		delete(s.rests, index)
 		why := int(c.why)
-		pass := s.passes[index]
-		if pass != nil {
-			delete(s.passes, index)
-			pass.Unwatch(s)
+		own := s.holds[index]
+		if !own.none() {
+			delete(s.holds, index)
+			own.pass.Unwatch(s)
 		}
 		*c = slot{gen: c.gen}
 		s.free = append(s.free, index)
-		s.clients.disconnected(ByShard, g.route, pass, g.leave, why, address)
+		s.clients.disconnected(ByShard, g.route, own, g.leave, why, address)
 	}
 	s.dead = s.dead[:0]
 }

@@ -81,7 +81,7 @@ func (m *carrier) give(sub *subscriber, w *h2.Writer, t *tally, at tick, now tim
 	g, b := sub.group, m.batch
 	f := facts{now: at, silence: g.silence, first: sub.fresh, coalesce: g.coalesce, ring: ringGrown}
 	if sub.state.flags&isGuarded != 0 {
-		f.stands = m.passes[sub].Standing()
+		f.stands = m.holds[sub].pass.Standing()
 	}
 	if f.coalesce == 0 && sub.prelude == nil && b.fits(g.ring, sub.state.at, true) {
 		b.tell(&f) // as for most

@@ -53,7 +53,7 @@ func (s *shard) serve(index uint32, f *facts) {
 	g := s.groups[c.group]
 	b := &s.batches[c.flags&isUnchunked]
 	if c.flags&isGuarded != 0 {
-		f.stands = s.passes[index].Standing()
+		f.stands = s.holds[index].pass.Standing()
 	}
 	if f.ring == ringGrown && f.coalesce == 0 && b.fits(g.ring, c.at, c.flags&isUnchunked != 0) {
 		b.tell(f) // as for most
@@ -175,7 +175,7 @@ func (s *shard) look() tick {
 
 // expire serves those whose credentials have run out.
 func (s *shard) expire() {
-	for index := range s.passes {
+	for index := range s.holds {
 		c := &s.slots[index]
 		if c.flags&isLeaving != 0 && c.why == Expired && reached(s.now, c.due) && c.flags&(isClosing|isOver) == 0 {
 			s.forget()
