@@ -50,7 +50,7 @@ func TestDefaults(t *testing.T) {
 	c := load(t, append(base, "HOME=/root", "SSE_LISTEN=", "SSE_ROUTE_FEED_HEARTBEAT=")...)
 	routes := c.Routes
 	c.Routes = nil
-	want := &Config{Settings: proxy.Settings{MaxClients: 10000, MaxStreams: 10000, MaxHeader: 64 << 10, Restart: 5 * time.Second},
+	want := &Config{Settings: proxy.Settings{MaxClients: 10000, MaxStreams: 10000, MaxHeader: 64 << 10, MaxReplay: 64 << 20, Restart: 5 * time.Second},
 		Listen: ":8080", AdminListen: "127.0.0.1:9091", MaxValue: 16 << 10, Drain: 10 * time.Second, LogLevel: slog.LevelInfo, LogFormat: "auto"}
 	if !reflect.DeepEqual(c, want) {
 		t.Errorf("got  %+v\nwant %+v", c, want)
@@ -73,13 +73,13 @@ func TestDefaults(t *testing.T) {
 
 func TestGlobals(t *testing.T) {
 	c := load(t, "SSE_LISTEN=127.0.0.1:80", "SSE_ADMIN_LISTEN=off", "SSE_UPSTREAM=http://legacy:3000/base/", "SSE_MAX_CLIENTS=off",
-		"SSE_MAX_STREAMS=7", "SSE_MAX_VALUE=2KiB", "SSE_DRAIN=0", "SSE_MAX_HEADER=9KiB", "SSE_MAX_CLIENTS_PER_IP=5", "SSE_TRUSTED_PROXIES=10.1.2.3/8, fd00::1,10.0.0.0/8", "SSE_RESTART=1m", "SSE_WRITERS=goroutine", "SSE_LOG_LEVEL=warn", "SSE_LOG_FORMAT=json",
+		"SSE_MAX_STREAMS=7", "SSE_MAX_VALUE=2KiB", "SSE_DRAIN=0", "SSE_MAX_HEADER=9KiB", "SSE_MAX_CLIENTS_PER_IP=5", "SSE_MAX_REPLAY=3MiB", "SSE_TRUSTED_PROXIES=10.1.2.3/8, fd00::1,10.0.0.0/8", "SSE_RESTART=1m", "SSE_WRITERS=goroutine", "SSE_LOG_LEVEL=warn", "SSE_LOG_FORMAT=json",
 		"SSE_CORS_ORIGINS=https://App.Example.com, http://localhost:5173,https://a.com:443 ,https://a.com,")
 	if c.Upstream == nil || c.Upstream.String() != "http://legacy:3000/base/" {
 		t.Errorf("upstream %v", c.Upstream)
 	}
 	c.Upstream = nil
-	want := &Config{Settings: proxy.Settings{MaxStreams: 7, MaxHeader: 9 << 10, MaxPerAddress: 5, TrustedProxies: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("fd00::1/128")}, Restart: time.Minute, Goroutines: true, CORSOrigins: []string{"https://app.example.com", "http://localhost:5173", "https://a.com"}},
+	want := &Config{Settings: proxy.Settings{MaxStreams: 7, MaxHeader: 9 << 10, MaxPerAddress: 5, MaxReplay: 3 << 20, TrustedProxies: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("fd00::1/128")}, Restart: time.Minute, Goroutines: true, CORSOrigins: []string{"https://app.example.com", "http://localhost:5173", "https://a.com"}},
 		Listen: "127.0.0.1:80", MaxValue: 2 << 10, LogLevel: slog.LevelWarn, LogFormat: "json"}
 	if !reflect.DeepEqual(c, want) {
 		t.Errorf("got  %+v\nwant %+v", c, want)

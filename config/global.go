@@ -25,6 +25,7 @@ func (l *loader) globals(vs values) *Config {
 			MaxClients:    int(g.MaxClients),
 			MaxStreams:    int(g.MaxStreams),
 			MaxPerAddress: int(g.MaxPerIP),
+			MaxReplay:     int(g.MaxReplay),
 			MaxHeader:     int(g.MaxHeader),
 			Restart:       g.Restart.duration(),
 			Goroutines:    g.Writers == "goroutine",

@@ -41,6 +41,7 @@ type globals struct {
 	PeerListen     string `env:"PEER_LISTEN" show:"the port of SSE_PEER" doc:"address that other replicas are answered on; it is for no one else"`
 	PeerSecret     list   `env:"PEER_SECRET" doc:"what replicas know each other by, at least 16 bytes and the same everywhere. Several, comma-separated, for changing it: the first one signs, all are accepted"`
 	MaxPerIP       count  `env:"MAX_CLIENTS_PER_IP" max:"1000000000" doc:"SSE clients at once of one address, or of one /64 of IPv6; over it they are told to come back. 0 means no limit. Behind a proxy it needs SSE_TRUSTED_PROXIES"`
+	MaxReplay      rate   `env:"MAX_REPLAY" envDefault:"64MiB/s" min:"1KiB/s" max:"64GiB/s" doc:"what all SSE clients together are sent a second of what was there before they came: when many return at once, each waits its turn, with heartbeats, and those who are there do not wait for them. REPLAY_EVENTS has to reach for as long. 0 means no limit"`
 	TrustedProxies list   `env:"TRUSTED_PROXIES" doc:"addresses and networks (CIDR), comma-separated, of the proxies in front, whose X-Forwarded-For is believed: the rightmost address in it that is none of them is the client's"`
 	TicketKey      list   `env:"TICKET_KEY" doc:"turns on POST /_sidestream/ticket: keys of 64 hex digits, comma-separated, of which the first seals tickets and each opens them; the same for all replicas. See [access](../proxy/access/README.md#tickets)"`
 	TicketTTL      span   `env:"TICKET_TTL" envDefault:"60s" min:"1s" max:"1h" none:"no" doc:"how long a ticket is good for whoever has it"`

@@ -20,6 +20,7 @@ type (
 	pace   time.Duration // as span up to 1h, but off is less than 0
 	rhythm string        // Go duration from 10ms to 24h, 0 or off: none; or a jq program, which does not begin like a number
 	list   []string      // comma-separated, blanks around the items dropped
+	rate   int           // as size, a second, with /s or without
 	start  int           // live, latest, all or a number of events, as Route.Start has it
 )
 
@@ -154,6 +155,10 @@ func (b *size) UnmarshalText(text []byte) error {
 	}
 	*b = size(n * factor)
 	return nil
+}
+
+func (r *rate) UnmarshalText(text []byte) error {
+	return (*size)(r).UnmarshalText([]byte(strings.TrimSuffix(strings.TrimSpace(string(text)), "/s")))
 }
 
 func (c *count) UnmarshalText(text []byte) error {

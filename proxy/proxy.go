@@ -71,7 +71,7 @@ type Route struct {
 func New(c Settings, log *slog.Logger) *Proxy {
 	p := &Proxy{log: log, mux: http.NewServeMux(), origins: map[string]bool{},
 		all: &stream.Limit{Max: c.MaxClients}, Streams: &stream.Limit{Max: c.MaxStreams}}
-	p.clients.Restart, p.clients.Goroutines, p.clients.Log = c.Restart, c.Goroutines, log
+	p.clients.Restart, p.clients.Goroutines, p.clients.Replay, p.clients.Log = c.Restart, c.Goroutines, c.MaxReplay, log
 	p.maxHeader, p.History = c.MaxHeader, c.History
 	for _, origin := range c.CORSOrigins {
 		p.origins[origin] = true

@@ -8,6 +8,7 @@ import (
 	"syscall"
 	"time"
 
+	"sidestream/proxy/access"
 	"sidestream/proxy/stream"
 )
 
@@ -95,8 +96,11 @@ func (c *client) wakeUp() {
 	}
 }
 
-// PassEnded is [access.Watcher]'s.
-func (c *client) PassEnded() { c.wakeUp() }
+// PassEnded is [access.Watcher]'s. What is being written is not to go on.
+func (c *client) PassEnded() {
+	c.wakeUp()
+	c.clients.deadlines.hurry(&c.deadline, time.Now())
+}
 
 // turn does what is due, and sees to it that the client is woken when something else is. It returns whether the answer is
 // over.
@@ -106,7 +110,7 @@ func (c *client) turn() (over bool) {
 	defer b.forget()
 	now := time.Now()
 	f := facts{silence: ticks(c.Route.Heartbeat), first: c.first, coalesce: ticks(c.Route.Coalesce), ring: ringGrown}
-	for {
+	for { // what a batch has cost that is not taken whole is not given back: then the client is gone
 		var a action
 		var err error
 		f.now, f.stands = c.clock.at(now), c.Pass.Standing()
@@ -114,6 +118,9 @@ func (c *client) turn() (over bool) {
 		case doRead:
 			b.load(c.Ring, c.state.at, true)
 			b.tell(&f)
+			continue
+		case doTurn:
+			c.state.queue(f.now, c.clients.replays.take(b.size, now))
 			continue
 		case doWrite:
 			err = c.give(a.say, b, &f)
@@ -165,12 +172,11 @@ func (c *client) write(words []byte, events ...[]byte) error {
 	if len(words)+len(events) == 0 {
 		return nil
 	}
-	if !c.out.deadlines {
-		return c.out.write(words, events...)
-	}
 	now := time.Now()
 	c.deadline.began.Store(now.UnixNano())
-	c.clients.deadlines.set(&c.deadline, now.Add(stallTime), now) // a deadline that comes from now on sees began
+	if c.out.deadlines {
+		c.clients.deadlines.set(&c.deadline, now.Add(stallTime), now) // a deadline that comes from now on sees began
+	}
 	err := c.out.write(words, events...)
 	c.deadline.began.Store(0)
 	return err
@@ -178,6 +184,9 @@ func (c *client) write(words []byte, events ...[]byte) error {
 
 // why tells a peer that took nothing from one that has disconnected.
 func (c *client) why(err error) uint8 {
+	if c.Pass.Standing() > access.ComeBack {
+		return Revoked
+	}
 	if c.deadline.stalled.Load() || errors.Is(err, syscall.ETIMEDOUT) {
 		return Stalled
 	}

@@ -9,7 +9,7 @@
 //
 // A client's states, each of which takes part in every writer's loop in the same way:
 //
-//	            doRead, doWrite, doSay         doLast             doPart               doCut, doFinish
+//	        doRead, doTurn, doWrite, doSay     doLast             doPart               doCut, doFinish
 //	(unopened) ───────────────────────▶ here ─────────▶ closing ─────────▶ parting ───────────────────▶ over
 //
 // With isBlocked, which the writer sets and clears, the client stays where it is: its bytes have to leave first.
@@ -64,6 +64,9 @@ const (
 	isParting                     // it has a moment to get them, until due
 	isOver                        // nothing more is done with it
 	isGuarded                     // it was admitted with a pass, which may end
+	isReplaying                   // it has not caught up yet with what was there before it
+	isQueued                      // it waits until turn to be given more of that
+	isTurn                        // it is to be given it now
 )
 
 // cursor is where one client stands in its stream, and what it is owed.
@@ -71,13 +74,14 @@ type cursor struct {
 	at    uint64 // the last event it has, or stream.Begin
 	wrote tick   // when it was written to last
 	due   tick   // with isLeaving or isParting
+	turn  tick   // with isQueued
 	flags flags
 	why   uint8 // with isLeaving, isClosing or isOver: why it will have disconnected
 }
 
 // newCursor is that of cl, when it comes.
 func newCursor(cl *Client, now tick) cursor {
-	c := cursor{at: cl.Cursor, flags: isUnopened, wrote: now - ticks(cl.Route.Coalesce)}
+	c := cursor{at: cl.Cursor, flags: isUnopened | isReplaying, wrote: now - ticks(cl.Route.Coalesce)}
 	if cl.Lost {
 		c.flags |= isLost
 	}
@@ -144,6 +148,7 @@ type deed uint8
 const (
 	doWait   deed = iota // nothing, until something happens or action.after is over
 	doRead               // read the ring after the cursor
+	doTurn               // see whether what was read may be written now; see queue
 	doWrite              // write the words, then the events that were read; see took
 	doSay                // write the words
 	doLast               // write the words: they are the last
@@ -169,6 +174,8 @@ func (c *cursor) next(f *facts) action {
 		return c.dismiss(f)
 	case c.flags&isBlocked != 0:
 		return c.leave(f.now)
+	case c.flags&isQueued != 0 && !reached(f.now, c.turn):
+		return c.wait(f)
 	case f.ring == ringRead:
 		if a := c.read(f); a.do != doWait {
 			return a
@@ -183,6 +190,11 @@ func (c *cursor) next(f *facts) action {
 	case released, f.ring == ringMore, f.ring == ringGrown && !held:
 		return action{do: doRead}
 	}
+	return c.idle(f).within(held && f.ring == ringGrown, f.coalesce-(f.now-c.wrote))
+}
+
+// idle is next for a client that is given nothing of the ring now.
+func (c *cursor) idle(f *facts) action {
 	beats, beat := c.beat(f)
 	if beats && beat == 0 {
 		say := sayBeat
@@ -192,14 +204,35 @@ func (c *cursor) next(f *facts) action {
 		c.flags, c.wrote = c.flags&^isFresh, f.now
 		return action{do: doSay, say: say}
 	}
-	a := action{}.within(beats, beat)
-	a = a.within(c.flags&isLeaving != 0, c.due-f.now)
-	return a.within(held && f.ring == ringGrown, f.coalesce-(f.now-c.wrote))
+	return action{}.within(beats, beat).within(c.flags&isLeaving != 0, c.due-f.now)
+}
+
+// wait is next for a client that waits for its turn.
+func (c *cursor) wait(f *facts) action {
+	switch {
+	case c.flags&isUnopened != 0:
+		c.flags, c.wrote = c.flags&^isUnopened, f.now
+		return action{do: doSay, say: sayOpening}
+	case c.flags&isLeaving != 0 && reached(f.now, c.due): // it comes back for what it waits for
+		return c.close(f.now, c.why, sayHint)
+	}
+	return c.idle(f).within(true, c.turn-f.now)
+}
+
+// queue notes what came of a doTurn: what was read may be written, or is to be asked for again after wait.
+func (c *cursor) queue(now tick, wait time.Duration) (granted bool) {
+	c.flags &^= isQueued
+	if wait == 0 {
+		c.flags |= isTurn
+		return true
+	}
+	c.flags, c.turn = c.flags|isQueued, now+ticks(wait)
+	return false
 }
 
 // within is a, after so long at the latest if only is true.
 func (a action) within(only bool, after tick) action {
-	if only && (!a.timed || after < a.after) {
+	if only && a.do == doWait && (!a.timed || after < a.after) {
 		a.timed, a.after = true, after
 	}
 	return a
@@ -269,12 +302,17 @@ func (c *cursor) read(f *facts) action {
 	switch {
 	case pending:
 		events = 0
+	case events > 0 && c.flags&(isReplaying|isTurn) == isReplaying:
+		return action{do: doTurn}
 	case c.flags&isLost != 0:
 		say |= sayRestart
 	case f.missed > 0:
 		say |= sayMissed
 	case c.flags&isNew != 0 && events == 0 && stays(f.end):
 		say |= sayOpen
+	}
+	if c.flags &^= isTurn; events == 0 && !pending {
+		c.flags &^= isReplaying
 	}
 	switch {
 	case say != 0 || events > 0:
@@ -320,7 +358,11 @@ func (c *cursor) beat(f *facts) (beats bool, after tick) {
 }
 
 // took notes that the client has got, or has waiting, n of the events that were read.
-func (c *cursor) took(f *facts, n uint64) { c.at = f.from + n }
+func (c *cursor) took(f *facts, n uint64) {
+	if c.at = f.from + n; c.at == f.to && !f.more {
+		c.flags &^= isReplaying
+	}
+}
 
 // leaves has a client come back at due, for why.
 func (c *cursor) leaves(why uint8, due tick) { c.flags, c.why, c.due = c.flags|isLeaving, why, due }

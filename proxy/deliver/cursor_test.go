@@ -122,6 +122,28 @@ var transitions = []struct {
 	{"what is held back", cursor{at: 4, wrote: 9_900, flags: isLeaving, due: 10_100}, facts{silence: 150, coalesce: 110, ring: ringGrown},
 		cursor{at: 4, wrote: 9_900, flags: isLeaving, due: 10_100}, action{timed: true, after: 10}},
 
+	// A turn.
+	{"what was there before it takes a turn", cursor{at: 3, flags: isReplaying | isUnopened | isLost}, facts{ring: ringRead, from: 3, to: 5, missed: 2},
+		cursor{at: 3, flags: isReplaying | isUnopened | isLost}, action{do: doTurn}},
+	{"which it has", cursor{at: 3, flags: isReplaying | isTurn | isUnopened}, facts{ring: ringRead, from: 3, to: 5},
+		cursor{at: 3, wrote: 10_000, flags: isReplaying}, action{do: doWrite, say: sayOpening}},
+	{"it is opened while it waits", cursor{at: 3, flags: isReplaying | isQueued | isUnopened, turn: 10_050}, facts{ring: ringRead, from: 3, to: 5},
+		cursor{at: 3, wrote: 10_000, flags: isReplaying | isQueued, turn: 10_050}, action{do: doSay, say: sayOpening}},
+	{"and waits", cursor{at: 3, wrote: 10_000, flags: isReplaying | isQueued, turn: 10_050}, facts{ring: ringGrown, silence: 500},
+		cursor{at: 3, wrote: 10_000, flags: isReplaying | isQueued, turn: 10_050}, action{timed: true, after: 50}},
+	{"with heartbeats", cursor{at: 3, wrote: 9_500, flags: isReplaying | isQueued, turn: 10_050}, facts{ring: ringGrown, silence: 500},
+		cursor{at: 3, wrote: 10_000, flags: isReplaying | isQueued, turn: 10_050}, action{do: doSay, say: sayBeat}},
+	{"and its release", cursor{at: 3, flags: isReplaying | isQueued | isLeaving, due: 10_000, turn: 10_050, why: Drained}, facts{ring: ringGrown},
+		cursor{at: 3, wrote: 10_000, flags: isReplaying | isQueued | isLeaving | isClosing, due: 10_000, turn: 10_050, why: Drained}, action{do: doLast, say: sayHint}},
+	{"which may come first", cursor{at: 3, wrote: 10_000, flags: isReplaying | isQueued | isLeaving, due: 10_020, turn: 10_050}, facts{ring: ringGrown},
+		cursor{at: 3, wrote: 10_000, flags: isReplaying | isQueued | isLeaving, due: 10_020, turn: 10_050}, action{timed: true, after: 20}},
+	{"it asks again", cursor{at: 3, flags: isReplaying | isQueued, turn: 10_000}, facts{ring: ringGrown}, cursor{at: 3, flags: isReplaying | isQueued, turn: 10_000}, action{do: doRead}},
+	{"nothing was there before it", cursor{at: 5, flags: isReplaying | isUnopened | isNew}, facts{ring: ringRead, from: 5, to: 5},
+		cursor{at: 5, wrote: 10_000}, action{do: doWrite, say: sayOpening | sayOpen}},
+	{"it has caught up", cursor{at: 5}, facts{ring: ringRead, from: 5, to: 6}, cursor{at: 5, wrote: 10_000}, action{do: doWrite}},
+	{"a history that is awaited is to come", cursor{at: stream.Begin, flags: isReplaying}, facts{ring: ringRead, from: awaits, to: awaits},
+		cursor{at: awaits, flags: isReplaying}, action{}},
+
 	// The end of a pass.
 	{"revoked", cursor{at: 4, flags: isGuarded}, facts{ring: ringGrown, stands: 401}, cursor{at: 4, wrote: 10_000, flags: isGuarded | isClosing, why: Revoked}, action{do: doLast, say: sayRefused}},
 	{"whatever was read", cursor{at: 4}, facts{ring: ringRead, from: 4, to: 6, stands: 403}, cursor{at: 4, wrote: 10_000, flags: isClosing, why: Revoked}, action{do: doLast, say: sayRefused}},
@@ -192,11 +214,16 @@ func TestCursorEvents(t *testing.T) {
 		return c
 	}
 	for name, c := range map[string]struct{ got, want cursor }{
-		"new":              {newCursor(&Client{Route: route, Cursor: stream.Begin}, 100), cursor{at: stream.Begin, wrote: 50, flags: isUnopened | isNew}},
-		"with an id":       {newCursor(&Client{Route: route, Cursor: 7, LastID: "x"}, 100), cursor{at: 7, wrote: 50, flags: isUnopened}},
-		"with an old id":   {newCursor(&Client{Route: route, LastID: "x", Lost: true}, 100), cursor{wrote: 50, flags: isUnopened | isLost}},
-		"wants heartbeats": {newCursor(&Client{Route: route, LastID: "x", Beats: true}, 100), cursor{wrote: 50, flags: isUnopened | isBeating | isFresh}},
+		"new":              {newCursor(&Client{Route: route, Cursor: stream.Begin}, 100), cursor{at: stream.Begin, wrote: 50, flags: isUnopened | isReplaying | isNew}},
+		"with an id":       {newCursor(&Client{Route: route, Cursor: 7, LastID: "x"}, 100), cursor{at: 7, wrote: 50, flags: isUnopened | isReplaying}},
+		"with an old id":   {newCursor(&Client{Route: route, LastID: "x", Lost: true}, 100), cursor{wrote: 50, flags: isUnopened | isReplaying | isLost}},
+		"wants heartbeats": {newCursor(&Client{Route: route, LastID: "x", Beats: true}, 100), cursor{wrote: 50, flags: isUnopened | isReplaying | isBeating | isFresh}},
 		"has got two":      {after(cursor{at: 3}, func(c *cursor) { c.took(&facts{from: 5, to: 9}, 2) }), cursor{at: 7}},
+		"has caught up":    {after(cursor{at: 3, flags: isReplaying}, func(c *cursor) { c.took(&facts{from: 5, to: 9}, 4) }), cursor{at: 9}},
+		"has more to get":  {after(cursor{at: 3, flags: isReplaying}, func(c *cursor) { c.took(&facts{from: 5, to: 9, more: true}, 4) }), cursor{at: 9, flags: isReplaying}},
+		"is blocked in it": {after(cursor{at: 3, flags: isReplaying}, func(c *cursor) { c.took(&facts{from: 5, to: 9}, 3) }), cursor{at: 8, flags: isReplaying}},
+		"has its turn":     {after(cursor{flags: isReplaying | isQueued, turn: 5}, func(c *cursor) { c.queue(9, 0) }), cursor{flags: isReplaying | isTurn, turn: 5}},
+		"has not":          {after(cursor{flags: isReplaying}, func(c *cursor) { c.queue(9, time.Second) }), cursor{flags: isReplaying | isQueued, turn: 1009}},
 		"is to leave":      {after(cursor{}, func(c *cursor) { c.leaves(Aged, 9) }), cursor{flags: isLeaving, why: Aged, due: 9}},
 		"takes again":      {after(cursor{flags: isBlocked | isClosing, wrote: 3}, func(c *cursor) { c.freed(9) }), cursor{flags: isClosing, wrote: 9}},
 		"is disconnected":  {after(cursor{flags: isBlocked}, func(c *cursor) { c.disconnected(Stalled) }), cursor{flags: isBlocked | isOver, why: Stalled}},
@@ -302,11 +329,16 @@ func TestCursorsOfAllSorts(t *testing.T) {
 					c.took(&f, n)
 					got, seen = f.from+n, seen+1
 					f.written()
+				case doTurn:
+					c.queue(now, time.Duration(rand.IntN(20))*time.Millisecond)
 				case doLast:
 					if last++; rand.IntN(5) == 0 {
 						c.flags |= isBlocked
 					}
 				case doSay:
+					if a.say&sayOpening != 0 {
+						openings++
+					}
 				default:
 					again = false
 					if a.do != doWait {

@@ -7,7 +7,7 @@ import (
 )
 
 // deadlines are the times at which clients want to be woken: a heap, with one timer for all of them instead of several for
-// each. It also ends writes that are stuck for too long, which their goroutines cannot do. The zero value has none. Safe for
+// each. It also ends writes that are stuck for too long, or must not go on, which their goroutines cannot do. The zero value has none. Safe for
 // concurrent use.
 type deadlines struct {
 	mu    sync.Mutex // guards what follows, and pos and until of each deadline
@@ -19,12 +19,14 @@ type deadlines struct {
 type deadline struct {
 	wake    func()       // it must not block
 	cut     func()       // makes the present write fail
-	began   atomic.Int64 // when that began, in ns since 1970; 0: there is none, or the kernel watches over it
+	began   atomic.Int64 // when that began, in ns since 1970; 0: there is none
 	stalled atomic.Bool  // it was cut
 
 	at    time.Time // what was set; the owner's alone
 	until time.Time
-	pos   int // in heap, counted from 1; 0: not there
+	pos   int  // in heap, counted from 1; 0: not there
+	over  bool // it is stopped
+	short bool // see hurry
 }
 
 // set has d woken at the given time at the latest; it may be woken before that, and then sets it again.
@@ -44,9 +46,23 @@ func (ds *deadlines) stop(d *deadline) {
 	ds.mu.Lock()
 	defer ds.mu.Unlock()
 	ds.remove(d)
+	d.over = true
 	if len(ds.heap) == 0 && ds.timer != nil {
 		ds.timer.Stop()
 	}
+}
+
+// hurry cuts the write that is under way, or another one, unless it ends within a moment: what it writes may be seen no more. Any
+// goroutine may call it; after stop it does nothing.
+func (ds *deadlines) hurry(d *deadline, now time.Time) {
+	ds.mu.Lock()
+	defer ds.mu.Unlock()
+	if d.over {
+		return
+	}
+	d.short = true
+	ds.put(d, now.Add(moment))
+	ds.wind()
 }
 
 // wind sets the timer for the earliest. mu is held, as it is below.
@@ -67,7 +83,9 @@ func (ds *deadlines) fire() {
 	for now := time.Now(); len(ds.heap) > 0 && !ds.heap[0].until.After(now); {
 		d := ds.heap[0]
 		ds.remove(d)
-		if began := d.began.Load(); began != 0 {
+		if began := d.began.Load(); began != 0 && d.short {
+			d.cut()
+		} else if began != 0 {
 			if end := time.Unix(0, began).Add(stallTime); end.After(now) {
 				ds.put(d, end)
 			} else {
@@ -76,6 +94,9 @@ func (ds *deadlines) fire() {
 			}
 		}
 		d.wake()
+		if d.short { // until it is stopped
+			ds.put(d, now.Add(moment))
+		}
 	}
 	ds.wind()
 }

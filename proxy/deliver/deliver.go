@@ -86,6 +86,7 @@ func (cl *Client) leave() {
 // Clients are all clients of the sidecar. The zero value has none. What is exported is set before the first client comes.
 type Clients struct {
 	Restart    time.Duration // how long the sidecar will be away once it has drained
+	Replay     int           // bytes a second that all clients together are sent of what was there before them; 0 any number
 	Goroutines bool          // each client has a goroutine of its own, also where it need not
 	Log        *slog.Logger  // for what concerns all of them; nil: nothing is logged
 
@@ -97,7 +98,8 @@ type Clients struct {
 	present    sync.WaitGroup
 	stopped    bool
 	byWriter   [writers]atomic.Int64
-	engine     engine     // for the clients that need no goroutine
+	engine     engine // for the clients that need no goroutine
+	replays    replays
 	deadlines  deadlines  // for those that do
 	wakeGroups wakeGroups // the same
 }
@@ -121,7 +123,9 @@ func (c *Clients) ByWriter() (n [writers]int64) {
 	return n
 }
 
-func (c *Clients) init() { c.once.Do(func() { c.draining = make(chan struct{}) }) }
+func (c *Clients) init() {
+	c.once.Do(func() { c.draining, c.replays.rate = make(chan struct{}), int64(c.Replay) })
+}
 
 // enter counts a client in; false when the sidecar stops.
 func (c *Clients) enter() bool {

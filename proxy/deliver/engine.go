@@ -187,7 +187,14 @@ func (j *joining) begin(head []byte, c *Clients, now tick) {
 	defer b.forget()
 	f := facts{now: now, ring: ringGrown, stands: j.Pass.Standing()}
 	var a action
-	for a = j.slot.next(&f); a.do == doRead; a = j.slot.next(&f) {
+	turn := 0 // bytes that it has its turn for
+	for a = j.slot.next(&f); a.do == doRead || a.do == doTurn; a = j.slot.next(&f) {
+		if a.do == doTurn {
+			if j.slot.queue(now, c.replays.take(b.size, time.Now())) {
+				turn = b.size
+			}
+			continue
+		}
 		b.load(j.Ring, j.slot.at, j.slot.flags&isUnchunked != 0)
 		b.tell(&f)
 	}
@@ -195,7 +202,10 @@ func (j *joining) begin(head []byte, c *Clients, now tick) {
 	if text := (speech{j.Ring, j.Route, c}).append(nil, a.say, j.slot.cursor, &f); len(text) > 0 {
 		pre = frame(pre, j.slot.flags, text)
 	}
-	if a.do != doWrite { // its pass has ended on the way
+	if a.do != doLast && !stream.Pending(b.next) {
+		j.Route.Stats.Replayed.Add(int64(max(j.joined, b.from) - b.from)) // also what the shard writes of them
+	}
+	if a.do != doWrite { // its pass has ended on the way, or it waits for its turn
 		j.say(pre)
 		return
 	}
@@ -203,9 +213,7 @@ func (j *joining) begin(head []byte, c *Clients, now tick) {
 	var took uint64
 	took, j.rest, j.err = b.write(int(j.slot.fd))
 	j.slot.took(&f, took)
-	if !stream.Pending(b.next) {
-		j.Route.Stats.Replayed.Add(int64(max(j.joined, b.from) - b.from)) // the shard writes the rest of them
-	}
+	c.replays.back(turn - b.bytes(took))
 	if took > 0 {
 		j.Route.Stats.Events.Add(int64(took))
 		j.Route.Stats.Bytes.Add(int64(b.bytes(took)))

@@ -98,3 +98,38 @@ func TestH2ExpiredClientsComeBack(t *testing.T) {
 		held.Conn.Close()
 	})
 }
+
+func TestH2HerdWaitsItsTurn(t *testing.T) {
+	inLoom(t, stream.Bounds{}, func(t *testing.T, lo *loom) {
+		lo.clients.Replay = 100_000
+		for range 50 {
+			lo.ring.Append(say(strings.Repeat("x", 1000)))
+		}
+		lo.cursor = 0
+		p := lo.dial()
+		for range 100 {
+			p.Ask("GET", "/", nil)
+		}
+		synctest.Wait()
+		lo.cursor, _ = lo.ring.Last()
+		live := p.Ask("GET", "/", nil)
+		synctest.Wait()
+		pass(20 * time.Second)
+		p.Lines(live)
+		lo.ring.Append(say("new"))
+		synctest.Wait()
+		if got := p.Lines(live); len(got) == 0 || got[0] != "data: new" {
+			t.Errorf("who is there: %q", got)
+		}
+		if n := lo.route.Stats.Events.Load(); n < 30*50 || n > 60*50 {
+			t.Errorf("%d events after 20 s, of 5000", n)
+		}
+		pass(50 * time.Second)
+		for _, id := range p.Streams() {
+			if got := strings.Join(p.Lines(id), " "); id != live && (strings.Count(got, "data: xxx") != 50 || strings.Count(got, "data: new") != 1) {
+				t.Errorf("%d of 50 events", strings.Count(got, "data: xxx"))
+			}
+		}
+		p.Conn.Close()
+	})
+}

@@ -42,8 +42,14 @@ type harbour struct {
 }
 
 func newHarbour(t *testing.T, bounds stream.Bounds, heartbeat time.Duration, set ...func(*Pacing)) *harbour {
+	return newHarbourOf(t, bounds, heartbeat, 0, set...)
+}
+
+// newHarbourOf is newHarbour with a limit of its own for what was there before a client, 0 for none.
+func newHarbourOf(t *testing.T, bounds stream.Bounds, heartbeat time.Duration, replay int, set ...func(*Pacing)) *harbour {
 	h := &harbour{t: t, retire: make(chan struct{}), ring: stream.NewRing(stream.NewEpoch(time.Now()), bounds, new(stream.Stats), false),
 		route: Pacing{Heartbeat: heartbeat, Retry: time.Second, Stats: new(Stats), Log: slog.New(slog.DiscardHandler)}}
+	h.clients.Replay = replay
 	for _, f := range set {
 		f(&h.route)
 	}

@@ -81,9 +81,10 @@ type shard struct {
 	rests   map[uint32][]byte // of those whose sockets are full
 	holds   map[uint32]hold   // of those that have one
 	away    []parting
-	dead    []uint32 // found during a walk
-	now     tick     // as of a moment ago: reading the clock for each write would cost as much as finding the client
-	events  int64    // written since the last tally, as are their bytes
+	waits   waitingHeap // those that wait for their turn, and some that are not there any more
+	dead    []uint32    // found during a walk
+	now     tick        // as of a moment ago: reading the clock for each write would cost as much as finding the client
+	events  int64       // written since the last tally, as are their bytes
 	bytes   int64
 	later   []*group // grown, but their clients were written to a moment ago
 	batches [2]vectored
@@ -189,6 +190,7 @@ func (s *shard) run() {
 		}
 		s.now = s.clock.now()
 		s.part()
+		s.turns()
 		if reached(s.now, s.ticking) {
 			s.ticking = s.now + s.look()
 		}
@@ -204,6 +206,9 @@ func (s *shard) timeout() time.Duration {
 	wait := int32(s.ticking - s.clock.now())
 	if len(s.away) > 0 {
 		wait = min(wait, 5)
+	}
+	if len(s.waits) > 0 {
+		wait = min(wait, int32(s.waits[0].at-s.clock.now()))
 	}
 	for _, g := range s.later {
 		rest := g.again() - time.Since(s.clock.start) + time.Millisecond - 1 // rounded up

@@ -5,6 +5,7 @@
 package deliver
 
 import (
+	"container/heap"
 	"context"
 	"log/slog"
 	"net"
@@ -47,6 +48,8 @@ func (s *shard) enter(j *joining) {
 	case j.rest != nil || j.err != nil:
 		s.block(index, j.rest)
 		return
+	case c.flags&isQueued != 0:
+		heap.Push(&s.waits, waiting{c.turn, index, c.gen})
 	}
 	s.forget() // the ring may not have been watched until now
 	s.serve(index, &facts{now: s.now, ring: ringGrown})

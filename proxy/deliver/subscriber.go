@@ -86,6 +86,7 @@ func (m *carrier) give(sub *subscriber, w *h2.Writer, t *tally, at tick, now tim
 	if f.coalesce == 0 && sub.prelude == nil && b.fits(g.ring, sub.state.at, true) {
 		b.tell(&f) // as for most
 	}
+	turn := 0 // bytes that it has its turn for
 	for {
 		whole := true
 		switch a = sub.state.next(&f); a.do {
@@ -93,12 +94,19 @@ func (m *carrier) give(sub *subscriber, w *h2.Writer, t *tally, at tick, now tim
 			b = m.read(sub, f.ring == ringMore)
 			b.tell(&f)
 			f.more = f.more || sub.prelude != nil // the ring may have grown since
+		case doTurn:
+			if sub.state.queue(at, m.clients.replays.take(b.size, time.Now())) {
+				turn = b.size
+			}
 		case doWrite:
+			before := t.bytes
 			whole = sub.write(w, t, m.words(sub, a.say, &f), b, &f, now)
+			m.clients.replays.back(turn - int(t.bytes-before))
+			turn = 0
 			sub.endPrelude()
 		case doSay, doLast:
 			whole = sub.say(w, m.words(sub, a.say, &f), now)
-			if a.do == doLast {
+			if a.say&sayOpening != 0 {
 				sub.endPrelude()
 			}
 		case doFinish, doCut:

@@ -5,6 +5,7 @@
 package deliver
 
 import (
+	"container/heap"
 	"math/rand/v2"
 	"time"
 
@@ -58,6 +59,7 @@ func (s *shard) serve(index uint32, f *facts) {
 	if f.ring == ringGrown && f.coalesce == 0 && b.fits(g.ring, c.at, c.flags&isUnchunked != 0) {
 		b.tell(f) // as for most
 	}
+	turn := 0 // bytes that it has its turn for
 	for {
 		var a action
 		whole := false
@@ -71,8 +73,14 @@ func (s *shard) serve(index uint32, f *facts) {
 			}
 			b.tell(f)
 			whole = true
+		case doTurn:
+			turn = s.turn(index, b.size)
+			whole = true
 		case doWrite:
-			if whole = s.give(index, g, b, a.say, f); whole && !f.more && f.end.Kind == stream.Open && f.silence == 0 && c.flags&isLeaving == 0 {
+			before := s.bytes
+			whole = s.give(index, g, b, a.say, f)
+			s.clients.replays.back(turn - int(s.bytes-before))
+			if turn = 0; whole && !f.more && f.end.Kind == stream.Open && f.silence == 0 && c.flags&isLeaving == 0 {
 				return // as most do: nothing else can be due
 			}
 		case doSay, doLast:
@@ -87,6 +95,56 @@ func (s *shard) serve(index uint32, f *facts) {
 			return
 		}
 	}
+}
+
+// turn asks whether a client may be given so many bytes of what was there before it, and returns them, or has it served again later and
+// returns 0.
+func (s *shard) turn(index uint32, size int) int {
+	c := &s.slots[index]
+	if c.queue(s.now, s.clients.replays.take(size, time.Now())) {
+		return size
+	}
+	heap.Push(&s.waits, waiting{c.turn, index, c.gen})
+	return 0
+}
+
+// turnsMost is how many are served that have waited before those who are there are looked at again.
+const turnsMost = 4
+
+// turns serves those that have waited for their turn.
+func (s *shard) turns() {
+	for n := 0; n < turnsMost && len(s.waits) > 0 && reached(s.now, s.waits[0].at); n++ {
+		next := heap.Pop(&s.waits).(waiting)
+		if c := &s.slots[next.index]; c.fd != 0 && c.gen == next.gen {
+			s.forget()
+			s.serve(next.index, &facts{now: s.now, ring: ringGrown})
+			s.tally(s.groups[c.group])
+		}
+	}
+}
+
+// waiting is when a client that waits for its turn asks again.
+type waiting struct {
+	at         tick
+	index, gen uint32
+}
+
+// waitingHeap is those that wait, the first in front.
+type waitingHeap []waiting
+
+func (h waitingHeap) Len() int           { return len(h) }
+func (h waitingHeap) Less(i, j int) bool { return int32(h[i].at-h[j].at) < 0 }
+func (h waitingHeap) Swap(i, j int)      { h[i], h[j] = h[j], h[i] }
+
+// Push is heap.Interface's.
+func (h *waitingHeap) Push(w any) { *h = append(*h, w.(waiting)) }
+
+// Pop is heap.Interface's.
+func (h *waitingHeap) Pop() any {
+	last := len(*h) - 1
+	w := (*h)[last]
+	*h = (*h)[:last]
+	return w
 }
 
 // give writes b, and say before it, to one client. It returns false when the socket took less, or is disconnected.
