@@ -130,12 +130,12 @@ func (p *Proxy) client(r *http.Request) *access.Client {
 		from = &http.Request{Host: r.Host, RemoteAddr: r.RemoteAddr, TLS: r.TLS}
 	}
 	forward(forwarded, from)
-	return &access.Client{Method: r.Method, URI: addressed(r), Host: forwarded.Get("X-Forwarded-Host"), Proto: forwarded.Get("X-Forwarded-Proto"),
+	return &access.Client{Method: r.Method, URI: uriOf(r), Host: forwarded.Get("X-Forwarded-Host"), Proto: forwarded.Get("X-Forwarded-Proto"),
 		Addresses: forwarded.Get("X-Forwarded-For"), Header: r.Header, Query: r.URL.Query().Get}
 }
 
-// addressed is what r asks for, without what is the sidecar's own of it: it is the same when the client comes back.
-func addressed(r *http.Request) string {
+// uriOf is what r asks for, without what is the sidecar's own of it: it is the same when the client comes back.
+func uriOf(r *http.Request) string {
 	path := r.URL.EscapedPath()
 	if query := upstream.Without(r.URL.RawQuery, upstream.Own); query != "" {
 		path += "?" + query
