@@ -9,6 +9,7 @@ package proxy
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -20,6 +21,7 @@ import (
 
 	"sidestream/proxy/access"
 	"sidestream/proxy/deliver"
+	"sidestream/proxy/history"
 	"sidestream/proxy/upstream"
 	"sidestream/translate/sse"
 )
@@ -204,8 +206,44 @@ func (rt *Route) unsent(w http.ResponseWriter, r *http.Request, g guest, err err
 // ErrRevocation is wrapped by the errors of [Proxy.Revoke].
 var ErrRevocation = errors.New("nothing was revoked")
 
-// Revoke cuts the clients that a revocation means, here, and returns their number. Where several replicas share a history it is to be called
-// in each. It fails when there is no such route, or no condition that its AUTH knows of.
+// ErrReplicas is wrapped by the error of [Proxy.RevokeEverywhere] where the other replicas do not know.
+var ErrReplicas = errors.New("the other replicas could not be told; repeat it")
+
+// words is what replicas tell each other.
+type words struct {
+	Revoke *access.Revocation `json:"revoke,omitempty"`
+}
+
+// RevokeEverywhere is Revoke in all replicas that share the history. cut is of this one alone.
+func (p *Proxy) RevokeEverywhere(ctx context.Context, r access.Revocation) (cut int, err error) {
+	if r.At.IsZero() {
+		r.At = time.Now()
+	}
+	if cut, err = p.Revoke(r); err != nil {
+		return cut, err
+	}
+	if others, shared := p.History.(history.Words); shared {
+		text, err := json.Marshal(words{Revoke: &r})
+		if err == nil {
+			err = others.Tell(ctx, text)
+		}
+		if err != nil {
+			return cut, fmt.Errorf("%d were cut here; %w (%w)", cut, ErrReplicas, err)
+		}
+	}
+	return cut, nil
+}
+
+// heard is what another replica tells.
+func (p *Proxy) heard(text []byte) {
+	var said words
+	if err := json.Unmarshal(text, &said); err == nil && said.Revoke != nil {
+		p.Revoke(*said.Revoke) // a route that is not here has no clients here
+	}
+}
+
+// Revoke cuts the clients that a revocation means, here, and returns their number. It fails when there is no such route, or no condition that
+// its AUTH knows of.
 func (p *Proxy) Revoke(r access.Revocation) (cut int, err error) {
 	if r.Empty() {
 		return 0, fmt.Errorf("%w: give what its clients have in common, in auth, cookie or header", ErrRevocation)

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"context"
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/base64"
@@ -18,6 +19,7 @@ import (
 	"time"
 
 	"sidestream/proxy/access"
+	"sidestream/proxy/history"
 )
 
 // app is an application that knows sessions: cookie to user; it answers /auth.
@@ -185,6 +187,53 @@ func TestRevoke(t *testing.T) {
 	ann.wantData(t, "stays")
 	f.publish(t, "", "stays")
 	free.wantData(t, "stays")
+}
+
+// gossip is a history by which replicas tell each other things.
+type gossip struct {
+	history.Running
+	tell func([]byte) error
+}
+
+func (g gossip) Tell(_ context.Context, words []byte) error { return g.tell(words) }
+
+func (gossip) Hear(func([]byte)) {}
+
+func (gossip) Stop() {}
+
+// What is revoked at one replica is revoked at all, and where the others cannot be told, that is said.
+func TestRevokeEverywhere(t *testing.T) {
+	f, a := newFeed(t), newApp(t, map[string]string{"s=1": "joe", "s=2": "ann"})
+	one, other := serve(t, guarded(f, a)...), serve(t, guarded(f, a)...)
+	away := false
+	one.Proxy.History = gossip{tell: func(words []byte) error {
+		if away {
+			return history.ErrAway
+		}
+		other.heard([]byte("{}")) // of a later version
+		other.heard([]byte("x"))
+		other.heard(words)
+		return nil
+	}}
+	here, there, ann := one.get(t, "/a", "Cookie: s=1"), other.get(t, "/a", "Cookie: s=1"), other.get(t, "/a", "Cookie: s=2")
+	here.wantOpen(t)
+	there.wantOpen(t)
+	ann.wantOpen(t)
+	joe := access.Revocation{Cookie: map[string]string{"s": "1"}}
+	if cut, err := one.RevokeEverywhere(t.Context(), joe); cut != 1 || err != nil {
+		t.Error(cut, err)
+	}
+	for _, r := range []*response{here, there} {
+		if e := r.next(t); e.name != "stream.refused" || e.data != `{"status":401}` {
+			t.Errorf("%+v", e)
+		}
+	}
+	f.publish(t, "u=ann", "stays")
+	ann.wantData(t, "stays")
+	away = true
+	if _, err := one.RevokeEverywhere(t.Context(), joe); !errors.Is(err, ErrReplicas) {
+		t.Error(err)
+	}
 }
 
 // hs256 is a token by a secret.

@@ -88,6 +88,9 @@ func New(c Settings, log *slog.Logger) *Proxy {
 		p.Tunnel = newTunnel(p, c, log)
 	}
 	p.scripts = web.New(prefixes)
+	if others, shared := p.History.(history.Words); shared {
+		defer others.Hear(p.heard) // once the routes are there
+	}
 	p.credentials = slices.Clone(credentials)
 	p.addresses = addresses{trusted: c.TrustedProxies, most: c.MaxPerAddress, used: map[netip.Prefix]int{}}
 	if c.Tickets != nil {

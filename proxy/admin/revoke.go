@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 
+	"sidestream/proxy"
 	"sidestream/proxy/access"
 )
 
@@ -65,8 +66,12 @@ func (a Port) revoke(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, want, http.StatusBadRequest)
 		return
 	}
-	cut, err := a.Proxy.Revoke(access.Revocation{Route: what.Route, Auth: what.Auth, Cookie: what.Cookie, Header: what.Header})
-	if err != nil {
+	cut, err := a.Proxy.RevokeEverywhere(r.Context(), access.Revocation{Route: what.Route, Auth: what.Auth, Cookie: what.Cookie, Header: what.Header})
+	switch {
+	case errors.Is(err, proxy.ErrReplicas):
+		http.Error(w, proxy.ErrReplicas.Error(), http.StatusBadGateway)
+		return
+	case err != nil:
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
 	}

@@ -52,6 +52,15 @@ type Log interface {
 	Close()
 }
 
+// Words is what a store is too that several replicas share: what one tells, all others hear.
+type Words interface {
+	// Tell tells the other replicas something. Each hears it once, also one that cannot reach the store for the moment; one that begins later
+	// does not. The error says that nobody was told.
+	Tell(ctx context.Context, words []byte) error
+	// Hear has f called with what other replicas tell, one after the other.
+	Hear(f func(words []byte))
+}
+
 // Claims is what a log is too whose stream may be led by another process next: it remembers which messages were sent to the upstream.
 type Claims interface {
 	// Claim notes that the message with this key and digest is about to be sent, or returns what has become of it.

@@ -2,6 +2,7 @@ package redis
 
 import (
 	"context"
+	"crypto/cipher"
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base32"
@@ -35,13 +36,14 @@ type Store struct {
 
 	trimTime time.Duration // a test may change it
 
-	made  atomic.Uint64 // logs so far
-	conn  atomic.Pointer[rueidis.Client]
-	ready chan struct{} // closed when conn is set
-	hear  atomic.Pointer[func([]byte)]
-	stop  context.CancelFunc
-	run   sync.WaitGroup
-	stats stats
+	made   atomic.Uint64 // logs so far
+	conn   atomic.Pointer[rueidis.Client]
+	ready  chan struct{} // closed when conn is set
+	hear   atomic.Pointer[func([]byte)]
+	sealed cipher.AEAD // seals words
+	stop   context.CancelFunc
+	run    sync.WaitGroup
+	stats  stats
 
 	mu   sync.Mutex // guards what follows
 	logs map[name][]*log
@@ -71,7 +73,7 @@ func Open(settings Settings, logger *slog.Logger) *Store {
 	for i := range n {
 		s.buckets = append(s.buckets, &bucket{number: i})
 	}
-	s.key, s.trimTime = s.secret(), trimTime
+	s.key, s.sealed, s.trimTime = s.secret(), s.seal(), trimTime
 	s.run.Go(func() { s.serve(ctx) }) // ends with Stop, which waits
 	return s
 }

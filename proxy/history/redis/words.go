@@ -2,16 +2,38 @@ package redis
 
 import (
 	"context"
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/hmac"
+	"crypto/sha256"
+	"time"
 
 	"github.com/redis/rueidis"
 
 	"sidestream/proxy/history"
 )
 
-const maxWords = "1000" // that are kept for replicas that cannot reach the store for the moment
+const (
+	maxWords  = "1000"           // that are kept for replicas that cannot reach the store for the moment
+	wordsTime = 10 * time.Minute // for which they are
+)
 
-// Tell tells the other replicas something. Each gets it once, also one that cannot reach the store for the moment; one that begins later does
-// not. The error says that the store cannot be reached.
+// seal is what words are sealed by: they may hold a credential, which who has only the data is not to read.
+func (s Settings) seal() cipher.AEAD {
+	mac := hmac.New(sha256.New, []byte(s.Password))
+	mac.Write([]byte("words of sidestream's replicas, " + s.Prefix))
+	block, err := aes.NewCipher(mac.Sum(nil))
+	if err != nil {
+		panic(err) // the key has the right size
+	}
+	aead, err := cipher.NewGCMWithRandomNonce(block)
+	if err != nil {
+		panic(err)
+	}
+	return aead
+}
+
+// Tell is [history.Words]'.
 func (s *Store) Tell(ctx context.Context, words []byte) error {
 	ctx, cancel := context.WithTimeout(ctx, commandTime)
 	defer cancel()
@@ -19,16 +41,31 @@ func (s *Store) Tell(ctx context.Context, words []byte) error {
 	if c == nil {
 		return history.ErrAway
 	}
-	return c.Do(ctx, c.B().Xadd().Key(s.buckets[0].words(s)).Maxlen().Almost().Threshold(maxWords).Id("*").
-		FieldValue().FieldValue("w", s.replica).FieldValue("m", rueidis.BinaryString(words)).Build()).Error()
+	key := s.buckets[0].words(s)
+	sealed := s.sealed.Seal(nil, nil, words, []byte(s.replica))
+	for _, r := range c.DoMulti(ctx,
+		c.B().Xadd().Key(key).Maxlen().Almost().Threshold(maxWords).Id("*").FieldValue().FieldValue("w", s.replica).FieldValue("m", rueidis.BinaryString(sealed)).Build(),
+		c.B().Pexpire().Key(key).Milliseconds(wordsTime.Milliseconds()).Build()) {
+		if err := r.Error(); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
-// Hear has f called with what other replicas tell, one after the other. Called once, before anything is told.
+// Hear is [history.Words]'.
 func (s *Store) Hear(f func(words []byte)) { s.hear.Store(&f) }
 
-// heard takes an entry of the words.
+// heard takes an entry of the words. What no replica has sealed is nothing.
 func (s *Store) heard(fields map[string]string) {
-	if f := s.hear.Load(); f != nil && fields["w"] != s.replica {
-		(*f)([]byte(fields["m"]))
+	f, from := s.hear.Load(), fields["w"]
+	if f == nil || from == s.replica {
+		return
 	}
+	words, err := s.sealed.Open(nil, nil, []byte(fields["m"]), []byte(from))
+	if err != nil {
+		s.log.Warn("words of another replica cannot be read; do all have the same password in SSE_HISTORY?")
+		return
+	}
+	(*f)(words)
 }
