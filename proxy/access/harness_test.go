@@ -22,12 +22,11 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // service is the application, or an issuer, reached without a network.
 type service struct {
-	mu      sync.Mutex
-	answer  http.HandlerFunc
-	asked   []*http.Request
-	open    atomic.Int64
-	most    atomic.Int64 // questions at once
-	written strings.Builder
+	mu     sync.Mutex
+	answer http.HandlerFunc
+	asked  []*http.Request
+	open   atomic.Int64
+	most   atomic.Int64 // questions at once
 }
 
 // RoundTrip is http.RoundTripper's.

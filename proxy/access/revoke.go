@@ -46,7 +46,7 @@ func (g *Guard) Understands(r *Revocation) error {
 		}
 	}
 	if len(r.Cookie) > 0 && !slices.Contains(g.Headers, "Cookie") {
-		return errors.New("Cookie is not in AUTH_HEADERS")
+		return errors.New("the header \"Cookie\" is not in AUTH_HEADERS")
 	}
 	return nil
 }

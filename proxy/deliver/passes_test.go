@@ -190,6 +190,25 @@ func TestRealPasses(t *testing.T) {
 	eventually(t, "nobody has a pass", func() bool { return joe.End(401)+ann.End(401)+over.End(401) == 0 && h.route.Stats.Clients.Load() == 0 })
 }
 
+// TestExpiryWithoutHeartbeats: it does not depend on them that somebody looks.
+func TestExpiryWithoutHeartbeats(t *testing.T) {
+	h := newHarbour(t, stream.Bounds{}, 0)
+	h.pass.Store(access.NewPass(time.Now().Add(time.Second - expireTime))) // a twentieth of them has something left, a second at most
+	var all []net.Conn
+	for range 200 {
+		c, _ := h.open("1.1", "")
+		all = append(all, c)
+	}
+	begun := time.Now()
+	eventually(t, "all are told", func() bool { return h.route.Stats.Disconnected[Expired].Load() == 200 })
+	if took := time.Since(begun); took > 20*time.Second {
+		t.Errorf("it took %v", took)
+	}
+	for _, c := range all {
+		c.Close()
+	}
+}
+
 // TestRevokedWithAFullSocket: one that reads nothing is cut as well, with what it has.
 func TestRevokedWithAFullSocket(t *testing.T) {
 	h := newHarbour(t, stream.Bounds{Events: 10}, 0)
