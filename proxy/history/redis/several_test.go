@@ -127,12 +127,10 @@ func TestAwayAtTheStart(t *testing.T) {
 	port := redistest.FreePort(t)
 	settings, _ := Parse(fmt.Sprintf("redis://127.0.0.1:%d", port))
 	settings.Prefix, settings.TTL = "test", time.Hour
-	var stores []*Store
 	var streams []*stream
 	for range 2 {
 		store := Open(settings, slog.New(slog.DiscardHandler))
 		t.Cleanup(store.Stop)
-		stores = append(stores, store)
 		s := opened(t, store).lead()
 		if s.term.Epoch != 0 {
 			t.Fatalf("%+v", s.term)
