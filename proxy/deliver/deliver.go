@@ -221,9 +221,6 @@ type hold struct {
 // hold is what cl has of its own.
 func (cl *Client) hold() hold { return hold{cl.Pass, cl.Gone} }
 
-// none reports whether it is nothing.
-func (h hold) none() bool { return h.pass == nil && h.gone == nil }
-
 // end counts its client out.
 func (h hold) end() {
 	h.pass.Leave()

@@ -244,3 +244,6 @@ func peer(fd int) string {
 	}
 	return ""
 }
+
+// none reports whether it is nothing.
+func (h hold) none() bool { return h.pass == nil && h.gone == nil }
