@@ -237,7 +237,7 @@ var harms = []harm{
 		r.redis.Do("CLIENT", "PAUSE", "4000")
 		pauseFor(t.Context(), 4*time.Second)
 	}},
-	{name: "the holder cannot reach the store for a moment", do: func(t *testing.T, r *replicas) { r.part(t, r.holder(), rand.N(7*time.Second)) }},
+	{name: "the holder cannot reach the store for a moment", told: true, do: func(t *testing.T, r *replicas) { r.part(t, r.holder(), rand.N(7*time.Second)) }},
 	{name: "a follower cannot reach the store", do: func(t *testing.T, r *replicas) { r.part(t, r.follower(), rand.N(long)) }},
 	{name: "the holder cannot reach the store, and is replaced", told: true, do: func(t *testing.T, r *replicas) { r.part(t, r.holder(), long+rand.N(3*time.Second)) }},
 	{name: "connections to the store are cut", do: func(_ *testing.T, r *replicas) { r.redis.Do("CLIENT", "KILL", "TYPE", "normal") }},

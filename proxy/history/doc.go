@@ -46,7 +46,8 @@ type Log interface {
 	// [ErrClosed] there is no next one: another stream goes on from here.
 	Append(Batch) error
 	// Refresh returns when a stream that follows has been given what the store had when it was called, if the store can be asked.
-	Refresh(ctx context.Context)
+	// It reports whether it was, and the store has not been away lately, so that others cannot have more.
+	Refresh(ctx context.Context) (sure bool)
 	// Brief reports whether an append takes no longer than writing to a file does, so that nothing has to be done meanwhile.
 	Brief() bool
 	Close()
@@ -85,8 +86,8 @@ type Follower interface {
 	// Holds reports whether the stream still has an event, in its order or as the newest of its key.
 	Holds(p Position, key string) bool
 	// Take gives it what others have appended after what it has: in order and complete, but for what came before the first of them where
-	// hole is true. past is [Batch.Past] of the last one; nil: as before.
-	Take(events []Event, past []byte, hole bool)
+	// hole is true: then older are those that are kept as the newest of their key only. past is [Batch.Past] of the last one; nil: as before.
+	Take(events, older []Event, past []byte, hole bool)
 	// Since returns what it has that was kept after p, as it is to be kept again, and what all of it comes to.
 	Since(p Position) ([]Event, []byte)
 	// Older returns the events that it has as the newest of their key only.
@@ -139,6 +140,7 @@ type Batch struct {
 	Oldest Position // the oldest of those
 	Gone   []string // keys that the stream has let go of since the last batch
 	End    int      // not 0: how the stream has ended, after the events
+	Older  []Event  // those that the stream has as the newest of their key only, where the store may not have them
 }
 
 // Loaded is what is known of a stream that was there before. The zero value is a stream that nothing is known of.

@@ -58,11 +58,11 @@ type model struct {
 	kept   int
 }
 
-func (m *model) Take([]Event, []byte, bool)       {}
-func (m *model) Since(Position) ([]Event, []byte) { return nil, nil }
-func (m *model) Older() []Event                   { return nil }
-func (m *model) Follows()                         {}
-func (m *model) Retry(uint64)                     {}
+func (m *model) Take([]Event, []Event, []byte, bool) {}
+func (m *model) Since(Position) ([]Event, []byte)    { return nil, nil }
+func (m *model) Older() []Event                      { return nil }
+func (m *model) Follows()                            {}
+func (m *model) Retry(uint64)                        {}
 
 func lead(t *testing.T, l Log, f Follower) Term {
 	t.Helper()

@@ -42,9 +42,12 @@ type life struct {
 	epoch Epoch
 	ids   idPrefix
 	base  uint64 // the ring's number of the event before its first one
+	alone bool   // its events are this process's own: no store has them
 }
 
-func newLife(epoch Epoch, base uint64) life { return life{epoch, epoch.prefix(), base} }
+func newLife(epoch Epoch, base uint64) life {
+	return life{epoch: epoch, ids: epoch.prefix(), base: base}
+}
 
 // numbering is a ring's lives, oldest first, of which there is at least one.
 type numbering []life

@@ -37,6 +37,9 @@ func (r *Ring) Restore(l history.Loaded) {
 	if l.Past != nil {
 		r.snapshot.now = l.Past
 	}
+	if l.Epoch != 0 { // what a list had before is there
+		r.history = false
+	}
 	r.evict(time.Now())
 }
 
@@ -53,11 +56,25 @@ func (r *Ring) turn(epoch Epoch, base uint64) {
 	r.begun = true
 	if len(r.lives) > maxLives {
 		r.lives = append(r.lives[:0:0], r.lives[1:]...)
+		for r.log.len() > 0 && r.log.before() < r.lives[0].base { // what has no number any more
+			r.snapshot.detach(r.log.drop(), r.bounds)
+		}
 	}
 }
 
 // maxLives bounds the epochs that a ring knows. A stream gets a new one when its source runs elsewhere.
 const maxLives = 64
+
+// BeginAlone has what is appended from now on be of the epoch that the ring was made with: no store knows of it.
+func (r *Ring) BeginAlone(history bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.begun {
+		r.lives = append(r.lives, newLife(r.own, r.log.last))
+	}
+	r.begun, r.history, r.follows = true, history, false
+	r.lives[len(r.lives)-1].alone = true
+}
 
 // Begin has what is appended from now on be of epoch. history: what is appended first was there before. lost: clients have come with a
 // place that nobody knows any more, and a gap has to follow.
@@ -75,6 +92,15 @@ func (r *Ring) Follows() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.follows = true
+	r.told()
+}
+
+// told notes that there is no history to wait for: another process tells what there is.
+func (r *Ring) told() {
+	if r.history {
+		r.history, r.began = false, r.start()
+		r.wake()
+	}
 }
 
 // take takes in e as the event numbered seq, or, where that is 0, only as the newest of its key.
@@ -94,11 +120,14 @@ func (r *Ring) take(e history.Event, seq uint64) {
 
 // Follow takes in what another process has appended after what the ring has. hole: what came before the first of the events is
 // missing, which a gap says. past is what all of them come to; nil: as before.
-func (r *Ring) Follow(events []history.Event, past []byte, hole bool) {
+func (r *Ring) Follow(events, older []history.Event, past []byte, hole bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.end.Kind != Open || len(events) == 0 {
 		return
+	}
+	for _, e := range older {
+		r.take(e, 0)
 	}
 	if hole {
 		r.pass()
@@ -109,6 +138,7 @@ func (r *Ring) Follow(events []history.Event, past []byte, hole bool) {
 			r.skip(e.Position)
 		}
 		r.turn(Epoch(e.Epoch), r.log.last)
+		r.meet(e.Position)
 		switch {
 		case e.Seq == 0: // no more than a new epoch
 		case e.End == history.EndFinished:
@@ -125,9 +155,23 @@ func (r *Ring) Follow(events []history.Event, past []byte, hole bool) {
 	if past != nil {
 		r.snapshot.now, r.snapshot.whole, r.snapshot.at = past, event{}, 0
 	}
-	r.history = false
+	r.told()
+	r.snapshot.dropped = nil // whoever appends has the store let go of keys
 	r.evict(time.Now())
 	r.wake()
+}
+
+// meet sees to it that the event at p, which is of the newest epoch, gets the number that it has there: a ring that has nothing yet begins
+// with it, and otherwise something is missing.
+func (r *Ring) meet(p history.Position) {
+	newest := r.lives[len(r.lives)-1]
+	switch {
+	case p.Seq == 0 || newest.base+p.Seq == r.log.last+1:
+	case r.log.len() == 0 && newest.base+p.Seq > r.log.last:
+		r.log.last = newest.base + p.Seq - 1
+	default:
+		r.skip(p)
+	}
 }
 
 // skip leaves out what came before the event at p, and lets go of all that is kept: it leads nowhere. One gap says so, at the place
@@ -151,6 +195,7 @@ func (r *Ring) skip(p history.Position) {
 
 // Prepared are events that clients are not shown yet.
 type Prepared struct {
+	epoch  Epoch
 	ms     []translate.Message
 	events []event
 	at     time.Time
@@ -163,7 +208,7 @@ func (r *Ring) Prepare(ahead int, ms ...translate.Message) (p Prepared) {
 	if r.end.Kind != Open {
 		return p
 	}
-	p = Prepared{ms: ms, at: time.Now()}
+	p = Prepared{epoch: r.lives[len(r.lives)-1].epoch, ms: ms, at: time.Now()}
 	for i, m := range ms {
 		p.events = append(p.events, r.encode(m, r.log.last+uint64(ahead+i)+1, p.at))
 	}
@@ -171,8 +216,8 @@ func (r *Ring) Prepare(ahead int, ms ...translate.Message) (p Prepared) {
 }
 
 // Batch is what is to be kept before prepared events are published: the events after the one numbered written, as far as the ring still
-// has them, and these.
-func (r *Ring) Batch(written uint64, prepared ...Prepared) (b history.Batch) {
+// has them, and these. whole: all that stands in for the past is to be kept again too.
+func (r *Ring) Batch(written uint64, whole bool, prepared ...Prepared) (b history.Batch) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	newest := r.lives[len(r.lives)-1]
@@ -180,8 +225,14 @@ func (r *Ring) Batch(written uint64, prepared ...Prepared) (b history.Batch) {
 	b.Events = r.since(b.Events, max(written, newest.base)) // what is of an older epoch was kept then
 	n := len(b.Events)
 	b.Events, b.Past = r.next(b.Events, prepared)
+	if b.Past == nil && (whole || written < r.log.last) { // that of events which could not be kept when they came
+		b.Past = r.snapshot.now
+	}
+	if whole || max(written, newest.base) < r.log.before() {
+		b.Older = r.snapshot.older(r.lives)
+	}
 	b.Kept += len(b.Events) - n
-	if b.Kept > 0 {
+	if b.Kept > 0 && !r.lives.of(r.log.before()+1).alone {
 		b.Oldest = r.lives.position(r.log.before() + 1)
 	}
 	b.Gone, r.snapshot.dropped = r.snapshot.dropped, nil
@@ -217,6 +268,9 @@ func (e *event) kept(p history.Position, key string) history.Event {
 // since appends the events after the one numbered seq, as far as they are there. mu is held.
 func (r *Ring) since(dst []history.Event, seq uint64) []history.Event {
 	for seq = max(seq, r.log.before()); seq < r.log.last; seq++ {
+		if r.lives.of(seq + 1).alone {
+			continue
+		}
 		e := r.log.at(seq)
 		key := ""
 		if e.keyed != nil {
@@ -233,7 +287,7 @@ func (r *Ring) Publish(prepared ...Prepared) uint64 {
 	defer r.mu.Unlock()
 	n := 0
 	for _, p := range prepared {
-		if r.end.Kind != Open {
+		if r.end.Kind != Open || len(p.events) > 0 && p.epoch != r.lives[len(r.lives)-1].epoch { // another process appends by now
 			break
 		}
 		for i, m := range p.ms {
@@ -280,7 +334,7 @@ func (r *Ring) Older() (events []history.Event) {
 	return r.snapshot.older(r.lives)
 }
 
-func (r *Ring) share(refresh func(context.Context)) {
+func (r *Ring) share(refresh func(context.Context) bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.refresh = refresh
@@ -294,11 +348,11 @@ func (r *Ring) Shared() bool {
 }
 
 // maxAhead is how far ahead of this replica another one is believed to be.
-const maxAhead = 1 << 20
+const maxAhead = 10000
 
 // FindAnywhere is [Ring.Find] for a client that may come from another replica, which is ahead of this one: an id that may be of the ring's
-// and is not known is looked for in the store. While the store is away, the holder's clients are ahead of what others know: at a replica that
-// follows, such a client waits at its place. Where the epoch ends before that is reached, a gap says so.
+// and is not known is looked for in the store. While the store is away, or was a moment ago, the holder's clients are ahead of what others know:
+// at a replica that follows, such a client waits at its place. Where the epoch ends before that is reached, a gap says so.
 func (r *Ring) FindAnywhere(ctx context.Context, id string) (cursor uint64, ok bool) {
 	cursor, ok = r.Find(id)
 	r.mu.Lock()
@@ -307,8 +361,8 @@ func (r *Ring) FindAnywhere(ctx context.Context, id string) (cursor uint64, ok b
 	if ok || refresh == nil || !newest.reaches(id) {
 		return cursor, ok
 	}
-	refresh(ctx)
-	if cursor, ok = r.Find(id); ok {
+	sure := refresh(ctx)
+	if cursor, ok = r.Find(id); ok || sure {
 		return cursor, ok
 	}
 	r.mu.Lock()
@@ -340,6 +394,13 @@ func (r *Ring) clear() {
 		r.snapshot.detach(r.log.drop(), r.bounds)
 	}
 	r.log.compact()
+}
+
+// Undrop has keys be named again by the next Batch, since the store has not let go of them.
+func (r *Ring) Undrop(keys []string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.snapshot.dropped = append(keys, r.snapshot.dropped...)
 }
 
 // Newest is where the newest event stands.

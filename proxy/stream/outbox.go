@@ -33,6 +33,9 @@ type outbox struct {
 	end     int        // how the stream ends after them
 	again   bool       // what could not be kept is to be tried
 	busy    bool       // a batch is on its way
+	whole   bool       // all that stands in for the past is to be kept again
+	alone   bool       // the store has not been there in this term
+	unkept  bool       // the last batch could not be kept
 	running bool       // within a term; otherwise nothing is kept, nor published
 	written uint64     // number of the newest event that is kept
 }
@@ -67,15 +70,17 @@ func (o *outbox) put(p Prepared) {
 	}
 }
 
-// settle returns once everything emitted before is kept, or could not be.
-func (st *Stream) settle() {
+// settle returns once everything emitted before is kept, or could not be. really: what could not be is waited for too, as long as the term lasts,
+// where another process may have to go on from what is kept.
+func (st *Stream) settle(really bool) {
 	if st.kept == nil {
 		return
 	}
 	o := &st.outbox
+	really = really && !st.kept.Brief()
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	for o.busy {
+	for o.busy || really && o.unkept && o.running && !o.alone {
 		o.changed.Wait()
 	}
 }
@@ -92,7 +97,7 @@ func (st *Stream) writeEnd(end int, state []byte) {
 	}
 	st.send()
 	o.mu.Unlock()
-	st.settle()
+	st.settle(false)
 }
 
 // send has what waits be kept. mu is held, and let go of meanwhile where that is brief.
@@ -118,11 +123,11 @@ func (st *Stream) keep() {
 	defer o.mu.Unlock()
 	for o.running && o.due() {
 		batch, b := o.waiting, history.Batch{}
-		state, end := o.state, o.end
-		o.flying = batch
+		state, end, whole := o.state, o.end, o.whole
+		o.flying, o.whole = batch, false
 		o.waiting, o.size, o.state, o.end, o.again = nil, 0, nil, 0, false
 		o.mu.Unlock()
-		b = st.Ring.Batch(o.written, batch...)
+		b = st.Ring.Batch(o.written, whole, batch...)
 		b.State, b.End = state, end
 		err := st.kept.Append(b)
 		o.mu.Lock()
@@ -132,6 +137,10 @@ func (st *Stream) keep() {
 			break
 		}
 		o.publish(st.Ring, batch, err == nil)
+		if o.unkept = err != nil; err != nil {
+			o.whole = o.whole || whole
+			st.Ring.Undrop(b.Gone)
+		}
 		if err == nil && state != nil {
 			o.saved = state
 		} else if err != nil && o.state == nil {
@@ -178,9 +187,10 @@ func (o *outbox) publish(ring *Ring, batch []Prepared, kept bool) {
 }
 
 // open begins a term, in which the events up to the one numbered written are kept.
-func (o *outbox) open(written uint64) {
+func (o *outbox) open(written uint64, alone bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	o.alone, o.unkept, o.whole = alone, false, false
 	o.waiting, o.ahead, o.size, o.state, o.saved, o.end, o.again, o.running, o.written = nil, 0, 0, nil, nil, 0, false, true, written
 }
 
@@ -209,6 +219,7 @@ func (st *Stream) Retry(epoch uint64) {
 		}
 		st.Ring.Begin(Epoch(epoch), false)
 		o.written, _ = st.Ring.Last()
+		o.alone, o.whole = false, true
 		o.put(st.Ring.Prepare(o.ahead, translate.Message{Gap: translate.GapHistory})) // whoever follows has not seen what came meanwhile
 	}
 	o.again = true

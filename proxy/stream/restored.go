@@ -64,13 +64,13 @@ func (st *Stream) begin(t history.Term) {
 	finished := string(t.State) == finishedState
 	st.resumes = !finished && len(t.State) > 0 && st.resume(t)
 	st.was, st.heard, st.refusing = false, false, time.Time{}
-	epoch := Epoch(t.Epoch)
-	if epoch == 0 {
-		epoch = st.Ring.Epoch()
+	if t.Epoch == 0 {
+		st.Ring.BeginAlone(st.lists && !st.resumes)
+	} else {
+		t.Damaged = st.Ring.Begin(Epoch(t.Epoch), st.lists && !st.resumes) || t.Damaged
 	}
-	t.Damaged = st.Ring.Begin(epoch, st.lists && !st.resumes) || t.Damaged
 	written, _ := st.Ring.Last()
-	st.outbox.open(written)
+	st.outbox.open(written, t.Epoch == 0)
 	if t.Damaged {
 		st.append(translate.Message{Gap: translate.GapHistory})
 	}
@@ -109,8 +109,8 @@ func (st *Stream) Follows() {
 }
 
 // Take is part of [history.Follower].
-func (st *Stream) Take(events []history.Event, past []byte, hole bool) {
-	st.Ring.Follow(events, past, hole)
+func (st *Stream) Take(events, older []history.Event, past []byte, hole bool) {
+	st.Ring.Follow(events, older, past, hole)
 }
 
 // Holds is part of [history.Follower].

@@ -52,6 +52,7 @@ type End struct {
 // cursor is the number of the last event its client has. Safe for concurrent use; what it returns is never written
 // again.
 type Ring struct {
+	own    Epoch // that it was made with
 	bounds Bounds
 	stats  *Stats
 
@@ -63,9 +64,9 @@ type Ring struct {
 	began    uint64 // where START meant when the history was in
 	hole     uint64 // number of the gap that stands for all that was kept before it; 0: none does
 	end      End
-	refresh  func(context.Context) // brings it up to date; nil: it always is
-	follows  bool                  // another process appends
-	ahead    uint64                // the highest place that a client has come from another replica with, and that is not reached yet
+	refresh  func(context.Context) bool // brings it up to date, and reports whether it is; nil: it always is
+	follows  bool                       // another process appends
+	ahead    uint64                     // the highest place that a client has come from another replica with, and that is not reached yet
 	watchers map[*watcher]struct{}
 	snapshot snapshot
 }
@@ -74,7 +75,7 @@ type watcher struct{ wake func() }
 
 // NewRing returns an empty ring whose own ids are of epoch. history: what is appended first was there before.
 func NewRing(epoch Epoch, bounds Bounds, stats *Stats, history bool) *Ring {
-	return &Ring{lives: numbering{newLife(epoch, 0)}, bounds: bounds, stats: stats, history: history, watchers: map[*watcher]struct{}{}}
+	return &Ring{own: epoch, lives: numbering{newLife(epoch, 0)}, bounds: bounds, stats: stats, history: history, watchers: map[*watcher]struct{}{}}
 }
 
 // Epoch is the first half of the ids that the ring gives now.

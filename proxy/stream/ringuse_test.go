@@ -261,7 +261,7 @@ func BenchmarkKept(b *testing.B) {
 		for range 100 {
 			last, _ := ring.Last()
 			p := ring.Prepare(0, translate.Message{Data: payload})
-			batch := ring.Batch(last, p)
+			batch := ring.Batch(last, false, p)
 			batch.State = payload[:20]
 			if err := kept.Append(batch); err != nil {
 				b.Fatal(err)

@@ -87,7 +87,7 @@ func (s *store) Append(b history.Batch) error {
 	return nil
 }
 
-func (s *store) Refresh(context.Context) {
+func (s *store) Refresh(context.Context) bool {
 	s.mu.Lock()
 	s.asked++
 	f, do := s.f, s.arrives
@@ -95,6 +95,7 @@ func (s *store) Refresh(context.Context) {
 	if do != nil {
 		do(f)
 	}
+	return true
 }
 
 func (s *store) Brief() bool { return false }
@@ -182,8 +183,8 @@ func TestFollowing(t *testing.T) {
 		if len(l.Dials()) != 0 || !seat.Decided {
 			t.Errorf("dialled %v, decided %v", l.Dials(), seat.Decided)
 		}
-		st.f.Take(theirs(5, 9, "c"), nil, false)
-		st.f.Take(append(marker(8), theirs(8, 1, "d")...), nil, false)
+		st.f.Take(theirs(5, 9, "c"), nil, nil, false)
+		st.f.Take(append(marker(8), theirs(8, 1, "d")...), nil, nil, false)
 		if got := full(seat.Ring, 6); got != "a=5-7 b=5-8 c=5-9 d=8-1" {
 			t.Errorf("%s", got)
 		}
@@ -217,7 +218,7 @@ func TestHole(t *testing.T) {
 	} {
 		r := NewRing(1, Bounds{Events: 100}, new(Stats), false)
 		r.Restore(history.Loaded{Epoch: 5, Events: theirs(5, 1, "a", "b")})
-		r.Follow(c.events, nil, true)
+		r.Follow(c.events, nil, nil, true)
 		for cursor := range uint64(3) {
 			if got := full(r, cursor); got != c.want {
 				t.Errorf("%s, from %d: %s", name, cursor, got)
@@ -232,7 +233,7 @@ func TestHole(t *testing.T) {
 		if !ok || full(r, cursor) != "" || r.LastID() != id {
 			t.Errorf("%s: %s is at %d, %v; the last is %s", name, id, cursor, ok, r.LastID())
 		}
-		r.Follow(theirs(last.Epoch, last.Seq+1, "y"), nil, false)
+		r.Follow(theirs(last.Epoch, last.Seq+1, "y"), nil, nil, false)
 		if got := full(r, cursor); got != fmt.Sprintf("y=%d-%d", last.Epoch, last.Seq+1) {
 			t.Errorf("%s: %s", name, got)
 		}
@@ -245,7 +246,7 @@ func TestAheadOfTheReplica(t *testing.T) {
 	ring := func() *Ring {
 		r := NewRing(1, Bounds{Events: 100}, new(Stats), false)
 		r.Restore(history.Loaded{Epoch: 5, Events: theirs(5, 1, "a", "b")})
-		r.share(func(context.Context) {})
+		r.share(func(context.Context) bool { return false })
 		r.Follows()
 		return r
 	}
@@ -254,14 +255,14 @@ func TestAheadOfTheReplica(t *testing.T) {
 	if !ok || full(r, cursor) != "" {
 		t.Fatalf("%d, %v, %s", cursor, ok, full(r, cursor))
 	}
-	r.Follow(theirs(5, 3, "c", "d", "e"), nil, false)
+	r.Follow(theirs(5, 3, "c", "d", "e"), nil, nil, false)
 	if got := full(r, cursor); got != "e=5-5" {
 		t.Errorf("%s", got)
 	}
 	const gap = `{"reason":"history","missed":null}`
 	r = ring()
 	cursor, _ = r.FindAnywhere(t.Context(), "5-4")
-	r.Follow(append(marker(9), theirs(9, 1, "x")...), nil, false)
+	r.Follow(append(marker(9), theirs(9, 1, "x")...), nil, nil, false)
 	for _, from := range []uint64{1, 2, cursor} {
 		if got := full(r, from); got != gap+"=9-0 x=9-1" {
 			t.Errorf("from %d: %s", from, got)
@@ -295,7 +296,7 @@ func TestAheadOfTheReplica(t *testing.T) {
 func TestAskedForAnID(t *testing.T) {
 	sharing(t, func() (*store, *legacy) {
 		st := &store{term: make(chan history.Term), loaded: history.Loaded{Epoch: 5, Events: theirs(5, 1, "a")}}
-		st.arrives = func(f history.Follower) { f.Take(theirs(5, 2, "b"), nil, false) }
+		st.arrives = func(f history.Follower) { f.Take(theirs(5, 2, "b"), nil, nil, false) }
 		return st, new(legacy)
 	}, func(t *testing.T, st *store, _ *legacy, s *Streams) {
 		seat := join(t, s, "k")
@@ -439,7 +440,7 @@ func TestEndedElsewhere(t *testing.T) {
 			return &store{term: make(chan history.Term), loaded: history.Loaded{Epoch: 5, Events: theirs(5, 1, "a")}}, new(legacy)
 		}, func(t *testing.T, st *store, _ *legacy, s *Streams) {
 			seat := join(t, s, "k")
-			st.f.Take([]history.Event{{Position: history.Position{Epoch: 5, Seq: 2}, End: end}}, nil, false)
+			st.f.Take([]history.Event{{Position: history.Position{Epoch: 5, Seq: 2}, End: end}}, nil, nil, false)
 			close(st.term)
 			synctest.Wait()
 			if _, got := seat.Ring.Last(); got != want {

@@ -114,7 +114,10 @@ func (s *snapshot) older(ids numbering) (events []history.Event) {
 			continue
 		}
 		p := k.was
-		if k.seq != 0 {
+		switch {
+		case k.seq != 0 && ids.of(k.seq).alone: // which no store has: it stands before all that this process has kept
+			p = history.Position{Epoch: uint64(ids[len(ids)-1].epoch)}
+		case k.seq != 0:
 			p = ids.position(k.seq)
 		}
 		events = append(events, history.Event{Position: p, Key: k.key, Data: k.bytes()})

@@ -167,7 +167,7 @@ func (st *Stream) session() (held time.Duration, err error) {
 	}
 	if st.kept != nil && st.term.Err() == nil { // what an end means may be that there is nothing to go on with
 		st.append()
-		st.settle()
+		st.settle(false)
 	}
 	st.judge(err)
 	return time.Since(since), err
@@ -228,8 +228,8 @@ func (st *Stream) patience() time.Duration {
 func (st *Stream) emit(ms []translate.Message) error {
 	st.heard = st.heard || len(ms) > 0
 	st.append(ms...)
-	if len(ms) == 0 || st.polls() {
-		st.settle()
+	if polls := st.polls(); ms == nil || polls {
+		st.settle(ms == nil && !polls)
 	}
 	return st.term.Err()
 }

@@ -25,7 +25,7 @@ func save(fields ...string) (saved []byte) {
 		saved = translate.AppendField(saved, f)
 	}
 	if len(saved) > translate.MaxSaved {
-		return nil
+		return []byte{} // what was saved before stands for another place
 	}
 	return saved
 }

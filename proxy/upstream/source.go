@@ -35,7 +35,7 @@ type Conn interface {
 	// Resumed reports whether nothing was lost since the last connection.
 	Resumed() bool
 	// Run emits messages until the connection ends or ctx is done, and releases everything. What was emitted is on its way into the
-	// history, and in it when emit returns that is called without messages, or by a poll. The error is never nil: [translate.ErrFinished] and *[translate.Refused] end the
+	// history. emit(nil), before an acknowledgement, returns once it is there, whatever time that takes. The error is never nil: [translate.ErrFinished] and *[translate.Refused] end the
 	// stream, any other asks for a new connection.
 	Run(ctx context.Context, emit func([]translate.Message) error) error
 	// Send puts m in the upstream's terms and returns when it is written. It may be called from Connect's return until

@@ -193,7 +193,7 @@ func (c *wsConn) pump(ctx context.Context, emit func([]translate.Message) error)
 	acks := c.acks
 	c.early, c.acks, c.gap = nil, nil, false
 	if len(first) == 0 && c.begun() {
-		if err := emit(nil); err != nil { // a session has begun, which is to be saved
+		if err := emit([]translate.Message{}); err != nil { // a session has begun, which is to be saved
 			return err
 		}
 	}

@@ -26,7 +26,11 @@ func (l *log) Append(b history.Batch) error {
 	switch {
 	case role == closed, role == following:
 		return history.ErrClosed
-	case role == alone, b.Epoch != l.epoch, l.bucket.away.Load(), time.Since(renewed) > leaseTime-time.Second:
+	case role == leading && b.Epoch != l.epoch: // it has not heard that it has an epoch
+		l.unheard.Store(true)
+		l.missed(b)
+		return history.ErrAway
+	case role == alone, l.bucket.away.Load(), time.Since(renewed) > leaseTime-time.Second:
 		l.missed(b)
 		return history.ErrAway
 	}
@@ -74,7 +78,7 @@ func (l *log) missed(b history.Batch) {
 
 // append has the store take b after the entry at last, and sees to it that both have the same where it has another one.
 func (l *log) append(ctx context.Context, b history.Batch, last history.Position) error {
-	var older []history.Event
+	older := b.Older
 	for try := range 4 {
 		if try > 0 {
 			l.store.stats.retries.Add(1)
@@ -89,7 +93,7 @@ func (l *log) append(ctx context.Context, b history.Batch, last history.Position
 		case err != nil:
 			return err
 		case done, at == end: // or the answer to the try before was lost
-			l.appended(end)
+			l.appended(end, len(b.Events) > 0)
 			return nil
 		case at.Epoch > l.epoch:
 			l.step()
@@ -141,10 +145,10 @@ func (l *log) again(b history.Batch, at history.Position) (_ history.Batch, olde
 }
 
 // appended notes that the store's newest entry is at end.
-func (l *log) appended(end history.Position) {
+func (l *log) appended(end history.Position, some bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.last, l.ahead = end, false
+	l.last, l.ahead = end, l.ahead && !some
 }
 
 // compareAndAppend is the script: it is done, or the newest entry is another one.

@@ -3,6 +3,7 @@ package redis
 import (
 	"context"
 	"math/rand/v2"
+	"sync"
 	"time"
 
 	"github.com/redis/rueidis"
@@ -24,7 +25,7 @@ const (
 func (s *Store) beat(ctx context.Context) {
 	tick := time.NewTicker(retryTime)
 	defer tick.Stop()
-	var renewed, looked, swept, told time.Time
+	var looked, swept, told time.Time
 	for {
 		select {
 		case <-ctx.Done():
@@ -32,14 +33,10 @@ func (s *Store) beat(ctx context.Context) {
 			return
 		case now := <-tick.C:
 			s.probe(ctx)
-			if now.Sub(renewed) >= renewTime {
-				renewed = now
-				s.renew(ctx, s.some((*log).leads), (*log).replaced)
-			}
 			if now.Sub(looked) >= lookTime {
 				looked = now
 				s.look(ctx)
-				s.retry(ctx, func(l *log) bool { return !l.bucket.away.Load() && l.isAlone() })
+				s.retry(ctx, func(l *log) bool { return !l.bucket.away.Load() && (l.isAlone() || l.unheard.Load()) })
 			}
 			if now.Sub(swept) >= sweepTime {
 				swept = now.Add(-rand.N(time.Second)) // not all replicas at once
@@ -48,6 +45,20 @@ func (s *Store) beat(ctx context.Context) {
 			if s.Peer != "" && now.Sub(told) >= peerRenew && s.tell(ctx) == nil {
 				told = now
 			}
+		}
+	}
+}
+
+// lease renews leases, whatever else takes its time, until ctx is done.
+func (s *Store) lease(ctx context.Context) {
+	tick := time.NewTicker(renewTime)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			s.renew(ctx, s.some((*log).leads), func(l *log) { s.run.Go(l.replaced) }) // ends with what the log is asking
 		}
 	}
 }
@@ -103,19 +114,32 @@ func (s *Store) knock(ctx context.Context, away []*bucket) {
 
 // retry has streams keep what could not be kept, or begin to be.
 func (s *Store) retry(ctx context.Context, which func(*log) bool) {
+	var all sync.WaitGroup
+	turn := make(chan struct{}, followers)
 	for _, l := range s.some(which) {
-		l.mu.Lock()
-		role, f := l.role, l.follower
-		l.mu.Unlock()
-		switch {
-		case f == nil:
-		case role == alone:
-			l.found(ctx, f)
-		case role == leading:
-			f.Retry(0)
-		case role == following:
-			l.refresh(ctx)
-		}
+		turn <- struct{}{}
+		all.Go(func() { // ends with the command
+			defer func() { <-turn }()
+			l.retry(ctx)
+		})
+	}
+	all.Wait()
+}
+
+func (l *log) retry(ctx context.Context) {
+	l.mu.Lock()
+	role, f, epoch := l.role, l.follower, l.epoch
+	l.mu.Unlock()
+	switch {
+	case f == nil:
+	case role == alone:
+		l.found(ctx, f)
+	case role == leading && l.unheard.Swap(false):
+		f.Retry(epoch)
+	case role == leading:
+		f.Retry(0)
+	case role == following:
+		l.refresh(ctx)
 	}
 }
 

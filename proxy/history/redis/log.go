@@ -59,6 +59,7 @@ type log struct {
 	compared time.Time // when the store was asked last whether it has what it should; under mu alone
 	missing  int       // how often the lease was found to be, one after the other; belongs to beat
 	wants    atomic.Bool
+	unheard  atomic.Bool // the stream does not know the term's epoch
 }
 
 // Open is [history.Store]'s. Where the store is away, the stream begins alone.
@@ -196,11 +197,16 @@ func (l *log) Lead(ctx context.Context, f history.Follower) (history.Term, error
 	l.refresh(ctx) // what came since it was loaded
 	l.wants.Store(true)
 	defer l.wants.Store(false)
-	for {
+	for fresh := first; ; fresh = false {
 		t, err := l.acquire(ctx)
 		switch {
 		case ctx.Err() != nil:
 			return t, ctx.Err()
+		case err != nil && fresh: // the store can be read, and does not take writes: nobody may run the source
+			l.mu.Lock()
+			l.role = alone
+			l.mu.Unlock()
+			return l.begin(ctx, history.Term{}), nil
 		case l.isEnded():
 			return t, history.ErrEnded
 		case err == nil && t.Epoch != 0:
@@ -233,6 +239,9 @@ func (l *log) begin(ctx context.Context, t history.Term) history.Term {
 	defer l.mu.Unlock()
 	t.Ctx, l.over = context.WithCancel(ctx)
 	if t.Epoch == 0 {
+		if l.role == following { // it has joined the others meanwhile
+			l.over()
+		}
 		return t
 	}
 	if l.role != leading { // replaced already

@@ -61,7 +61,7 @@ type stream struct {
 
 func (s *stream) Holds(history.Position, string) bool { return true }
 
-func (s *stream) Take(events []history.Event, past []byte, hole bool) {
+func (s *stream) Take(events, _ []history.Event, past []byte, hole bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if hole {

@@ -16,8 +16,8 @@ local now = redis.call('TIME')
 local epoch = math.max(tonumber(now[1]) * 1000 + math.floor(tonumber(now[2]) / 1000), tonumber(ARGV[4]) + 1)
 local e = string.format('%.0f', epoch)
 local meta = redis.call('HMGET', KEYS[2], 'pos', 'state', 'past')
-redis.call('SET', KEYS[3], ARGV[1], 'PX', ARGV[2])
 redis.call('XADD', KEYS[1], e .. '-0', 'p', last)
+redis.call('SET', KEYS[3], ARGV[1], 'PX', ARGV[2])
 redis.call('HSET', KEYS[2], 'pos', e .. '-0')
 redis.call('PEXPIRE', KEYS[1], ARGV[5])
 redis.call('PEXPIRE', KEYS[2], ARGV[5])
@@ -104,5 +104,6 @@ if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
 redis.call('DEL', KEYS[1])
 for i = 3, 5 do redis.call('PEXPIRE', KEYS[i], ARGV[3]) end
 redis.pcall('XADD', KEYS[2], 'MAXLEN', '~', 2000, '*', 's', ARGV[2], 'w', ARGV[1], 'x', '1')
+redis.call('PEXPIRE', KEYS[2], ARGV[3])
 return 1
 `)

@@ -323,3 +323,22 @@ func TestClaims(t *testing.T) {
 		t.Error("it is claimed nowhere")
 	}
 }
+
+// TestReadsAndDoesNotWrite: where the store can be read and takes no writes, a stream that nobody runs is run all the same.
+func TestReadsAndDoesNotWrite(t *testing.T) {
+	server := redistest.Start(t)
+	s := replica(t, server)
+	opened(t, s).lead().must("1") // so that scripts are known
+	server.Do("CONFIG", "SET", "maxmemory", "1")
+	log, _, err := s.Open(t.Context(), "other", identity(2), 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(log.Close)
+	one := (&stream{t: t, log: log}).lead()
+	if one.term.Epoch != 0 {
+		t.Errorf("%+v", one.term)
+	}
+	server.Do("CONFIG", "SET", "maxmemory", "0")
+	until(t, "an epoch", func() bool { one.mu.Lock(); defer one.mu.Unlock(); return one.epoch != 0 })
+}

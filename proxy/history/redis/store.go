@@ -51,9 +51,10 @@ type Store struct {
 
 // bucket is what streams of the same slot have in common.
 type bucket struct {
-	number int
-	away   atomic.Bool // the last command failed
-	back   atomic.Bool // what could not be kept is to be tried again
+	number  int
+	away    atomic.Bool  // the last command failed
+	back    atomic.Bool  // what could not be kept is to be tried again
+	wasAway atomic.Int64 // when that changed last, in ns since 1970
 }
 
 type stats struct {
@@ -99,7 +100,8 @@ func (s *Store) serve(ctx context.Context) {
 	for i := 0; i < len(s.buckets); i += step {
 		all.Go(func() { s.tail(ctx, s.buckets[i:i+step]) }) // ends with ctx
 	}
-	all.Go(func() { s.beat(ctx) }) // ends with ctx
+	all.Go(func() { s.beat(ctx) })  // ends with ctx
+	all.Go(func() { s.lease(ctx) }) // ends with ctx
 	all.Wait()
 	(*s.conn.Load()).Close()
 }
@@ -177,7 +179,11 @@ func (s *Store) note(b *bucket, err error) error {
 	if rueidis.IsRedisNil(err) {
 		err = nil
 	}
+	if r, ok := rueidis.IsRedisErr(err); ok && strings.HasPrefix(r.Error(), "ERR ") { // a fault of one command's
+		return err
+	}
 	if away := err != nil; b.away.Swap(away) != away {
+		b.wasAway.Store(time.Now().UnixNano())
 		if away {
 			s.log.Warn("the history is away, streams go on without it", "bucket", b.number, "err", kind(err))
 		} else {

@@ -178,31 +178,40 @@ func (s *Store) read(ctx context.Context, logs []*log) {
 }
 
 // Refresh is [history.Log]'s.
-func (l *log) Refresh(ctx context.Context) {
+func (l *log) Refresh(ctx context.Context) (sure bool) {
 	ctx, cancel := context.WithTimeout(ctx, commandTime)
 	defer cancel()
-	if l.mu.Lock(); l.role == following {
-		defer l.refresh(ctx)
-	}
+	l.mu.Lock()
+	role := l.role
 	l.mu.Unlock()
+	return role != following || l.refresh(ctx) && l.bucket.steady()
 }
 
-// refresh has a follower read what is new, and a holder look whether it has been replaced.
-func (l *log) refresh(ctx context.Context) {
+// lately is for how long after the store was away others may have what it does not have yet.
+const lately = 15 * time.Second
+
+// steady reports whether the bucket has not been away lately.
+func (b *bucket) steady() bool {
+	return !b.away.Load() && time.Since(time.Unix(0, b.wasAway.Load())) > lately
+}
+
+// refresh has a follower read what is new, and a holder look whether it has been replaced. It reports whether the store has answered.
+func (l *log) refresh(ctx context.Context) bool {
 	l.work.Lock()
 	defer l.work.Unlock()
 	l.mu.Lock()
 	role := l.role
 	l.mu.Unlock()
 	if l.bucket.away.Load() {
-		return
+		return false
 	}
 	switch role {
 	case following:
-		l.catchUp(ctx)
+		return l.catchUp(ctx) == nil
 	case leading:
 		l.compare()
 	}
+	return true
 }
 
 // compare has a holder compare what the store has with what it has. work is held.
@@ -238,12 +247,42 @@ func (l *log) catchUp(ctx context.Context) error {
 			}
 		}
 		if len(entries) > 0 {
-			l.take(follower, entries, past)
+			older, err := l.olderFor(ctx, entries)
+			if err != nil {
+				return err
+			}
+			l.take(follower, entries, older, past)
 		}
 		if pasts || len(entries) < maxTaken {
 			return nil
 		}
 	}
+}
+
+// olderFor reads what stands in for the past where something is missing before one of the entries, or there is nothing yet.
+func (l *log) olderFor(ctx context.Context, entries []entry) ([]history.Event, error) {
+	l.mu.Lock()
+	last, hole := l.last, l.ahead || l.fresh
+	l.mu.Unlock()
+	for i := range entries {
+		hole = hole || !entries[i].after(last)
+		last = entries[i].Position
+	}
+	if !hole {
+		return nil, nil
+	}
+	m, err := l.store.exec(ctx, l.bucket, loadTime, loading, []string{l.key("none"), l.key("m"), l.key("k")}, []string{"-"})
+	if err != nil {
+		return nil, err
+	}
+	_, _, keyed, err := parseLoaded(m)
+	var older []history.Event
+	for _, e := range keyed {
+		if e.Before(entries[0].Position) {
+			older = append(older, e)
+		}
+	}
+	return older, err
 }
 
 // since reads the entries after last, and the past if there is one.
@@ -270,7 +309,7 @@ func (l *log) since(ctx context.Context, last history.Position, pasts bool) (ent
 }
 
 // take gives entries to the follower, and says where something is missing before them.
-func (l *log) take(f history.Follower, entries []entry, past []byte) {
+func (l *log) take(f history.Follower, entries []entry, older []history.Event, past []byte) {
 	l.mu.Lock()
 	last, fresh, hole := l.last, l.fresh, l.ahead
 	l.mu.Unlock()
@@ -278,9 +317,7 @@ func (l *log) take(f history.Follower, entries []entry, past []byte) {
 	for i := range entries {
 		e := &entries[i]
 		if !fresh && !e.after(last) {
-			if f.Take(run, nil, hole); len(run) > 0 {
-				hole = false
-			}
+			f.Take(run, nil, nil, hole)
 			run, hole = nil, true
 			l.store.stats.damaged.Add(1)
 		}
@@ -296,7 +333,7 @@ func (l *log) take(f history.Follower, entries []entry, past []byte) {
 		for was := l.store.stats.lag.Load(); lag > was && !l.store.stats.lag.CompareAndSwap(was, lag); was = l.store.stats.lag.Load() {
 		}
 	}
-	f.Take(run, past, hole)
+	f.Take(run, older, past, hole)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.last, l.seen, l.fresh, l.ahead = last, max(l.seen, last.Epoch), false, false
