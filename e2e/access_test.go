@@ -62,7 +62,8 @@ func logOut(t *testing.T, s *sidecar, cookie string) {
 // account is a session of a user.
 type account struct {
 	user, cookie string
-	until        atomic.Int64 // ms since 1970 from which on nothing of it may arrive any more; 0: it goes on
+	ends         atomic.Bool  // it is being logged out, of which the sidecar may hear at any moment
+	until        atomic.Int64 // ms since 1970 from which on nothing of it may arrive any more; 0: that is not known yet
 }
 
 // watcher is a client that reads what its account may, and comes back whenever it is cut.
@@ -88,13 +89,13 @@ func (w *watcher) watch(ctx context.Context, t *testing.T) {
 			continue
 		}
 		if resp.StatusCode == http.StatusUnauthorized {
-			if resp.Body.Close(); w.account.until.Load() == 0 {
+			if resp.Body.Close(); !w.account.ends.Load() {
 				t.Errorf("%s is refused though logged in", w.account.user)
 			}
 			return
 		}
 		id = w.read(resp, id, t)
-		if resp.Body.Close(); ctx.Err() == nil && w.account.until.Load() == 0 {
+		if resp.Body.Close(); ctx.Err() == nil && !w.account.ends.Load() {
 			w.cuts.Add(1)
 		}
 	}
@@ -165,6 +166,7 @@ func TestSessionsComeAndGo(t *testing.T) {
 				case <-time.After(time.Second + rand.N(3*time.Second)):
 				case <-ctx.Done():
 				}
+				a.ends.Store(true)
 				logOut(t, s, a.cookie)
 				logouts.Add(1)
 				if rand.N(2) == 0 {
