@@ -321,9 +321,9 @@ func TestDrainOfThosePastNetHTTP(t *testing.T) {
 
 // Without REVALIDATE each client is asked for; with it those whose answer is known come past net/http.
 func TestKnownClientsComeDirectly(t *testing.T) {
-	f, a := newFeed(t), newApp(t, map[string]string{"s=1": "joe", "s=2": "joe"})
+	a := newApp(t, map[string]string{"s=1": "joe", "s=2": "joe"})
 	for every, want := range map[string][2]int64{"off": {0, 4}, "1m": {2, 2}} {
-		asked := a.asked.Load()
+		f, asked := newFeed(t), a.asked.Load() // of its own: it publishes to whom it knows by then
 		s := serve(t, guarded(f, a, "SSE_ROUTE_A_REVALIDATE="+every)...)
 		for _, cookie := range []string{"s=1", "s=2", "s=1", "s=2"} {
 			r := s.get(t, "/a", "Cookie: "+cookie)
