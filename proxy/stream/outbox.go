@@ -2,6 +2,7 @@ package stream
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"sync"
 
@@ -77,12 +78,21 @@ func (st *Stream) settle(really bool) {
 		return
 	}
 	o := &st.outbox
-	really = really && !st.kept.Brief()
+	if really = really && !st.kept.Brief(); really {
+		defer context.AfterFunc(st.term, o.wake)()
+	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	for o.busy || really && o.unkept && o.running && !o.alone {
+	for o.busy || really && o.unkept && o.running && !o.alone && st.term.Err() == nil {
 		o.changed.Wait()
 	}
+}
+
+// wake has those that wait look again.
+func (o *outbox) wake() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.changed.Broadcast()
 }
 
 // writeEnd notes how the stream has ended, and returns once that is kept. state is kept in the place of the source's; nil: that stays.

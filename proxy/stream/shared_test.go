@@ -373,6 +373,61 @@ func TestGathering(t *testing.T) {
 	})
 }
 
+// TestAcknowledgementsWait: what is acknowledged is kept before, however long the store is away, but no longer than the term lasts.
+func TestAcknowledgementsWait(t *testing.T) {
+	for _, how := range []string{"kept", "replaced", "closed"} {
+		var mayKeep, acked bool
+		var over context.CancelFunc
+		sharing(t, func() (*store, *legacy) {
+			mayKeep, acked = false, false
+			st := &store{term: make(chan history.Term, 1), append: func(history.Batch) error {
+				if mayKeep {
+					return nil
+				}
+				return history.ErrAway
+			}}
+			var ctx context.Context
+			ctx, over = context.WithCancel(context.Background())
+			term := history.Term{Epoch: 3, Ctx: ctx}
+			if how == "closed" {
+				term.Ctx = nil
+			}
+			st.term <- term
+			return st, &legacy{run: func(ctx context.Context, _ int, emit func(...string) error) error {
+				emit("1")
+				err := emit() // before the acknowledgement
+				if acked = err == nil; err != nil {
+					return err
+				}
+				return silent(ctx)
+			}}
+		}, func(t *testing.T, st *store, _ *legacy, s *Streams) {
+			seat := join(t, s, "k")
+			synctest.Wait()
+			if got := full(seat.Ring, 0); acked || got != "1=3-1" {
+				t.Errorf("acknowledged %v, clients have %q", acked, got)
+			}
+			switch how {
+			case "kept":
+				mayKeep = true
+				st.f.Retry(0)
+				synctest.Wait()
+				if !acked {
+					t.Error("it waits though all is kept")
+				}
+				s.end()
+			case "replaced":
+				over()
+				synctest.Wait()
+			}
+			over()
+		})
+		if acked != (how == "kept") {
+			t.Errorf("%s: acknowledged %v", how, acked)
+		}
+	}
+}
+
 // TestAlone: a stream that began while the store was away goes on when it is back, in an epoch that others know, and tells what they have not
 // got.
 func TestAlone(t *testing.T) {
