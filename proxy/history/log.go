@@ -143,7 +143,9 @@ func (f *Folder) append(e *entry, b Batch) error {
 	e.events, e.last = append(e.events, events...), last
 	replace(&e.state, state)
 	replace(&e.past, past)
-	e.cut(b.Kept)
+	if e.cut(b.Kept) > tidyAfter { // what a process before had not let go of in the files
+		f.tidy()
+	}
 	if len(e.keyed) > e.sorted {
 		f.prune(e)
 		e.sorted = 2*len(e.keyed) + 64
@@ -164,11 +166,13 @@ func replace(from *ref, to ref) {
 	*from = to
 }
 
-// cut lets go of all but the newest events.
-func (e *entry) cut(keep int) {
-	over := len(e.events) - max(keep, 0)
-	if over <= 0 {
-		return
+// tidyAfter is how many events a stream lets go of at once for the folder to be tidied up.
+const tidyAfter = 64
+
+// cut lets go of all but the newest events, and returns how many it has.
+func (e *entry) cut(keep int) (over int) {
+	if over = len(e.events) - max(keep, 0); over <= 0 {
+		return 0
 	}
 	for _, k := range e.events[:over] {
 		if k.key != "" && (e.open == nil || e.open.Holds(k.Position, k.key)) {
@@ -182,6 +186,7 @@ func (e *entry) cut(keep int) {
 	if e.events = e.events[over:]; cap(e.events) > 64 && len(e.events) < cap(e.events)/4 {
 		e.events = slices.Clone(e.events)
 	}
+	return over
 }
 
 // writing is a batch on its way.
