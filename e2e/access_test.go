@@ -133,8 +133,8 @@ func (w *watcher) read(resp *http.Response, id string, t *testing.T) string {
 	}
 }
 
-// TestSessionsComeAndGo: users log in and out at random in a real application. Nobody gets what is another's, nobody who is logged out
-// anything later than promised, and nobody who is logged in is cut. SSE_E2E_SESSIONS=10m has it go on for so long.
+// TestSessionsComeAndGo: users log in and out at random in a real application. Nobody gets another user's data, nobody who has logged out
+// gets anything later than promised, and nobody who is logged in is cut. SSE_E2E_SESSIONS sets how long it runs, such as 10m.
 func TestSessionsComeAndGo(t *testing.T) {
 	t.Parallel()
 	const every = 2 * time.Second // REVALIDATE

@@ -139,7 +139,10 @@ func TestDialectActionCableIdle(t *testing.T) {
 }
 
 // anyCableSeen is what servers/anycable.mjs has seen of its clients.
-type anyCableSeen struct{ Dials, Protocols, Commands, Ends []string }
+type anyCableSeen struct {
+	Dials, Protocols, Commands, Ends []string
+	Pings                            int
+}
 
 func (h *hub) anyCableSeen(t *testing.T) (seen anyCableSeen) {
 	t.Helper()

@@ -90,6 +90,17 @@ func TestTakeover(t *testing.T) {
 			takenOver(t, hubRoute("mqtt", "ws://"+b.ws, "CONNECT="+connect, "SUBSCRIBE=news 1"), "", number, func(n int) { b.publish(t, "news", number(n), false) })
 		})
 	}
+	t.Run("AnyCable", func(t *testing.T) {
+		t.Parallel()
+		h := startHub(t, "anycable", `{"ping":200}`)
+		takenOver(t, hubRoute("actioncable", "ws://"+h.addr+"/cable", `SUBSCRIBE={"channel":"ChatChannel","room":"a"}`), "",
+			func(n int) string { return fmt.Sprintf(`{"n":%d}`, n) }, func(n int) {
+				if n == 0 { // a history is asked for from a time, which is the server's: its first ping has it
+					eventually(t, "a ping", func() bool { return h.anyCableSeen(t).Pings > 0 })
+				}
+				h.chats(t, 0, "a", map[string]any{"n": n})
+			})
+	})
 	t.Run("Server-Sent Events", func(t *testing.T) {
 		t.Parallel()
 		s := &sayings{}

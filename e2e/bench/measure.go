@@ -112,7 +112,7 @@ func (b *bench) measure() error {
 		{"fan-out to many", b.fanOutMany},
 		{"reconnects", b.reconnect},
 		{"fan-out to few", b.fanOutFew},
-		{"clients that are behind", b.behind},
+		{"clients with a replay", b.behind},
 		{"HTTP/2", b.http2},
 		{"the most", b.most},
 	} {

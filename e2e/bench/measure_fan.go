@@ -10,7 +10,7 @@ import (
 )
 
 // rounds measures fan-out, each server in turn and as often as there are rounds, each time another one first, and keeps
-// the medians. measured is called behind each window, for what else is of it.
+// the medians. measured is called after each window, for what else it tells.
 func (b *bench) rounds(figure string, rate int, measured func(*server, count)) error {
 	costs := map[string][]float64{}
 	begin, others := time.Now(), b.others()

@@ -1,4 +1,4 @@
-// This file is what a client costs that comes: connecting, connecting behind, reconnecting, over HTTP/2.
+// This file is what it costs when a client connects: without a replay, with one, again, and over HTTP/2.
 
 package main
 
@@ -79,7 +79,7 @@ func (b *bench) reconnect() error {
 	return b.memory(backRSS, nil)
 }
 
-// behind compares a connect with one that has a hundred events to catch up on. Only ours: the others have no ids, or of
+// behind measures a connect with a hundred events to replay. Only ours: the others have no ids, or ids of
 // another kind.
 func (b *bench) behind() error {
 	for _, s := range b.servers {

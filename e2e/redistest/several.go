@@ -37,7 +37,7 @@ func StartSentinel(t testing.TB, down int) *Sentinel {
 		t.Cleanup(one.Kill)
 		s.Sentinels = append(s.Sentinels, one)
 	}
-	wait(t, "the sentinels", func() bool {
+	Until(t, "the sentinels", func() bool {
 		for _, one := range s.Sentinels {
 			text := one.Do("SENTINEL", "MASTER", "main") + "\n"
 			if !strings.Contains(text, "num-slaves\n1\n") || !strings.Contains(text, "num-other-sentinels\n2\n") || !strings.Contains(text, "flags\nmaster\n") {
@@ -75,8 +75,8 @@ func (s *Sentinel) Master() *Server {
 func (s *Sentinel) Failover(t testing.TB) {
 	t.Helper()
 	was := s.Master()
-	wait(t, "a failover to be accepted", func() bool { return s.Sentinels[0].Do("SENTINEL", "FAILOVER", "main") == "OK" })
-	wait(t, "the failover", func() bool { return s.Master() != was })
+	Until(t, "a failover to be accepted", func() bool { return s.Sentinels[0].Do("SENTINEL", "FAILOVER", "main") == "OK" })
+	Until(t, "the failover", func() bool { return s.Master() != was })
 }
 
 // Cluster is three masters.
@@ -96,7 +96,7 @@ func StartCluster(t testing.TB) *Cluster {
 			n.Do("CLUSTER", "MEET", host, port)
 		}
 	}
-	wait(t, "the cluster", func() bool {
+	Until(t, "the cluster", func() bool {
 		for _, n := range c.Nodes {
 			info := n.Do("CLUSTER", "INFO")
 			if !strings.Contains(info, "cluster_state:ok") || !strings.Contains(info, "cluster_known_nodes:3") || !strings.Contains(info, "cluster_slots_ok:16384") {
@@ -145,9 +145,10 @@ func (c *Cluster) Move(t testing.TB, key string) {
 	}
 }
 
-func wait(t testing.TB, what string, ok func() bool) {
+// Until waits for what is sure to come, a minute at most.
+func Until(t testing.TB, what string, ok func() bool) {
 	t.Helper()
-	for end := time.Now().Add(time.Minute); !ok(); time.Sleep(50 * time.Millisecond) {
+	for end := time.Now().Add(time.Minute); !ok(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatalf("waited a minute for %s", what)
 		}

@@ -13,7 +13,7 @@ const streams = new Map(); // name -> [{offset, at, message}]
 const offsets = new Map();
 const sessions = new Map(); // sid -> identifiers
 const sockets = new Set();
-const seen = { dials: [], protocols: [], commands: [], ends: [] };
+const seen = { dials: [], protocols: [], commands: [], ends: [], pings: 0 };
 
 const now = () => Math.floor(Date.now() / 1000);
 const streamOf = (identifier) => "chat:" + JSON.parse(identifier).room;
@@ -33,6 +33,7 @@ class Session {
       if (options.pongs && !this.ponged) return this.disconnect("no_pong", true);
       this.ponged = false;
       this.send({ type: "ping", message: now() });
+      seen.pings++;
     }, options.ping ?? 3000);
   }
 

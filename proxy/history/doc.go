@@ -46,8 +46,7 @@ type Log interface {
 	// [ErrClosed] there is no next one: another stream goes on from here.
 	Append(Batch) error
 	// Refresh returns when a stream that follows has been given what the store had when it was called, if the store can be asked.
-	// It reports whether it was, and the store has not been away lately, so that others cannot have more.
-	Refresh(ctx context.Context) (sure bool)
+	Refresh(ctx context.Context)
 	// Brief reports whether an append takes no longer than writing to a file does, so that nothing has to be done meanwhile.
 	Brief() bool
 	Close()

@@ -45,7 +45,7 @@ func (l *FolderLog) Lead(ctx context.Context, f Follower) (Term, error) {
 }
 
 // Refresh does nothing: nobody else appends.
-func (l *FolderLog) Refresh(context.Context) bool { return true }
+func (l *FolderLog) Refresh(context.Context) {}
 
 // Brief is true.
 func (l *FolderLog) Brief() bool { return true }

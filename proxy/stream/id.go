@@ -43,6 +43,7 @@ type life struct {
 	ids   idPrefix
 	base  uint64 // the ring's number of the event before its first one
 	alone bool   // its events are this process's own: no store has them
+	turn  uint32 // which of the ring's it is, ever
 }
 
 func newLife(epoch Epoch, base uint64) life {

@@ -67,7 +67,7 @@ func (st *Stream) begin(t history.Term) {
 	if t.Epoch == 0 {
 		st.Ring.BeginAlone(st.lists && !st.resumes)
 	} else {
-		t.Damaged = st.Ring.Begin(Epoch(t.Epoch), st.lists && !st.resumes) || t.Damaged
+		st.Ring.Begin(Epoch(t.Epoch), st.lists && !st.resumes)
 	}
 	written, _ := st.Ring.Last()
 	st.outbox.open(written, t.Epoch == 0)

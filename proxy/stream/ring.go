@@ -64,9 +64,9 @@ type Ring struct {
 	began    uint64 // where START meant when the history was in
 	hole     uint64 // number of the gap that stands for all that was kept before it; 0: none does
 	end      End
-	refresh  func(context.Context) bool // brings it up to date, and reports whether it is; nil: it always is
-	follows  bool                       // another process appends
-	ahead    uint64                     // the highest place that a client has come from another replica with, and that is not reached yet
+	turns    uint32                // lives that it has had
+	refresh  func(context.Context) // brings it up to date; nil: it always is
+	follows  bool                  // another process appends
 	watchers map[*watcher]struct{}
 	snapshot snapshot
 }
@@ -229,7 +229,11 @@ func (r *Ring) after(dst [][]byte, cursor uint64, bytes func(*event) []byte) (ev
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.evict(time.Now())
+	cursor, lost := r.land(cursor)
 	switch {
+	case lost:
+		gap := r.gapAt(r.lives.id(cursor))
+		return append(dst, bytes(&gap)), cursor, 0, End{}
 	case Pending(cursor) && r.history:
 		return dst, waiting, 0, End{}
 	case Pending(cursor) && r.snapshot.standsIn(r.bounds), cursor < r.log.before() && r.snapshot.any():

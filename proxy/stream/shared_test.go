@@ -87,7 +87,7 @@ func (s *store) Append(b history.Batch) error {
 	return nil
 }
 
-func (s *store) Refresh(context.Context) bool {
+func (s *store) Refresh(context.Context) {
 	s.mu.Lock()
 	s.asked++
 	f, do := s.f, s.arrives
@@ -95,7 +95,6 @@ func (s *store) Refresh(context.Context) bool {
 	if do != nil {
 		do(f)
 	}
-	return true
 }
 
 func (s *store) Brief() bool { return false }
@@ -246,7 +245,7 @@ func TestAheadOfTheReplica(t *testing.T) {
 	ring := func() *Ring {
 		r := NewRing(1, Bounds{Events: 100}, new(Stats), false)
 		r.Restore(history.Loaded{Epoch: 5, Events: theirs(5, 1, "a", "b")})
-		r.share(func(context.Context) bool { return false })
+		r.share(func(context.Context) {})
 		r.Follows()
 		return r
 	}
@@ -259,28 +258,44 @@ func TestAheadOfTheReplica(t *testing.T) {
 	if got := full(r, cursor); got != "e=5-5" {
 		t.Errorf("%s", got)
 	}
+	// Where the epoch ends before, the client that had more is told, and it alone: whoever chooses an id chooses it for itself.
 	const gap = `{"reason":"history","missed":null}`
-	r = ring()
-	cursor, _ = r.FindAnywhere(t.Context(), "5-4")
-	r.Follow(append(marker(9), theirs(9, 1, "x")...), nil, nil, false)
-	for _, from := range []uint64{1, 2, cursor} {
-		if got := full(r, from); got != gap+"=9-0 x=9-1" {
-			t.Errorf("from %d: %s", from, got)
+	for name, ends := range map[string]func(r *Ring){
+		"another process begins one": func(r *Ring) { r.Follow(append(marker(9), theirs(9, 1, "x")...), nil, nil, false) },
+		"this one does":              func(r *Ring) { r.Begin(9, false); r.Append(translate.Message{Data: []byte("x")}) },
+		"many are": func(r *Ring) {
+			for epoch := uint64(10); epoch < 10+2*maxLives; epoch++ {
+				r.Follow(marker(epoch), nil, nil, false)
+			}
+			r.Follow(append(marker(999), theirs(999, 1, "x")...), nil, nil, false)
+		},
+	} {
+		r = ring()
+		cursor, _ = r.FindAnywhere(t.Context(), "5-4")
+		ends(r)
+		events, next, missed, end := r.After(nil, cursor)
+		if len(events) != 1 || !strings.Contains(string(events[0]), gap) || missed != 0 || end.Kind != Open {
+			t.Fatalf("%s: %q, %d missed, %+v", name, events, missed, end)
+		}
+		_, id, _ := strings.Cut(strings.TrimSpace(string(events[0])), "id: ")
+		if at, ok := r.Find(id); !ok || at != next {
+			t.Errorf("%s: the gap's id %s is at %d, %v, and the client at %d", name, id, at, ok, next)
+		}
+		if got := full(r, next); !strings.HasPrefix(got, "x=") {
+			t.Errorf("%s: then %s", name, got)
+		}
+		if got := full(r, 2); !strings.HasPrefix(got, "x=") {
+			t.Errorf("%s: others get %s", name, got)
 		}
 	}
 	r = ring()
 	cursor, _ = r.FindAnywhere(t.Context(), "5-4")
-	if !r.Begin(9, false) {
-		t.Error("nobody is to be told")
-	}
-	r.Append(translate.Message{Gap: translate.GapHistory}, translate.Message{Data: []byte("x")})
-	for _, from := range []uint64{1, 2, cursor} {
-		if got := full(r, from); got != gap+"=9-1 x=9-2" {
-			t.Errorf("from %d: %s", from, got)
-		}
+	r.Follow(theirs(5, 10, "y"), nil, nil, true) // what it has is in what is missing
+	if got := full(r, cursor); got != gap+"=5-9 y=5-10" {
+		t.Errorf("%s", got)
 	}
 	// What cannot be is not believed.
-	for _, id := range []string{"5-99999999", "6-1", "4-1", "5-x", "5", "x-1"} {
+	for _, id := range []string{"5-99999999999", "6-1", "4-1", "5-x", "5", "x-1"} {
 		if cursor, ok := ring().FindAnywhere(t.Context(), id); ok {
 			t.Errorf("%s is at %d", id, cursor)
 		}

@@ -203,28 +203,18 @@ func (s *stream) text() string {
 	return strings.Join(all, " ") + strings.Repeat("!", s.holes)
 }
 
-// until waits for what is sure to come.
-func until(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	for end := time.Now().Add(time.Minute); !ok(); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("waited a minute for %s", what)
-		}
-	}
-}
-
 func (s *stream) expect(want string) {
 	s.t.Helper()
-	for end := time.Now().Add(time.Minute); s.text() != want; time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(end) {
-			got := s.text()
+	defer func() { // the end of a long text tells more than its beginning
+		if got := s.text(); got != want {
 			same := 0
 			for same < min(len(got), len(want)) && got[same] == want[same] {
 				same++
 			}
-			s.t.Fatalf("it has …%.200q, want …%.200q", got[max(0, same-20):], want[max(0, same-20):])
+			s.t.Errorf("it has …%.200q, want …%.200q", got[max(0, same-20):], want[max(0, same-20):])
 		}
-	}
+	}()
+	redistest.Until(s.t, "what was appended", func() bool { return s.text() == want })
 }
 
 func TestFollowerHasWhatTheHolderAppends(t *testing.T) {
@@ -242,7 +232,7 @@ func TestFollowerHasWhatTheHolderAppends(t *testing.T) {
 		holder.must(fmt.Sprint(n))
 	}
 	follower.expect(holder.text())
-	until(t, "Follows", follower.isBeside)
+	redistest.Until(t, "Follows", follower.isBeside)
 	if who, err := b.Holder(t.Context(), "r", identity(1)); err != nil || who != a.Replica() {
 		t.Errorf("the holder is %q, %v", who, err)
 	}
@@ -342,17 +332,17 @@ func TestStoreLosesData(t *testing.T) {
 			follower := opened(t, b)
 			follower.follow()
 			follower.expect("1 2 3")
-			until(t, "Follows", follower.isBeside)
+			redistest.Until(t, "Follows", follower.isBeside)
 			lose(server, l, was)
 			for n := 4; n < 8; n++ {
-				until(t, "an append", func() bool { return holder.append(fmt.Sprint(n)) == nil })
+				redistest.Until(t, "an append", func() bool { return holder.append(fmt.Sprint(n)) == nil })
 			}
 			follower.expect("1 2 3 4 5 6 7")
 			fresh := opened(t, replica(t, server))
 			fresh.follow()
 			fresh.expect("1 2 3 4 5 6 7")
 			holder.log.Close()
-			until(t, "a term", func() bool {
+			redistest.Until(t, "a term", func() bool {
 				follower.mu.Lock()
 				defer follower.mu.Unlock()
 				fresh.mu.Lock()

@@ -35,13 +35,13 @@ func TestFailover(t *testing.T) {
 	address := "redis+sentinel://" + s.Addrs() + "/main"
 	holder, follower := opened(t, storeAt(t, address)).lead(), opened(t, storeAt(t, address))
 	follower.follow()
-	until(t, "Follows", follower.isBeside)
+	redistest.Until(t, "Follows", follower.isBeside)
 	n := 0
 	add := func(count int) {
 		t.Helper()
 		for range count {
 			n++
-			until(t, "an append", func() bool { return holder.append(fmt.Sprint(n)) == nil })
+			redistest.Until(t, "an append", func() bool { return holder.append(fmt.Sprint(n)) == nil })
 		}
 	}
 	add(20)
@@ -73,12 +73,12 @@ func TestCluster(t *testing.T) {
 	address := "redis+cluster://" + c.Addrs()
 	holder, follower := opened(t, storeAt(t, address)).lead(), opened(t, storeAt(t, address))
 	led := follower.follow()
-	until(t, "Follows", follower.isBeside)
+	redistest.Until(t, "Follows", follower.isBeside)
 	holder.must("1", "2")
 	follower.expect("1 2")
 	c.Move(t, holder.log.(*log).key("s"))
 	for n := 3; n < 30; n++ {
-		until(t, "an append", func() bool { return holder.append(fmt.Sprint(n)) == nil })
+		redistest.Until(t, "an append", func() bool { return holder.append(fmt.Sprint(n)) == nil })
 	}
 	follower.expect(holder.text())
 	holder.log.Close()
@@ -112,9 +112,9 @@ func TestAway(t *testing.T) {
 		t.Errorf("%+v", r)
 	}
 	server.Thaw()
-	until(t, "Retry", func() bool { holder.mu.Lock(); defer holder.mu.Unlock(); return holder.tried > 0 })
+	redistest.Until(t, "Retry", func() bool { holder.mu.Lock(); defer holder.mu.Unlock(); return holder.tried > 0 })
 	// The first try may have been kept after all, while its answer was late.
-	until(t, "an append", func() bool { return holder.append("2") == nil })
+	redistest.Until(t, "an append", func() bool { return holder.append("2") == nil })
 	holder.must("3")
 	follower.expect("1 2 3")
 	if !a.Report().Up {
@@ -139,7 +139,7 @@ func TestAwayAtTheStart(t *testing.T) {
 	}
 	redistest.StartAt(t, port)
 	leads := func(s *stream) bool { s.mu.Lock(); defer s.mu.Unlock(); return s.epoch != 0 }
-	until(t, "one to lead and one to follow", func() bool {
+	redistest.Until(t, "one to lead and one to follow", func() bool {
 		a, b := streams[0], streams[1]
 		return leads(a) && b.term.Ctx.Err() != nil || leads(b) && a.term.Ctx.Err() != nil
 	})
@@ -159,7 +159,7 @@ func TestAllThatIsKept(t *testing.T) {
 	a, b := replica(t, server), replica(t, server)
 	holder, follower := opened(t, a).lead(), opened(t, b)
 	led := follower.follow()
-	until(t, "Follows", follower.isBeside)
+	redistest.Until(t, "Follows", follower.isBeside)
 	a.trimTime = time.Second
 	at := func(seq uint64) history.Position { return history.Position{Epoch: holder.term.Epoch, Seq: seq} }
 	event := func(seq uint64, key, text string) history.Event {
@@ -220,7 +220,7 @@ func TestWords(t *testing.T) {
 			heard[s] += string(words)
 		})
 	}
-	until(t, "the tails", func() bool { return strings.Contains(server.Do("CLIENT", "LIST"), "cmd=xread") })
+	redistest.Until(t, "the tails", func() bool { return strings.Contains(server.Do("CLIENT", "LIST"), "cmd=xread") })
 	is := func(a, b, c string) func() bool {
 		return func() bool {
 			mu.Lock()
@@ -232,13 +232,13 @@ func TestWords(t *testing.T) {
 	if err := stores[0].Tell(t.Context(), []byte("a")); err != nil {
 		t.Fatal(err)
 	}
-	until(t, "the others to hear", is("", "a", "a"))
+	redistest.Until(t, "the others to hear", is("", "a", "a"))
 	server.Do("CLIENT", "KILL", "TYPE", "normal")
-	until(t, "words to be told", func() bool { return stores[1].Tell(t.Context(), []byte("b")) == nil })
-	until(t, "the others to hear", is("b", "a", "ab"))
+	redistest.Until(t, "words to be told", func() bool { return stores[1].Tell(t.Context(), []byte("b")) == nil })
+	redistest.Until(t, "the others to hear", is("b", "a", "ab"))
 	server.Do("FLUSHALL")
-	until(t, "words to be told", func() bool { return stores[2].Tell(t.Context(), []byte("c")) == nil })
-	until(t, "the others to hear", is("bc", "ac", "ab"))
+	redistest.Until(t, "words to be told", func() bool { return stores[2].Tell(t.Context(), []byte("c")) == nil })
+	redistest.Until(t, "the others to hear", is("bc", "ac", "ab"))
 	server.Kill()
 	if err := stores[0].Tell(t.Context(), []byte("d")); err == nil {
 		t.Error("nobody was told")
@@ -340,5 +340,5 @@ func TestReadsAndDoesNotWrite(t *testing.T) {
 		t.Errorf("%+v", one.term)
 	}
 	server.Do("CONFIG", "SET", "maxmemory", "0")
-	until(t, "an epoch", func() bool { one.mu.Lock(); defer one.mu.Unlock(); return one.epoch != 0 })
+	redistest.Until(t, "an epoch", func() bool { one.mu.Lock(); defer one.mu.Unlock(); return one.epoch != 0 })
 }

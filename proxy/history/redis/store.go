@@ -51,10 +51,9 @@ type Store struct {
 
 // bucket is what streams of the same slot have in common.
 type bucket struct {
-	number  int
-	away    atomic.Bool  // the last command failed
-	back    atomic.Bool  // what could not be kept is to be tried again
-	wasAway atomic.Int64 // when that changed last, in ns since 1970
+	number int
+	away   atomic.Bool // the last command failed
+	back   atomic.Bool // what could not be kept is to be tried again
 }
 
 type stats struct {
@@ -183,7 +182,6 @@ func (s *Store) note(b *bucket, err error) error {
 		return err
 	}
 	if away := err != nil; b.away.Swap(away) != away {
-		b.wasAway.Store(time.Now().UnixNano())
 		if away {
 			s.log.Warn("the history is away, streams go on without it", "bucket", b.number, "err", kind(err))
 		} else {

@@ -178,40 +178,33 @@ func (s *Store) read(ctx context.Context, logs []*log) {
 }
 
 // Refresh is [history.Log]'s.
-func (l *log) Refresh(ctx context.Context) (sure bool) {
+func (l *log) Refresh(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, commandTime)
 	defer cancel()
 	l.mu.Lock()
 	role := l.role
 	l.mu.Unlock()
-	return role != following || l.refresh(ctx) && l.bucket.steady()
+	if role == following {
+		l.refresh(ctx)
+	}
 }
 
-// lately is for how long after the store was away others may have what it does not have yet.
-const lately = 15 * time.Second
-
-// steady reports whether the bucket has not been away lately.
-func (b *bucket) steady() bool {
-	return !b.away.Load() && time.Since(time.Unix(0, b.wasAway.Load())) > lately
-}
-
-// refresh has a follower read what is new, and a holder look whether it has been replaced. It reports whether the store has answered.
-func (l *log) refresh(ctx context.Context) bool {
+// refresh has a follower read what is new, and a holder look whether it has been replaced.
+func (l *log) refresh(ctx context.Context) {
 	l.work.Lock()
 	defer l.work.Unlock()
 	l.mu.Lock()
 	role := l.role
 	l.mu.Unlock()
 	if l.bucket.away.Load() {
-		return false
+		return
 	}
 	switch role {
 	case following:
-		return l.catchUp(ctx) == nil
+		l.catchUp(ctx)
 	case leading:
 		l.compare()
 	}
-	return true
 }
 
 // compare has a holder compare what the store has with what it has. work is held.
