@@ -5,6 +5,8 @@
 //
 //   - streams.go: the streams of a route by their identities: joining, lingering, ageing, remembered refusals, bounds.
 //   - stream.go: one stream's life: connect, run, lose, retry. uplink.go: the way up. health.go: how the upstream is.
+//   - restored.go: a stream whose history is kept elsewhere too: terms, and what a source goes on with. outbox.go: the way of its events there.
+//     kept.go: its ring, as one process fills it; following.go: as others do.
 //   - ring.go: the newest events, encoded; their clients' cursors; waking. log.go: where they are kept. id.go: their ids.
 //     snapshot.go: what stands in for a ring's past. chunk.go: an event as a chunk of an HTTP/1.1 body.
 //
@@ -15,5 +17,6 @@
 //   - A gap is an event of the ring where all clients have it, and is told to one client where only that one does. Wherever it is in
 //     doubt whether something was lost, it is a gap.
 //   - An id that was not given by this ring is never taken for a place in it.
-//   - Each stream has one goroutine, which [Streams.Close] waits for.
+//   - Each stream has one goroutine, and where its history is in Redis one more while a batch is on its way there. [Streams.Close] waits for
+//     both.
 package stream

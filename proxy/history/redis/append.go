@@ -68,9 +68,10 @@ func ending(last history.Position, b history.Batch) history.Position {
 	return history.Position{Epoch: last.Epoch, Seq: last.Seq + 1}
 }
 
-// missed notes that clients are given events that the store does not have.
+// missed notes that the store does not have b, whose events clients are given. Beat has it tried again.
 func (l *log) missed(b history.Batch) {
 	l.store.stats.failures.Add(1)
+	l.owes.Store(true)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.ahead = l.ahead || len(b.Events) > 0
@@ -146,6 +147,7 @@ func (l *log) again(b history.Batch, at history.Position) (_ history.Batch, olde
 
 // appended notes that the store's newest entry is at end.
 func (l *log) appended(end history.Position, some bool) {
+	l.owes.Store(l.owes.Load() && !some)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.last, l.ahead = end, l.ahead && !some

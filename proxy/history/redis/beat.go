@@ -36,7 +36,9 @@ func (s *Store) beat(ctx context.Context) {
 			if now.Sub(looked) >= lookTime {
 				looked = now
 				s.look(ctx)
-				s.retry(ctx, func(l *log) bool { return !l.bucket.away.Load() && (l.isAlone() || l.unheard.Load()) })
+				s.retry(ctx, func(l *log) bool {
+					return !l.bucket.away.Load() && (l.isAlone() || l.unheard.Load() || l.owes.Swap(false))
+				})
 			}
 			if now.Sub(swept) >= sweepTime {
 				swept = now.Add(-rand.N(time.Second)) // not all replicas at once

@@ -60,6 +60,7 @@ type log struct {
 	missing  int       // how often the lease was found to be, one after the other; belongs to beat
 	wants    atomic.Bool
 	unheard  atomic.Bool // the stream does not know the term's epoch
+	owes     atomic.Bool // a batch could not be kept; the stream is asked for it again, also where the store was not away
 }
 
 // Open is [history.Store]'s. Where the store is away, the stream begins alone.

@@ -342,3 +342,17 @@ func TestReadsAndDoesNotWrite(t *testing.T) {
 	server.Do("CONFIG", "SET", "maxmemory", "0")
 	redistest.Until(t, "an epoch", func() bool { one.mu.Lock(); defer one.mu.Unlock(); return one.epoch != 0 })
 }
+
+// TestOwedIsTriedAgain: what could not be kept is tried again, also where the store was never away: a lease that was renewed late, an answer
+// that never agreed. Somebody may wait for it with an acknowledgement.
+func TestOwedIsTriedAgain(t *testing.T) {
+	server := redistest.Start(t)
+	holder := opened(t, replica(t, server)).lead()
+	holder.must("1")
+	l := holder.log.(*log)
+	l.missed(history.Batch{})
+	redistest.Until(t, "Retry", func() bool { holder.mu.Lock(); defer holder.mu.Unlock(); return holder.tried > 0 })
+	if l.bucket.away.Load() {
+		t.Error("the store was away")
+	}
+}
