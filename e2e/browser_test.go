@@ -311,6 +311,7 @@ func testDemo(t *testing.T, b browser, name string) {
 	shown(t, b, "prices both ways", `count("sse-count") >= 20 && count("ws-count") >= 20 &&
 		text("sse-state") === "open" && text("ws-state") === "open" &&
 		document.querySelectorAll("#sse-rows tr").length === 6 && document.querySelectorAll("#ws-rows tr").length === 6`)
+	shown(t, b, "nothing of replicas", `document.getElementById("replicas-box").offsetHeight === 0`)
 	shown(t, b, "an event id", `/^\d+-\d+$/.test(text("sse-id"))`)
 	shown(t, b, "the weather, and its change", `text("weather-state") === "open" && count("weather-count") >= 2 &&
 		document.querySelectorAll("#stations li").length === 3`)
