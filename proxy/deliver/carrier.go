@@ -77,7 +77,8 @@ func (c *Clients) handOverStream(w http.ResponseWriter, r *http.Request, cl Clie
 		return false
 	}
 	m, id := conn.Filler().(*carrier), h2.StreamID(w)
-	if id == 0 || !conn.Adopt(id, func(s *h2.Stream) { m.join(s, cl) }) {
+	sub := new(subscriber)
+	if id == 0 || !conn.Adopt(id, &sub.stream, func() { m.join(sub, cl) }) {
 		return false
 	}
 	setHeader(w.Header())
@@ -99,15 +100,15 @@ func multiplexed(r *http.Request) *h2.Conn {
 	return nil
 }
 
-// join makes cl the client of s, with the connection's lock.
-func (m *carrier) join(s *h2.Stream, cl Client) {
+// join makes sub cl, with the connection's lock.
+func (m *carrier) join(sub *subscriber, cl Client) {
 	m.clients.byWriter[ByH2].Add(1)
 	now := clock{m.conn.Start()}.now()
-	sub := &subscriber{stream: s, state: newCursor(&cl, now), fresh: now + ticks(min(cl.Route.Heartbeat, firstBeat))}
+	sub.state, sub.fresh = newCursor(&cl, now), now+ticks(min(cl.Route.Heartbeat, firstBeat))
 	if cl.native {
 		sub.state.flags |= isClean
 	}
-	s.Client = sub
+	sub.stream.Client = sub
 	if own := cl.hold(); !own.none() {
 		if m.holds == nil {
 			m.holds = map[*subscriber]hold{}
@@ -122,7 +123,7 @@ func (m *carrier) join(s *h2.Stream, cl Client) {
 		m.groups = append(m.groups, g)
 		g.stop = cl.Ring.Watch(g.touch)
 	}
-	sub.group, sub.seat = g, len(g.members)
+	sub.group, sub.seat = g, int32(len(g.members))
 	g.members = append(g.members, sub)
 	sub.joined, _ = cl.Ring.Last()
 	sub.prelude = &prelude{cl.opening(), batches.Get().(*batch)}

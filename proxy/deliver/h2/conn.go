@@ -122,17 +122,25 @@ func (c *Conn) Filler() Filler { return c.filler }
 func (c *Conn) Start() time.Time { return c.start }
 
 // Adopt has the stream id written to by the filler, once net/http has written the head of its answer, and the handler has
-// returned. join is called with it and the connection's lock. false: it cannot be, and nothing was done.
-func (c *Conn) Adopt(id uint32, join func(*Stream)) bool {
+// returned. From then on the stream is in home: where that is part of what the filler knows of a client, one look at the
+// memory has both. join is called with the connection's lock. false: it cannot be, and nothing was done.
+func (c *Conn) Adopt(id uint32, home *Stream, join func()) bool {
 	c.mu.Lock()
 	defer c.unlock()
 	s := c.streams[id]
 	if c.closed || c.farewell || s == nil || !s.whole || s.adopted {
 		return false
 	}
-	s.adopted = true
+	*home = *s
+	home.adopted = true
+	c.streams[id] = home
+	for i := range c.flawed {
+		if c.flawed[i] == s {
+			c.flawed[i] = home
+		}
+	}
 	c.adopted++
-	join(s)
+	join()
 	return true
 }
 

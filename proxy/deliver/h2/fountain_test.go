@@ -96,7 +96,8 @@ func (wo *works) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	default:
 		c := r.Context().Value(connKey{}).(*Conn)
 		id := StreamID(w)
-		if !c.Adopt(id, c.Filler().(*fountain).join) {
+		home := new(Stream)
+		if !c.Adopt(id, home, func() { c.Filler().(*fountain).join(home) }) {
 			w.Write([]byte("not adopted"))
 			return
 		}

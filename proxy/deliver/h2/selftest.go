@@ -84,7 +84,8 @@ func (f *selfFiller) serve(conn net.Conn, c *Conn, streamID func(http.ResponseWr
 			io.WriteString(w, "ok")
 			return
 		}
-		if !c.Adopt(streamID(w), func(s *Stream) { f.streams = append(f.streams, s) }) {
+		home := new(Stream)
+		if !c.Adopt(streamID(w), home, func() { f.streams = append(f.streams, home) }) {
 			f.err = errors.New("the stream of an answer is not where it was")
 			return
 		}
