@@ -43,6 +43,18 @@ func (a *addresses) of(r *http.Request) netip.Addr {
 	return at
 }
 
+// forwarded is the address that a trusted proxy has given for r's client, the zero value where none has.
+func (a *addresses) forwarded(r *http.Request) netip.Addr {
+	if len(a.trusted) == 0 {
+		return netip.Addr{}
+	}
+	at := parseAddress(r.RemoteAddr)
+	if from := a.of(r); from != at {
+		return from
+	}
+	return netip.Addr{}
+}
+
 // trusts reports whether at is a proxy's that tells the truth.
 func (a *addresses) trusts(at netip.Addr) bool {
 	return at.IsValid() && slices.ContainsFunc(a.trusted, func(p netip.Prefix) bool { return p.Contains(at) })

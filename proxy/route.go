@@ -191,7 +191,7 @@ func (rt *Route) begins(c *deliver.Client, g *guest, find func(*stream.Ring, str
 		leave()
 		rt.give()
 	}
-	c.Beats = wantsBeats(g.r)
+	c.Beats, c.Address = wantsBeats(g.r), rt.proxy.addresses.forwarded(g.r)
 	if g.id == "" {
 		return
 	}

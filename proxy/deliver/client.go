@@ -5,6 +5,7 @@ import (
 	"errors"
 	"math/rand/v2"
 	"net/http"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -23,9 +24,10 @@ type client struct {
 	ctx      context.Context // done when the client has disconnected
 	address  string
 	wake     chan struct{}
-	seat     int    // in its wakeGroup
-	joined   uint64 // the newest event when the client came
-	first    tick   // see facts
+	seat     int           // in its wakeGroup
+	joined   uint64        // the newest event when the client came
+	first    tick          // see facts
+	shown    atomic.Uint64 // state.at, for Census
 }
 
 // newClient is the writer of cl, to r by w, whose header it writes.
@@ -127,6 +129,7 @@ func (c *client) turn() (over bool) {
 		case doSay, doLast:
 			err = c.write(c.words(a.say, &f))
 		default:
+			c.shown.Store(c.state.at)
 			if a.timed {
 				c.clients.deadlines.set(&c.deadline, c.clock.after(now, a.after), now)
 			}

@@ -4,6 +4,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net/http"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -70,6 +71,7 @@ type Client struct {
 	Beats    bool            // heartbeats are to be events, the first one as soon as it has what the ring has
 	Pass     *access.Pass    // what it was admitted with; nil: it may stay for as long as it likes
 	Gone     func()          // called once when this client in particular has disconnected; nil: nothing is
+	Address  netip.Addr      // that a trusted proxy has given for it; the zero value where none has
 	Leave    func()          // called once when it has disconnected; what it does is the same for all clients of a ring
 
 	native bool // see looksNative
@@ -214,12 +216,13 @@ func (c *Clients) joined(cl *Client, r *http.Request) {
 
 // hold is what one client has of its own, which most have not: writers that keep nothing for a client keep it beside.
 type hold struct {
-	pass *access.Pass
-	gone func()
+	pass    *access.Pass
+	gone    func()
+	address netip.Addr
 }
 
 // hold is what cl has of its own.
-func (cl *Client) hold() hold { return hold{cl.Pass, cl.Gone} }
+func (cl *Client) hold() hold { return hold{cl.Pass, cl.Gone, cl.Address} }
 
 // end counts its client out.
 func (h hold) end() {

@@ -3,6 +3,7 @@
 package deliver
 
 import (
+	"context"
 	"crypto/tls"
 	"net"
 	"net/http"
@@ -15,6 +16,8 @@ type engine struct{}
 func (engine) drain(time.Duration) {}
 
 func (engine) close() {}
+
+func (engine) census(context.Context, func(Shown) bool) {}
 
 func (c *Clients) handOver(http.ResponseWriter, *http.Request, Client) bool { return false }
 

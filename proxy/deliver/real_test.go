@@ -11,6 +11,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
+	"net/netip"
 	"runtime"
 	"strings"
 	"sync"
@@ -39,6 +40,7 @@ type harbour struct {
 	retire  chan struct{}
 	beats   atomic.Bool
 	pass    atomic.Pointer[access.Pass]
+	address atomic.Pointer[netip.Addr]
 }
 
 func newHarbour(t *testing.T, bounds stream.Bounds, heartbeat time.Duration, set ...func(*Pacing)) *harbour {
@@ -100,6 +102,9 @@ func (h *harbour) Beside(r *http.Request) (Client, http.Header, bool) { return h
 func (h *harbour) client(r *http.Request) Client {
 	cl := Client{Route: &h.route, Ring: h.ring, Retiring: h.retire, Cursor: stream.Begin, LastID: r.Header.Get("Last-Event-ID"),
 		Leave: func() { h.left.Add(1) }, Beats: h.beats.Load(), Pass: h.pass.Load()}
+	if from := h.address.Load(); from != nil {
+		cl.Address = *from
+	}
 	if cl.LastID != "" {
 		var ok bool
 		if cl.Cursor, ok = h.ring.Find(cl.LastID); !ok {

@@ -31,6 +31,7 @@ type slot struct {
 	gen   uint32 // of this use of the slot: late news of an earlier one is ignored
 	group uint32
 	pos   uint32 // in its group's members
+	since uint32 // when it came, in seconds of the shard's clock
 }
 
 // audience is what the clients of one ring have in common.
@@ -71,6 +72,8 @@ type shard struct {
 	drained bool
 	window  time.Duration
 	ended   bool // a pass has
+
+	questions []question
 
 	// The shard's goroutine's own.
 	slots   []slot
@@ -220,8 +223,8 @@ func (s *shard) timeout() time.Duration {
 // inbox takes what others have left. It returns whether the shard is to end.
 func (s *shard) inbox() (closing bool) {
 	s.mu.Lock()
-	joins, dirty := s.joins, s.dirty
-	s.joins, s.dirty = nil, nil
+	joins, dirty, questions := s.joins, s.dirty, s.questions
+	s.joins, s.dirty, s.questions = nil, nil, nil
 	closing = s.closing
 	ended := s.ended
 	s.ended = false
@@ -231,6 +234,9 @@ func (s *shard) inbox() (closing bool) {
 	}
 	if ended {
 		s.dismiss()
+	}
+	for _, q := range questions {
+		q.answer()
 	}
 	s.grown(dirty)
 	return closing

@@ -27,7 +27,7 @@ func (s *shard) enter(j *joining) {
 	c := &s.slots[index]
 	gen := c.gen + 1
 	*c = j.slot
-	c.gen = gen
+	c.gen, c.since = gen, s.seconds()
 	c.group = s.group(j)
 	g := s.groups[c.group]
 	c.pos = uint32(len(g.members))
@@ -246,4 +246,4 @@ func peer(fd int) string {
 }
 
 // none reports whether it is nothing.
-func (h hold) none() bool { return h.pass == nil && h.gone == nil }
+func (h hold) none() bool { return h.pass == nil && h.gone == nil && !h.address.IsValid() }

@@ -69,6 +69,7 @@ func (s *Streams) report(st *Stream, up bool, err error) {
 	if err != nil && !errors.Is(err, translate.ErrFinished) {
 		s.health.Error, s.health.ErrorAt = err.Error(), time.Now()
 		s.health.Failures++
+		st.failure, st.failed = s.health.Error, s.health.ErrorAt
 	}
 	s.mark(st, up)
 }

@@ -32,6 +32,7 @@ type Stream struct {
 	streams *Streams
 	source  upstream.Source
 	log     *slog.Logger
+	opened  time.Time
 
 	alive    context.Context
 	cancel   context.CancelFunc
@@ -63,13 +64,16 @@ type Stream struct {
 	through  bool        // its goroutine is
 	given    bool        // its place under the limits is given back
 	aging    bool        // it was once, so age runs
+	failure  string      // why the upstream was not connected last; "" it never failed
+	failed   time.Time   // when that was
 	linger   *time.Timer // until it is removed
 	age      *time.Timer // until it is replaced, then until it is removed
 }
 
 func newStream(s *Streams, req upstream.Request, known *keys) *Stream {
-	epoch := NewEpoch(time.Now())
-	st := &Stream{req: req, streams: s, keys: known, log: s.Log.With("stream", epoch, "upstream", req.String()),
+	now := time.Now()
+	epoch := NewEpoch(now)
+	st := &Stream{opened: now, req: req, streams: s, keys: known, log: s.Log.With("stream", epoch, "upstream", req.String()),
 		loaded: make(chan struct{}), decided: make(chan struct{}), done: make(chan struct{}), retiring: make(chan struct{})}
 	st.source = s.source(req, st.log)
 	st.lists = st.source.History()
@@ -142,6 +146,7 @@ func (st *Stream) lead() (ended bool) {
 // session is one connection from dialling to its end; held is for how long it was one, negative when it
 // never was.
 func (st *Stream) session() (held time.Duration, err error) {
+	dialled := time.Now()
 	conn, err := st.source.Connect(st.term)
 	if err != nil {
 		err = st.patient(st.req.Shown(err))
@@ -149,6 +154,9 @@ func (st *Stream) session() (held time.Duration, err error) {
 		return -1, err
 	}
 	since := time.Now()
+	if !st.polls() {
+		st.req.Route.Stats.Took(since.Sub(dialled))
+	}
 	st.was, st.refusing, st.heard = true, time.Time{}, st.polls() // whose good answer it was
 	if st.owed && (!st.resumes || !conn.Resumed()) {
 		st.append(translate.Message{Gap: translate.GapUpstream})

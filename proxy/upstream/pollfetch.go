@@ -33,11 +33,13 @@ func (p *poll) fetch(ctx context.Context, address, cursor string) (pg reply, out
 	if err != nil {
 		return pg, PollFailed, err
 	}
+	asked := time.Now()
 	resp, err := p.q.Route.client(polls, p.jar).Do(req)
 	if err != nil {
 		return pg, PollFailed, noAnswer{fmt.Errorf("poll: %w", because(ctx, err))}
 	}
 	defer resp.Body.Close()
+	p.q.Route.Stats.Took(time.Since(asked))
 	pg = reply{resp: resp, url: resp.Request.URL}
 	ruled := p.q.Route.statuses.rule(resp.StatusCode) != nil
 	if !ruled && (resp.StatusCode == http.StatusNotModified || resp.StatusCode == http.StatusNoContent) {

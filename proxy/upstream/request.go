@@ -18,7 +18,14 @@ type Request struct {
 	values  []value // what the route's table has become; nothing else of the client's request goes upstream
 	script  dialect.Script
 	private []string // values of the client's query, headers and cookies; see Shown
+	named   []Named  // see Path
 }
+
+// Named is a value of the client's path, by its wildcard's name.
+type Named struct{ Name, Value string }
+
+// Path is what the wildcards of the client's path stood for, where templates have used them, fit to be shown: they name things.
+func (q *Request) Path() []Named { return q.named }
 
 // Expand is [Route.ExpandFor] where nothing is known of who the client is.
 func (rt *Route) Expand(r *http.Request, path func(name string) string) (Request, error) {

@@ -102,6 +102,14 @@ type Stats struct {
 	JQFailed   atomic.Int64 // messages a program failed for
 	JQTimeouts atomic.Int64 // messages a program was cut for
 	Polls      [pollOutcomes]atomic.Int64
+	Answers    atomic.Int64 // openings of connections, and requests of polls, that succeeded
+	AnswerTime atomic.Int64 // that they took, in ns
+}
+
+// Took notes that an opening of a connection, or a request of a poll, has succeeded, and how long that took.
+func (s *Stats) Took(d time.Duration) {
+	s.Answers.Add(1)
+	s.AnswerTime.Add(int64(d))
 }
 
 // programTime bounds the jq programs over one message.

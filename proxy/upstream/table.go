@@ -70,6 +70,7 @@ func (rt *Route) expand(c *clientRequest) (Request, error) {
 	h.Sum(q.Key[:0])
 	q.script = rt.script(&q)
 	q.private = append([]string(nil), c.private...)
+	q.named = append([]Named(nil), c.named...)
 	return q, nil
 }
 

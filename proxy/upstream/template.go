@@ -208,11 +208,16 @@ func (p part) shown(c *clientRequest) string {
 	if value, err := p.value(c); err == nil {
 		text = value
 	}
+	return fitToShow(text)
+}
+
+// fitToShow is a value of the path, which names something.
+func fitToShow(text string) string {
 	if translate.LooksSecret(text) {
 		return "…"
 	}
 	if len(text) > maxShown {
-		text = text[:maxShown] + "…"
+		text = strings.ToValidUTF8(text[:maxShown], "") + "…"
 	}
 	return text
 }
@@ -224,6 +229,8 @@ func (p part) value(c *clientRequest) (string, error) {
 	value := c.lookup(p.kind, p.name)
 	if p.kind != "path" {
 		c.private = append(c.private, value)
+	} else if one := (Named{p.name, fitToShow(value)}); !slices.Contains(c.named, one) {
+		c.named = append(c.named, one)
 	}
 	if value == "" && p.fallback != nil {
 		value = *p.fallback
@@ -252,6 +259,7 @@ type clientRequest struct {
 	most    int      // bytes of one value
 	scoped  bool     // ?session= is the sidecar's own
 	private []string // values that are for the upstream only
+	named   []Named  // values of the path
 	asked   bool     // something of the request was looked at
 }
 

@@ -211,3 +211,10 @@ func (c *Conn) unlock() {
 	}
 	c.mu.Unlock()
 }
+
+// Still calls f with the connection's lock: nothing is filled, joined or ended meanwhile.
+func (c *Conn) Still(f func()) {
+	c.mu.Lock()
+	defer c.unlock()
+	f()
+}
