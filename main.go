@@ -10,7 +10,6 @@ import (
 	"io"
 	"log/slog"
 	"net"
-	"net/http"
 	"os"
 	"os/signal"
 	"strings"
@@ -122,7 +121,7 @@ type sidecar struct {
 	*config.Config
 	proxy  *proxy.Proxy
 	public *proxy.Server
-	admin  *http.Server
+	admin  *admin.Server
 	grace  time.Duration
 	log    *slog.Logger
 	failed chan error // a server that does not serve any more
@@ -159,7 +158,7 @@ func (s *sidecar) start(lines *admin.Lines, started func(net.Addr)) error {
 	}
 	s.proxy = proxy.New(s.Settings, s.log)
 	s.public = proxy.NewServer(s.proxy, certificate, s.log)
-	s.admin = admin.Port{Proxy: s.proxy, Version: version, Lines: lines, Address: s.AdminListen, Hosts: s.AdminHosts}.Server(s.log)
+	s.admin = admin.Port{Proxy: s.proxy, Version: version, Lines: lines, Address: s.AdminListen, Hosts: s.AdminHosts, Token: s.AdminToken, Payloads: s.AdminPayloads}.Server(s.log)
 	s.listen(operator, s.admin.Serve)
 	s.listen(others, s.public.ServePeers)
 	s.listen(public, s.public.Serve)

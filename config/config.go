@@ -12,13 +12,15 @@ import (
 type Config struct {
 	proxy.Settings
 
-	Listen       string         // public address, host:port
-	AdminListen  string         // address of health, metrics and status; "" when off
-	History      history.Opener // where events are kept; nil: nowhere but in memory
-	AdminHosts   []string       // further Host names that the admin port answers to, lower case, without ports
-	UpstreamFile bool           // Upstream was read from a file, since it holds a secret: its path is not shown
-	MaxValue     int            // bytes of one value of a client's request in a template
-	Drain        time.Duration  // shutdown window over which clients are released; 0 at once
-	LogLevel     slog.Level
-	LogFormat    string // auto, text or json
+	Listen        string         // public address, host:port
+	AdminListen   string         // address of health, metrics and status; "" when off
+	History       history.Opener // where events are kept; nil: nowhere but in memory
+	AdminToken    string         // for the admin port, from elsewhere than this machine; "": none
+	AdminPayloads bool           // the admin port shows events
+	AdminHosts    []string       // further Host names that the admin port answers to, lower case, without ports
+	UpstreamFile  bool           // Upstream was read from a file, since it holds a secret: its path is not shown
+	MaxValue      int            // bytes of one value of a client's request in a template
+	Drain         time.Duration  // shutdown window over which clients are released; 0 at once
+	LogLevel      slog.Level
+	LogFormat     string // auto, text or json
 }

@@ -44,6 +44,7 @@ func (l *loader) globals(vs values) *Config {
 	l.checkListen(c, vs)
 	c.History = l.history(vs, g)
 	c.AdminHosts = l.adminHosts(vs, g.AdminHosts)
+	c.AdminToken, c.AdminPayloads = l.adminToken(vs, g.AdminToken), bool(g.AdminPayloads)
 	c.Upstream = l.upstream(vs, g.Upstream)
 	c.UpstreamFile = vs["UPSTREAM"].file
 	l.checkTLS(vs, g.TLSCert, g.TLSKey)
@@ -127,6 +128,14 @@ func (l *loader) adminHosts(vs values, given list) (hosts []string) {
 		hosts = append(hosts, strings.ToLower(s))
 	}
 	return hosts
+}
+
+// adminToken checks the token, no part of which is shown.
+func (l *loader) adminToken(vs values, token string) string {
+	if token != "" && (len(token) < 16 || strings.ContainsFunc(token, func(r rune) bool { return r <= ' ' || r > '~' })) {
+		l.problems.add(vs.variable(name{setting: "ADMIN_TOKEN"}), "is shorter than 16 bytes, or holds blanks or letters beyond ASCII; write one such as openssl rand -hex 16 makes")
+	}
+	return token
 }
 
 type address struct{ host, port string }

@@ -21,6 +21,8 @@ type globals struct {
 	Listen         string `env:"LISTEN" envDefault:":8080" doc:"public address"`
 	AdminListen    string `env:"ADMIN_LISTEN" envDefault:"127.0.0.1:9091" doc:"address of the admin port: health, metrics and status; off disables it"`
 	AdminHosts     list   `env:"ADMIN_HOSTS" doc:"further Host names that the admin port answers to, comma-separated, besides its own address, localhost and IP addresses"`
+	AdminToken     string `env:"ADMIN_TOKEN" doc:"what requests to the admin port need that are not from this machine itself, or came by a proxy: at least 16 bytes, as a bearer token or as the password of any user. Unset, the [dashboard](../proxy/admin/README.md#the-dashboard) is for this machine only, and health, metrics, status and revocation for whoever reaches the port"`
+	AdminPayloads  toggle `env:"ADMIN_PAYLOADS" envDefault:"false" doc:"true: the dashboard shows the newest events of a stream, which may hold what is for its clients only"`
 	Upstream       string `env:"UPSTREAM" doc:"base URL of the legacy service; whatever no route answers is passed through to it, WebSocket upgrades included; unset: 404"`
 	TLSCert        string `env:"TLS_CERT" doc:"path of the PEM certificate chain; turns on HTTPS with HTTP/2, reloaded when the file changes. Without it: HTTP/1.1 and h2c"`
 	TLSKey         string `env:"TLS_KEY" doc:"path of the PEM private key"`

@@ -72,6 +72,9 @@ func (c *chromium) screenshot(t *testing.T, name string) {
 	keep(t, name, act(t, c, chromedp.FullScreenshot(100)))
 }
 
+// keys types text, "\r" for Enter.
+func (c *chromium) keys(t *testing.T, text string) { t.Helper(); act(t, c, chromedp.KeyEvent(text)) }
+
 // dark and narrow make the tab's device another one.
 func (c *chromium) dark(t *testing.T) {
 	t.Helper()

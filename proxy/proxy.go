@@ -269,6 +269,9 @@ func (p *Proxy) vary(r *http.Request, h http.Header) {
 // Clients that come meanwhile are told the same at once.
 func (p *Proxy) Drain(window time.Duration) { p.clients.Drain(window) }
 
+// Census shows SSE clients one by one, pages with tunnels included: see [deliver.Clients.Census].
+func (p *Proxy) Census(ctx context.Context, see func(deliver.Shown) bool) { p.clients.Census(ctx, see) }
+
 // ClientsByWriter is how many SSE clients are connected now, by what writes to them: see [deliver.Writers].
 func (p *Proxy) ClientsByWriter() [len(deliver.Writers)]int64 { return p.clients.ByWriter() }
 

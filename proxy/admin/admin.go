@@ -1,13 +1,13 @@
 package admin
 
 import (
-	"encoding/json"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -25,6 +25,14 @@ type Port struct {
 	Lines   *Lines   // the log; nil: its losses are not shown
 	Address string   // that it listens on, whose host it answers to
 	Hosts   []string // further names that it answers to, lower case, without ports
+
+	Token    string // for whoever is not on this machine; "": the dashboard is for nobody else
+	Payloads bool   // the dashboard may show events
+
+	log      *slog.Logger
+	started  time.Time
+	samples  *samples
+	watchers *atomic.Int64 // dashboards that are open
 }
 
 // Listen listens on the port's address, "" for none, which is nil. It goes on accepting when the process has no descriptor left. The
@@ -43,13 +51,47 @@ func Listen(address string, log *slog.Logger) (net.Listener, error) {
 	return l, nil
 }
 
-// Server returns a server of the port that does not run yet.
-func (a Port) Server(log *slog.Logger) *http.Server {
-	return &http.Server{Handler: a.Handler(), ReadHeaderTimeout: 10 * time.Second, ErrorLog: proxy.ErrorLog(log)}
+// Server serves the port.
+type Server struct {
+	*http.Server
+	port *Port
+	done chan struct{} // closed by Close
+	once sync.Once
 }
 
-// Handler returns the handler of the port.
-func (a Port) Handler() http.Handler {
+// Server returns a server of the port that does not run yet.
+func (a Port) Server(log *slog.Logger) *Server {
+	a.log = log
+	s := &Server{port: &a, done: make(chan struct{})}
+	s.Server = &http.Server{Handler: a.handler(), ReadHeaderTimeout: 10 * time.Second, ErrorLog: proxy.ErrorLog(log)}
+	return s
+}
+
+// Serve serves l until Close. Meanwhile it takes the samples that the dashboard looks back on.
+func (s *Server) Serve(l net.Listener) error {
+	var sampling sync.WaitGroup
+	sampling.Go(func() { s.port.samples.run(s.port, s.done) }) // ends with Close
+	defer sampling.Wait()
+	defer s.end()
+	return s.Server.Serve(l)
+}
+
+// Close ends everything.
+func (s *Server) Close() error {
+	s.end()
+	return s.Server.Close()
+}
+
+func (s *Server) end() { s.once.Do(func() { close(s.done) }) }
+
+// Handler returns the handler of the port, without what the dashboard looks back on.
+func (a Port) Handler() http.Handler { return a.handler() }
+
+func (a *Port) handler() http.Handler {
+	if a.log == nil {
+		a.log = slog.New(slog.DiscardHandler)
+	}
+	a.started, a.samples, a.watchers = time.Now(), new(samples), new(atomic.Int64)
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collector{a.Proxy, a.Version, a.Lines}, collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
@@ -58,14 +100,18 @@ func (a Port) Handler() http.Handler {
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) { say(w, a.Proxy.Ready()) })
 	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
 	mux.HandleFunc("GET /api/status", func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Content-Type", "application/json")
-		w.Header().Set("Cache-Control", "no-store")
-		e := json.NewEncoder(w)
-		e.SetEscapeHTML(false)
-		e.Encode(status(a.Proxy, a.Proxy.Ready(), a.Version)) // a client that has disconnected is no error
+		answerJSON(w, status(a.Proxy, a.Proxy.Ready(), a.Version))
 	})
 	mux.HandleFunc("POST /api/revoke", a.revoke)
-	return a.guard(http.NewCrossOriginProtection().Handler(mux))
+	mux.HandleFunc("GET /api/live", a.local(a.serveLive))
+	mux.HandleFunc("GET /api/streams", a.local(a.serveStreams))
+	mux.HandleFunc("GET /api/clients", a.local(a.serveClients))
+	mux.HandleFunc("GET /api/events", a.local(a.serveEvents))
+	mux.HandleFunc("POST /api/log-level", a.local(a.setLevel))
+	for path := range assets {
+		mux.Handle("GET "+path, a.local(servePage))
+	}
+	return a.guard(a.authorize(http.NewCrossOriginProtection().Handler(mux)))
 }
 
 // guard keeps other sites' pages out. A page whose name was made to point at this address (DNS rebinding) sends its own

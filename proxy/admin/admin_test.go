@@ -19,6 +19,7 @@ import (
 	"sidestream/proxy"
 	"sidestream/proxy/peer"
 	"sidestream/proxy/upstream"
+	"sidestream/translate"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -274,3 +275,15 @@ func TestPeerStatus(t *testing.T) {
 		}
 	}
 }
+
+// proxyOf is a sidecar that nobody asks.
+func proxyOf(t *testing.T, env ...string) *proxy.Proxy {
+	t.Helper()
+	c, err := config.Load(env, config.ReadFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return proxy.New(c.Settings, slog.New(slog.DiscardHandler))
+}
+
+func message(data string) translate.Message { return translate.Message{Data: []byte(data)} }

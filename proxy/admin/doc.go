@@ -14,5 +14,6 @@
 //
 // # How to add to it
 //
+// What an operator should be told is a line of problems.go, and what to do about an error of the upstream one of fix.go. The dashboard is in page/.
 // A metric is a line of the table in metrics.go and a send in Collect; `go test ./proxy/admin -run Readme -update` puts it into README.md.
 package admin

@@ -19,6 +19,7 @@ const (
 type Lines struct {
 	To   io.Writer
 	Said func(lost int64) // called after lines were lost, once others are written again; nil: not said
+	Tail *Tail            // what the dashboard shows of them, and their level; nil: nothing
 
 	mu     sync.Mutex // guards what follows
 	queue  [][]byte

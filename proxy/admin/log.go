@@ -16,7 +16,7 @@ import (
 
 // Logger writes to w itself: as text where that is a terminal or format is text, else as JSON. format is auto, text or json.
 func Logger(w io.Writer, format string, level slog.Level) *slog.Logger {
-	return logger(w, isTerminal(w), format, level)
+	return slog.New(handler(w, isTerminal(w), format, level))
 }
 
 // Logging calls f with a log that never makes it wait, and goes on where what reads w is stuck or gone. Libraries that write to
@@ -25,7 +25,8 @@ func Logger(w io.Writer, format string, level slog.Level) *slog.Logger {
 func Logging(w io.Writer, format string, level slog.Level, f func(*slog.Logger, *Lines) error) error {
 	signal.Ignore(syscall.SIGPIPE) // of w; otherwise the next line would end the process
 	lines := &Lines{To: w}
-	log := logger(lines, isTerminal(w), format, level)
+	lines.Tail = newTail(level)
+	log := slog.New(lines.Tail.handler(handler(lines, isTerminal(w), format, lines.Tail.Level)))
 	stdlog.SetOutput(proxy.ErrorLog(log).Writer())
 	stdlog.SetFlags(0)
 	defer stdlog.SetOutput(w)
@@ -53,10 +54,10 @@ func isTerminal(w io.Writer) bool {
 	return err == nil && info.Mode()&os.ModeCharDevice != 0
 }
 
-// logger writes for a person at a terminal, for machines otherwise.
-func logger(w io.Writer, terminal bool, format string, level slog.Level) *slog.Logger {
+// handler writes for a person at a terminal, for machines otherwise.
+func handler(w io.Writer, terminal bool, format string, level slog.Leveler) slog.Handler {
 	if format == "json" || format == "auto" && !terminal {
-		return slog.New(slog.NewJSONHandler(w, &slog.HandlerOptions{Level: level}))
+		return slog.NewJSONHandler(w, &slog.HandlerOptions{Level: level})
 	}
-	return slog.New(tint.NewTextHandler(w, &tint.Options{Level: level, TimeFormat: time.TimeOnly, NoColor: !terminal || os.Getenv("NO_COLOR") != ""}))
+	return tint.NewTextHandler(w, &tint.Options{Level: level, TimeFormat: time.TimeOnly, NoColor: !terminal || os.Getenv("NO_COLOR") != ""})
 }

@@ -1,6 +1,8 @@
 package admin
 
 import (
+	"time"
+
 	"github.com/prometheus/client_golang/prometheus"
 
 	"sidestream/proxy"
@@ -44,6 +46,8 @@ var (
 	up         = define(gauge, "upstream_up", "Share of the route's streams whose upstream is connected: 1 all, 0 none. Also 1 while there is no stream.", "route")
 	connects   = define(counter, "upstream_connects_total", "Connections to the upstream that were established.", "route")
 	failures   = define(counter, "upstream_failures_total", "Connections to the upstream that failed or were lost, each followed by a reconnect unless it was refused.", "route")
+	answers    = define(counter, "upstream_answers_total", "Openings of connections to the upstream, and requests of polls, that succeeded.", "route")
+	answerTime = define(counter, "upstream_answer_seconds_total", "Time that they took; that of long polls is mostly waiting.", "route")
 	refused    = define(counter, "upstream_refused_total", "Streams that the upstream refused.", "route")
 	received   = define(counter, "upstream_messages_total", "WebSocket messages and poll bodies received.", "route")
 	oversize   = define(counter, "oversize_total", "Messages and bodies larger than MAX_MESSAGE.", "route")
@@ -158,6 +162,8 @@ func route(send func(metric, float64, ...string), rt *proxy.Route) {
 	send(up, share, rt.Name)
 	one(connects, source.Connects.Load())
 	one(failures, h.Failures)
+	one(answers, source.Answers.Load())
+	send(answerTime, time.Duration(source.AnswerTime.Load()).Seconds(), rt.Name)
 	one(refused, ring.Refused.Load())
 	one(received, source.Received.Load())
 	one(oversize, source.Oversize.Load())

@@ -4,7 +4,6 @@ package stream
 
 import (
 	"bytes"
-	"cmp"
 	"slices"
 	"time"
 
@@ -23,53 +22,45 @@ const (
 
 var byConcern = []string{Retrying, Connecting, Releasing, Connected, Following, Complete}
 
+// Concern is how soon an operator looks at streams in a state: the least first.
+func Concern(state string) int { return slices.Index(byConcern, state) }
+
 // Info is one stream, without anything that is a secret.
 type Info struct {
 	Upstream string           // its address: see [upstream.Redact]
 	Path     []upstream.Named // what the client's path has named
-	Epoch    Epoch
 	State    string
-	Clients  int
+	Ring     *Ring
 	Opened   time.Time
 	Error    string // of the last failure; "" when there was none
 	ErrorAt  time.Time
-	Events   uint64    // number of the newest
-	Newest   time.Time // when that came; zero where none is kept
-	Kept     int       // events in the ring
-	Bytes    int       // of them
 }
 
-// List returns the streams for which match is true, those with a failing upstream first, then those with most clients, and at most so many;
-// all is how many there are that match.
-func (s *Streams) List(match func(*Info) bool, most int) (list []Info, all int) {
-	streams, infos := s.infos()
-	kept := infos[:0]
-	of := map[Epoch]*Stream{}
-	for i, info := range infos {
+// Contents are what a ring holds.
+type Contents struct {
+	Epoch  Epoch     // that it gives ids of now
+	Events uint64    // number of the newest
+	Newest time.Time // when that came; zero where none is kept
+	Kept   int       // events
+	Bytes  int       // of them
+}
+
+// List returns the streams for which match is true.
+func (s *Streams) List(match func(*Info) bool) (list []Info) {
+	for _, info := range s.infos() {
 		if match(&info) {
-			of[info.Epoch] = streams[i]
-			kept = append(kept, info)
+			list = append(list, info)
 		}
 	}
-	slices.SortFunc(kept, func(a, b Info) int {
-		return cmp.Or(cmp.Compare(slices.Index(byConcern, a.State), slices.Index(byConcern, b.State)), cmp.Compare(b.Clients, a.Clients),
-			cmp.Compare(a.Upstream, b.Upstream), cmp.Compare(a.Epoch, b.Epoch))
-	})
-	list = kept[:min(len(kept), most)]
-	for i := range list {
-		of[list[i].Epoch].Ring.describe(&list[i])
-	}
-	return list, len(kept)
+	return list
 }
 
-// infos is what is known of all streams without their rings.
-func (s *Streams) infos() (streams []*Stream, infos []Info) {
+// infos is what is known of all streams.
+func (s *Streams) infos() (infos []Info) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	add := func(st *Stream, state string) {
-		streams = append(streams, st)
-		infos = append(infos, Info{Upstream: st.req.String(), Path: st.req.Path(), Epoch: st.Ring.own, State: state, Clients: st.clients,
-			Opened: st.opened, Error: st.failure, ErrorAt: st.failed})
+		infos = append(infos, Info{Upstream: st.req.String(), Path: st.req.Path(), Ring: st.Ring, State: state, Opened: st.opened, Error: st.failure, ErrorAt: st.failed})
 	}
 	for _, st := range s.byKey {
 		add(st, st.state())
@@ -77,7 +68,7 @@ func (s *Streams) infos() (streams []*Stream, infos []Info) {
 	for st := range s.old {
 		add(st, Releasing)
 	}
-	return streams, infos
+	return infos
 }
 
 // state is that of a stream that is in service. Streams.mu is held.
@@ -101,23 +92,23 @@ func (r *Ring) following() bool {
 	return r.follows && r.end.Kind == Open
 }
 
-func (r *Ring) describe(i *Info) {
+// Contents is what the ring holds now.
+func (r *Ring) Contents() Contents {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	i.Epoch = r.lives[len(r.lives)-1].epoch
-	i.Events, i.Kept, i.Bytes = r.log.last, r.log.len(), r.log.bytes
+	c := Contents{Epoch: r.lives[len(r.lives)-1].epoch, Events: r.log.last, Kept: r.log.len(), Bytes: r.log.bytes}
 	if e := r.log.newest(); e != nil {
-		i.Newest = e.at
+		c.Newest = e.at
 	}
+	return c
 }
 
 // Newest returns up to so many of the newest events of the stream whose ids are of epoch, oldest first, as they are written to clients; of each no
 // more than size bytes. found is false where there is no such stream.
 func (s *Streams) Newest(epoch Epoch, most, size int) (events [][]byte, found bool) {
-	streams, _ := s.infos()
-	for _, st := range streams {
-		if st.Ring.own == epoch || st.Ring.Epoch() == epoch {
-			return st.Ring.newest(most, size), true
+	for _, i := range s.infos() {
+		if i.Ring.Epoch() == epoch {
+			return i.Ring.newest(most, size), true
 		}
 	}
 	return nil, false
