@@ -26,12 +26,13 @@ import (
 //   - An answer is handed on as it is: its status, its header but for what concerns the connection, its body as it comes.
 
 const (
-	streamTime = 5 * time.Second // for the head of a page's stream
-	postTime   = time.Minute     // for the answer to a POST of a tunnel, which may wait for its upstream
-	againTime  = time.Second     // after this to twice this a client comes back whose replica was not reached
-	maxAnswer  = 1 << 20         // bytes of an answer that is no event stream
-	tunnelBody = 512 << 10       // bytes of a POST of a tunnel beside one message of the largest size
-	silentMany = 3               // heartbeats that are missed until another replica's stream is lost
+	streamTime = 5 * time.Second  // for the head of a page's stream
+	pollTime   = 30 * time.Second // for the answer to a page's long poll
+	postTime   = time.Minute      // for the answer to a POST of a tunnel, which may wait for its upstream
+	againTime  = time.Second      // after this to twice this a client comes back whose replica was not reached
+	maxAnswer  = 1 << 20          // bytes of an answer that is no event stream
+	tunnelBody = 512 << 10        // bytes of a POST of a tunnel beside one message of the largest size
+	silentMany = 3                // heartbeats that are missed until another replica's stream is lost
 )
 
 // replicas returns the other replicas, nil when there are none.
@@ -101,10 +102,10 @@ func copyHead(w http.ResponseWriter, resp *http.Response) {
 }
 
 // copyAnswer hands on an answer that is no event stream.
-func copyAnswer(w http.ResponseWriter, resp *http.Response) {
+func copyAnswer(w http.ResponseWriter, resp *http.Response, most int64) {
 	copyHead(w, resp)
 	w.WriteHeader(resp.StatusCode)
-	io.Copy(w, io.LimitReader(resp.Body, maxAnswer)) // whoever reads it sees that it ends early
+	io.Copy(w, io.LimitReader(resp.Body, most)) // whoever reads it sees that it ends early
 }
 
 // relay answers a GET for a page's stream as replica, which has the page, answers it; nil: that is gone.
@@ -119,7 +120,11 @@ func (t *Tunnel) relay(w http.ResponseWriter, r *http.Request, replica, last str
 		return p.busy(w, r, FullClients, last)
 	}
 	ctx, cancel := context.WithCancel(r.Context())
-	resp, err := p.Peers.Ask(ctx, replica, peer.Question{Kind: peer.Tunnel, Request: r, Within: streamTime})
+	within, whole := streamTime, deliver.Polls(r)
+	if whole {
+		within = pollTime
+	}
+	resp, err := p.Peers.Ask(ctx, replica, peer.Question{Kind: peer.Tunnel, Request: r, Within: within})
 	leave := func() { cancel(); p.all.Give() }
 	var failed *peer.Error
 	switch {
@@ -131,9 +136,9 @@ func (t *Tunnel) relay(w http.ResponseWriter, r *http.Request, replica, last str
 		return unreached(w, http.StatusBadGateway)
 	}
 	leave = func() { resp.Body.Close(); cancel(); p.all.Give() }
-	if media, _, _ := strings.Cut(resp.Header.Get("Content-Type"), ";"); resp.StatusCode != http.StatusOK || media != sse.ContentType {
+	if media, _, _ := strings.Cut(resp.Header.Get("Content-Type"), ";"); resp.StatusCode != http.StatusOK || media != sse.ContentType || whole {
 		defer leave()
-		copyAnswer(w, resp)
+		copyAnswer(w, resp, maxAnswer+2*int64(t.MaxMessage))
 		return deliver.Answered
 	}
 	copyHead(w, resp)
@@ -181,7 +186,7 @@ func (t *Tunnel) forward(w http.ResponseWriter, r *http.Request, replica string,
 		http.Error(w, "the replica that has this page does not answer", http.StatusBadGateway)
 	default:
 		defer resp.Body.Close()
-		copyAnswer(w, resp)
+		copyAnswer(w, resp, maxAnswer)
 	}
 	return true
 }

@@ -73,7 +73,7 @@ func (rt *Route) sendElsewhere(w http.ResponseWriter, r *http.Request, holder st
 		return
 	}
 	defer resp.Body.Close()
-	copyAnswer(w, resp)
+	copyAnswer(w, resp, maxAnswer)
 }
 
 func (rt *Route) ask(ctx context.Context, r *http.Request, holder string, body []byte, within time.Duration) (*http.Response, error) {

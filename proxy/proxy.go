@@ -58,6 +58,7 @@ type Route struct {
 	*RouteSettings
 	Streams    *stream.Streams
 	Clients    deliver.Stats
+	HeldBack   atomic.Int64 // pages that have found out that something on the way holds their events back
 	WebSockets atomic.Int64 // clients that still use the old protocol through this path, now
 
 	proxy   *Proxy

@@ -75,7 +75,7 @@ func upgrades(r *http.Request) bool {
 func (rt *Route) beside(r *http.Request) (c deliver.Client, header http.Header, ok bool) {
 	p := rt.proxy
 	header = p.streamHead()
-	if !p.admit(header, r) || p.clients.Draining() {
+	if !p.admit(header, r) || p.clients.Draining() || deliver.Polls(r) {
 		return c, nil, false
 	}
 	g, ok := rt.known(r)
@@ -190,6 +190,10 @@ func (rt *Route) begins(c *deliver.Client, g *guest, find func(*stream.Ring, str
 	c.LastID, c.Pass, c.Gone, c.Leave = g.id, g.pass, g.gone, func() {
 		leave()
 		rt.give()
+	}
+	c.Polls = deliver.Polls(g.r)
+	if deliver.HeldBack(g.r) {
+		rt.HeldBack.Add(1)
 	}
 	c.Beats, c.Address = wantsBeats(g.r), rt.proxy.addresses.forwarded(g.r)
 	if g.id == "" {

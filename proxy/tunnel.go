@@ -9,6 +9,7 @@ import (
 	"net/http/httptrace"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/coder/websocket"
@@ -32,8 +33,9 @@ const tunnelHeartbeat = 5 * time.Second
 // Tunnel is the WebSockets that travel over events and POSTs.
 type Tunnel struct {
 	*TunnelSettings
-	Pages   *tunnel.Pages
-	Clients deliver.Stats
+	Pages    *tunnel.Pages
+	Clients  deliver.Stats
+	HeldBack atomic.Int64 // pages that have found out that something on the way holds their events back
 
 	proxy *Proxy
 }
@@ -46,7 +48,7 @@ func newTunnel(p *Proxy, c Settings, log *slog.Logger) *Tunnel {
 		t.Heartbeat = tunnelHeartbeat
 	}
 	t.Pages = tunnel.New(tunnel.Settings{
-		Clients: deliver.Pacing{Heartbeat: t.Heartbeat, Coalesce: t.Coalesce, Retry: min(t.Retry, tunnelRetry), Stats: &t.Clients, Log: log},
+		Clients: deliver.Pacing{Heartbeat: t.Heartbeat, Poll: t.Heartbeat, Coalesce: t.Coalesce, Retry: min(t.Retry, tunnelRetry), Stats: &t.Clients, Log: log},
 		Linger:  t.Linger, Window: t.ReplayBytes, MaxMessage: t.MaxMessage,
 		Pages: &stream.Limit{Max: c.MaxStreams}, Tunnels: p.Streams, Log: log, Dial: p.passthrough.dialWebSocket,
 	})
@@ -102,7 +104,7 @@ func (t *Tunnel) answer(w http.ResponseWriter, r *http.Request, path, query stri
 func (t *Tunnel) beside(r *http.Request, path string) (c deliver.Client, header http.Header, ok bool) {
 	p, header := t.proxy, http.Header{}
 	id, replica := t.Pages.Owner(r.URL.Query().Get("page"))
-	if path != "" || r.Method != http.MethodGet || !p.admit(header, r) || !upstream.ValidSession(id) || replica != "" || p.clients.Draining() {
+	if path != "" || r.Method != http.MethodGet || !p.admit(header, r) || !upstream.ValidSession(id) || replica != "" || p.clients.Draining() || deliver.Polls(r) {
 		return c, nil, false
 	}
 	last, _ := lastEventID(r)
@@ -167,7 +169,10 @@ func (t *Tunnel) seat(r *http.Request, id, last string) (c deliver.Client, err e
 	c.Gone = gone
 	leave := c.Leave
 	c.Leave = func() { leave(); all.Give() }
-	c.Beats = wantsBeats(r)
+	c.Beats, c.Polls = wantsBeats(r), deliver.Polls(r)
+	if deliver.HeldBack(r) {
+		t.HeldBack.Add(1)
+	}
 	return c, nil
 }
 

@@ -42,6 +42,8 @@ var (
 	byWriter   = define(gauge, "clients_by_writer", "SSE clients connected now, pages with tunnels included, by what writes to them: a goroutine of their own, a shard, or their connection of HTTP/2.", "writer")
 	logLost    = define(counter, "log_lines_lost_total", "Log lines lost because their reader was stuck or gone.")
 	websockets = define(gauge, "passthrough_websockets", "Connections passed through as WebSockets now, on any path.")
+	heldBack   = define(counter, "held_back_total", "Pages that have found out that something between them and the sidecar holds events back, and go on with long polls.", "route")
+	pageHeld   = define(counter, "tunnel_held_back_total", "The same, of pages with tunnels.")
 	streams    = define(gauge, "streams", "Streams now, lingering ones included.", "route")
 	up         = define(gauge, "upstream_up", "Share of the route's streams whose upstream is connected: 1 all, 0 none. Also 1 while there is no stream.", "route")
 	connects   = define(counter, "upstream_connects_total", "Connections to the upstream that were established.", "route")
@@ -154,6 +156,7 @@ func route(send func(metric, float64, ...string), rt *proxy.Route) {
 	h, source, ring := rt.Streams.Health(), &rt.Upstream.Stats, &rt.Streams.Stats
 	one(clients, rt.Clients.Clients.Load(), "sse")
 	one(clients, rt.WebSockets.Load(), "websocket")
+	one(heldBack, rt.HeldBack.Load())
 	one(streams, int64(h.Streams))
 	share := 1.0
 	if h.Streams > 0 {
@@ -229,6 +232,7 @@ func tunnel(send func(metric, float64, ...string), t *proxy.Tunnel) {
 	st := &t.Pages.Stats
 	send(tunnels, float64(numTunnels))
 	send(pages, float64(numPages))
+	send(pageHeld, float64(t.HeldBack.Load()))
 	send(pageEvents, float64(t.Clients.Clients.Load()))
 	send(opened, float64(st.Opened.Load()))
 	send(unopened, float64(st.Failed.Load()))

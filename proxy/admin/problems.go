@@ -83,6 +83,10 @@ func routeProblems(say sayer, rt *proxy.Route, from, to counts) {
 		h := rt.Streams.Health()
 		say(warn, rt.Name, fix(h.Error), "%s refused by the upstream in the last 10 minutes; the last failure: %s", many(n, "stream"), h.Error)
 	}
+	if n := to.HeldBack - from.HeldBack; n > 0 {
+		say(warn, rt.Name, "Something between them and the sidecar holds events back until it has many: a proxy that buffers (in nginx: proxy_buffering off, gzip off), or software on their machines. They go on with long polls.",
+			"events held back from %s in the last 10 minutes", many(n, "page"))
+	}
 	if n := to.JQ - from.JQ; n > 0 {
 		say(bad, rt.Name, "A jq program and the feed do not agree: the log has the message's error; try the route with tap.", "%s dropped by a program that failed, in the last 10 minutes", many(n, "message"))
 	}

@@ -23,7 +23,7 @@ type counts struct {
 	Failures, Oversize, JQ             int64
 	Gaps                               [len(stream.GapReasons)]int64
 	Answers, AnswerTime                int64
-	Refused                            int64
+	Refused, HeldBack                  int64
 	AuthDown                           int64
 	Clients                            int64 // a gauge
 }
@@ -134,7 +134,7 @@ func count(rt *proxy.Route) counts {
 	c := counts{
 		Events: ring.Events.Load(), Delivered: rt.Clients.Events.Load(), Bytes: rt.Clients.Bytes.Load(), Messages: source.Received.Load(),
 		Failures: rt.Streams.Health().Failures, Oversize: source.Oversize.Load(), JQ: source.JQFailed.Load() + source.JQTimeouts.Load(),
-		Answers: source.Answers.Load(), AnswerTime: source.AnswerTime.Load(), Refused: ring.Refused.Load(), Clients: rt.Clients.Clients.Load(),
+		Answers: source.Answers.Load(), AnswerTime: source.AnswerTime.Load(), Refused: ring.Refused.Load(), HeldBack: rt.HeldBack.Load(), Clients: rt.Clients.Clients.Load(),
 	}
 	for i := range c.Gaps {
 		c.Gaps[i] = ring.Gaps[i].Load()

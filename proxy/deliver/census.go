@@ -48,7 +48,7 @@ func (g *wakeGroup) census(see func(Shown) bool) bool {
 	defer g.mu.Unlock()
 	for _, c := range g.clients {
 		socket, _ := netip.ParseAddrPort(c.address)
-		if !see(Shown{Stats: c.Route.Stats, Ring: c.Ring, Writer: ByGoroutine, Socket: socket, Address: c.Address, Age: time.Since(c.clock.start),
+		if !see(Shown{Stats: c.Route.Stats, Ring: c.Ring, Writer: c.writer(), Socket: socket, Address: c.Address, Age: time.Since(c.clock.start),
 			At: c.shown.Load(), Blocked: c.deadline.began.Load() != 0}) {
 			return false
 		}

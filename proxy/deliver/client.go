@@ -32,11 +32,14 @@ type client struct {
 
 // newClient is the writer of cl, to r by w, whose header it writes.
 func (c *Clients) newClient(w http.ResponseWriter, r *http.Request, cl Client) *client {
-	out := newOutput(w, r)
-	own := &client{Client: cl, state: newCursor(&cl, 0), clock: clock{time.Now()}, clients: c, out: out, ctx: r.Context(), address: r.RemoteAddr}
+	own := c.clientOf(newOutput(w, r), r, cl)
 	own.state.flags |= ending(cl.native, r)
 	forget(r)
 	return own
+}
+
+func (c *Clients) clientOf(out *output, r *http.Request, cl Client) *client {
+	return &client{Client: cl, state: newCursor(&cl, 0), clock: clock{time.Now()}, clients: c, out: out, ctx: r.Context(), address: r.RemoteAddr}
 }
 
 // forget lets go of the request's header, which net/http keeps for as long as the handler runs: it is not read any more.
@@ -80,7 +83,15 @@ func (c *client) quit() {
 	c.clients.deadlines.stop(&c.deadline)
 	c.clients.wakeGroups.leave(c)
 	c.Pass.Unwatch(c)
-	c.clients.disconnected(ByGoroutine, c.Route, c.hold(), c.Leave, int(c.state.why), c.address)
+	c.clients.disconnected(c.writer(), c.Route, c.hold(), c.Leave, int(c.state.why), c.address)
+}
+
+// writer is what writes to the client, as an index into [Writers].
+func (c *client) writer() int {
+	if c.out.holds {
+		return ByPoll
+	}
+	return ByGoroutine
 }
 
 // leaves sends the client away at a moment within window.
@@ -112,7 +123,10 @@ func (c *client) turn() (over bool) {
 	defer b.forget()
 	now := time.Now()
 	f := facts{silence: ticks(c.Route.Heartbeat), first: c.first, coalesce: ticks(c.Route.Coalesce), ring: ringGrown}
-	for { // what a batch has cost that is not taken whole is not given back: then the client is gone
+	if c.out.holds && !c.Beats {
+		f.silence = 0
+	}
+	for !c.out.full() { // what a batch has cost that is not taken whole is not given back: then the client is gone
 		var a action
 		var err error
 		f.now, f.stands = c.clock.at(now), c.Pass.Standing()
@@ -140,12 +154,13 @@ func (c *client) turn() (over bool) {
 		}
 		now = time.Now() // a write may take a while
 	}
+	return false
 }
 
 // words are what say says, nil for nothing.
 func (c *client) words(say words, f *facts) []byte {
 	var b []byte
-	if say&sayOpening != 0 {
+	if say&sayOpening != 0 && !c.out.holds {
 		b, c.LastID = c.opening(), "" // which may be long, and is not needed again
 	}
 	return speech{c.Ring, c.Route, c.clients}.append(b, say, c.state, f)

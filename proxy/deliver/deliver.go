@@ -26,6 +26,7 @@ const (
 type Pacing struct {
 	Heartbeat time.Duration // sent when nothing else was; 0 none
 	Coalesce  time.Duration // a client is written to no more often than this; 0: at once
+	Poll      time.Duration // that a long poll waits at most; 0: 25 s
 	Retry     time.Duration // each client is told a random time of [Retry, 2×Retry)
 	Stats     *Stats
 	Log       *slog.Logger
@@ -44,11 +45,12 @@ const (
 	Drained         // the sidecar stops
 	Expired         // its credentials had run out, or meant something else meanwhile
 	Revoked         // it was refused after it had been admitted
+	Polled          // a long poll was answered: it is expected to come again
 	reasons
 )
 
 // Reasons names the entries of Stats.Disconnected.
-var Reasons = [reasons]string{"left", "stalled", "finished", "refused", "aged", "drained", "expired", "revoked"}
+var Reasons = [reasons]string{"left", "stalled", "finished", "refused", "aged", "drained", "expired", "revoked", "polled"}
 
 // Stats counts the clients of a route. All but Clients are totals since the start.
 type Stats struct {
@@ -68,6 +70,7 @@ type Client struct {
 	Cursor   uint64          // the last event it has, or stream.Begin
 	Lost     bool            // its id is not known: it is told before anything else
 	LastID   string          // what it sent as its last id; "" none
+	Polls    bool            // its answer is to be whole: see poll.go
 	Beats    bool            // heartbeats are to be events, the first one as soon as it has what the ring has
 	Pass     *access.Pass    // what it was admitted with; nil: it may stay for as long as it likes
 	Gone     func()          // called once when this client in particular has disconnected; nil: nothing is
@@ -110,12 +113,13 @@ type Clients struct {
 const (
 	ByGoroutine = iota // one of its own
 	ByShard
-	ByH2 // its connection of HTTP/2
+	ByH2   // its connection of HTTP/2
+	ByPoll // nothing yet: its long poll waits
 	writers
 )
 
 // Writers names the entries of Clients.ByWriter.
-var Writers = [writers]string{"goroutine", "shard", "h2"}
+var Writers = [writers]string{"goroutine", "shard", "h2", "poll"}
 
 // ByWriter is how many clients are connected now, by what writes to them.
 func (c *Clients) ByWriter() (n [writers]int64) {
@@ -199,6 +203,10 @@ func (c *Clients) Join(w http.ResponseWriter, r *http.Request, cl Client) Rest {
 		return Busy(w, r, cl.LastID, c.Hint(cl.Route))
 	}
 	c.joined(&cl, r)
+	if cl.Polls {
+		c.byWriter[ByPoll].Add(1)
+		return c.newPoll(w, r, cl).poll
+	}
 	if c.handOver(w, r, cl) {
 		return Answered
 	}
@@ -245,6 +253,12 @@ func (c *Clients) disconnected(writer int, rt *Pacing, own hold, leave func(), r
 
 // Busy answers a client for which there is no room now: it is told when to come back, keeps its last id, and is cut.
 func Busy(w http.ResponseWriter, r *http.Request, id string, retry time.Duration) Rest {
+	if Polls(r) {
+		out := holding(w, r)
+		out.write(sse.AppendBusy(sse.AppendRetry(nil, retry), id))
+		out.answer()
+		return Answered
+	}
 	out, native := newOutput(w, r), looksNative(r)
 	out.limit(stallTime)
 	out.write(sse.AppendBusy(opening(native, id, retry), id))

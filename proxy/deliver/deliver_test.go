@@ -36,6 +36,7 @@ type bench struct {
 	lost     bool
 	lastID   string // "" as if it were a new client
 	beats    bool   // heartbeats are events
+	polls    bool   // each answer is whole
 	pass     *access.Pass
 	fields   string // further lines of each request's head
 	l        *pipes.Listener
@@ -55,7 +56,7 @@ func newBench(t *testing.T, bounds stream.Bounds) *bench {
 }
 
 func (b *bench) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	finish(b.clients.Join(w, r, Client{Route: &b.route, Ring: b.ring, Retiring: b.retiring, Cursor: b.cursor, Lost: b.lost, LastID: b.lastID, Beats: b.beats, Pass: b.pass, Leave: func() {}}))
+	finish(b.clients.Join(w, r, Client{Route: &b.route, Ring: b.ring, Retiring: b.retiring, Cursor: b.cursor, Lost: b.lost, LastID: b.lastID, Beats: b.beats, Polls: b.polls, Pass: b.pass, Leave: func() {}}))
 }
 
 // finish sees an answer to its end, as the proxy's handler does.

@@ -32,6 +32,8 @@ type output struct {
 	flusher   *http.ResponseController
 	conn      net.Conn // nil where it is not known
 	unchunked bool     // HTTP/1.0
+	held      []byte   // the answer so far, where it...
+	holds     bool     // ...is to leave as a whole
 	deadlines bool     // the kernel does not watch over this connection, or not over this stream of it
 }
 
@@ -68,6 +70,13 @@ func (o *output) cut() { o.flusher.SetWriteDeadline(time.Unix(1, 0)) }
 // write sends words and then events at once. There is no deadline for each: in HTTP/2 that is two messages to the
 // connection's goroutine.
 func (o *output) write(words []byte, events ...[]byte) error {
+	if o.holds {
+		o.held = append(o.held, words...)
+		for _, e := range events {
+			o.held = append(o.held, e...)
+		}
+		return nil
+	}
 	if err := writeAll(o.w, words, events); err != nil {
 		return err
 	}

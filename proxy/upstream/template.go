@@ -319,7 +319,7 @@ func wholeQuery(raw string, scoped bool) string {
 
 // Own reports whether a pair of a client's query is for the sidecar alone, whatever its route.
 func Own(name, value string) bool {
-	return name == "lastEventId" || name == "last_event_id" || name == "heartbeat" && value == "event"
+	return name == "lastEventId" || name == "last_event_id" || name == "heartbeat" && value == "event" || name == "poll" && (value == "1" || value == "held")
 }
 
 // Without is a query without the pairs for which drop is true. What is left stays as it was written.

@@ -5,6 +5,9 @@
 //   - it comes back whatever ended the connection, with a growing random pause, and stops only where the sidecar says that
 //     the stream is finished or refused;
 //   - it notices when nothing comes any more, not even the heartbeats that were announced, and connects anew;
+//   - where something on the way holds events back - a proxy that waits for more, or for the end - it goes on with long polls, from the
+//     same id: when nothing has come of an answer for a while, or heartbeats come in lumps, it asks for a poll beside it. Who answers that, whole,
+//     while the stream is still silent is polled from then on. Now and then a stream is tried beside the polls;
 //   - options.gap is called when events are missing;
 //   - with options.auth "ticket" it gets a ticket for each connection, which stands in the URL for the page's cookies, or for
 //     options.authorization. While none is to be had the last one goes on.
@@ -23,12 +26,20 @@
 const CONNECTING = 0, OPEN = 1, CLOSED = 2;
 const first = 1000, most = 30000; // between two attempts
 const kept = 1000; // links that wait for the one before
+const prompt = 3000; // after which an answer without a byte is doubted: one that is only late has its first bytes before the poll beside it has its answer
+const polled = 25000; // a poll is answered within
+const again = 600000; // until a stream is tried again...
+const soon = 30000; // ...but for the first time: what kept it silent may have been a moment without network
+const memory = "sidestream polls"; // until when this tab polls, in sessionStorage
 
 // Connection is one answer after the other, until it is ended: by close, or by the sidecar.
 class Connection {
   constructor(owner) {
     this.owner = owner;
     this.pause = 0;
+    this.polls = false;
+    const until = remembered();
+    if (until > Date.now()) this.hold(until);
     this.run();
   }
 
@@ -36,11 +47,14 @@ class Connection {
     const { owner } = this;
     while (!this.ended) {
       let status = 0;
+      const { polls } = this;
       try {
-        status = await this.listen();
+        status = await (this.polls ? this.poll() : this.listen());
       } catch {}
       clearTimeout(this.watch);
+      clearTimeout(this.doubt);
       if (this.ended) return;
+      if (status === "polled" || polls !== this.polls) continue;
       // A finished stream is answered with 204, or 410 for an id in the query. What the upstream refuses stays refused. The
       // mere end of an answer may be some proxy's doing.
       if (status === 204 || status > 399 && status < 500 && ![408, 425, 429].includes(status)) {
@@ -54,37 +68,53 @@ class Connection {
     }
   }
 
-  // listen reads one answer to its end, and returns its status. It throws when the answer is cut off.
-  async listen() {
-    const { owner } = this, abort = this.abort = new AbortController();
+  // ask makes one request, with a query of the sidecar's own. Of an answer that is no event stream it returns the status alone.
+  async ask(own, abort) {
+    const { owner } = this;
     let url = owner.url.replace(/#.*/, "");
     if (owner.last) url = url.replace(/([?&])(lastEventId|last_event_id)=[^&]*/g, "$1lastEventId=" + owner.last);
     if (owner.last && !/[?&]lastEventId=/.test(url)) url += (url.includes("?") ? "&" : "?") + "lastEventId=" + owner.last;
-    url += (url.includes("?") ? "&" : "?") + "heartbeat=event";
+    url += (url.includes("?") ? "&" : "?") + own;
+    if (owner.ticket) url += "&ticket=" + this.ticket;
+    const answer = await fetch(url, { headers: { Accept: "text/event-stream" }, cache: "no-store", credentials: owner.credentials, signal: abort.signal });
+    if (answer.status === 200 && (answer.headers.get("Content-Type") || "").startsWith("text/event-stream")) return answer;
+    abort.abort();
+    return { status: answer.status === 200 ? 502 : answer.status };
+  }
+
+  // listen reads one answer to its end, and returns its status. It throws when the answer is cut off.
+  async listen() {
+    const { owner } = this, abort = this.abort = new AbortController();
     this.watch = setTimeout(() => abort.abort(), most);
+    this.lumps = 0;
     if (owner.ticket) {
       const status = await this.renew(abort.signal);
       if (status) return status;
-      url += "&ticket=" + this.ticket;
     }
-    const answer = await fetch(url, { headers: { Accept: "text/event-stream" }, cache: "no-store", credentials: owner.credentials, signal: abort.signal });
-    const type = answer.headers.get("Content-Type") || "";
-    if (answer.status !== 200 || !type.startsWith("text/event-stream")) {
-      abort.abort();
-      return answer.status === 200 ? 502 : answer.status;
-    }
+    this.doubt = setTimeout(() => this.suspect(abort), prompt);
+    const answer = await this.ask("heartbeat=event", abort);
+    if (!answer.body) return answer.status;
     if (!this.ended) owner.state(OPEN);
-    const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
-    let text = "", event = { data: "" };
+    const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader(), take = this.reading();
     for (;;) {
       const { done, value } = await reader.read();
+      if (this.polls) return "polled"; // what it had is given by the polls, too
       if (done) return this.busy ? 0 : 200;
+      clearTimeout(this.doubt);
       this.alive();
-      const lines = (text + value).split("\n");
+      take(value);
+    }
+  }
+
+  // reading returns a function that takes an answer piece by piece.
+  reading() {
+    let text = "", event = { data: "" };
+    return piece => {
+      const lines = (text + piece).split("\n");
       text = lines.pop();
       for (const line of lines) {
-        if (this.ended) return 0;
-        const at = line.indexOf(":"), name = line.slice(0, at), said = line.slice(at + 2); // one space behind the colon
+        if (this.ended) return;
+        const at = line.indexOf(":"), name = line.slice(0, at), said = line.slice(at + 2); // one space after the colon
         if (line === "") {
           if (event.some) this.take(event);
           event = { data: "" };
@@ -95,6 +125,75 @@ class Connection {
         else if (name === "id") event.id = said;
         else if (name === "retry") this.hint = Number(said);
       }
+    };
+  }
+
+  // suspect asks for a poll while a stream is silent, or lags behind. Where that is answered first, it is polled from then on. The poll is answered at
+  // once, since heartbeats are asked for.
+  async suspect(stream) {
+    const abort = new AbortController(), last = this.owner.last;
+    stream.signal.addEventListener("abort", () => abort.abort());
+    setTimeout(() => abort.abort(), most);
+    try {
+      const answer = await this.ask("heartbeat=event&poll=1", abort);
+      const text = answer.body && await answer.text();
+      // What has come by the stream meanwhile shows that nothing is held back, or that this is not the answer any more.
+      if (!text || this.ended || this.abort !== stream || stream.signal.aborted || this.owner.last !== last) return;
+      this.hold(Date.now() + again, true);
+      this.owner.state(OPEN);
+      this.reading()(text);
+      stream.abort();
+    } catch {}
+  }
+
+  // hold has the connection poll until a time.
+  hold(until, found) {
+    this.polls = true;
+    this.until = found ? Date.now() + soon : until;
+    this.found = found;
+    remember(until);
+  }
+
+  // poll asks once, and takes the answer as a whole.
+  async poll() {
+    const { owner } = this, abort = this.abort = new AbortController();
+    this.watch = setTimeout(() => abort.abort(), polled + most);
+    this.every = polled;
+    if (owner.ticket && !(owner.last && Date.now() < this.fresh + again)) {
+      const status = await this.renew(abort.signal);
+      if (status) return status;
+    }
+    if (Date.now() > this.until) this.retry();
+    const answer = await this.ask(this.found ? "poll=held" : "poll=1", abort);
+    if (answer.status === 401) this.fresh = 0;
+    if (!answer.body) return answer.status;
+    this.found = this.busy = false;
+    if (!this.ended) owner.state(OPEN);
+    this.hint = 0;
+    const text = await answer.text();
+    this.reading()(text);
+    if (!this.ended && text.length < 3) owner.receive({ type: "stream.heartbeat", id: owner.last, data: `{"every":${polled}}` }); // tabs that follow wait for a word
+    this.pause = 0;
+    return this.hint ? 0 : "polled"; // with a hint it is to stay away for a while
+  }
+
+  // retry tries a stream beside the polls, and goes back to streams when its first bytes come in time.
+  async retry() {
+    remember(this.until = Date.now() + again);
+    const abort = new AbortController();
+    const patience = setTimeout(() => abort.abort(), prompt);
+    try {
+      const answer = await this.ask("heartbeat=event", abort);
+      if (!answer.body) return;
+      await answer.body.getReader().read();
+      if (abort.signal.aborted || this.ended) return;
+      this.polls = false;
+      remember(0);
+      this.abort.abort();
+    } catch {
+    } finally {
+      clearTimeout(patience);
+      abort.abort();
     }
   }
 
@@ -106,6 +205,7 @@ class Connection {
       const answer = await owner.ticket(signal);
       status = answer.status;
       if (status === 200) this.ticket = (await answer.json()).ticket;
+      if (status === 200) this.fresh = Date.now();
     } catch {
       if (signal.aborted) throw signal.reason;
     }
@@ -117,9 +217,20 @@ class Connection {
     if (type === "stream.heartbeat") {
       this.every = JSON.parse(data).every;
       this.alive();
+      this.beat();
     }
     this.busy = type === "stream.busy";
     this.owner.receive({ type, id: id || this.owner.last, data });
+  }
+
+  // beat notices heartbeats that come together, twice: they were held back. In a tab that is not seen they may have waited in it.
+  beat() {
+    const now = performance.now(), before = this.beaten;
+    this.beaten = now;
+    if (this.polls || !before || globalThis.document?.hidden) return void (this.lumps = 0);
+    if (now - before > this.every / 3 || now - this.lumped < this.every) return;
+    this.lumped = now;
+    if (++this.lumps > 1) this.suspect(this.abort);
   }
 
   // alive puts off the moment at which the connection is taken for dead.
@@ -132,7 +243,24 @@ class Connection {
     this.ended = true;
     clearTimeout(this.timer);
     clearTimeout(this.watch);
+    clearTimeout(this.doubt);
     if (this.abort) this.abort.abort();
+  }
+}
+
+// remember notes until when this tab polls, 0 for no longer, for its next page; remembered is that. Both do without where they may not.
+function remember(until) {
+  try {
+    if (until) sessionStorage.setItem(memory, until);
+    else sessionStorage.removeItem(memory);
+  } catch {}
+}
+
+function remembered() {
+  try {
+    return Math.min(Number(sessionStorage.getItem(memory)), Date.now() + again);
+  } catch {
+    return 0;
   }
 }
 

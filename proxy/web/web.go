@@ -16,7 +16,7 @@ import (
 // Path is below what everything is served.
 const Path = "/_sidestream/"
 
-//go:embed websocket.js events.js min
+//go:embed websocket.js events.js polls.js min
 var content embed.FS
 
 // Scripts are the files, ready to be served. It is made by New, and safe for concurrent use.
@@ -40,6 +40,8 @@ func New(prefixes []string) *Scripts {
 		panic(err) // strings can be marshalled
 	}
 	s := &Scripts{files: map[string]*file{}}
+	s.add("polls.src.js", read("polls.js"))
+	s.add("polls.mjs", read("min/polls.mjs")) // which websocket.js loads
 	for _, name := range names {
 		s.add(name+".src.js", read(name+".js"))
 		for _, end := range []string{".js", ".mjs"} {

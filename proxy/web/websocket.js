@@ -7,6 +7,8 @@
 //   - All tunnels of a page share one EventSource. When it is lost it is opened again with the last id; only when the
 //     sidecar says that something is missing, or cannot be reached for 30 s, do the tunnels fail with 1006.
 //   - Browsers do not notice a connection that dies without a word, so silence counts as a loss: heartbeats come as events.
+//   - Where something on the way holds the events back they come as long polls, of which polls.js is: when nothing has come for a while, it is
+//     loaded, and asked.
 //   - Each tunnel has one POST with frames under way. Frames wait in a queue until they are answered with 204, and are
 //     sent again, with the same numbers, when it is not known what became of them.
 //   - What differs between a classic script (websocket.js) and a module (websocket.mjs) stands behind a line that says so.
@@ -35,14 +37,17 @@ const remembered = "sidestream.websocket";
 const patience = 30000; // after the last sign of life
 const batch = 256 << 10;
 const CONNECTING = 0, OPEN = 1, CLOSING = 2, CLOSED = 3;
+const now = Date.now;
 const encoder = new TextEncoder();
 const text = value => `${value}`; // unlike String, it refuses Symbols
 const wait = ms => new Promise(done => setTimeout(done, ms));
 
 // tunnelled remembers for the session that a real WebSocket did not work. Storage may be forbidden.
-let tunnelled = mode !== "fallback";
+let tunnelled = mode !== "fallback", polling;
 try {
-  tunnelled ||= !!sessionStorage.getItem(remembered);
+  const known = sessionStorage.getItem(remembered); // 1, or until when there are polls
+  polling = known > now();
+  tunnelled ||= known;
 } catch {}
 const remember = () => {
   tunnelled = true;
@@ -72,7 +77,7 @@ const parse = url => {
 const listOf = protocols => {
   const list = Object(protocols) === protocols && protocols[Symbol.iterator] ? Array.from(protocols, text) : [text(protocols)];
   const wrong = list.find((one, i) => !/^[!#$%&'*+\-.^`|~\w]+$/.test(one) || list.findIndex(other => other.toLowerCase() === one.toLowerCase()) < i);
-  if (wrong !== undefined) throw new DOMException(`Subprotocol '${wrong}' is invalid or duplicated`, "SyntaxError");
+  if (wrong !== undefined) throw new DOMException(`Subprotocol '${wrong}' is invalid`, "SyntaxError");
   return list;
 };
 
@@ -119,27 +124,38 @@ class Page {
   }
 
   connect() {
-    const source = this.source = new EventSource(tunnelURL + "?heartbeat=event&page=" + this.id + (this.last && "&lastEventId=" + this.last), { withCredentials: true });
-    let opened = Infinity;
-    this.expect(Math.min(this.quiet, this.lost ? this.lost + patience - Date.now() : patience));
-    source.onopen = () => {
-      opened = Date.now();
-      this.lost = 0;
-      this.expect();
+    let opened = Infinity, some;
+    this.expect(Math.min(this.quiet, this.lost ? this.lost + patience - now() : patience));
+    const hear = {
+      open: () => {
+        opened = now();
+        this.lost = 0;
+        this.expect();
+      },
+      message: event => {
+        some = true;
+        this.expect();
+        this.take(event);
+      },
+      error: () => {
+        this.leave();
+        if (!this.over) this.again(now() - opened < 500);
+      },
+      "stream.heartbeat": event => {
+        some = true;
+        this.expect(this.quiet = JSON.parse(event.data).every * 2 + 2000);
+      },
+      "stream.gap": () => this.fail(),
+      "stream.busy": () => this.fail(),
     };
-    source.onmessage = event => {
-      this.expect();
-      this.take(event);
-    };
-    source.onerror = () => {
-      this.leave();
-      if (!this.over) this.again(Date.now() - opened < 500 || opened === Infinity);
-    };
-    source.addEventListener("stream.heartbeat", event => {
-      this.quiet = JSON.parse(event.data).every * 2 + 2000;
-      this.expect();
-    });
-    for (const type of ["gap", "busy"]) source.addEventListener("stream." + type, () => this.fail());
+    const address = own => tunnelURL + "?" + own + "&page=" + this.id + (this.last && "&lastEventId=" + this.last);
+    const source = this.source = new EventSource(address("heartbeat=event"), { withCredentials: true });
+    for (const type in hear) source.addEventListener(type, hear[type]);
+    setTimeout(() => some || import(base + "_sidestream/polls.mjs").then(polls => polls.start(source, hear, address, next => {
+      polling = next.polls;
+      this.cut();
+      this.source = next;
+    })), polling ? 0 : 3000);
   }
 
   // expect takes the connection for lost when nothing has come for so long, and the POSTs that are under way with it: they
@@ -147,26 +163,31 @@ class Page {
   expect(ms = this.quiet) {
     clearTimeout(this.watch);
     this.watch = setTimeout(() => {
-      this.leave();
-      this.abort.abort();
-      this.abort = new AbortController();
-      this.lost ||= Date.now() - ms;
+      this.cut();
+      this.lost ||= now() - ms;
       this.again(true);
     }, ms);
+  }
+
+  // cut lets go of the events, and of POSTs under way.
+  cut() {
+    this.leave();
+    this.abort.abort();
+    this.abort = new AbortController();
   }
 
   // again connects once more: at once, unless that has just been done. Where there was no connection yet, the
   // application's own way to try again is the better one.
   again(quick) {
-    this.lost ||= Date.now();
-    if (!this.every || Date.now() - this.lost >= patience) return this.fail();
+    this.lost ||= now();
+    if (!this.every || now() - this.lost >= patience) return this.fail();
     if (quick) this.timer = setTimeout(() => this.connect(), 500 + Math.random() * 1000);
     else this.connect();
   }
 
   fail() {
     this.end();
-    for (const tunnel of [...this.tunnels.values()]) tunnel.end();
+    this.tunnels.forEach(tunnel => tunnel.end());
   }
 
   take(event) {
@@ -177,7 +198,7 @@ class Page {
       if (this.every) return this.fail();
       this.every = rest[0];
       if (rest[2]) this.id += rest[2]; // which of several replicas has the page
-      for (const tunnel of [...this.tunnels.values()]) tunnel.open();
+      this.tunnels.forEach(tunnel => tunnel.open());
     }
     const tunnel = this.tunnels.get(number);
     if (tunnel) {
@@ -295,13 +316,13 @@ class Tunnel {
   // retry waits a second, and returns whether the POST that was answered with status is to be repeated.
   async retry(status, since) {
     const worth = !status || status === 408 || status === 429 || status >= 500;
-    if (!worth || Date.now() - since > patience) return false;
+    if (!worth || now() - since > patience) return false;
     await wait(1000);
     return !this.over;
   }
 
   async open() {
-    const since = Date.now();
+    const since = now();
     for (;;) {
       const status = this.readyState === CONNECTING ? await this.post({ open: this.protocols }) : 202;
       if (status === 202 || this.over) return;
@@ -352,7 +373,7 @@ class Tunnel {
   }
 
   send(data) {
-    if (this.readyState === CONNECTING) throw new DOMException("Still connecting", "InvalidStateError");
+    if (this.readyState === CONNECTING) throw new DOMException("Not open", "InvalidStateError");
     const kind = Object.prototype.toString.call(data).slice(8, -1);
     let size, mark = "b";
     if (/Blob|File/.test(kind)) {
@@ -380,9 +401,9 @@ class Tunnel {
     if (this.busy) return;
     this.busy = true;
     await null;
-    for (let since = Date.now(); this.queue.length && !this.over;) {
+    for (let since = now(); this.queue.length && !this.over;) {
       await this.page.turn();
-      const began = Date.now(), frames = [];
+      const began = now(), frames = [];
       let count = 0, size = 0;
       do {
         const frame = this.queue[count++];
@@ -396,14 +417,14 @@ class Tunnel {
       if (status === 204) {
         this.queue.splice(0, count);
         this.seq += count;
-        since = Date.now();
+        since = now();
       } else if (status === 410 || status === 413) {
         // The reason comes as an event, unless it was a proxy that found the message too large.
         setTimeout(() => this.fail(), 10000);
         return;
-      } else if (status === 503 && Date.now() - began > 5000) {
+      } else if (status === 503 && now() - began > 5000) {
         // The upstream takes nothing at present; the sidecar has waited for it.
-        since = Date.now();
+        since = now();
       } else if (!await this.retry(status, since)) {
         return this.fail();
       }
@@ -477,10 +498,10 @@ class WebSocket extends EventTarget {
     if (code !== undefined) {
       code = Math.min(Math.max(code, 0), 65535) || 0;
       code = code % 1 === 0.5 ? 2 * Math.round(code / 2) : Math.round(code); // [Clamp] of Web IDL: halves become even
-      if (code !== 1000 && (code < 3000 || code > 4999)) throw new DOMException(`Code ${code} is not 1000 or 3000 to 4999`, "InvalidAccessError");
+      if (code !== 1000 && (code < 3000 || code > 4999)) throw new DOMException(`Code ${code} is not 1000 or 3000-4999`, "InvalidAccessError");
     }
     reason = reason === undefined ? "" : text(reason);
-    if (encoder.encode(reason).length > 123) throw new DOMException("Reason over 123 bytes", "SyntaxError");
+    if (encoder.encode(reason).length > 123) throw new DOMException("Reason too long", "SyntaxError");
     if (tunnel.shown) tunnel.shown.close(...code === undefined ? [] : [code, reason]);
     else tunnel.close(code, reason);
   }
@@ -542,7 +563,7 @@ for (const [name, value] of [["name", "WebSocket"], [mark, true]]) define(WebSoc
 let hidden = null;
 globalThis.addEventListener("pagehide", () => {
   if (!page) return;
-  for (const tunnel of page.tunnels.values()) tunnel.leave();
+  page.tunnels.forEach(tunnel => tunnel.leave());
   hidden = page;
   page.end();
 });
