@@ -162,7 +162,7 @@ func (s *sidecar) start(lines *admin.Lines, started func(net.Addr)) error {
 	s.listen(operator, s.admin.Serve)
 	s.listen(others, s.public.ServePeers)
 	s.listen(public, s.public.Serve)
-	s.log.Info("sidestream is serving", "listen", public.Addr().String(), "routes", len(s.proxy.Routes), "version", version)
+	s.log.Info("sidestream is serving", "listen", public.Addr().String(), "routes", len(s.proxy.Routes()), "version", version)
 	started(public.Addr())
 	return nil
 }

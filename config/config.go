@@ -2,7 +2,6 @@ package config
 
 import (
 	"log/slog"
-	"time"
 
 	"sidestream/proxy"
 	"sidestream/proxy/history"
@@ -20,7 +19,6 @@ type Config struct {
 	AdminHosts    []string       // further Host names that the admin port answers to, lower case, without ports
 	UpstreamFile  bool           // Upstream was read from a file, since it holds a secret: its path is not shown
 	MaxValue      int            // bytes of one value of a client's request in a template
-	Drain         time.Duration  // shutdown window over which clients are released; 0 at once
 	LogLevel      slog.Level
 	LogFormat     string // auto, text or json
 }

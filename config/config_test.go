@@ -50,8 +50,8 @@ func TestDefaults(t *testing.T) {
 	c := load(t, append(base, "HOME=/root", "SSE_LISTEN=", "SSE_ROUTE_FEED_HEARTBEAT=")...)
 	routes := c.Routes
 	c.Routes = nil
-	want := &Config{Settings: proxy.Settings{MaxClients: 10000, MaxStreams: 10000, MaxHeader: 64 << 10, MaxReplay: 64 << 20, Restart: 5 * time.Second},
-		Listen: ":8080", AdminListen: "127.0.0.1:9091", MaxValue: 16 << 10, Drain: 10 * time.Second, LogLevel: slog.LevelInfo, LogFormat: "auto"}
+	want := &Config{Settings: proxy.Settings{MaxClients: 10000, MaxStreams: 10000, MaxHeader: 64 << 10, MaxReplay: 64 << 20, Drain: 10 * time.Second, Restart: 5 * time.Second},
+		Listen: ":8080", AdminListen: "127.0.0.1:9091", MaxValue: 16 << 10, LogLevel: slog.LevelInfo, LogFormat: "auto"}
 	if !reflect.DeepEqual(c, want) {
 		t.Errorf("got  %+v\nwant %+v", c, want)
 	}

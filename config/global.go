@@ -27,6 +27,7 @@ func (l *loader) globals(vs values) *Config {
 			MaxPerAddress: int(g.MaxPerIP),
 			MaxReplay:     int(g.MaxReplay),
 			MaxHeader:     int(g.MaxHeader),
+			Drain:         g.Drain.duration(),
 			Restart:       g.Restart.duration(),
 			Goroutines:    g.Writers == "goroutine",
 			TLSCert:       g.TLSCert,
@@ -35,7 +36,6 @@ func (l *loader) globals(vs values) *Config {
 		Listen:      g.Listen,
 		AdminListen: g.AdminListen,
 		MaxValue:    int(g.MaxValue),
-		Drain:       g.Drain.duration(),
 		LogFormat:   g.LogFormat,
 	}
 	if none(g.AdminListen) {

@@ -19,7 +19,11 @@ import (
 type addresses struct {
 	trusted []netip.Prefix
 	most    int // of one address; 0 any number
+	counted *counted
+}
 
+// counted is how many clients of each address there are. It outlives the bound, which a reload may change.
+type counted struct {
 	mu   sync.Mutex // guards what follows
 	used map[netip.Prefix]int
 }
@@ -89,19 +93,29 @@ func (a *addresses) take(r *http.Request) (give func(), ok bool) {
 		bits = 64
 	}
 	network, _ := at.Prefix(bits) // the length is one
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.used[network] >= a.most {
-		return nil, false
+	if c := a.counted; c.take(network, a.most) {
+		return func() { c.give(network) }, true
 	}
-	a.used[network]++
-	return func() { a.give(network) }, true
+	return nil, false
 }
 
-func (a *addresses) give(network netip.Prefix) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.used[network]--; a.used[network] <= 0 {
-		delete(a.used, network)
+func (c *counted) take(network netip.Prefix, most int) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.used[network] >= most {
+		return false
+	}
+	if c.used == nil {
+		c.used = map[netip.Prefix]int{}
+	}
+	c.used[network]++
+	return true
+}
+
+func (c *counted) give(network netip.Prefix) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.used[network]--; c.used[network] <= 0 {
+		delete(c.used, network)
 	}
 }

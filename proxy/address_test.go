@@ -80,9 +80,9 @@ func TestClientsPerAddress(t *testing.T) {
 	}
 	eventually(t, "the others have left", func() bool { return s.all.Used() == 1 })
 	eventually(t, "all places but one are given back", func() bool {
-		s.addresses.mu.Lock()
-		defer s.addresses.mu.Unlock()
-		return fmt.Sprint(s.addresses.used) == "map[198.51.100.1/32:1]"
+		s.perAddress.mu.Lock()
+		defer s.perAddress.mu.Unlock()
+		return fmt.Sprint(s.perAddress.used) == "map[198.51.100.1/32:1]"
 	})
 }
 
@@ -114,8 +114,8 @@ func TestPlacesOfAnAddressAreGivenBack(t *testing.T) {
 	}
 	eventually(t, "the others have left", func() bool { return s.all.Used() == 2 })
 	eventually(t, "two places are taken", func() bool {
-		s.addresses.mu.Lock()
-		defer s.addresses.mu.Unlock()
-		return fmt.Sprint(s.addresses.used) == "map[127.0.0.1/32:2]"
+		s.perAddress.mu.Lock()
+		defer s.perAddress.mu.Unlock()
+		return fmt.Sprint(s.perAddress.used) == "map[127.0.0.1/32:2]"
 	})
 }

@@ -89,21 +89,22 @@ func newGuest(r *http.Request) guest {
 // ticket opens the ticket that g has come with, if it has, and puts what that stands for in the place of what the request has. It fails with
 // a *[access.Denied].
 func (p *Proxy) ticket(g *guest) (*access.Ticket, error) {
-	if p.tickets == nil || !strings.Contains(g.r.URL.RawQuery, ticketParam) {
+	now := p.table()
+	if now.tickets == nil || !strings.Contains(g.r.URL.RawQuery, ticketParam) {
 		return nil, nil
 	}
 	text := g.r.URL.Query().Get(ticketParam)
 	if text == "" {
 		return nil, nil
 	}
-	t, err := p.tickets.Open(text, g.r.URL.EscapedPath(), origin(g.r), sse.ValidID(g.id) || g.place != "")
+	t, err := now.tickets.Open(text, g.r.URL.EscapedPath(), origin(g.r), sse.ValidID(g.id) || g.place != "")
 	if err != nil {
 		return nil, err
 	}
 	g.place = placeID
 	in := g.r.WithContext(g.r.Context())
 	in.Header, in.URL = g.r.Header.Clone(), new(url.URL)
-	for _, name := range p.credentials {
+	for _, name := range now.credentials {
 		in.Header.Del(name)
 	}
 	for name, values := range t.Header {
@@ -128,7 +129,7 @@ func origin(r *http.Request) string {
 // client is who r is from, as a guard has to know it. What proxies say of it counts if they are trusted, or none is named.
 func (p *Proxy) client(r *http.Request) *access.Client {
 	forwarded, from := http.Header{}, r
-	if len(p.addresses.trusted) > 0 && !p.addresses.trusts(parseAddress(r.RemoteAddr)) {
+	if a := &p.table().addresses; len(a.trusted) > 0 && !a.trusts(parseAddress(r.RemoteAddr)) {
 		from = &http.Request{Host: r.Host, RemoteAddr: r.RemoteAddr, TLS: r.TLS}
 	}
 	forward(forwarded, from)
@@ -251,9 +252,11 @@ func (p *Proxy) Revoke(r access.Revocation) (cut int, err error) {
 	if r.At.IsZero() {
 		r.At = time.Now()
 	}
+	p.reload.mu.Lock()
+	defer p.reload.mu.Unlock()
 	var guards []*access.Guard
 	problem := errors.New("there is no such route with AUTH")
-	for _, rt := range p.Routes {
+	for _, rt := range p.every() {
 		if rt.guard == nil || r.Route != "" && !strings.EqualFold(rt.Name, r.Route) {
 			continue
 		}

@@ -60,7 +60,7 @@ func (s *sidecar) counted() (text string) {
 	for i := range s.Rejected {
 		text += fmt.Sprint(Rejections[i], s.Rejected[i].Load(), " ")
 	}
-	for _, rt := range s.Routes {
+	for _, rt := range s.Routes() {
 		text += fmt.Sprint(rt.Clients.Clients.Load(), rt.Clients.Replayed.Load(), rt.own.Used(), " ")
 	}
 	return text + fmt.Sprint(s.all.Used())
@@ -77,7 +77,7 @@ func (s *sidecar) bothWays(t *testing.T, slow, request string, direct int64, qui
 	t.Helper()
 	s.settle(t, 2)
 	before := s.counted()
-	came := func() int64 { return s.Routes[0].Clients.Direct.Load() + s.Routes[1].Clients.Direct.Load() }
+	came := func() int64 { return s.Routes()[0].Clients.Direct.Load() + s.Routes()[1].Clients.Direct.Load() }
 	n := came()
 	past := say(t, s.addr, request, quiet)
 	s.settle(t, 2)
@@ -208,18 +208,18 @@ func TestWhoWaitsHoldsUpNobody(t *testing.T) {
 			waits <- time.Since(began)
 		}()
 	}
-	eventually(t, "they wait", func() bool { return s.Routes[1].own.Used() == 2 })
+	eventually(t, "they wait", func() bool { return s.Routes()[1].own.Used() == 2 })
 	began := time.Now()
 	s.get(t, "/a")
-	if d := time.Since(began); d > 2*time.Second || s.Routes[0].Clients.Direct.Load() != 1 {
-		t.Errorf("held up for %v, %d came past net/http", d, s.Routes[0].Clients.Direct.Load())
+	if d := time.Since(began); d > 2*time.Second || s.Routes()[0].Clients.Direct.Load() != 1 {
+		t.Errorf("held up for %v, %d came past net/http", d, s.Routes()[0].Clients.Direct.Load())
 	}
 	for range 2 {
 		if d := <-waits; d < 2*time.Second {
 			t.Errorf("a verdict was not waited for: %v", d)
 		}
 	}
-	if n := s.Routes[1].Clients.Direct.Load(); n != 0 {
+	if n := s.Routes()[1].Clients.Direct.Load(); n != 0 {
 		t.Errorf("%d came past net/http without a verdict", n)
 	}
 }
@@ -302,7 +302,7 @@ func TestDrainOfThosePastNetHTTP(t *testing.T) {
 	f := newFeed(t)
 	s := serve(t, "SSE_ROUTE_A_PATH=/a", "SSE_ROUTE_A_FROM="+f.ws()+"/ws", "SSE_RETRY=1s")
 	clients := []*response{s.get(t, "/a"), s.get(t, "/a"), s.get(t, "/a")}
-	if n := s.Routes[0].Clients.Direct.Load(); n != 2 {
+	if n := s.Routes()[0].Clients.Direct.Load(); n != 2 {
 		t.Fatalf("%d came past net/http, want 2", n)
 	}
 	s.Drain(20 * time.Millisecond)
@@ -330,7 +330,7 @@ func TestKnownClientsComeDirectly(t *testing.T) {
 			f.publish(t, "u=joe", cookie)
 			r.wantData(t, cookie)
 		}
-		if direct, n := s.Routes[0].Clients.Direct.Load(), a.asked.Load()-asked; direct != want[0] || n != want[1] {
+		if direct, n := s.Routes()[0].Clients.Direct.Load(), a.asked.Load()-asked; direct != want[0] || n != want[1] {
 			t.Errorf("REVALIDATE=%s: %d came directly, %d questions, want %v", every, direct, n, want)
 		}
 	}

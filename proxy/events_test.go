@@ -81,7 +81,7 @@ func TestResume(t *testing.T) {
 	}
 	back := s.get(t, "/a?lastEventId="+ids[0], "Last-Event-ID: "+ids[3])
 	back.wantData(t, "5")
-	eventually(t, "5 events count as replayed", func() bool { return s.Routes[0].Clients.Replayed.Load() == 5 })
+	eventually(t, "5 events count as replayed", func() bool { return s.Routes()[0].Clients.Replayed.Load() == 5 })
 	if f.dials.Load() != 1 {
 		t.Errorf("%d upstream connections, want 1", f.dials.Load())
 	}
@@ -302,7 +302,7 @@ func TestCapacity(t *testing.T) {
 		t.Error("the end is clean")
 	}
 	first.conn.Close()
-	eventually(t, "the place is free again", func() bool { return s.Routes[0].Clients.Clients.Load() == 0 })
+	eventually(t, "the place is free again", func() bool { return s.Routes()[0].Clients.Clients.Load() == 0 })
 	eventually(t, "another client gets it", func() bool {
 		r := s.get(t, "/a")
 		defer r.conn.Close()

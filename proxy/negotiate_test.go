@@ -92,13 +92,13 @@ func TestOldWebSocketClientOnTheRoutesPath(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "it is counted", func() bool { return s.Routes[0].WebSockets.Load() == 1 && s.WebSockets() == 1 })
+	eventually(t, "it is counted", func() bool { return s.Routes()[0].WebSockets.Load() == 1 && s.WebSockets() == 1 })
 	f.publish(t, "", "hello")
 	if _, data, err := c.Read(t.Context()); err != nil || string(data) != "hello" {
 		t.Errorf("got %q, %v", data, err)
 	}
 	c.Close(websocket.StatusNormalClosure, "")
-	eventually(t, "it is gone", func() bool { return s.Routes[0].WebSockets.Load() == 0 })
+	eventually(t, "it is gone", func() bool { return s.Routes()[0].WebSockets.Load() == 0 })
 }
 
 func TestOrigins(t *testing.T) {

@@ -9,12 +9,12 @@ import (
 
 // admit reports whether the page that asks may: one of the same origin, or one that is allowed, which h, the head of the
 // answer, then says. A missing Origin is same-origin: EventSource sends none. Without allowed origins h is left alone.
-func (p *Proxy) admit(h http.Header, r *http.Request) bool {
+func (t *table) admit(h http.Header, r *http.Request) bool {
 	origin := r.Header.Get("Origin")
-	if len(p.origins) > 0 {
+	if len(t.origins) > 0 {
 		h.Add("Vary", "Origin")
 	}
-	if p.allowed(origin) {
+	if t.allowed(origin) {
 		h.Set("Access-Control-Allow-Origin", origin)
 		h.Set("Access-Control-Allow-Credentials", "true")
 		return true
@@ -28,8 +28,11 @@ func (p *Proxy) admit(h http.Header, r *http.Request) bool {
 	return false
 }
 
-func (p *Proxy) allowed(origin string) bool {
-	return origin != "" && p.origins[strings.ToLower(origin)]
+// admit is [table.admit] of the table that counts now.
+func (p *Proxy) admit(h http.Header, r *http.Request) bool { return p.table().admit(h, r) }
+
+func (t *table) allowed(origin string) bool {
+	return origin != "" && t.origins[strings.ToLower(origin)]
 }
 
 // sameHost reports whether origin is of the host that r was sent to. The scheme is not known behind a proxy that ends TLS,
@@ -50,7 +53,7 @@ func sameHost(origin string, r *http.Request) bool {
 // preflight reports whether r asks, for an allowed origin, if it may send what is answered here (Fetch Standard, CORS
 // protocol): GET, and POST where that is.
 func (p *Proxy) preflight(r *http.Request, posts bool) bool {
-	if r.Method != http.MethodOptions || !p.allowed(r.Header.Get("Origin")) {
+	if r.Method != http.MethodOptions || !p.table().allowed(r.Header.Get("Origin")) {
 		return false
 	}
 	method := r.Header.Get("Access-Control-Request-Method")

@@ -81,7 +81,7 @@ func (p *Proxy) answerPeer(w http.ResponseWriter, r *http.Request, kind peer.Kin
 		end(p.Tunnel.answer(w, r, path, query, hasQuery))
 		return
 	}
-	if rt := p.enter(r); rt != nil && rt.Send && r.Method == http.MethodPost && kind == peer.Send {
+	if rt := p.table().enter(r); rt != nil && rt.Send && r.Method == http.MethodPost && kind == peer.Send {
 		rt.serveSend(w, r)
 		return
 	}

@@ -45,7 +45,7 @@ func TestLongPoll(t *testing.T) {
 	if n := f.dials.Load(); n != 1 {
 		t.Errorf("%d upstream connections", n)
 	}
-	if n := s.Routes[0].HeldBack.Load(); n != 1 {
+	if n := s.Routes()[0].HeldBack.Load(); n != 1 {
 		t.Errorf("%d pages counted", n)
 	}
 	s.get(t, "/a?k=1&poll=2").wantOpen(t)

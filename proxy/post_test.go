@@ -212,7 +212,7 @@ func TestSessionsHaveUpstreamsOfTheirOwn(t *testing.T) {
 	}
 	// The session outlives its client: nothing is lost in either direction.
 	first.conn.Close()
-	eventually(t, "the client to be gone", func() bool { return s.Routes[0].Clients.Clients.Load() == 1 })
+	eventually(t, "the client to be gone", func() bool { return s.Routes()[0].Clients.Clients.Load() == 1 })
 	for i := range 3 {
 		if status, _ := s.post(t, one, fmt.Sprint(i), "Content-Type: text/plain", "Cookie: u=1"); status != 202 {
 			t.Errorf("POST while away: %d", status)

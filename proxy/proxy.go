@@ -4,10 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"net/http"
-	"net/netip"
-	"path"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -24,25 +21,23 @@ import (
 // Proxy is the sidecar's public handler. It starts nothing until it is asked.
 type Proxy struct {
 	Rejected Rejected
-	Routes   []*Route // in order of their names
+	Reloads  Reloads
 	Streams  *stream.Limit
 	Tunnel   *Tunnel         // nil when off
 	History  history.Running // nil: none is kept
 	Peers    *peer.Peers     // other replicas; nil: none
 
 	log         *slog.Logger
-	mux         *http.ServeMux
-	passthrough *Passthrough // nil: 404
-	origins     map[string]bool
-	all         *stream.Limit // SSE clients of all routes
+	now         atomic.Pointer[table] // what a reload replaces
+	passthrough *Passthrough          // nil: 404
+	all         *stream.Limit         // SSE clients of all routes
 	scripts     *web.Scripts
 	clients     deliver.Clients
-	maxHeader   int             // bytes of a request without its body
-	relayed     atomic.Int64    // clients whose stream another replica gives
-	untried     atomic.Int64    // eager routes whose upstream has neither connected nor failed yet
-	tickets     *access.Tickets // nil: there are none
-	addresses   addresses
-	credentials []string // headers that a ticket takes the place of
+	maxHeader   int          // bytes of a request without its body
+	relayed     atomic.Int64 // clients whose stream another replica gives
+	untried     atomic.Int64 // eager routes whose upstream has neither connected nor failed yet, of those that were there at the start
+	perAddress  counted      // clients of each address
+	reload      reloading
 }
 
 // WebSockets is how many connections are passed through as WebSockets now, on any path.
@@ -57,26 +52,26 @@ func (p *Proxy) WebSockets() int {
 type Route struct {
 	*RouteSettings
 	Streams    *stream.Streams
-	Clients    deliver.Stats
-	HeldBack   atomic.Int64 // pages that have found out that something on the way holds their events back
-	WebSockets atomic.Int64 // clients that still use the old protocol through this path, now
+	Clients    *deliver.Stats
+	HeldBack   *atomic.Int64 // pages that have found out that something on the way holds their events back
+	WebSockets *atomic.Int64 // clients that still use the old protocol through this path, now
 
 	proxy   *Proxy
 	guard   *access.Guard // nil without AUTH
 	own     *stream.Limit
 	deliver deliver.Pacing
 	tables  deliver.Tables
+	rest    context.CancelFunc // ends what EAGER has begun; nil: nothing has. Guarded by reloading.mu
 }
 
 // New returns the proxy that c describes.
 func New(c Settings, log *slog.Logger) *Proxy {
-	p := &Proxy{log: log, mux: http.NewServeMux(), origins: map[string]bool{},
-		all: &stream.Limit{Max: c.MaxClients}, Streams: &stream.Limit{Max: c.MaxStreams}}
-	p.clients.Restart, p.clients.Goroutines, p.clients.Replay, p.clients.Log = c.Restart, c.Goroutines, c.MaxReplay, log
+	p := &Proxy{log: log, all: stream.NewLimit(c.MaxClients), Streams: stream.NewLimit(c.MaxStreams)}
+	p.Reloads.begin()
+	p.clients.Goroutines, p.clients.Log = c.Goroutines, log
+	p.clients.Set(c.Restart, c.MaxReplay)
+	p.reload.closing, p.reload.close = context.WithCancel(context.Background())
 	p.maxHeader, p.History = c.MaxHeader, c.History
-	for _, origin := range c.CORSOrigins {
-		p.origins[origin] = true
-	}
 	if c.Upstream != nil {
 		p.passthrough = NewPassthrough(c.Upstream, log)
 		p.passthrough.Upgraded = p.upgraded
@@ -89,33 +84,50 @@ func New(c Settings, log *slog.Logger) *Proxy {
 		p.Tunnel = newTunnel(p, c, log)
 	}
 	p.scripts = web.New(prefixes)
-	if others, shared := p.History.(history.Words); shared {
-		defer others.Hear(p.heard) // once the routes are there
-	}
-	p.credentials = slices.Clone(credentials)
-	p.addresses = addresses{trusted: c.TrustedProxies, most: c.MaxPerAddress, used: map[netip.Prefix]int{}}
-	if c.Tickets != nil {
-		p.tickets = access.NewTickets(*c.Tickets, log)
-	}
-	for _, rc := range c.Routes {
-		rt := &Route{RouteSettings: rc, proxy: p, own: &stream.Limit{Max: rc.MaxClients}}
-		routeLog := log.With("route", rc.Name)
-		rt.deliver = deliver.Pacing{Heartbeat: rc.Heartbeat, Coalesce: rc.Coalesce, Retry: rc.Retry, Stats: &rt.Clients, Log: routeLog}
-		if rc.Access != nil {
-			rt.guard = access.New(*rc.Access, routeLog)
-			p.credentials = union(p.credentials, rc.Access.Headers)
-		}
-		shared := settings(rc, log)
-		if shared.All, shared.Route = p.Streams, rc.Name; c.History != nil && !rc.Forgets {
-			shared.History = c.History
-		}
-		rt.Streams = stream.NewStreams(shared)
-		p.mux.Handle(rc.Path, found{rt})
-		if p.Routes = append(p.Routes, rt); rt.Eager {
+	p.now.Store(p.newTable(c))
+	for _, rt := range p.Routes() {
+		if rt.Eager {
 			p.untried.Add(1)
 		}
 	}
+	if others, shared := p.History.(history.Words); shared {
+		others.Hear(p.heard)
+	}
 	return p
+}
+
+// newRoute returns the route that rc describes. old is the one that it takes the place of; nil: there is none.
+func (p *Proxy) newRoute(rc *RouteSettings, old *Route) *Route {
+	log := p.log.With("route", rc.Name)
+	rt := &Route{RouteSettings: rc, proxy: p}
+	if old == nil {
+		rt.Clients, rt.HeldBack, rt.WebSockets, rt.own = new(deliver.Stats), new(atomic.Int64), new(atomic.Int64), stream.NewLimit(rc.MaxClients)
+	} else {
+		rt.Clients, rt.HeldBack, rt.WebSockets, rt.own = old.Clients, old.HeldBack, old.WebSockets, old.own
+		rt.own.Set(rc.MaxClients)
+	}
+	rt.deliver = deliver.Pacing{Heartbeat: rc.Heartbeat, Coalesce: rc.Coalesce, Retry: rc.Retry, Stats: rt.Clients, Log: log}
+	if rc.Access != nil {
+		rt.guard = access.New(*rc.Access, log)
+	}
+	shared := settings(rc, log)
+	if shared.All, shared.Route = p.Streams, rc.Name; p.History != nil && !rc.Forgets {
+		shared.History = p.History
+	}
+	rt.Streams = stream.NewStreams(shared)
+	if old != nil {
+		rt.succeed(old)
+	}
+	return rt
+}
+
+// succeed has rt go on where old stops, whose clients are still there.
+func (rt *Route) succeed(old *Route) {
+	rt.Streams.Succeed(old.Streams)
+	rt.Upstream.Succeed(old.Upstream)
+	if rt.guard != nil && old.guard != nil {
+		rt.guard.Succeed(old.guard)
+	}
 }
 
 // union is a with what of b it lacks.
@@ -133,14 +145,14 @@ func (rt *Route) AuthStats() *access.Stats {
 	if rt.guard == nil {
 		return nil
 	}
-	return &rt.guard.Stats
+	return rt.guard.Stats
 }
 
 // settings are what the streams of rc have in common, but for what all routes share.
 func settings(rc *RouteSettings, log *slog.Logger) stream.Policy {
 	return stream.Policy{
 		Bounds: stream.Bounds{Events: rc.ReplayEvents, Bytes: rc.ReplayBytes, Age: rc.ReplayAge, Start: rc.Start},
-		Linger: rc.Linger, MaxAge: rc.MaxAge, Retry: rc.Retry, RefuseAfter: rc.RefuseAfter, Log: log.With("route", rc.Name), Own: &stream.Limit{Max: rc.MaxStreams},
+		Linger: rc.Linger, MaxAge: rc.MaxAge, Retry: rc.Retry, RefuseAfter: rc.RefuseAfter, Log: log, Own: stream.NewLimit(rc.MaxStreams),
 	}
 }
 
@@ -169,14 +181,14 @@ func (p *Proxy) answer(w http.ResponseWriter, r *http.Request) deliver.Rest {
 		p.serveScript(w, r)
 		return deliver.Answered
 	}
-	if p.tickets != nil && r.URL.Path == ticketPath {
+	if r.URL.Path == ticketPath && p.table().tickets != nil {
 		p.answerTicket(w, r)
 		return deliver.Answered
 	}
 	if path, query, hasQuery, ok := p.tunnelled(r); ok {
 		return p.Tunnel.answer(w, r, path, query, hasQuery)
 	}
-	if rt := p.enter(r); rt != nil {
+	if rt := p.table().enter(r); rt != nil {
 		return rt.answer(w, r)
 	}
 	return p.pass(w, r)
@@ -190,54 +202,24 @@ func (p *Proxy) Beside(r *http.Request) (c deliver.Client, header http.Header, o
 	if path, _, _, ok := p.tunnelled(r); ok {
 		return p.Tunnel.beside(r, path)
 	}
-	if rt := p.enter(r); rt != nil && rt.wantsEvents(r) {
+	if rt := p.table().enter(r); rt != nil && rt.wantsEvents(r) {
 		return rt.beside(r)
 	}
 	return c, nil, false
 }
 
-// found is a route in ServeMux, which is asked for nothing but the route of a path and the values of its wildcards.
-type found struct{ *Route }
-
-// ServeHTTP does nothing.
-func (found) ServeHTTP(http.ResponseWriter, *http.Request) {}
-
 // serveScript answers with a script of the sidecar's own. Any page may load one by its tag; to be imported as a module by
 // another origin, or read, takes its leave.
 func (p *Proxy) serveScript(w http.ResponseWriter, r *http.Request) {
-	if len(p.origins) > 0 {
+	t := p.table()
+	if len(t.origins) > 0 {
 		w.Header().Add("Vary", "Origin")
 	}
-	if origin := r.Header.Get("Origin"); p.allowed(origin) {
+	if origin := r.Header.Get("Origin"); t.allowed(origin) {
 		w.Header().Set("Access-Control-Allow-Origin", origin)
 		w.Header().Set("Access-Control-Allow-Credentials", "true")
 	}
 	p.scripts.ServeHTTP(w, r)
-}
-
-// route is the route that a request hits: only by a clean path, so that ServeMux is never asked about one that it would
-// answer with a redirect of its own.
-func (p *Proxy) route(r *http.Request) *Route {
-	target := r.URL.Path
-	clean := path.Clean(target)
-	if clean != "/" && strings.HasSuffix(target, "/") {
-		clean += "/"
-	}
-	if !strings.HasPrefix(r.RequestURI, "/") || target != clean || r.Method == http.MethodConnect {
-		return nil
-	}
-	h, _ := p.mux.Handler(r)
-	hit, _ := h.(found) // its redirects and its 404 are no route
-	return hit.Route
-}
-
-// enter is route, with the values of the path's wildcards in r.
-func (p *Proxy) enter(r *http.Request) *Route {
-	rt := p.route(r)
-	if rt != nil && strings.Contains(rt.Path, "{") {
-		p.mux.ServeHTTP(nil, r) // which finds rt again, and asks it for nothing
-	}
-	return rt
 }
 
 func (p *Proxy) pass(w http.ResponseWriter, r *http.Request) deliver.Rest {
@@ -251,7 +233,7 @@ func (p *Proxy) pass(w http.ResponseWriter, r *http.Request) deliver.Rest {
 
 // upgraded counts a WebSocket that is passed through on a route's path.
 func (p *Proxy) upgraded(r *http.Request) (done func()) {
-	rt := p.route(r)
+	rt := p.table().route(r)
 	if rt == nil {
 		return func() {}
 	}
@@ -261,7 +243,7 @@ func (p *Proxy) upgraded(r *http.Request) (done func()) {
 
 // vary tells caches that a route's path has another answer for clients that accept event streams.
 func (p *Proxy) vary(r *http.Request, h http.Header) {
-	if p.route(r) != nil && !upgrades(r) {
+	if p.table().route(r) != nil && !upgrades(r) {
 		h.Add("Vary", "Accept")
 	}
 }
@@ -286,12 +268,10 @@ func (p *Proxy) Close() {
 		p.passthrough.Close()
 	}
 	p.clients.Close()
+	p.reload.end()
 	var closing sync.WaitGroup
-	for _, rt := range p.Routes {
-		closing.Go(rt.Streams.Close)
-		if rt.guard != nil {
-			closing.Go(rt.guard.Close)
-		}
+	for _, rt := range p.Routes() {
+		closing.Go(rt.close)
 	}
 	if p.Tunnel != nil {
 		closing.Go(p.Tunnel.Pages.Close)
@@ -310,24 +290,22 @@ func (p *Proxy) Close() {
 // are not being released.
 func (p *Proxy) Ready() bool { return p.untried.Load() <= 0 && !p.Draining() }
 
-// Eager keeps the streams of eager routes open until ctx is done. It returns when all are closed.
-func (p *Proxy) Eager(ctx context.Context) {
-	tried := func() { p.untried.Add(-1) }
-	var running sync.WaitGroup
-	for _, rt := range p.Routes {
-		if !rt.Eager {
-			continue
-		}
-		running.Go(func() { // ends with ctx
-			r, _ := http.NewRequestWithContext(ctx, http.MethodGet, "/", nil)
-			req, err := rt.Upstream.Expand(r, func(string) string { return "" })
-			if err != nil { // config has seen to it that nothing of a client is needed
-				rt.deliver.Log.Error("eager route needs a client", "err", err)
-				tried()
-				return
-			}
-			rt.Streams.Keep(ctx, req, tried)
-		})
+// close ends the route's streams, and whatever it runs.
+func (rt *Route) close() {
+	rt.Streams.Close()
+	if rt.guard != nil {
+		rt.guard.Close()
 	}
-	running.Wait()
+}
+
+// keep keeps the stream of an eager route open until ctx is done. tried is called once it has connected or failed for the first time.
+func (rt *Route) keep(ctx context.Context, tried func()) {
+	defer tried()
+	r, _ := http.NewRequestWithContext(ctx, http.MethodGet, "/", nil)
+	req, err := rt.Upstream.Expand(r, func(string) string { return "" })
+	if err != nil { // config has seen to it that nothing of a client is needed
+		rt.deliver.Log.Error("eager route needs a client", "err", err)
+		return
+	}
+	rt.Streams.Keep(ctx, req, tried)
 }

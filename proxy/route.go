@@ -74,8 +74,9 @@ func upgrades(r *http.Request) bool {
 // beside is part of Proxy.Beside. What it takes it gives back where it does not succeed.
 func (rt *Route) beside(r *http.Request) (c deliver.Client, header http.Header, ok bool) {
 	p := rt.proxy
-	header = p.streamHead()
-	if !p.admit(header, r) || p.clients.Draining() || deliver.Polls(r) {
+	t := p.table()
+	header = t.streamHead()
+	if !t.admit(header, r) || p.clients.Draining() || deliver.Polls(r) {
 		return c, nil, false
 	}
 	g, ok := rt.known(r)
@@ -89,7 +90,7 @@ func (rt *Route) beside(r *http.Request) (c deliver.Client, header http.Header, 
 	if c, ok = rt.tables.Beside(req.Key); !ok {
 		return c, nil, false
 	}
-	if g.gone, ok = p.addresses.take(r); !ok {
+	if g.gone, ok = p.table().addresses.take(r); !ok {
 		c.Leave()
 		return c, nil, false
 	}
@@ -112,8 +113,8 @@ var acceptVaries = http.Header{"Vary": {"Accept"}}
 
 // streamHead is what the head of an event stream has beside what every one has. It may be written to by whatever admits a
 // page of another origin.
-func (p *Proxy) streamHead() http.Header {
-	if len(p.origins) == 0 {
+func (t *table) streamHead() http.Header {
+	if len(t.origins) == 0 {
 		return acceptVaries
 	}
 	return http.Header{"Vary": {"Accept"}}
@@ -139,7 +140,7 @@ func (rt *Route) receive(w http.ResponseWriter, r *http.Request) (c deliver.Clie
 		return c, deliver.Busy(w, r, g.busyID(), p.clients.Hint(&rt.deliver))
 	}
 	var room bool
-	if g.gone, room = p.addresses.take(r); !room {
+	if g.gone, room = p.table().addresses.take(r); !room {
 		return c, p.busy(w, r, FullAddress, g.busyID())
 	}
 	if !rt.take() {
@@ -195,7 +196,7 @@ func (rt *Route) begins(c *deliver.Client, g *guest, find func(*stream.Ring, str
 	if deliver.HeldBack(g.r) {
 		rt.HeldBack.Add(1)
 	}
-	c.Beats, c.Address = wantsBeats(g.r), rt.proxy.addresses.forwarded(g.r)
+	c.Beats, c.Address = wantsBeats(g.r), rt.proxy.table().addresses.forwarded(g.r)
 	if g.id == "" {
 		return
 	}
@@ -223,10 +224,13 @@ func (rt *Route) seat(w http.ResponseWriter, r *http.Request, req upstream.Reque
 		return c, p.reject(w, RefusedUp, refused.Status, fmt.Sprintf("the upstream refused this request (%d)", refused.Status))
 	case errors.Is(err, stream.ErrBusy):
 		return c, p.busy(w, r, FullStreams, id)
+	case errors.Is(err, stream.ErrReplaced): // while the client was on its way; whoever replaces it is there
+		p.Rejected[Draining].Add(1)
+		return c, deliver.Busy(w, r, id, rt.deliver.RetryHint())
 	case err != nil:
 		return c, deliver.Answered // the client has gone
 	}
-	c = deliver.Client{Route: &rt.deliver, Ring: seat.Ring, Retiring: seat.Retiring(), Cursor: seat.Start(), Leave: seat.Leave}
+	c = deliver.Client{Route: &rt.deliver, Ring: seat.Ring, Retiring: seat.Retiring(), Leaving: seat.Leaving(), Cursor: seat.Start(), Leave: seat.Leave}
 	return rt.tables.First(req.Key, c, seat.Decided), nil
 }
 

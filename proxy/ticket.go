@@ -26,7 +26,7 @@ const (
 func (p *Proxy) answerTicket(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case p.preflight(r, true):
-		answerPreflight(w, r, "POST, OPTIONS", p.credentials)
+		answerPreflight(w, r, "POST, OPTIONS", p.table().credentials)
 	case r.Method != http.MethodPost:
 		w.Header().Set("Allow", http.MethodPost)
 		refuseSend(w, http.StatusMethodNotAllowed, `POST {"paths":["/..."]} for a ticket`)
@@ -39,8 +39,13 @@ func (p *Proxy) answerTicket(w http.ResponseWriter, r *http.Request) {
 
 // serveTicket seals what r comes with, for the paths that it names.
 func (p *Proxy) serveTicket(w http.ResponseWriter, r *http.Request) {
+	now := p.table()
+	if now.tickets == nil { // since a moment ago
+		http.NotFound(w, r)
+		return
+	}
 	t := access.Ticket{Origin: origin(r), Paths: map[string]access.Sealed{}, Header: http.Header{}}
-	for _, name := range p.credentials {
+	for _, name := range now.credentials {
 		if values := r.Header[name]; len(values) > 0 {
 			t.Header[name] = values
 		}
@@ -61,7 +66,7 @@ func (p *Proxy) serveTicket(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
-	text, expires, err := p.tickets.Seal(t)
+	text, expires, err := now.tickets.Seal(t)
 	if err != nil {
 		refuseSend(w, http.StatusRequestEntityTooLarge, err.Error())
 		return
@@ -98,7 +103,7 @@ func (p *Proxy) sealPath(ctx context.Context, w http.ResponseWriter, r *http.Req
 		return false
 	}
 	in := &http.Request{Method: http.MethodGet, URL: u, RequestURI: path, Host: r.Host, Header: r.Header, RemoteAddr: r.RemoteAddr, TLS: r.TLS}
-	rt := p.enter(in.WithContext(ctx))
+	rt := p.table().enter(in.WithContext(ctx))
 	if rt == nil {
 		refuseSend(w, http.StatusBadRequest, fmt.Sprintf("%.100q is no route's path", path))
 		return false

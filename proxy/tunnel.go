@@ -50,7 +50,7 @@ func newTunnel(p *Proxy, c Settings, log *slog.Logger) *Tunnel {
 	t.Pages = tunnel.New(tunnel.Settings{
 		Clients: deliver.Pacing{Heartbeat: t.Heartbeat, Poll: t.Heartbeat, Coalesce: t.Coalesce, Retry: min(t.Retry, tunnelRetry), Stats: &t.Clients, Log: log},
 		Linger:  t.Linger, Window: t.ReplayBytes, MaxMessage: t.MaxMessage,
-		Pages: &stream.Limit{Max: c.MaxStreams}, Tunnels: p.Streams, Log: log, Dial: p.passthrough.dialWebSocket,
+		Pages: stream.NewLimit(c.MaxStreams), Tunnels: p.Streams, Log: log, Dial: p.passthrough.dialWebSocket,
 	})
 	if p.Peers != nil {
 		t.Pages.Replica, t.Pages.Forward = p.Peers.Replica(), t.forward
@@ -152,7 +152,7 @@ var errAddress = errors.New("SSE_MAX_CLIENTS_PER_IP is reached")
 // seat takes a client's place and its page. It fails with errFull, errAddress or an error of [tunnel.Pages.Client].
 func (t *Tunnel) seat(r *http.Request, id, last string) (c deliver.Client, err error) {
 	all := t.proxy.all
-	gone, room := t.proxy.addresses.take(r)
+	gone, room := t.proxy.table().addresses.take(r)
 	if !room {
 		return c, errAddress
 	}

@@ -77,7 +77,7 @@ type key = [sha256.Size]byte
 // Guard admits the clients of one route. Safe for concurrent use.
 type Guard struct {
 	Settings
-	Stats Stats
+	Stats *Stats
 
 	log     *slog.Logger
 	forward *forward
@@ -100,7 +100,7 @@ type Guard struct {
 
 // New returns a guard; it starts nothing.
 func New(s Settings, log *slog.Logger) *Guard {
-	g := &Guard{Settings: s, log: log, passes: map[*Pass]struct{}{}, byKey: map[key]*Pass{}, sooner: make(chan struct{}, 1)}
+	g := &Guard{Settings: s, Stats: new(Stats), log: log, passes: map[*Pass]struct{}{}, byKey: map[key]*Pass{}, sooner: make(chan struct{}, 1)}
 	g.alive, g.close = context.WithCancel(context.Background())
 	transport := s.Transport
 	if transport == nil {

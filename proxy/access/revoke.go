@@ -82,6 +82,16 @@ func (g *Guard) Revoke(r *Revocation) (cut int) {
 	return cut
 }
 
+// Succeed has g remember what old was told to revoke, and continue its totals. It is called before g is used; old is told everything that
+// g is from then on, as long as it has clients.
+func (g *Guard) Succeed(old *Guard) {
+	old.mu.Lock()
+	defer old.mu.Unlock()
+	g.Stats = old.Stats
+	g.revoked = revocations{list: slices.Clone(old.revoked.list), floor: old.revoked.floor}
+	g.orders.Store(old.orders.Load())
+}
+
 // revocation is one that is remembered.
 type revocation struct {
 	order  uint64

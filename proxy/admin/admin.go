@@ -220,7 +220,7 @@ type Upstream struct {
 
 func status(p *proxy.Proxy, ready bool, version string) Status {
 	s := Status{Version: version, Ready: ready, Draining: p.Draining(), Routes: []RouteStatus{}}
-	for _, rt := range p.Routes {
+	for _, rt := range p.Routes() {
 		h := rt.Streams.Health()
 		one := RouteStatus{
 			Name: rt.Name, Path: rt.Path, From: rt.Upstream.From(), Shared: rt.Upstream.Shared(),

@@ -92,10 +92,10 @@ func TestStatusAndMetrics(t *testing.T) {
 	}
 	// A client has its answer a moment before the stream is forgotten and the client counted out.
 	settled := func() bool {
-		return p.Routes[2].Streams.Health().State == "idle" && p.Routes[1].Clients.Disconnected[2].Load() == 1 &&
-			p.Routes[0].Streams.Health().State == "down" && p.Routes[1].Streams.Health().State == "up"
+		return p.Routes()[2].Streams.Health().State == "idle" && p.Routes()[1].Clients.Disconnected[2].Load() == 1 &&
+			p.Routes()[0].Streams.Health().State == "down" && p.Routes()[1].Streams.Health().State == "up"
 	}
-	if p.Routes[2].Name != "no" || p.Routes[1].Name != "job" {
+	if p.Routes()[2].Name != "no" || p.Routes()[1].Name != "job" {
 		t.Fatal("the routes are in another order")
 	}
 	for end := time.Now().Add(time.Minute); !settled() && time.Now().Before(end); {

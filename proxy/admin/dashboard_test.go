@@ -177,11 +177,11 @@ func TestProblems(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer resp.Body.Close()
-	for end := time.Now().Add(time.Minute); p.Routes[0].Streams.Health().Error == "" && time.Now().Before(end); <-time.After(time.Millisecond) {
+	for end := time.Now().Add(time.Minute); p.Routes()[0].Streams.Health().Error == "" && time.Now().Before(end); <-time.After(time.Millisecond) {
 	}
 	visit(t, s.URL+"/no?token="+secret)
-	p.Routes[1].Upstream.Stats.Oversize.Add(2)
-	p.Routes[1].Streams.Stats.Gaps[1].Add(3)
+	p.Routes()[1].Upstream.Stats.Oversize.Add(2)
+	p.Routes()[1].Streams.Stats.Gaps[1].Add(3)
 	p.Rejected[2].Add(1)
 	a.samples.add(a.sample())
 	text := func() (lines []string) {
@@ -243,7 +243,7 @@ func TestLive(t *testing.T) {
 		go func() { served <- s.Serve(l) }() // ends with Close
 		log.Info("first", "secret", "none")
 		time.Sleep(2*sampleEvery + time.Millisecond)
-		p.Routes[0].Streams.Stats.Events.Add(40)
+		p.Routes()[0].Streams.Stats.Events.Add(40)
 		time.Sleep(sampleEvery)
 		conn := l.dial()
 		fmt.Fprint(conn, "GET /api/live HTTP/1.1\r\nHost: localhost\r\n\r\n")

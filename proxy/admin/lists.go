@@ -116,7 +116,7 @@ func (a *Port) query(w http.ResponseWriter, r *http.Request) (q asked, ok bool) 
 		return q, false
 	}
 	name := form.Get("route")
-	for _, rt := range a.Proxy.Routes {
+	for _, rt := range a.Proxy.Routes() {
 		if name == "" || rt.Name == name {
 			q.routes = append(q.routes, rt)
 		}
@@ -179,7 +179,7 @@ func (a *Port) serveClients(w http.ResponseWriter, r *http.Request) {
 	}
 	names := map[*deliver.Stats]string{}
 	for _, rt := range q.routes {
-		names[&rt.Clients] = rt.Name
+		names[rt.Clients] = rt.Name
 	}
 	if t := a.Proxy.Tunnel; t != nil && r.URL.Query().Get("route") == "" {
 		names[&t.Clients] = "(tunnel)"

@@ -61,7 +61,7 @@ func (a *Port) live(line uint64) Live {
 		return l
 	}
 	short, _, _ := a.samples.span(5 * sampleEvery)
-	for _, rt := range a.Proxy.Routes {
+	for _, rt := range a.Proxy.Routes() {
 		l.Rates[rt.Name] = rates(rt, long, short, now)
 	}
 	differ(l.Rejected, proxy.Rejections[:], long.rejected[:], now.rejected[:])
@@ -128,7 +128,7 @@ func (a *Port) serveLive(w http.ResponseWriter, r *http.Request) {
 // past is the events per second of the last ten minutes, by route.
 func (a *Port) past() map[string][]float64 {
 	all := map[string][]float64{}
-	for _, rt := range a.Proxy.Routes {
+	for _, rt := range a.Proxy.Routes() {
 		all[rt.Name] = a.samples.past(rt.Name)
 	}
 	return all

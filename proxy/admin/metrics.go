@@ -123,7 +123,7 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 		send(rejected, float64(c.p.Rejected[i].Load()), reason)
 	}
 	var left [len(deliver.Reasons)]int64
-	for _, rt := range c.p.Routes {
+	for _, rt := range c.p.Routes() {
 		route(send, rt)
 		if s := rt.AuthStats(); s != nil {
 			auth(send, rt.Name, s)
@@ -153,7 +153,7 @@ func route(send func(metric, float64, ...string), rt *proxy.Route) {
 	one := func(m metric, value int64, labels ...string) {
 		send(m, float64(value), append([]string{rt.Name}, labels...)...)
 	}
-	h, source, ring := rt.Streams.Health(), &rt.Upstream.Stats, &rt.Streams.Stats
+	h, source, ring := rt.Streams.Health(), rt.Upstream.Stats, rt.Streams.Stats
 	one(clients, rt.Clients.Clients.Load(), "sse")
 	one(clients, rt.WebSockets.Load(), "websocket")
 	one(heldBack, rt.HeldBack.Load())

@@ -35,7 +35,7 @@ func (a *Port) problems() (all []Problem) {
 	say := func(level, route, fix, what string, args ...any) {
 		all = append(all, Problem{level, route, fmt.Sprintf(what, args...), fix})
 	}
-	for _, rt := range p.Routes {
+	for _, rt := range p.Routes() {
 		upstreamProblems(say, rt)
 		routeProblems(say, rt, from.routes[rt.Name], to.routes[rt.Name])
 	}

@@ -100,7 +100,7 @@ func round(rate float64) float64 {
 func (a *Port) sample() sample {
 	p := a.Proxy
 	s := sample{at: time.Now(), routes: map[string]counts{}}
-	for _, rt := range p.Routes {
+	for _, rt := range p.Routes() {
 		s.routes[rt.Name] = count(rt)
 		add(&s.disconnected, &rt.Clients.Disconnected)
 	}
@@ -130,7 +130,7 @@ func add(to *[len(deliver.Reasons)]int64, from *[len(deliver.Reasons)]atomic.Int
 
 // count reads the counters of one route.
 func count(rt *proxy.Route) counts {
-	source, ring := &rt.Upstream.Stats, &rt.Streams.Stats
+	source, ring := rt.Upstream.Stats, rt.Streams.Stats
 	c := counts{
 		Events: ring.Events.Load(), Delivered: rt.Clients.Events.Load(), Bytes: rt.Clients.Bytes.Load(), Messages: source.Received.Load(),
 		Failures: rt.Streams.Health().Failures, Oversize: source.Oversize.Load(), JQ: source.JQFailed.Load() + source.JQTimeouts.Load(),

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"sidestream/proxy/access"
-	"sidestream/proxy/stream"
 )
 
 // client is one connection being served. One goroutine each; it is the only one that writes.
@@ -61,7 +60,7 @@ func (c *client) run() (cut bool) {
 			c.leaves(c.clients.window, Drained)
 		case <-retiring:
 			retiring = nil
-			c.leaves(stream.RetireTime, Aged)
+			c.leaves(release(c.Leaving))
 		}
 	}
 	return c.state.why != Finished && c.state.end() == doCut && c.out.abort()

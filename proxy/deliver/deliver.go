@@ -46,11 +46,12 @@ const (
 	Expired         // its credentials had run out, or meant something else meanwhile
 	Revoked         // it was refused after it had been admitted
 	Polled          // a long poll was answered: it is expected to come again
+	Reloaded        // the route is another one from now on, or none
 	reasons
 )
 
 // Reasons names the entries of Stats.Disconnected.
-var Reasons = [reasons]string{"left", "stalled", "finished", "refused", "aged", "drained", "expired", "revoked", "polled"}
+var Reasons = [reasons]string{"left", "stalled", "finished", "refused", "aged", "drained", "expired", "revoked", "polled", "reloaded"}
 
 // Stats counts the clients of a route. All but Clients are totals since the start.
 type Stats struct {
@@ -66,7 +67,8 @@ type Stats struct {
 type Client struct {
 	Route    *Pacing
 	Ring     *stream.Ring
-	Retiring <-chan struct{} // closed when the stream's clients shall come back within 10 s; then Ring wakes its watchers
+	Retiring <-chan struct{} // closed when the stream's clients shall come back; then Ring wakes its watchers
+	Leaving  *stream.Release // how, once Retiring is closed; nil: over 10 s, for the stream's age
 	Cursor   uint64          // the last event it has, or stream.Begin
 	Lost     bool            // its id is not known: it is told before anything else
 	LastID   string          // what it sent as its last id; "" none
@@ -88,15 +90,25 @@ func (cl *Client) leave() {
 	cl.Leave()
 }
 
+// release is over how long, and why, the clients of a stream leave that is retiring.
+func release(how *stream.Release) (window time.Duration, why uint8) {
+	switch {
+	case how == nil:
+		return stream.RetireTime, Aged
+	case how.Replaced:
+		return how.Window, Reloaded
+	}
+	return how.Window, Aged
+}
+
 // Clients are all clients of the sidecar. The zero value has none. What is exported is set before the first client comes.
 type Clients struct {
-	Restart    time.Duration // how long the sidecar will be away once it has drained
-	Replay     int           // bytes a second that all clients together are sent of what was there before them; 0 any number
-	Goroutines bool          // each client has a goroutine of its own, also where it need not
-	Log        *slog.Logger  // for what concerns all of them; nil: nothing is logged
+	Goroutines bool         // each client has a goroutine of its own, also where it need not
+	Log        *slog.Logger // for what concerns all of them; nil: nothing is logged
 
-	mu         sync.Mutex // guards what follows
 	once       sync.Once
+	mu         sync.Mutex    // guards what follows, up to present
+	restart    time.Duration // how long the sidecar will be away once it has drained
 	draining   chan struct{} // closed when Drain is called
 	window     time.Duration
 	drained    time.Time // when the window ends
@@ -130,7 +142,16 @@ func (c *Clients) ByWriter() (n [writers]int64) {
 }
 
 func (c *Clients) init() {
-	c.once.Do(func() { c.draining, c.replays.rate = make(chan struct{}), int64(c.Replay) })
+	c.once.Do(func() { c.draining = make(chan struct{}) })
+}
+
+// Set sets how long the sidecar will be away once it has drained, and how many bytes a second all clients together are sent of what was
+// there before them; 0 any number. It may be called at any time.
+func (c *Clients) Set(restart time.Duration, replay int) {
+	c.mu.Lock()
+	c.restart = restart
+	c.mu.Unlock()
+	c.replays.rate.Store(int64(replay))
 }
 
 // enter counts a client in; false when the sidecar stops.
@@ -145,14 +166,19 @@ func (c *Clients) enter() bool {
 }
 
 // Drain tells every client to come back, each at a random moment of window, and returns when all have disconnected.
-// Clients that come later are told that it is busy. It is called once.
+// Clients that come later are told that it is busy. Where it was called before, it only waits.
 func (c *Clients) Drain(window time.Duration) {
 	c.init()
 	c.mu.Lock()
-	c.stopped, c.window, c.drained = true, window, time.Now().Add(window)
-	close(c.draining)
+	first := !c.stopped
+	if first {
+		c.stopped, c.window, c.drained = true, window, time.Now().Add(window)
+		close(c.draining)
+	}
 	c.mu.Unlock()
-	c.engine.drain(window)
+	if first {
+		c.engine.drain(window)
+	}
 	c.present.Wait()
 }
 
@@ -164,12 +190,20 @@ func (c *Clients) Close() { c.engine.close() }
 // its restart: a browser that comes sooner gets a proxy's 502, at which its EventSource gives up for good.
 func (c *Clients) Hint(rt *Pacing) time.Duration {
 	c.mu.Lock()
-	stopped, drained := c.stopped, c.drained
+	stopped, drained, restart := c.stopped, c.drained, c.restart
 	c.mu.Unlock()
 	if !stopped {
 		return rt.RetryHint()
 	}
-	return max(time.Until(drained), 0) + c.Restart + time.Second + rand.N(max(rt.Retry, 1))
+	return max(time.Until(drained), 0) + restart + time.Second + rand.N(max(rt.Retry, 1))
+}
+
+// hint is Hint for a client that leaves for why. Whoever takes the place of a route that is replaced is there: nothing is waited for.
+func (c *Clients) hint(rt *Pacing, why uint8) time.Duration {
+	if why == Reloaded && !c.Draining() {
+		return time.Second + rand.N(max(rt.Retry, 1))
+	}
+	return c.Hint(rt)
 }
 
 // Draining reports whether Drain was called.

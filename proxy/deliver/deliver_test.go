@@ -32,6 +32,7 @@ type bench struct {
 	route    Pacing
 	clients  Clients
 	retiring chan struct{}
+	leaving  *stream.Release
 	cursor   uint64
 	lost     bool
 	lastID   string // "" as if it were a new client
@@ -56,7 +57,7 @@ func newBench(t *testing.T, bounds stream.Bounds) *bench {
 }
 
 func (b *bench) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	finish(b.clients.Join(w, r, Client{Route: &b.route, Ring: b.ring, Retiring: b.retiring, Cursor: b.cursor, Lost: b.lost, LastID: b.lastID, Beats: b.beats, Polls: b.polls, Pass: b.pass, Leave: func() {}}))
+	finish(b.clients.Join(w, r, Client{Route: &b.route, Ring: b.ring, Retiring: b.retiring, Leaving: b.leaving, Cursor: b.cursor, Lost: b.lost, LastID: b.lastID, Beats: b.beats, Polls: b.polls, Pass: b.pass, Leave: func() {}}))
 }
 
 // finish sees an answer to its end, as the proxy's handler does.
@@ -188,7 +189,7 @@ func retryOf(t *testing.T, l line) time.Duration {
 func TestDrainSpreadsTheClients(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t, stream.Bounds{})
-		b.clients.Restart = 5 * time.Second
+		b.clients.restart = 5 * time.Second
 		var all []*reader
 		for range 200 {
 			all = append(all, b.connect())
@@ -205,7 +206,7 @@ func TestDrainSpreadsTheClients(t *testing.T) {
 			got := r.take()
 			last := got[len(got)-1]
 			retry := retryOf(t, last)
-			back := last.at + retry - (10*time.Second + b.clients.Restart + time.Second) // after the restart
+			back := last.at + retry - (10*time.Second + b.clients.restart + time.Second) // after the restart
 			if back < -time.Millisecond || back >= 3*time.Second {
 				t.Errorf("a retry of %v at %v is %v after the restart, want [0, RETRY)", retry, last.at, back)
 			}

@@ -86,6 +86,25 @@ func TestH2DrainSpreadsTheClients(t *testing.T) {
 	})
 }
 
+func TestH2ReloadReleases(t *testing.T) {
+	inLoom(t, stream.Bounds{}, func(t *testing.T, lo *loom) {
+		lo.leaving = &stream.Release{Window: 2 * time.Second, Replaced: true}
+		lo.clients.Set(time.Hour, 0)
+		p := lo.dial()
+		id := p.Ask("GET", "/", nil)
+		pass(time.Second)
+		p.Lines(id)
+		close(lo.retiring)
+		lo.ring.Wake()
+		pass(2*time.Second + moment)
+		hint := line{text: p.Lines(id)[0]}
+		if got := p.Got(id); got.Reset != http2.ErrCodeInternal || lo.route.Stats.Disconnected[Reloaded].Load() != 1 || retryOf(t, hint) > 4*time.Second {
+			t.Errorf("reset: %v, told %q", got.Reset, hint.text)
+		}
+		p.Conn.Close()
+	})
+}
+
 func TestH2AgeReleasesWithinTenSeconds(t *testing.T) {
 	inLoom(t, stream.Bounds{}, func(t *testing.T, lo *loom) {
 		p := lo.dial()

@@ -101,7 +101,7 @@ func TestH2ExpiredClientsComeBack(t *testing.T) {
 
 func TestH2HerdWaitsItsTurn(t *testing.T) {
 	inLoom(t, stream.Bounds{}, func(t *testing.T, lo *loom) {
-		lo.clients.Replay = 100_000
+		lo.clients.Set(0, 100_000)
 		for range 50 {
 			lo.ring.Append(say(strings.Repeat("x", 1000)))
 		}

@@ -66,7 +66,7 @@ func (lo *loom) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/other" {
 			ring = lo.other
 		}
-		finish(lo.clients.Join(w, r, Client{Route: &lo.route, Ring: ring, Retiring: lo.retiring, Cursor: lo.cursor, Lost: lo.lost, LastID: lo.lastID, Beats: lo.beats, Pass: lo.pass, Leave: func() {}}))
+		finish(lo.clients.Join(w, r, Client{Route: &lo.route, Ring: ring, Retiring: lo.retiring, Leaving: lo.leaving, Cursor: lo.cursor, Lost: lo.lost, LastID: lo.lastID, Beats: lo.beats, Pass: lo.pass, Leave: func() {}}))
 	}
 }
 

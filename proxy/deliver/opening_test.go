@@ -206,7 +206,7 @@ func TestNativeAnswersTakeInHalfAnEvent(t *testing.T) {
 func TestBusyWhileDraining(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t, stream.Bounds{})
-		b.clients.Restart = 5 * time.Second
+		b.clients.restart = 5 * time.Second
 		b.clients.Drain(10 * time.Second) // there are none
 		pass(4 * time.Second)
 		r := b.connect()

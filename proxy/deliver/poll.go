@@ -67,7 +67,8 @@ func (c *client) poll() (cut bool) {
 			c.leaves(0, Drained)
 		case <-retiring:
 			retiring = nil
-			c.leaves(0, Aged)
+			_, why := release(c.Leaving)
+			c.leaves(0, why)
 		case <-wait.C:
 			c.out.write([]byte(sse.Heartbeat)) // an answer without a byte looks like a fault
 		}

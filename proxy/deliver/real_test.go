@@ -38,6 +38,7 @@ type harbour struct {
 	left    atomic.Int64
 	opened  atomic.Int64
 	retire  chan struct{}
+	leaving stream.Release // written before retire is closed
 	beats   atomic.Bool
 	pass    atomic.Pointer[access.Pass]
 	address atomic.Pointer[netip.Addr]
@@ -51,7 +52,7 @@ func newHarbour(t *testing.T, bounds stream.Bounds, heartbeat time.Duration, set
 func newHarbourOf(t *testing.T, bounds stream.Bounds, heartbeat time.Duration, replay int, set ...func(*Pacing)) *harbour {
 	h := &harbour{t: t, retire: make(chan struct{}), ring: stream.NewRing(stream.NewEpoch(time.Now()), bounds, new(stream.Stats), false),
 		route: Pacing{Heartbeat: heartbeat, Retry: time.Second, Stats: new(Stats), Log: slog.New(slog.DiscardHandler)}}
-	h.clients.Replay = replay
+	h.clients.Set(0, replay)
 	for _, f := range set {
 		f(&h.route)
 	}
@@ -100,7 +101,7 @@ func (h *harbour) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func (h *harbour) Beside(r *http.Request) (Client, http.Header, bool) { return h.client(r), nil, true }
 
 func (h *harbour) client(r *http.Request) Client {
-	cl := Client{Route: &h.route, Ring: h.ring, Retiring: h.retire, Cursor: stream.Begin, LastID: r.Header.Get("Last-Event-ID"),
+	cl := Client{Route: &h.route, Ring: h.ring, Retiring: h.retire, Leaving: &h.leaving, Cursor: stream.Begin, LastID: r.Header.Get("Last-Event-ID"),
 		Leave: func() { h.left.Add(1) }, Beats: h.beats.Load(), Pass: h.pass.Load()}
 	if from := h.address.Load(); from != nil {
 		cl.Address = *from

@@ -13,6 +13,7 @@ package deliver
 import (
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -27,7 +28,7 @@ const (
 
 // replays is the balance. The zero value has no limit. Safe for concurrent use.
 type replays struct {
-	rate int64 // bytes a second; 0: no limit
+	rate atomic.Int64 // bytes a second; 0: no limit
 
 	mu      sync.Mutex // guards what follows
 	balance int64      // bytes; less than 0 after a batch that was larger
@@ -39,12 +40,13 @@ type replays struct {
 
 // take takes a turn for so many bytes, or returns after how long to ask again.
 func (r *replays) take(size int, now time.Time) (wait time.Duration) {
-	if r.rate == 0 {
+	rate := r.rate.Load()
+	if rate == 0 {
 		return 0
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.refill(now)
+	r.refill(rate, now)
 	if r.balance > 0 {
 		r.balance -= int64(size)
 		return 0
@@ -52,13 +54,13 @@ func (r *replays) take(size int, now time.Time) (wait time.Duration) {
 	if r.vain++; r.vain > askingMost {
 		r.spread, r.window, r.vain = min(2*r.spread, spreadMost), now, 0
 	}
-	owed := time.Duration(float64(1-r.balance) / float64(r.rate) * float64(time.Second))
+	owed := time.Duration(float64(1-r.balance) / float64(rate) * float64(time.Second))
 	return owed + time.Millisecond + rand.N(r.spread)
 }
 
 // back gives back what was not used of a turn.
 func (r *replays) back(size int) {
-	if r.rate == 0 || size <= 0 {
+	if r.rate.Load() == 0 || size <= 0 {
 		return
 	}
 	r.mu.Lock()
@@ -67,12 +69,12 @@ func (r *replays) back(size int) {
 }
 
 // refill brings the balance up to date: at most what replayBurst brings. mu is held.
-func (r *replays) refill(now time.Time) {
-	most := max(r.rate*int64(replayBurst)/int64(time.Second), 1)
+func (r *replays) refill(rate int64, now time.Time) {
+	most := max(rate*int64(replayBurst)/int64(time.Second), 1)
 	if r.at.IsZero() {
 		r.balance, r.window, r.spread = most, now, spreadLeast
 	} else {
-		r.balance = min(most, r.balance+int64(now.Sub(r.at).Seconds()*float64(r.rate)))
+		r.balance = min(most, r.balance+int64(now.Sub(r.at).Seconds()*float64(rate)))
 	}
 	r.at = now
 	if now.Sub(r.window) < replayWindow {

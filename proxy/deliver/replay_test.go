@@ -16,7 +16,8 @@ func TestReplays(t *testing.T) {
 		if none.take(1<<40, time.Now()) != 0 {
 			t.Error("without a limit somebody waits")
 		}
-		r := replays{rate: 1000}
+		var r replays
+		r.rate.Store(1000)
 		if r.take(5000, time.Now()) != 0 {
 			t.Error("the first one waits")
 		}
@@ -46,7 +47,9 @@ func TestReplaysAreSpread(t *testing.T) {
 	for _, clients := range []int{10, 1000, 20_000} {
 		synctest.Test(t, func(t *testing.T) {
 			const size, rate = 10_000, 10_000_000
-			r, asked, begun := replays{rate: rate}, 0, time.Now()
+			asked, begun := 0, time.Now()
+			var r replays
+			r.rate.Store(rate)
 			var all sync.WaitGroup
 			var mu sync.Mutex
 			for range clients {
@@ -79,7 +82,7 @@ func TestReplaysAreSpread(t *testing.T) {
 func TestHerdWaitsItsTurn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t, stream.Bounds{})
-		b.clients.Replay = 100_000
+		b.clients.Set(0, 100_000)
 		live := b.connect()
 		for range 50 {
 			b.ring.Append(say(strings.Repeat("x", 1000)))
@@ -124,7 +127,7 @@ func TestHerdWaitsItsTurn(t *testing.T) {
 func TestHerdIsKeptAliveAndReleased(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t, stream.Bounds{})
-		b.clients.Replay = 1000
+		b.clients.Set(0, 1000)
 		for range 20 {
 			b.ring.Append(say(strings.Repeat("x", 10_000)))
 		}

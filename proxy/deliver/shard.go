@@ -39,13 +39,14 @@ type audience struct {
 	ring     *stream.Ring
 	route    *Pacing
 	retiring <-chan struct{}
+	leaving  *stream.Release
 	retired  bool
 	leave    func()
 	stop     func() // ends the watch
 }
 
 func audienceOf(c Client) audience {
-	return audience{ring: c.Ring, route: c.Route, retiring: c.Retiring, leave: c.Leave}
+	return audience{ring: c.Ring, route: c.Route, retiring: c.Retiring, leaving: c.Leaving, leave: c.Leave}
 }
 
 // group is the clients of one ring in one shard.

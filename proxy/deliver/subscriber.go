@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"sidestream/proxy/deliver/h2"
-	"sidestream/proxy/stream"
 )
 
 // subscriber is one client: a stream of a connection that carries others. It fills two lines of a cache: with many clients
@@ -65,12 +64,12 @@ func (m *carrier) serve(sub *subscriber, w *h2.Writer, t *tally, now time.Durati
 
 // release sets when a client is to come back, if it is.
 func (m *carrier) release(sub *subscriber, now tick) {
-	why, window := uint8(Aged), stream.RetireTime
-	switch {
-	case m.drained:
-		why, window = Drained, m.clients.window
-	case !sub.group.retired:
+	if !m.drained && !sub.group.retired {
 		return
+	}
+	window, why := release(sub.group.leaving)
+	if m.drained {
+		window, why = m.clients.window, Drained
 	}
 	if sub.state.mayLeave(why) {
 		sub.state.leaves(why, now+ticks(rand.N(max(window, 1))))

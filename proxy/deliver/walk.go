@@ -247,10 +247,10 @@ func (s *shard) expire() {
 func (s *shard) releases(g *group, drained bool, window time.Duration) bool {
 	reason := uint8(Drained)
 	if !drained {
-		reason, window = Aged, stream.RetireTime
 		if g.retired = g.retired || closed(g.retiring); !g.retired {
 			return false
 		}
+		window, reason = release(g.leaving)
 	}
 	for _, index := range g.members {
 		c := &s.slots[index]

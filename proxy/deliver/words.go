@@ -53,7 +53,7 @@ func (sp speech) append(dst []byte, say words, c cursor, f *facts) []byte {
 	case say&sayRefused != 0:
 		return sse.AppendRefused(dst, ring.LastID(), f.end.Status)
 	case say&sayHint != 0:
-		return sse.AppendRetry(dst, sp.clients.Hint(sp.route))
+		return sse.AppendRetry(dst, sp.clients.hint(sp.route, c.why))
 	}
 	return dst
 }

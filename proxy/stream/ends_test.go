@@ -92,7 +92,7 @@ func TestMaxAge(t *testing.T) {
 
 // TestMaxAgeMakesRoomForItsSuccessor: who was told to come back is not turned away because some have not left yet.
 func TestMaxAgeMakesRoomForItsSuccessor(t *testing.T) {
-	limits := Policy{MaxAge: 20 * time.Second, Linger: time.Minute, Own: &Limit{Max: 1}}
+	limits := Policy{MaxAge: 20 * time.Second, Linger: time.Minute, Own: NewLimit(1)}
 	bubble(t, limits, new(legacy), func(t *testing.T, s *Streams) {
 		first := join(t, s, "a")
 		time.Sleep(20 * time.Second)

@@ -128,7 +128,7 @@ func bubble(t *testing.T, settings Policy, l *legacy, f func(t *testing.T, s *St
 			settings.Linger = 30 * time.Second
 		}
 		settings.Log = slog.New(slog.DiscardHandler)
-		settings.All, settings.Own = &Limit{Max: limitOf(settings.All)}, &Limit{Max: limitOf(settings.Own)}
+		settings.All, settings.Own = NewLimit(limitOf(settings.All)), NewLimit(limitOf(settings.Own))
 		s := NewStreams(settings)
 		s.source = func(q upstream.Request, log *slog.Logger) upstream.Source {
 			l.mu.Lock()
@@ -153,7 +153,7 @@ func limitOf(l *Limit) int {
 	if l == nil {
 		return 0
 	}
-	return l.Max
+	return int(l.most.Load())
 }
 
 // request is one that is shared by those with the same key.

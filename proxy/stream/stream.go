@@ -47,7 +47,8 @@ type Stream struct {
 	owed     bool            // a gap, unless the next connection says that nothing was lost
 	resumes  bool            // which it can: it is not the first, or knows where the one in the process before stopped
 	done     chan struct{}   // closed when the goroutine is through
-	retiring chan struct{}   // closed when the stream has reached its age
+	retiring chan struct{}   // closed when the stream has reached its age, or its route is replaced
+	release  Release         // how its clients leave then; set before
 	refused  atomic.Pointer[translate.Refused]
 	uplink   uplink
 	keys     *keys // shared with the stream that it replaces
@@ -77,7 +78,7 @@ func newStream(s *Streams, req upstream.Request, known *keys) *Stream {
 		loaded: make(chan struct{}), decided: make(chan struct{}), done: make(chan struct{}), retiring: make(chan struct{})}
 	st.source = s.source(req, st.log)
 	st.lists = st.source.History()
-	st.Ring = NewRing(epoch, s.Bounds, &s.Stats, st.lists)
+	st.Ring = NewRing(epoch, s.Bounds, s.Stats, st.lists)
 	st.outbox.changed.L = &st.outbox.mu
 	st.alive, st.cancel = context.WithCancel(s.alive)
 	st.linger = stopped(func() { s.expire(st) })
@@ -92,8 +93,17 @@ func stopped(f func()) *time.Timer {
 	return t
 }
 
-// Retiring is closed when the stream takes no new clients any more and those it has shall come back within 10 s.
+// Retiring is closed when the stream takes no new clients any more and those it has shall come back: see Leaving.
 func (st *Stream) Retiring() <-chan struct{} { return st.retiring }
+
+// Release is how the clients of a stream are sent away that takes no new ones.
+type Release struct {
+	Window   time.Duration // over which they are
+	Replaced bool          // its route is another one from now on, or there is none any more; else the stream has reached its age
+}
+
+// Leaving is how its clients are sent away, once Retiring is closed.
+func (st *Stream) Leaving() *Release { return &st.release }
 
 // run is the stream's life: terms in which it runs the source, and follows others in between.
 func (st *Stream) run() {

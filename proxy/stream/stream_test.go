@@ -396,7 +396,7 @@ func TestKeepOpensAnewWhatIsFinished(t *testing.T) {
 }
 
 func TestKeepWaitsForRoom(t *testing.T) {
-	bubble(t, Policy{Own: &Limit{Max: 1}, Linger: time.Second}, new(legacy), func(t *testing.T, s *Streams) {
+	bubble(t, Policy{Own: NewLimit(1), Linger: time.Second}, new(legacy), func(t *testing.T, s *Streams) {
 		other := join(t, s, "other")
 		tried, stop := keep(t, s, "a")
 		synctest.Wait()

@@ -26,18 +26,28 @@ const RetireTime = 10 * time.Second
 // ErrBusy means that no more streams are allowed now.
 var ErrBusy = errors.New("too many streams")
 
-// Limit is a bound on something that several share. A nil Limit, or a Max of 0, allows any number.
+// Limit is a bound on something that several share. A nil Limit, or a bound of 0, allows any number. Safe for concurrent use.
 type Limit struct {
-	Max  int
+	most atomic.Int64
 	used atomic.Int64
 }
+
+// NewLimit returns a bound of which nothing is taken.
+func NewLimit(most int) *Limit {
+	l := new(Limit)
+	l.Set(most)
+	return l
+}
+
+// Set changes the bound. What is taken above it stays taken until it is given back.
+func (l *Limit) Set(most int) { l.most.Store(int64(most)) }
 
 // Take returns false when the bound is reached. What was taken must be given back.
 func (l *Limit) Take() bool {
 	if l == nil {
 		return true
 	}
-	if n := l.used.Add(1); l.Max > 0 && n > int64(l.Max) {
+	if n, most := l.used.Add(1), l.most.Load(); most > 0 && n > most {
 		l.used.Add(-1)
 		return false
 	}
@@ -75,7 +85,7 @@ type Policy struct {
 // Streams are the streams of one route, by their upstream requests. Safe for concurrent use.
 type Streams struct {
 	Policy
-	Stats Stats
+	Stats *Stats
 
 	source func(upstream.Request, *slog.Logger) upstream.Source
 	alive  context.Context // until Close
@@ -85,6 +95,8 @@ type Streams struct {
 	closed bool
 	byKey  map[[sha256.Size]byte]*Stream
 	old    map[*Stream]struct{} // replaced, and releasing their clients
+	over   bool                 // all of them are, see Replace
+	before *Streams             // that these replace, until those have ended
 	refuse map[[sha256.Size]byte]refusal
 	ups    int // streams whose upstream is connected, or complete
 	health health
@@ -98,7 +110,7 @@ type refusal struct {
 // NewStreams returns the streams of a route; there are none yet.
 func NewStreams(s Policy) *Streams {
 	alive, end := context.WithCancel(context.Background())
-	return &Streams{Policy: s, source: upstream.Request.Source, alive: alive, end: end, byKey: map[[sha256.Size]byte]*Stream{}, old: map[*Stream]struct{}{},
+	return &Streams{Policy: s, Stats: new(Stats), source: upstream.Request.Source, alive: alive, end: end, byKey: map[[sha256.Size]byte]*Stream{}, old: map[*Stream]struct{}{},
 		refuse: map[[sha256.Size]byte]refusal{}, health: health{State: Idle, Since: time.Now()}}
 }
 
@@ -132,7 +144,7 @@ func (st *Stream) Leave() { st.streams.leave(st) }
 
 // Join returns a seat in the stream of req, opening it if there is none. It returns once the upstream has connected,
 // failed or refused, and after 3 s in any case; until then and afterwards the stream keeps trying. The error is
-// [ErrBusy], *[translate.Refused], or ctx's.
+// [ErrBusy], [ErrReplaced], *[translate.Refused], or ctx's.
 func (s *Streams) Join(ctx context.Context, req upstream.Request) (*Seat, error) {
 	seat, err := s.sit(req)
 	if err != nil {
@@ -164,6 +176,9 @@ func (s *Streams) Join(ctx context.Context, req upstream.Request) (*Seat, error)
 func (s *Streams) sit(req upstream.Request) (*Seat, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.over && !s.closed {
+		return nil, ErrReplaced
+	}
 	if r, ok := s.refuse[req.Key]; ok && time.Now().Before(r.until) {
 		return nil, r.err
 	}
@@ -190,13 +205,7 @@ func (s *Streams) open(req upstream.Request) *Stream {
 		s.All.Give()
 		return nil
 	}
-	known := new(keys)
-	for old := range s.old {
-		if old.req.Key == req.Key {
-			known = old.keys
-		}
-	}
-	st := newStream(s, req, known)
+	st := newStream(s, req, s.sentFor(req.Key))
 	s.byKey[req.Key] = st
 	s.tell()
 	s.run.Go(func() { // ends with st.cancel, which remove calls, or with s.end
@@ -319,20 +328,26 @@ func (s *Streams) retire(st *Stream) {
 	case st.clients == 0: // no client has to be released
 		s.remove(st)
 	case s.byKey[st.req.Key] == st:
-		delete(s.byKey, st.req.Key)
-		s.old[st] = struct{}{}
-		st.linger.Stop()
-		s.give(st) // to the one that replaces it: else its clients would come back to a full house
-		close(st.retiring)
 		if s.History != nil { // from here on events are the new one's, which goes on where this one stops
 			st.cancel()
 		}
-		st.Ring.Wake()
-		st.age.Reset(RetireTime)
+		s.release(st, Release{Window: RetireTime}, RetireTime)
 	default:
 		st.Ring.Close(End{Kind: Retired})
 		s.remove(st)
 	}
+}
+
+// release takes st out of service and has its clients leave. It ends after within. mu is held.
+func (s *Streams) release(st *Stream, how Release, within time.Duration) {
+	delete(s.byKey, st.req.Key)
+	s.old[st] = struct{}{}
+	st.linger.Stop()
+	s.give(st) // to the one that replaces it: else its clients would come back to a full house
+	st.release, st.aging = how, true
+	close(st.retiring)
+	st.Ring.Wake()
+	st.age.Reset(within)
 }
 
 // Keep holds the stream of req open until ctx is done, whether or not a client reads it: EAGER. tried is called once it has connected or
@@ -382,7 +397,7 @@ func pause(ctx context.Context, d time.Duration) {
 // Close ends all streams and returns when their upstream connections are closed. Nothing can be joined any more.
 func (s *Streams) Close() {
 	s.mu.Lock()
-	s.closed = true
+	s.closed, s.before = true, nil
 	s.end()
 	for _, st := range s.byKey {
 		st.Ring.Close(End{Kind: Retired})

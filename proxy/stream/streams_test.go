@@ -240,7 +240,7 @@ func TestRefusedWhileRunning(t *testing.T) {
 }
 
 func TestLimits(t *testing.T) {
-	for name, settings := range map[string]Policy{"all": {All: &Limit{Max: 2}}, "own": {Own: &Limit{Max: 2}}} {
+	for name, settings := range map[string]Policy{"all": {All: NewLimit(2)}, "own": {Own: NewLimit(2)}} {
 		bubble(t, settings, new(legacy), func(t *testing.T, s *Streams) {
 			a, _ := join(t, s, "a"), join(t, s, "b")
 			if _, err := s.Join(t.Context(), request(t, "c")); !errors.Is(err, ErrBusy) {
@@ -272,7 +272,7 @@ func TestPlaceIsHeldToTheEnd(t *testing.T) {
 		time.Sleep(5 * time.Second) // a farewell, or a program
 		return ctx.Err()
 	}}
-	bubble(t, Policy{Own: &Limit{Max: 1}, Linger: 10 * time.Second}, l, func(t *testing.T, s *Streams) {
+	bubble(t, Policy{Own: NewLimit(1), Linger: 10 * time.Second}, l, func(t *testing.T, s *Streams) {
 		join(t, s, "a").Leave()
 		time.Sleep(14 * time.Second)
 		if _, err := s.Join(t.Context(), request(t, "b")); !errors.Is(err, ErrBusy) || s.All.Used() != 1 {

@@ -79,6 +79,9 @@ func (s *Streams) Find(req upstream.Request) *Stream {
 			return st
 		}
 	}
+	if s.before != nil {
+		return s.before.Find(req)
+	}
 	return nil
 }
 

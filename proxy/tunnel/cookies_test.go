@@ -74,7 +74,7 @@ func TestAPageWithCookiesIsOne(t *testing.T) {
 
 // TestAPageIsKnownByCookiesOfSeveralAnswers: those of tunnels that were opened at once reach the browser in any order.
 func TestAPageIsKnownByCookiesOfSeveralAnswers(t *testing.T) {
-	ps := New(Settings{Pages: &stream.Limit{Max: 10}, Window: 1 << 20})
+	ps := New(Settings{Pages: stream.NewLimit(10), Window: 1 << 20})
 	r := &http.Request{Header: http.Header{"Cookie": {"s=1"}}}
 	p, err := ps.enter("id", r)
 	if err != nil {
@@ -103,7 +103,7 @@ func TestAPageIsKnownByCookiesOfSeveralAnswers(t *testing.T) {
 
 // TestCookiesOfTheOneBefore reach the upstream with the next WebSocket, where a browser would have sent them.
 func TestCookiesOfTheOneBefore(t *testing.T) {
-	p := newPage(New(Settings{Pages: &stream.Limit{Max: 1}, Window: 1 << 20}), known{})
+	p := newPage(New(Settings{Pages: stream.NewLimit(1), Window: 1 << 20}), known{})
 	defer p.linger.Stop()
 	p.learn([]string{"old=1; Path=/"})
 	for _, c := range []struct{ line, host, proto, had, want string }{

@@ -97,7 +97,7 @@ func bubble(t *testing.T, change func(*Settings), talk func(w *world, ws *websoc
 		}()
 		transport := &http.Transport{DialContext: l.Dial}
 		s := Settings{Clients: deliver.Pacing{Stats: new(deliver.Stats)}, Linger: 30 * time.Second, Window: 1 << 20, MaxMessage: 1 << 20,
-			Pages: &stream.Limit{Max: 100}, Tunnels: &stream.Limit{Max: 100}, Log: slog.New(slog.DiscardHandler)}
+			Pages: stream.NewLimit(100), Tunnels: stream.NewLimit(100), Log: slog.New(slog.DiscardHandler)}
 		s.Dial = func(ctx context.Context, in *http.Request, protocols []string, pong func(context.Context, []byte) bool) (*websocket.Conn, net.Conn, Answer, error) {
 			ws, resp, err := websocket.Dial(ctx, "ws://legacy"+in.URL.Path, &websocket.DialOptions{HTTPClient: &http.Client{Transport: transport}, OnPingReceived: pong})
 			answer := Answer{}

@@ -18,7 +18,7 @@ import (
 
 // Compile checks s. Its error joins (errors.Join) one *[SettingError] for each problem found.
 func Compile(s SourceSettings) (*Route, error) {
-	c := compiler{rt: &Route{settings: s}, s: &s}
+	c := compiler{rt: &Route{Stats: new(Stats), settings: s}, s: &s}
 	c.defaults()
 	c.from()
 	c.headers()

@@ -96,6 +96,9 @@ func (rt *Route) reread(log *slog.Logger) {
 	}
 }
 
+// Succeed has rt continue the totals of old, whose place it takes. It is called before rt is used.
+func (rt *Route) Succeed(old *Route) { rt.Stats = old.Stats }
+
 // like reports whether next differs in literals alone.
 func (rt *Route) like(next *Route) bool {
 	same := func(p, q part) bool {

@@ -11,7 +11,7 @@ import (
 // Route is a compiled route: it makes a client's request into an upstream request. Safe for concurrent use.
 type Route struct {
 	// Stats counts what all sources of the route meet.
-	Stats Stats
+	Stats *Stats
 
 	order listOrder // of its list, with MODE=items
 

@@ -127,7 +127,7 @@ func TestSubscription(t *testing.T) {
 	subscribed(t, SourceSettings{}, f, func(t *testing.T, k *taking) {
 		time.Sleep(2500 * time.Millisecond)
 		k.expect("0s 1", "0s 2", "0s AQID", "1s 3", "1s ", "2s lost: connection lost: EOF")
-		if st := &k.route.Stats; st.Received.Load() != 5 || st.Connects.Load() != 1 {
+		if st := k.route.Stats; st.Received.Load() != 5 || st.Connects.Load() != 1 {
 			t.Errorf("%d received, %d connects", st.Received.Load(), st.Connects.Load())
 		}
 	})

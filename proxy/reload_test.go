@@ -1,0 +1,222 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"sidestream/proxy/access"
+	"sidestream/proxy/deliver"
+	"sidestream/proxy/history"
+)
+
+// reload has s go by env, where the routes that are named have not changed.
+func (s *sidecar) reload(t *testing.T, kept string, env ...string) {
+	t.Helper()
+	if err := s.Reload(s.next(t, kept, env...)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (s *sidecar) next(t *testing.T, kept string, env ...string) Settings {
+	t.Helper()
+	c := configure(t, env...)
+	for i, rc := range c.Routes {
+		if old := s.table().named(rc.Name); slices.Contains(strings.Fields(kept), rc.Name) {
+			c.Routes[i] = old.RouteSettings
+		}
+	}
+	c.History = s.History
+	return c
+}
+
+// route is the environment of a route of f: its events are those of the WebSocket with its name as the query.
+func (f *feed) route(name, more string) (env []string) {
+	upper := "SSE_ROUTE_" + strings.ToUpper(name) + "_"
+	env = []string{upper + "PATH=/" + name, upper + "FROM=" + f.ws() + "/ws?" + name, upper + "RETRY=20ms"}
+	for _, setting := range strings.Fields(more) {
+		env = append(env, upper+setting)
+	}
+	return env
+}
+
+// Only what has changed is touched: a stays with its clients and its connection, b's come back to the new one, d's path is the service's, c is
+// there.
+func TestReload(t *testing.T) {
+	f := newFeed(t)
+	f.answer = func(w http.ResponseWriter, r *http.Request) { fmt.Fprintf(w, "legacy %s", r.URL.Path) }
+	global := []string{"SSE_UPSTREAM=" + f.URL, "SSE_DRAIN=300ms", "SSE_RESTART=1h"}
+	s := serve(t, slices.Concat(global, f.route("a", ""), f.route("b", "HEARTBEAT=7s"), f.route("d", ""))...)
+	a, b, d := s.get(t, "/a"), s.get(t, "/b"), s.get(t, "/d")
+	for name, r := range map[string]*response{"a": a, "b": b, "d": d} {
+		f.publish(t, name, "1")
+		r.wantData(t, "1")
+	}
+	beside := s.get(t, "/a") // by another writer
+	beside.wantOpen(t)
+	was, dials := s.Routes()[0], f.dials.Load()
+	s.reload(t, "a", slices.Concat(global, f.route("a", ""), f.route("b", "HEARTBEAT=8s"), f.route("c", ""))...)
+	began := time.Now()
+	if now := s.Routes(); now[0] != was || len(now) != 3 || now[1].Heartbeat != 8*time.Second || now[2].Name != "c" {
+		t.Fatalf("the routes are %v", now)
+	}
+
+	fresh, c := s.get(t, "/b"), s.get(t, "/c")
+	f.publish(t, "c", "1")
+	c.wantData(t, "1")
+	eventually(t, "the new route has a connection of its own beside the old one's", func() bool { return f.dials.Load() == dials+2 })
+	f.publish(t, "b", "2")
+	fresh.wantData(t, "2")
+	place := b.wantData(t, "2") // as long as it is there it misses nothing
+	rest, err := b.rest()
+	if err == nil || !strings.Contains(rest, "retry: 1") || time.Since(began) > 3*time.Second {
+		t.Errorf("after %v it was told %q, %v", time.Since(began), rest, err)
+	}
+	back := s.get(t, "/b", "Last-Event-ID: "+place.id)
+	back.wantGap(t, "restart", "null") // its id is of another life of the stream, and nobody knows what it has missed
+	back.conn.Close()
+
+	if rest, err := d.rest(); err == nil {
+		t.Errorf("the route that is gone ends as complete: %q", rest)
+	}
+	if r := s.ask(t, "GET /d HTTP/1.1", "Accept: text/event-stream"); r.StatusCode != 200 || r.Header.Get("Content-Type") == "text/event-stream" {
+		t.Errorf("its path answers %s as %s", r.Status, r.Header.Get("Content-Type"))
+	}
+	for i := range 3 {
+		f.publish(t, "a", fmt.Sprint(i+2))
+		a.wantData(t, fmt.Sprint(i+2))
+		beside.wantData(t, fmt.Sprint(i+2))
+	}
+	if n := was.Clients.Clients.Load(); n != 2 {
+		t.Errorf("%d clients are counted of the route that has not changed", n)
+	}
+	eventually(t, "what has changed has ended", func() bool {
+		s.Proxy.reload.mu.Lock()
+		defer s.Proxy.reload.mu.Unlock()
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		return len(s.Proxy.reload.leaving) == 0 && len(f.conns) == 3
+	})
+	left := &s.Routes()[1].Clients.Disconnected
+	if n := left[deliver.Reloaded].Load(); n != 1 {
+		t.Errorf("%d clients left for the reload", n)
+	}
+}
+
+// Where a history is kept ids go on, and so do the events: the new route takes the old one's stream over once it has a client.
+func TestReloadWithHistory(t *testing.T) {
+	f := newFeed(t)
+	store, err := history.Settings{Dir: t.TempDir(), TTL: time.Hour}.Start(slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := configure(t, f.route("b", "HEARTBEAT=7s")...)
+	c.History, c.Drain = store, time.Second
+	s := serveWith(t, c, slog.New(slog.DiscardHandler))
+	b := s.get(t, "/b")
+	f.publish(t, "b", "1")
+	b.wantData(t, "1")
+	next := s.next(t, "", f.route("b", "HEARTBEAT=8s")...)
+	next.Drain = time.Second
+	if err := s.Reload(next); err != nil {
+		t.Fatal(err)
+	}
+	f.publish(t, "b", "2") // nobody has come to the new one yet
+	place := b.wantData(t, "2")
+	if rest, err := b.rest(); err == nil {
+		t.Errorf("it ends as complete: %q", rest)
+	}
+	back := s.get(t, "/b", "Last-Event-ID: "+place.id)
+	back.wantGap(t, "upstream", "null") // a feed that cannot say what it sent between two connections
+	f.publish(t, "b", "3")
+	back.wantData(t, "3")
+	early := s.get(t, "/b", "Last-Event-ID: "+strings.TrimSuffix(place.id, "2")+"1")
+	early.wantData(t, "2")
+}
+
+// Eager routes start and stop with the configuration; readiness is a matter of the start alone.
+func TestReloadEager(t *testing.T) {
+	f := newFeed(t)
+	s := serve(t, f.route("a", "EAGER=true")...)
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan struct{})
+	go func() { defer close(ended); s.Eager(ctx) }()
+	eventually(t, "a starts", func() bool { return f.dials.Load() == 1 && s.Ready() })
+	s.reload(t, "a", slices.Concat(f.route("a", "EAGER=true"), f.route("b", "EAGER=true"))...)
+	if !s.Ready() {
+		t.Error("it is not ready for an eager route that is new")
+	}
+	eventually(t, "b starts", func() bool { return f.dials.Load() == 2 })
+	s.reload(t, "b", f.route("b", "EAGER=true")...)
+	open := func() int { f.mu.Lock(); defer f.mu.Unlock(); return len(f.conns) }
+	eventually(t, "a stops", func() bool { return open() == 1 })
+	s.reload(t, "", f.route("b", "EAGER=true HEARTBEAT=3s")...)
+	eventually(t, "b starts again", func() bool { return f.dials.Load() == 3 && open() == 1 })
+	cancel()
+	<-ended
+	eventually(t, "it stops", func() bool { return f.dials.Load() == 3 })
+}
+
+// What was revoked stays revoked where a route changes, and is revoked for clients that have not left yet.
+func TestReloadKeepsRevocations(t *testing.T) {
+	f := newFeed(t)
+	var asked atomic.Int64
+	f.answer = func(w http.ResponseWriter, r *http.Request) {
+		asked.Add(1)
+		w.Header().Set("X-User", r.Header.Get("Cookie"))
+	}
+	env := func(more string) []string {
+		return append(f.route("a", more+" AUTH=forward AUTH_URL="+f.URL+" AUTH_CLAIMS=X-User"), "SSE_DRAIN=1h")
+	}
+	s := serve(t, env("HEARTBEAT=7s")...)
+	joe := s.get(t, "/a", "Cookie: joe")
+	joe.wantOpen(t)
+	s.reload(t, "", env("HEARTBEAT=8s")...)
+	if cut, err := s.Revoke(access.Revocation{Route: "a", Auth: map[string]string{"X-User": "joe"}}); cut != 1 || err != nil {
+		t.Errorf("%d clients of the old route were cut, %v", cut, err)
+	}
+	if e := joe.next(t); e.name != "stream.refused" {
+		t.Errorf("it was told %+v", e)
+	}
+}
+
+// A sidecar that drains goes by what it went by.
+func TestNoReloadWhileDraining(t *testing.T) {
+	f := newFeed(t)
+	s := serve(t, f.route("a", "")...)
+	s.Drain(0)
+	if err := s.Reload(s.next(t, "", f.route("b", "")...)); !errors.Is(err, ErrStopping) || s.Routes()[0].Name != "a" {
+		t.Errorf("%v, and the route is %s", err, s.Routes()[0].Name)
+	}
+	s.Drain(time.Hour) // twice is once
+}
+
+// Bounds, origins and proxies count from then on.
+func TestReloadGlobals(t *testing.T) {
+	f := newFeed(t)
+	s := serve(t, append(f.route("a", ""), "SSE_CORS_ORIGINS=https://one.example", "SSE_MAX_CLIENTS=1")...)
+	one, two := "Origin: https://one.example", "Origin: https://two.example"
+	first := s.get(t, "/a", one)
+	first.wantOpen(t)
+	if e := s.get(t, "/a").next(t); e.name != "stream.busy" {
+		t.Errorf("over the bound it says %+v", e)
+	}
+	s.reload(t, "a", append(f.route("a", ""), "SSE_CORS_ORIGINS=https://two.example", "SSE_MAX_CLIENTS=3", "SSE_MAX_CLIENTS_PER_IP=1")...)
+	second := s.get(t, "/a", two)
+	second.wantOpen(t)
+	if e := s.get(t, "/a", two).next(t); e.name != "stream.busy" {
+		t.Errorf("over the bound of an address it says %+v", e)
+	}
+	if r := s.get(t, "/a", one); r.StatusCode != http.StatusForbidden {
+		t.Errorf("an origin that is none any more gets %s", r.Status)
+	}
+	f.publish(t, "a", "1")
+	first.wantData(t, "1")
+}
