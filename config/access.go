@@ -175,7 +175,7 @@ func (l *loader) rereadKeys(v value, text, path string, was access.KeySettings) 
 		}
 		keys, _, err := again.parseKeys(now)
 		if err == nil && (keys.URL != was.URL) {
-			err = fmt.Errorf("%s: the address of the keys has changed, which takes a restart", v.variable)
+			err = fmt.Errorf("%s: the address of the keys has changed, which takes a reload of the configuration", v.variable)
 		}
 		if err == nil {
 			err = keys.Check()

@@ -82,7 +82,7 @@ func TestAccess(t *testing.T) {
 		t.Errorf("nothing has changed since: %v, %v", keys, err)
 	}
 	disk["/keys"] = "https://elsewhere/"
-	if keys, err := reread(); keys != nil || err == nil || !strings.Contains(err.Error(), "takes a restart") {
+	if keys, err := reread(); keys != nil || err == nil || !strings.Contains(err.Error(), "takes a reload") {
 		t.Errorf("%v, %v", keys, err)
 	}
 	if c.Tickets.TTL != time.Minute || c.Tickets.Reuse != 12*time.Hour || len(c.Tickets.Keys) != 1 {

@@ -40,7 +40,11 @@ func replicas(c Settings, log *slog.Logger) *peer.Peers {
 	if c.Peer == nil {
 		return nil
 	}
-	most := 0
+	return peer.New(*c.Peer, peer.Terms{MaxHead: c.MaxHeader, MaxBody: largestBody(c), Log: log}, c.Directory)
+}
+
+// largestBody is how many bytes of a body other replicas are sent at most.
+func largestBody(c Settings) (most int) {
 	if c.Tunnel != nil {
 		most = c.Tunnel.MaxMessage + tunnelBody
 	}
@@ -49,7 +53,7 @@ func replicas(c Settings, log *slog.Logger) *peer.Peers {
 			most = max(most, rt.Upstream.MaxMessage())
 		}
 	}
-	return peer.New(*c.Peer, peer.Terms{MaxHead: c.MaxHeader, MaxBody: most, Log: log}, c.Directory)
+	return most
 }
 
 // Relayed is how many clients are connected here now whose stream another replica gives.

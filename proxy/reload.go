@@ -45,6 +45,9 @@ func (p *Proxy) Reload(c Settings) error {
 	p.all.Set(c.MaxClients)
 	p.Streams.Set(c.MaxStreams)
 	p.clients.Set(c.Restart, c.MaxReplay)
+	if p.Peers != nil {
+		p.Peers.Allow(largestBody(c))
+	}
 	p.now.Store(next)
 	for _, rt := range was.routes {
 		if !slices.Contains(next.routes, rt) {
@@ -129,6 +132,16 @@ func (p *Proxy) keep(rt *Route, tried func()) {
 	ctx, rest := context.WithCancel(l.eager)
 	rt.rest = rest
 	l.keeping.Go(func() { defer rest(); rt.keep(ctx, sync.OnceFunc(tried)) }) // ends with ctx
+}
+
+// Reloaded is what has come of a reload. It holds no secret.
+type Reloaded struct {
+	Result   string   `json:"result"`             // ok, unchanged or failed
+	Changed  []string `json:"changed,omitempty"`  // names of routes
+	Added    []string `json:"added,omitempty"`    // the same
+	Removed  []string `json:"removed,omitempty"`  // the same
+	Settings []string `json:"settings,omitempty"` // global variables that have changed
+	Problems []string `json:"problems,omitempty"` // why it failed, and nothing has changed
 }
 
 // Reloads counts what has come of reloads of the configuration, since the start. Safe for concurrent use.

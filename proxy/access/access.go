@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -55,6 +56,20 @@ type Settings struct {
 
 	// Transport is what questions and fetches go by; nil: one of the guard's own.
 	Transport http.RoundTripper
+}
+
+// Becomes reports whether a guard of s comes to be one of next by looking at its files: they differ in keys alone that are reread.
+func (s Settings) Becomes(next Settings) bool {
+	return s.Keys.URL == next.Keys.URL && (s.Keys.Reread == nil) == (next.Keys.Reread == nil) && reflect.DeepEqual(s.fixed(), next.fixed())
+}
+
+// fixed is s without functions, and without keys that are reread.
+func (s Settings) fixed() Settings {
+	if s.Keys.Reread != nil {
+		s.Keys = KeySettings{}
+	}
+	s.Kind, s.Transport = nil, nil
+	return s
 }
 
 // Place is where a token may be in a request.

@@ -50,7 +50,7 @@ type Settings struct {
 // Terms are what the proxy adds to Settings.
 type Terms struct {
 	MaxHead int // bytes of a client's head
-	MaxBody int // bytes of its body
+	MaxBody int // bytes of its body; see Peers.Allow
 	Log     *slog.Logger
 	// Dial connects to a replica; nil: over TCP. Roots are who may sign the certificates of those that are asked over TLS; nil: the system's.
 	// Both are for tests, and may be set until the first one is asked.
@@ -74,6 +74,7 @@ type Peers struct {
 	Stats Stats
 
 	room      room
+	body      atomic.Int64 // bytes of a client's body
 	asked     atomic.Int64
 	transport *http.Transport
 	seen      seen
@@ -102,13 +103,19 @@ const (
 // New returns the peers of d. Nothing is asked of or answered to any before it is.
 func New(s Settings, t Terms, d Directory) *Peers {
 	p := &Peers{Settings: s, Terms: t, Directory: d, known: map[string]*entry{}}
-	p.room.max = max(leastRoom, spareRoom*p.maxQuestion())
+	p.Allow(t.MaxBody)
 	p.transport = p.newTransport()
 	return p
 }
 
+// Allow changes how many bytes of a client's body there may be.
+func (p *Peers) Allow(body int) {
+	p.body.Store(int64(body))
+	p.room.max.Store(max(leastRoom, spareRoom*p.maxQuestion()))
+}
+
 // maxQuestion is how many bytes the body of a request to a peer has at most. The bound of a head is about what it is written as.
-func (p *Peers) maxQuestion() int64 { return int64(maxPreface + 2*p.MaxHead + p.MaxBody) }
+func (p *Peers) maxQuestion() int64 { return int64(maxPreface+2*p.MaxHead) + p.body.Load() }
 
 // Close lets go of idle connections.
 func (p *Peers) Close() { p.transport.CloseIdleConnections() }

@@ -432,7 +432,7 @@ func TestNoAnswer(t *testing.T) {
 			w.asks.Dial = func(ctx context.Context, _, _ string) (net.Conn, error) { <-ctx.Done(); return nil, ctx.Err() }
 		}},
 		{"an address that is none", Denied, true, false, 0, func(w *world) { w.asks.Directory = fixed{asked: new(int), url: "http://%zz"} }},
-		{"no room there", Full, false, false, 0, func(w *world) { w.answers.room.max = 10 }},
+		{"no room there", Full, false, false, 0, func(w *world) { w.answers.room.max.Store(10) }},
 		{"no room here", Full, false, false, 0, func(w *world) { w.asks.asked.Store(maxAsked) }},
 		{"late", Late, false, true, 5 * time.Second, func(w *world) {
 			w.answer = func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }
@@ -594,7 +594,7 @@ func FuzzTicket(f *testing.F) {
 // What is held is bounded, and given back.
 func TestHold(t *testing.T) {
 	p := New(Settings{}, Terms{MaxBody: 1 << 20}, fixed{})
-	p.room.max = 1 << 20
+	p.room.max.Store(1 << 20)
 	one, cut, give, err := p.Hold(strings.NewReader(strings.Repeat("x", 600<<10)), 700<<10)
 	if err != nil || cut || len(one) != 600<<10 {
 		t.Fatal(len(one), cut, err)

@@ -18,12 +18,12 @@ var ErrFull = errors.New("too many requests for other replicas at once")
 
 // room is a bound on bytes that are held at once. Safe for concurrent use.
 type room struct {
-	max  int64
+	max  atomic.Int64
 	used atomic.Int64
 }
 
 func (r *room) take(n int) bool {
-	if r.used.Add(int64(n)) > r.max {
+	if r.used.Add(int64(n)) > r.max.Load() {
 		r.used.Add(-int64(n))
 		return false
 	}

@@ -3,8 +3,8 @@
 //
 //   - They are looked at before each dial and each request, at most once a second, and what has changed counts from there on, for
 //     streams that are open too.
-//   - Only the text between placeholders may change. What a route asks of its clients, and how many headers or lines there are, stays as
-//     it was when the process started: another shape takes a restart, which is said.
+//   - Only the text between placeholders may change. What a route asks of its clients, how many headers or lines there are, and programs
+//     stay as they were when the route was made: another shape takes a reload, which makes another route.
 //   - A stream's identity knows such a text by its place. It is the sidecar's own and the same for all clients, so that a rotation does
 //     not part new clients from those already connected.
 
@@ -14,10 +14,13 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"reflect"
 	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"sidestream/translate/dialect"
 )
 
 // lookAgain is how long files are taken for unchanged without looking.
@@ -61,7 +64,7 @@ func (rt *Route) literals() (all [][]string) {
 	return all
 }
 
-var errShape = errors.New("more has changed than the text between placeholders, which takes a restart")
+var errShape = errors.New("more has changed than the text between placeholders, which takes a reload of the configuration")
 
 // reread looks whether the files have changed.
 func (rt *Route) reread(log *slog.Logger) {
@@ -78,7 +81,7 @@ func (rt *Route) reread(log *slog.Logger) {
 	changed, err := rt.settings.Reread()
 	var next *Route
 	if err == nil && changed != nil {
-		if next, err = Compile(*changed); err == nil && !rt.like(next) {
+		if next, err = Compile(*changed); err == nil && !rt.Becomes(next) {
 			err = errShape
 		}
 	}
@@ -91,6 +94,9 @@ func (rt *Route) reread(log *slog.Logger) {
 	case next != nil:
 		f.said = ""
 		texts := next.literals()
+		if slices.EqualFunc(texts, *f.texts.Load(), slices.Equal[[]string]) {
+			return // what has changed is no template
+		}
 		f.texts.Store(&texts)
 		log.Info("files of settings have changed; the new values are in use")
 	}
@@ -99,7 +105,31 @@ func (rt *Route) reread(log *slog.Logger) {
 // Succeed has rt continue the totals of old, whose place it takes. It is called before rt is used.
 func (rt *Route) Succeed(old *Route) { rt.Stats = old.Stats }
 
-// like reports whether next differs in literals alone.
+// Becomes reports whether rt comes to be what next is by looking at its files: they differ in the literals of templates alone.
+func (rt *Route) Becomes(next *Route) bool {
+	return rt.like(next) && rt.ticketMethod == next.ticketMethod && reflect.DeepEqual(rt.settings.fixed(), next.settings.fixed()) &&
+		slices.Equal(fixedLines(rt.settings.Hello), fixedLines(next.settings.Hello))
+}
+
+// fixed is s without the templates, whose literals may change, and without what says where s comes from.
+func (s SourceSettings) fixed() SourceSettings {
+	s.From, s.First, s.Headers, s.Body, s.Connect, s.Subscribe, s.Ticket, s.Ping, s.Hello = "", "", "", "", "", "", "", "", ""
+	s.FromFile, s.Reread = false, nil
+	return s
+}
+
+// fixedLines are the lines of HELLO that are no templates.
+func fixedLines(hello string) (fixed []string) {
+	marks, lines := dialect.SplitHello(hello)
+	for i, mark := range marks {
+		if mark != '>' {
+			fixed = append(fixed, string(mark)+lines[i])
+		}
+	}
+	return fixed
+}
+
+// like reports whether the templates of next differ in literals alone.
 func (rt *Route) like(next *Route) bool {
 	same := func(p, q part) bool {
 		return p.kind == q.kind && p.name == q.name && p.fallbackText() == q.fallbackText()

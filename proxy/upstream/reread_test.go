@@ -18,7 +18,7 @@ func TestFilesAreReadAgain(t *testing.T) {
 		var mu sync.Mutex // guards what the next call of Reread says
 		var now *SourceSettings
 		var failed error
-		s := SourceSettings{From: from, Headers: "X-Token: Bearer one{query.who:}", Every: 2 * time.Second, Idle: time.Minute, Mode: ModeEvery}
+		s := SourceSettings{From: from, Headers: "X-Token: Bearer one{query.who:}", Every: 2 * time.Second, Idle: time.Minute, Mode: ModeEvery, MaxMessage: 1 << 20}
 		if name == "socket" {
 			s.Every, s.Mode = 0, ""
 			s.Hello = "> login one"
@@ -71,7 +71,7 @@ func TestFilesAreReadAgain(t *testing.T) {
 				t.Errorf("%s: of another shape, or not there:%s", name, got)
 			}
 			log := k.log.String()
-			for said, n := range map[string]int{"have changed; the new values are in use": 1, "which takes a restart": 1, "SSE_X_FILE: cannot be read": 1} {
+			for said, n := range map[string]int{"have changed; the new values are in use": 1, "which takes a reload": 1, "SSE_X_FILE: cannot be read": 1} {
 				if strings.Count(log, said) != n {
 					t.Errorf("%s: %q is said %d times: %s", name, said, strings.Count(log, said), log)
 				}
@@ -86,7 +86,7 @@ func TestFilesAreReadAgain(t *testing.T) {
 // A rotation parts nobody: the same clients have the same stream before and after.
 func TestRereadIdentity(t *testing.T) {
 	text := "one"
-	s := SourceSettings{From: "ws://legacy/feed", Headers: "X-Token: one\nX-Who: {query.who}"}
+	s := SourceSettings{From: "ws://legacy/feed", Headers: "X-Token: one\nX-Who: {query.who}", MaxMessage: 1 << 20}
 	s.Reread = func() (*SourceSettings, error) {
 		changed := s
 		changed.Reread, changed.Headers = nil, "X-Token: "+text+"\nX-Who: {query.who}"
