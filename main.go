@@ -8,7 +8,6 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"log/slog"
 	"net"
 	"os"
 	"os/signal"
@@ -20,7 +19,6 @@ import (
 	"sidestream/e2e/legacy"
 	"sidestream/proxy"
 	"sidestream/proxy/admin"
-	"sidestream/proxy/deliver"
 	"sidestream/proxy/history"
 )
 
@@ -32,7 +30,8 @@ const usage = `Sidestream re-exposes a legacy service's WebSocket feeds and JSON
 usage: sidestream [-env-file FILE] [COMMAND]    (SSE_ENV_FILE=FILE does the same)
 
   (no command)         serve, as the SSE_ variables configure it
-  check                validate them; print the routes and which clients share an upstream connection
+  check [-diff FILE]   validate them; print the routes and which clients share an upstream connection, or what a reload would do if FILE were
+                       the env file
   tap ROUTE [K=V ...]  print a route's events without serving; K is path.NAME, query.NAME, header.NAME, cookie.NAME or auth.NAME
   demo [-replicas N]   a small legacy service, the sidecar in front of it (or N that share a Redis), and a page that shows both
   history verify DIR   read the folder of SSE_HISTORY=file:DIR, and print what is in it, and what is damaged
@@ -66,7 +65,7 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 }
 
 func command(ctx context.Context, args, environ []string, stdout, stderr io.Writer) error {
-	args, environ, err := config.EnvFiles(args, environ)
+	args, source, err := config.SourceOf(args, environ)
 	if err != nil {
 		return err
 	}
@@ -78,19 +77,15 @@ func command(ctx context.Context, args, environ []string, stdout, stderr io.Writ
 	case "help":
 		return flag.ErrHelp
 	case "healthcheck":
-		return admin.Healthcheck(ctx, args, func() (public, operator string, err error) { return config.Addresses(environ, config.ReadFile) })
+		return admin.Healthcheck(ctx, args, source.Addresses)
 	case "history":
 		return history.Command(args, stdout)
 	case "demo":
-		return legacy.RunDemo(ctx, args, environ, stdout, stderr, func(env []string, started func(public, operator string)) error {
-			c, err := config.Load(env, config.ReadFile)
-			if err != nil {
-				return err
-			}
-			return serve(ctx, c, stderr, 250*time.Millisecond, func(addr net.Addr) { started(admin.URL(addr.String()), admin.URL(c.AdminListen)) })
-		})
+		return demo(ctx, args, source, stdout, stderr)
 	case "tap":
-	case "", "check", "version", "-version", "--version":
+	case "check":
+		return check(args, source, stdout)
+	case "", "version", "-version", "--version":
 		if len(args) > 0 {
 			return fmt.Errorf("%w: %s takes no arguments, got %q", config.ErrUsage, name, args[0])
 		}
@@ -101,96 +96,47 @@ func command(ctx context.Context, args, environ []string, stdout, stderr io.Writ
 		_, err = fmt.Fprintln(stdout, "sidestream", version)
 		return err
 	}
-	c, err := config.Load(environ, config.ReadFile)
+	c, err := source.Load()
 	switch {
 	case err != nil:
 		return err
-	case name == "check":
-		return c.Check(stdout)
 	case name == "tap":
 		return proxy.TapNamed(ctx, c.Routes, args, stdout, admin.Logger(stderr, c.LogFormat, c.LogLevel))
 	}
-	return serve(ctx, c, stderr, grace, func(net.Addr) {})
+	return serve(ctx, c, source, stderr, grace, func(net.Addr) {})
 }
 
-// grace is how long after the drain window requests that are passed through, and clients that read nothing, are waited for.
-const grace = 2 * time.Second
-
-// sidecar is what a running sidecar consists of.
-type sidecar struct {
-	*config.Config
-	proxy  *proxy.Proxy
-	public *proxy.Server
-	admin  *admin.Server
-	grace  time.Duration
-	log    *slog.Logger
-	failed chan error // a server that does not serve any more
-}
-
-// serve runs the sidecar until ctx is done. started is called with the public address once it answers.
-func serve(ctx context.Context, c *config.Config, stderr io.Writer, grace time.Duration, started func(net.Addr)) error {
-	return admin.Logging(stderr, c.LogFormat, c.LogLevel, func(log *slog.Logger, lines *admin.Lines) error {
-		s := &sidecar{Config: c, grace: grace, log: log, failed: make(chan error, 3)}
-		if err := s.start(lines, started); err != nil {
-			return err
-		}
-		return s.run(ctx)
-	})
-}
-
-// start listens and serves, on the admin port too.
-func (s *sidecar) start(lines *admin.Lines, started func(net.Addr)) error {
-	certificate, err := proxy.NewCertificate(s.TLSCert, s.TLSKey, s.log)
+// check prints what the configuration amounts to, or what a reload would do.
+func check(args []string, source config.Source, stdout io.Writer) error {
+	file, err := config.DiffFile(args)
 	if err != nil {
 		return err
 	}
-	public, err := deliver.Listen(s.Listen)
-	if err != nil {
-		return fmt.Errorf("SSE_LISTEN: %w; choose another address", err)
+	c, err := source.Load()
+	switch {
+	case err != nil:
+		return err
+	case file != "":
+		return c.CheckDiff(stdout, source, file)
 	}
-	var others net.Listener
-	operator, err := admin.Listen(s.AdminListen, s.log)
-	if err == nil {
-		others, err = s.Settings.Open(s.History, s.log)
-	}
-	if err != nil {
-		return errors.Join(err, public.Close())
-	}
-	s.proxy = proxy.New(s.Settings, s.log)
-	s.public = proxy.NewServer(s.proxy, certificate, s.log)
-	s.admin = admin.Port{Proxy: s.proxy, Version: version, Lines: lines, Address: s.AdminListen, Hosts: s.AdminHosts, Token: s.AdminToken, Payloads: s.AdminPayloads}.Server(s.log)
-	s.listen(operator, s.admin.Serve)
-	s.listen(others, s.public.ServePeers)
-	s.listen(public, s.public.Serve)
-	s.log.Info("sidestream is serving", "listen", public.Addr().String(), "routes", len(s.proxy.Routes()), "version", version)
-	started(public.Addr())
-	return nil
+	return c.Check(stdout)
 }
 
-// listen serves a listener, if it is one, until run ends.
-func (s *sidecar) listen(l net.Listener, serve func(net.Listener) error) {
-	if l != nil {
-		go func() { s.failed <- serve(l) }()
+// demo runs the demo, whose sidecar is made of an environment of the demo's own.
+func demo(ctx context.Context, args []string, source config.Source, stdout, stderr io.Writer) error {
+	environ, err := source.Environ()
+	if err != nil {
+		return err
 	}
-}
-
-// run returns when ctx is done or a server has failed, and everything has stopped: readiness first, then clients, streams
-// with their upstreams, the admin port last.
-func (s *sidecar) run(ctx context.Context) (err error) {
-	eager, stop := context.WithCancel(context.WithoutCancel(ctx))
-	kept := make(chan struct{})
-	go func() { defer close(kept); s.proxy.Eager(eager) }() // ends with eager
-	select {
-	case <-ctx.Done():
-		s.log.Info("draining", "window", s.Drain.String())
-	case err = <-s.failed:
-		s.log.Error("a listener failed", "err", err)
-	}
-	s.public.Release(s.Drain, s.grace)
-	stop()
-	s.proxy.Close()
-	<-kept
-	s.admin.Close()
-	s.log.Info("sidestream stopped")
-	return err
+	return legacy.RunDemo(ctx, args, environ, stdout, stderr, func(env []string, started func(public, operator string)) error {
+		_, source, err := config.SourceOf(nil, env)
+		if err != nil {
+			return err
+		}
+		c, err := source.Load()
+		if err != nil {
+			return err
+		}
+		return serve(ctx, c, source, stderr, 250*time.Millisecond, func(addr net.Addr) { started(admin.URL(addr.String()), admin.URL(c.AdminListen)) })
+	})
 }

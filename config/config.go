@@ -21,4 +21,7 @@ type Config struct {
 	MaxValue      int            // bytes of one value of a client's request in a template
 	LogLevel      slog.Level
 	LogFormat     string // auto, text or json
+
+	given allGiven
+	saw   sighted // its files, as they were when it was read; nil: that was not noted
 }

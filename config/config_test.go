@@ -52,6 +52,7 @@ func TestDefaults(t *testing.T) {
 	c.Routes = nil
 	want := &Config{Settings: proxy.Settings{MaxClients: 10000, MaxStreams: 10000, MaxHeader: 64 << 10, MaxReplay: 64 << 20, Drain: 10 * time.Second, Restart: 5 * time.Second},
 		Listen: ":8080", AdminListen: "127.0.0.1:9091", MaxValue: 16 << 10, LogLevel: slog.LevelInfo, LogFormat: "auto"}
+	c.given = allGiven{} // see TestDiffSeesEverySetting
 	if !reflect.DeepEqual(c, want) {
 		t.Errorf("got  %+v\nwant %+v", c, want)
 	}
@@ -81,6 +82,7 @@ func TestGlobals(t *testing.T) {
 	c.Upstream = nil
 	want := &Config{Settings: proxy.Settings{MaxStreams: 7, MaxHeader: 9 << 10, MaxPerAddress: 5, MaxReplay: 3 << 20, TrustedProxies: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("fd00::1/128")}, Restart: time.Minute, Goroutines: true, CORSOrigins: []string{"https://app.example.com", "http://localhost:5173", "https://a.com"}},
 		Listen: "127.0.0.1:80", MaxValue: 2 << 10, LogLevel: slog.LevelWarn, LogFormat: "json"}
+	c.given = allGiven{}
 	if !reflect.DeepEqual(c, want) {
 		t.Errorf("got  %+v\nwant %+v", c, want)
 	}

@@ -7,7 +7,8 @@
 //     are made from it. types.go: the kinds of values, and how each is read.
 //   - envfile.go, overlay.go: -env-file and SSE_ENV_FILE. names.go: which names are ours, and what an unknown one was meant to be.
 //   - load.go: reading, files, bounds. global.go, tunnel.go, route.go, path.go: what becomes of the values.
-//   - check.go: what `sidestream check` prints. problem.go: all that is wrong, at once.
+//   - check.go, checkdiff.go: what `sidestream check` prints. problem.go: all that is wrong, at once.
+//   - diff.go: what differs between two configurations. reload.go, sighted.go: how a sidecar that runs comes to go by another one.
 //
 // # Rules
 //

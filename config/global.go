@@ -58,6 +58,7 @@ func (l *loader) globals(vs values) *Config {
 		store.Peer = c.Peer.URL
 		c.History = store
 	}
+	c.given.globals = given[globals]{vs, g}
 	_ = c.LogLevel.UnmarshalText([]byte(g.LogLevel)) // one of four, checked by parse
 	return c
 }

@@ -35,11 +35,18 @@ func ReadFile(path string) ([]byte, error) {
 // name by readFile, for which there is ReadFile. Its error is an *Error, which lists every problem at once.
 func Load(environ []string, readFile func(string) ([]byte, error)) (*Config, error) {
 	l := loader{readFile: readFile}
+	return l.load(environ)
+}
+
+func (l *loader) load(environ []string) (*Config, error) {
 	global, routes := l.read(environ)
 	c := l.globals(global)
 	l.maxValue = c.MaxValue
+	c.given.routes = map[string]given[settings]{}
 	for _, route := range slices.Sorted(maps.Keys(routes)) {
-		c.Routes = append(c.Routes, l.route(route, global, routes[route]))
+		rt, given := l.route(route, global, routes[route])
+		c.Routes = append(c.Routes, rt)
+		c.given.routes[rt.Name] = given
 	}
 	l.checkConflicts(c.Routes, routes)
 	l.checkAnything(global, routes)
@@ -73,7 +80,8 @@ func Addresses(environ []string, readFile func(string) ([]byte, error)) (public,
 type loader struct {
 	readFile func(string) ([]byte, error)
 	problems problems
-	maxValue int // of all routes
+	maxValue int     // of all routes
+	saw      sighted // the files of variables; nil: that is not noted
 }
 
 // value is one variable that is set to something.
@@ -159,6 +167,7 @@ func (l *loader) set(into values, n name, v value) {
 func (l *loader) contents(v value) value {
 	v.path = v.text
 	text, err := l.file(v.text)
+	l.saw.note(v.path, text, err)
 	if err != nil {
 		// The path is not shown: it may be the secret itself, given under the wrong name.
 		l.problems.add(v.variable, "cannot be read: %v; give the path of a readable file", err)

@@ -38,10 +38,10 @@ func TestReadmeTables(t *testing.T) {
 }
 
 func globalTable() string {
-	table := "| variable | default | meaning |\n|---|---|---|\n"
+	table := "| variable | default | [reload](#reload) | meaning |\n|---|---|---|---|\n"
 	for _, v := range Variables() {
 		if !v.Route {
-			table += row(v.Name, "", v)
+			table += row(v.Name, "", v, v.Reload)
 		}
 	}
 	return table
@@ -61,11 +61,12 @@ func settingTable() string {
 	return table
 }
 
-func row(name, star string, v Variable) string {
+func row(name, star string, v Variable, more ...string) string {
 	value := v.Default
 	if !strings.Contains(value, " ") && value != "none" && value != "required" {
 		value = "`" + value + "`"
 	}
+	value = strings.Join(append([]string{value}, more...), " | ")
 	return "| `" + name + "`" + star + " | " + value + " | " + strings.ReplaceAll(v.Meaning, "|", `\|`) + " |\n"
 }
 

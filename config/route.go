@@ -22,7 +22,7 @@ const (
 func (d span) duration() time.Duration { return time.Duration(d) }
 
 // route makes one route of its own values over the global ones.
-func (l *loader) route(route string, global, own values) *proxy.RouteSettings {
+func (l *loader) route(route string, global, own values) (*proxy.RouteSettings, given[settings]) {
 	vs := inherited(global)
 	maps.Copy(vs, own)
 	s := parse[settings](l, routeFields, vs)
@@ -51,7 +51,8 @@ func (l *loader) route(route string, global, own values) *proxy.RouteSettings {
 	}
 	r.Upstream = l.compile(route, vs, s)
 	l.checkEager(route, vs, r)
-	return r
+	s.Start = start(r.Start)
+	return r, given[settings]{vs, s}
 }
 
 // routeSettings is what proxy has to know of a route, but for what is compiled.

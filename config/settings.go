@@ -17,39 +17,41 @@ import (
 //	oneof       the values allowed, separated by blanks
 //	min, max    bounds of spans, sizes and counts; 0 means none and is outside them...
 //	none        ..."no": except where having none makes no sense
+//	reload      of a global one: "yes", a reload changes it; "routes", it does, and all routes with it; "restart", it cannot. A
+//	            route's setting needs none: a reload changes the route
 type globals struct {
-	Listen         string `env:"LISTEN" envDefault:":8080" doc:"public address"`
-	AdminListen    string `env:"ADMIN_LISTEN" envDefault:"127.0.0.1:9091" doc:"address of the admin port: health, metrics and status; off disables it"`
-	AdminHosts     list   `env:"ADMIN_HOSTS" doc:"further Host names that the admin port answers to, comma-separated, besides its own address, localhost and IP addresses"`
-	AdminToken     string `env:"ADMIN_TOKEN" doc:"what requests to the admin port need that are not from this machine itself, or came by a proxy: at least 16 bytes, as a bearer token or as the password of any user. Unset, the [dashboard](../proxy/admin/README.md#the-dashboard) is for this machine only, and health, metrics, status and revocation for whoever reaches the port"`
-	AdminPayloads  toggle `env:"ADMIN_PAYLOADS" envDefault:"false" doc:"true: the dashboard shows the newest events of a stream, which may hold what is for its clients only"`
-	Upstream       string `env:"UPSTREAM" doc:"base URL of the legacy service; whatever no route answers is passed through to it, WebSocket upgrades included; unset: 404"`
-	TLSCert        string `env:"TLS_CERT" doc:"path of the PEM certificate chain; turns on HTTPS with HTTP/2, reloaded when the file changes. Without it: HTTP/1.1 and h2c"`
-	TLSKey         string `env:"TLS_KEY" doc:"path of the PEM private key"`
-	CORSOrigins    list   `env:"CORS_ORIGINS" doc:"exact origins, comma-separated, that may make cross-origin requests with credentials"`
-	Tunnel         list   `env:"TUNNEL" doc:"path prefixes, comma-separated, under which pages may have their WebSockets over events and POSTs, at /_sidestream/tunnel; / for all. Needs SSE_UPSTREAM"`
-	MaxClients     count  `env:"MAX_CLIENTS" envDefault:"10000" max:"1000000000" doc:"SSE clients at once; 0 means no limit; also per route"`
-	MaxStreams     count  `env:"MAX_STREAMS" envDefault:"10000" max:"1000000000" doc:"upstream connections at once; 0 means no limit; also per route"`
-	MaxHeader      size   `env:"MAX_HEADER" envDefault:"64KiB" min:"8KiB" max:"16MiB" none:"no" doc:"size of the request line and headers of a client; 431 above it"`
-	MaxValue       size   `env:"MAX_VALUE" envDefault:"16KiB" min:"1" max:"1MiB" none:"no" doc:"size of one value of a client's request in a placeholder; 400 above it"`
-	Drain          span   `env:"DRAIN" envDefault:"10s" max:"1h" doc:"shutdown window over which clients are released"`
-	Restart        span   `env:"RESTART" envDefault:"5s" max:"1h" doc:"how long a restart keeps the sidecar away: clients released while it drains are told to come back after it, so that none meets a proxy's 502; 0 where another replica takes them"`
-	Writers        string `env:"WRITERS" envDefault:"auto" oneof:"auto goroutine" doc:"what writes to clients. auto: as few goroutines as the system and the build of Go allow; goroutine: one for each client, which costs some 26 KiB of memory each and otherwise changes nothing, for when the other writers are suspected of a fault; see [deliver](../proxy/deliver/README.md)"`
-	History        string `env:"HISTORY" envDefault:"memory" doc:"where the events of streams are kept: memory; file:DIR, a folder of this process's own, with which a restart loses nothing; or a Redis that several replicas share: redis://[USER:PASSWORD@]HOST[:PORT][/DB], redis+sentinel://HOST,HOST/MASTER, redis+cluster://HOST,HOST, or with rediss for TLS; see [history](../proxy/history/README.md)"`
-	HistorySync    pace   `env:"HISTORY_SYNC" envDefault:"1s" doc:"how often the folder's files are synced to the disk, at most 1h: what a power failure may take; 0 with each event; off never. A killed process loses nothing whatever it is"`
-	HistoryPrefix  string `env:"HISTORY_PREFIX" envDefault:"sidestream" doc:"what the keys in Redis begin with; sidecars with the same one share their streams, and must have the same routes"`
-	HistoryTTL     span   `env:"HISTORY_TTL" envDefault:"1h" min:"1s" max:"8760h" none:"no" doc:"how long the events of a stream without clients are kept"`
-	Peer           string `env:"PEER" doc:"this replica's address for the others that share a history in Redis: http:// or https://, host and port, such as http://10.1.2.3:9092. Then messages and tunnels reach the replica that they are for; see [replicas](../proxy/history/README.md#what-replicas-ask-each-other)"`
-	PeerListen     string `env:"PEER_LISTEN" show:"the port of SSE_PEER" doc:"address that other replicas are answered on; it is for no one else"`
-	PeerSecret     list   `env:"PEER_SECRET" doc:"what replicas know each other by, at least 16 bytes and the same everywhere. Several, comma-separated, for changing it: the first one signs, all are accepted"`
-	MaxPerIP       count  `env:"MAX_CLIENTS_PER_IP" max:"1000000000" doc:"SSE clients at once of one address, or of one /64 of IPv6; over it they are told to come back. 0 means no limit. Behind a proxy it needs SSE_TRUSTED_PROXIES"`
-	MaxReplay      rate   `env:"MAX_REPLAY" envDefault:"64MiB/s" min:"1KiB/s" max:"64GiB/s" doc:"what all SSE clients together are sent a second of what was there before they came: when many return at once, each waits its turn, with heartbeats, and those who are there do not wait for them. REPLAY_EVENTS has to reach for as long. 0 means no limit"`
-	TrustedProxies list   `env:"TRUSTED_PROXIES" doc:"addresses and networks (CIDR), comma-separated, of the proxies in front, whose X-Forwarded-For is believed: the rightmost address in it that is none of them is the client's"`
-	TicketKey      list   `env:"TICKET_KEY" doc:"turns on POST /_sidestream/ticket: keys of 64 hex digits, comma-separated, of which the first seals tickets and each opens them; the same for all replicas. See [access](../proxy/access/README.md#tickets)"`
-	TicketTTL      span   `env:"TICKET_TTL" envDefault:"60s" min:"1s" max:"1h" none:"no" doc:"how long a ticket is good for whoever has it"`
-	TicketReuse    span   `env:"TICKET_REUSE" envDefault:"12h" min:"1s" max:"24h" none:"no" doc:"how long a ticket is good for a client that comes back with a last id"`
-	LogLevel       string `env:"LOG_LEVEL" envDefault:"info" oneof:"debug info warn error" doc:"debug, info, warn or error"`
-	LogFormat      string `env:"LOG_FORMAT" envDefault:"auto" oneof:"auto text json" doc:"auto: coloured text on a terminal, JSON otherwise; text; json"`
+	Listen         string `env:"LISTEN" envDefault:":8080" reload:"restart" doc:"public address"`
+	AdminListen    string `env:"ADMIN_LISTEN" envDefault:"127.0.0.1:9091" reload:"restart" doc:"address of the admin port: health, metrics and status; off disables it"`
+	AdminHosts     list   `env:"ADMIN_HOSTS" reload:"restart" doc:"further Host names that the admin port answers to, comma-separated, besides its own address, localhost and IP addresses"`
+	AdminToken     string `env:"ADMIN_TOKEN" reload:"restart" doc:"what requests to the admin port need that are not from this machine itself, or came by a proxy: at least 16 bytes, as a bearer token or as the password of any user. Unset, the [dashboard](../proxy/admin/README.md#the-dashboard) is for this machine only, and health, metrics, status and revocation for whoever reaches the port"`
+	AdminPayloads  toggle `env:"ADMIN_PAYLOADS" envDefault:"false" reload:"restart" doc:"true: the dashboard shows the newest events of a stream, which may hold what is for its clients only"`
+	Upstream       string `env:"UPSTREAM" reload:"restart" doc:"base URL of the legacy service; whatever no route answers is passed through to it, WebSocket upgrades included; unset: 404"`
+	TLSCert        string `env:"TLS_CERT" reload:"restart" doc:"path of the PEM certificate chain; turns on HTTPS with HTTP/2, reloaded when the file changes. Without it: HTTP/1.1 and h2c"`
+	TLSKey         string `env:"TLS_KEY" reload:"restart" doc:"path of the PEM private key"`
+	CORSOrigins    list   `env:"CORS_ORIGINS" reload:"yes" doc:"exact origins, comma-separated, that may make cross-origin requests with credentials"`
+	Tunnel         list   `env:"TUNNEL" reload:"restart" doc:"path prefixes, comma-separated, under which pages may have their WebSockets over events and POSTs, at /_sidestream/tunnel; / for all. Needs SSE_UPSTREAM"`
+	MaxClients     count  `env:"MAX_CLIENTS" envDefault:"10000" max:"1000000000" reload:"yes" doc:"SSE clients at once; 0 means no limit; also per route"`
+	MaxStreams     count  `env:"MAX_STREAMS" envDefault:"10000" max:"1000000000" reload:"yes" doc:"upstream connections at once; 0 means no limit; also per route"`
+	MaxHeader      size   `env:"MAX_HEADER" envDefault:"64KiB" min:"8KiB" max:"16MiB" none:"no" reload:"restart" doc:"size of the request line and headers of a client; 431 above it"`
+	MaxValue       size   `env:"MAX_VALUE" envDefault:"16KiB" min:"1" max:"1MiB" none:"no" reload:"routes" doc:"size of one value of a client's request in a placeholder; 400 above it"`
+	Drain          span   `env:"DRAIN" envDefault:"10s" max:"1h" reload:"yes" doc:"shutdown window over which clients are released"`
+	Restart        span   `env:"RESTART" envDefault:"5s" max:"1h" reload:"yes" doc:"how long a restart keeps the sidecar away: clients released while it drains are told to come back after it, so that none meets a proxy's 502; 0 where another replica takes them"`
+	Writers        string `env:"WRITERS" envDefault:"auto" oneof:"auto goroutine" reload:"restart" doc:"what writes to clients. auto: as few goroutines as the system and the build of Go allow; goroutine: one for each client, which costs some 26 KiB of memory each and otherwise changes nothing, for when the other writers are suspected of a fault; see [deliver](../proxy/deliver/README.md)"`
+	History        string `env:"HISTORY" envDefault:"memory" reload:"restart" doc:"where the events of streams are kept: memory; file:DIR, a folder of this process's own, with which a restart loses nothing; or a Redis that several replicas share: redis://[USER:PASSWORD@]HOST[:PORT][/DB], redis+sentinel://HOST,HOST/MASTER, redis+cluster://HOST,HOST, or with rediss for TLS; see [history](../proxy/history/README.md)"`
+	HistorySync    pace   `env:"HISTORY_SYNC" envDefault:"1s" reload:"restart" doc:"how often the folder's files are synced to the disk, at most 1h: what a power failure may take; 0 with each event; off never. A killed process loses nothing whatever it is"`
+	HistoryPrefix  string `env:"HISTORY_PREFIX" envDefault:"sidestream" reload:"restart" doc:"what the keys in Redis begin with; sidecars with the same one share their streams, and must have the same routes"`
+	HistoryTTL     span   `env:"HISTORY_TTL" envDefault:"1h" min:"1s" max:"8760h" none:"no" reload:"restart" doc:"how long the events of a stream without clients are kept"`
+	Peer           string `env:"PEER" reload:"restart" doc:"this replica's address for the others that share a history in Redis: http:// or https://, host and port, such as http://10.1.2.3:9092. Then messages and tunnels reach the replica that they are for; see [replicas](../proxy/history/README.md#what-replicas-ask-each-other)"`
+	PeerListen     string `env:"PEER_LISTEN" show:"the port of SSE_PEER" reload:"restart" doc:"address that other replicas are answered on; it is for no one else"`
+	PeerSecret     list   `env:"PEER_SECRET" reload:"restart" doc:"what replicas know each other by, at least 16 bytes and the same everywhere. Several, comma-separated, for changing it: the first one signs, all are accepted"`
+	MaxPerIP       count  `env:"MAX_CLIENTS_PER_IP" max:"1000000000" reload:"yes" doc:"SSE clients at once of one address, or of one /64 of IPv6; over it they are told to come back. 0 means no limit. Behind a proxy it needs SSE_TRUSTED_PROXIES"`
+	MaxReplay      rate   `env:"MAX_REPLAY" envDefault:"64MiB/s" min:"1KiB/s" max:"64GiB/s" reload:"yes" doc:"what all SSE clients together are sent a second of what was there before they came: when many return at once, each waits its turn, with heartbeats, and those who are there do not wait for them. REPLAY_EVENTS has to reach for as long. 0 means no limit"`
+	TrustedProxies list   `env:"TRUSTED_PROXIES" reload:"yes" doc:"addresses and networks (CIDR), comma-separated, of the proxies in front, whose X-Forwarded-For is believed: the rightmost address in it that is none of them is the client's"`
+	TicketKey      list   `env:"TICKET_KEY" reload:"yes" doc:"turns on POST /_sidestream/ticket: keys of 64 hex digits, comma-separated, of which the first seals tickets and each opens them; the same for all replicas. See [access](../proxy/access/README.md#tickets)"`
+	TicketTTL      span   `env:"TICKET_TTL" envDefault:"60s" min:"1s" max:"1h" none:"no" reload:"yes" doc:"how long a ticket is good for whoever has it"`
+	TicketReuse    span   `env:"TICKET_REUSE" envDefault:"12h" min:"1s" max:"24h" none:"no" reload:"yes" doc:"how long a ticket is good for a client that comes back with a last id"`
+	LogLevel       string `env:"LOG_LEVEL" envDefault:"info" oneof:"debug info warn error" reload:"yes" doc:"debug, info, warn or error"`
+	LogFormat      string `env:"LOG_FORMAT" envDefault:"auto" oneof:"auto text json" reload:"restart" doc:"auto: coloured text on a terminal, JSON otherwise; text; json"`
 }
 
 type settings struct {
@@ -134,7 +136,17 @@ type field struct {
 	min, max     string
 	global       bool
 	noNone       bool
+	reload       string // reloadYes, reloadRoutes or reloadRestart; "" of a route's
 }
+
+// What a reload does about a global variable.
+const (
+	reloadYes     = "yes"
+	reloadRoutes  = "routes"
+	reloadRestart = "restart"
+)
+
+var reloadShown = map[string]string{reloadYes: "at once", reloadRoutes: "all routes", reloadRestart: "restart"}
 
 var (
 	globalFields = fieldsOf[globals]()
@@ -148,7 +160,7 @@ func fieldsOf[T any]() []field {
 			goName: f.Name, env: f.Tag.Get("env"), value: f.Tag.Get("envDefault"), shown: f.Tag.Get("show"),
 			doc: f.Tag.Get("doc"), kind: f.Tag.Get("kind"), oneof: strings.Fields(f.Tag.Get("oneof")),
 			min: f.Tag.Get("min"), max: f.Tag.Get("max"), global: f.Tag.Get("global") == "yes",
-			noNone: f.Tag.Get("none") == "no",
+			noNone: f.Tag.Get("none") == "no", reload: f.Tag.Get("reload"),
 		})
 	}
 	return fields
@@ -159,8 +171,9 @@ type Variable struct {
 	Name    string // SSE_LISTEN; of a route's setting the last part, HEARTBEAT
 	Default string // none, required, a value, or in words
 	Meaning string
-	Route   bool // may be given as SSE_ROUTE_<NAME>_<Name>
-	Global  bool // may be given as Name, or for a route's setting as SSE_<Name>
+	Reload  string // what a reload does about a global one: "at once", "all routes" or "restart"
+	Route   bool   // may be given as SSE_ROUTE_<NAME>_<Name>
+	Global  bool   // may be given as Name, or for a route's setting as SSE_<Name>
 }
 
 // Variables lists every variable that this version takes, global ones first, in the order of the documentation.
@@ -168,7 +181,7 @@ type Variable struct {
 func Variables() []Variable {
 	var vs []Variable
 	for _, f := range globalFields {
-		vs = append(vs, Variable{Name: prefix + f.env, Default: f.shownDefault(), Meaning: f.doc, Global: true})
+		vs = append(vs, Variable{Name: prefix + f.env, Default: f.shownDefault(), Meaning: f.doc, Reload: reloadShown[f.reload], Global: true})
 	}
 	for _, f := range routeFields {
 		vs = append(vs, Variable{Name: f.env, Default: f.shownDefault(), Meaning: f.doc, Route: true, Global: f.global})

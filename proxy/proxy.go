@@ -249,11 +249,14 @@ func (p *Proxy) vary(r *http.Request, h http.Header) {
 }
 
 // Drain tells all SSE clients to come back, each at a random moment of window, and returns when they have gone.
-// Clients that come meanwhile are told the same at once.
+// Clients that come meanwhile are told the same at once. Where they are being released already, it only waits.
 func (p *Proxy) Drain(window time.Duration) { p.clients.Drain(window) }
 
 // Census shows SSE clients one by one, pages with tunnels included: see [deliver.Clients.Census].
 func (p *Proxy) Census(ctx context.Context, see func(deliver.Shown) bool) { p.clients.Census(ctx, see) }
+
+// Window is over which clients are released when the sidecar drains: Settings.Drain, as of now.
+func (p *Proxy) Window() time.Duration { return p.table().settings.Drain }
 
 // ClientsByWriter is how many SSE clients are connected now, by what writes to them: see [deliver.Writers].
 func (p *Proxy) ClientsByWriter() [len(deliver.Writers)]int64 { return p.clients.ByWriter() }

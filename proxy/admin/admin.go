@@ -29,6 +29,8 @@ type Port struct {
 	Token    string // for whoever is not on this machine; "": the dashboard is for nobody else
 	Payloads bool   // the dashboard may show events
 
+	Reload func(why string) proxy.Reloaded // reads the configuration again; nil: that cannot be done
+
 	log      *slog.Logger
 	started  time.Time
 	samples  *samples
@@ -103,6 +105,7 @@ func (a *Port) handler() http.Handler {
 		answerJSON(w, status(a.Proxy, a.Proxy.Ready(), a.Version))
 	})
 	mux.HandleFunc("POST /api/revoke", a.revoke)
+	mux.HandleFunc("POST /api/reload", a.reload)
 	mux.HandleFunc("GET /api/live", a.local(a.serveLive))
 	mux.HandleFunc("GET /api/streams", a.local(a.serveStreams))
 	mux.HandleFunc("GET /api/clients", a.local(a.serveClients))
@@ -154,6 +157,7 @@ type Status struct {
 	Version  string         `json:"version"`
 	Ready    bool           `json:"ready"`
 	Draining bool           `json:"draining"`
+	Config   ConfigStatus   `json:"config"`
 	Routes   []RouteStatus  `json:"routes"`
 	Tunnel   *TunnelStatus  `json:"tunnel,omitempty"`  // absent when off
 	History  *HistoryStatus `json:"history,omitempty"` // absent when none is kept
@@ -219,7 +223,7 @@ type Upstream struct {
 }
 
 func status(p *proxy.Proxy, ready bool, version string) Status {
-	s := Status{Version: version, Ready: ready, Draining: p.Draining(), Routes: []RouteStatus{}}
+	s := Status{Version: version, Ready: ready, Draining: p.Draining(), Config: configStatus(p), Routes: []RouteStatus{}}
 	for _, rt := range p.Routes() {
 		h := rt.Streams.Health()
 		one := RouteStatus{

@@ -33,15 +33,6 @@ func Logging(w io.Writer, format string, level slog.Level, f func(*slog.Logger, 
 	lines.Said = func(lost int64) { log.Warn("log lines were lost: their reader was stuck or gone", "lines", lost) }
 	go lines.Run() // ends with Close
 	defer lines.Close(time.Second)
-	hangUp := make(chan os.Signal, 1)
-	signal.Notify(hangUp, syscall.SIGHUP)
-	defer close(hangUp)
-	defer signal.Stop(hangUp)
-	go func() { // ends with hangUp
-		for range hangUp {
-			log.Warn("SIGHUP is ignored: the configuration is read once; restart the sidecar to change it")
-		}
-	}()
 	return f(log, lines)
 }
 

@@ -95,6 +95,9 @@ var (
 	decided    = define(counter, "auth_total", "What AUTH has found out about clients, by result: admitted, denied, or unavailable where AUTH_URL or the keys did not answer. Those whose answer was known still are not counted.", "route", "result")
 	fetched    = define(counter, "jwt_key_fetches_total", "Fetches of the keys of JWTs.", "route")
 	revoked    = define(counter, "revoked_total", "Clients that were refused after they had been admitted: by POST /api/revoke, or when AUTH_URL was asked again.", "route")
+	reloaded   = define(counter, "reloads_total", "Reloads of the configuration, by result: ok, unchanged where nothing differed, failed where something was wrong and nothing has changed.", "result")
+	reloadGood = define(gauge, "config_last_reload_successful", "1 when the last reload of the configuration, or the start, had nothing wrong.")
+	reloadAt   = define(gauge, "config_last_reload_success_timestamp_seconds", "When the configuration was read last with success, Unix time.")
 	gone       = define(counter, "disconnects_total", "SSE clients that have disconnected, by reason.", "reason")
 )
 
@@ -116,6 +119,7 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 		isDraining = 1
 	}
 	send(draining, isDraining)
+	reloads(send, &c.p.Reloads)
 	for i, n := range c.p.ClientsByWriter() {
 		send(byWriter, float64(n), deliver.Writers[i])
 	}
