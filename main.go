@@ -36,6 +36,7 @@ usage: sidestream [-env-file FILE] [COMMAND]    (SSE_ENV_FILE=FILE does the same
   demo [-replicas N]   a small legacy service, the sidecar in front of it (or N that share a Redis), and a page that shows both
   history verify DIR   read the folder of SSE_HISTORY=file:DIR, and print what is in it, and what is damaged
   healthcheck [-ready] ask the admin port of a running sidecar; exit status 0 when it is healthy
+  drain                have a running sidecar send its clients away, and wait until they have left: a preStop hook
   version
 `
 
@@ -56,7 +57,7 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 	case errors.Is(err, flag.ErrHelp):
 		fmt.Fprint(stdout, usage)
 		return 0
-	case errors.As(err, &wrong), errors.Is(err, config.ErrUsage), errors.Is(err, proxy.ErrWords), errors.Is(err, admin.ErrWords), errors.Is(err, legacy.ErrWords), errors.Is(err, history.ErrWords):
+	case errors.As(err, &wrong), errors.Is(err, config.ErrUsage), errors.Is(err, proxy.ErrWords), errors.Is(err, admin.ErrWords), errors.Is(err, admin.ErrDrainWords), errors.Is(err, legacy.ErrWords), errors.Is(err, history.ErrWords):
 		fmt.Fprintln(stderr, err)
 		return 2
 	}
@@ -78,6 +79,8 @@ func command(ctx context.Context, args, environ []string, stdout, stderr io.Writ
 		return flag.ErrHelp
 	case "healthcheck":
 		return admin.Healthcheck(ctx, args, source.Addresses)
+	case "drain":
+		return admin.Drain(ctx, args, source.Addresses)
 	case "history":
 		return history.Command(args, stdout)
 	case "demo":
@@ -90,7 +93,7 @@ func command(ctx context.Context, args, environ []string, stdout, stderr io.Writ
 			return fmt.Errorf("%w: %s takes no arguments, got %q", config.ErrUsage, name, args[0])
 		}
 	default:
-		return fmt.Errorf("%w: unknown command %q; the commands are check, tap, demo, history, healthcheck and version", config.ErrUsage, name)
+		return fmt.Errorf("%w: unknown command %q; the commands are check, tap, demo, history, healthcheck, drain and version", config.ErrUsage, name)
 	}
 	if strings.Contains(name, "version") {
 		_, err = fmt.Fprintln(stdout, "sidestream", version)

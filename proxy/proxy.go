@@ -255,8 +255,23 @@ func (p *Proxy) Drain(window time.Duration) { p.clients.Drain(window) }
 // Census shows SSE clients one by one, pages with tunnels included: see [deliver.Clients.Census].
 func (p *Proxy) Census(ctx context.Context, see func(deliver.Shown) bool) { p.clients.Census(ctx, see) }
 
+// StartDrain is Drain over the window of the settings, which it returns, and does not wait.
+func (p *Proxy) StartDrain() (window time.Duration) {
+	window = p.Window()
+	p.clients.StartDrain(window)
+	return window
+}
+
 // Window is over which clients are released when the sidecar drains: Settings.Drain, as of now.
 func (p *Proxy) Window() time.Duration { return p.table().settings.Drain }
+
+// Clients is how many SSE clients are connected now, of routes and of pages with tunnels.
+func (p *Proxy) Clients() (n int64) {
+	for _, some := range p.ClientsByWriter() {
+		n += some
+	}
+	return n + p.Relayed()
+}
 
 // ClientsByWriter is how many SSE clients are connected now, by what writes to them: see [deliver.Writers].
 func (p *Proxy) ClientsByWriter() [len(deliver.Writers)]int64 { return p.clients.ByWriter() }

@@ -106,6 +106,7 @@ func (a *Port) handler() http.Handler {
 	})
 	mux.HandleFunc("POST /api/revoke", a.revoke)
 	mux.HandleFunc("POST /api/reload", a.reload)
+	mux.HandleFunc("POST /api/drain", a.drain)
 	mux.HandleFunc("GET /api/live", a.local(a.serveLive))
 	mux.HandleFunc("GET /api/streams", a.local(a.serveStreams))
 	mux.HandleFunc("GET /api/clients", a.local(a.serveClients))

@@ -1,14 +1,22 @@
 package admin
 
 import (
+	"bufio"
+	"context"
 	"encoding/json"
 	"errors"
+	"io"
+	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
+	"sidestream/config"
 	"sidestream/proxy"
+	"sidestream/proxy/upstream"
 )
 
 // post posts nothing to the port, with header fields, name and value in turns.
@@ -57,7 +65,7 @@ func TestReload(t *testing.T) {
 			t.Errorf("%+v, %v", s.Config, err)
 		}
 	}
-	for _, path := range []string{"/api/reload"} {
+	for _, path := range []string{"/api/reload", "/api/drain"} {
 		for name, head := range map[string][]string{"another site's page": {"Sec-Fetch-Site", "cross-site"}, "another origin": {"Origin", "https://evil.example"}, "another name": {"Host", "evil.example"}} {
 			if w := post(h, path, head...); w.Code != 403 && w.Code != 421 {
 				t.Errorf("%s: %s gets %d", path, name, w.Code)
@@ -72,5 +80,76 @@ func TestReload(t *testing.T) {
 	}
 	if asked != 3 || p.Draining() {
 		t.Errorf("asked %d times, draining: %v", asked, p.Draining())
+	}
+}
+
+// Drain returns when the clients have left, and twice is once; the process stays.
+func TestDrain(t *testing.T) {
+	legacy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "1") }))
+	defer legacy.Close()
+	c, err := config.Load([]string{"SSE_ROUTE_A_PATH=/a", "SSE_ROUTE_A_FROM=" + legacy.URL, "SSE_DRAIN=300ms"}, config.ReadFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := proxy.New(c.Settings, slog.New(slog.DiscardHandler))
+	public := httptest.NewServer(p)
+	operator := httptest.NewServer(Port{Proxy: p, Address: "127.0.0.1:9091"}.Handler())
+	t.Cleanup(func() {
+		public.CloseClientConnections()
+		public.Close()
+		operator.Close()
+		p.Close()
+		upstream.CloseIdle()
+	})
+	resp, err := http.Get(public.URL + "/a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	in := bufio.NewReader(resp.Body)
+	in.ReadString('\n')
+	at := func() (string, string, error) { return "", strings.TrimPrefix(operator.URL, "http://"), nil }
+	twice := make(chan error)
+	for range 2 {
+		go func() { twice <- Drain(t.Context(), nil, at) }()
+	}
+	for range 2 {
+		if err := <-twice; err != nil {
+			t.Error(err)
+		}
+	}
+	if n := p.Clients(); n != 0 || p.Ready() {
+		t.Errorf("%d clients are there still, ready: %v", n, p.Ready())
+	}
+	if told, err := io.ReadAll(in); err == nil || !strings.Contains(string(told), "retry: ") {
+		t.Errorf("the client was told %q, %v", told, err)
+	}
+	began := time.Now()
+	if err := Drain(t.Context(), nil, at); err != nil || time.Since(began) > 200*time.Millisecond {
+		t.Errorf("once more: %v after %v", err, time.Since(began))
+	}
+	if get := post(Port{Proxy: p}.Handler(), "/api/drain").Body.String(); get != "{\"clients\":0}\n" {
+		t.Errorf("the answer is %q", get)
+	}
+}
+
+// Whatever keeps it from asking is one line, and no success.
+func TestDrainThatCannotAsk(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	nobody := l.Addr().String()
+	l.Close()
+	other := httptest.NewServer(http.NotFoundHandler())
+	defer other.Close()
+	for _, test := range []struct{ words, operator, want string }{
+		{"", nobody, "no sidecar answers at its admin port"}, {"", "", "SSE_ADMIN_LISTEN is off"}, {"now", nobody, "drain takes no arguments"},
+		{"", strings.TrimPrefix(other.URL, "http://"), "answered 404"},
+	} {
+		err := Drain(context.Background(), strings.Fields(test.words), func() (string, string, error) { return "", test.operator, nil })
+		if err == nil || !strings.Contains(err.Error(), test.want) || strings.Contains(err.Error(), "\n") || errors.Is(err, ErrDrainWords) != (test.words != "") {
+			t.Errorf("%+v: %v", test, err)
+		}
 	}
 }

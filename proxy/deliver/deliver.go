@@ -168,6 +168,12 @@ func (c *Clients) enter() bool {
 // Drain tells every client to come back, each at a random moment of window, and returns when all have disconnected.
 // Clients that come later are told that it is busy. Where it was called before, it only waits.
 func (c *Clients) Drain(window time.Duration) {
+	c.StartDrain(window)
+	c.present.Wait()
+}
+
+// StartDrain is Drain, but does not wait.
+func (c *Clients) StartDrain(window time.Duration) {
 	c.init()
 	c.mu.Lock()
 	first := !c.stopped
@@ -179,7 +185,6 @@ func (c *Clients) Drain(window time.Duration) {
 	if first {
 		c.engine.drain(window)
 	}
-	c.present.Wait()
 }
 
 // Close cuts the clients without a goroutine that are left, and returns when what served them has ended. The others end
