@@ -119,14 +119,14 @@ func TestStuckLogEndsToo(t *testing.T) {
 	s.ends(t)
 }
 
-// TestHangUp: SIGHUP ends nothing; the log says so.
+// TestHangUp: SIGHUP reads the configuration again, and ends nothing.
 func TestHangUp(t *testing.T) {
 	t.Parallel()
 	f := startFeed(t, nil)
 	s := startSidecar(t, feedEnv(f)...)
 	got := ask(t, s.addr, "HTTP/1.1", "/ticks", "retry: ")
 	s.Process.Signal(syscall.SIGHUP)
-	eventually(t, "the log to tell", func() bool { return strings.Contains(s.stderr.String(), "SIGHUP is ignored") })
+	eventually(t, "the log to tell", func() bool { return strings.Contains(s.stderr.String(), `"trigger":"SIGHUP"`) })
 	said := f.tick(t)
 	got.until(t, "data: "+said)
 	s.drain(t)
