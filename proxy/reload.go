@@ -45,6 +45,9 @@ func (p *Proxy) Reload(c Settings) error {
 	p.all.Set(c.MaxClients)
 	p.Streams.Set(c.MaxStreams)
 	p.clients.Set(c.Restart, c.MaxReplay)
+	if p.Tunnel != nil {
+		p.Tunnel.Pages.Settings.Pages.Set(c.MaxStreams)
+	}
 	if p.Peers != nil {
 		p.Peers.Allow(largestBody(c))
 	}

@@ -220,3 +220,22 @@ func TestReloadGlobals(t *testing.T) {
 	f.publish(t, "a", "1")
 	first.wantData(t, "1")
 }
+
+// The bound of streams is that of pages with tunnels too.
+func TestReloadBoundsOfPages(t *testing.T) {
+	f := newFeed(t)
+	env := append(f.route("a", ""), "SSE_UPSTREAM="+f.URL, "SSE_TUNNEL=/ws", "SSE_MAX_STREAMS=1")
+	s := serve(t, env...)
+	page := func(n int) *response {
+		return s.get(t, fmt.Sprintf("%s?page=%s%d", tunnelPath, strings.Repeat("x", 16), n))
+	}
+	page(1).next(t)
+	if e := page(2).next(t); e.name != "stream.busy" {
+		t.Errorf("over the bound it says %+v", e)
+	}
+	env[len(env)-1] = "SSE_MAX_STREAMS=2"
+	s.reload(t, "a", env...)
+	if e := page(3).next(t); e.name == "stream.busy" {
+		t.Errorf("under the new bound it says %+v", e)
+	}
+}

@@ -4,6 +4,7 @@
 // # Files
 //
 //   - streams.go: the streams of a route by their identities: joining, lingering, ageing, remembered refusals, bounds.
+//     replaced.go: those of a route that has changed.
 //   - stream.go: one stream's life: connect, run, lose, retry. uplink.go: the way up. health.go: how the upstream is.
 //   - restored.go: a stream whose history is kept elsewhere too: terms, and what a source goes on with. outbox.go: the way of its events there.
 //     kept.go: its ring, as one process fills it; following.go: as others do.

@@ -176,7 +176,7 @@ func (s *Streams) Join(ctx context.Context, req upstream.Request) (*Seat, error)
 func (s *Streams) sit(req upstream.Request) (*Seat, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.over && !s.closed {
+	if s.over {
 		return nil, ErrReplaced
 	}
 	if r, ok := s.refuse[req.Key]; ok && time.Now().Before(r.until) {
