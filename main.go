@@ -80,7 +80,7 @@ func command(ctx context.Context, args, environ []string, stdout, stderr io.Writ
 	case "healthcheck":
 		return admin.Healthcheck(ctx, args, source.Addresses)
 	case "drain":
-		return admin.Drain(ctx, args, source.Addresses)
+		return admin.Drain(ctx, args, source.Addresses, source.AdminToken)
 	case "history":
 		return history.Command(args, stdout)
 	case "demo":

@@ -101,3 +101,14 @@ func (s Source) Addresses() (public, admin string, err error) {
 	}
 	return Addresses(environ, ReadFile)
 }
+
+// AdminToken is what the admin port of a sidecar with this configuration wants to be told, "" where that is nothing, or cannot be read.
+func (s Source) AdminToken() string {
+	environ, err := s.Environ()
+	if err != nil {
+		return ""
+	}
+	l := loader{readFile: ReadFile}
+	global, _ := l.read(environ)
+	return global["ADMIN_TOKEN"].text
+}

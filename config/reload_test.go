@@ -255,6 +255,10 @@ func TestCheckDiff(t *testing.T) {
 			t.Errorf("got  %q\nwant %q", b.String(), want)
 		}
 	}
+	os.WriteFile(one, []byte(envText+"SSE_ADMIN_TOKEN=0123456789abcdef\nSSE_NOTHING=1"), 0o600) // the rest may be wrong
+	if _, at, err := source.Addresses(); source.AdminToken() != "0123456789abcdef" || at != "127.0.0.1:9091" || err != nil {
+		t.Errorf("%q at %q, %v", source.AdminToken(), at, err)
+	}
 	for words, want := range map[string]string{"": "", "-diff x": "x", "--diff x": "x", "-diff=x": "x", "diff x": "usage", "-diff": "usage", "-diff x y": "usage", "-live": "usage"} {
 		if file, err := DiffFile(strings.Fields(words)); file != want && (want != "usage" || !errors.Is(err, ErrUsage)) {
 			t.Errorf("%q: %q, %v", words, file, err)

@@ -7,6 +7,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"sidestream/proxy/deliver"
 )
 
 // This file is how a sidecar that runs goes by other settings. The rules:
@@ -24,6 +26,7 @@ type reloading struct {
 	mu      sync.Mutex      // guards what follows, and against reloads what has to see all routes; one reload at a time
 	eager   context.Context // until eager routes end; nil: they have not begun, or end
 	leaving []*Route        // whose clients are being sent away
+	left    Left            // clients that had left routes which are no more
 
 	closing context.Context // until Proxy.Close
 	close   context.CancelFunc
@@ -77,7 +80,36 @@ func (p *Proxy) leave(rt *Route, window time.Duration) {
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		l.leaving = slices.DeleteFunc(l.leaving, func(other *Route) bool { return other == rt })
+		if !slices.ContainsFunc(p.every(), func(other *Route) bool { return other.Clients == rt.Clients }) {
+			l.left.add(rt.Clients)
+		}
 	})
+}
+
+// Left is how many clients have disconnected, by the reason: see [deliver.Reasons].
+type Left [len(deliver.Reasons)]int64
+
+func (n *Left) add(of *deliver.Stats) {
+	for i := range n {
+		n[i] += of.Disconnected[i].Load()
+	}
+}
+
+// Left is how many clients have disconnected since the start, of all routes that there were and of pages with tunnels.
+func (p *Proxy) Left() Left {
+	p.reload.mu.Lock()
+	defer p.reload.mu.Unlock()
+	n, seen := p.reload.left, map[*deliver.Stats]bool{}
+	for _, rt := range p.every() {
+		if !seen[rt.Clients] { // which a route has from the one that it has replaced
+			n.add(rt.Clients)
+		}
+		seen[rt.Clients] = true
+	}
+	if p.Tunnel != nil {
+		n.add(&p.Tunnel.Clients)
+	}
+	return n
 }
 
 // releaseWindow is over which clients are released that are to be back within window: they come back after 1 s and up to retry.
@@ -102,6 +134,7 @@ func await(ctx context.Context, done func() bool) {
 func (l *reloading) end() {
 	l.close()
 	l.mu.Lock() // a reload under way may add to what is waited for
+	l.eager = nil
 	l.mu.Unlock()
 	l.ending.Wait()
 }

@@ -40,8 +40,8 @@ func (a Port) drain(w http.ResponseWriter, r *http.Request) {
 var ErrDrainWords = errors.New("drain takes no arguments")
 
 // Drain is the command: it asks the sidecar at the addresses to drain, and returns when its clients have left. addresses is asked for
-// nothing but where the sidecar listens. It fails when no sidecar answers.
-func Drain(ctx context.Context, words []string, addresses func() (public, operator string, err error)) error {
+// nothing but where the sidecar listens, token for what its admin port wants to be told, if it does. It fails when no sidecar answers.
+func Drain(ctx context.Context, words []string, addresses func() (public, operator string, err error), token func() string) error {
 	if len(words) > 0 {
 		return fmt.Errorf("%w, got %q", ErrDrainWords, words[0])
 	}
@@ -55,6 +55,9 @@ func Drain(ctx context.Context, words []string, addresses func() (public, operat
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, URL(operator)+"/api/drain", nil)
 	if err != nil {
 		return fmt.Errorf("drain: %w", err)
+	}
+	if secret := token(); secret != "" {
+		req.Header.Set("Authorization", "Bearer "+secret)
 	}
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {

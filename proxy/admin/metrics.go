@@ -126,14 +126,10 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	for i, reason := range proxy.Rejections {
 		send(rejected, float64(c.p.Rejected[i].Load()), reason)
 	}
-	var left [len(deliver.Reasons)]int64
 	for _, rt := range c.p.Routes() {
 		route(send, rt)
 		if s := rt.AuthStats(); s != nil {
 			auth(send, rt.Name, s)
-		}
-		for i := range left {
-			left[i] += rt.Clients.Disconnected[i].Load()
 		}
 	}
 	if c.p.History != nil {
@@ -141,13 +137,11 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	}
 	if c.p.Tunnel != nil {
 		tunnel(send, c.p.Tunnel)
-		for i := range left {
-			left[i] += c.p.Tunnel.Clients.Disconnected[i].Load()
-		}
 	}
 	if c.p.Peers != nil {
 		peers(send, c.p)
 	}
+	left := c.p.Left()
 	for i, reason := range deliver.Reasons {
 		send(gone, float64(left[i]), reason)
 	}

@@ -132,6 +132,9 @@ func (a *Port) generalProblems(say sayer, from, to sample) {
 	if h := a.Proxy.History; h != nil && !h.Report().Up {
 		say(bad, "", "Events go on from memory; a restart now would lose what is not kept. Look at the store of SSE_HISTORY: disk, permissions, network, password.", "the history cannot be written")
 	}
+	if failed := a.Proxy.Reloads.Last().Failed; failed != nil {
+		say(warn, "", "The configuration from before is in use. Put these right, or take the change back; sidestream check says the same.", "the configuration was not reloaded: %v", failed)
+	}
 	if a.Proxy.Draining() {
 		say(warn, "", "The sidecar is being stopped.", "draining")
 	}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -59,6 +60,10 @@ func TestReload(t *testing.T) {
 		if !strings.Contains(shown, "sidestream_"+test.metric+"\n") {
 			t.Errorf("no %s in %s", test.metric, shown)
 		}
+		dashboard := Port{Proxy: p, samples: new(samples)}
+		if said := fmt.Sprint(dashboard.problems()); strings.Contains(said, "the configuration was not reloaded: SSE_X: <unknown>") != (test.failed != nil) {
+			t.Errorf("the dashboard says %s", said)
+		}
 		var s Status
 		_, text := get(t, h, "/api/status")
 		if err := json.Unmarshal([]byte(text), &s); err != nil || (s.Config.Error != "") != (test.failed != nil) || s.Config.Tried.Before(s.Config.Loaded) || s.Config.Loaded.IsZero() {
@@ -109,9 +114,10 @@ func TestDrain(t *testing.T) {
 	in := bufio.NewReader(resp.Body)
 	in.ReadString('\n')
 	at := func() (string, string, error) { return "", strings.TrimPrefix(operator.URL, "http://"), nil }
+	token := func() string { return "" }
 	twice := make(chan error)
 	for range 2 {
-		go func() { twice <- Drain(t.Context(), nil, at) }()
+		go func() { twice <- Drain(t.Context(), nil, at, token) }()
 	}
 	for range 2 {
 		if err := <-twice; err != nil {
@@ -125,7 +131,7 @@ func TestDrain(t *testing.T) {
 		t.Errorf("the client was told %q, %v", told, err)
 	}
 	began := time.Now()
-	if err := Drain(t.Context(), nil, at); err != nil || time.Since(began) > 200*time.Millisecond {
+	if err := Drain(t.Context(), nil, at, token); err != nil || time.Since(began) > 200*time.Millisecond {
 		t.Errorf("once more: %v after %v", err, time.Since(began))
 	}
 	if get := post(Port{Proxy: p}.Handler(), "/api/drain").Body.String(); get != "{\"clients\":0}\n" {
@@ -147,9 +153,20 @@ func TestDrainThatCannotAsk(t *testing.T) {
 		{"", nobody, "no sidecar answers at its admin port"}, {"", "", "SSE_ADMIN_LISTEN is off"}, {"now", nobody, "drain takes no arguments"},
 		{"", strings.TrimPrefix(other.URL, "http://"), "answered 404"},
 	} {
-		err := Drain(context.Background(), strings.Fields(test.words), func() (string, string, error) { return "", test.operator, nil })
+		err := Drain(context.Background(), strings.Fields(test.words), func() (string, string, error) { return "", test.operator, nil }, func() string { return "" })
 		if err == nil || !strings.Contains(err.Error(), test.want) || strings.Contains(err.Error(), "\n") || errors.Is(err, ErrDrainWords) != (test.words != "") {
 			t.Errorf("%+v: %v", test, err)
 		}
+	}
+}
+
+// Where the port wants a token, the command tells it.
+func TestDrainTellsTheToken(t *testing.T) {
+	var told string
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { told = r.Header.Get("Authorization") }))
+	defer s.Close()
+	err := Drain(t.Context(), nil, func() (string, string, error) { return "", strings.TrimPrefix(s.URL, "http://"), nil }, func() string { return "0123456789abcdef" })
+	if err != nil || told != "Bearer 0123456789abcdef" {
+		t.Errorf("%q, %v", told, err)
 	}
 }

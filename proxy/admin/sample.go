@@ -2,7 +2,6 @@ package admin
 
 import (
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"sidestream/proxy"
@@ -102,11 +101,8 @@ func (a *Port) sample() sample {
 	s := sample{at: time.Now(), routes: map[string]counts{}}
 	for _, rt := range p.Routes() {
 		s.routes[rt.Name] = count(rt)
-		add(&s.disconnected, &rt.Clients.Disconnected)
 	}
-	if p.Tunnel != nil {
-		add(&s.disconnected, &p.Tunnel.Clients.Disconnected)
-	}
+	s.disconnected = p.Left()
 	for i := range s.rejected {
 		s.rejected[i] = p.Rejected[i].Load()
 	}
@@ -120,12 +116,6 @@ func (a *Port) sample() sample {
 		s.historyFails = p.History.Report().Failures
 	}
 	return s
-}
-
-func add(to *[len(deliver.Reasons)]int64, from *[len(deliver.Reasons)]atomic.Int64) {
-	for i := range to {
-		to[i] += from[i].Load()
-	}
 }
 
 // count reads the counters of one route.
