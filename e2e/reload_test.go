@@ -18,6 +18,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"sidestream/e2e/redistest"
 )
 
 // configured is a sidecar whose env file is in a folder as Kubernetes mounts it: a link to a link, of which the latter is swapped.
@@ -305,5 +307,59 @@ func TestDrainCommand(t *testing.T) {
 	}
 	if code, _, stderr := run(t, asked, "drain"); code != 1 || strings.Count(stderr, "\n") != 1 {
 		t.Errorf("with nothing running: %d %q", code, stderr)
+	}
+}
+
+// countsUp is a service that counts up, 50 a second, and gives what came after a cursor.
+func countsUp(t *testing.T) (address string) {
+	begun := time.Now()
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		var after int
+		fmt.Sscan(r.URL.Query().Get("after"), &after)
+		items, now := []int{}, int(time.Since(begun)/(20*time.Millisecond))
+		for n := after + 1; n <= now; n++ {
+			items = append(items, n)
+		}
+		json.NewEncoder(w).Encode(map[string]any{"items": items, "next": now})
+	}))
+	t.Cleanup(func() { server.CloseClientConnections(); server.Close() })
+	return server.URL
+}
+
+// TestReloadWithAHistory: where a history is kept, and the source can go on, a client of a route that changes misses nothing and is told
+// nothing: the new route goes on where the old one stopped.
+func TestReloadWithAHistory(t *testing.T) {
+	for name, history := range map[string]string{"file": "file:" + t.TempDir(), "redis": "redis://" + redistest.Start(t).Addr} {
+		t.Run(name, func(t *testing.T) {
+			service := countsUp(t)
+			base := "SSE_DRAIN=500ms\nSSE_HISTORY=" + history + "\nSSE_ROUTE_B_PATH=/b\nSSE_ROUTE_B_FROM=" + service + "/?after={stream.cursor}\nSSE_ROUTE_B_FIRST=" + service +
+				"/\nSSE_ROUTE_B_CURSOR=.next\nSSE_ROUTE_B_SELECT=.items[]\nSSE_ROUTE_B_EVERY=50ms\nSSE_ROUTE_B_RETRY=50ms\n"
+			s := startConfigured(t, base)
+			reader := follow(t, s.addr, "/b")
+			var got strings.Builder
+			for i := range 3 {
+				s.configure(t, base+fmt.Sprintf("SSE_ROUTE_B_HEARTBEAT=%ds\n", i+7))
+				if status, report := s.post(t, "/api/reload"); status != 200 || fmt.Sprint(report["changed"]) != "[b]" {
+					t.Fatalf("%d %v", status, report)
+				}
+				got.WriteString(reader.rest())
+				reader = follow(t, s.addr, "/b", "Last-Event-ID", reader.id)
+			}
+			reader.want(t, "data: ")
+			last := 0
+			for line := range strings.Lines(got.String()) {
+				var n int
+				if text, ok := strings.CutPrefix(line, "data: "); !ok {
+					continue
+				} else if _, err := fmt.Sscan(text, &n); err != nil || last > 0 && n != last+1 {
+					t.Fatalf("%s after %d", text, last)
+				}
+				last = n
+			}
+			if last < 20 || strings.Contains(got.String(), "stream.gap") {
+				t.Errorf("the last one is %d: %s", last, got.String())
+			}
+			s.drain(t)
+		})
 	}
 }
