@@ -238,3 +238,29 @@ func TestReloadBoundsOfPages(t *testing.T) {
 		t.Errorf("under the new bound it says %+v", e)
 	}
 }
+
+// Two never run the source of one stream: the old one's stops when the new one has a client, whose events both have then.
+func TestReloadTakesOver(t *testing.T) {
+	f := newFeed(t)
+	store, err := history.Settings{Dir: t.TempDir(), TTL: time.Hour}.Start(slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := configure(t, f.route("b", "HEARTBEAT=7s")...)
+	c.History, c.Drain = store, time.Hour
+	s := serveWith(t, c, slog.New(slog.DiscardHandler))
+	b := s.get(t, "/b")
+	f.publish(t, "b", "1")
+	b.wantData(t, "1")
+	next := s.next(t, "", f.route("b", "HEARTBEAT=8s")...)
+	next.Drain = time.Hour
+	if err := s.Reload(next); err != nil {
+		t.Fatal(err)
+	}
+	s.get(t, "/b", "Last-Event-ID: 1-1").wantGap(t, "restart", "null")
+	eventually(t, "the old connection is closed, and there is a new one", func() bool {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		return f.dials.Load() == 2 && len(f.conns) == 1
+	})
+}
