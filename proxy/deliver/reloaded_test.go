@@ -82,3 +82,17 @@ func TestReloadReleasesFromEveryWriter(t *testing.T) {
 	}
 	eventually(t, "they count as gone for the reload", func() bool { return h.route.Stats.Disconnected[Reloaded].Load() == 20 })
 }
+
+// A poll that waits is answered at once.
+func TestReloadAnswersPolls(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, stream.Bounds{})
+		b.polls, b.leaving = true, &stream.Release{Window: time.Hour, Replaced: true}
+		time.AfterFunc(time.Second, func() { close(b.retiring); b.ring.Wake() })
+		got := b.poll(t, "x")
+		if hint := retryOf(t, line{text: strings.TrimSpace(got.body)}); got.after != time.Second || hint > 4*time.Second || b.route.Stats.Disconnected[Reloaded].Load() != 1 {
+			t.Errorf("after %v: %q, %v", got.after, got.body, &b.route.Stats.Disconnected)
+		}
+		b.close()
+	})
+}
