@@ -222,7 +222,7 @@ func follow(t *testing.T, addr, path string, head ...string) *spectator {
 	for i := 0; i < len(head); i += 2 {
 		r.Header.Set(head[i], head[i+1])
 	}
-	resp, err := (&http.Client{Transport: &http.Transport{DisableKeepAlives: true}}).Do(r)
+	resp, err := (&http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 2 * patience}).Do(r)
 	if err != nil {
 		t.Fatal(err)
 	}
