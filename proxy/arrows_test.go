@@ -23,7 +23,7 @@ var arrows = map[string][]string{
 	"sidestream/translate/sse":       {"translate/lines"},
 	"sidestream/proxy":               {"proxy/access", "proxy/deliver", "proxy/history", "proxy/peer", "proxy/stream", "proxy/tunnel", "proxy/upstream", "proxy/web", "translate", "translate/sse"},
 	"sidestream/proxy/access":        {},
-	"sidestream/proxy/admin":         {"proxy", "proxy/access", "proxy/deliver", "proxy/history", "proxy/peer", "proxy/stream", "proxy/upstream"},
+	"sidestream/proxy/admin":         {"proxy", "proxy/access", "proxy/deliver", "proxy/history", "proxy/peer", "proxy/stream", "proxy/upstream", "translate/sse"},
 	"sidestream/proxy/deliver":       {"proxy/access", "proxy/deliver/h2", "proxy/stream", "translate", "translate/sse"},
 	"sidestream/proxy/deliver/h2":    {},
 	"sidestream/proxy/peer":          {},
