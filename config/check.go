@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"time"
 
 	"sidestream/proxy"
 	"sidestream/proxy/upstream"
@@ -17,9 +18,18 @@ func (c *Config) Check(w io.Writer) error {
 		if c.UpstreamFile {
 			redact = upstream.RedactAll
 		}
-		to = redact(c.Upstream.String())
+		to = redact(c.upstreamShown())
 	}
 	fmt.Fprintf(w, "listen   %s\nadmin    %s\nupstream %s\n", c.Listen, orOff(c.AdminListen), to)
+	if c.Upstream != nil {
+		line := printer(func(label, format string, args ...any) {
+			fmt.Fprintf(w, "%-9s"+format+"\n", append([]any{label}, args...)...)
+		})
+		line.proxy(c.Network.Proxies, c.upstreamShown())
+		if c.Upstream.Scheme == "https" {
+			line.trust(c.Network.Trust, time.Now())
+		}
+	}
 	if c.History != nil {
 		fmt.Fprintf(w, "history  %s\n", c.History)
 	}
@@ -41,6 +51,14 @@ func (c *Config) Check(w io.Writer) error {
 			sharing = "one upstream connection for each different " + strings.Join(needs, ", ")
 		}
 		fmt.Fprintf(w, "\nroute %s\n  path    %s\n  from    %s %s\n  sharing %s\n", rt.Name, rt.Path, kind, rt.Upstream.From(), sharing)
+		line := printer(func(label, format string, args ...any) {
+			fmt.Fprintf(w, "  %-8s"+format+"\n", append([]any{label}, args...)...)
+		})
+		network := rt.Upstream.Network()
+		line.proxy(network.Proxies, rt.Upstream.From())
+		if rt.Upstream.Secure() {
+			line.trust(network.Trust, time.Now())
+		}
 		if rt.Access != nil {
 			fmt.Fprintf(w, "  auth    %s\n          for events and POSTs of the path; what is passed through is the service's own to check\n", authShown(rt.Access))
 		}
@@ -53,6 +71,14 @@ func (c *Config) Check(w io.Writer) error {
 	}
 	_, err := fmt.Fprintln(w, "\nok")
 	return err
+}
+
+// upstreamShown is SSE_UPSTREAM as it was written.
+func (c *Config) upstreamShown() string {
+	if c.Network.Socket == "" {
+		return c.Upstream.String()
+	}
+	return "http+unix://" + c.Network.Socket + ":" + c.Upstream.EscapedPath()
 }
 
 func orOff(s string) string {

@@ -3,6 +3,7 @@ package config
 import (
 	"cmp"
 	"errors"
+	"fmt"
 	"io/fs"
 	"log/slog"
 	"net/netip"
@@ -207,7 +208,7 @@ func TestVariables(t *testing.T) {
 		}
 	}
 	slices.Sort(shared)
-	want := "AUTH AUTH_CLAIMS AUTH_HEADERS AUTH_URL COALESCE EVERY HEARTBEAT IDLE JWT_AUDIENCE JWT_FROM JWT_ISSUER JWT_KEYS LINGER MAX_AGE MAX_MESSAGE REFUSE_AFTER REPLAY_AGE REPLAY_BYTES REPLAY_EVENTS RETRY REVALIDATE START TIMEOUT"
+	want := "AUTH AUTH_CLAIMS AUTH_HEADERS AUTH_URL COALESCE EVERY HEARTBEAT IDLE JWT_AUDIENCE JWT_FROM JWT_ISSUER JWT_KEYS LINGER MAX_AGE MAX_MESSAGE REFUSE_AFTER REPLAY_AGE REPLAY_BYTES REPLAY_EVENTS RETRY REVALIDATE START TIMEOUT UPSTREAM_CA UPSTREAM_CERT UPSTREAM_KEY UPSTREAM_NAME"
 	if strings.Join(shared, " ") != want {
 		t.Errorf("also global: %v", shared)
 	}
@@ -320,10 +321,17 @@ func TestSettingsArrive(t *testing.T) {
 		default:
 			v.SetInt(7)
 		}
-		if reflect.DeepEqual(l.admitting(given), l.admitting(settings{})) && reflect.DeepEqual(l.source(given), l.source(settings{})) && reflect.DeepEqual(routeSettings("a", given), routeSettings("a", settings{})) {
+		if trusting(given) == trusting(settings{}) && reflect.DeepEqual(l.admitting(given), l.admitting(settings{})) && reflect.DeepEqual(l.source(given), l.source(settings{})) && reflect.DeepEqual(routeSettings("a", given), routeSettings("a", settings{})) {
 			t.Errorf("%s is read and then forgotten", name)
 		}
 	}
+}
+
+// trusting is what TLS with upstreams is made of s, where no file can be read.
+func trusting(s settings) string {
+	l := loader{readFile: files(nil)}
+	t := l.trust("A", values{}, s, "https://legacy")
+	return fmt.Sprint(t != nil, l.problems)
 }
 
 // admitting is what AUTH is made of s, with both methods unless s says which.

@@ -14,6 +14,7 @@ import (
 	"sidestream/proxy"
 	"sidestream/proxy/history"
 	"sidestream/proxy/history/redis"
+	"sidestream/proxy/outbound"
 )
 
 // globals makes a Config without routes of the global variables.
@@ -45,7 +46,9 @@ func (l *loader) globals(vs values) *Config {
 	c.History = l.history(vs, g)
 	c.AdminHosts = l.adminHosts(vs, g.AdminHosts)
 	c.AdminToken, c.AdminPayloads = l.adminToken(vs, g.AdminToken), bool(g.AdminPayloads)
-	c.Upstream = l.upstream(vs, g.Upstream)
+	c.Upstream, c.Network.Socket = l.upstream(vs, g.Upstream)
+	c.Network.Proxies, c.Network.Trust = l.forward, l.trust("", vs, shared, g.Upstream)
+	l.passed, l.passing = c.Upstream, c.Network
 	c.UpstreamFile = vs["UPSTREAM"].file
 	l.checkTLS(vs, g.TLSCert, g.TLSKey)
 	c.CORSOrigins = l.origins(vs, g.CORSOrigins)
@@ -174,18 +177,29 @@ func likelyAddress(s string) string {
 	return ":8080 or 127.0.0.1:8080"
 }
 
-// upstream checks SSE_UPSTREAM. No part of it is shown but its scheme, since people put passwords into URLs.
-func (l *loader) upstream(vs values, s string) *url.URL {
+// upstream checks SSE_UPSTREAM. No part of it is shown but its scheme, since people put passwords into URLs. socket is the Unix socket that it is on,
+// "" for none.
+func (l *loader) upstream(vs values, s string) (u *url.URL, socket string) {
 	s = strings.TrimSpace(s)
 	if s == "" || none(s) {
-		return nil
+		return nil, ""
 	}
-	u, err := url.Parse(s)
+	variable := vs.variable(name{setting: "UPSTREAM"})
+	if strings.HasPrefix(s, "ws+unix://") {
+		l.problems.add(variable, "is a WebSocket address; write http+unix:// instead of ws+unix:// (WebSockets pass through as well)")
+		return nil, ""
+	}
+	socket, s, err := outbound.SplitSocket(s)
+	if err != nil {
+		l.problems.add(variable, "%v", err)
+		return nil, ""
+	}
+	u, err = url.Parse(s)
 	if problem := upstreamProblem(u, err, s); problem != "" {
-		l.problems.add(vs.variable(name{setting: "UPSTREAM"}), "%s", problem)
-		return nil
+		l.problems.add(variable, "%s", problem)
+		return nil, ""
 	}
-	return u
+	return u, socket
 }
 
 func upstreamProblem(u *url.URL, err error, s string) string {

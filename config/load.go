@@ -6,12 +6,15 @@ import (
 	"io"
 	"io/fs"
 	"maps"
+	"net/url"
 	"os"
 	"reflect"
 	"slices"
 	"strings"
 
 	"github.com/caarlos0/env/v11"
+
+	"sidestream/proxy/outbound"
 )
 
 // maxFile bounds what is read for one variable, so that a path such as /dev/zero is an error and not a hang.
@@ -40,6 +43,7 @@ func Load(environ []string, readFile func(string) ([]byte, error)) (*Config, err
 
 func (l *loader) load(environ []string) (*Config, error) {
 	global, routes := l.read(environ)
+	l.forwardProxies(environ)
 	c := l.globals(global)
 	l.maxValue = c.MaxValue
 	c.given.routes = map[string]given[settings]{}
@@ -82,6 +86,9 @@ type loader struct {
 	problems problems
 	maxValue int     // of all routes
 	saw      sighted // the files of variables; nil: that is not noted
+	forward  outbound.Proxies
+	passed   *url.URL          // SSE_UPSTREAM; nil: unset, or wrong
+	passing  outbound.Settings // how it is reached
 }
 
 // value is one variable that is set to something.

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"sidestream/proxy"
+	"sidestream/proxy/outbound"
 	"sidestream/proxy/stream"
 	"sidestream/proxy/upstream"
 )
@@ -45,11 +46,14 @@ func (l *loader) route(route string, global, own values) (*proxy.RouteSettings, 
 	}
 	l.checkPath(route, vs, s.Path)
 	l.checkLinger(route, vs, r)
+	network := l.network(route, vs, own, s)
 	r.Access = l.access(route, vs, own, s)
 	if r.Access == nil {
 		s.AuthClaims = nil // nothing fills them in
+	} else {
+		r.Access.Network, r.Access.KeysNetwork = l.toAuth(r.Access.URL, s.From, network), l.toAuth(r.Access.Keys.URL, s.From, network)
 	}
-	r.Upstream = l.compile(route, vs, s)
+	r.Upstream = l.compile(route, vs, s, network)
 	l.checkEager(route, vs, r)
 	s.Start = start(r.Start)
 	return r, given[settings]{vs, s}
@@ -86,9 +90,9 @@ func (l *loader) kind(route string, vs values, from string) string {
 	case vs["FROM"].bad:
 	case from == "":
 		l.problems.add(variable, "required; write where the events come from, such as ws://localhost:3000/feed or http://localhost:3000/status")
-	case ok && (scheme == "ws" || scheme == "wss"):
+	case ok && (scheme == "ws" || scheme == "wss" || scheme == "ws+unix"):
 		return "ws"
-	case ok && (scheme == "http" || scheme == "https"):
+	case ok && (scheme == "http" || scheme == "https" || scheme == "http+unix"):
 		return "poll"
 	default:
 		l.problems.add(variable, "does not begin with ws://, wss://, http:// or https://; write the whole URL, such as ws://localhost:3000/feed")
@@ -142,11 +146,20 @@ func (l *loader) checkEager(route string, vs values, r *proxy.RouteSettings) {
 }
 
 // compile lets upstream check the settings whose syntax it owns. What is reported of a setting already is not said twice.
-func (l *loader) compile(route string, vs values, s settings) *upstream.Route {
+func (l *loader) compile(route string, vs values, s settings, network outbound.Settings) *upstream.Route {
 	known := slices.Clone(l.problems)
 	source := l.source(s)
+	source.Network = network
 	source.FromFile = vs["FROM"].file
-	source.Reread = l.reread(vs, s)
+	if reread := l.reread(vs, s); reread != nil {
+		source.Reread = func() (*upstream.SourceSettings, error) {
+			changed, err := reread()
+			if changed != nil {
+				changed.Network = network
+			}
+			return changed, err
+		}
+	}
 	compiled, err := upstream.Compile(source)
 	for _, e := range settingErrors(err) {
 		if variable := vs.variable(name{route, e.Setting}); !known.about(variable) {

@@ -25,7 +25,7 @@ type globals struct {
 	AdminHosts     list   `env:"ADMIN_HOSTS" reload:"restart" doc:"further Host names that the admin port answers to, comma-separated, besides its own address, localhost and IP addresses"`
 	AdminToken     string `env:"ADMIN_TOKEN" reload:"restart" doc:"what requests to the admin port need that are not from this machine itself, or came by a proxy: at least 16 bytes, as a bearer token or as the password of any user. Unset, the [dashboard](../proxy/admin/README.md#the-dashboard) is for this machine only, and health, metrics, status, revocation, reload and drain for whoever reaches the port"`
 	AdminPayloads  toggle `env:"ADMIN_PAYLOADS" envDefault:"false" reload:"restart" doc:"true: the dashboard shows the newest events of a stream, which may hold what is for its clients only"`
-	Upstream       string `env:"UPSTREAM" reload:"restart" doc:"base URL of the legacy service; whatever no route answers is passed through to it, WebSocket upgrades included; unset: 404"`
+	Upstream       string `env:"UPSTREAM" reload:"restart" doc:"base URL of the legacy service; whatever no route answers is passed through to it, WebSocket upgrades included; unset: 404. http+unix:///run/app.sock is on a Unix socket, and a colon and a path may follow"`
 	TLSCert        string `env:"TLS_CERT" reload:"restart" doc:"path of the PEM certificate chain; turns on HTTPS with HTTP/2, reloaded when the file changes. Without it: HTTP/1.1 and h2c"`
 	TLSKey         string `env:"TLS_KEY" reload:"restart" doc:"path of the PEM private key"`
 	CORSOrigins    list   `env:"CORS_ORIGINS" reload:"yes" doc:"exact origins, comma-separated, that may make cross-origin requests with credentials"`
@@ -56,7 +56,11 @@ type globals struct {
 
 type settings struct {
 	Path         string `env:"PATH" show:"required" doc:"a net/http pattern without method or host, such as /prices or /jobs/{id}/progress; not under /_sidestream/"`
-	From         string `env:"FROM" show:"required" doc:"ws:// wss:// subscribes, http:// https:// polls; a template"`
+	From         string `env:"FROM" show:"required" doc:"ws:// wss:// subscribes, http:// https:// polls; a template. ws+unix:///run/app.sock:/path and http+unix:///run/app.sock:/path are on a Unix socket, with placeholders after the second colon only; see [private upstreams](#private-upstreams)"`
+	UpstreamCA   string `env:"UPSTREAM_CA" global:"yes" doc:"path of a PEM file: the authorities that upstreams' certificates are verified by, in place of the system's. Reread, as the next two, when it changes. See [private upstreams](#private-upstreams)"`
+	UpstreamCert string `env:"UPSTREAM_CERT" global:"yes" doc:"path of the PEM certificate chain that is shown to upstreams that ask for one"`
+	UpstreamKey  string `env:"UPSTREAM_KEY" global:"yes" doc:"path of its PEM private key, which is not encrypted"`
+	UpstreamName string `env:"UPSTREAM_NAME" show:"the host" global:"yes" doc:"name that is asked for (SNI) and that the upstream's certificate has to be for, where it is not the host of FROM or SSE_UPSTREAM"`
 	Headers      string `env:"HEADERS" doc:"headers sent upstream, one Name: value per line; templates. Origin is the upstream's own unless given or forwarded"`
 	Forward      list   `env:"FORWARD" doc:"client request headers copied upstream, comma-separated"`
 	Cookies      toggle `env:"COOKIES" envDefault:"on" doc:"cookies that the upstream's answers set are sent with the next requests of the same stream, and with no others; off: they are forgotten"`

@@ -17,6 +17,7 @@ import (
 
 	"golang.org/x/net/http/httpguts"
 
+	"sidestream/proxy/outbound"
 	"sidestream/proxy/upstream"
 )
 
@@ -37,7 +38,7 @@ type Passthrough struct {
 	Answer func(r *http.Request, h http.Header)
 
 	upstream  *url.URL
-	transport *http.Transport
+	transport *outbound.Transport
 	log       *slog.Logger
 	debug     *log.Logger // for what ReverseProxy has to say, which concerns single clients
 	down      atomic.Bool // the service did not answer the last time it was asked
@@ -51,12 +52,22 @@ type Passthrough struct {
 	upgrades sync.WaitGroup // requests that asked for an upgrade
 }
 
-// NewPassthrough makes a Passthrough to the service at base, whose path, if any, is put in front of each target.
-func NewPassthrough(base *url.URL, log *slog.Logger) *Passthrough {
-	p := &Passthrough{upstream: base, transport: newTransport(), log: log}
+// NewPassthrough makes a Passthrough to the service at base, whose path, if any, is put in front of each target. Connections are made as
+// network says.
+func NewPassthrough(base *url.URL, network outbound.Settings, log *slog.Logger) *Passthrough {
+	p := &Passthrough{upstream: base, transport: newTransport(network), log: log}
+	network.Trust.LogTo(log.With("upstream", p.where()))
 	p.debug = ErrorLog(log)
 	p.closing, p.close = context.WithCancel(context.Background())
 	return p
+}
+
+// where is the service, for logs.
+func (p *Passthrough) where() string {
+	if socket := p.transport.Socket; socket != "" {
+		return "unix:" + socket
+	}
+	return p.upstream.Host
 }
 
 // Open counts the connections that have switched protocols and are not closed yet.
@@ -225,7 +236,7 @@ func scheme(r *http.Request) string {
 // answer is called with every answer but 1xx other than 101.
 func (e *exchange) answer(res *http.Response) error {
 	if e.p.down.CompareAndSwap(true, false) {
-		e.p.log.Info("pass-through works again", "upstream", e.p.upstream.Host)
+		e.p.log.Info("pass-through works again", "upstream", e.p.where())
 	}
 	if res.StatusCode == http.StatusSwitchingProtocols {
 		e.p.open.Add(1)
@@ -277,7 +288,7 @@ func (e *exchange) fail(w http.ResponseWriter, _ *http.Request, err error) {
 	if e.p.down.CompareAndSwap(false, true) {
 		level = slog.LevelWarn
 	}
-	e.p.log.Log(context.WithoutCancel(e.in.Context()), level, "pass-through fails", "upstream", e.p.upstream.Host, "err", upstream.Kind(err))
+	e.p.log.Log(context.WithoutCancel(e.in.Context()), level, "pass-through fails", "upstream", e.p.where(), "err", upstream.Kind(err))
 	http.Error(w, "the service behind this address does not answer", http.StatusBadGateway)
 }
 

@@ -2,36 +2,28 @@ package proxy
 
 import (
 	"bytes"
-	"context"
-	"crypto/tls"
 	"net"
 	"net/http"
 	"net/http/httptrace"
 	"net/url"
 	"strings"
 	"time"
+
+	"sidestream/proxy/outbound"
 )
 
-// newTransport speaks HTTP/1.1 to the service and adds nothing of its own: no Accept-Encoding, no proxy, no deadline for
-// the answer. Nothing is sent anywhere but to the service, redirects are the client's to follow.
-func newTransport() *http.Transport {
-	dialer := &net.Dialer{Timeout: 10 * time.Second}
-	protocols := new(http.Protocols)
-	protocols.SetHTTP1(true)
-	return &http.Transport{
-		DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
-			return exactly(dialer.DialContext(ctx, network, address))
+// newTransport speaks HTTP/1.1 to the service and adds nothing of its own: no Accept-Encoding, no deadline for the answer. Nothing is sent
+// anywhere but to the service, redirects are the client's to follow.
+func newTransport(s outbound.Settings) *outbound.Transport {
+	return &outbound.Transport{
+		Settings: s,
+		Wrap:     func(c net.Conn) net.Conn { return &exactConn{Conn: c} },
+		Tune: func(t *http.Transport) {
+			t.DisableCompression = true
+			t.MaxIdleConnsPerHost = 1024
+			t.IdleConnTimeout = 4 * time.Second // Node closes idle connections after 5 s, and a POST that meets that is lost
+			t.ExpectContinueTimeout = time.Second
 		},
-		DialTLSContext: func(ctx context.Context, network, address string) (net.Conn, error) {
-			ctx, cancel := context.WithTimeout(ctx, dialer.Timeout) // the handshake included
-			defer cancel()
-			return exactly((&tls.Dialer{NetDialer: dialer}).DialContext(ctx, network, address))
-		},
-		Protocols:             protocols,
-		DisableCompression:    true,
-		MaxIdleConnsPerHost:   1024,
-		IdleConnTimeout:       4 * time.Second, // Node closes idle connections after 5 s, and a POST that meets that is lost
-		ExpectContinueTimeout: time.Second,
 	}
 }
 
@@ -65,7 +57,11 @@ func exact(out *http.Request, upstream *url.URL, path, query string, hasQuery bo
 	// be the root of host a. The connection takes it out again.
 	cut := out.Method + " " + out.URL.Scheme + ":"
 	return out.WithContext(httptrace.WithClientTrace(out.Context(), &httptrace.ClientTrace{
-		GotConn: func(info httptrace.GotConnInfo) { info.Conn.(*exactConn).expect(out.Method+" ", cut) },
+		GotConn: func(info httptrace.GotConnInfo) {
+			if c, ok := info.Conn.(*exactConn); ok { // a forward proxy that is asked itself gets an address
+				c.expect(out.Method+" ", cut)
+			}
+		},
 	}))
 }
 
@@ -74,13 +70,6 @@ func exact(out *http.Request, upstream *url.URL, path, query string, hasQuery bo
 type exactConn struct {
 	net.Conn
 	keep, cut []byte // the next Write begins with cut, of which keep is to be sent; cut nil: leave it alone
-}
-
-func exactly(c net.Conn, err error) (net.Conn, error) {
-	if err != nil {
-		return nil, err
-	}
-	return &exactConn{Conn: c}, nil
 }
 
 func (c *exactConn) expect(keep, cut string) { c.keep, c.cut = []byte(keep), []byte(cut) }

@@ -4,7 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
-	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -22,6 +22,8 @@ import (
 	"testing"
 
 	"github.com/coder/websocket"
+
+	"sidestream/proxy/outbound"
 )
 
 // front serves p on a loopback address and gives its host:port.
@@ -44,7 +46,7 @@ func passTo(t *testing.T, upstream string) *Passthrough {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return NewPassthrough(u, slog.New(slog.DiscardHandler))
+	return NewPassthrough(u, outbound.Settings{}, slog.New(slog.DiscardHandler))
 }
 
 // legacy serves h as the service behind.
@@ -720,10 +722,7 @@ func TestTLSService(t *testing.T) {
 	}))
 	defer service.Close()
 	p := passTo(t, service.URL)
-	dialer := &tls.Dialer{Config: service.Client().Transport.(*http.Transport).TLSClientConfig}
-	p.transport.DialTLSContext = func(ctx context.Context, network, address string) (net.Conn, error) {
-		return exactly(dialer.DialContext(ctx, network, address))
-	}
+	p.transport.Trust = outbound.NewTrust(outbound.Keys{Roots: []*x509.Certificate{service.Certificate()}}, "", "", nil)
 	address := front(t, p)
 	for _, target := range []string{"//a|b", "/a|b", "//c"} {
 		res, body := send(t, address, "GET", "GET "+target+" HTTP/1.1\r\nHost: h\r\n\r\n")

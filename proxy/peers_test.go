@@ -109,7 +109,7 @@ func startClusterWith(t *testing.T, n int, store *holders, env ...string) *clust
 func (c *cluster) start(r *replica, s Settings) {
 	log := slog.New(slog.DiscardHandler)
 	r.Proxy = New(s, log)
-	r.passthrough.transport.DialContext = c.legacy.Dial
+	r.passthrough.transport.Base = c.legacy.Dial
 	r.Peers.Dial = c.dial
 	r.server = NewServer(r.Proxy, nil, log)
 	var running sync.WaitGroup

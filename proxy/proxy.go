@@ -73,7 +73,7 @@ func New(c Settings, log *slog.Logger) *Proxy {
 	p.reload.closing, p.reload.close = context.WithCancel(context.Background())
 	p.maxHeader, p.History = c.MaxHeader, c.History
 	if c.Upstream != nil {
-		p.passthrough = NewPassthrough(c.Upstream, log)
+		p.passthrough = NewPassthrough(c.Upstream, c.Network, log)
 		p.passthrough.Upgraded = p.upgraded
 		p.passthrough.Answer = p.vary
 	}
@@ -100,6 +100,7 @@ func New(c Settings, log *slog.Logger) *Proxy {
 func (p *Proxy) newRoute(rc *RouteSettings, old *Route) *Route {
 	log := p.log.With("route", rc.Name)
 	rt := &Route{RouteSettings: rc, proxy: p}
+	rc.Upstream.LogTo(log)
 	if old == nil {
 		rt.Clients, rt.HeldBack, rt.WebSockets, rt.own = new(deliver.Stats), new(atomic.Int64), new(atomic.Int64), stream.NewLimit(rc.MaxClients)
 	} else {
@@ -311,6 +312,7 @@ func (p *Proxy) Ready() bool { return p.untried.Load() <= 0 && !p.Draining() }
 // close ends the route's streams, and whatever it runs.
 func (rt *Route) close() {
 	rt.Streams.Close()
+	rt.Upstream.CloseIdle()
 	if rt.guard != nil {
 		rt.guard.Close()
 	}

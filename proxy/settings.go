@@ -7,6 +7,7 @@ import (
 
 	"sidestream/proxy/access"
 	"sidestream/proxy/history"
+	"sidestream/proxy/outbound"
 	"sidestream/proxy/peer"
 	"sidestream/proxy/upstream"
 )
@@ -14,6 +15,7 @@ import (
 // Settings are what a sidecar is served by. Package config makes them of the environment, and they are taken as they are.
 type Settings struct {
 	Upstream       *url.URL               // legacy base URL for pass-through; nil: 404 for whatever no route answers
+	Network        outbound.Settings      // how connections to Upstream are made
 	TLSCert        string                 // path of the PEM certificate chain; "" without TLS
 	TLSKey         string                 // path of the PEM key; set exactly when TLSCert is
 	CORSOrigins    []string               // origins allowed cross-origin with credentials, as browsers send them: scheme://host[:port], lower case

@@ -54,7 +54,9 @@ func Tap(ctx context.Context, rt *RouteSettings, words []string, w io.Writer, lo
 		return fmt.Errorf("%w: %w", ErrWords, err)
 	}
 	streams := stream.NewStreams(settings(rt, log))
+	rt.Upstream.LogTo(log.With("route", rt.Name))
 	defer upstream.CloseIdle()
+	defer rt.Upstream.CloseIdle()
 	defer streams.Close()
 	seat, err := streams.Join(ctx, req)
 	if err != nil {

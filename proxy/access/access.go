@@ -14,6 +14,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"sidestream/proxy/outbound"
 )
 
 // The methods of AUTH.
@@ -54,7 +56,10 @@ type Settings struct {
 	Revalidate time.Duration     // how long an answer counts; 0: for the client alone that asks
 	Kind       func(error) error // makes an error of net/http fit to be shown; nil: it is left out
 
-	// Transport is what questions and fetches go by; nil: one of the guard's own.
+	Network     outbound.Settings // how connections to URL are made
+	KeysNetwork outbound.Settings // the same for the address of Keys
+
+	// Transport is what questions and fetches go by; nil: those of the guard's own.
 	Transport http.RoundTripper
 }
 
@@ -117,15 +122,17 @@ type Guard struct {
 func New(s Settings, log *slog.Logger) *Guard {
 	g := &Guard{Settings: s, Stats: new(Stats), log: log, passes: map[*Pass]struct{}{}, byKey: map[key]*Pass{}, sooner: make(chan struct{}, 1)}
 	g.alive, g.close = context.WithCancel(context.Background())
-	transport := s.Transport
-	if transport == nil {
-		transport = newTransport()
+	transport := func(network outbound.Settings) http.RoundTripper {
+		if s.Transport != nil {
+			return s.Transport
+		}
+		return newTransport(network)
 	}
 	if slices.Contains(s.Methods, Forward) {
-		g.forward = &forward{guard: g, client: newClient(transport), flights: map[key]*flight{}}
+		g.forward = &forward{guard: g, client: newClient(transport(s.Network)), flights: map[key]*flight{}}
 	}
 	if slices.Contains(s.Methods, JWT) {
-		g.tokens = &tokens{guard: g, keys: newKeys(g, newClient(transport))}
+		g.tokens = &tokens{guard: g, keys: newKeys(g, newClient(transport(s.KeysNetwork)))}
 	}
 	return g
 }

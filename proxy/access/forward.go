@@ -12,12 +12,13 @@ package access
 import (
 	"context"
 	"io"
-	"net"
 	"net/http"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"sidestream/proxy/outbound"
 )
 
 const (
@@ -58,11 +59,12 @@ type flight struct {
 	err    error
 }
 
-func newTransport() *http.Transport {
-	dialer := &net.Dialer{Timeout: questionTime}
-	return &http.Transport{DialContext: dialer.DialContext, DisableCompression: true, ForceAttemptHTTP2: true, TLSHandshakeTimeout: questionTime,
-		MaxConnsPerHost: connsMost, MaxIdleConnsPerHost: connsMost, MaxResponseHeaderBytes: bodyMost,
-		IdleConnTimeout: 4 * time.Second} // Node closes idle connections after 5 s
+func newTransport(s outbound.Settings) *outbound.Transport {
+	return &outbound.Transport{Settings: s, HTTP2: true, Tune: func(t *http.Transport) {
+		t.DisableCompression, t.TLSHandshakeTimeout = true, questionTime
+		t.MaxConnsPerHost, t.MaxIdleConnsPerHost, t.MaxResponseHeaderBytes = connsMost, connsMost, bodyMost
+		t.IdleConnTimeout = 4 * time.Second // Node closes idle connections after 5 s
+	}}
 }
 
 func newClient(transport http.RoundTripper) *http.Client {

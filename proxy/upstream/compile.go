@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 
+	"sidestream/proxy/outbound"
 	"sidestream/translate"
 	"sidestream/translate/dialect"
 )
@@ -20,6 +21,8 @@ import (
 func Compile(s SourceSettings) (*Route, error) {
 	c := compiler{rt: &Route{Stats: new(Stats), settings: s}, s: &s}
 	c.defaults()
+	c.rt.from = s.From
+	c.sockets()
 	c.from()
 	c.headers()
 	c.subscriptions()
@@ -37,6 +40,9 @@ func Compile(s SourceSettings) (*Route, error) {
 	c.usesCursor()
 	c.clientID()
 	c.rt.settings = s
+	if s.Network != (outbound.Settings{}) {
+		c.rt.own = &pools{newClient(s.Network, false), newClient(s.Network, true)}
+	}
 	c.rt.display, _ = compile(c.rt.From(), s.PathNames, func(string, bool) escape { return segment }) // what is wrong in it is said already
 	c.rt.enliven()
 	return c.rt, errors.Join(c.problems...)
@@ -139,10 +145,40 @@ func (c *compiler) oneOf(setting, value string, known ...string) {
 	}
 }
 
+// sockets makes addresses on a Unix socket those of a service called localhost, which the route's connections find there.
+func (c *compiler) sockets() {
+	s := c.s
+	for _, one := range []struct {
+		setting string
+		address *string
+	}{{"FROM", &s.From}, {"FIRST", &s.First}, {"TICKET", &s.Ticket}} {
+		method, address := "", *one.address
+		if first, rest, two := strings.Cut(address, " "); two && one.setting == "TICKET" {
+			method, address = first+" ", strings.TrimSpace(rest)
+		}
+		socket, plain, err := outbound.SplitSocket(address)
+		switch {
+		case err != nil:
+			c.bad(one.setting, "%v", err)
+			*one.address = method + "http://localhost/" // what else is wrong with it is said once that is mended
+		case socket == "":
+			continue
+		case one.setting == "FROM":
+			s.Network.Socket = socket
+			c.add(entry{setting: "SOCKET", field: noField, template: literal(socket)})
+		case socket != s.Network.Socket:
+			c.bad(one.setting, "is on another Unix socket than FROM; a route has one, write it there too, or an http:// address")
+		}
+		if err == nil {
+			*one.address = method + plain
+		}
+	}
+}
+
 func (c *compiler) from() {
 	scheme, _, _ := strings.Cut(c.s.From, "://")
 	if !slices.Contains([]string{"ws", "wss", "http", "https"}, scheme) {
-		c.bad("FROM", "must begin with ws://, wss://, http:// or https://")
+		c.bad("FROM", "must begin with ws://, wss://, http:// or https://, or on a Unix socket with ws+unix:// or http+unix://")
 		return
 	}
 	if strings.ContainsAny(c.s.From, "#") {

@@ -1,5 +1,5 @@
 // Package upstream is the sources: it makes a client's request into an upstream request, and an upstream request into
-// messages, by a WebSocket subscription, by polling, or from an answer that never ends. It alone dials.
+// messages, by a WebSocket subscription, by polling, or from an answer that never ends. It alone dials, by way of package outbound.
 //
 // # Files
 //

@@ -102,7 +102,7 @@ func (c *httpStreamConn) ask(ctx context.Context) error {
 		t := time.AfterFunc(d, func() { c.cancel(fmt.Errorf("%w (%v)", errPatience, d)) })
 		defer t.Stop()
 	}
-	resp, err := rt.client(polls, c.jar).Do(req)
+	resp, err := rt.client(rt.pools().polls, c.jar).Do(req)
 	if err != nil {
 		return noAnswer{fmt.Errorf("connect: %w", because(ctx, err))}
 	}

@@ -3,37 +3,63 @@ package upstream
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"net"
 	"net/http"
 	"strconv"
 	"strings"
 	"time"
+
+	"sidestream/proxy/outbound"
 )
 
 // maxRetryAfter caps what an upstream can ask us to wait.
 const maxRetryAfter = time.Hour
 
+// The connections of all routes that are dialled as any other.
 var (
-	sockets = &http.Client{Transport: transport(false), CheckRedirect: sameOrigin} // for upgrades, which HTTP/2 has not
-	polls   = &http.Client{Transport: transport(true), CheckRedirect: sameOrigin}
+	sockets = newClient(outbound.Settings{}, false) // for upgrades, which HTTP/2 has not
+	polls   = newClient(outbound.Settings{}, true)
 )
 
-// transport dials what the configuration says and nothing else: no proxy of the environment.
-func transport(http2 bool) *http.Transport {
-	t := &http.Transport{
-		DialContext:         (&net.Dialer{Timeout: dialTime}).DialContext,
-		TLSHandshakeTimeout: dialTime,
-		MaxIdleConnsPerHost: 64,
-		IdleConnTimeout:     90 * time.Second,
-		ForceAttemptHTTP2:   http2,
-	}
-	t.Protocols = new(http.Protocols)
-	t.Protocols.SetHTTP1(true)
-	t.Protocols.SetHTTP2(http2)
-	return t
+// newClient returns one with a pool of connections of its own.
+func newClient(s outbound.Settings, http2 bool) *http.Client {
+	return &http.Client{CheckRedirect: sameOrigin, Transport: &outbound.Transport{Settings: s, HTTP2: http2, Protocols: []string{"http/1.1"},
+		Tune: func(t *http.Transport) { t.MaxIdleConnsPerHost, t.IdleConnTimeout = 64, 90*time.Second }}}
 }
 
-// CloseIdle lets go of the connections that polls keep open between requests.
+// pools are the connections of a route.
+type pools struct{ sockets, polls *http.Client }
+
+// pools are its own where it is dialled in a way of its own: nothing goes over a connection that was made with another route's certificate.
+func (rt *Route) pools() pools {
+	if rt.own != nil {
+		return *rt.own
+	}
+	return pools{sockets, polls}
+}
+
+// Network is how connections of the route are made.
+func (rt *Route) Network() outbound.Settings { return rt.settings.Network }
+
+// Secure reports whether anything of the route may be dialled with TLS.
+func (rt *Route) Secure() bool {
+	s := &rt.settings
+	return strings.HasPrefix(s.From, "wss://") || strings.Contains(s.From+s.First+s.Ticket, "https://") || s.Dial != "" || s.Protocol != "raw"
+}
+
+// CloseIdle lets go of the connections that the route keeps open between requests.
+func (rt *Route) CloseIdle() {
+	if rt.own != nil {
+		rt.own.sockets.CloseIdleConnections()
+		rt.own.polls.CloseIdleConnections()
+	}
+}
+
+// LogTo has log told of keys that change, or cannot be used.
+func (rt *Route) LogTo(log *slog.Logger) { rt.settings.Network.Trust.LogTo(log) }
+
+// CloseIdle lets go of the connections that polls keep open between requests, but for those of routes that have their own.
 func CloseIdle() {
 	polls.CloseIdleConnections()
 	sockets.CloseIdleConnections()

@@ -34,7 +34,7 @@ func (p *poll) fetch(ctx context.Context, address, cursor string) (pg reply, out
 		return pg, PollFailed, err
 	}
 	asked := time.Now()
-	resp, err := p.q.Route.client(polls, p.jar).Do(req)
+	resp, err := p.q.Route.client(p.q.Route.pools().polls, p.jar).Do(req)
 	if err != nil {
 		return pg, PollFailed, noAnswer{fmt.Errorf("poll: %w", because(ctx, err))}
 	}

@@ -134,7 +134,7 @@ func (rt *Route) like(next *Route) bool {
 	same := func(p, q part) bool {
 		return p.kind == q.kind && p.name == q.name && p.fallbackText() == q.fallbackText()
 	}
-	return rt.Polls() == next.Polls() && slices.EqualFunc(rt.table, next.table, func(a, b *entry) bool {
+	return rt.Polls() == next.Polls() && rt.settings.Network.Socket == next.settings.Network.Socket && slices.EqualFunc(rt.table, next.table, func(a, b *entry) bool {
 		return a.setting == b.setting && a.header == b.header && slices.EqualFunc(a.template.parts, b.template.parts, same)
 	})
 }

@@ -18,6 +18,8 @@ type Route struct {
 	only atomic.Pointer[Request] // what Expand makes of every client's request, once it has turned out to use nothing of it
 
 	settings                           SourceSettings
+	from                               string // FROM as it was written
+	own                                *pools // nil: those of all routes
 	dialect                            dialect.Dialect
 	table                              []*entry // see table.go
 	display                            template // of From, in which values of the path are filled in
@@ -54,7 +56,7 @@ func (rt *Route) Polls() bool { return strings.HasPrefix(rt.settings.From, "http
 func (rt *Route) Follows() bool { return rt.Polls() && rt.settings.Mode == ModeStream }
 
 // From is where the events come from, fit for logs. See [Redact].
-func (rt *Route) From() string { return redact(rt.settings.From, rt.settings.FromFile) }
+func (rt *Route) From() string { return redact(rt.from, rt.settings.FromFile) }
 
 // Scoped reports whether each ?session= has an upstream of its own.
 func (rt *Route) Scoped() bool { return rt.settings.Session }

@@ -3,13 +3,16 @@ package upstream
 import (
 	"fmt"
 	"time"
+
+	"sidestream/proxy/outbound"
 )
 
 // SourceSettings are the texts of one route whose syntax this package and translate own. Durations and sizes are taken as they
 // are; an empty text means the default of the environment table.
 type SourceSettings struct {
-	PathNames   []string // the wildcards of the route's PATH, for {path.NAME}
-	Claims      []string // what is known of an authenticated client, for {auth.NAME}
+	Network     outbound.Settings // how connections are made; Socket is FROM's, and set by Compile
+	PathNames   []string          // the wildcards of the route's PATH, for {path.NAME}
+	Claims      []string          // what is known of an authenticated client, for {auth.NAME}
 	From        string
 	FromFile    bool   // FROM was read from a file, since it holds a secret: its path is not shown
 	Headers     string // one "Name: value" a line

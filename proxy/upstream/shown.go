@@ -26,6 +26,7 @@ import (
 
 	"github.com/coder/websocket"
 
+	"sidestream/proxy/outbound"
 	"sidestream/translate"
 )
 
@@ -56,8 +57,16 @@ var ours = []error{errRepeated, errRedirects, context.Canceled, context.Deadline
 func kindOf(err error) string {
 	var network *net.OpError
 	var closed websocket.CloseError
+	var proxy *outbound.ProxyError
 	if errors.As(err, &closed) {
 		return fmt.Sprintf("closed with code %d", closed.Code)
+	}
+	if errors.As(err, &proxy) {
+		shown := *proxy
+		if shown.Err != nil {
+			shown.Err = Kind(shown.Err)
+		}
+		return shown.Error()
 	}
 	if kind := certificateKind(err); kind != "" {
 		return kind
@@ -93,6 +102,7 @@ func certificateKind(err error) string {
 	var invalid x509.CertificateInvalidError
 	var record tls.RecordHeaderError
 	var verify *tls.CertificateVerificationError
+	var alert *net.OpError
 	switch {
 	case errors.As(err, &name):
 		return "the upstream's certificate is for another name than " + name.Host
@@ -104,9 +114,15 @@ func certificateKind(err error) string {
 		return "the upstream's certificate is not valid"
 	case errors.As(err, &record):
 		return "the upstream does not speak TLS on this port"
+	case errors.As(err, &alert) && alert.Op == "remote error" && slices.Contains(aboutClient, alert.Err.Error()):
+		return "the upstream refuses the client's certificate, or that there is none (" + alert.Err.Error() + "); check UPSTREAM_CERT"
 	}
 	return ""
 }
+
+// aboutClient are the alerts with which a server says that a client's certificate is not what it wants (RFC 8446, section 6.2), in crypto/tls's words.
+var aboutClient = []string{"tls: bad certificate", "tls: unsupported certificate", "tls: revoked certificate", "tls: expired certificate",
+	"tls: unknown certificate", "tls: unknown certificate authority", "tls: access denied", "tls: certificate required"}
 
 // h2Fault is how net/http tells an error of HTTP/2, without what the other side may have written.
 var h2Fault = regexp.MustCompile(`(stream|connection) error: (stream ID [0-9]+; )?[A-Z_]+|server sent GOAWAY`)

@@ -161,7 +161,7 @@ func (s *subscription) request(ctx context.Context, r *dialect.HTTPRequest) (*di
 	if err != nil {
 		return nil, err
 	}
-	resp, err := s.q.Route.client(polls, s.jar).Do(req)
+	resp, err := s.q.Route.client(s.q.Route.pools().polls, s.jar).Do(req)
 	if err != nil {
 		return nil, fmt.Errorf("request before the dial: %w", Kind(err))
 	}

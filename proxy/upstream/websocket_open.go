@@ -25,7 +25,7 @@ func (c *wsConn) handshake(ctx context.Context, d dialect.Dial) error {
 	host := d.Header.Get("Host")
 	d.Header.Del("Host")
 	options := &websocket.DialOptions{
-		HTTPClient:     c.q.Route.client(sockets, c.jar),
+		HTTPClient:     c.q.Route.client(c.q.Route.pools().sockets, c.jar),
 		HTTPHeader:     d.Header,
 		Host:           host,
 		Subprotocols:   d.Subprotocols,
