@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"os/signal"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -57,7 +58,7 @@ func (s *sidecar) start(lines *admin.Lines, started func(net.Addr)) error {
 	if err != nil {
 		return err
 	}
-	public, err := deliver.Listen(s.Listen)
+	public, err := s.listener()
 	if err != nil {
 		return fmt.Errorf("SSE_LISTEN: %w; choose another address", err)
 	}
@@ -80,6 +81,14 @@ func (s *sidecar) start(lines *admin.Lines, started func(net.Addr)) error {
 	s.log.Info("sidestream is serving", "listen", public.Addr().String(), "routes", len(s.proxy.Routes()), "version", version)
 	started(public.Addr())
 	return nil
+}
+
+// listener is the public one.
+func (s *sidecar) listener() (net.Listener, error) {
+	if path, ok := strings.CutPrefix(s.Listen, "unix:"); ok {
+		return deliver.ListenUnix(path, s.ListenMode)
+	}
+	return deliver.Listen(s.Listen)
 }
 
 // listen serves a listener, if it is one, until run ends.

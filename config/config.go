@@ -1,6 +1,7 @@
 package config
 
 import (
+	"io/fs"
 	"log/slog"
 
 	"sidestream/proxy"
@@ -11,7 +12,8 @@ import (
 type Config struct {
 	proxy.Settings
 
-	Listen        string         // public address, host:port
+	Listen        string         // public address, host:port, or unix: and the path of a Unix socket
+	ListenMode    fs.FileMode    // permissions of that socket; 0 without one
 	AdminListen   string         // address of health, metrics and status; "" when off
 	History       history.Opener // where events are kept; nil: nowhere but in memory
 	AdminToken    string         // for the admin port, from elsewhere than this machine; "": none

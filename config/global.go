@@ -2,6 +2,7 @@ package config
 
 import (
 	"crypto/tls"
+	"io/fs"
 	"maps"
 	"net"
 	"net/url"
@@ -35,12 +36,16 @@ func (l *loader) globals(vs values) *Config {
 			TLSKey:        g.TLSKey,
 		},
 		Listen:      g.Listen,
+		ListenMode:  fs.FileMode(g.ListenMode),
 		AdminListen: g.AdminListen,
 		MaxValue:    int(g.MaxValue),
 		LogFormat:   g.LogFormat,
 	}
 	if none(g.AdminListen) {
 		c.AdminListen = ""
+	}
+	if !onSocket(c.Listen) {
+		c.ListenMode = 0
 	}
 	l.checkListen(c, vs)
 	c.History = l.history(vs, g)
@@ -54,6 +59,7 @@ func (l *loader) globals(vs values) *Config {
 	c.CORSOrigins = l.origins(vs, g.CORSOrigins)
 	c.Tickets = l.tickets(vs, g)
 	c.TrustedProxies = l.proxies(vs, g.TrustedProxies)
+	c.TrustLocal = l.trustsLocal(vs, g.TrustedProxies, g.Listen, g.MaxPerIP > 0)
 	c.Tunnel = l.tunnel(vs, g.Tunnel, shared, c.Upstream != nil)
 	c.Peer = l.peer(vs, g)
 	l.checkPeerListen(vs, g, c.Peer)
@@ -77,7 +83,10 @@ func inherited(global values) values {
 func none(s string) bool { return s == "off" || s == "0" }
 
 func (l *loader) checkListen(c *Config, vs values) {
-	public, ok := l.address(vs, "LISTEN", c.Listen)
+	public, ok := l.listenAddress(vs, c.Listen)
+	if v, set := vs["LISTEN_MODE"]; set && !v.bad && !onSocket(c.Listen) && !vs["LISTEN"].bad {
+		l.problems.add(v.variable, "has no effect, as SSE_LISTEN is no Unix socket; unset it")
+	}
 	if c.AdminListen == "" {
 		return
 	}
@@ -140,6 +149,20 @@ func (l *loader) adminToken(vs values, token string) string {
 		l.problems.add(vs.variable(name{setting: "ADMIN_TOKEN"}), "is shorter than 16 bytes, or holds blanks or letters beyond ASCII; write one such as openssl rand -hex 16 makes")
 	}
 	return token
+}
+
+// onSocket reports whether an address to listen on is a Unix socket's.
+func onSocket(listen string) bool { return strings.HasPrefix(listen, "unix:") }
+
+// listenAddress checks SSE_LISTEN. That of a Unix socket is nobody else's, and not returned.
+func (l *loader) listenAddress(vs values, listen string) (address, bool) {
+	if !onSocket(listen) {
+		return l.address(vs, "LISTEN", listen)
+	}
+	if _, _, err := outbound.SplitSocket("http+unix://" + strings.TrimPrefix(listen, "unix:") + ":"); err != nil || strings.Count(listen, ":") > 1 {
+		l.problems.add(vs.variable(name{setting: "LISTEN"}), "%s does not name a Unix socket by its absolute path, of at most 107 bytes; write such as unix:/run/sidestream/sse.sock", quote(listen))
+	}
+	return address{}, false
 }
 
 type address struct{ host, port string }

@@ -74,7 +74,7 @@ func Addresses(environ []string, readFile func(string) ([]byte, error)) (public,
 	l := loader{readFile: readFile}
 	g := parse[globals](&l, globalFields, only)
 	if none(g.AdminListen) {
-		l.address(only, "LISTEN", g.Listen)
+		l.listenAddress(only, g.Listen)
 		return g.Listen, "", l.problems.err()
 	}
 	l.address(only, "ADMIN_LISTEN", g.AdminListen)

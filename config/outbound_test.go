@@ -200,3 +200,32 @@ func TestForwardProxies(t *testing.T) {
 		t.Errorf("%+v", c.Network)
 	}
 }
+
+func TestListenUnix(t *testing.T) {
+	c := load(t, append(base, "SSE_LISTEN=unix:/run/sse.sock", "SSE_TRUSTED_PROXIES=unix,10.0.0.0/8", "SSE_MAX_CLIENTS_PER_IP=3")...)
+	if c.Listen != "unix:/run/sse.sock" || c.ListenMode != 0o660 || !c.TrustLocal || len(c.TrustedProxies) != 1 {
+		t.Errorf("%+v", c)
+	}
+	if c := load(t, append(base, "SSE_LISTEN=unix:@sse", "SSE_LISTEN_MODE=600")...); c.ListenMode != 0o600 || c.TrustLocal {
+		t.Errorf("%+v", c)
+	}
+	public, _, err := Addresses([]string{"SSE_LISTEN=unix:/run/sse.sock", "SSE_ADMIN_LISTEN=off"}, nil)
+	if public != "unix:/run/sse.sock" || err != nil {
+		t.Errorf("%s, %v", public, err)
+	}
+	for environ, want := range map[string]string{
+		"SSE_LISTEN=unix:run/sse.sock":                `SSE_LISTEN: "unix:run/sse.sock" does not name a Unix socket by its absolute path, of at most 107 bytes; write such as unix:/run/sidestream/sse.sock`,
+		"SSE_LISTEN=unix:":                            `SSE_LISTEN: "unix:" does not name`,
+		"SSE_LISTEN=unix:/run/sse.sock:80":            `SSE_LISTEN: "unix:/run/sse.sock:80" does not name`,
+		"SSE_LISTEN=unix:///run/{x}":                  `SSE_LISTEN: "unix:///run/{x}" does not name`,
+		"SSE_LISTEN_MODE=0600":                        `SSE_LISTEN_MODE: has no effect, as SSE_LISTEN is no Unix socket; unset it`,
+		"SSE_LISTEN_MODE=rw":                          `SSE_LISTEN_MODE: "rw" is no permissions in octal; write such as 0660`,
+		"SSE_LISTEN_MODE=01777":                       `SSE_LISTEN_MODE: "01777" is no permissions in octal; write such as 0660`,
+		"SSE_TRUSTED_PROXIES=unix":                    `SSE_TRUSTED_PROXIES: unix has no effect, as SSE_LISTEN is no Unix socket; leave it out`,
+		"SSE_LISTEN=unix:/x SSE_MAX_CLIENTS_PER_IP=1": `SSE_MAX_CLIENTS_PER_IP: has no effect, as clients over the Unix socket of SSE_LISTEN have no address; add unix to SSE_TRUSTED_PROXIES`,
+	} {
+		if _, err := Load(append(base[:len(base):len(base)], strings.Fields(environ)...), files(nil)); err == nil || !strings.HasPrefix(err.Error(), want) || strings.Contains(err.Error(), "\n") {
+			t.Errorf("%s: %v", environ, err)
+		}
+	}
+}

@@ -20,7 +20,8 @@ import (
 //	reload      of a global one: "yes", a reload changes it; "routes", it does, and all routes with it; "restart", it cannot. A
 //	            route's setting needs none: a reload changes the route
 type globals struct {
-	Listen         string `env:"LISTEN" envDefault:":8080" reload:"restart" doc:"public address"`
+	Listen         string `env:"LISTEN" envDefault:":8080" reload:"restart" doc:"public address; unix:/run/sse.sock listens on a Unix socket, for a proxy on the same machine"`
+	ListenMode     mode   `env:"LISTEN_MODE" envDefault:"0660" reload:"restart" doc:"permissions of the Unix socket of SSE_LISTEN, in octal: who may write to it may connect"`
 	AdminListen    string `env:"ADMIN_LISTEN" envDefault:"127.0.0.1:9091" reload:"restart" doc:"address of the admin port: health, metrics and status; off disables it"`
 	AdminHosts     list   `env:"ADMIN_HOSTS" reload:"restart" doc:"further Host names that the admin port answers to, comma-separated, besides its own address, localhost and IP addresses"`
 	AdminToken     string `env:"ADMIN_TOKEN" reload:"restart" doc:"what requests to the admin port need that are not from this machine itself, or came by a proxy: at least 16 bytes, as a bearer token or as the password of any user. Unset, the [dashboard](../proxy/admin/README.md#the-dashboard) is for this machine only, and health, metrics, status, revocation, reload and drain for whoever reaches the port"`
@@ -46,7 +47,7 @@ type globals struct {
 	PeerSecret     list   `env:"PEER_SECRET" reload:"restart" doc:"what replicas know each other by, at least 16 bytes and the same everywhere. Several, comma-separated, for changing it: the first one signs, all are accepted"`
 	MaxPerIP       count  `env:"MAX_CLIENTS_PER_IP" max:"1000000000" reload:"yes" doc:"SSE clients at once of one address, or of one /64 of IPv6; over it they are told to come back. 0 means no limit. Behind a proxy it needs SSE_TRUSTED_PROXIES"`
 	MaxReplay      rate   `env:"MAX_REPLAY" envDefault:"64MiB/s" min:"1KiB/s" max:"64GiB/s" reload:"yes" doc:"what all SSE clients together are sent a second of what was there before they came: when many return at once, each waits its turn, with heartbeats, and those who are there do not wait for them. REPLAY_EVENTS has to reach for as long. 0 means no limit"`
-	TrustedProxies list   `env:"TRUSTED_PROXIES" reload:"yes" doc:"addresses and networks (CIDR), comma-separated, of the proxies in front, whose X-Forwarded-For is believed: the rightmost address in it that is none of them is the client's"`
+	TrustedProxies list   `env:"TRUSTED_PROXIES" reload:"yes" doc:"addresses and networks (CIDR), comma-separated, of the proxies in front, whose X-Forwarded-For is believed; unix stands for whoever connects to the Unix socket of SSE_LISTEN. The rightmost address in the header that is none of them is the client's"`
 	TicketKey      list   `env:"TICKET_KEY" reload:"yes" doc:"turns on POST /_sidestream/ticket: keys of 64 hex digits, comma-separated, of which the first seals tickets and each opens them; the same for all replicas. See [access](../proxy/access/README.md#tickets)"`
 	TicketTTL      span   `env:"TICKET_TTL" envDefault:"60s" min:"1s" max:"1h" none:"no" reload:"yes" doc:"how long a ticket is good for whoever has it"`
 	TicketReuse    span   `env:"TICKET_REUSE" envDefault:"12h" min:"1s" max:"24h" none:"no" reload:"yes" doc:"how long a ticket is good for a client that comes back with a last id"`

@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"io/fs"
 	"math"
 	"regexp"
 	"strconv"
@@ -21,6 +22,7 @@ type (
 	rhythm string        // Go duration from 10ms to 24h, 0 or off: none; or a jq program, which does not begin like a number
 	list   []string      // comma-separated, blanks around the items dropped
 	rate   int           // as size, a second, with /s or without
+	mode   fs.FileMode   // permissions, in octal
 	start  int           // live, latest, all or a number of events, as Route.Start has it
 )
 
@@ -175,6 +177,16 @@ func (c *count) UnmarshalText(text []byte) error {
 		return &valueError{s, "is negative; write a number such as 1000"}
 	}
 	*c = count(n)
+	return nil
+}
+
+func (m *mode) UnmarshalText(text []byte) error {
+	s := strings.TrimSpace(string(text))
+	n, err := strconv.ParseUint(s, 8, 32)
+	if err != nil || fs.FileMode(n)&^fs.ModePerm != 0 {
+		return &valueError{s, "is no permissions in octal; write such as 0660"}
+	}
+	*m = mode(n)
 	return nil
 }
 

@@ -1,7 +1,8 @@
 // This file is where clients come from. The rules:
 //
 //   - X-Forwarded-For is believed only from SSE_TRUSTED_PROXIES, from the right: the first address that is not a trusted proxy's is the
-//     client's. What stands to the left of it may be of the client's own making.
+//     client's. What stands to the left of it may be of the client's own making. Whoever comes over a Unix socket has no address: it is trusted
+//     where SSE_TRUSTED_PROXIES says unix.
 //   - An IPv6 address is counted by its /64, which one client has.
 //   - Over SSE_MAX_CLIENTS_PER_IP a client is told to come back: it ends no EventSource.
 
@@ -18,7 +19,8 @@ import (
 // addresses counts the clients of each address. Safe for concurrent use.
 type addresses struct {
 	trusted []netip.Prefix
-	most    int // of one address; 0 any number
+	local   bool // whoever comes over a Unix socket is trusted as well
+	most    int  // of one address; 0 any number
 	counted *counted
 }
 
@@ -31,7 +33,7 @@ type counted struct {
 // of is the address that r's client has; the zero value where that is not known.
 func (a *addresses) of(r *http.Request) netip.Addr {
 	at := parseAddress(r.RemoteAddr)
-	if !a.trusts(at) {
+	if !a.trustsPeer(r) {
 		return at
 	}
 	hops := strings.Split(strings.Join(r.Header["X-Forwarded-For"], ","), ",")
@@ -49,7 +51,7 @@ func (a *addresses) of(r *http.Request) netip.Addr {
 
 // forwarded is the address that a trusted proxy has given for r's client, the zero value where none has.
 func (a *addresses) forwarded(r *http.Request) netip.Addr {
-	if len(a.trusted) == 0 {
+	if !a.names() {
 		return netip.Addr{}
 	}
 	at := parseAddress(r.RemoteAddr)
@@ -58,6 +60,15 @@ func (a *addresses) forwarded(r *http.Request) netip.Addr {
 	}
 	return netip.Addr{}
 }
+
+// trustsPeer reports whether r comes from a proxy that tells the truth.
+func (a *addresses) trustsPeer(r *http.Request) bool {
+	at := parseAddress(r.RemoteAddr)
+	return !at.IsValid() && a.local || a.trusts(at)
+}
+
+// names reports whether any proxy is trusted rather than any other.
+func (a *addresses) names() bool { return a.local || len(a.trusted) > 0 }
 
 // trusts reports whether at is a proxy's that tells the truth.
 func (a *addresses) trusts(at netip.Addr) bool {

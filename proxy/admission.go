@@ -129,7 +129,7 @@ func origin(r *http.Request) string {
 // client is who r is from, as a guard has to know it. What proxies say of it counts if they are trusted, or none is named.
 func (p *Proxy) client(r *http.Request) *access.Client {
 	forwarded, from := http.Header{}, r
-	if a := &p.table().addresses; len(a.trusted) > 0 && !a.trusts(parseAddress(r.RemoteAddr)) {
+	if a := &p.table().addresses; a.names() && !a.trustsPeer(r) {
 		from = &http.Request{Host: r.Host, RemoteAddr: r.RemoteAddr, TLS: r.TLS}
 	}
 	forward(forwarded, from)

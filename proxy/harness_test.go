@@ -120,8 +120,9 @@ func (f *feed) ws() string { return "ws" + strings.TrimPrefix(f.URL, "http") }
 // sidecar is a proxy that listens, as main has it.
 type sidecar struct {
 	*Proxy
-	server *Server
-	addr   string
+	server  *Server
+	addr    string
+	network string
 }
 
 // Configure reads an environment as package config does, which imports this one: see configure_test.go.
@@ -143,6 +144,16 @@ func serve(t *testing.T, env ...string) *sidecar {
 
 func serveWith(t *testing.T, c Settings, log *slog.Logger) *sidecar {
 	t.Helper()
+	l, err := deliver.Listen("127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return serveOn(t, l, c, log)
+}
+
+// serveOn is serveWith on l.
+func serveOn(t *testing.T, l net.Listener, c Settings, log *slog.Logger) *sidecar {
+	t.Helper()
 	var cert *Certificate
 	if c.TLSCert != "" {
 		var err error
@@ -152,11 +163,7 @@ func serveWith(t *testing.T, c Settings, log *slog.Logger) *sidecar {
 	}
 	p := New(c, log)
 	s := &sidecar{Proxy: p, server: NewServer(p, cert, log)}
-	l, err := deliver.Listen("127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	s.addr = l.Addr().String()
+	s.addr, s.network = l.Addr().String(), l.Addr().Network()
 	served := make(chan struct{})
 	go func() { defer close(served); s.server.Serve(l) }()
 	t.Cleanup(func() {
@@ -182,15 +189,23 @@ func (s *sidecar) get(t *testing.T, path string, head ...string) *response {
 	return s.ask(t, "GET "+path+" HTTP/1.1", append([]string{"Accept: text/event-stream"}, head...)...)
 }
 
+// host is what clients call it.
+func (s *sidecar) host() string {
+	if s.network == "unix" {
+		return "sidecar"
+	}
+	return s.addr
+}
+
 func (s *sidecar) ask(t *testing.T, line string, head ...string) *response {
 	t.Helper()
-	conn, err := net.Dial("tcp", s.addr)
+	conn, err := net.Dial(s.network, s.addr)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { conn.Close() })
 	conn.SetDeadline(time.Now().Add(time.Minute))
-	fmt.Fprintf(conn, "%s\r\nHost: %s\r\n%s\r\n\r\n", line, s.addr, strings.Join(head, "\r\n"))
+	fmt.Fprintf(conn, "%s\r\nHost: %s\r\n%s\r\n\r\n", line, s.host(), strings.Join(head, "\r\n"))
 	method, _, _ := strings.Cut(line, " ")
 	raw := bufio.NewReader(conn)
 	resp, err := http.ReadResponse(raw, &http.Request{Method: method})

@@ -24,6 +24,7 @@ type Settings struct {
 	MaxPerAddress  int                    // SSE clients at once of one address, or one /64 of IPv6; 0 no limit
 	MaxReplay      int                    // bytes a second of what was there before its client, for all SSE clients together; 0 no limit
 	TrustedProxies []netip.Prefix         // whose X-Forwarded-For is believed
+	TrustLocal     bool                   // and of whoever comes over a Unix socket
 	MaxHeader      int                    // bytes of a client's request without its body
 	Drain          time.Duration          // over which clients are released, all when the sidecar stops or those of a route that a reload changes; 0 at once
 	Restart        time.Duration          // how long the sidecar is away after it has drained; 0 not at all

@@ -30,7 +30,7 @@ func (p *Proxy) Routes() []*Route { return p.table().routes }
 // newTable returns what c comes to. What of it is the very thing that the table now was made of stays as it is: see [Proxy.Reload].
 func (p *Proxy) newTable(c Settings) *table {
 	t := &table{settings: c, mux: http.NewServeMux(), origins: map[string]bool{}, credentials: slices.Clone(credentials)}
-	t.addresses = addresses{trusted: c.TrustedProxies, most: c.MaxPerAddress, counted: &p.perAddress}
+	t.addresses = addresses{trusted: c.TrustedProxies, local: c.TrustLocal, most: c.MaxPerAddress, counted: &p.perAddress}
 	for _, origin := range c.CORSOrigins {
 		t.origins[origin] = true
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"strings"
 	"time"
 )
 
@@ -35,7 +36,11 @@ func Check(ctx context.Context, public, operator, path string) error {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	if operator == "" {
-		conn, err := new(net.Dialer).DialContext(ctx, "tcp", Local(public))
+		network, address := "tcp", Local(public)
+		if path, ok := strings.CutPrefix(public, "unix:"); ok {
+			network, address = "unix", path
+		}
+		conn, err := new(net.Dialer).DialContext(ctx, network, address)
 		if err != nil {
 			return fmt.Errorf("healthcheck: the admin port is off, and the public one does not accept connections: %w", err)
 		}

@@ -52,6 +52,7 @@ type acceptor struct {
 	admits  Admission
 	two     *arrivals // of HTTP/2; nil: it is net/http's like the others
 	addr    net.Addr
+	local   *unixListener // nil: TCP
 	closed  atomic.Bool
 
 	mu       sync.Mutex // held during Accept; guards what follows
@@ -88,25 +89,31 @@ type silent struct {
 // acceptor takes l over if it is [Listen]'s, else it returns nil. HTTP/2 is offered to two.
 func (c *Clients) acceptor(l net.Listener, admits Admission, two *arrivals) *acceptor {
 	own, _ := l.(Listener)
-	tcp, ok := own.Listener.(*net.TCPListener)
-	if !ok {
+	var socket interface {
+		net.Listener
+		syscall.Conn
+	}
+	local, ok := own.Listener.(*unixListener)
+	if ok {
+		socket = local.UnixListener // whose file stays
+	} else if socket, ok = own.Listener.(*net.TCPListener); !ok {
 		return nil
 	}
-	a := &acceptor{clients: c, admits: admits, two: two, addr: l.Addr(), waiting: map[int32]uint32{},
+	a := &acceptor{local: local, clients: c, admits: admits, two: two, addr: l.Addr(), waiting: map[int32]uint32{},
 		head: make([]byte, peekSize), parser: bufio.NewReaderSize(nil, peekSize)}
-	if a.open(tcp) != nil {
+	if a.open(socket) != nil {
 		return nil
 	}
-	tcp.Close() // the socket lives on
+	socket.Close() // the socket lives on
 	return a
 }
 
 // open takes a descriptor of l's socket.
-func (a *acceptor) open(l *net.TCPListener) (err error) {
+func (a *acceptor) open(l syscall.Conn) (err error) {
 	if a.listener, err = duplicate(l); err != nil {
 		return err
 	}
-	if protocol, err := unix.GetsockoptInt(a.listener, unix.SOL_SOCKET, unix.SO_PROTOCOL); err != nil || protocol != unix.IPPROTO_TCP {
+	if protocol, err := unix.GetsockoptInt(a.listener, unix.SOL_SOCKET, unix.SO_PROTOCOL); a.local == nil && (err != nil || protocol != unix.IPPROTO_TCP) {
 		unix.Close(a.listener)
 		return errors.New("not plain TCP") // MPTCP's connections inherit less
 	}
@@ -159,6 +166,9 @@ func (a *acceptor) release() {
 	}
 	a.shut = true
 	a.tell()
+	if a.local != nil {
+		a.local.remove()
+	}
 	for fd := range a.waiting {
 		unix.Close(int(fd))
 	}
@@ -259,7 +269,9 @@ func (a *acceptor) accept() {
 			uintptr(unsafe.Pointer(&size)), unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0, 0)
 		switch errno {
 		case 0:
-			watchOver(fd)
+			if a.local == nil {
+				watchOver(fd)
+			}
 			a.classify(int32(fd), true)
 		case unix.EINTR, unix.ECONNABORTED:
 		case unix.EAGAIN:
@@ -335,12 +347,12 @@ func (a *acceptor) serve(fd int32, head []byte, fresh bool) bool {
 	a.clients.joined(&cl, r)
 	a.clients.byWriter[ByShard].Add(1)
 	cl.Route.Stats.Direct.Add(1)
-	if consume(fd, len(head)) != nil {
+	if a.consume(fd, head) != nil {
 		unix.Close(int(fd))
 		a.clients.disconnected(ByShard, cl.Route, cl.hold(), cl.Leave, Left, r.RemoteAddr)
 		return true
 	}
-	s.begin(fd, cl, header, r.ProtoMinor == 0, false)
+	s.begin(fd, cl, header, kind{unchunked: r.ProtoMinor == 0, local: a.local != nil}, false)
 	if a.unknown++; a.unknown == 1 {
 		a.since = time.Now()
 	}
@@ -362,6 +374,8 @@ func (a *acceptor) admit(r *http.Request) (c Client, header http.Header, ok bool
 func (a *acceptor) remote(fd int32, fresh bool) string {
 	port := binary.BigEndian.Uint16((*[2]byte)(unsafe.Pointer(&a.from.Port))[:])
 	switch {
+	case a.local != nil:
+		return LocalAddress
 	case fresh && a.from.Family == unix.AF_INET:
 		four := (*unix.RawSockaddrInet4)(unsafe.Pointer(&a.from))
 		return netip.AddrPortFrom(netip.AddrFrom4(four.Addr), port).String()
@@ -371,9 +385,13 @@ func (a *acceptor) remote(fd int32, fresh bool) string {
 	return peer(int(fd))
 }
 
-// consume takes a request of this size out of the socket: it is answered now. The connection is lost if it fails.
-func consume(fd int32, size int) error {
-	if n, errno := receive(fd, nil, size, unix.MSG_TRUNC); errno != 0 || n != size {
+// consume takes a request out of the socket: it is answered now. The connection is lost if it fails.
+func (a *acceptor) consume(fd int32, head []byte) error {
+	into, flags := unsafe.Pointer(nil), unix.MSG_TRUNC // which throws it away
+	if a.local != nil {
+		into, flags = unsafe.Pointer(unsafe.SliceData(head)), 0 // only TCP knows how
+	}
+	if n, errno := receive(fd, into, len(head), flags); errno != 0 || n != len(head) {
 		return unix.ECONNRESET
 	}
 	return nil

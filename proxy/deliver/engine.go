@@ -137,26 +137,33 @@ func (c *Clients) handOver(w http.ResponseWriter, r *http.Request, cl Client) bo
 		c.disconnected(ByShard, cl.Route, cl.hold(), cl.Leave, Left, r.RemoteAddr)
 		return true
 	}
-	s.begin(int32(fd), cl, w.Header(), r.ProtoMinor == 0, true)
+	_, local := r.Context().Value(connKey{}).(*net.UnixConn)
+	s.begin(int32(fd), cl, w.Header(), kind{r.ProtoMinor == 0, local}, true)
 	return true
 }
 
+// kind is what a connection is.
+type kind struct {
+	unchunked bool // HTTP/1.0
+	local     bool // a Unix socket's: the kernel does not cut it when its peer takes nothing
+}
+
 // begin writes the first bytes of cl's answer, with header, to fd, and has the shard go on with it. tell: see join.
-func (s *shard) begin(fd int32, cl Client, header http.Header, unchunked, tell bool) {
+func (s *shard) begin(fd int32, cl Client, header http.Header, of kind, tell bool) {
 	now := s.clock.now()
-	j := joining{Client: cl, slot: slot{cursor: newCursor(&cl, now), fd: fd}}
-	if unchunked {
+	j := joining{Client: cl, local: of.local, slot: slot{cursor: newCursor(&cl, now), fd: fd}}
+	if of.unchunked {
 		j.slot.flags |= isUnchunked
 	}
 	j.joined, _ = cl.Ring.Last()
-	j.begin(appendHead(make([]byte, 0, headSize), header, unchunked), s.clients, now)
+	j.begin(appendHead(make([]byte, 0, headSize), header, of.unchunked), s.clients, now)
 	s.join(j, tell)
 }
 
 // hijack takes the connection of a request from net/http, for the shard that it returns; nil: it is still there. err is
 // that the connection was lost on the way.
 func (c *Clients) hijack(w http.ResponseWriter, r *http.Request) (s *shard, fd int, err error) {
-	tcp, ok := r.Context().Value(connKey{}).(*net.TCPConn)
+	conn, ok := r.Context().Value(connKey{}).(socket)
 	if !ok || r.ProtoMajor != 1 {
 		return nil, 0, nil
 	}
@@ -166,15 +173,23 @@ func (c *Clients) hijack(w http.ResponseWriter, r *http.Request) (s *shard, fd i
 	if _, _, err := http.NewResponseController(w).Hijack(); err != nil {
 		return nil, 0, nil
 	}
-	fd, err = duplicate(tcp)
-	tcp.Close()
+	fd, err = duplicate(conn)
+	conn.Close()
 	return s, fd, err
+}
+
+// socket is a connection with a descriptor that can be written to past net: a *net.TCPConn or *net.UnixConn.
+type socket interface {
+	syscall.Conn
+	CloseWrite() error
+	Close() error
 }
 
 // joining is a client on its way into its shard.
 type joining struct {
 	Client
 	slot   slot
+	local  bool   // see kind
 	rest   []byte // of what was begun, for a socket that took no more
 	joined uint64 // the newest event when it came
 	err    error

@@ -46,6 +46,9 @@ func newOutput(w http.ResponseWriter, r *http.Request) *output {
 	if secured, ok := o.conn.(*tls.Conn); ok {
 		o.conn = secured.NetConn()
 	}
+	if _, local := o.conn.(*net.UnixConn); local {
+		o.deadlines = true
+	}
 	w.WriteHeader(http.StatusOK)
 	return o
 }

@@ -35,6 +35,7 @@ type harbour struct {
 	route   Pacing
 	clients Clients
 	addr    string
+	network string
 	left    atomic.Int64
 	opened  atomic.Int64
 	retire  chan struct{}
@@ -50,17 +51,22 @@ func newHarbour(t *testing.T, bounds stream.Bounds, heartbeat time.Duration, set
 
 // newHarbourOf is newHarbour with a limit of its own for what was there before a client, 0 for none.
 func newHarbourOf(t *testing.T, bounds stream.Bounds, heartbeat time.Duration, replay int, set ...func(*Pacing)) *harbour {
+	l, err := Listen("127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return newHarbourAt(t, l, bounds, heartbeat, replay, set...)
+}
+
+// newHarbourAt is newHarbourOf on l.
+func newHarbourAt(t *testing.T, l net.Listener, bounds stream.Bounds, heartbeat time.Duration, replay int, set ...func(*Pacing)) *harbour {
 	h := &harbour{t: t, retire: make(chan struct{}), ring: stream.NewRing(stream.NewEpoch(time.Now()), bounds, new(stream.Stats), false),
 		route: Pacing{Heartbeat: heartbeat, Retry: time.Second, Stats: new(Stats), Log: slog.New(slog.DiscardHandler)}}
 	h.clients.Set(0, replay)
 	for _, f := range set {
 		f(&h.route)
 	}
-	l, err := Listen("127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	h.addr = l.Addr().String()
+	h.addr, h.network = l.Addr().String(), l.Addr().Network()
 	stop := serving(&h.clients, l, h, h, nil)
 	t.Cleanup(func() {
 		stop()
@@ -117,7 +123,7 @@ func (h *harbour) client(r *http.Request) Client {
 
 // open connects; proto is 1.1 or 1.0. Every other client comes by net/http.
 func (h *harbour) open(proto, id string) (net.Conn, *bufio.Reader) {
-	c, err := net.Dial("tcp", h.addr)
+	c, err := net.Dial(h.network, h.addr)
 	if err != nil {
 		h.t.Error(err)
 		return nil, nil
@@ -223,7 +229,11 @@ func (h *harbour) publish(n int) {
 }
 
 func TestEveryByteReachesEveryClient(t *testing.T) {
-	h := newHarbour(t, stream.Bounds{Start: stream.StartAll}, 5*time.Millisecond)
+	everyByteReachesEveryClient(t, newHarbour(t, stream.Bounds{Start: stream.StartAll}, 5*time.Millisecond))
+}
+
+func everyByteReachesEveryClient(t *testing.T, h *harbour) {
+	t.Helper()
 	const events = 600
 	var readers sync.WaitGroup
 	for i := range 40 {

@@ -84,6 +84,7 @@ type shard struct {
 	byRing  map[*stream.Ring]uint32
 	rests   map[uint32][]byte // of those whose sockets are full
 	holds   map[uint32]hold   // of those that have one
+	locals  map[uint32]queued // of those on Unix sockets
 	away    []parting
 	waits   waitingHeap // those that wait for their turn, and some that are not there any more
 	dead    []uint32    // found during a walk

@@ -32,6 +32,9 @@ func (s *shard) enter(j *joining) {
 	g := s.groups[c.group]
 	c.pos = uint32(len(g.members))
 	g.members = append(g.members, index)
+	if j.local {
+		s.watch(index)
+	}
 	if own := j.hold(); !own.none() {
 		s.hold(index, own)
 	}
@@ -204,6 +207,7 @@ func (s *shard) bury() {
 			s.spare = append(s.spare, c.group)
 		}
 		delete(s.rests, index)
+		delete(s.locals, index)
 		why := int(c.why)
 		own := s.holds[index]
 		if !own.none() {
@@ -241,6 +245,8 @@ func peer(fd int) string {
 		return (&net.TCPAddr{IP: a.Addr[:], Port: a.Port}).String()
 	case *unix.SockaddrInet6:
 		return (&net.TCPAddr{IP: a.Addr[:], Port: a.Port}).String()
+	case *unix.SockaddrUnix:
+		return LocalAddress
 	}
 	return ""
 }

@@ -2,6 +2,7 @@ package deliver
 
 import (
 	"context"
+	"io/fs"
 	"net"
 	"syscall"
 
@@ -49,6 +50,9 @@ func (l Listener) Accept() (net.Conn, error) {
 func watchOver(fd uintptr) {
 	unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(stallTime.Milliseconds()))
 }
+
+// narrow gives the file that a socket is about to get no more than mode: the system takes what is in its umask from that.
+func narrow(fd uintptr, mode fs.FileMode) { unix.Fchmod(int(fd), uint32(mode.Perm())) }
 
 // unsent is how many bytes the kernel holds that the peer has not acknowledged.
 func unsent(c *net.TCPConn) (n int) {

@@ -2,7 +2,10 @@
 
 package deliver
 
-import "net"
+import (
+	"io/fs"
+	"net"
+)
 
 // Listen is [net.Listen] over TCP.
 func Listen(address string) (net.Listener, error) {
@@ -12,6 +15,9 @@ func Listen(address string) (net.Listener, error) {
 
 // Listener is the listener as it is: elsewhere than on Linux each write has a deadline.
 type Listener struct{ net.Listener }
+
+// narrow cannot do anything before the file is there.
+func narrow(uintptr, fs.FileMode) {}
 
 // unsent is not known here.
 func unsent(*net.TCPConn) int { return 0 }

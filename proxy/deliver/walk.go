@@ -228,6 +228,7 @@ func (s *shard) look() tick {
 		}
 	}
 	s.expire()
+	s.stalls()
 	return next
 }
 
