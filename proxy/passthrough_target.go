@@ -17,6 +17,7 @@ import (
 func newTransport(s outbound.Settings) *outbound.Transport {
 	return &outbound.Transport{
 		Settings: s,
+		Tunnels:  true,
 		Wrap:     func(c net.Conn) net.Conn { return &exactConn{Conn: c} },
 		Tune: func(t *http.Transport) {
 			t.DisableCompression = true
@@ -57,11 +58,7 @@ func exact(out *http.Request, upstream *url.URL, path, query string, hasQuery bo
 	// be the root of host a. The connection takes it out again.
 	cut := out.Method + " " + out.URL.Scheme + ":"
 	return out.WithContext(httptrace.WithClientTrace(out.Context(), &httptrace.ClientTrace{
-		GotConn: func(info httptrace.GotConnInfo) {
-			if c, ok := info.Conn.(*exactConn); ok { // a forward proxy that is asked itself gets an address
-				c.expect(out.Method+" ", cut)
-			}
-		},
+		GotConn: func(info httptrace.GotConnInfo) { info.Conn.(*exactConn).expect(out.Method+" ", cut) },
 	}))
 }
 

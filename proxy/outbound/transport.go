@@ -9,15 +9,16 @@ import (
 	"sync"
 )
 
-// Transport sends requests over connections made as its settings say. What a forward proxy stands between goes through a tunnel (CONNECT), but for
-// plain requests to http:// addresses, which the proxy is asked for itself: many allow no tunnels to other ports than 443. Set the fields before the
-// first request; then it is safe for concurrent use.
+// Transport sends requests over connections made as its settings say. Through a forward proxy they go by a tunnel (CONNECT), but for plain requests to
+// http:// addresses, which the proxy is asked for itself: many allow no tunnels to other ports than 443. Set the fields before the first request; then
+// it is safe for concurrent use.
 type Transport struct {
 	Settings
 	HTTP2     bool                                                                 // is offered to servers, and spoken with those that take it
+	Tunnels   bool                                                                 // through forward proxies, for plain requests too: whatever is sent arrives as it is
 	Protocols []string                                                             // offered to servers (ALPN) without HTTP2
 	Tune      func(*http.Transport)                                                // sets the bounds of the pool, and what else is not about dialling; nil: Go's own
-	Wrap      func(net.Conn) net.Conn                                              // makes each connection what it returns, but for those to a proxy that is asked itself; nil: nothing
+	Wrap      func(net.Conn) net.Conn                                              // makes each connection what it returns; needs Tunnels; nil: nothing
 	Base      func(ctx context.Context, network, address string) (net.Conn, error) // opens a connection; nil: the system does
 
 	once sync.Once
@@ -32,10 +33,10 @@ type Transport struct {
 // RoundTrip is http.RoundTripper's. Where a forward proxy is in the way of a request the error is, or wraps, a *[ProxyError].
 func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	via := t.proxy(r.URL)
-	if via == nil || r.URL.Scheme != "http" || r.Header.Get("Upgrade") != "" || via.Scheme != "http" && via.Scheme != "https" {
+	if via == nil || t.tunnels(r, via) {
 		return t.current().RoundTrip(r)
 	}
-	resp, err := t.asked().RoundTrip(absolute(r))
+	resp, err := t.asked().RoundTrip(r)
 	if err == nil && resp.StatusCode == http.StatusProxyAuthRequired {
 		resp.Body.Close()
 		return nil, &ProxyError{Proxy: Shown(via), Status: resp.StatusCode}
@@ -49,19 +50,11 @@ func (t *Transport) proxy(to *url.URL) *url.URL {
 	return t.via(to)
 }
 
-// absolute is r, whose target a proxy gets in absolute form. net/http makes that but of an exact target, which is in Opaque.
-func absolute(r *http.Request) *http.Request {
-	if r.URL.Opaque == "" {
-		return r
-	}
-	u := *r.URL
-	if u.Opaque == "*" {
-		u.Opaque = "" // RFC 9112, section 3.2.4
-	}
-	u.Opaque = "//" + u.Host + u.Opaque
-	out := r.WithContext(r.Context())
-	out.URL = &u
-	return out
+// tunnels reports whether r goes by a tunnel through a proxy. A proxy that is asked itself makes of Host what is in the address (RFC 9112, section
+// 3.2.2), and knows no upgrades.
+func (t *Transport) tunnels(r *http.Request, via *url.URL) bool {
+	asks := r.URL.Scheme == "http" && (via.Scheme == "http" || via.Scheme == "https")
+	return t.Tunnels || !asks || r.Header.Get("Upgrade") != "" || r.Host != "" && r.Host != r.URL.Host
 }
 
 // current is what sends with the keys in use now. Connections that were made with others are not used any more.
