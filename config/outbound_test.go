@@ -25,7 +25,7 @@ func TestUpstreamTLS(t *testing.T) {
 	all := files(keyFiles())
 	c, err := Load(append(overTLSBase, "SSE_UPSTREAM_CA=cas", "SSE_UPSTREAM_CERT=one", "SSE_UPSTREAM_KEY=one.key", "SSE_ROUTE_B_PATH=/b", "SSE_ROUTE_B_FROM=https://feed.example/b",
 		"SSE_ROUTE_B_UPSTREAM_CERT=two", "SSE_ROUTE_B_UPSTREAM_KEY=two.key", "SSE_ROUTE_B_UPSTREAM_CA=off", "SSE_ROUTE_B_UPSTREAM_NAME=feed.internal",
-		"SSE_ROUTE_C_PATH=/c", "SSE_ROUTE_C_FROM=ws+unix:///run/app.sock:/c"), all)
+		"SSE_ROUTE_C_PATH=/c", "SSE_ROUTE_C_FROM=ws+unix:///run/app.sock:/c", "SSE_ROUTE_C_TICKET=GET http+unix:///run/app.sock:/t", "SSE_ROUTE_C_DIAL=.url"), all)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -54,7 +54,7 @@ func TestUpstreamTLS(t *testing.T) {
 		"\ntls      shows the certificate CN=one, issued by CN=ours, until " + until + "\n",
 		"\n  tls     verified by 2 authorities of UPSTREAM_CA and no other:\n          CN=ours, issued by CN=ours, until ",
 		"\n  tls     shows the certificate CN=two, issued by CN=ours, until " + until + "\n  tls     the certificate has to be for feed.internal\n",
-		"\n  from    subscribes to ws+unix:///run/app.sock:/c\n  sharing one upstream connection, shared by all clients\n\nok\n",
+		"\n  from    subscribes to ws+unix:///run/app.sock:/c\n  sharing one upstream connection, shared by all clients\n",
 	} {
 		if !strings.Contains(out.String(), line) {
 			t.Errorf("%q is not in\n%s", line, out.String())
@@ -87,6 +87,10 @@ func TestUpstreamTLSProblems(t *testing.T) {
 		{[]string{"SSE_ROUTE_B_PATH=/b", "SSE_ROUTE_B_FROM=ws+unix:///run/{path.x}:/b"}, []string{"SSE_ROUTE_B_FROM: has a placeholder in the socket's path"}},
 		{[]string{"SSE_ROUTE_B_PATH=/b", "SSE_ROUTE_B_FROM=http+unix:///run/a:/b?c={stream.cursor}", "SSE_ROUTE_B_FIRST=http+unix:///run/b:/b", "SSE_ROUTE_B_CURSOR=.c"},
 			[]string{"SSE_ROUTE_B_FIRST: is on another Unix socket than FROM"}},
+		{[]string{"SSE_ROUTE_B_PATH=/b", "SSE_ROUTE_B_FROM=ws+unix:///run/a:/b", "SSE_ROUTE_B_TICKET=GET http+unix:///run/b:/t", "SSE_ROUTE_B_DIAL=.url"},
+			[]string{"SSE_ROUTE_B_TICKET: is on another Unix socket than FROM"}},
+		{[]string{"SSE_ROUTE_B_PATH=/b", "SSE_ROUTE_B_FROM=ws+unix://run/a:/b", "SSE_ROUTE_B_PROTOCOL=graphql-ws", "SSE_ROUTE_B_SUBSCRIBE=subscription { a }"},
+			[]string{"SSE_ROUTE_B_FROM: does not name a socket by its absolute path"}},
 		{[]string{"HTTP_PROXY=http://u:hidden@proxy/x", "https_proxy=gopher://hidden"}, []string{"HTTP_PROXY: is not the address of a proxy", "https_proxy: is a proxy of another kind"}},
 	} {
 		_, err := Load(append(overTLSBase[:len(overTLSBase):len(overTLSBase)], c.environ...), all)

@@ -219,6 +219,11 @@ func TestFix(t *testing.T) {
 		"closed by the upstream with code 1008":                        "The service closes with 1008",
 		"closed with code 4001":                                        "The service closes the connection",
 		"the upstream's certificate is signed by an unknown authority": "The service's certificate is signed by a private",
+		"poll: remote error: the upstream refuses the client's certificate, or that there is none (tls: certificate required); check UPSTREAM_CERT": "The service wants a client certificate",
+		"connect: the forward proxy http://proxy:3128 cannot be used: dial tcp 10.0.0.1:3128: connection refused":                                   "HTTP_PROXY or HTTPS_PROXY names",
+		"connect: the forward proxy http://proxy:3128 refused the connection (403); name the host in NO_PROXY":                                      "HTTP_PROXY or HTTPS_PROXY names",
+		"connect: dial unix /run/app.sock: connection refused":                                                                                      "The service does not take connections on the Unix socket",
+		"connect: dial unix @app: connection refused":                                                                                               "The service does not take connections on the abstract",
 		"something new": "Try the route by itself",
 	} {
 		if got := fix(err); !strings.HasPrefix(got, want) {

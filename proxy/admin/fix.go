@@ -7,6 +7,10 @@ import (
 
 // fixes are what to do about an error of the upstream, by what its text contains, a number only as a whole; the first that fits.
 var fixes = []struct{ says, do string }{
+	{"forward proxy", "HTTP_PROXY or HTTPS_PROXY names a proxy that does not let this through. Name the service's host in NO_PROXY, or see to the proxy's address, password and rules: WebSockets and TLS need CONNECT."},
+	{"client's certificate", "The service wants a client certificate, and another one than it is shown: look at UPSTREAM_CERT and UPSTREAM_KEY, with check, and at which authorities the service accepts."},
+	{"unix /", "The service does not take connections on the Unix socket in FROM. Does it run, is its socket where the sidecar sees it, and may the sidecar's user write to it?"},
+	{"unix @", "The service does not take connections on the abstract Unix socket in FROM. Does it run, and in the same network namespace?"},
 	{"connection refused", "Nothing listens at that address. Is the service up, and are host and port in FROM right, as seen from the sidecar? In a container, localhost is the container itself."},
 	{"no such host", "The name in FROM does not resolve where the sidecar runs. Check its spelling, and the DNS or the Compose and Kubernetes service name."},
 	{"server misbehaving", "The name in FROM does not resolve at the moment. Check the DNS that the sidecar uses."},

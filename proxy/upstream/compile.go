@@ -160,7 +160,8 @@ func (c *compiler) sockets() {
 		switch {
 		case err != nil:
 			c.bad(one.setting, "%v", err)
-			*one.address = method + "http://localhost/" // what else is wrong with it is said once that is mended
+			scheme, _, _ := strings.Cut(address, "+unix")
+			*one.address = method + scheme + "://localhost/" // what else is wrong with it is said once that is mended
 		case socket == "":
 			continue
 		case one.setting == "FROM":
