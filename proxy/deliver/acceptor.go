@@ -217,7 +217,11 @@ func (a *acceptor) error(err error) error {
 func connection(fd int32) (net.Conn, error) {
 	f := os.NewFile(uintptr(fd), "") // FileConn duplicates it
 	defer f.Close()
-	return net.FileConn(f)
+	c, err := net.FileConn(f)
+	if local, ok := c.(*net.UnixConn); ok {
+		return &localConn{UnixConn: local, patience: stallTime}, err
+	}
+	return c, err
 }
 
 // round waits until something happens, and sees to it.

@@ -16,7 +16,6 @@ package deliver
 import (
 	"bytes"
 	"maps"
-	"net"
 	"net/http"
 	"runtime"
 	"slices"
@@ -137,7 +136,7 @@ func (c *Clients) handOver(w http.ResponseWriter, r *http.Request, cl Client) bo
 		c.disconnected(ByShard, cl.Route, cl.hold(), cl.Leave, Left, r.RemoteAddr)
 		return true
 	}
-	_, local := r.Context().Value(connKey{}).(*net.UnixConn)
+	_, local := r.Context().Value(connKey{}).(*localConn)
 	s.begin(int32(fd), cl, w.Header(), kind{r.ProtoMinor == 0, local}, true)
 	return true
 }
@@ -178,7 +177,7 @@ func (c *Clients) hijack(w http.ResponseWriter, r *http.Request) (s *shard, fd i
 	return s, fd, err
 }
 
-// socket is a connection with a descriptor that can be written to past net: a *net.TCPConn or *net.UnixConn.
+// socket is a connection with a descriptor that can be written to past net: a *net.TCPConn or *localConn.
 type socket interface {
 	syscall.Conn
 	CloseWrite() error

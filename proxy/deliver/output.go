@@ -46,7 +46,7 @@ func newOutput(w http.ResponseWriter, r *http.Request) *output {
 	if secured, ok := o.conn.(*tls.Conn); ok {
 		o.conn = secured.NetConn()
 	}
-	if _, local := o.conn.(*net.UnixConn); local {
+	if _, local := o.conn.(*localConn); local {
 		o.deadlines = true
 	}
 	w.WriteHeader(http.StatusOK)

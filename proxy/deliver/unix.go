@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 )
@@ -94,4 +95,46 @@ func (l *unixListener) remove() {
 	if now, err := os.Lstat(l.path); err == nil && os.SameFile(now, l.file) {
 		os.Remove(l.path)
 	}
+}
+
+// Accept waits for the next connection.
+func (l *unixListener) Accept() (net.Conn, error) {
+	c, err := l.UnixListener.AcceptUnix()
+	if err != nil {
+		return nil, err
+	}
+	return &localConn{UnixConn: c, patience: stallTime}, nil
+}
+
+// localConn is a connection over a Unix socket for net/http: a write that its peer does not take within patience fails, as the kernel has it over
+// TCP, unless there is a deadline that was set.
+type localConn struct {
+	*net.UnixConn
+	patience time.Duration
+
+	mu  sync.Mutex // guards what follows, and the deadline
+	set bool       // there is one
+}
+
+// Write writes p.
+func (c *localConn) Write(p []byte) (int, error) {
+	c.mu.Lock()
+	if !c.set {
+		c.UnixConn.SetWriteDeadline(time.Now().Add(c.patience))
+	}
+	c.mu.Unlock()
+	return c.UnixConn.Write(p)
+}
+
+// SetWriteDeadline is net.Conn's.
+func (c *localConn) SetWriteDeadline(t time.Time) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.set = !t.IsZero()
+	return c.UnixConn.SetWriteDeadline(t)
+}
+
+// SetDeadline is net.Conn's.
+func (c *localConn) SetDeadline(t time.Time) error {
+	return errors.Join(c.SetReadDeadline(t), c.SetWriteDeadline(t))
 }

@@ -1,6 +1,7 @@
 package deliver
 
 import (
+	"errors"
 	"io/fs"
 	"net"
 	"os"
@@ -98,5 +99,59 @@ func TestUnixSocketFileGoesWithTheServer(t *testing.T) {
 	for range 4 {
 		c, _ := h.open("1.1", "")
 		defer c.Close()
+	}
+}
+
+// A peer that takes nothing is given up, whatever is written to it; a deadline that was set is obeyed.
+func TestWritesOverUnixSocketsEnd(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "sse.sock")
+	l := listenUnix(t, path, 0o600)
+	defer l.Close()
+	accepted := func() *localConn {
+		t.Helper()
+		peer, err := net.Dial("unix", path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { peer.Close() })
+		c, err := l.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { c.Close() })
+		local := c.(*localConn)
+		if local.patience != stallTime {
+			t.Errorf("it is waited for %v", local.patience)
+		}
+		return local
+	}
+	fill := func(c *localConn) (time.Duration, error) {
+		for began := time.Now(); ; {
+			if _, err := c.Write(make([]byte, 64<<10)); err != nil {
+				return time.Since(began), err
+			}
+		}
+	}
+	c := accepted()
+	c.patience = 200 * time.Millisecond
+	if after, err := fill(c); !errors.Is(err, os.ErrDeadlineExceeded) || after < c.patience {
+		t.Errorf("given up after %v: %v", after, err)
+	}
+	c = accepted()
+	c.patience = time.Hour
+	c.SetDeadline(time.Now().Add(200 * time.Millisecond))
+	if after, err := fill(c); !errors.Is(err, os.ErrDeadlineExceeded) || after < 100*time.Millisecond {
+		t.Errorf("given up after %v: %v", after, err)
+	}
+	c = accepted()
+	c.patience = time.Hour
+	ended := make(chan error)
+	go func() { // ends below
+		_, err := fill(c)
+		ended <- err
+	}()
+	c.SetWriteDeadline(time.Unix(1, 0)) // as a writer cuts one
+	if err := <-ended; !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Error(err)
 	}
 }
