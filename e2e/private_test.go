@@ -5,6 +5,7 @@ package e2e
 import (
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -191,5 +192,28 @@ func TestNginxBeforeAUnixSocket(t *testing.T) {
 	s.drain(t)
 	if _, err := os.Stat(public); !os.IsNotExist(err) {
 		t.Errorf("after the end: %v", err)
+	}
+}
+
+// The healthcheck asks the sidecar, and no forward proxy that the environment names. Loopback has none in any case, so it takes another address of this
+// machine.
+func TestHealthcheckWithAForwardProxy(t *testing.T) {
+	t.Parallel()
+	own := ""
+	addresses, _ := net.InterfaceAddrs()
+	for _, a := range addresses {
+		if n, ok := a.(*net.IPNet); ok && n.IP.IsGlobalUnicast() {
+			own = n.IP.String()
+		}
+	}
+	if own == "" {
+		t.Skip("this machine has no address but loopback")
+	}
+	_, port, _ := net.SplitHostPort(freeAddr(t))
+	s := &sidecar{addr: freeAddr(t), admin: net.JoinHostPort(own, port)}
+	s.env = []string{"SSE_LISTEN=" + s.addr, "SSE_ADMIN_LISTEN=" + s.admin, "SSE_UPSTREAM=http://127.0.0.1:9"}
+	s.start(t)
+	if status, _, stderr := run(t, append(s.env, "HTTP_PROXY=http://"+freeAddr(t)), "healthcheck"); status != 0 {
+		t.Errorf("the healthcheck is %d: %s", status, stderr)
 	}
 }

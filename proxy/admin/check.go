@@ -50,7 +50,8 @@ func Check(ctx context.Context, public, operator, path string) error {
 	if err != nil {
 		return fmt.Errorf("healthcheck: %w", err)
 	}
-	resp, err := http.DefaultClient.Do(req)
+	// No forward proxy of the environment stands between two processes of one sidecar.
+	resp, err := (&http.Transport{DisableKeepAlives: true}).RoundTrip(req)
 	if err != nil {
 		return fmt.Errorf("healthcheck: %w", err)
 	}
