@@ -188,6 +188,9 @@ func (b *bench) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.URL.Path == "/held" {
 		<-b.holds
 	}
+	if r.ProtoAtLeast(2, 0) != b.HTTP2 {
+		fmt.Fprint(w, r.Proto, " ")
+	}
 	fmt.Fprint(w, r.TLS.PeerCertificates[0].Subject.CommonName)
 }
 
