@@ -8,6 +8,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"os"
 	"os/signal"
@@ -20,6 +21,7 @@ import (
 	"sidestream/proxy"
 	"sidestream/proxy/admin"
 	"sidestream/proxy/history"
+	"sidestream/proxy/sidecar"
 )
 
 // version is set when a release is built: -ldflags "-X main.version=1.2.3".
@@ -142,4 +144,28 @@ func demo(ctx context.Context, args []string, source config.Source, stdout, stde
 		}
 		return serve(ctx, c, source, stderr, 250*time.Millisecond, func(addr net.Addr) { started(admin.URL(addr.String()), admin.URL(c.AdminListen)) })
 	})
+}
+
+// grace is how long after the drain window requests that are passed through, and clients that read nothing, are waited for.
+const grace = 2 * time.Second
+
+// serve runs the sidecar until ctx is done. started is called with the public address once it answers.
+func serve(ctx context.Context, c *config.Config, source config.Source, stderr io.Writer, grace time.Duration, started func(net.Addr)) error {
+	return sidecar.Sidecar{
+		Settings: c.Settings, Listen: c.Listen, ListenMode: c.ListenMode, History: c.History, Grace: grace, Stderr: stderr, LogFormat: c.LogFormat, LogLevel: c.LogLevel,
+		Admin: admin.Port{Version: version, Address: c.AdminListen, Hosts: c.AdminHosts, Token: c.AdminToken, Payloads: c.AdminPayloads},
+		Reloads: func(p *proxy.Proxy, level *slog.LevelVar, log *slog.Logger) (func(string) proxy.Reloaded, func(context.Context, <-chan os.Signal)) {
+			r := &config.Reloader{Source: source, Config: c, Reloads: &p.Reloads, Log: log}
+			r.Apply = func(next *config.Config) error {
+				if err := p.Reload(next.Settings); err != nil {
+					return err
+				}
+				if next.LogLevel != r.Config.LogLevel { // else it may have been set otherwise
+					level.Set(next.LogLevel)
+				}
+				return nil
+			}
+			return r.Reload, r.Run
+		},
+	}.Serve(ctx, started)
 }

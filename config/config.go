@@ -6,6 +6,7 @@ import (
 
 	"sidestream/proxy"
 	"sidestream/proxy/history"
+	"sidestream/proxy/outbound"
 )
 
 // Config is the whole validated configuration of one sidecar. The routes are in order of their names.
@@ -24,6 +25,7 @@ type Config struct {
 	LogLevel      slog.Level
 	LogFormat     string // auto, text or json
 
-	given allGiven
-	saw   sighted // its files, as they were when it was read; nil: that was not noted
+	forward outbound.Proxies
+	given   allGiven
+	saw     sighted // its files, as they were when it was read; nil: that was not noted
 }

@@ -79,6 +79,7 @@ func (c *Config) Diff(next *Config) (d Diff) {
 		*into = append(*into, variableOf(name{setting: f.env}, was.globals.values, now.globals.values))
 	}
 	d.Restart = append(d.Restart, c.tunnelDiff(next)...)
+	d.Restart = append(d.Restart, c.networkDiff(next)...)
 	names := maps.Clone(was.routes)
 	maps.Copy(names, now.routes)
 	for _, route := range slices.Sorted(maps.Keys(names)) {
@@ -172,6 +173,23 @@ func (c *Config) tunnelDiff(next *Config) (restart []string) {
 	for _, f := range routeFields {
 		if x := a.FieldByName(f.goName); x.IsValid() && x.Int() != b.FieldByName(f.goName).Int() {
 			restart = append(restart, variableOf(name{setting: f.env}, c.given.globals.values, next.given.globals.values))
+		}
+	}
+	return restart
+}
+
+// networkDiff are the variables of how servers are reached that what is passed through, and routes that have not changed, keep.
+func (c *Config) networkDiff(next *Config) (restart []string) {
+	if c.forward != next.forward {
+		restart = append(restart, "HTTP_PROXY, HTTPS_PROXY or NO_PROXY")
+	}
+	if c.Upstream == nil || next.Upstream == nil {
+		return restart // nothing is passed through, or SSE_UPSTREAM itself differs
+	}
+	for _, setting := range upstreamTLS {
+		was, now := c.given.globals.values[setting], next.given.globals.values[setting]
+		if was.text != now.text {
+			restart = append(restart, variableOf(name{setting: setting}, c.given.globals.values, next.given.globals.values))
 		}
 	}
 	return restart

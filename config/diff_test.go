@@ -45,6 +45,8 @@ func set(v reflect.Value) {
 		v.Set(reflect.ValueOf(list{"another"}))
 	case reflect.Bool:
 		v.SetBool(!v.Bool())
+	case reflect.Uint32:
+		v.SetUint(v.Uint() + 1)
 	default:
 		v.SetInt(v.Int() + 1)
 	}
@@ -248,5 +250,32 @@ func TestAccessBecomes(t *testing.T) {
 	fixed.Keys.Reread = nil
 	if !s.Becomes(rotated) || s.Becomes(other) || s.Becomes(fixed) {
 		t.Error(s.Becomes(rotated), s.Becomes(other), s.Becomes(fixed))
+	}
+}
+
+// How servers are reached that what is passed through keeps cannot change while the sidecar runs.
+func TestDiffOfNetworks(t *testing.T) {
+	all := files(keyFiles())
+	base := []string{"SSE_UPSTREAM=https://legacy", "SSE_ROUTE_A_PATH=/a", "SSE_ROUTE_A_FROM=wss://legacy/a"}
+	for _, c := range []struct {
+		was, now []string
+		want     string
+	}{
+		{nil, nil, ""},
+		{nil, []string{"SSE_UPSTREAM_CA=ca"}, "SSE_UPSTREAM_CA"},
+		{[]string{"SSE_UPSTREAM_NAME=a.internal"}, []string{"SSE_UPSTREAM_NAME=b.internal"}, "SSE_UPSTREAM_NAME"},
+		{nil, []string{"HTTPS_PROXY=http://user:hunter2@proxy:3128"}, "HTTP_PROXY, HTTPS_PROXY or NO_PROXY"},
+		{[]string{"https_proxy=http://proxy:3128"}, []string{"HTTPS_PROXY=http://proxy:3128"}, ""},
+		{nil, []string{"NO_PROXY=x"}, ""},
+		{nil, []string{"SSE_ROUTE_A_UPSTREAM_NAME=a.internal"}, ""},
+	} {
+		was, err := Load(append(c.was, base...), all)
+		now, err2 := Load(append(c.now, base...), all)
+		if err != nil || err2 != nil {
+			t.Fatal(err, err2)
+		}
+		if got := strings.Join(was.Diff(now).Restart, " "); got != c.want {
+			t.Errorf("%v to %v: %q, want %q", c.was, c.now, got, c.want)
+		}
 	}
 }

@@ -45,7 +45,7 @@ func (l *loader) load(environ []string) (*Config, error) {
 	global, routes := l.read(environ)
 	l.forwardProxies(environ)
 	c := l.globals(global)
-	l.maxValue = c.MaxValue
+	l.maxValue, c.forward = c.MaxValue, l.forward
 	c.given.routes = map[string]given[settings]{}
 	for _, route := range slices.Sorted(maps.Keys(routes)) {
 		rt, given := l.route(route, global, routes[route])

@@ -39,7 +39,7 @@ func TestListenOnAUnixSocket(t *testing.T) {
 	for _, r := range append(others, first) {
 		r.wantData(t, "one")
 	}
-	if n := s.Routes[0].Clients.Clients.Load(); n != 3 {
+	if n := s.Routes()[0].Clients.Clients.Load(); n != 3 {
 		t.Errorf("%d clients", n)
 	}
 	if resp := s.ask(t, "POST /a HTTP/1.1", "Origin: http://sidecar", "Content-Length: 2\r\n\r\nhi"); resp.StatusCode != http.StatusAccepted {

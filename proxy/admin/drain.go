@@ -59,7 +59,7 @@ func Drain(ctx context.Context, words []string, addresses func() (public, operat
 	if secret := token(); secret != "" {
 		req.Header.Set("Authorization", "Bearer "+secret)
 	}
-	resp, err := http.DefaultClient.Do(req)
+	resp, err := (&http.Transport{DisableKeepAlives: true}).RoundTrip(req) // by no forward proxy
 	if err != nil {
 		return fmt.Errorf("drain: no sidecar answers at its admin port: %w", err)
 	}
