@@ -68,6 +68,7 @@ func (c *Config) Check(w io.Writer) error {
 		if rt.Send {
 			fmt.Fprintf(w, "  send    POST to the path sends one message upstream%s\n", c.reachesMessages(rt))
 		}
+		c.understood(line, rt)
 	}
 	_, err := fmt.Fprintln(w, "\nok")
 	return err

@@ -228,6 +228,8 @@ func (l *loader) upstream(vs values, s string) (u *url.URL, socket string) {
 func upstreamProblem(u *url.URL, err error, s string) string {
 	const write = "; write the service's base URL, such as http://localhost:3000"
 	switch {
+	case quoted(s):
+		return "is in quotes, which are part of the value here; leave them out"
 	case err != nil:
 		return "is not a URL" + write
 	case u.Scheme == "ws" || u.Scheme == "wss":

@@ -54,6 +54,7 @@ func (l *loader) load(environ []string) (*Config, error) {
 	}
 	l.checkConflicts(c.Routes, routes)
 	l.checkAnything(global, routes)
+	l.checkItself(c, global, routes)
 	if err := l.problems.err(); err != nil {
 		return nil, err
 	}

@@ -68,6 +68,8 @@ func TestProblems(t *testing.T) {
 		// addresses
 		{"port only", []string{"SSE_LISTEN=8080"}, []string{`SSE_LISTEN: "8080" is not host:port; write :8080`}},
 		{"no port", []string{"SSE_LISTEN=localhost"}, []string{`SSE_LISTEN: "localhost" is not host:port; write :8080 or 127.0.0.1:8080`}},
+		{"itself", []string{"SSE_UPSTREAM=http://localhost:8080/"}, []string{`SSE_UPSTREAM: is where the sidecar listens itself (SSE_LISTEN), so that a request would go round in circles; write the service's own address`}},
+		{"quotes", []string{`SSE_UPSTREAM="http://localhost:3000"`}, []string{`SSE_UPSTREAM: is in quotes, which are part of the value here; leave them out`}},
 		{"short admin token", []string{"SSE_ADMIN_TOKEN=hunter2"}, []string{`SSE_ADMIN_TOKEN: is shorter than 16 bytes, or holds blanks or letters beyond ASCII; write one such as openssl rand -hex 16 makes`}},
 		{"port in words", []string{"SSE_ADMIN_LISTEN=localhost:http"}, []string{`SSE_ADMIN_LISTEN: "localhost:http" has no port number from 0 to 65535; write one, such as localhost:8080`}},
 		{"address with path", []string{"SSE_LISTEN=//localhost:80"}, []string{`SSE_LISTEN: "//localhost:80" is not host:port; write an address without scheme and path, such as :80`}},

@@ -94,6 +94,8 @@ func (l *loader) kind(route string, vs values, from string) string {
 		return "ws"
 	case ok && (scheme == "http" || scheme == "https" || scheme == "http+unix"):
 		return "poll"
+	case quoted(from):
+		l.problems.add(variable, "is in quotes, which are part of the value here; leave them out")
 	default:
 		l.problems.add(variable, "does not begin with ws://, wss://, http:// or https://; write the whole URL, such as ws://localhost:3000/feed")
 	}
@@ -214,7 +216,7 @@ func (l *loader) reread(vs values, was settings) func() (*upstream.SourceSetting
 func (l *loader) source(s settings) upstream.SourceSettings {
 	return upstream.SourceSettings{
 		PathNames: wildcards(s.Path), Claims: s.AuthClaims, From: s.From, Headers: s.Headers, Forward: s.Forward, Protocol: s.Protocol,
-		Connect: s.Connect, Subscribe: s.Subscribe, Subprotocol: s.Subprotocol, Hello: s.Hello, Reply: s.Reply, Ping: s.Ping, PingEvery: s.PingEvery.span(), PingProgram: s.PingEvery.program(), Pong: s.Pong,
+		Connect: s.Connect, Subscribe: s.Subscribe, Subprotocol: s.Subprotocol, Hello: s.Hello, Reply: s.Reply, ReplyMax: int(s.ReplyMax), Ping: s.Ping, PingEvery: s.PingEvery.span(), PingProgram: s.PingEvery.program(), Pong: s.Pong,
 		State: s.State, Resumed: s.Resumed, Ticket: s.Ticket, Dial: s.Dial, Close: s.Close, Separator: s.Separator,
 		Idle: s.Idle.duration(), Every: s.Every.duration(), Mode: s.Mode, Method: s.Method, Body: s.Body,
 		Cursor: s.Cursor, First: s.First, Reset: s.Reset, Refused: s.Refused, Status: s.Status, Next: s.Next, Pages: int(s.Pages), Interval: s.Interval, Format: s.Format, Key: s.Key,

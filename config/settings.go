@@ -71,6 +71,7 @@ type settings struct {
 	Subprotocol  list   `env:"SUBPROTOCOL" show:"dialect's" kind:"ws" doc:"Sec-WebSocket-Protocol to offer, comma-separated"`
 	Hello        string `env:"HELLO" kind:"ws" doc:"opening script, one step per line, run again on every connection: > frame sends (a template); = jq sends each output of a program over null, which sees $state; < jq waits for a message for which the program is true (10 s, then reconnect); ! jq means refused when true and ~ jq means reconnect when true, from there until the connection ends; a line without a mark is sent"`
 	Reply        string `env:"REPLY" kind:"ws" doc:"jq over each incoming message; each output is sent back as a frame"`
+	ReplyMax     count  `env:"REPLY_MAX" envDefault:"100" max:"100000" kind:"ws" doc:"frames of REPLY that one stream sends in a second; over it the connection ends, with a warning, and a new one is made: a REPLY that answers too much would flood the service. 0 means no limit"`
 	Ping         string `env:"PING" kind:"ws" doc:"application-level keepalive frame; a template"`
 	PingEvery    rhythm `env:"PING_EVERY" envDefault:"30s" kind:"ws" doc:"how often PING is sent: a duration from 10ms to 24h, or jq over null that yields milliseconds, such as $state.interval; nothing is sent until it yields a number. 0 means never"`
 	Pong         string `env:"PONG" kind:"ws" doc:"jq: a message for which it is true acknowledges the last PING and is not emitted; when a PING is due and the one before was not acknowledged: reconnect"`

@@ -41,6 +41,11 @@ func quote(s string) string {
 	return strconv.Quote(s)
 }
 
+// quoted reports whether a value is in quotes, which nothing here takes away.
+func quoted(s string) bool {
+	return len(s) > 1 && (s[0] == '"' || s[0] == '\'') && s[len(s)-1] == s[0]
+}
+
 func (d *span) UnmarshalText(text []byte) error {
 	s := strings.TrimSpace(string(text))
 	if s == "off" {

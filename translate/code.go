@@ -26,6 +26,7 @@ var variables = []string{"$event", "$id", "$topic", "$headers", "$status", "$sta
 // Code is one compiled jq program. It is safe for concurrent use.
 type Code struct {
 	setting string
+	spelled string // as it was understood
 	program *jq.Program
 	fresh   bool // see [fresh]
 	same    bool // see [constant]
@@ -34,6 +35,9 @@ type Code struct {
 // Setting is the setting that c is the value of.
 func (c *Code) Setting() string { return c.setting }
 
+// String is the program as it was understood: jq's own spelling of it.
+func (c *Code) String() string { return c.spelled }
+
 // Constant reports whether c yields the same for every message: a slip where a program is meant to read it.
 func (c *Code) Constant() bool { return c.same }
 
@@ -41,12 +45,18 @@ func (c *Code) Constant() bool { return c.same }
 func CompileJQ(setting, src string) (*Code, error) {
 	query, err := gojq.Parse(src)
 	if err != nil {
-		return nil, fmt.Errorf("is not a jq program: %s", textToken.ReplaceAllString(err.Error(), "unexpected text in quotes"))
+		return nil, fmt.Errorf("is not a jq program: %s%s", textToken.ReplaceAllString(err.Error(), "unexpected text in quotes"), hint(src, err))
+	}
+	if err := checkConditions(query); err != nil {
+		return nil, err
+	}
+	if name := field(query); name != "" && setting == "EVENT" {
+		return nil, fmt.Errorf("is %[1]s, a function of jq's, and not a field; write .%[1]s", name)
 	}
 	if err := checkRegexps(query); err != nil {
 		return nil, err
 	}
-	made, same := fresh(query), constant(query)
+	made, same, text := fresh(query), constant(query), query.String()
 	var defs []*gojq.FuncDef
 	for _, v := range variables {
 		body, err := gojq.Parse(v)
@@ -60,19 +70,11 @@ func CompileJQ(setting, src string) (*Code, error) {
 	if err != nil {
 		return nil, fmt.Errorf("is not a jq program: %w%s", err, hint(src, err))
 	}
-	return &Code{setting, program, made, same}, nil
+	return &Code{setting, text, program, made, same}, nil
 }
 
 // textToken is how gojq reports a string where none may stand; it may be a password in a frame.
 var textToken = regexp.MustCompile(`unexpected token "\\".*`)
-
-// hint spots the most common slip: a name without quotes.
-func hint(src string, err error) string {
-	if strings.Contains(err.Error(), "function not defined") && !strings.ContainsAny(src, " .|()") {
-		return fmt.Sprintf(" (a constant is written with its quotes: %q)", src)
-	}
-	return ""
-}
 
 // ProgramError is the failure of a jq program for one message.
 type ProgramError struct {

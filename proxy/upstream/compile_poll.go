@@ -85,7 +85,9 @@ func (c *compiler) programs() {
 	if s.Mode == ModeItems && s.Select == "" && rt.Polls() {
 		s.Select = ".[]"
 	}
-	rt.reply = c.code("REPLY", "REPLY", s.Reply)
+	if rt.reply = c.code("REPLY", "REPLY", s.Reply); rt.reply != nil && rt.reply.Constant() {
+		c.bad("REPLY", `answers every message, whatever it is, and its answers are answered in turn; write which one it answers, such as select(.type=="ping")|{type:"pong"}`)
+	}
 	rt.program = translate.Program{
 		Select: c.reading("SELECT", "SELECT", s.Select),
 		Event:  c.code("EVENT", "EVENT", s.Event),

@@ -52,6 +52,27 @@ type step struct {
 // Polls reports whether the route asks over HTTP rather than subscribing over a WebSocket.
 func (rt *Route) Polls() bool { return strings.HasPrefix(rt.settings.From, "http") }
 
+// Protocol is the dialect that is spoken inside the WebSocket; "" where there is none.
+func (rt *Route) Protocol() string {
+	if rt.Polls() {
+		return ""
+	}
+	return rt.settings.Protocol
+}
+
+// Programs are the jq programs that make events of messages, in the order in which they run.
+func (rt *Route) Programs() (all []*translate.Code) {
+	for _, code := range []*translate.Code{rt.program.Select, rt.program.Event, rt.program.Data, rt.program.ID, rt.program.Key, rt.key, rt.program.Done} {
+		if code != nil {
+			all = append(all, code)
+		}
+	}
+	return all
+}
+
+// Forwards are the headers of the client's request that are copied upstream.
+func (rt *Route) Forwards() []string { return rt.settings.Forward }
+
 // Follows reports whether it asks once, for an answer that never ends.
 func (rt *Route) Follows() bool { return rt.Polls() && rt.settings.Mode == ModeStream }
 

@@ -23,6 +23,7 @@ type SourceSettings struct {
 	Subprotocol []string
 	Hello       string
 	Reply       string
+	ReplyMax    int // frames a second; 0 any number
 	Ping        string
 	PingEvery   time.Duration // 0 never
 	PingProgram string        // jq that yields milliseconds, instead of PingEvery

@@ -38,6 +38,7 @@ type Step struct {
 type Script struct {
 	Steps    []Step
 	Reply    *translate.Code  // each output is sent back; nil: nothing
+	ReplyMax int              // frames of Reply a second; 0 any number
 	Capture  *translate.Code  // STATE: each output, an object, is merged into State; nil: nothing is
 	State    *translate.State // the stream's own, which templates insert; nil: one that only the script sees
 	Resumed  *translate.Code  // true for a message of the opening: nothing was lost since the last connection; nil: that is never known
@@ -97,6 +98,11 @@ type scripted struct {
 	count    translate.Counter
 	interval time.Duration // of PING, as its program has it
 	unheard  bool          // PING was sent and PONG has not come
+
+	// Over all connections.
+	now      time.Time // of the last frame
+	counting time.Time // when the second began in which...
+	replies  int       // ...so many frames of REPLY were sent
 
 	// Since each was sent last.
 	sinceInner, sinceOwn time.Duration
@@ -200,6 +206,7 @@ func (s *scripted) complete() bool { return s.ready && s.next >= len(s.script.St
 
 func (s *scripted) Receive(ctx context.Context, now time.Time, f Frame) (Received, error) {
 	was := s.complete()
+	s.now = now
 	got, ended := s.Session.Receive(ctx, now, f)
 	messages := got.Messages
 	got.Messages = messages[:0:0]
@@ -249,7 +256,9 @@ func (s *scripted) meet(ctx context.Context, m translate.Message, got *Received)
 	if s.answered(ctx, m, got) {
 		return nil
 	}
-	s.reply(ctx, m, got)
+	if err := s.reply(ctx, m, got); err != nil {
+		return err
+	}
 	got.Messages = append(got.Messages, m)
 	return nil
 }
@@ -327,15 +336,28 @@ func (r *Received) fail(err error) {
 // maxReplies bounds the frames that one message, or one line of HELLO, causes to be sent.
 const maxReplies = 64
 
-func (s *scripted) reply(ctx context.Context, m translate.Message, got *Received) {
+func (s *scripted) reply(ctx context.Context, m translate.Message, got *Received) error {
 	if s.script.Reply == nil {
-		return
+		return nil
 	}
 	frames, err := s.outputs(ctx, s.script.Reply, m)
 	if err != nil {
 		got.fail(err)
 	}
+	if most := s.script.ReplyMax; most > 0 && s.replied(len(frames)) > most {
+		return fmt.Errorf("REPLY has sent %d frames within a second, which is what REPLY_MAX allows: does it answer what answers it?", most)
+	}
 	got.Replies = append(got.Replies, frames...)
+	return nil
+}
+
+// replied counts frames of REPLY, and returns how many there are in the second that has begun with the first of them.
+func (s *scripted) replied(n int) int {
+	if s.now.Sub(s.counting) >= time.Second {
+		s.counting, s.replies = s.now, 0
+	}
+	s.replies += n
+	return s.replies
 }
 
 // outputs are the frames of what code yields for m.

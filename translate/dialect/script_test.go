@@ -344,3 +344,43 @@ func TestKeepalivesTogether(t *testing.T) {
 		}
 	}
 }
+
+// A REPLY that answers too much ends the connection before it floods the service, over all connections of a stream; after a second it may go on.
+func TestRepliesAreLimited(t *testing.T) {
+	own := script(t, "", `.`, "")
+	own.ReplyMax = 3
+	s := rawSession(t, own, "")
+	receive := func(after time.Duration) error {
+		_, err := s.Receive(context.Background(), noon.Add(after), Frame{Data: []byte(`{"a":1}`)})
+		return err
+	}
+	if _, err := s.Open(""); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 3 {
+		if err := receive(time.Duration(i) * 100 * time.Millisecond); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := receive(500 * time.Millisecond); err == nil || !strings.Contains(err.Error(), "REPLY_MAX") {
+		t.Errorf("the fourth: %v", err)
+	}
+	if _, err := s.Open(""); err != nil {
+		t.Fatal(err)
+	}
+	if err := receive(900 * time.Millisecond); err == nil {
+		t.Error("a new connection begins anew")
+	}
+	if err := receive(1100 * time.Millisecond); err != nil {
+		t.Errorf("a second later: %v", err)
+	}
+	s = rawSession(t, script(t, "", `.`, ""), "") // without a limit
+	if _, err := s.Open(""); err != nil {
+		t.Fatal(err)
+	}
+	for range 1000 {
+		if err := receive(1100 * time.Millisecond); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
