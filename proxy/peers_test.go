@@ -673,8 +673,8 @@ func TestTunnelForgedOnThePublicPort(t *testing.T) {
 		p := c.begin(nil)
 		owner := c.owner(p)
 		n := c.other(owner)
-		if resp, err := c.do(n, "POST", "/_sidestream/peer/1", "x", "Sidestream-Peer: to="+c.all[n-1].id); err != nil || resp.StatusCode != http.StatusTeapot {
-			t.Errorf("the public port: %v, %v", resp, err) // it is passed through like any other path
+		if resp, err := c.do(n, "POST", "/_sidestream/peer/1", "x", "Sidestream-Peer: to="+c.all[n-1].id); err != nil || resp.StatusCode != http.StatusNotFound {
+			t.Errorf("the public port: %v, %v", resp, err) // there is nothing of the kind
 		}
 		before := c.sum(tunnelsForwarded)
 		resp, err := c.do(n, "POST", "/_sidestream/tunnel/socket", `{"page":"`+p.ID+`","tunnel":1,"open":[]}`+"\n", "Sidestream-Peer: served - 00", "Sidestream-Peer: to=x")

@@ -26,7 +26,7 @@ const (
 func (rt *Route) serveSend(w http.ResponseWriter, r *http.Request) {
 	p := rt.proxy
 	if !p.admit(w.Header(), r) {
-		p.reject(w, Forbidden, http.StatusForbidden, otherOrigin)
+		p.refuseOrigin(w, r)
 		return
 	}
 	g, err := rt.admitPost(r)

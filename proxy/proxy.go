@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"net/http"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -35,6 +36,7 @@ type Proxy struct {
 	clients     deliver.Clients
 	maxHeader   int          // bytes of a request without its body
 	relayed     atomic.Int64 // clients whose stream another replica gives
+	warnings    warnings
 	untried     atomic.Int64 // eager routes whose upstream has neither connected nor failed yet, of those that were there at the start
 	perAddress  counted      // clients of each address
 	reload      reloading
@@ -192,6 +194,11 @@ func (p *Proxy) answer(w http.ResponseWriter, r *http.Request) deliver.Rest {
 	if rt := p.table().enter(r); rt != nil {
 		return rt.answer(w, r)
 	}
+	if strings.HasPrefix(r.URL.Path, web.Path) {
+		http.Error(w, "the sidecar has nothing at this path", http.StatusNotFound) // rather than the service's own page
+		return deliver.Answered
+	}
+	p.unrouted(r)
 	return p.pass(w, r)
 }
 
@@ -228,7 +235,9 @@ func (p *Proxy) pass(w http.ResponseWriter, r *http.Request) deliver.Rest {
 		http.Error(w, "no route matches this path, and SSE_UPSTREAM is not set", http.StatusNotFound)
 		return deliver.Answered
 	}
-	p.passthrough.ServeHTTP(w, r)
+	if !p.circles(w, r) {
+		p.passthrough.ServeHTTP(w, r)
+	}
 	return deliver.Answered
 }
 

@@ -125,7 +125,7 @@ func (rt *Route) receive(w http.ResponseWriter, r *http.Request) (c deliver.Clie
 	p := rt.proxy
 	w.Header().Add("Vary", "Accept")
 	if !p.admit(w.Header(), r) {
-		return c, p.reject(w, Forbidden, http.StatusForbidden, otherOrigin)
+		return c, p.refuseOrigin(w, r)
 	}
 	g, err := rt.welcome(r.Context(), r)
 	if err != nil {

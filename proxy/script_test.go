@@ -23,7 +23,7 @@ func TestScripts(t *testing.T) {
 		{"/_sidestream/websocket.mjs", "https://app.example", "cross-site", 200, "https://app.example"},
 		{"/_sidestream/events.mjs", "https://other.example", "cross-site", 200, ""},
 		{"/_sidestream/events.src.js", "", "", 200, ""},
-		{"/_sidestream/nothing.js", "", "", 418, ""},
+		{"/_sidestream/nothing.js", "", "", 404, ""},
 	} {
 		r, _ := http.NewRequest(http.MethodGet, "http://"+s.addr+c.path, nil)
 		for name, value := range map[string]string{"Origin": c.origin, "Sec-Fetch-Site": c.site} {

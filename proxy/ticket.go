@@ -31,7 +31,7 @@ func (p *Proxy) answerTicket(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Allow", http.MethodPost)
 		refuseSend(w, http.StatusMethodNotAllowed, `POST {"paths":["/..."]} for a ticket`)
 	case !p.admit(w.Header(), r):
-		p.reject(w, Forbidden, http.StatusForbidden, otherOrigin)
+		p.refuseOrigin(w, r)
 	default:
 		p.serveTicket(w, r)
 	}

@@ -122,14 +122,14 @@ func TestTicketRequests(t *testing.T) {
 	}
 }
 
-// Without SSE_TICKET_KEY there is nothing of the kind: what looks like it is the service's own.
+// Without SSE_TICKET_KEY there is nothing of the kind, and a route's query is its own.
 func TestNoTickets(t *testing.T) {
 	f := newFeed(t)
 	f.answer = jsonAnswer("the service's")
 	s := serve(t, "SSE_UPSTREAM="+f.URL, "SSE_ROUTE_A_PATH=/a", "SSE_ROUTE_A_FROM="+f.ws()+"/ws?{query}")
 	asked := s.ask(t, "POST /_sidestream/ticket HTTP/1.1", "Cookie: s=1", "Content-Length: 2", "", "{}")
-	if text, _ := asked.rest(); text != "the service's" {
-		t.Errorf("got %q", text)
+	if text, _ := asked.rest(); asked.StatusCode != 404 || text == "the service's" {
+		t.Errorf("got %d %q", asked.StatusCode, text)
 	}
 	r := s.get(t, "/a?ticket=7")
 	f.publish(t, "ticket=7", "1")

@@ -82,7 +82,7 @@ func (t *Tunnel) answer(w http.ResponseWriter, r *http.Request, path, query stri
 		w.Header().Set("Allow", method)
 		refuseSend(w, http.StatusMethodNotAllowed, "see SSE_TUNNEL: GET is for the page's events, POST below it for its tunnels")
 	case !t.proxy.admit(w.Header(), r):
-		return t.proxy.reject(w, Forbidden, http.StatusForbidden, otherOrigin)
+		return t.proxy.refuseOrigin(w, r)
 	case path == "":
 		c, rest := t.receive(w, r)
 		if rest != nil {

@@ -738,8 +738,8 @@ func TestTunnelOff(t *testing.T) {
 	s := serve(t, "SSE_UPSTREAM="+h.URL)
 	for _, line := range []string{"GET /_sidestream/tunnel?page=" + pageID, "POST /_sidestream/tunnel/socket"} {
 		r := s.ask(t, line+" HTTP/1.1", "Content-Length: 0")
-		if body, _ := r.rest(); !bytes.HasPrefix([]byte(body), []byte("legacy ")) {
-			t.Errorf("%s: %q, want what the service says", line, body)
+		if body, _ := r.rest(); r.StatusCode != 404 || bytes.HasPrefix([]byte(body), []byte("legacy ")) {
+			t.Errorf("%s: %d %q, want nothing of the service's", line, r.StatusCode, body)
 		}
 	}
 }

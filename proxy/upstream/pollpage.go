@@ -152,7 +152,7 @@ func (p *poll) unfollowed(why, link string) {
 	if p.q.Route.next != nil {
 		setting = "NEXT leads there; let it yield an address on FROM's host"
 	}
-	if more, ok := p.q.Route.noisy.allow(); ok {
+	if more, ok := p.q.Route.noisy.Allow(); ok {
 		p.log.Warn("the next page is not followed: it "+why, "link", link, "setting", setting, "suppressed", more)
 	}
 }

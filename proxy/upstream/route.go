@@ -31,7 +31,7 @@ type Route struct {
 	forgets                            bool // RESET is true of no answer
 	statuses                           statuses
 	program                            translate.Program
-	noisy                              quiet             // programs that fail
+	noisy                              Quiet             // programs that fail
 	spelling                           map[string]string // of header names, by canonical name
 	plain                              hosts             // whose compression cannot be read
 	files                              files             // that settings stand in

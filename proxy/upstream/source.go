@@ -174,19 +174,20 @@ func (rt *Route) faulty(log *slog.Logger, err error, then string) {
 	} else {
 		rt.Stats.JQFailed.Add(1)
 	}
-	if more, ok := rt.noisy.allow(); ok {
+	if more, ok := rt.noisy.Allow(); ok {
 		log.Warn("jq program failed, "+then, "err", err, "suppressed", more)
 	}
 }
 
-// quiet lets one through every ten seconds and counts the rest.
-type quiet struct {
+// Quiet keeps a line that repeats from filling a log: Allow lets one through every ten seconds and counts the rest.
+type Quiet struct {
 	mu     sync.Mutex
 	next   time.Time
 	unsaid int
 }
 
-func (q *quiet) allow() (unsaid int, ok bool) {
+// Allow reports whether to say it, and how often it was not said since.
+func (q *Quiet) Allow() (unsaid int, ok bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	now := time.Now()

@@ -29,7 +29,7 @@ func (c *wsConn) receive(ctx context.Context, f dialect.Frame) (got dialect.Rece
 		rt.failed(c.log, failed)
 	}
 	for _, said := range got.Complaints {
-		if more, ok := rt.noisy.allow(); ok {
+		if more, ok := rt.noisy.Allow(); ok {
 			c.log.Warn("the upstream complains", "err", said, "suppressed", more)
 		}
 	}
