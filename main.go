@@ -34,7 +34,9 @@ usage: sidestream [-env-file FILE] [COMMAND]    (SSE_ENV_FILE=FILE does the same
   (no command)         serve, as the SSE_ variables configure it
   check [-diff FILE]   validate them; print the routes and which clients share an upstream connection, or what a reload would do if FILE were
                        the env file
-  tap ROUTE [K=V ...]  print a route's events without serving; K is path.NAME, query.NAME, header.NAME, cookie.NAME or auth.NAME
+  tap ROUTE [-raw] [-n N] [-for T] [K=V ...]
+                       print a route's events without serving, until N came or T has passed; -raw: with what arrived, and what took it.
+                       K is path.NAME, query.NAME, header.NAME, cookie.NAME or auth.NAME
   demo [-replicas N]   a small legacy service, the sidecar in front of it (or N that share a Redis), and a page that shows both
   history verify DIR   read the folder of SSE_HISTORY=file:DIR, and print what is in it, and what is damaged
   healthcheck [-ready] ask the admin port of a running sidecar; exit status 0 when it is healthy

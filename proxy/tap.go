@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net/http"
 	"strings"
+	"sync"
 
 	"sidestream/proxy/deliver"
 	"sidestream/proxy/stream"
@@ -36,6 +37,18 @@ func TapNamed(ctx context.Context, routes []*RouteSettings, words []string, w io
 // not asked). It fails
 // when they do not make a request, the upstream refuses, or w does.
 func Tap(ctx context.Context, rt *RouteSettings, words []string, w io.Writer, log *slog.Logger) error {
+	o, words, err := tapOptions(words)
+	if err != nil {
+		return err
+	}
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	if o.time > 0 {
+		ctx, stop = context.WithTimeout(ctx, o.time)
+		defer stop()
+	}
+	e := &explainer{looks: o, rt: rt, log: log.With("route", rt.Name), stop: stop, w: w, dropped: map[string]int{}}
+	rt.Upstream.Trace(e.trace())
 	r, paths, claims, err := tapRequest(ctx, words)
 	if err != nil {
 		return err
@@ -55,15 +68,22 @@ func Tap(ctx context.Context, rt *RouteSettings, words []string, w io.Writer, lo
 	}
 	streams := stream.NewStreams(settings(rt, log))
 	rt.Upstream.LogTo(log.With("route", rt.Name))
+	defer func() { e.log.Info(e.counts()) }()
 	defer upstream.CloseIdle()
 	defer rt.Upstream.CloseIdle()
 	defer streams.Close()
+	var watching sync.WaitGroup
+	defer watching.Wait()
+	defer stop()
+	watching.Go(func() { // ends with ctx
+		e.watch(ctx.Done(), func() string { h := streams.Health(); return strings.TrimSpace(h.State + " " + h.Error) })
+	})
 	seat, err := streams.Join(ctx, req)
 	if err != nil {
 		return unlessDone(ctx, advised(err, rt, r))
 	}
 	defer seat.Leave()
-	return advised(tapRing(ctx, seat.Ring, seat.Start(), w), rt, r)
+	return advised(tapRing(ctx, seat.Ring, seat.Start(), e), rt, r)
 }
 
 // wanted is placeholders as words: path.id=… query.since=…

@@ -268,6 +268,7 @@ func (p *poll) exchange(ctx context.Context) (answer, int, error) {
 		a.messages = append([]translate.Message{{Gap: translate.GapUpstream}}, a.messages...)
 	}
 	if len(a.messages) == 0 {
+		p.q.Route.trace.step("nothing has changed since the last poll")
 		return a, PollUnchanged, nil
 	}
 	return a, PollNew, nil
@@ -298,6 +299,7 @@ func (p *poll) translate(ctx context.Context, pg reply) (out []translate.Message
 		out, done, err = p.q.Route.program.Apply(ctx, pg.message)
 		return err
 	})
+	p.q.Route.trace.applied(p.q.Route, len(out), err)
 	return out, done, err
 }
 

@@ -56,6 +56,7 @@ func (p *poll) fetch(ctx context.Context, address, cursor string) (pg reply, out
 		return pg, PollNotModified, nil
 	}
 	pg.body = body
+	p.q.Route.trace.polled(body)
 	pg.message, err = translate.Message{Data: body, Header: resp.Header, Status: resp.StatusCode}.Parse(true)
 	if page := login(resp, !p.q.Route.unparsed(), err == nil); page != nil {
 		return pg, PollFailed, page

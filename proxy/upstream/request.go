@@ -49,7 +49,7 @@ func (rt *Route) ExpandFor(r *http.Request, path, claim func(name string) string
 // script is what q adds to the dialect.
 func (rt *Route) script(q *Request) dialect.Script {
 	s := dialect.Script{
-		Reply: rt.reply, ReplyMax: rt.settings.ReplyMax, Capture: rt.state, Resumed: rt.resumed, Ping: q.text("PING"), Every: rt.settings.PingEvery, Interval: rt.pingEvery,
+		Reply: rt.reply, ReplyMax: rt.settings.ReplyMax, Notes: rt.trace != nil, Capture: rt.state, Resumed: rt.resumed, Ping: q.text("PING"), Every: rt.settings.PingEvery, Interval: rt.pingEvery,
 		Pong: rt.pong, Close: rt.closing, Dial: rt.toDial,
 	}
 	sends := q.texts("HELLO")

@@ -136,6 +136,9 @@ func (rt *Route) apply(ctx context.Context, log *slog.Logger, ms []translate.Mes
 		if ctx.Err() != nil {
 			return nil, false, ctx.Err() // the stream ends, which is no program's failure
 		}
+		if m.Gap == "" {
+			rt.trace.applied(rt, len(made), err)
+		}
 		if err != nil {
 			rt.failed(log, err)
 			continue

@@ -25,6 +25,7 @@ func (c *wsConn) receive(ctx context.Context, f dialect.Frame) (got dialect.Rece
 		c.retime()
 		return err
 	})
+	rt.trace.received(f, got, err)
 	for _, failed := range got.Failed {
 		rt.failed(c.log, failed)
 	}

@@ -50,6 +50,8 @@ type Script struct {
 	Ticket   func() (*HTTPRequest, error) // what is asked before each dial; nil: nothing
 	Dial     *translate.Code              // the address, over Ticket's answer; nil: the dialect's
 
+	Notes bool // what the script does with each frame is noted in Received.Notes
+
 	// Bound gives the context, and what releases it, of programs that run over no message; nil: nothing bounds them.
 	Bound func() (context.Context, context.CancelFunc)
 }
@@ -246,6 +248,7 @@ func (s *scripted) meet(ctx context.Context, m translate.Message, got *Received)
 	for _, w := range s.watching {
 		yes, err := w.code.Truth(ctx, m)
 		if yes && err == nil {
+			s.note(got, "a line of HELLO that watches (! or ~) is true for it")
 			return w.err
 		}
 		got.cut(err)
@@ -254,6 +257,7 @@ func (s *scripted) meet(ctx context.Context, m translate.Message, got *Received)
 		return err
 	}
 	if s.answered(ctx, m, got) {
+		s.note(got, "PONG took it")
 		return nil
 	}
 	if err := s.reply(ctx, m, got); err != nil {
@@ -312,9 +316,17 @@ func (s *scripted) wait(ctx context.Context, m translate.Message, got *Received)
 		return false, nil
 	}
 	s.next++
+	s.note(got, fmt.Sprintf("line %d of HELLO took it", s.next))
 	frames, err := s.advance()
 	got.Replies = append(got.Replies, frames...)
 	return true, err
+}
+
+// note notes what was done with a frame, if somebody looks on.
+func (s *scripted) note(got *Received, what string) {
+	if s.script.Notes {
+		got.Notes = append(got.Notes, what)
+	}
 }
 
 // cut notes a program that ran out of time, once for a message: those after it had none left.
@@ -346,6 +358,9 @@ func (s *scripted) reply(ctx context.Context, m translate.Message, got *Received
 	}
 	if most := s.script.ReplyMax; most > 0 && s.replied(len(frames)) > most {
 		return fmt.Errorf("REPLY has sent %d frames within a second, which is what REPLY_MAX allows: does it answer what answers it?", most)
+	}
+	if len(frames) > 0 {
+		s.note(got, fmt.Sprintf("REPLY answered it with %d frames", len(frames)))
 	}
 	got.Replies = append(got.Replies, frames...)
 	return nil

@@ -125,6 +125,7 @@ type Received struct {
 	Ready      bool                // once a connection: the opening is complete, that of the dialect and that of its script
 	Resumed    bool                // with Ready: nothing was lost since the last connection
 	Failed     []error             // jq programs that failed, each a *translate.ProgramError; what they were for was left out
+	Notes      []string            // which steps of the script have taken the frame, where [Script].Notes asks for that
 	Complaints []string            // of the service, fit for logs, that do not end the connection
 }
 
