@@ -46,31 +46,21 @@ func (s *Streams) Gone() bool {
 
 // Succeed makes s the streams that replace old, whose totals it continues. It is called before s is used.
 func (s *Streams) Succeed(old *Streams) {
-	s.before, s.Stats = old, old.Stats
+	s.before, s.Stats, s.sent = old, old.Stats, old.sent
 	s.health.Failures = old.Health().Failures
 }
 
-// sentFor is what is remembered of messages to the upstream of the stream that one with this key replaces. mu is held.
-func (s *Streams) sentFor(key [sha256.Size]byte) *keys {
-	for old := range s.old {
-		if old.req.Key == key {
-			return old.keys
-		}
+// stopBefore stops the stream with this key of those that were replaced, where a history is kept: the new one goes on from there. mu is held.
+func (s *Streams) stopBefore(key [sha256.Size]byte) {
+	if s.before == nil {
+		return
 	}
-	if s.before != nil {
-		return s.before.handOver(key)
-	}
-	return new(keys)
-}
-
-// handOver is sentFor, of streams that were replaced. Where a history is kept the one with this key stops: the new one goes on from there.
-func (s *Streams) handOver(key [sha256.Size]byte) *keys {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for st := range s.old {
-		if st.req.Key == key && s.History != nil {
+	s.before.mu.Lock()
+	defer s.before.mu.Unlock()
+	for st := range s.before.old {
+		if st.req.Key == key && s.before.History != nil {
 			st.cancel()
 		}
 	}
-	return s.sentFor(key)
+	s.before.stopBefore(key)
 }

@@ -89,3 +89,26 @@ func TestSucceed(t *testing.T) {
 		old.Leave()
 	})
 }
+
+// A client that is alone in its stream has left the old one before it comes back: what it has sent is still known then.
+func TestSucceedRemembers(t *testing.T) {
+	k := new(sink)
+	bubble(t, Policy{}, &legacy{send: k.send}, func(t *testing.T, s *Streams) {
+		old := join(t, s, "a")
+		if err := old.SendOnce(t.Context(), "1", text("x")); err != nil {
+			t.Fatal(err)
+		}
+		next := NewStreams(s.Policy)
+		next.source = s.source
+		next.Succeed(s)
+		defer next.Close()
+		s.Replace(10 * time.Second)
+		old.Leave()
+		s.Close()
+		time.Sleep(2 * time.Second)
+		if err := join(t, next, "a").SendOnce(t.Context(), "1", text("x")); err != nil {
+			t.Error(err)
+		}
+		k.expect(t, "1:x")
+	})
+}

@@ -51,7 +51,7 @@ type Stream struct {
 	release  Release         // how its clients leave then; set before
 	refused  atomic.Pointer[translate.Refused]
 	uplink   uplink
-	keys     *keys // shared with the stream that it replaces
+	keys     *keys // shared with streams before and after it: see memory.go
 
 	// Where a history is kept; set before loaded is closed.
 	kept     history.Log // nil: none is

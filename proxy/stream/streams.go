@@ -87,6 +87,7 @@ type Streams struct {
 	Policy
 	Stats *Stats
 
+	sent   *memory
 	source func(upstream.Request, *slog.Logger) upstream.Source
 	alive  context.Context // until Close
 	end    context.CancelFunc
@@ -110,7 +111,7 @@ type refusal struct {
 // NewStreams returns the streams of a route; there are none yet.
 func NewStreams(s Policy) *Streams {
 	alive, end := context.WithCancel(context.Background())
-	return &Streams{Policy: s, Stats: new(Stats), source: upstream.Request.Source, alive: alive, end: end, byKey: map[[sha256.Size]byte]*Stream{}, old: map[*Stream]struct{}{},
+	return &Streams{Policy: s, Stats: new(Stats), sent: new(memory), source: upstream.Request.Source, alive: alive, end: end, byKey: map[[sha256.Size]byte]*Stream{}, old: map[*Stream]struct{}{},
 		refuse: map[[sha256.Size]byte]refusal{}, health: health{State: Idle, Since: time.Now()}}
 }
 
@@ -205,7 +206,8 @@ func (s *Streams) open(req upstream.Request) *Stream {
 		s.All.Give()
 		return nil
 	}
-	st := newStream(s, req, s.sentFor(req.Key))
+	s.stopBefore(req.Key)
+	st := newStream(s, req, s.sent.take(req.Key))
 	s.byKey[req.Key] = st
 	s.tell()
 	s.run.Go(func() { // ends with st.cancel, which remove calls, or with s.end
@@ -252,6 +254,7 @@ func (s *Streams) remove(st *Stream) {
 		return
 	}
 	delete(s.old, st)
+	s.sent.give(st.req.Key, st.keys)
 	s.mark(st, false)
 	if st.through { // else ended does, so that what it still does, a program or a farewell, has its place
 		s.give(st)

@@ -2,8 +2,8 @@
 //
 //   - A message goes up over the connection there is, or not at all: nothing is kept for the next one.
 //   - A key that was seen in the last minutes has the outcome that it had then, and nothing is sent; also while the first
-//     with it is still under way. What never left is forgotten, so that it can be tried again. A stream that replaces one
-//     that has reached its age knows the same keys.
+//     with it is still under way. What never left is forgotten, so that it can be tried again. What one stream knows of the same
+//     upstream request the next one knows, too: see memory.go.
 
 package stream
 
@@ -47,6 +47,10 @@ type keys struct {
 	mu    sync.Mutex // guards what follows
 	byKey map[string]*list.Element
 	order list.List // of *sent, oldest first
+
+	// Guarded by memory.mu.
+	users int           // streams that have them
+	gone  *list.Element // in memory.gone; nil: some stream has them
 }
 
 // sent is the message of one key, and what became of it.
@@ -211,6 +215,13 @@ func (k *keys) remember(key string, digest [sha256.Size]byte) (one *sent, first 
 	}
 	k.byKey[key] = k.order.PushBack(one)
 	return one, true
+}
+
+// size is how many there are.
+func (k *keys) size() int {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.order.Len()
 }
 
 func (k *keys) forget(one *sent) {

@@ -2,6 +2,8 @@ package stream
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"strings"
@@ -175,6 +177,59 @@ func TestSendOnceOverAnAge(t *testing.T) {
 			t.Errorf("sent %q, want it once for each of two streams", k.got)
 		}
 	})
+}
+
+// TestSendOnceOverAnEnd: what was sent is known for five minutes, whether or not its stream is there meanwhile.
+func TestSendOnceOverAnEnd(t *testing.T) {
+	k := new(sink)
+	bubble(t, Policy{MaxAge: time.Minute, Linger: time.Second}, &legacy{send: k.send}, func(t *testing.T, s *Streams) {
+		send := func(st *Seat) {
+			t.Helper()
+			if err := st.SendOnce(t.Context(), "1", text("x")); err != nil {
+				t.Error(err)
+			}
+		}
+		alone := join(t, s, "a")
+		send(alone)
+		<-alone.Retiring()
+		alone.Leave() // as it was told to, and comes back
+		time.Sleep(time.Second)
+		back := join(t, s, "a")
+		send(back)
+		back.Leave() // for longer than LINGER
+		time.Sleep(time.Minute)
+		late := join(t, s, "a")
+		send(late)
+		k.expect(t, "1:x")
+		late.Leave()
+		time.Sleep(keyTime)
+		later := join(t, s, "a")
+		send(later)
+		if len(k.got) != 2 {
+			t.Errorf("after five minutes %q are sent", k.got)
+		}
+	})
+}
+
+// What is remembered of streams that have ended is bounded, the oldest of them are forgotten; a stream that has sent nothing leaves nothing.
+func TestSentKeysOfEndedStreamsAreBounded(t *testing.T) {
+	m := new(memory)
+	key := func(n int) (k [sha256.Size]byte) { binary.BigEndian.PutUint64(k[:], uint64(n)); return k }
+	const each, streams = 64, 2 * maxMemory / 64
+	for i := range streams {
+		known := m.take(key(i))
+		for j := range each {
+			known.remember(fmt.Sprint(j), [sha256.Size]byte{})
+		}
+		m.give(key(i), known)
+		m.give(key(-1-i), m.take(key(-1-i)))
+	}
+	if len(m.byStream) != maxMemory/each || m.gone.Len() != maxMemory/each || m.held != maxMemory {
+		t.Errorf("%d streams, %d of them gone, with %d keys", len(m.byStream), m.gone.Len(), m.held)
+	}
+	if _, first := m.take(key(streams-1)).remember("1", [sha256.Size]byte{}); first {
+		t.Error("the newest is forgotten")
+	}
 }
 
 func TestSentKeysAreBounded(t *testing.T) {
