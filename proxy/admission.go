@@ -239,13 +239,16 @@ func (p *Proxy) RevokeEverywhere(ctx context.Context, r access.Revocation) (cut 
 func (p *Proxy) heard(text []byte) {
 	var said words
 	if err := json.Unmarshal(text, &said); err == nil && said.Revoke != nil {
-		p.Revoke(*said.Revoke) // a route that is not here has no clients here
+		p.revoke(*said.Revoke, true) // a route that is not here has no clients here
 	}
 }
 
 // Revoke cuts the clients that a revocation means, here, and returns their number. It fails when there is no such route, or no condition that
 // its AUTH knows of.
-func (p *Proxy) Revoke(r access.Revocation) (cut int, err error) {
+func (p *Proxy) Revoke(r access.Revocation) (cut int, err error) { return p.revoke(r, false) }
+
+// revoke is Revoke. told: by another replica, which has such a route; one that is here only later knows of it.
+func (p *Proxy) revoke(r access.Revocation, told bool) (cut int, err error) {
 	if r.Empty() {
 		return 0, fmt.Errorf("%w: give what its clients have in common, in auth, cookie or header", ErrRevocation)
 	}
@@ -266,12 +269,10 @@ func (p *Proxy) Revoke(r access.Revocation) (cut int, err error) {
 		}
 		guards = append(guards, rt.guard)
 	}
-	if len(guards) == 0 {
+	if len(guards) == 0 && !told {
 		return 0, fmt.Errorf("%w: %w", ErrRevocation, problem)
 	}
-	for _, g := range guards {
-		cut += g.Revoke(&r)
-	}
+	cut = p.reload.revoked.Revoke(r, guards)
 	p.log.Info("clients revoked", "route", r.Route, "cut", cut)
 	return cut, nil
 }

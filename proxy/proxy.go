@@ -98,7 +98,8 @@ func New(c Settings, log *slog.Logger) *Proxy {
 	return p
 }
 
-// newRoute returns the route that rc describes. old is the one that it takes the place of; nil: there is none.
+// newRoute returns the route that rc describes. old is the one that it takes the place of; nil: there is none. reload.mu is held, or p is
+// not used yet.
 func (p *Proxy) newRoute(rc *RouteSettings, old *Route) *Route {
 	log := p.log.With("route", rc.Name)
 	rt := &Route{RouteSettings: rc, proxy: p}
@@ -120,6 +121,9 @@ func (p *Proxy) newRoute(rc *RouteSettings, old *Route) *Route {
 	rt.Streams = stream.NewStreams(shared)
 	if old != nil {
 		rt.succeed(old)
+	}
+	if rt.guard != nil && (old == nil || old.guard == nil) {
+		p.reload.revoked.Teach(rt.guard, rc.Name)
 	}
 	return rt
 }

@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"sidestream/proxy/access"
 	"sidestream/proxy/deliver"
 )
 
@@ -27,6 +28,7 @@ type reloading struct {
 	eager   context.Context // until eager routes end; nil: they have not begun, or end
 	leaving []*Route        // whose clients are being sent away
 	left    Left            // clients that had left routes which are no more
+	revoked access.Memory   // for routes that there are later
 
 	closing context.Context // until Proxy.Close
 	close   context.CancelFunc

@@ -264,3 +264,54 @@ func TestReloadTakesOver(t *testing.T) {
 		return f.dials.Load() == 2 && len(f.conns) == 1
 	})
 }
+
+// What was revoked stays revoked also where its route comes back later, or another one would admit what it admitted: for all of them, where
+// no route was named.
+func TestReloadRemembersRevocations(t *testing.T) {
+	f := newFeed(t)
+	jwt := " AUTH=jwt JWT_KEYS=secret:s3cret AUTH_CLAIMS=sub"
+	a, b, c := f.route("a", jwt), f.route("b", jwt), f.route("c", "HEARTBEAT=8s"+jwt)
+	s := serve(t, slices.Concat(f.route("c", ""), a, b)...)
+	now := time.Now().Unix()
+	joe := "Authorization: Bearer " + hs256("s3cret", map[string]any{"sub": "joe", "exp": now + 3600})
+	ann := "Authorization: Bearer " + hs256("s3cret", map[string]any{"sub": "ann", "exp": now + 3600, "iat": now - 10})
+	s.get(t, "/a", joe).wantOpen(t)
+	s.get(t, "/a", ann).wantOpen(t)
+	s.get(t, "/b", ann).wantOpen(t)
+	for route, sub := range map[string]string{"": "joe", "A": "ann"} {
+		if cut, err := s.Revoke(access.Revocation{Route: route, Auth: map[string]string{"sub": sub}}); cut != 1 || err != nil {
+			t.Fatal(cut, err)
+		}
+	}
+	s.heard([]byte(`{"revoke":{"route":"d","auth":{"sub":"ann"},"at":"` + time.Now().Format(time.RFC3339Nano) + `"}}`))
+	s.reload(t, "b", slices.Concat(b, c)...)
+	eventually(t, "a is no more", func() bool {
+		s.Proxy.reload.mu.Lock()
+		defer s.Proxy.reload.mu.Unlock()
+		return !slices.ContainsFunc(s.every(), func(rt *Route) bool { return rt.Name == "a" })
+	})
+	s.reload(t, "b c", slices.Concat(a, b, c, f.route("d", jwt))...)
+	for path, want := range map[string][2]int{"/a": {401, 401}, "/b": {401, 200}, "/c": {401, 200}, "/d": {401, 401}} {
+		for i, who := range []string{joe, ann} {
+			if got := s.get(t, path, who).StatusCode; got != want[i] {
+				t.Errorf("%s %d: %d, want %d", path, i, got, want[i])
+			}
+		}
+	}
+}
+
+// A token that was in use is revoked by itself, also where the route does not look any more at what it was revoked by.
+func TestReloadForgetsClaims(t *testing.T) {
+	f := newFeed(t)
+	jwt := " AUTH=jwt JWT_KEYS=secret:s3cret AUTH_CLAIMS="
+	s := serve(t, f.route("a", jwt+"sub,tenant")...)
+	joe := "Authorization: Bearer " + hs256("s3cret", map[string]any{"sub": "joe", "tenant": "x", "exp": time.Now().Unix() + 3600})
+	s.get(t, "/a", joe).wantOpen(t)
+	if cut, err := s.Revoke(access.Revocation{Auth: map[string]string{"tenant": "x"}}); cut != 1 || err != nil {
+		t.Fatal(cut, err)
+	}
+	s.reload(t, "", f.route("a", jwt+"sub")...)
+	if got := s.get(t, "/a", joe).StatusCode; got != http.StatusUnauthorized {
+		t.Error(got)
+	}
+}

@@ -3,6 +3,7 @@
 //   - Clients whose pass matches are refused with 401 and cut. Answers that are cached or under way count no more.
 //   - What was issued before stays revoked: a token or a ticket is good for whoever has it, and comes back. A token is known by itself,
 //     where it was in use, or by its iat. The application is asked: a session that it knows is good.
+//   - What was revoked for several routes counts for each of them, also for one that is there only later: see Memory.
 //   - What is remembered is bounded. What is forgotten for lack of room revokes all tickets and tokens that are older.
 
 package access
@@ -52,21 +53,32 @@ func (g *Guard) Understands(r *Revocation) error {
 }
 
 // Revoke cuts the clients that r means, whatever its Route, and returns their number.
-func (g *Guard) Revoke(r *Revocation) (cut int) {
-	one := revocation{order: g.orders.Add(1), at: r.At, auth: maps.Clone(r.Auth), proofs: map[key]bool{}}
+func (g *Guard) Revoke(r *Revocation) (cut int) { return g.revokeKnown(r, nil) }
+
+// newRevocation is what is remembered of r: proofs are of what was in use elsewhere.
+func newRevocation(r *Revocation, proofs map[key]bool) revocation {
+	one := revocation{at: r.At, auth: maps.Clone(r.Auth), proofs: map[key]bool{}}
+	maps.Copy(one.proofs, proofs)
 	for name, value := range r.Cookie {
 		one.marks = append(one.marks, mark("cookie", name, value))
 	}
 	for name, value := range r.Header {
 		one.marks = append(one.marks, mark("header", http.CanonicalHeaderKey(name), value))
 	}
+	return one
+}
+
+// revokeKnown is Revoke where some tokens and tickets are known already that are meant.
+func (g *Guard) revokeKnown(r *Revocation, proofs map[key]bool) (cut int) {
+	one := newRevocation(r, proofs)
+	one.order = g.orders.Add(1)
 	if g.forward != nil {
 		g.forward.forget()
 	}
 	g.mu.Lock()
 	var ended []*Pass
 	for p := range g.passes {
-		if one.matches(p) && !p.begun.After(r.At.Add(skew)) { // what is younger came after a revocation that came late
+		if one.means(p) {
 			one.proofs[p.proof] = true
 			g.forget(p)
 			ended = append(ended, p)
@@ -116,6 +128,9 @@ func (r *revocation) matches(p *Pass) bool {
 	return true
 }
 
+// means reports whether p, which is in use, is one that goes: what is younger came after a revocation that came late.
+func (r *revocation) means(p *Pass) bool { return r.matches(p) && !p.begun.After(r.at.Add(skew)) }
+
 // revocations are what is remembered, oldest first.
 type revocations struct {
 	list  []revocation
@@ -137,17 +152,18 @@ func (rs *revocations) covers(p *Pass) bool {
 		return true
 	}
 	for i := range rs.list {
-		if r := &rs.list[i]; r.matches(p) && r.precedes(p) {
+		if r := &rs.list[i]; r.proofs[p.proof] || r.matches(p) && r.precedes(p) {
 			return true
 		}
 	}
 	return false
 }
 
-// precedes reports whether what p was made of is older than r: the answer, or the token or ticket.
+// precedes reports whether what p was made of is older than r: the answer, or the token or ticket. One that was in use is known by itself,
+// whatever of it is kept by now.
 func (r *revocation) precedes(p *Pass) bool {
 	switch {
-	case p.order < r.order, r.proofs[p.proof]:
+	case p.order < r.order:
 		return true
 	case p.proof == (key{}):
 		return false
