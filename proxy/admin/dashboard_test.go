@@ -78,8 +78,36 @@ func TestToken(t *testing.T) {
 			t.Errorf("%s: %d with one, %v", c.name, got.Code, got.Header())
 		}
 	}
+	for path, want := range map[string][2]int{"/api/reload": {403, 404}, "/api/drain": {403, 200}, "/api/log-level": {403, 400}, "/api/revoke": {400, 400}} {
+		if got := asks(without, "POST", path, elsewhere, ""); got.Code != want[0] {
+			t.Errorf("%s: %d from elsewhere without a token", path, got.Code)
+		}
+		if path == "/api/drain" { // which is for good
+			continue
+		}
+		if got := asks(with, "POST", path, elsewhere, "", "Authorization: Bearer "+token); got.Code != want[1] {
+			t.Errorf("%s: %d from elsewhere with one", path, got.Code)
+		}
+	}
+	if p.Draining() {
+		t.Error("whoever reaches the port has it drain")
+	}
 	if got := asks(with, "POST", "/api/log-level", here, `{"level":"debug"}`, "Origin: http://evil.example", "Sec-Fetch-Site: cross-site"); got.Code != 403 {
 		t.Errorf("another site's page sets the level: %d", got.Code)
+	}
+}
+
+// A proxy on this machine that adds no header of its own, as nginx and HAProxy do by themselves, is known by the name that it was asked by.
+func TestTokenByName(t *testing.T) {
+	p, _ := front(t)
+	h := Port{Proxy: p, Token: token, Address: "box:9091", Hosts: []string{"ops.example"}}.Handler()
+	for host, want := range map[string]int{"localhost:9091": 200, "LOCALHOST": 200, "127.0.0.1:9091": 200, "[::1]:9091": 200, "box:9091": 200, "": 200,
+		"ops.example": 401, "ops.example:443": 401, "192.0.2.1": 401, "evil.example": 421} {
+		w, r := httptest.NewRecorder(), httptest.NewRequest("GET", "/api/streams", nil)
+		r.Host, r.RemoteAddr = host, here
+		if h.ServeHTTP(w, r); w.Code != want {
+			t.Errorf("%q: %d, want %d", host, w.Code, want)
+		}
 	}
 }
 

@@ -23,7 +23,7 @@ import (
 // post posts nothing to the port, with header fields, name and value in turns.
 func post(h http.Handler, path string, header ...string) *httptest.ResponseRecorder {
 	w, r := httptest.NewRecorder(), httptest.NewRequest("POST", path, nil)
-	r.Host = "localhost:9091"
+	r.Host, r.RemoteAddr = "localhost:9091", here
 	for i := 0; i < len(header); i += 2 {
 		r.Header.Set(header[i], header[i+1])
 	}

@@ -1,10 +1,11 @@
 // This file is who may ask the admin port. The rules:
 //
 //   - /livez and /readyz are for anybody.
-//   - With SSE_ADMIN_TOKEN everything else needs it, but for requests from this machine itself. One that a proxy has passed on is not
-//     from this machine, wherever that proxy is.
-//   - Without a token, what a page or a scraper has always been given is given as before; the dashboard, which shows addresses, log lines
-//     and what can be asked for beside them, is for this machine only.
+//   - With SSE_ADMIN_TOKEN everything else needs it, but for requests from this machine itself. One that a proxy on this machine has passed
+//     on is not from it: that shows in the headers that most add, or in the name that the port was asked by. A proxy that shows
+//     neither cannot be told from a program here.
+//   - Without a token, what a page or a scraper has always been given is given as before, and so is revocation; the dashboard, which shows
+//     addresses, log lines and what can be asked for beside them, and what changes the sidecar are for this machine only.
 //   - A browser is asked for the token as for a password; programs send it as a bearer token.
 
 package admin
@@ -12,6 +13,7 @@ package admin
 import (
 	"crypto/sha256"
 	"crypto/subtle"
+	"net"
 	"net/http"
 	"net/netip"
 	"slices"
@@ -21,12 +23,12 @@ import (
 // probes need no token.
 var probes = []string{"/livez", "/readyz"}
 
-const noToken = "the dashboard is for this machine only while SSE_ADMIN_TOKEN is not set; set it, or come by way of an SSH tunnel or kubectl port-forward"
+const noToken = "this is for this machine only while SSE_ADMIN_TOKEN is not set; set it, or come by way of an SSH tunnel or kubectl port-forward"
 
 // local lets through who is on this machine, where there is no token that others could have.
 func (a Port) local(next http.HandlerFunc) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		if a.Token == "" && !fromHere(r) {
+		if a.Token == "" && !a.fromHere(r) {
 			http.Error(w, noToken, http.StatusForbidden)
 			return
 		}
@@ -38,7 +40,7 @@ func (a Port) local(next http.HandlerFunc) http.HandlerFunc {
 func (a Port) authorize(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch {
-		case a.Token == "", slices.Contains(probes, r.URL.Path), fromHere(r), a.knows(r):
+		case a.Token == "", slices.Contains(probes, r.URL.Path), a.fromHere(r), a.knows(r):
 			next.ServeHTTP(w, r)
 		default:
 			w.Header().Set("WWW-Authenticate", `Basic realm="Sidestream: any name, and SSE_ADMIN_TOKEN as the password", charset="UTF-8"`)
@@ -51,12 +53,19 @@ func (a Port) authorize(next http.Handler) http.Handler {
 var passedOn = []string{"X-Forwarded-For", "Forwarded", "Via", "X-Real-Ip", "X-Forwarded-Host", "X-Forwarded-Proto"}
 
 // fromHere reports whether r is from this machine, and from no proxy on it.
-func fromHere(r *http.Request) bool {
+func (a Port) fromHere(r *http.Request) bool {
 	at, err := netip.ParseAddrPort(r.RemoteAddr)
-	if err != nil || !at.Addr().Unmap().IsLoopback() {
+	if err != nil || !at.Addr().Unmap().IsLoopback() || !a.isOwn(hostname(r.Host)) {
 		return false
 	}
 	return !slices.ContainsFunc(passedOn, func(name string) bool { return len(r.Header[name]) > 0 })
+}
+
+// isOwn reports whether host is how programs on this machine ask the port, and no name that a proxy is known by.
+func (a Port) isOwn(host string) bool {
+	own, _, _ := net.SplitHostPort(a.Address)
+	at, err := netip.ParseAddr(host)
+	return host == "" || host == "localhost" || host == strings.ToLower(own) || err == nil && at.Unmap().IsLoopback()
 }
 
 // knows reports whether r has the token. How long that takes tells nothing of it.
