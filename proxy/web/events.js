@@ -38,6 +38,7 @@ class Connection {
     this.owner = owner;
     this.pause = 0;
     this.polls = false;
+    this.pieces = 0; // that streams have brought
     const until = remembered();
     if (until > Date.now()) this.hold(until);
     this.run();
@@ -55,6 +56,7 @@ class Connection {
       clearTimeout(this.doubt);
       if (this.ended) return;
       if (status === "polled" || polls !== this.polls) continue;
+      if (status === 401 && this.stale) status = 0; // another ticket may help, when one is to be had
       // A finished stream is answered with 204, or 410 for an id in the query. What the upstream refuses stays refused. The
       // mere end of an answer may be some proxy's doing.
       if (status === 204 || status > 399 && status < 500 && ![408, 425, 429].includes(status)) {
@@ -102,6 +104,7 @@ class Connection {
       if (done) return this.busy ? 0 : 200;
       clearTimeout(this.doubt);
       this.alive();
+      this.pieces++;
       take(value);
     }
   }
@@ -131,14 +134,14 @@ class Connection {
   // suspect asks for a poll while a stream is silent, or lags behind. Where that is answered first, it is polled from then on. The poll is answered at
   // once, since heartbeats are asked for.
   async suspect(stream) {
-    const abort = new AbortController(), last = this.owner.last;
+    const abort = new AbortController(), { pieces } = this;
     stream.signal.addEventListener("abort", () => abort.abort());
     setTimeout(() => abort.abort(), most);
     try {
       const answer = await this.ask("heartbeat=event&poll=1", abort);
       const text = answer.body && await answer.text();
       // What has come by the stream meanwhile shows that nothing is held back, or that this is not the answer any more.
-      if (!text || this.ended || this.abort !== stream || stream.signal.aborted || this.owner.last !== last) return;
+      if (!text || this.ended || this.abort !== stream || stream.signal.aborted || this.pieces !== pieces) return;
       this.hold(Date.now() + again, true);
       this.owner.state(OPEN);
       this.reading()(text);
@@ -159,20 +162,26 @@ class Connection {
     const { owner } = this, abort = this.abort = new AbortController();
     this.watch = setTimeout(() => abort.abort(), polled + most);
     this.every = polled;
-    if (owner.ticket && !(owner.last && Date.now() < this.fresh + again)) {
+    const renews = owner.ticket && !(owner.last && Date.now() < this.fresh + again);
+    if (renews) {
       const status = await this.renew(abort.signal);
       if (status) return status;
     }
     if (Date.now() > this.until) this.retry();
     const answer = await this.ask(this.found ? "poll=held" : "poll=1", abort);
-    if (answer.status === 401) this.fresh = 0;
+    if (answer.status === 401 && owner.ticket && !renews) { // it may be its ticket, which is minutes old
+      this.fresh = 0;
+      return "polled";
+    }
     if (!answer.body) return answer.status;
     this.found = this.busy = false;
     if (!this.ended) owner.state(OPEN);
     this.hint = 0;
+    this.some = false;
     const text = await answer.text();
     this.reading()(text);
-    if (!this.ended && text.length < 3) owner.receive({ type: "stream.heartbeat", id: owner.last, data: `{"every":${polled}}` }); // tabs that follow wait for a word
+    if (!this.ended && !this.some && !this.hint && text !== ":\n") return 0; // whatever that was
+    if (!this.ended && !this.some && !this.hint) owner.receive({ type: "stream.heartbeat", id: owner.last, data: `{"every":${polled}}` }); // tabs that follow wait for a word
     this.pause = 0;
     return this.hint ? 0 : "polled"; // with a hint it is to stay away for a while
   }
@@ -209,11 +218,13 @@ class Connection {
     } catch {
       if (signal.aborted) throw signal.reason;
     }
-    return status === 200 || old && status > 499 ? 0 : status;
+    this.stale = status !== 200;
+    return !this.stale || old && status > 499 ? 0 : status;
   }
 
   take({ type = "message", id, data }) {
     this.pause = 0;
+    this.some = true;
     if (type === "stream.heartbeat") {
       this.every = JSON.parse(data).every;
       this.alive();
@@ -223,11 +234,13 @@ class Connection {
     this.owner.receive({ type, id: id || this.owner.last, data });
   }
 
-  // beat notices heartbeats that come together, twice: they were held back. In a tab that is not seen they may have waited in it.
+  // beat notices heartbeats that come together, twice: they were held back. In between one that comes in time shows that they are not: a network
+  // was away for a moment. In a tab that is not seen they may have waited in it.
   beat() {
     const now = performance.now(), before = this.beaten;
     this.beaten = now;
     if (this.polls || !before || globalThis.document?.hidden) return void (this.lumps = 0);
+    if (now - before > this.every / 3 && now - before < this.every * 1.5) this.lumps = 0;
     if (now - before > this.every / 3 || now - this.lumped < this.every) return;
     this.lumped = now;
     if (++this.lumps > 1) this.suspect(this.abort);

@@ -34,12 +34,13 @@ const task = () => new Promise(go => {
   port2.postMessage(0);
 });
 
-// ask returns an answer, "" for none.
+// ask returns an answer, "" for none: what does not come from the sidecar, or is not whole, is none.
 async function ask(url, abort) {
   const timer = setTimeout(() => abort.abort(), patience);
   try {
     const answer = await fetch(url, { headers: { Accept: "text/event-stream" }, cache: "no-store", credentials: "include", signal: abort.signal });
-    if (answer.ok) return await answer.text();
+    const text = /^text\/event-stream/.test(answer.headers.get("Content-Type")) && await answer.text();
+    if (answer.ok && /^:|\n\n$/.test(text)) return text;
   } catch {
   } finally {
     clearTimeout(timer);
