@@ -63,6 +63,7 @@ type Route struct {
 	own     *stream.Limit
 	deliver deliver.Pacing
 	tables  deliver.Tables
+	tried   func()             // it has connected or failed for the first time, or need not any more; may be called again
 	rest    context.CancelFunc // ends what EAGER has begun; nil: nothing has. Guarded by reloading.mu
 }
 
@@ -90,6 +91,7 @@ func New(c Settings, log *slog.Logger) *Proxy {
 	for _, rt := range p.Routes() {
 		if rt.Eager {
 			p.untried.Add(1)
+			rt.tried = sync.OnceFunc(func() { p.untried.Add(-1) })
 		}
 	}
 	if others, shared := p.History.(history.Words); shared {
@@ -102,7 +104,7 @@ func New(c Settings, log *slog.Logger) *Proxy {
 // not used yet.
 func (p *Proxy) newRoute(rc *RouteSettings, old *Route) *Route {
 	log := p.log.With("route", rc.Name)
-	rt := &Route{RouteSettings: rc, proxy: p}
+	rt := &Route{RouteSettings: rc, proxy: p, tried: func() {}}
 	rc.Upstream.LogTo(log)
 	if old == nil {
 		rt.Clients, rt.HeldBack, rt.WebSockets, rt.own = new(deliver.Stats), new(atomic.Int64), new(atomic.Int64), stream.NewLimit(rc.MaxClients)
@@ -331,14 +333,14 @@ func (rt *Route) close() {
 	}
 }
 
-// keep keeps the stream of an eager route open until ctx is done. tried is called once it has connected or failed for the first time.
-func (rt *Route) keep(ctx context.Context, tried func()) {
-	defer tried()
+// keep keeps the stream of an eager route open until ctx is done.
+func (rt *Route) keep(ctx context.Context) {
+	defer rt.tried()
 	r, _ := http.NewRequestWithContext(ctx, http.MethodGet, "/", nil)
 	req, err := rt.Upstream.Expand(r, func(string) string { return "" })
 	if err != nil { // config has seen to it that nothing of a client is needed
 		rt.deliver.Log.Error("eager route needs a client", "err", err)
 		return
 	}
-	rt.Streams.Keep(ctx, req, tried)
+	rt.Streams.Keep(ctx, req, rt.tried)
 }

@@ -63,7 +63,7 @@ func (p *Proxy) Reload(c Settings) error {
 		}
 	}
 	for _, rt := range next.routes {
-		p.keep(rt, func() {})
+		p.keep(rt)
 	}
 	return nil
 }
@@ -74,6 +74,7 @@ func (p *Proxy) leave(rt *Route, window time.Duration) {
 	if rt.rest != nil {
 		rt.rest()
 	}
+	rt.tried()
 	rt.Streams.Replace(releaseWindow(window, rt.Retry))
 	l.leaving = append(l.leaving, rt)
 	l.ending.Go(func() { // ends when its streams have, or with Close
@@ -150,7 +151,7 @@ func (p *Proxy) Eager(ctx context.Context) {
 	l.mu.Lock()
 	l.eager = ctx
 	for _, rt := range p.Routes() {
-		p.keep(rt, func() { p.untried.Add(-1) })
+		p.keep(rt)
 	}
 	l.mu.Unlock()
 	<-ctx.Done()
@@ -160,16 +161,15 @@ func (p *Proxy) Eager(ctx context.Context) {
 	l.keeping.Wait()
 }
 
-// keep keeps an eager route's stream open, if nothing does yet. tried is called once it has connected or failed, or need not any more.
-// reload.mu is held.
-func (p *Proxy) keep(rt *Route, tried func()) {
+// keep keeps an eager route's stream open, if nothing does yet. reload.mu is held.
+func (p *Proxy) keep(rt *Route) {
 	l := &p.reload
 	if !rt.Eager || rt.rest != nil || l.eager == nil {
 		return
 	}
 	ctx, rest := context.WithCancel(l.eager)
 	rt.rest = rest
-	l.keeping.Go(func() { defer rest(); rt.keep(ctx, sync.OnceFunc(tried)) }) // ends with ctx
+	l.keeping.Go(func() { defer rest(); rt.keep(ctx) }) // ends with ctx
 }
 
 // Reloaded is what has come of a reload. It holds no secret.

@@ -163,6 +163,29 @@ func TestReloadEager(t *testing.T) {
 	eventually(t, "it stops", func() bool { return f.dials.Load() == 3 })
 }
 
+// A route that is taken out before it was tried, or even begun, is not waited for.
+func TestReloadBeforeEager(t *testing.T) {
+	f := newFeed(t)
+	s := serve(t, f.route("a", "EAGER=true")...)
+	if s.Ready() {
+		t.Error("it is ready before its eager route is tried")
+	}
+	s.reload(t, "", f.route("b", "")...)
+	if !s.Ready() {
+		t.Error("it waits for a route that is no more")
+	}
+	s.reload(t, "", f.route("c", "EAGER=true")...) // readiness is a matter of the start alone
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan struct{})
+	go func() { defer close(ended); s.Eager(ctx) }()
+	eventually(t, "c starts", func() bool { return f.dials.Load() == 1 })
+	cancel()
+	<-ended
+	if n := s.untried.Load(); n != 0 {
+		t.Errorf("%d are waited for", n)
+	}
+}
+
 // What was revoked stays revoked where a route changes, and is revoked for clients that have not left yet.
 func TestReloadKeepsRevocations(t *testing.T) {
 	f := newFeed(t)
