@@ -184,17 +184,23 @@ func (c *client) give(say words, b *batch, f *facts) error {
 	return nil
 }
 
-// write writes words and then events at once. Where the kernel does not watch over a peer that takes nothing, its deadline does.
+// write writes words and then events at once.
 func (c *client) write(words []byte, events ...[]byte) error {
 	if len(words)+len(events) == 0 {
 		return nil
 	}
+	return c.watched(func() error { return c.out.write(words, events...) })
+}
+
+// watched calls write, and sees to it that it ends: where the kernel does not watch over a peer that takes nothing its deadline does, as it does
+// over a client that may see no more of it.
+func (c *client) watched(write func() error) error {
 	now := time.Now()
 	c.deadline.began.Store(now.UnixNano())
 	if c.out.deadlines {
 		c.clients.deadlines.set(&c.deadline, now.Add(stallTime), now) // a deadline that comes from now on sees began
 	}
-	err := c.out.write(words, events...)
+	err := write()
 	c.deadline.began.Store(0)
 	return err
 }

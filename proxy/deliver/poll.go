@@ -73,8 +73,8 @@ func (c *client) poll() (cut bool) {
 			c.out.write([]byte(sse.Heartbeat)) // an answer without a byte looks like a fault
 		}
 	}
-	if c.out.answer() != nil {
-		c.state.disconnected(Left)
+	if err := c.watched(c.out.answer); err != nil {
+		c.state.disconnected(c.why(err))
 		return true
 	}
 	if c.state.why == Left {

@@ -164,3 +164,29 @@ func TestPollsIsAsked(t *testing.T) {
 		}
 	}
 }
+
+// An answer that its client does not take is not gone on with once that is revoked: it holds what the client may not see any more.
+func TestPollRevokedMeanwhile(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, stream.Bounds{})
+		b.polls, b.pass = true, access.NewPass(time.Time{})
+		b.ring.Append(say(strings.Repeat("x", 100_000)))
+		c, err := b.l.Dial(t.Context(), "", "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		fmt.Fprint(c, "GET /?poll=1 HTTP/1.1\r\nHost: b\r\nLast-Event-ID: x\r\n\r\n")
+		time.Sleep(2 * time.Second)
+		b.pass.End(401)
+		time.Sleep(moment)
+		synctest.Wait()
+		if n := b.route.Stats.Disconnected[Revoked].Load(); n != 1 || b.route.Stats.Clients.Load() != 0 {
+			t.Errorf("%d are there, %v", b.route.Stats.Clients.Load(), &b.route.Stats.Disconnected)
+		}
+		if rest, _ := io.ReadAll(c); len(rest) > 0 {
+			t.Errorf("it gets %d bytes", len(rest))
+		}
+		b.close()
+	})
+}
