@@ -99,6 +99,21 @@ func TestHeldBackTunnel(t *testing.T) {
 	}
 }
 
+// An answer that is no event stream is told to the console, once, and is given up after three more.
+func TestEventsScriptIsAnsweredOtherwise(t *testing.T) {
+	t.Parallel()
+	f := startFeed(t, map[string]string{"/odd.html": `<!doctype html><script>const said = []; console.warn = text => said.push(text);</script>
+<script src="/_sidestream/events.js"></script><script>const source = new SidestreamEventSource("/other.html");</script>`, "/other.html": "<p>please log in"})
+	s := startSidecar(t, feedEnv(f)...)
+	inBrowsers(t, func(t *testing.T, b browser) {
+		b.open(t, "http://"+s.addr+"/odd.html")
+		shown(t, b, "that it has given up", `source.readyState === 2`)
+		if got := b.eval(t, `JSON.stringify([said.length, said[0].includes("/other.html is answered with text/html"), performance.getEntriesByType("resource").filter(e => e.name.includes("/other.html")).length])`); got != "[1,true,4]" {
+			t.Error(got)
+		}
+	})
+}
+
 // linesWith are the lines of text that contain a part.
 func linesWith(text, part string) string {
 	var all []string

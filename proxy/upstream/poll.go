@@ -300,6 +300,9 @@ func (p *poll) translate(ctx context.Context, pg reply) (out []translate.Message
 		return err
 	})
 	p.q.Route.trace.applied(p.q.Route, len(out), err)
+	if err == nil {
+		p.q.Route.drops.saw(p.log, len(out))
+	}
 	return out, done, err
 }
 

@@ -31,6 +31,7 @@ type Route struct {
 	forgets                            bool // RESET is true of no answer
 	statuses                           statuses
 	program                            translate.Program
+	drops                              drops
 	trace                              *Trace            // nil: nobody looks on
 	noisy                              Quiet             // programs that fail
 	spelling                           map[string]string // of header names, by canonical name

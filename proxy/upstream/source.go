@@ -143,12 +143,41 @@ func (rt *Route) apply(ctx context.Context, log *slog.Logger, ms []translate.Mes
 			rt.failed(log, err)
 			continue
 		}
+		rt.drops.saw(log, len(made))
 		out = append(out, made...)
 		if last {
 			return out, true, nil
 		}
 	}
 	return out, false, nil
+}
+
+// drops tell of programs that make nothing of what arrives. Safe for concurrent use.
+type drops struct {
+	mu    sync.Mutex // guards what follows
+	n     int        // in a row
+	since time.Time
+}
+
+// dropTime is for how long everything is dropped before that is said, once as long.
+const dropTime = time.Minute
+
+// saw notes that so many events came of a message.
+func (d *drops) saw(log *slog.Logger, events int) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if events > 0 {
+		d.n = 0
+		return
+	}
+	now := time.Now()
+	if d.n++; d.n == 1 {
+		d.since = now
+	}
+	if now.Sub(d.since) >= dropTime {
+		log.Warn("the route's programs have dropped everything for a minute; tap -raw shows what arrives", "messages", d.n)
+		d.n = 0
+	}
 }
 
 // bounded runs f, which runs programs over one message, for a second at most.

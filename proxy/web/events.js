@@ -79,9 +79,21 @@ class Connection {
     url += (url.includes("?") ? "&" : "?") + own;
     if (owner.ticket) url += "&ticket=" + this.ticket;
     const answer = await fetch(url, { headers: { Accept: "text/event-stream" }, cache: "no-store", credentials: owner.credentials, signal: abort.signal });
-    if (answer.status === 200 && (answer.headers.get("Content-Type") || "").startsWith("text/event-stream")) return answer;
+    const type = answer.headers.get("Content-Type") || "of no type";
+    if (answer.status === 200 && type.startsWith("text/event-stream")) {
+      this.strange = 0;
+      return answer;
+    }
     abort.abort();
-    return { status: answer.status === 200 ? 502 : answer.status };
+    return { status: answer.status === 200 ? this.stranger(type) : answer.status };
+  }
+
+  // stranger is the status that an answer stands for which is no event stream. A proxy's page may be there for a moment only; one that is there for
+  // longer is what that path has.
+  stranger(type) {
+    this.strange = (this.strange || 0) + 1;
+    if (this.strange === 1) console.warn(`${this.owner.url} is answered with ${type} instead of text/event-stream: is that the path of a route, and is a login needed?`);
+    return this.strange > 3 ? 406 : 502;
   }
 
   // listen reads one answer to its end, and returns its status. It throws when the answer is cut off.
