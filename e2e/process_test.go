@@ -5,10 +5,10 @@ package e2e
 import (
 	"bytes"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
+	"sidestream/e2e/ports"
 	"strings"
 	"sync"
 	"syscall"
@@ -119,24 +119,15 @@ func run(t *testing.T, env []string, args ...string) (status int, stdout, stderr
 	return status, p.stdout.String(), p.stderr.String()
 }
 
-// given are the addresses that freeAddr has returned.
-var given sync.Map
-
 // freeAddr returns an address on which nothing listens, and none twice. A server that is restarted needs one known
 // beforehand.
 func freeAddr(t *testing.T) string {
 	t.Helper()
-	for {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		addr := l.Addr().String()
-		l.Close()
-		if _, twice := given.LoadOrStore(addr, true); !twice {
-			return addr
-		}
+	addr, err := ports.Address()
+	if err != nil {
+		t.Fatal(err)
 	}
+	return addr
 }
 
 // sidecar is a running sidestream.

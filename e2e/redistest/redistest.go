@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"sidestream/e2e/ports"
 	"strconv"
 	"strings"
 	"sync"
@@ -51,17 +52,11 @@ func StartAt(t testing.TB, port int, args ...string) *Server {
 // FreePort is one that nothing listens on, so far.
 func FreePort(t testing.TB) int {
 	t.Helper()
-	for { // a cluster node listens 10000 above its port too
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		port := l.Addr().(*net.TCPAddr).Port
-		l.Close()
-		if port < 55000 {
-			return port
-		}
+	port, err := ports.Free()
+	if err != nil {
+		t.Fatal(err)
 	}
+	return port
 }
 
 // Run starts the server again, empty.
