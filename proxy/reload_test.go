@@ -338,3 +338,36 @@ func TestReloadForgetsClaims(t *testing.T) {
 		t.Error(got)
 	}
 }
+
+// The same after two reloads, of which nobody has come to the first.
+func TestReloadTwiceTakesOver(t *testing.T) {
+	f := newFeed(t)
+	store, err := history.Settings{Dir: t.TempDir(), TTL: time.Hour}.Start(slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := configure(t, f.route("b", "HEARTBEAT=7s")...)
+	c.History, c.Drain = store, time.Hour
+	s := serveWith(t, c, slog.New(slog.DiscardHandler))
+	b := s.get(t, "/b")
+	f.publish(t, "b", "1")
+	b.wantData(t, "1")
+	for _, heartbeat := range []string{"8s", "9s"} {
+		next := s.next(t, "", f.route("b", "HEARTBEAT="+heartbeat)...)
+		next.Drain = time.Hour
+		if err := s.Reload(next); err != nil {
+			t.Fatal(err)
+		}
+	}
+	eventually(t, "the one between has ended", func() bool {
+		s.Proxy.reload.mu.Lock()
+		defer s.Proxy.reload.mu.Unlock()
+		return len(s.Proxy.reload.leaving) == 1
+	})
+	s.get(t, "/b", "Last-Event-ID: 1-1").wantGap(t, "restart", "null")
+	eventually(t, "the old connection is closed, and there is a new one", func() bool {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		return f.dials.Load() == 2 && len(f.conns) == 1
+	})
+}

@@ -46,21 +46,45 @@ func (s *Streams) Gone() bool {
 
 // Succeed makes s the streams that replace old, whose totals it continues. It is called before s is used.
 func (s *Streams) Succeed(old *Streams) {
+	old.mu.Lock()
+	old.prior() // however often a route changes, what has ended is let go of
+	old.mu.Unlock()
 	s.before, s.Stats, s.sent = old, old.Stats, old.sent
 	s.health.Failures = old.Health().Failures
 }
 
 // stopBefore stops the stream with this key of those that were replaced, where a history is kept: the new one goes on from there. mu is held.
 func (s *Streams) stopBefore(key [sha256.Size]byte) {
-	if s.before == nil {
+	old := s.prior()
+	if old == nil {
 		return
 	}
-	s.before.mu.Lock()
-	defer s.before.mu.Unlock()
-	for st := range s.before.old {
-		if st.req.Key == key && s.before.History != nil {
+	old.mu.Lock()
+	defer old.mu.Unlock()
+	for st := range old.old {
+		if st.req.Key == key && old.History != nil {
 			st.cancel()
 		}
 	}
-	s.before.stopBefore(key)
+	old.stopBefore(key)
+}
+
+// prior are the streams that s replaces and that have not ended; nil: there are none. Those between may have, where nobody has come to them. mu is
+// held.
+func (s *Streams) prior() *Streams {
+	for s.before != nil {
+		closed, before := s.before.replaces()
+		if !closed {
+			break
+		}
+		s.before = before
+	}
+	return s.before
+}
+
+// replaces reports whether s has ended, and what it has replaced.
+func (s *Streams) replaces() (ended bool, before *Streams) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.closed, s.before
 }

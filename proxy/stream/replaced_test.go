@@ -112,3 +112,30 @@ func TestSucceedRemembers(t *testing.T) {
 		k.expect(t, "1:x")
 	})
 }
+
+// Two reloads one after the other: those who are there still are the third one's as well, also when the second, which nobody has come to, has ended.
+func TestSucceedTwice(t *testing.T) {
+	bubble(t, Policy{Linger: time.Minute}, &legacy{}, func(t *testing.T, s *Streams) {
+		old := join(t, s, "a")
+		last := s
+		for range 3 {
+			next := NewStreams(s.Policy)
+			next.source = s.source
+			next.Succeed(last)
+			last.Replace(10 * time.Second)
+			if last != s {
+				last.Close()
+			}
+			last = next
+		}
+		defer last.Close()
+		if last.Find(request(t, "a")) != old.Stream {
+			t.Error("what is sent before the client is back goes nowhere")
+		}
+		old.Leave()
+		s.Close()
+		if last.Find(request(t, "a")) != nil || last.before != nil {
+			t.Error("what has ended is held on to")
+		}
+	})
+}

@@ -97,7 +97,7 @@ type Streams struct {
 	byKey  map[[sha256.Size]byte]*Stream
 	old    map[*Stream]struct{} // replaced, and releasing their clients
 	over   bool                 // all of them are, see Replace
-	before *Streams             // that these replace, until those have ended
+	before *Streams             // that these replace; see prior
 	refuse map[[sha256.Size]byte]refusal
 	ups    int // streams whose upstream is connected, or complete
 	health health
@@ -400,7 +400,7 @@ func pause(ctx context.Context, d time.Duration) {
 // Close ends all streams and returns when their upstream connections are closed. Nothing can be joined any more.
 func (s *Streams) Close() {
 	s.mu.Lock()
-	s.closed, s.before = true, nil
+	s.closed = true
 	s.end()
 	for _, st := range s.byKey {
 		st.Ring.Close(End{Kind: Retired})

@@ -83,8 +83,8 @@ func (s *Streams) Find(req upstream.Request) *Stream {
 			return st
 		}
 	}
-	if s.before != nil {
-		return s.before.Find(req)
+	if old := s.prior(); old != nil {
+		return old.Find(req)
 	}
 	return nil
 }
