@@ -371,3 +371,29 @@ func TestReloadTwiceTakesOver(t *testing.T) {
 		return f.dials.Load() == 2 && len(f.conns) == 1
 	})
 }
+
+// Where the history is not the new route's, the old one's clients need its source until they have left.
+func TestReloadWithoutHistory(t *testing.T) {
+	f := newFeed(t)
+	store, err := history.Settings{Dir: t.TempDir(), TTL: time.Hour}.Start(slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := configure(t, f.route("b", "")...)
+	c.History, c.Drain = store, time.Hour
+	s := serveWith(t, c, slog.New(slog.DiscardHandler))
+	b := s.get(t, "/b")
+	f.publish(t, "b", "1")
+	b.wantData(t, "1")
+	next := s.next(t, "", f.route("b", "HISTORY=memory")...)
+	next.Drain = time.Hour
+	if err := s.Reload(next); err != nil {
+		t.Fatal(err)
+	}
+	fresh := s.get(t, "/b")
+	fresh.wantOpen(t)
+	eventually(t, "there are two connections", func() bool { return f.dials.Load() == 2 })
+	f.publish(t, "b", "2")
+	fresh.wantData(t, "2")
+	b.wantData(t, "2")
+}

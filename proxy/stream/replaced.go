@@ -53,7 +53,7 @@ func (s *Streams) Succeed(old *Streams) {
 	s.health.Failures = old.Health().Failures
 }
 
-// stopBefore stops the stream with this key of those that were replaced, where a history is kept: the new one goes on from there. mu is held.
+// stopBefore stops the stream with this key of those that were replaced, where both keep a history: the new one goes on from there. mu is held.
 func (s *Streams) stopBefore(key [sha256.Size]byte) {
 	old := s.prior()
 	if old == nil {

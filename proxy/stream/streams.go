@@ -206,7 +206,9 @@ func (s *Streams) open(req upstream.Request) *Stream {
 		s.All.Give()
 		return nil
 	}
-	s.stopBefore(req.Key)
+	if s.History != nil {
+		s.stopBefore(req.Key)
+	}
 	st := newStream(s, req, s.sent.take(req.Key))
 	s.byKey[req.Key] = st
 	s.tell()
