@@ -149,3 +149,24 @@ func TestDeployNamesExist(t *testing.T) {
 		t.Errorf("%d files", seen)
 	}
 }
+
+// What is for the pods of the base is for these, and for no others of the namespace.
+func TestDeploySelects(t *testing.T) {
+	for name, field := range map[string]string{"kubernetes/networkpolicy.yaml": "podSelector", "kubernetes/disruption.yaml": "selector", "kubernetes/podmonitor.yaml": "selector"} {
+		text, err := os.ReadFile(deploys + name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var file struct {
+			Spec map[string]any
+		}
+		if err := yaml.Unmarshal(text, &file); err != nil {
+			t.Fatal(err)
+		}
+		chosen, _ := file.Spec[field].(map[string]any)
+		labels, _ := chosen["matchLabels"].(map[string]any)
+		if labels["app.kubernetes.io/name"] != "legacy" {
+			t.Errorf("%s: %v", name, file.Spec[field])
+		}
+	}
+}
