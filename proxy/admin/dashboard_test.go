@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -229,6 +230,16 @@ func TestProblems(t *testing.T) {
 	}
 	if strings.LastIndex(all, "bad ") > strings.Index(all, "warn ") {
 		t.Errorf("in another order:\n%s", all)
+	}
+	for i := range p.Rejected {
+		p.Rejected[i].Add(1)
+	}
+	a.samples.add(a.sample())
+	first := text()
+	for range 20 { // what an operator reads stays where it is
+		if next := text(); !slices.Equal(next, first) {
+			t.Fatalf("in another order again:\n%s", strings.Join(next, "\n"))
+		}
 	}
 	for range samplesKept {
 		a.samples.add(a.sample())

@@ -101,8 +101,8 @@ func routeProblems(say sayer, rt *proxy.Route, from, to counts) {
 	}
 }
 
-// rejectedFixes are what to do about requests that were turned away, by the reason.
-var rejectedFixes = map[int]string{
+// rejectedFixes are what to do about requests that were turned away, by the reason; "": nothing is.
+var rejectedFixes = [len(proxy.Rejections)]string{
 	proxy.Forbidden:   "Pages of another origin asked: SSE_CORS_ORIGINS allows them, if they are yours.",
 	proxy.FullClients: "Raise SSE_MAX_CLIENTS or the route's MAX_CLIENTS, and the limit of file descriptors with it.",
 	proxy.FullStreams: "Raise SSE_MAX_STREAMS or the route's MAX_STREAMS, or have clients share streams: sidestream check shows what tells them apart.",
@@ -112,7 +112,7 @@ var rejectedFixes = map[int]string{
 
 func (a *Port) generalProblems(say sayer, from, to sample) {
 	for why, fix := range rejectedFixes {
-		if n := to.rejected[why] - from.rejected[why]; n > 0 {
+		if n := to.rejected[why] - from.rejected[why]; n > 0 && fix != "" {
 			level := bad
 			if why == proxy.Forbidden {
 				level = warn
