@@ -36,9 +36,7 @@ func (b *batch) load(ring *stream.Ring, cursor uint64, unchunked bool) {
 	clear(b.events) // what the ring lets go of is not to live on here
 	b.events, b.next, b.missed, b.end = read(b.events[:0], cursor)
 	b.more = false
-	if n := len(b.events); n > mostEvents {
-		b.events, b.next, b.end, b.more = b.events[:mostEvents], b.next-uint64(n-mostEvents), stream.End{}, true
-	}
+	b.keep(min(len(b.events), mostEvents))
 	b.from = b.next - uint64(len(b.events))
 	if last, _ := ring.Last(); !stream.Pending(b.next) && b.next < last {
 		b.more = true
@@ -46,6 +44,25 @@ func (b *batch) load(ring *stream.Ring, cursor uint64, unchunked bool) {
 	b.size = 0
 	for _, e := range b.events {
 		b.size += len(e)
+	}
+}
+
+// keep leaves out all but the first n events.
+func (b *batch) keep(n int) {
+	if left := len(b.events) - n; left > 0 {
+		b.events, b.next, b.end, b.more = b.events[:n], b.next-uint64(left), stream.End{}, true
+	}
+}
+
+// trim leaves out the events after the one with which there are so many bytes.
+func (b *batch) trim(most int) {
+	size := 0
+	for i, e := range b.events {
+		if size += len(e); size >= most {
+			b.keep(i + 1)
+			b.size = size
+			return
+		}
 	}
 }
 

@@ -132,6 +132,9 @@ func (c *client) turn() (over bool) {
 		switch a = c.state.next(&f); a.do {
 		case doRead:
 			b.load(c.Ring, c.state.at, true)
+			if c.out.holds {
+				b.trim(pollMost - len(c.out.held))
+			}
 			b.tell(&f)
 			continue
 		case doTurn:
