@@ -364,8 +364,13 @@ func (c *cursor) took(f *facts, n uint64) {
 	}
 }
 
-// leaves has a client come back at due, for why.
-func (c *cursor) leaves(why uint8, due tick) { c.flags, c.why, c.due = c.flags|isLeaving, why, due }
+// leaves has a client come back at due, for why, or before that if it was to anyway.
+func (c *cursor) leaves(why uint8, due tick) {
+	if c.flags&isLeaving != 0 && reached(due, c.due) {
+		due = c.due
+	}
+	c.flags, c.why, c.due = c.flags|isLeaving, why, due
+}
 
 // mayLeave reports whether leaves is still to be called for why: it is not on its way, or not for that.
 func (c *cursor) mayLeave(why uint8) bool {

@@ -228,3 +228,20 @@ func TestRevokedWithAFullSocket(t *testing.T) {
 		t.Error("not counted as revoked")
 	}
 }
+
+// A client whose credentials run out does not stay longer because it is sent away for another reason, in a window that may be an hour.
+func TestExpiryCountsInAWindow(t *testing.T) {
+	for _, why := range []uint8{Reloaded, Drained, Aged} {
+		c := newCursor(&Client{Route: new(Pacing), Pass: access.NewPass(time.Now().Add(time.Second))}, 0)
+		due := c.due
+		if !c.mayLeave(why) {
+			t.Fatal("it is not asked to")
+		}
+		if c.leaves(why, due+ticks(time.Hour)); c.due != due || c.why != why {
+			t.Errorf("%s: it is due %d ms later, for %s", Reasons[why], c.due-due, Reasons[c.why])
+		}
+		if c.leaves(why, due-500); c.due != due-500 {
+			t.Errorf("%s: it stays though it is to leave sooner", Reasons[why])
+		}
+	}
+}
