@@ -209,6 +209,8 @@ func TestProblems(t *testing.T) {
 	for end := time.Now().Add(time.Minute); p.Routes()[0].Streams.Health().Error == "" && time.Now().Before(end); <-time.After(time.Millisecond) {
 	}
 	visit(t, s.URL+"/no?token="+secret)
+	for end := time.Now().Add(time.Minute); p.Routes()[2].Streams.Stats.Refused.Load() == 0 && time.Now().Before(end); <-time.After(time.Millisecond) {
+	}
 	p.Routes()[1].Upstream.Stats.Oversize.Add(2)
 	p.Routes()[1].Streams.Stats.Gaps[1].Add(3)
 	p.Rejected[2].Add(1)
