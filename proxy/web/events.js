@@ -230,8 +230,8 @@ class Connection {
     } catch {
       if (signal.aborted) throw signal.reason;
     }
-    this.stale = status !== 200;
-    return !this.stale || old && status > 499 ? 0 : status;
+    this.stale = !!old && status > 499;
+    return status === 200 || this.stale ? 0 : status;
   }
 
   take({ type = "message", id, data }) {
