@@ -51,7 +51,7 @@ func TestDefaults(t *testing.T) {
 	c := load(t, append(base, "HOME=/root", "SSE_LISTEN=", "SSE_ROUTE_FEED_HEARTBEAT=")...)
 	routes := c.Routes
 	c.Routes = nil
-	want := &Config{Settings: proxy.Settings{MaxClients: 10000, MaxStreams: 10000, MaxHeader: 64 << 10, MaxReplay: 64 << 20, Drain: 10 * time.Second, Restart: 5 * time.Second},
+	want := &Config{Settings: proxy.Settings{MaxClients: 10000, MaxStreams: 10000, MaxHeader: 64 << 10, MaxReplay: 64 << 20, Drain: 10 * time.Second, Restart: 5 * time.Second, Doctor: true},
 		Listen: ":8080", AdminListen: "127.0.0.1:9091", MaxValue: 16 << 10, LogLevel: slog.LevelInfo, LogFormat: "auto"}
 	c.given = allGiven{} // see TestDiffSeesEverySetting
 	if !reflect.DeepEqual(c, want) {
@@ -75,7 +75,7 @@ func TestDefaults(t *testing.T) {
 
 func TestGlobals(t *testing.T) {
 	c := load(t, "SSE_LISTEN=127.0.0.1:80", "SSE_ADMIN_LISTEN=off", "SSE_UPSTREAM=http://legacy:3000/base/", "SSE_MAX_CLIENTS=off",
-		"SSE_MAX_STREAMS=7", "SSE_MAX_VALUE=2KiB", "SSE_DRAIN=0", "SSE_MAX_HEADER=9KiB", "SSE_MAX_CLIENTS_PER_IP=5", "SSE_MAX_REPLAY=3MiB", "SSE_TRUSTED_PROXIES=10.1.2.3/8, fd00::1,10.0.0.0/8", "SSE_RESTART=1m", "SSE_WRITERS=goroutine", "SSE_LOG_LEVEL=warn", "SSE_LOG_FORMAT=json",
+		"SSE_MAX_STREAMS=7", "SSE_MAX_VALUE=2KiB", "SSE_DRAIN=0", "SSE_MAX_HEADER=9KiB", "SSE_MAX_CLIENTS_PER_IP=5", "SSE_MAX_REPLAY=3MiB", "SSE_TRUSTED_PROXIES=10.1.2.3/8, fd00::1,10.0.0.0/8", "SSE_RESTART=1m", "SSE_WRITERS=goroutine", "SSE_DOCTOR=off", "SSE_LOG_LEVEL=warn", "SSE_LOG_FORMAT=json",
 		"SSE_CORS_ORIGINS=https://App.Example.com, http://localhost:5173,https://a.com:443 ,https://a.com,")
 	if c.Upstream == nil || c.Upstream.String() != "http://legacy:3000/base/" {
 		t.Errorf("upstream %v", c.Upstream)

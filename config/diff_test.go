@@ -80,7 +80,7 @@ func TestDiffSeesEverySetting(t *testing.T) {
 }
 
 // reloadable are the fields of proxy.Settings that proxy.Proxy.Reload takes.
-var reloadable = []string{"CORSOrigins", "MaxClients", "MaxStreams", "MaxPerAddress", "MaxReplay", "TrustedProxies", "Drain", "Restart", "Tickets", "Routes"}
+var reloadable = []string{"CORSOrigins", "MaxClients", "MaxStreams", "MaxPerAddress", "MaxReplay", "TrustedProxies", "Drain", "Restart", "Doctor", "Tickets", "Routes"}
 
 // Whatever global variable differs is seen, as what the table says of it.
 func TestDiffSeesEveryGlobal(t *testing.T) {
@@ -99,7 +99,7 @@ func TestReloadsArrive(t *testing.T) {
 	key := strings.Repeat("ab", 32)
 	values := map[string][2]string{"CORS_ORIGINS": {"http://a", "http://b"}, "MAX_CLIENTS": {"1", "2"}, "MAX_STREAMS": {"1", "2"}, "MAX_VALUE": {"1KiB", "2KiB"}, "DRAIN": {"1s", "2s"},
 		"RESTART": {"1s", "2s"}, "MAX_CLIENTS_PER_IP": {"1", "2"}, "MAX_REPLAY": {"1MiB", "2MiB"}, "TRUSTED_PROXIES": {"10.0.0.1", "10.0.0.2"}, "TICKET_KEY": {key, key + "," + key},
-		"TICKET_TTL": {"1s", "2s"}, "TICKET_REUSE": {"1h", "2h"}, "LOG_LEVEL": {"info", "warn"}}
+		"TICKET_TTL": {"1s", "2s"}, "TICKET_REUSE": {"1h", "2h"}, "DOCTOR": {"on", "off"}, "LOG_LEVEL": {"info", "warn"}}
 	for _, f := range globalFields {
 		pair, known := values[f.env]
 		if f.reload == reloadRestart {

@@ -31,6 +31,7 @@ func (l *loader) globals(vs values) *Config {
 			MaxHeader:     int(g.MaxHeader),
 			Drain:         g.Drain.duration(),
 			Restart:       g.Restart.duration(),
+			Doctor:        bool(g.Doctor),
 			Goroutines:    g.Writers == "goroutine",
 			TLSCert:       g.TLSCert,
 			TLSKey:        g.TLSKey,

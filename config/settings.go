@@ -51,6 +51,7 @@ type globals struct {
 	TicketKey      list   `env:"TICKET_KEY" reload:"yes" doc:"turns on POST /_sidestream/ticket: keys of 64 hex digits, comma-separated, of which the first seals tickets and each opens them; the same for all replicas. See [access](../proxy/access/README.md#tickets)"`
 	TicketTTL      span   `env:"TICKET_TTL" envDefault:"60s" min:"1s" max:"1h" none:"no" reload:"yes" doc:"how long a ticket is good for whoever has it"`
 	TicketReuse    span   `env:"TICKET_REUSE" envDefault:"12h" min:"1s" max:"24h" none:"no" reload:"yes" doc:"how long a ticket is good for a client that comes back with a last id"`
+	Doctor         toggle `env:"DOCTOR" envDefault:"on" reload:"yes" doc:"what [doctor](../proxy/doctor/README.md) asks answers on the public port, with its page, /_sidestream/doctor: whoever may reach the port may ask it, within bounds; it shows what arrives of the asker's own request. off: neither is there"`
 	LogLevel       string `env:"LOG_LEVEL" envDefault:"info" oneof:"debug info warn error" reload:"yes" doc:"debug, info, warn or error"`
 	LogFormat      string `env:"LOG_FORMAT" envDefault:"auto" oneof:"auto text json" reload:"restart" doc:"auto: coloured text on a terminal, JSON otherwise; text; json"`
 }

@@ -14,6 +14,7 @@ import (
 	"sidestream/proxy/deliver"
 	"sidestream/proxy/history"
 	"sidestream/proxy/peer"
+	"sidestream/proxy/probe"
 	"sidestream/proxy/stream"
 	"sidestream/proxy/upstream"
 	"sidestream/proxy/web"
@@ -33,6 +34,7 @@ type Proxy struct {
 	passthrough *Passthrough          // nil: 404
 	all         *stream.Limit         // SSE clients of all routes
 	scripts     *web.Scripts
+	probe       *probe.Probe
 	clients     deliver.Clients
 	maxHeader   int          // bytes of a request without its body
 	relayed     atomic.Int64 // clients whose stream another replica gives
@@ -87,6 +89,8 @@ func New(c Settings, log *slog.Logger) *Proxy {
 		p.Tunnel = newTunnel(p, c, log)
 	}
 	p.scripts = web.New(prefixes)
+	_, shared := p.History.(history.Words)
+	p.probe = probe.New(shared)
 	p.now.Store(p.newTable(c))
 	for _, rt := range p.Routes() {
 		if rt.Eager {
@@ -186,7 +190,10 @@ func (p *Proxy) answer(w http.ResponseWriter, r *http.Request) deliver.Rest {
 		http.Error(w, "the request's headers are larger than SSE_MAX_HEADER", http.StatusRequestHeaderFieldsTooLarge)
 		return deliver.Answered
 	}
-	if p.scripts.Has(r.URL.Path) {
+	switch own := p.owns(r.URL.Path); {
+	case own && probe.Has(r.URL.Path):
+		return p.probe.Answer(w, r, p.table().addresses.of(r))
+	case own:
 		p.serveScript(w, r)
 		return deliver.Answered
 	}
@@ -210,7 +217,7 @@ func (p *Proxy) answer(w http.ResponseWriter, r *http.Request) deliver.Rest {
 
 // Beside is part of [deliver.Admission]: it admits a client that joins others, by the same rules as ServeHTTP.
 func (p *Proxy) Beside(r *http.Request) (c deliver.Client, header http.Header, ok bool) {
-	if !wellFormed(r) || headSize(r) > p.maxHeader || p.scripts.Has(r.URL.Path) || r.URL.Path == ticketPath {
+	if !wellFormed(r) || headSize(r) > p.maxHeader || p.owns(r.URL.Path) || r.URL.Path == ticketPath {
 		return c, nil, false
 	}
 	if path, _, _, ok := p.tunnelled(r); ok {
@@ -220,6 +227,14 @@ func (p *Proxy) Beside(r *http.Request) (c deliver.Client, header http.Header, o
 		return rt.beside(r)
 	}
 	return c, nil, false
+}
+
+// owns reports whether a path is of a script, a page or the probe, which are the sidecar's own.
+func (p *Proxy) owns(path string) bool {
+	if strings.HasPrefix(path, probe.Path) && !p.table().settings.Doctor {
+		return false
+	}
+	return p.scripts.Has(path) || probe.Has(path)
 }
 
 // serveScript answers with a script of the sidecar's own. Any page may load one by its tag; to be imported as a module by
@@ -301,6 +316,7 @@ func (p *Proxy) Close() {
 	if p.passthrough != nil {
 		p.passthrough.Close()
 	}
+	p.probe.Stop()
 	p.clients.Close()
 	p.reload.end()
 	var closing sync.WaitGroup

@@ -37,7 +37,7 @@ type reloading struct {
 }
 
 // Reload has the proxy go by c from now on. Of c may differ: its routes, CORSOrigins, MaxClients, MaxStreams, MaxPerAddress, MaxReplay,
-// TrustedProxies, Drain, Restart and Tickets; the rest is as it was. A route whose *RouteSettings is the one that it had, and Tickets that are,
+// TrustedProxies, Drain, Restart, Doctor and Tickets; the rest is as it was. A route whose *RouteSettings is the one that it had, and Tickets that are,
 // have not changed. It fails with [ErrStopping], and has changed nothing then.
 func (p *Proxy) Reload(c Settings) error {
 	l := &p.reload

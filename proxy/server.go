@@ -120,6 +120,7 @@ func (s *Server) Close() (err error) {
 // Release lets go of the clients, over window, and then of those whose requests are passed through. What has not gone by grace after
 // window is waited for as long again, then cut.
 func (s *Server) Release(window, grace time.Duration) {
+	s.proxy.probe.Stop()
 	released := make(chan struct{})
 	go func() { defer close(released); s.proxy.Drain(window) }() // ends when the last client has gone, or is cut below
 	ctx, cancel := context.WithTimeout(context.Background(), window+grace)
