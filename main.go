@@ -20,6 +20,7 @@ import (
 	"sidestream/e2e/legacy"
 	"sidestream/proxy"
 	"sidestream/proxy/admin"
+	"sidestream/proxy/doctor"
 	"sidestream/proxy/history"
 	"sidestream/proxy/sidecar"
 )
@@ -41,6 +42,9 @@ usage: sidestream [-env-file FILE] [COMMAND]    (SSE_ENV_FILE=FILE does the same
   history verify DIR   read the folder of SSE_HISTORY=file:DIR, and print what is in it, and what is damaged
   healthcheck [-ready] ask the admin port of a running sidecar; exit status 0 when it is healthy
   drain                have a running sidecar send its clients away, and wait until they have left: a preStop hook
+  doctor [-idle 45s] [-json] [-insecure] URL
+                       ask the sidecar behind a public address for a stream, and tell what stands between and how to set it; exit status 1 when
+                       something should be mended
   version
 `
 
@@ -61,7 +65,7 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 	case errors.Is(err, flag.ErrHelp):
 		fmt.Fprint(stdout, usage)
 		return 0
-	case errors.As(err, &wrong), errors.Is(err, config.ErrUsage), errors.Is(err, proxy.ErrWords), errors.Is(err, admin.ErrWords), errors.Is(err, admin.ErrDrainWords), errors.Is(err, legacy.ErrWords), errors.Is(err, history.ErrWords):
+	case errors.As(err, &wrong), errors.Is(err, config.ErrUsage), errors.Is(err, proxy.ErrWords), errors.Is(err, admin.ErrWords), errors.Is(err, admin.ErrDrainWords), errors.Is(err, doctor.ErrWords), errors.Is(err, legacy.ErrWords), errors.Is(err, history.ErrWords):
 		fmt.Fprintln(stderr, err)
 		return 2
 	}
@@ -87,6 +91,8 @@ func command(ctx context.Context, args, environ []string, stdout, stderr io.Writ
 		return admin.Drain(ctx, args, source.Addresses, source.AdminToken)
 	case "history":
 		return history.Command(args, stdout)
+	case "doctor":
+		return doctor.Command(ctx, args, stdout)
 	case "demo":
 		return demo(ctx, args, source, stdout, stderr)
 	case "tap":
@@ -97,7 +103,7 @@ func command(ctx context.Context, args, environ []string, stdout, stderr io.Writ
 			return fmt.Errorf("%w: %s takes no arguments, got %q", config.ErrUsage, name, args[0])
 		}
 	default:
-		return fmt.Errorf("%w: unknown command %q; the commands are check, tap, demo, history, healthcheck, drain and version", config.ErrUsage, name)
+		return fmt.Errorf("%w: unknown command %q; the commands are check, tap, demo, history, healthcheck, drain, doctor and version", config.ErrUsage, name)
 	}
 	if strings.Contains(name, "version") {
 		_, err = fmt.Fprintln(stdout, "sidestream", version)

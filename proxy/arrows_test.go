@@ -14,7 +14,7 @@ import (
 
 // arrows are the packages of the house that each may import: one way, from the network's edge to the pure core.
 var arrows = map[string][]string{
-	"sidestream":                     {"config", "proxy", "proxy/admin", "proxy/history", "proxy/sidecar", "e2e/legacy"},
+	"sidestream":                     {"config", "proxy", "proxy/admin", "proxy/doctor", "proxy/history", "proxy/sidecar", "e2e/legacy"},
 	"sidestream/config":              {"proxy", "proxy/access", "proxy/outbound", "proxy/history", "proxy/history/redis", "proxy/peer", "proxy/stream", "proxy/upstream"},
 	"sidestream/translate":           {"translate/jq", "translate/lines", "translate/sse"},
 	"sidestream/translate/dialect":   {"translate"},
@@ -26,6 +26,7 @@ var arrows = map[string][]string{
 	"sidestream/proxy/admin":         {"proxy", "proxy/access", "proxy/deliver", "proxy/history", "proxy/peer", "proxy/stream", "proxy/upstream", "translate/sse"},
 	"sidestream/proxy/deliver":       {"proxy/access", "proxy/deliver/h2", "proxy/stream", "translate", "translate/sse"},
 	"sidestream/proxy/deliver/h2":    {},
+	"sidestream/proxy/doctor":        {"proxy/probe"},
 	"sidestream/proxy/outbound":      {},
 	"sidestream/proxy/sidecar":       {"proxy", "proxy/admin", "proxy/deliver", "proxy/history"},
 	"sidestream/proxy/peer":          {},
