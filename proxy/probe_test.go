@@ -22,11 +22,12 @@ func TestProbe(t *testing.T) {
 		"/_sidestream/doctor/stream?events=2&every=10": "text/event-stream",
 		"/_sidestream/doctor/request":                  "application/json",
 		"/_sidestream/doctor/poll":                     "text/event-stream",
+		"/_sidestream/doctor":                          "text/html; charset=utf-8",
 	} {
 		for range 2 { // the second one would join others, were it a stream
 			r := s.get(t, path)
 			body, err := r.rest()
-			if r.StatusCode != 200 || r.Header.Get("Content-Type") != want || r.Header.Get("Sidestream-Instance") == "" || err != io.EOF {
+			if r.StatusCode != 200 || r.Header.Get("Content-Type") != want || strings.Contains(path, "doctor/") != (r.Header.Get("Sidestream-Instance") != "") || err != io.EOF {
 				t.Errorf("%s: %d %v %q %v", path, r.StatusCode, r.Header, body, err)
 			}
 		}
@@ -47,8 +48,10 @@ func TestProbe(t *testing.T) {
 	if err := s.Reload(c); err != nil {
 		t.Fatal(err)
 	}
-	if r := s.ask(t, "GET /_sidestream/doctor/request HTTP/1.1"); r.StatusCode != http.StatusTeapot {
-		t.Errorf("it is off: %d", r.StatusCode)
+	for _, path := range []string{"", ".js", ".css", "/request", "/ws", "/nothing"} {
+		if r := s.ask(t, "GET /_sidestream/doctor"+path+" HTTP/1.1"); r.StatusCode != http.StatusTeapot {
+			t.Errorf("%s: it is off: %d", path, r.StatusCode)
+		}
 	}
 }
 

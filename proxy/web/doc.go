@@ -5,6 +5,8 @@
 //	NAME.mjs     the same as an ES module; a file that exports cannot be a classic script
 //	NAME.src.js  the source itself
 //
+// The page /_sidestream/doctor, with its style and script, is served beside them: see package doctor, and package probe, which it asks.
+//
 // A line "//! classic", "//! module" or "//! both" in the source says for whom the following lines are. The minified
 // files stand beside the sources; a test holds that they are made from them, and "go test ./proxy/web -update" makes them.
 //

@@ -16,8 +16,13 @@ import (
 // Path is below what everything is served.
 const Path = "/_sidestream/"
 
-//go:embed websocket.js events.js polls.js min
+//go:embed websocket.js events.js polls.js doctor.js doctor.html doctor.css min
 var content embed.FS
+
+const (
+	page       = "text/html; charset=utf-8"
+	pagePolicy = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
 
 // Scripts are the files, ready to be served. It is made by New, and safe for concurrent use.
 type Scripts struct {
@@ -26,6 +31,7 @@ type Scripts struct {
 
 // file is one answer, plain and compressed.
 type file struct {
+	kind          string // its Content-Type
 	plain, zipped []byte
 	tag           string // without quotes
 }
@@ -41,6 +47,10 @@ func New(prefixes []string) *Scripts {
 	}
 	s := &Scripts{files: map[string]*file{}}
 	s.add("polls.src.js", read("polls.js"))
+	s.add("doctor.src.js", read("doctor.js"))
+	s.add("doctor.js", read("min/doctor.js"))
+	s.add("doctor.css", read("doctor.css")).kind = "text/css; charset=utf-8"
+	s.add("doctor", read("doctor.html")).kind = page
 	s.add("polls.mjs", read("min/polls.mjs")) // which websocket.js loads
 	for _, name := range names {
 		s.add(name+".src.js", read(name+".js"))
@@ -62,13 +72,15 @@ func read(name string) []byte {
 	return text
 }
 
-func (s *Scripts) add(name string, plain []byte) {
+func (s *Scripts) add(name string, plain []byte) *file {
 	var zipped bytes.Buffer
 	z, _ := gzip.NewWriterLevel(&zipped, gzip.BestCompression) // the level is one
 	z.Write(plain)                                             // memory takes all
 	z.Close()
 	sum := sha256.Sum256(plain)
-	s.files[Path+name] = &file{plain: plain, zipped: zipped.Bytes(), tag: hex.EncodeToString(sum[:8])}
+	f := &file{kind: "text/javascript; charset=utf-8", plain: plain, zipped: zipped.Bytes(), tag: hex.EncodeToString(sum[:8])}
+	s.files[Path+name] = f
+	return f
 }
 
 // Has reports whether path is one of the scripts'.
@@ -96,12 +108,17 @@ func (s *Scripts) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.Set("ETag", tag)
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("Cross-Origin-Resource-Policy", "cross-origin") // a script tag of any page may have it
+	if f.kind == page {
+		h.Set("Content-Security-Policy", pagePolicy)
+		h.Set("Cross-Origin-Resource-Policy", "same-origin")
+		h.Set("Referrer-Policy", "no-referrer")
+	}
 	if f.has(r.Header.Values("If-None-Match")) {
 		h.Del("Content-Encoding")
 		w.WriteHeader(http.StatusNotModified)
 		return
 	}
-	h.Set("Content-Type", "text/javascript; charset=utf-8")
+	h.Set("Content-Type", f.kind)
 	h.Set("Content-Length", strconv.Itoa(len(body)))
 	if r.Method == http.MethodGet {
 		w.Write(body)

@@ -60,7 +60,7 @@ func TestServing(t *testing.T) {
 		if plain.Header.Get("ETag") == zipped.Header.Get("ETag") || plain.Header.Get("Vary") != "Accept-Encoding" {
 			t.Errorf("%s: one tag for two bodies: %v", name, plain.Header)
 		}
-		for key, want := range map[string]string{"Content-Type": "text/javascript; charset=utf-8", "Cache-Control": "no-cache", "X-Content-Type-Options": "nosniff"} {
+		for key, want := range map[string]string{"Content-Type": s.files[name].kind, "Cache-Control": "no-cache", "X-Content-Type-Options": "nosniff"} {
 			if got := zipped.Header.Get(key); got != want {
 				t.Errorf("%s: %s: %q, want %q", name, key, got, want)
 			}
@@ -112,5 +112,31 @@ func TestPrefixes(t *testing.T) {
 	}
 	if text := body(t, get(New(nil), "GET", Path+"websocket.js")); !strings.Contains(text, "=[]") {
 		t.Error("no prefixes are no list")
+	}
+}
+
+// The page of doctor has no script or style within, so its policy allows none, and asks for nothing by a path that a proxy may have changed.
+func TestDoctorPage(t *testing.T) {
+	s := New(nil)
+	resp := get(s, "GET", Path+"doctor")
+	policy, text := resp.Header.Get("Content-Security-Policy"), body(t, resp)
+	if strings.Contains(policy, "unsafe") || !strings.HasPrefix(policy, "default-src 'none'; script-src 'self';") || !strings.Contains(policy, "frame-ancestors 'none'") {
+		t.Errorf("policy %q", policy)
+	}
+	if got := resp.Header.Get("Cross-Origin-Resource-Policy"); got != "same-origin" {
+		t.Errorf("%q", got)
+	}
+	for _, part := range []string{"<style", " style=", " onclick", `="/`, "//"} {
+		if strings.Contains(text, part) {
+			t.Errorf("the page has %q", part)
+		}
+	}
+	for _, name := range []string{"doctor.js", "doctor.css"} {
+		if !strings.Contains(text, `="`+name+`"`) || !s.Has(Path+name) {
+			t.Errorf("%s is not there", name)
+		}
+	}
+	if got := get(s, "GET", Path+"events.js").Header.Get("Content-Security-Policy"); got != "" {
+		t.Errorf("a script has a policy: %q", got)
 	}
 }
