@@ -25,6 +25,7 @@ var proxies = map[string]func(t *testing.T, target string) (front string){
 	"apache":   startApache,
 	"varnish":  startVarnish,
 	"lighttpd": startLighttpd,
+	"squid":    squidWith("", ""),
 }
 
 // front runs a proxy whose configuration, a file of its own directory, is text with %[1]s for where it listens, %[2]s for

@@ -43,6 +43,7 @@ command -v Xvfb >/dev/null || missing+=(xvfb)
 [ -x /usr/sbin/apache2 ] || missing+=(apache2)
 [ -x /usr/sbin/varnishd ] || missing+=(varnish)
 [ -x /usr/sbin/lighttpd ] || missing+=(lighttpd)
+[ -x /usr/sbin/squid ] || missing+=(squid)
 command -v promtool >/dev/null || missing+=(prometheus)
 command -v systemd-analyze >/dev/null || missing+=(systemd)
 # The race detector links against C.
@@ -54,7 +55,7 @@ if [ "${#missing[@]}" -gt 0 ]; then
   retry as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "${missing[@]}"
   # Debian's packages start these; the tests start their own, and nothing stays behind.
   if [ -d /run/systemd/system ]; then
-    for service in nginx:nginx-light mosquitto rabbitmq-server redis-server etcd:etcd-server haproxy caddy apache2 varnish lighttpd prometheus; do
+    for service in nginx:nginx-light mosquitto rabbitmq-server redis-server etcd:etcd-server haproxy caddy apache2 varnish lighttpd squid prometheus; do
       if [[ " ${missing[*]} " == *" ${service#*:} "* ]]; then as_root systemctl disable --now "${service%:*}.service"; fi
     done
   fi

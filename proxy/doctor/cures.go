@@ -31,8 +31,8 @@ const (
 	scattered      // replicas without a history
 )
 
-// remedies are the lines to write, by what they are against and whose configuration they are for. Those of nginx, HAProxy, Caddy, Apache, Varnish and lighttpd are
-// tested against them (e2e/doctor_test.go), the others are from their documentation.
+// remedies are the lines to write, by what they are against and whose configuration they are for. What Debian's proxies do
+// as they come is mended by them in e2e/doctor_test.go; the others are from their documentation.
 var remedies = map[ill]map[string][]string{
 	noProbe: {
 		probe.Nginx: {"location /_sidestream/ { proxy_pass http://127.0.0.1:8080; }   # as for the routes"},
