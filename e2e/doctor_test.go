@@ -103,7 +103,7 @@ var doctored = map[string]struct {
 		return runNginx(t, "", "proxy_ignore_headers X-Accel-Buffering; client_max_body_size 100k; proxy_set_header Host $http_host; proxy_pass http://"+target+";")
 	}, "nginx", map[string]string{"events": "fix:proxy_buffering off", "route": "fix:proxy_buffering off", "post": "fix:client_max_body_size", "cut": "note", "http": "note", "websocket": "note", "address": "note"}},
 	"nginx that compresses":      {nginxWith("  gzip on; gzip_types *; gzip_proxied any;\n", ""), "nginx", map[string]string{"compression": "note:gzip_types", "post": "note"}},
-	"nginx with a short timeout": {nginxWith("", "proxy_read_timeout 3s; "), "nginx", map[string]string{"silence": "fix:cut after 3.0 s", "post": "note"}},
+	"nginx with a short timeout": {nginxWith("", "proxy_read_timeout 3s; "), "nginx", map[string]string{"silence": "fix:cut after 3.", "post": "note"}},
 
 	"HAProxy as it comes":   {haproxyWith(""), "HAProxy", map[string]string{"events": "fix:option http-no-delay", "address": "note:option forwardfor"}},
 	"HAProxy as documented": {haproxyWith("  option http-no-delay\n  option forwardfor\n"), "HAProxy", nil},
@@ -129,7 +129,7 @@ var doctored = map[string]struct {
 
 	"one that keeps all":                         {startHoarder, "", map[string]string{"events": "fix:text/event-stream", "route": "fix", "cut": "ok:answered 502"}},
 	"one that compresses":                        {startMeddler(meddling{zips: true}), "", map[string]string{"compression": "fix:all events at the end"}},
-	"one that cuts what is silent":               {startMeddler(meddling{idle: 3 * time.Second}), "", map[string]string{"silence": "fix:cut after 3.0 s"}},
+	"one that cuts what is silent":               {startMeddler(meddling{idle: 3 * time.Second}), "", map[string]string{"silence": "fix:cut after 3."}},
 	"one that forgets what is silent":            {startMeddler(meddling{forgets: 3 * time.Second}), "", map[string]string{"silence": "fix:without a word after"}},
 	"one that ends what is long":                 {startMeddler(meddling{longest: 4 * time.Second}), "", map[string]string{"length": "fix", "silence": "fix"}},
 	"one that strips Last-Event-ID":              {startMeddler(meddling{strips: []string{"Last-Event-Id"}}), "", map[string]string{"headers": "fix:Last-Event-ID does not arrive"}},

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/coder/websocket"
 )
@@ -15,21 +16,19 @@ import (
 func TestProbe(t *testing.T) {
 	f := newFeed(t)
 	f.answer = func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(http.StatusTeapot) }
-	env := []string{"SSE_UPSTREAM=" + f.URL, "SSE_ROUTE_ALL_PATH=/{all...}", "SSE_ROUTE_ALL_FROM=" + f.URL, "SSE_TRUSTED_PROXIES=127.0.0.1"}
+	env := []string{"SSE_UPSTREAM=" + f.URL, "SSE_ROUTE_ALL_PATH=/{all...}", "SSE_ROUTE_ALL_FROM=" + f.ws() + "/ws", "SSE_TRUSTED_PROXIES=127.0.0.1"}
 	c := configure(t, env...)
 	s := serveWith(t, c, slog.New(slog.DiscardHandler))
+	s.get(t, "/any").wantOpen(t) // which others join, whatever their path
 	for path, want := range map[string]string{
 		"/_sidestream/doctor/stream?events=2&every=10": "text/event-stream",
 		"/_sidestream/doctor/request":                  "application/json",
 		"/_sidestream/doctor/poll":                     "text/event-stream",
 		"/_sidestream/doctor":                          "text/html; charset=utf-8",
 	} {
-		for range 2 { // the second one would join others, were it a stream
-			r := s.get(t, path)
-			body, err := r.rest()
-			if r.StatusCode != 200 || r.Header.Get("Content-Type") != want || strings.Contains(path, "doctor/") != (r.Header.Get("Sidestream-Instance") != "") || err != io.EOF {
-				t.Errorf("%s: %d %v %q %v", path, r.StatusCode, r.Header, body, err)
-			}
+		r := s.get(t, path)
+		if body, err := r.rest(); r.StatusCode != 200 || r.Header.Get("Content-Type") != want || strings.Contains(path, "doctor/") != (r.Header.Get("Sidestream-Instance") != "") || err != io.EOF {
+			t.Errorf("%s: %d %v %q %v", path, r.StatusCode, r.Header, body, err)
 		}
 	}
 	if f.polls.Load() != 0 {
@@ -75,10 +74,18 @@ func TestProbeStops(t *testing.T) {
 	r := s.get(t, "/_sidestream/doctor/stream?events=2&silence=300000")
 	ended := make(chan error, 1)
 	go func() { _, err := r.rest(); ended <- err }()
-	s.server.Release(0, 0)
-	if err := <-ended; err == io.EOF {
-		t.Error("a clean end")
+	released := make(chan struct{})
+	go func() { defer close(released); s.server.Release(0, time.Hour) }()
+	select {
+	case err := <-ended:
+		if err == io.EOF {
+			t.Error("a clean end")
+		}
+	case <-time.After(30 * time.Second):
+		t.Error("it waits for the probe's stream")
+		s.server.Close()
 	}
+	<-released
 }
 
 // What is sent to be counted is not kept, and is bounded.

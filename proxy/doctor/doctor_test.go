@@ -4,10 +4,13 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"math/rand/v2"
 	"net/http"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -227,6 +230,46 @@ func TestPost(t *testing.T) {
 	}
 }
 
+// What is behind the sidecar is not between: a request that finds no probe is passed through, and its answer has the service's marks.
+func TestServicesAreNotBetween(t *testing.T) {
+	inner := handler(probe.New(false))
+	examining(t, "http://app.example/events/prices", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !probe.Has(r.URL.Path) {
+			w.Header().Set("Server", "Apache/2.4")
+			http.NotFound(w, r)
+			return
+		}
+		w.Header().Set("Server", "nginx")
+		inner.ServeHTTP(w, r)
+	}), func(t *testing.T, r *Report) {
+		if !slices.Equal(r.Products, []string{probe.Nginx}) {
+			t.Errorf("%q", r.Products)
+		}
+	})
+}
+
+// A probe that is busy says nothing of what is between.
+func TestBusy(t *testing.T) {
+	for path, check := range map[string]string{"/stream": "events", "/post": "post", "/ws": "websocket"} {
+		inner := handler(probe.New(false)) // of one bubble
+		examining(t, "http://app.example/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if strings.HasSuffix(r.URL.Path, path) {
+				w.Header().Set(probe.InstanceHeader, "x")
+				http.Error(w, "busy", http.StatusTooManyRequests)
+				return
+			}
+			inner.ServeHTTP(w, r)
+		}), func(t *testing.T, r *Report) {
+			want(t, r, check, Note, "")
+			for _, f := range r.Findings {
+				if f.Level == Fix && f.Check != "replicas" || f.Check == check && len(f.Fix) > 0 {
+					t.Errorf("%s: %+v", path, f)
+				}
+			}
+		}, func(d *doctor) { d.idle = time.Second })
+	}
+}
+
 // A probe that is not there, or busy, is told of, and so is a way that does not exist.
 func TestNoProbe(t *testing.T) {
 	examining(t, "http://app.example/a/b", http.NotFoundHandler(), func(t *testing.T, r *Report) {
@@ -285,5 +328,37 @@ func TestCures(t *testing.T) {
 	}
 	if all := cures(holds, []string{probe.Nginx, "another"}); len(all) != 1 || all[0].Product != probe.Nginx {
 		t.Errorf("%v", all)
+	}
+}
+
+// shifted is an answer of a sidecar whose clock is ahead.
+type shifted struct {
+	http.ResponseWriter
+	by time.Duration
+}
+
+func (s *shifted) Unwrap() http.ResponseWriter { return s.ResponseWriter }
+
+var stamp = regexp.MustCompile(`"(at|time)":([0-9]+)`)
+
+func (s *shifted) Write(p []byte) (int, error) {
+	s.ResponseWriter.Write(stamp.ReplaceAllFunc(p, func(found []byte) []byte {
+		name, digits, _ := strings.Cut(string(found), ":")
+		micros, _ := strconv.ParseInt(digits, 10, 64)
+		return fmt.Appendf(nil, "%s:%d", name, micros+s.by.Microseconds())
+	}))
+	return len(p), nil
+}
+
+// Whatever the sidecar's clock shows, how late events are is by this machine's.
+func TestClocksDiffer(t *testing.T) {
+	for _, by := range []time.Duration{-time.Hour, 40 * time.Second} {
+		inner := handler(probe.New(false))
+		examining(t, "http://app.example/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			inner.ServeHTTP(&shifted{w, by}, r)
+		}), func(t *testing.T, r *Report) {
+			want(t, r, "clock", Fix, short(by.Abs()))
+			want(t, r, "events", OK, "less than 1 ms after")
+		}, func(d *doctor) { d.idle = time.Second })
 	}
 }

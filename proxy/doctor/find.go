@@ -23,9 +23,18 @@ const (
 	mostPaths  = 8                // that the probe is looked for under
 )
 
+// errBusy is the probe's, when too much is asked of it at once.
+var errBusy = errors.New("the probe is busy; try again in a minute")
+
+// isBusy reports whether an answer says so; one of something else on the way has another header.
+func isBusy(resp *http.Response) bool {
+	return resp.StatusCode == http.StatusTooManyRequests && resp.Header.Get(probe.InstanceHeader) != ""
+}
+
 // find finds the probe, under the URL's path and each above it: a proxy may have put the sidecar under one. Where there is none it returns why.
 func (d *doctor) find(ctx context.Context) []Finding {
 	var seen []string
+	var others []http.Header // of answers that are not the probe's: of a proxy, or of a service that they were passed through to
 	for _, prefix := range prefixes(d.target.Path) {
 		d.base = &url.URL{Scheme: d.target.Scheme, Host: d.target.Host, Path: prefix + probe.Path}
 		said, resp, err := d.ask(ctx, nil)
@@ -35,12 +44,16 @@ func (d *doctor) find(ctx context.Context) []Finding {
 		case err == nil:
 			d.first, d.proto = said, resp.Proto
 			return nil
-		case resp.StatusCode == http.StatusTooManyRequests && resp.Header.Get(probe.InstanceHeader) != "":
+		case errors.Is(err, errBusy):
 			return []Finding{{Check: "probe", Level: Fix, Seen: "the sidecar's probe is busy", Means: "somebody else asks it too, or has just done so; try again in a minute"}}
 		}
+		others = append(others, resp.Header)
 		seen = append(seen, fmt.Sprintf("%s: %d", d.base.Path, resp.StatusCode))
 	}
 	d.base = nil
+	for _, h := range others {
+		d.note(h)
+	}
 	return []Finding{{Check: "probe", Level: Fix, ill: noProbe, Seen: "no sidecar's probe was found (" + strings.Join(seen, ", ") + ")",
 		Means: "the proxy passes these paths on to something else than a sidecar, or SSE_DOCTOR is off there"}}
 }
@@ -75,12 +88,14 @@ func (d *doctor) askBy(ctx context.Context, c *http.Client, header http.Header) 
 		return nil, nil, err
 	}
 	defer resp.Body.Close()
-	d.note(resp.Header)
+	if isBusy(resp) {
+		return nil, resp, errBusy
+	}
 	said := new(probe.Words)
 	if err := json.NewDecoder(io.LimitReader(resp.Body, 64<<10)).Decode(said); err != nil || !said.Sidestream || resp.StatusCode != http.StatusOK {
 		return nil, resp, errors.New("it is no answer of a probe")
 	}
-	d.note(http.Header{}, said.Products...)
+	d.note(resp.Header, said.Products...)
 	return said, resp, nil
 }
 

@@ -76,7 +76,7 @@ func examining(t *testing.T, target string, h http.Handler, f func(t *testing.T,
 		}
 		f(t, d.examine(t.Context()))
 		s.Close()
-		synctest.Wait()
+		time.Sleep(time.Second) // net/http waits for half of it where a body was not read
 	})
 }
 

@@ -3,6 +3,7 @@ package doctor
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -22,7 +23,7 @@ func (d *doctor) headers(ctx context.Context) []Finding {
 		"Cookie": {"sidestream_doctor=" + cookie}, "X-Forwarded-For": {documented}})
 	if err != nil {
 		seen := "the request with headers was not answered: "
-		if resp != nil {
+		if resp != nil && !errors.Is(err, errBusy) {
 			seen = fmt.Sprintf("a request with headers was answered %d by something else than the sidecar: ", resp.StatusCode)
 		}
 		return []Finding{{Check: "headers", Level: Note, Seen: seen + cause(err)}}
@@ -62,7 +63,7 @@ func (d *doctor) authorization(ctx context.Context) []Finding {
 		return nil
 	case err == nil:
 		return []Finding{{Check: "headers", Level: Fix, ill: strips, Seen: "Authorization does not arrive", Means: "bearer tokens reach neither the sidecar nor the service"}}
-	case resp != nil:
+	case resp != nil && !errors.Is(err, errBusy):
 		return []Finding{{Check: "headers", Level: Note, Seen: fmt.Sprintf("a request with Authorization was answered %d before it reached the sidecar", resp.StatusCode), Means: "what is between verifies tokens itself"}}
 	}
 	return nil

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/tls"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -117,7 +118,11 @@ func (d *doctor) webSocket(ctx context.Context) []Finding {
 	f := Finding{Check: "websocket", Level: OK, Seen: "WebSockets pass"}
 	if err != nil {
 		f.Level, f.ill, f.Seen = Note, noUpgrade, "a WebSocket does not pass: "+cause(err)
-		if resp != nil {
+		switch {
+		case resp != nil && isBusy(resp):
+			f.ill, f.Seen = well, "whether a WebSocket passes was not found out: "+errBusy.Error()
+			return []Finding{f}
+		case resp != nil:
 			d.note(resp.Header)
 			f.Seen = fmt.Sprintf("a WebSocket does not pass: %d", resp.StatusCode)
 		}
@@ -134,33 +139,46 @@ func (d *doctor) webSocket(ctx context.Context) []Finding {
 
 // posts finds out how large a body may be, up to what the probe takes.
 func (d *doctor) posts(ctx context.Context) []Finding {
-	const least = 64 << 10
-	passes := func(n int) bool { return d.posted(ctx, n) }
-	switch {
-	case passes(probe.MaxBody):
-		return []Finding{{Check: "post", Level: OK, Seen: "POSTs of 4 MiB pass, which is as far as is tried"}}
-	case !passes(1):
-		return []Finding{{Check: "post", Level: Fix, ill: small, Seen: "no POST arrives", Means: "SEND and the tunnel cannot work"}}
-	}
-	low, high := 1, probe.MaxBody
-	if passes(least) {
-		low = least
-	}
-	if passes(1 << 20) {
-		low = 1 << 20
-	}
-	for high-low > max(low/20, 1<<10) && ctx.Err() == nil {
-		if middle := (low + high) / 2; passes(middle) {
-			low = middle
-		} else {
-			high = middle
+	low, high := 0, probe.MaxBody+1
+	for _, n := range []int{probe.MaxBody, 1, 64 << 10, 1 << 20} { // the first is where most end, the others what most limits are
+		if low >= n || high <= n {
+			continue
+		}
+		if unknown := d.narrow(ctx, n, &low, &high); unknown != nil {
+			return unknown
 		}
 	}
-	f := Finding{Check: "post", Level: Note, ill: small, Seen: fmt.Sprintf("POSTs pass up to some %s", bytes(low)), Means: "what pages send by SEND or the tunnel is limited to that, a message each"}
-	if low < 1<<20 {
+	for low > 0 && high <= probe.MaxBody && high-low > max(low/20, 1<<10) {
+		if unknown := d.narrow(ctx, (low+high)/2, &low, &high); unknown != nil {
+			return unknown
+		}
+	}
+	f := Finding{Check: "post", Level: Note, ill: small, Seen: "POSTs pass up to some " + bytes(low), Means: "what pages send by SEND or the tunnel is limited to that, a message each"}
+	switch {
+	case low == 0:
+		f.Level, f.Seen, f.Means = Fix, "no POST arrives", "SEND and the tunnel cannot work"
+	case low == probe.MaxBody:
+		f = Finding{Check: "post", Level: OK, Seen: "POSTs of 4 MiB pass, which is as far as is tried"}
+	case low < 1<<20:
 		f.Level, f.Means = Fix, f.Means+"; the sidecar takes 1 MiB (MAX_MESSAGE)"
 	}
 	return []Finding{f}
+}
+
+// narrow tries a body of n bytes: low is the largest that has passed, high the smallest that has not. It returns a finding where it cannot say.
+func (d *doctor) narrow(ctx context.Context, n int, low, high *int) []Finding {
+	passed, err := d.posted(ctx, n)
+	switch {
+	case passed:
+		*low = n
+	case errors.Is(err, errBusy):
+		return []Finding{{Check: "post", Level: Note, Seen: "how much may be sent was not found out: " + err.Error()}}
+	case errors.Is(err, context.DeadlineExceeded):
+		return []Finding{{Check: "post", Level: Note, Seen: fmt.Sprintf("a POST of %s took longer than %s; %s passed", bytes(n), short(3*answerTime), bytes(*low))}}
+	default:
+		*high = n
+	}
+	return nil
 }
 
 func bytes(n int) string {
@@ -170,8 +188,8 @@ func bytes(n int) string {
 	return fmt.Sprintf("%d KiB", max(1, n>>10))
 }
 
-// posted reports whether a body of n bytes arrives whole.
-func (d *doctor) posted(ctx context.Context, n int) bool {
+// posted reports whether a body of n bytes arrives whole. It fails where that is not known.
+func (d *doctor) posted(ctx context.Context, n int) (bool, error) {
 	ctx, cancel := context.WithTimeout(ctx, 3*answerTime)
 	defer cancel()
 	c, done := d.client()
@@ -181,13 +199,16 @@ func (d *doctor) posted(ctx context.Context, n int) bool {
 	r.Header.Set("Content-Type", "application/octet-stream")
 	resp, err := c.Do(r)
 	if err != nil {
-		return false
+		return false, err
 	}
 	defer resp.Body.Close()
+	if isBusy(resp) {
+		return false, errBusy
+	}
 	d.note(resp.Header)
 	var said probe.Posted
 	err = json.NewDecoder(io.LimitReader(resp.Body, 4<<10)).Decode(&said)
-	return err == nil && said.Sidestream && said.Bytes == int64(n)
+	return err == nil && said.Sidestream && said.Bytes == int64(n), nil
 }
 
 // zeros is a reader without an end.
@@ -224,7 +245,6 @@ func (d *doctor) route(ctx context.Context) []Finding {
 			Means: "where the events of the probe arrive, what is configured for this path differs; an upstream that does not answer is waited for 3 s"}}
 	}
 	defer resp.Body.Close()
-	d.note(resp.Header)
 	f := Finding{Check: "route", Level: OK}
 	kind, _, _ := strings.Cut(resp.Header.Get("Content-Type"), ";")
 	switch {
