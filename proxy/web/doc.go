@@ -4,6 +4,7 @@
 //	NAME.js      a classic script
 //	NAME.mjs     the same as an ES module; a file that exports cannot be a classic script
 //	NAME.src.js  the source itself
+//	NAME.d.ts    its types, for TypeScript
 //
 // The page /_sidestream/doctor, with its style and script, is served beside them: see package doctor, and package probe, which it asks.
 //

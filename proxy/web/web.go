@@ -16,7 +16,7 @@ import (
 // Path is below what everything is served.
 const Path = "/_sidestream/"
 
-//go:embed websocket.js events.js polls.js doctor.js doctor.html doctor.css min
+//go:embed *.d.ts websocket.js events.js polls.js doctor.js doctor.html doctor.css min
 var content embed.FS
 
 const (
@@ -54,6 +54,7 @@ func New(prefixes []string) *Scripts {
 	s.add("polls.mjs", read("min/polls.mjs")) // which websocket.js loads
 	for _, name := range names {
 		s.add(name+".src.js", read(name+".js"))
+		s.add(name+".d.ts", read(name+".d.ts")).kind = "text/plain; charset=utf-8" // there is no registered type, and .ts is a film elsewhere
 		for _, end := range []string{".js", ".mjs"} {
 			s.add(name+end, bytes.Replace(read("min/"+name+end), []byte("SIDESTREAM_PREFIXES"), list, 1))
 		}
