@@ -99,6 +99,38 @@ func TestHeldBackTunnel(t *testing.T) {
 	}
 }
 
+// A page that nobody sees lets go after a while, and goes on from where it was when it is shown; one that asks to keep its connection does.
+func TestHiddenPageLetsGo(t *testing.T) {
+	t.Parallel()
+	f := startFeed(t, map[string]string{"/hidden.html": `<!doctype html><script>
+const native = setTimeout; window.setTimeout = (f, ms, ...more) => native(f, ms === 300000 ? 200 : ms, ...more);
+let hidden = false; Object.defineProperty(document, "hidden", { get: () => hidden });
+const turn = to => { hidden = to; document.dispatchEvent(new Event("visibilitychange")); };
+</script><script src="/_sidestream/events.js"></script><script>
+const seen = [], kept = [], gaps = [];
+const source = new SidestreamEventSource("/ticks", { gap: g => gaps.push(g) }), keeper = new SidestreamEventSource("/ticks", { hidden: "keep", shared: false });
+source.addEventListener("tick", e => seen.push(JSON.parse(e.data).n)); keeper.addEventListener("tick", e => kept.push(JSON.parse(e.data).n));
+</script>`})
+	s := startSidecar(t, feedEnv(f)...)
+	inBrowsers(t, func(t *testing.T, b browser) {
+		b.open(t, "http://"+s.addr+"/hidden.html")
+		shown(t, b, "both open", `source.readyState === 1 && keeper.readyState === 1`)
+		f.tick(t)
+		shown(t, b, "the first event", `seen.length === 1 && kept.length === 1`)
+		b.eval(t, `turn(true), ""`)
+		shown(t, b, "that it has let go", `source.readyState === 0`)
+		f.tick(t)
+		f.tick(t)
+		shown(t, b, "that the other has not", `kept.length === 3 && seen.length === 1`)
+		b.eval(t, `turn(false), ""`)
+		shown(t, b, "what it has missed", `seen.length === 3 && source.readyState === 1`)
+		b.eval(t, `turn(true), turn(false), ""`)
+		f.tick(t)
+		shown(t, b, "that a moment is no reason", `seen.length === 4 && kept.length === 4 && seen.join() === kept.join() && gaps.length === 0`)
+		b.eval(t, `source.close(), keeper.close(), ""`)
+	})
+}
+
 // An answer that is no event stream is told to the console, once, and is given up after three more.
 func TestEventsScriptIsAnsweredOtherwise(t *testing.T) {
 	t.Parallel()

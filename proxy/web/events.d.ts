@@ -13,6 +13,8 @@ interface SidestreamEventSourceInit extends EventSourceInit {
   gap?: (gap: SidestreamGap) => void;
   /** `false`: a connection of its own. `true` unless given: tabs that listen to the same URL share one. */
   shared?: boolean;
+  /** `"keep"`: the connection stays, also while the page is hidden. Unless given, a page that is hidden for five minutes lets it go, and goes on from its last id when shown. */
+  hidden?: "keep";
   /** `"ticket"`: a ticket for each connection stands for the page's cookies, or for `authorization`. */
   auth?: "ticket";
   /** What a ticket is asked for with, such as `Bearer …`. With it tabs share nothing. */

@@ -9,6 +9,8 @@
 //     same id: when nothing has come of an answer for a while, or heartbeats come in lumps, it asks for a poll beside it. Who answers that, whole,
 //     while the stream is still silent is polled from then on. Now and then a stream is tried beside the polls;
 //   - options.gap is called when events are missing;
+//   - a page that nobody has seen for five minutes lets its connection go, and goes on from its last id when it is shown, unless options.hidden is
+//     "keep";
 //   - with options.auth "ticket" it gets a ticket for each connection, which stands in the URL for the page's cookies, or for
 //     options.authorization. While none is to be had the last one goes on.
 //
@@ -30,6 +32,7 @@ const prompt = 3000; // after which an answer without a byte is doubted: one tha
 const polled = 25000; // a poll is answered within
 const again = 600000; // until a stream is tried again...
 const soon = 30000; // ...but for the first time: what kept it silent may have been a moment without network
+const unseen = 300000; // a page that is hidden for so long lets go
 const memory = "sidestream polls"; // until when this tab polls, in sessionStorage
 
 // Connection is one answer after the other, until it is ended: by close, or by the sidecar.
@@ -338,10 +341,34 @@ class SidestreamEventSource extends EventTarget {
     const alone = options.shared === false || authorization || this.#inner.last || !globalThis.BroadcastChannel || !(globalThis.navigator && navigator.locks);
     this.#begin(alone);
     this.#hide = event => event.persisted && this.#stop();
-    this.#show = event => event.persisted && this.#readyState !== CLOSED && this.#begin(alone);
+    this.#show = event => event.persisted && this.#readyState !== CLOSED && !this.#rests && this.#begin(alone);
     globalThis.addEventListener("pagehide", this.#hide);
     globalThis.addEventListener("pageshow", this.#show);
+    if (options.hidden !== "keep" && globalThis.document) {
+      this.#watch = () => this.#look(alone);
+      document.addEventListener("visibilitychange", this.#watch);
+      this.#look(alone);
+    }
   }
+
+  // look lets go of the connection of a page that stays hidden, and takes it up when the page is shown.
+  #look(alone) {
+    clearTimeout(this.#leaving);
+    if (document.hidden) {
+      this.#leaving = setTimeout(() => {
+        this.#rests = true;
+        this.#stop();
+        this.#change(CONNECTING);
+      }, unseen);
+    } else if (this.#rests) {
+      this.#rests = false;
+      this.#begin(alone);
+    }
+  }
+
+  #watch;
+  #leaving;
+  #rests = false; // it has let go
 
   #hide;
   #show;
@@ -353,6 +380,9 @@ class SidestreamEventSource extends EventTarget {
   close() {
     this.#readyState = CLOSED;
     this.#stop();
+    clearTimeout(this.#leaving);
+    this.#rests = false;
+    if (this.#watch) document.removeEventListener("visibilitychange", this.#watch);
     globalThis.removeEventListener("pagehide", this.#hide);
     globalThis.removeEventListener("pageshow", this.#show);
   }
