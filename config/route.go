@@ -75,6 +75,7 @@ func routeSettings(route string, s settings) *proxy.RouteSettings {
 		Eager:        bool(s.Eager),
 		MaxAge:       s.MaxAge.duration(),
 		RefuseAfter:  s.RefuseAfter.duration(),
+		MaxPerStream: int(s.MaxPerStream),
 		MaxClients:   int(s.MaxClients),
 		MaxStreams:   int(s.MaxStreams),
 		Send:         bool(s.Send),

@@ -118,6 +118,7 @@ type settings struct {
 	MaxMessage   size   `env:"MAX_MESSAGE" envDefault:"1MiB" min:"1" max:"1GiB" none:"no" global:"yes" doc:"largest upstream message or body"`
 	History      string `env:"HISTORY" show:"SSE_HISTORY" oneof:"memory" doc:"memory: the events of this route are not kept over restarts"`
 	MaxClients   count  `env:"MAX_CLIENTS" max:"1000000000" doc:"SSE clients of the route at once; 0 means no limit of its own"`
+	MaxPerStream count  `env:"MAX_CLIENTS_PER_STREAM" max:"1000000000" doc:"SSE clients at once of one stream: on a route that forwards who a client is, those of one user; over it they are told to come back. 0 means no limit"`
 	MaxStreams   count  `env:"MAX_STREAMS" max:"1000000000" doc:"upstream connections of the route at once; 0 means no limit of its own"`
 	Auth         list   `env:"AUTH" global:"yes" doc:"who may read the route, and send to it, before anything is dialled: forward asks AUTH_URL, jwt verifies a token; both, comma-separated, have to admit. off: whoever asks. See [access](../proxy/access/README.md)"`
 	AuthURL      string `env:"AUTH_URL" global:"yes" doc:"asked with AUTH=forward: a GET with the client's AUTH_HEADERS and X-Forwarded-Method, -Uri, -Host, -Proto, -For; 2xx admits, 401 and 403 are the client's status, a redirect is 401; else the client is told to come back"`

@@ -21,13 +21,13 @@ type addresses struct {
 	trusted []netip.Prefix
 	local   bool // whoever comes over a Unix socket is trusted as well
 	most    int  // of one address; 0 any number
-	counted *counted
+	counted *counted[netip.Prefix]
 }
 
-// counted is how many clients of each address there are. It outlives the bound, which a reload may change.
-type counted struct {
+// counted is how many clients there are of each address, or stream. It outlives the bound, which a reload may change.
+type counted[Of comparable] struct {
 	mu   sync.Mutex // guards what follows
-	used map[netip.Prefix]int
+	used map[Of]int
 }
 
 // of is the address that r's client has; the zero value where that is not known.
@@ -110,23 +110,23 @@ func (a *addresses) take(r *http.Request) (give func(), ok bool) {
 	return nil, false
 }
 
-func (c *counted) take(network netip.Prefix, most int) bool {
+func (c *counted[Of]) take(one Of, most int) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.used[network] >= most {
+	if c.used[one] >= most {
 		return false
 	}
 	if c.used == nil {
-		c.used = map[netip.Prefix]int{}
+		c.used = map[Of]int{}
 	}
-	c.used[network]++
+	c.used[one]++
 	return true
 }
 
-func (c *counted) give(network netip.Prefix) {
+func (c *counted[Of]) give(one Of) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.used[network]--; c.used[network] <= 0 {
-		delete(c.used, network)
+	if c.used[one]--; c.used[one] <= 0 {
+		delete(c.used, one)
 	}
 }

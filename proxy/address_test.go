@@ -119,3 +119,48 @@ func TestPlacesOfAnAddressAreGivenBack(t *testing.T) {
 		return fmt.Sprint(s.perAddress.used) == "map[127.0.0.1/32:2]"
 	})
 }
+
+// A stream has no more clients than MAX_CLIENTS_PER_STREAM: on a route of users' own a user cannot take the places of others. Places are given back, also
+// where the client is turned away for another reason.
+func TestPerStream(t *testing.T) {
+	f := newFeed(t)
+	s := serve(t, []string{"SSE_UPSTREAM=" + f.URL, "SSE_ROUTE_A_PATH=/a", "SSE_ROUTE_A_FROM=" + f.ws() + "/ws?u={header.X-User}", "SSE_ROUTE_A_MAX_CLIENTS_PER_STREAM=2", "SSE_MAX_CLIENTS=3"}...)
+	busy := func(r *response) bool {
+		for {
+			line, err := r.in.ReadString('\n')
+			if err != nil || strings.HasPrefix(line, "event: stream.open") {
+				return false
+			}
+			if strings.HasPrefix(line, "event: stream.busy") {
+				return true
+			}
+		}
+	}
+	one, two := s.get(t, "/a", "X-User: joe"), s.get(t, "/a", "X-User: joe")
+	if busy(one) || busy(two) {
+		t.Fatal("two are allowed")
+	}
+	for range 3 {
+		if !busy(s.get(t, "/a", "X-User: joe")) {
+			t.Error("a third one came in")
+		}
+	}
+	ann := s.get(t, "/a", "X-User: ann")
+	if busy(ann) {
+		t.Error("another user has no place")
+	}
+	for range 3 {
+		if !busy(s.get(t, "/a", "X-User: ann")) { // SSE_MAX_CLIENTS, of which her stream's place is given back
+			t.Error("a fourth client")
+		}
+	}
+	two.conn.Close()
+	eventually(t, "joe's place to be free", func() bool { return !busy(s.get(t, "/a", "X-User: joe")) })
+	ann.conn.Close()
+	one.conn.Close()
+	eventually(t, "all places to be given back", func() bool {
+		s.Routes()[0].perStream.mu.Lock()
+		defer s.Routes()[0].perStream.mu.Unlock()
+		return len(s.Routes()[0].perStream.used) <= 1
+	})
+}

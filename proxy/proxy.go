@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"net/http"
+	"net/netip"
 	"slices"
 	"strings"
 	"sync"
@@ -39,8 +40,8 @@ type Proxy struct {
 	maxHeader   int          // bytes of a request without its body
 	relayed     atomic.Int64 // clients whose stream another replica gives
 	warnings    warnings
-	untried     atomic.Int64 // eager routes whose upstream has neither connected nor failed yet, of those that were there at the start
-	perAddress  counted      // clients of each address
+	untried     atomic.Int64          // eager routes whose upstream has neither connected nor failed yet, of those that were there at the start
+	perAddress  counted[netip.Prefix] // clients of each address
 	reload      reloading
 }
 
@@ -60,13 +61,14 @@ type Route struct {
 	HeldBack   *atomic.Int64 // pages that have found out that something on the way holds their events back
 	WebSockets *atomic.Int64 // clients that still use the old protocol through this path, now
 
-	proxy   *Proxy
-	guard   *access.Guard // nil without AUTH
-	own     *stream.Limit
-	deliver deliver.Pacing
-	tables  deliver.Tables
-	tried   func()             // it has connected or failed for the first time, or need not any more; may be called again
-	rest    context.CancelFunc // ends what EAGER has begun; nil: nothing has. Guarded by reloading.mu
+	proxy     *Proxy
+	guard     *access.Guard // nil without AUTH
+	own       *stream.Limit
+	deliver   deliver.Pacing
+	tables    deliver.Tables
+	perStream *counted[deliver.Key] // clients of one stream
+	tried     func()                // it has connected or failed for the first time, or need not any more; may be called again
+	rest      context.CancelFunc    // ends what EAGER has begun; nil: nothing has. Guarded by reloading.mu
 }
 
 // New returns the proxy that c describes.
@@ -112,9 +114,11 @@ func (p *Proxy) newRoute(rc *RouteSettings, old *Route) *Route {
 	rc.Upstream.LogTo(log)
 	if old == nil {
 		rt.Clients, rt.HeldBack, rt.WebSockets, rt.own = new(deliver.Stats), new(atomic.Int64), new(atomic.Int64), stream.NewLimit(rc.MaxClients)
+		rt.perStream = new(counted[deliver.Key])
 	} else {
 		rt.Clients, rt.HeldBack, rt.WebSockets, rt.own = old.Clients, old.HeldBack, old.WebSockets, old.own
 		rt.own.Set(rc.MaxClients)
+		rt.perStream = old.perStream
 	}
 	rt.deliver = deliver.Pacing{Heartbeat: rc.Heartbeat, Coalesce: rc.Coalesce, Retry: rc.Retry, Stats: rt.Clients, Log: log}
 	if rc.Access != nil {

@@ -94,7 +94,7 @@ func (rt *Route) beside(r *http.Request) (c deliver.Client, header http.Header, 
 		c.Leave()
 		return c, nil, false
 	}
-	if !rt.take() {
+	if !rt.takeOf(req.Key, &g) {
 		g.leave()
 		c.Leave()
 		return c, nil, false
@@ -143,7 +143,7 @@ func (rt *Route) receive(w http.ResponseWriter, r *http.Request) (c deliver.Clie
 	if g.gone, room = p.table().addresses.take(r); !room {
 		return c, p.busy(w, r, FullAddress, g.busyID())
 	}
-	if !rt.take() {
+	if !rt.takeOf(req.Key, &g) {
 		g.leave()
 		return c, p.busy(w, r, FullClients, g.busyID())
 	}
@@ -158,6 +158,23 @@ func (rt *Route) receive(w http.ResponseWriter, r *http.Request) (c deliver.Clie
 		return c, answerOver(w, g.inQuery)
 	}
 	return c, nil
+}
+
+// takeOf takes a client's place in its stream, which g gives back, in the route and in the sidecar; false: there is none.
+func (rt *Route) takeOf(key deliver.Key, g *guest) bool {
+	if rt.MaxPerStream > 0 {
+		if !rt.perStream.take(key, rt.MaxPerStream) {
+			return false
+		}
+		gone := g.gone
+		g.gone = func() {
+			rt.perStream.give(key)
+			if gone != nil {
+				gone()
+			}
+		}
+	}
+	return rt.take()
 }
 
 // take takes a client's place in the route and in the sidecar; false: there is none.

@@ -55,6 +55,7 @@ type RouteSettings struct {
 	Eager        bool             // start at boot, never linger out
 	MaxAge       time.Duration    // a stream whose upstream connected so long ago is replaced; 0 never
 	RefuseAfter  time.Duration    // how long a refusal that may pass is retried where the stream was connected; 0 not at all
+	MaxPerStream int              // SSE clients of one of its streams at once; 0 no limit
 	MaxClients   int              // SSE clients of this route at once; 0 no limit of its own
 	MaxStreams   int              // upstream connections of this route at once; 0 no limit of its own
 	Send         bool             // POST to Path sends the body upstream
