@@ -17,10 +17,7 @@ import (
 )
 
 // documentedNginx is the location of e2e/deploy/README.md.
-const documentedNginx = "proxy_http_version 1.1; proxy_set_header Host $http_host; proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection $connection_upgrade; " +
-	"proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for; proxy_set_header X-Forwarded-Proto $scheme; "
-
-const nginxUpgradeMap = "  map $http_upgrade $connection_upgrade {\n    default upgrade;\n    '' '';\n  }\n"
+const documentedNginx = upgrading + " proxy_set_header X-Forwarded-Proto $scheme; "
 
 func startDocumentedNginx(t *testing.T, target string) string {
 	return nginxWith("", "")(t, target)
@@ -29,7 +26,7 @@ func startDocumentedNginx(t *testing.T, target string) string {
 // nginxWith is nginx as documented, with this in its http block and its location besides.
 func nginxWith(all, location string) func(t *testing.T, target string) string {
 	return func(t *testing.T, target string) string {
-		return runNginx(t, nginxUpgradeMap+all, documentedNginx+location+"proxy_pass http://"+target+";")
+		return runNginx(t, upgradeMap+all, documentedNginx+location+"proxy_pass http://"+target+";")
 	}
 }
 
@@ -142,7 +139,7 @@ func (m meddling) answer(resp *http.Response) error {
 	if resp.StatusCode != http.StatusOK {
 		return nil
 	}
-	body := &meddled{ReadCloser: resp.Body, meddling: m, begun: time.Now()}
+	body := &meddled{ReadCloser: resp.Body, meddling: m, begun: time.Now(), asked: resp.Request.Context()}
 	resp.Body = body
 	if m.zips && strings.Contains(resp.Request.Header.Get("Accept-Encoding"), "gzip") {
 		resp.Header.Set("Content-Encoding", "gzip")
@@ -164,7 +161,7 @@ type meddled struct {
 	io.ReadCloser
 	meddling
 	begun time.Time
-	lost  bool
+	asked context.Context // until its client goes
 }
 
 func (b *meddled) Read(p []byte) (int, error) {
@@ -180,13 +177,13 @@ func (b *meddled) Read(p []byte) (int, error) {
 	if b.longest > 0 {
 		after(max(1, time.Until(b.begun.Add(b.longest))), func() { b.ReadCloser.Close() })
 	}
-	after(b.forgets, func() { b.lost = true; cancel() })
+	after(b.forgets, cancel)
 	n, err := b.ReadCloser.Read(p)
 	for _, t := range timers {
 		t.Stop()
 	}
 	if ctx.Err() != nil { // it is forgotten; whoever waits for it waits until it goes
-		<-time.After(patience)
+		<-b.asked.Done()
 		return 0, os.ErrDeadlineExceeded
 	}
 	if b.heals && err != nil && err != io.EOF {

@@ -4,22 +4,28 @@ package e2e
 
 import (
 	"encoding/json"
+	"fmt"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"sidestream/e2e/authority"
 )
 
 // diagnosis is what doctor prints with -json.
 type diagnosis struct {
 	Probe    string
 	Products []string
-	Findings []struct {
-		Check, Level, Seen, Means string
-		Fix                       []struct {
-			Product string
-			Lines   []string
-		}
+	Findings []diagnosed
+}
+
+type diagnosed struct {
+	Check, Level, Seen, Means string
+	Fix                       []struct {
+		Product string
+		Lines   []string
 	}
 }
 
@@ -36,24 +42,19 @@ func (d *diagnosis) of(check string) (level, seen string, lines string) {
 	return level, seen, lines
 }
 
-// examine runs doctor.
-func examine(t *testing.T, words ...string) *diagnosis {
+// examine runs doctor, with this in its environment.
+func examine(t *testing.T, env []string, words ...string) *diagnosis {
 	t.Helper()
-	status, stdout, stderr := run(t, nil, append([]string{"doctor", "-json"}, words...)...)
+	status, stdout, stderr := run(t, env, append([]string{"doctor", "-json"}, words...)...)
 	d := new(diagnosis)
 	if err := json.Unmarshal([]byte(stdout), d); err != nil {
 		t.Fatalf("status %d: %v: %s %s", status, err, stdout, stderr)
 	}
-	wanting := slices.ContainsFunc(d.Findings, func(f struct {
-		Check, Level, Seen, Means string
-		Fix                       []struct {
-			Product string
-			Lines   []string
-		}
-	}) bool {
-		return f.Level == "fix"
-	})
-	if want := map[bool]int{true: 1, false: 0}[wanting]; status != want {
+	want := 0
+	if slices.ContainsFunc(d.Findings, func(f diagnosed) bool { return f.Level == "fix" }) {
+		want = 1
+	}
+	if status != want {
 		t.Errorf("exit status %d, want %d", status, want)
 	}
 	return d
@@ -67,7 +68,7 @@ func TestDoctor(t *testing.T) {
 			t.Parallel()
 			f := startFeed(t, nil)
 			s := startSidecar(t, feedEnv(f)...)
-			d := examine(t, "-idle", "5s", "http://"+c.start(t, s.addr)+"/ticks")
+			d := examine(t, nil, "-idle", "5s", "http://"+c.start(t, s.addr)+"/ticks")
 			if got := strings.Join(d.Products, " "); got != c.product {
 				t.Errorf("recognised %q, want %q", got, c.product)
 			}
@@ -136,4 +137,36 @@ var doctored = map[string]struct {
 	"one that strips credentials":                {startMeddler(meddling{strips: []string{"Cookie", "Authorization"}}), "", map[string]string{"headers": "fix"}},
 	"one that ends a cut as if it were complete": {startMeddler(meddling{heals: true}), "", map[string]string{"cut": "fix:looks like one that is complete"}},
 	"one that passes on other paths":             {startMeddler(meddling{only: "/ticks"}), "", map[string]string{"probe": "fix:SSE_DOCTOR", "http": "", "events": "", "compression": "", "silence": "", "cut": "", "headers": "", "host": "", "websocket": "", "post": "", "clock": "", "replicas": ""}},
+}
+
+// TestDoctorOverTLS: over HTTPS and HTTP/2, to the sidecar itself and through nginx, with a certificate that is verified.
+func TestDoctorOverTLS(t *testing.T) {
+	t.Parallel()
+	dir, ours := t.TempDir(), authority.New("ours")
+	issued := ours.Issue("localhost", "localhost", "127.0.0.1")
+	write(t, dir, map[string][]byte{"ca": ours.PEM, "cert": issued.Cert, "key": issued.Key})
+	at := func(name string) string { return filepath.Join(dir, name) }
+	f, secure := startFeed(t, nil), freeAddr(t)
+	clear := startSidecar(t, feedEnv(f)...)
+	s := startSidecar(t, append(feedEnv(f), "SSE_TLS_CERT="+at("cert"), "SSE_TLS_KEY="+at("key"))...)
+	runNginx(t, upgradeMap+fmt.Sprintf("  server {\n    listen %s ssl http2;\n    ssl_certificate %s;\n    ssl_certificate_key %s;\n    location / { client_max_body_size 5m; proxy_pass http://%s; %s }\n  }\n",
+		secure, at("cert"), at("key"), clear.addr, documentedNginx), "return 404;")
+	port := func(addr string) string {
+		return "https://localhost:" + addr[strings.LastIndex(addr, ":")+1:] + "/ticks"
+	}
+	for name, url := range map[string]string{"the sidecar": port(s.addr), "nginx": port(secure)} {
+		d := examine(t, []string{"SSL_CERT_FILE=" + at("ca")}, "-idle", "2s", url)
+		for _, f := range d.Findings {
+			if f.Level != "ok" && f.Check != "silence" {
+				t.Errorf("%s: %+v", name, f)
+			}
+		}
+		if _, seen, _ := d.of("http"); !strings.HasPrefix(seen, "HTTP/2.0 to the client") {
+			t.Errorf("%s: %s", name, seen)
+		}
+		d = examine(t, nil, "-idle", "2s", url)
+		if level, seen, _ := d.of("reach"); level != "fix" || !strings.Contains(seen, "certificate") {
+			t.Errorf("%s: unknown authority: %+v", name, d)
+		}
+	}
 }
