@@ -84,7 +84,7 @@ func routeProblems(say sayer, rt *proxy.Route, from, to counts) {
 		say(warn, rt.Name, fix(h.Error), "%s refused by the upstream in the last 10 minutes; the last failure: %s", many(n, "stream"), h.Error)
 	}
 	if n := to.HeldBack - from.HeldBack; n > 0 {
-		say(warn, rt.Name, "Something between them and the sidecar holds events back until it has many: a proxy that buffers (in nginx: proxy_buffering off, gzip off), or software on their machines. They go on with long polls.",
+		say(warn, rt.Name, "Something between them and the sidecar holds events back until it has many: a proxy that buffers (in nginx: proxy_buffering off, gzip off), or software on their machines. They go on with long polls. `sidestream doctor` and the page /_sidestream/doctor tell what it is.",
 			"events held back from %s in the last 10 minutes", many(n, "page"))
 	}
 	if n := to.JQ - from.JQ; n > 0 {

@@ -103,7 +103,7 @@ func host(s, own string) string {
 	return at.Unmap().WithZone("").String()
 }
 
-// shared is the address space of carriers (RFC 6598), of which netip does not know.
+// carriers is the address space of carriers (RFC 6598), of which netip does not know.
 var carriers = netip.MustParsePrefix("100.64.0.0/10")
 
 // kind is that of an address that is not public.
