@@ -32,7 +32,7 @@ const (
 )
 
 // remedies are the lines to write, by what they are against and whose configuration they are for. What Debian's proxies do
-// as they come is mended by them in e2e/doctor_test.go; the others are from their documentation.
+// as they come is mended by them in e2e/doctor_test.go; the others have not been tried.
 var remedies = map[ill]map[string][]string{
 	noProbe: {
 		probe.Nginx: {"location /_sidestream/ { proxy_pass http://127.0.0.1:8080; }   # as for the routes"},
