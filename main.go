@@ -12,6 +12,7 @@ import (
 	"net"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -33,8 +34,9 @@ const usage = `Sidestream re-exposes a legacy service's WebSocket feeds and JSON
 usage: sidestream [-env-file FILE] [COMMAND]    (SSE_ENV_FILE=FILE does the same)
 
   (no command)         serve, as the SSE_ variables configure it
-  check [-diff FILE]   validate them; print the routes and which clients share an upstream connection, or what a reload would do if FILE were
-                       the env file
+  check [-live] [-diff FILE]
+                       validate them; print the routes and which clients share an upstream connection; -live: connect each once;
+                       -diff: print what a reload would do if FILE were the env file
   tap ROUTE [-raw] [-n N] [-for T] [K=V ...]
                        print a route's events without serving, until N came or T has passed; -raw: with what arrived, and what took it.
                        K is path.NAME, query.NAME, header.NAME, cookie.NAME or auth.NAME
@@ -97,7 +99,7 @@ func command(ctx context.Context, args, environ []string, stdout, stderr io.Writ
 		return demo(ctx, args, source, stdout, stderr)
 	case "tap":
 	case "check":
-		return check(args, source, stdout)
+		return check(ctx, args, source, stdout, stderr)
 	case "", "version", "-version", "--version":
 		if len(args) > 0 {
 			return fmt.Errorf("%w: %s takes no arguments, got %q", config.ErrUsage, name, args[0])
@@ -119,9 +121,10 @@ func command(ctx context.Context, args, environ []string, stdout, stderr io.Writ
 	return serve(ctx, c, source, stderr, grace, func(net.Addr) {})
 }
 
-// check prints what the configuration amounts to, or what a reload would do.
-func check(args []string, source config.Source, stdout io.Writer) error {
-	file, err := config.DiffFile(args)
+// check prints what the configuration amounts to, with -live whether its routes connect, or with -diff what a reload would do.
+func check(ctx context.Context, args []string, source config.Source, stdout, stderr io.Writer) error {
+	live := slices.Contains(args, "-live")
+	file, err := config.DiffFile(slices.DeleteFunc(args, func(word string) bool { return word == "-live" }))
 	if err != nil {
 		return err
 	}
@@ -132,7 +135,10 @@ func check(args []string, source config.Source, stdout io.Writer) error {
 	case file != "":
 		return c.CheckDiff(stdout, source, file)
 	}
-	return c.Check(stdout)
+	if err = c.Check(stdout); err == nil && live {
+		return admin.CheckLive(ctx, c.Routes, stdout, admin.Logger(stderr, c.LogFormat, slog.LevelError))
+	}
+	return err
 }
 
 // demo runs the demo, whose sidecar is made of an environment of the demo's own.
