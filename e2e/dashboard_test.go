@@ -34,7 +34,7 @@ func TestDashboard(t *testing.T) {
 	for i := range 3 {
 		read("/ticks", fmt.Sprint("203.0.113.", i))
 	}
-	for _, id := range []string{"41", "42"} {
+	for _, id := range []string{"alder", "birch"} {
 		read("/orders/"+id+"?token=hunter2-hunter2", "198.51.100.7")
 	}
 	c := startChromium(t)
@@ -51,8 +51,8 @@ func TestDashboard(t *testing.T) {
 	c.screenshot(t, "dashboard-light")
 
 	c.eval(t, `document.querySelector("#stream-form [name=q]").focus(), ""`)
-	c.keys(t, "42\r")
-	shows("one stream by its path", `document.querySelectorAll("#stream-rows tr").length === 1 && text("stream-rows").includes("id=42")`)
+	c.keys(t, "birch\r")
+	shows("one stream by its path", `document.querySelectorAll("#stream-rows tr").length === 1 && text("stream-rows").includes("id=birch")`)
 	c.eval(t, `(() => { const f = document.getElementById("stream-form"); f.elements.q.value = ""; f.elements.route.value = "ticks"; f.requestSubmit(); return "" })()`)
 	shows("the other route's stream", `document.querySelectorAll("#stream-rows tr").length === 1 && text("stream-rows").includes("connected")`)
 	f.tick(t)

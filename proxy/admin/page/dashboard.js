@@ -162,10 +162,13 @@ async function ask(path, options, note) {
 
 const query = form => new URLSearchParams([...new FormData(form)].filter(([, v]) => v)).toString();
 
+// asked counts what each list was asked: an answer that an older question gets after a newer one is not shown.
+const asked = { streams: 0, clients: 0 };
+
 async function findStreams(event) {
   event?.preventDefault();
-  const answer = await ask('api/streams?' + query($('stream-form')), {}, $('stream-note'));
-  if (!answer) return;
+  const now = ++asked.streams, answer = await ask('api/streams?' + query($('stream-form')), {}, $('stream-note'));
+  if (!answer || now !== asked.streams) return;
   const shown = answer.streams;
   $('stream-note').textContent = !shown.length ? 'There are none now.' : answer.total === shown.length ? `${whole(shown.length)} streams, those in trouble first.` : `${whole(shown.length)} of ${whole(answer.total)} streams, those in trouble first: search to see others.`;
   $('stream-rows').closest('table').hidden = !shown.length;
@@ -195,8 +198,8 @@ async function showEvents(s, path) {
 const classes = ['under a minute', 'under 10 minutes', 'under an hour', 'under a day', 'longer'];
 async function findClients(event) {
   event?.preventDefault();
-  const answer = await ask('api/clients?' + query($('client-form')), {}, $('client-note'));
-  if (!answer) return;
+  const now = ++asked.clients, answer = await ask('api/clients?' + query($('client-form')), {}, $('client-note'));
+  if (!answer || now !== asked.clients) return;
   const by = answer.ages.map((n, i) => n ? `${whole(n)} ${classes[i]}` : '').filter(Boolean).join(', ');
   $('client-note').textContent = !answer.total ? 'There are none now.' : `${whole(answer.total)} clients${answer.partial ? ' and more' : ''}` + (by ? `, here for: ${by}` : '') + `. ${whole(answer.behind)} have not got every event yet, ${whole(answer.blocked)} take nothing at the moment.` +
     (answer.total > answer.clients.length ? ` Shown are ${answer.clients.length}, the furthest behind and the longest here.` : '');
