@@ -332,6 +332,7 @@ func (r *replicas) suffer(t *testing.T, harms []harm, turns int) {
 			}
 		}
 		pauseFor(t.Context(), rand.N(time.Second))
+		r.know(t)
 		begun, before := time.Now(), c.wrongs()
 		c.told(h.told)
 		h.do(t, r)
@@ -344,6 +345,17 @@ func (r *replicas) suffer(t *testing.T, harms []harm, turns int) {
 		}
 	}
 	c.end(t)
+}
+
+// know waits until each replica has the stream: one that has to open it while the store is away can but run the source itself.
+func (r *replicas) know(t *testing.T) {
+	t.Helper()
+	for i, s := range r.all {
+		eventually(t, fmt.Sprintf("replica %d to know the stream", i), func() bool {
+			status := fetchText("http://" + s.admin + "/api/status")
+			return strings.Contains(status, `"leading":1`) || strings.Contains(status, `"following":1`)
+		})
+	}
 }
 
 // told is whether clients may be told of a gap.

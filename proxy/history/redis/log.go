@@ -99,12 +99,14 @@ func (s *Store) forget(l *log) (rest []*log) {
 	return rest
 }
 
-// load reads the whole stream.
+// load reads the whole stream. A store that takes no writes may be read all the same.
 func (l *log) load(ctx context.Context) (history.Loaded, error) {
 	l.work.Lock()
 	defer l.work.Unlock()
 	if l.bucket.away.Load() {
-		return history.Loaded{}, history.ErrAway
+		short, cancel := context.WithTimeout(ctx, commandTime)
+		defer cancel()
+		ctx = short
 	}
 	return l.read(ctx)
 }
@@ -203,7 +205,7 @@ func (l *log) Lead(ctx context.Context, f history.Follower) (history.Term, error
 		switch {
 		case ctx.Err() != nil:
 			return t, ctx.Err()
-		case err != nil && fresh: // the store can be read, and does not take writes: nobody may run the source
+		case err != nil && fresh && !l.isHeld(ctx): // the store can be read, and does not take writes: nobody runs the source
 			l.mu.Lock()
 			l.role = alone
 			l.mu.Unlock()
@@ -220,6 +222,12 @@ func (l *log) Lead(ctx context.Context, f history.Follower) (history.Term, error
 			return history.Term{}, ctx.Err()
 		}
 	}
+}
+
+// isHeld reports whether the store knows of somebody who runs the source. A holder keeps its lease also where nothing else can be written.
+func (l *log) isHeld(ctx context.Context) bool {
+	held, err := l.store.get(ctx, l.bucket, l.key("l"))
+	return err == nil && held != "" && held != l.token
 }
 
 func (l *log) isEnded() bool {

@@ -343,6 +343,28 @@ func TestReadsAndDoesNotWrite(t *testing.T) {
 	redistest.Until(t, "an epoch", func() bool { one.mu.Lock(); defer one.mu.Unlock(); return one.epoch != 0 })
 }
 
+// TestReadsAndFollows: where the store can be read and takes no writes, a stream that another replica runs is not run twice, also by a replica
+// that has known for a while that the store takes none.
+func TestReadsAndFollows(t *testing.T) {
+	server := redistest.Start(t)
+	holder, beside := opened(t, replica(t, server)).lead(), replica(t, server)
+	holder.must("1", "2")
+	server.Do("CONFIG", "SET", "maxmemory", "1")
+	var followers []*stream
+	for range 2 {
+		f := opened(t, beside)
+		f.follow()
+		redistest.Until(t, "Follows", f.isBeside)
+		f.expect("1 2")
+		followers = append(followers, f)
+	}
+	server.Do("CONFIG", "SET", "maxmemory", "0")
+	redistest.Until(t, "an append", func() bool { return holder.append("3") == nil })
+	for _, f := range followers {
+		f.expect("1 2 3")
+	}
+}
+
 // TestOwedIsTriedAgain: what could not be kept is tried again, also where the store was never away: a lease that was renewed late, an answer
 // that never agreed. Somebody may wait for it with an acknowledgement.
 func TestOwedIsTriedAgain(t *testing.T) {

@@ -161,7 +161,7 @@ func (s *Store) wait(ctx context.Context) rueidis.Client {
 	}
 }
 
-// exec runs a script for b, and notes whether it could be.
+// exec runs a script for b, and notes whether it could be. That the store can be read does not say that it takes writes.
 func (s *Store) exec(ctx context.Context, b *bucket, within time.Duration, script *rueidis.Lua, keys, args []string) (rueidis.RedisMessage, error) {
 	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
@@ -170,6 +170,9 @@ func (s *Store) exec(ctx context.Context, b *bucket, within time.Duration, scrip
 		return rueidis.RedisMessage{}, s.note(b, history.ErrAway)
 	}
 	m, err := script.Exec(ctx, c, keys, args).ToMessage()
+	if err == nil && script == loading {
+		return m, nil
+	}
 	return m, s.note(b, err)
 }
 
