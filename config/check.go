@@ -43,35 +43,39 @@ func (c *Config) Check(w io.Writer) error {
 		fmt.Fprintf(w, "tickets  for %v, with a last id for %v\n", c.Tickets.TTL, c.Tickets.Reuse)
 	}
 	for _, rt := range c.Routes {
-		kind, sharing := "subscribes to", "one upstream connection, shared by all clients"
-		if rt.Upstream.Polls() {
-			kind = "polls"
-		}
-		if needs := rt.Upstream.Needs(); len(needs) > 0 {
-			sharing = "one upstream connection for each different " + strings.Join(needs, ", ")
-		}
-		fmt.Fprintf(w, "\nroute %s\n  path    %s\n  from    %s %s\n  sharing %s\n", rt.Name, rt.Path, kind, rt.Upstream.From(), sharing)
-		line := printer(func(label, format string, args ...any) {
-			fmt.Fprintf(w, "  %-8s"+format+"\n", append([]any{label}, args...)...)
-		})
-		network := rt.Upstream.Network()
-		line.proxy(network.Proxies, rt.Upstream.From())
-		if rt.Upstream.Secure() {
-			line.trust(network.Trust, time.Now())
-		}
-		if rt.Access != nil {
-			fmt.Fprintf(w, "  auth    %s\n          for events and POSTs of the path; what is passed through is the service's own to check\n", authShown(rt.Access))
-		}
-		if c.History != nil {
-			fmt.Fprintf(w, "  restart %s\n", restarts(rt)+c.takeovers(rt))
-		}
-		if rt.Send {
-			fmt.Fprintf(w, "  send    POST to the path sends one message upstream%s\n", c.reachesMessages(rt))
-		}
-		c.understood(line, rt)
+		c.checkRoute(w, rt)
 	}
 	_, err := fmt.Fprintln(w, "\nok")
 	return err
+}
+
+func (c *Config) checkRoute(w io.Writer, rt *proxy.RouteSettings) {
+	kind, sharing := "subscribes to", "one upstream connection, shared by all clients"
+	if rt.Upstream.Polls() {
+		kind = "polls"
+	}
+	if needs := rt.Upstream.Needs(); len(needs) > 0 {
+		sharing = "one upstream connection for each different " + strings.Join(needs, ", ")
+	}
+	fmt.Fprintf(w, "\nroute %s\n  path    %s\n  from    %s %s\n  sharing %s\n", rt.Name, rt.Path, kind, rt.Upstream.From(), sharing)
+	line := printer(func(label, format string, args ...any) {
+		fmt.Fprintf(w, "  %-8s"+format+"\n", append([]any{label}, args...)...)
+	})
+	network := rt.Upstream.Network()
+	line.proxy(network.Proxies, rt.Upstream.From())
+	if rt.Upstream.Secure() {
+		line.trust(network.Trust, time.Now())
+	}
+	if rt.Access != nil {
+		fmt.Fprintf(w, "  auth    %s\n          for events and POSTs of the path; what is passed through is the service's own to check\n", authShown(rt.Access))
+	}
+	if c.History != nil {
+		fmt.Fprintf(w, "  restart %s\n", restarts(rt)+c.takeovers(rt))
+	}
+	if rt.Send {
+		fmt.Fprintf(w, "  send    POST to the path sends one message upstream%s\n", c.reachesMessages(rt))
+	}
+	c.understood(line, rt)
 }
 
 // upstreamShown is SSE_UPSTREAM as it was written.

@@ -45,9 +45,8 @@ const upgrading = "proxy_http_version 1.1; proxy_set_header Host $http_host; pro
 
 const upgradeMap = "  map $http_upgrade $connection_upgrade {\n    default upgrade;\n    '' '';\n  }\n"
 
-// The demo's service stands behind an nginx that wants client certificates of an authority of our own, and whose certificate is signed by
-// it: routes of both kinds, and what is passed through, get there, and go on when the certificate is
-// replaced while the sidecar runs.
+// The demo's service stands behind an nginx that wants client certificates of a private authority, which has signed its own too: routes of both
+// kinds, and what is passed through, get there, and go on when the certificate is replaced while the sidecar runs.
 func TestNginxWantsClientCertificates(t *testing.T) {
 	t.Parallel()
 	service := startLegacy(t, legacy.New())
@@ -207,7 +206,7 @@ func TestHealthcheckWithAForwardProxy(t *testing.T) {
 		}
 	}
 	if own == "" {
-		t.Skip("this machine has no address but loopback")
+		t.Skip("this machine has no address but loopback, for which Go asks no forward proxy in any case")
 	}
 	_, port, _ := net.SplitHostPort(freeAddr(t))
 	s := &sidecar{addr: freeAddr(t), admin: net.JoinHostPort(own, port)}

@@ -100,24 +100,7 @@ http://:%[2]s {
 `, "caddy", "run", "--adapter", "caddyfile", "--config", "%[6]s/conf")
 }
 
-func startApache(t *testing.T, target string) string {
-	return front(t, target, `
-ServerRoot %[6]s
-ServerName localhost
-Listen %[1]s
-PidFile %[6]s/pid
-ErrorLog /dev/stderr
-LoadModule mpm_event_module /usr/lib/apache2/modules/mod_mpm_event.so
-LoadModule authz_core_module /usr/lib/apache2/modules/mod_authz_core.so
-LoadModule proxy_module /usr/lib/apache2/modules/mod_proxy.so
-LoadModule proxy_http_module /usr/lib/apache2/modules/mod_proxy_http.so
-User www-data
-Group www-data
-DefaultRuntimeDir %[6]s
-Mutex posixsem
-ProxyPass / http://%[3]s/ retry=0
-`, "apache2", "-D", "FOREGROUND", "-f", "%[6]s/conf")
-}
+func startApache(t *testing.T, target string) string { return apacheWith("", "")(t, target) }
 
 func startVarnish(t *testing.T, target string) string {
 	return front(t, target, `

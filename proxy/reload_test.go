@@ -109,24 +109,31 @@ func TestReload(t *testing.T) {
 	}
 }
 
-// Where a history is kept ids go on, and so do the events: the new route takes the old one's stream over once it has a client.
-func TestReloadWithHistory(t *testing.T) {
-	f := newFeed(t)
+// reloadedWithHistory is a sidecar that keeps a history, whose route b has changed after its client had one event. What is replaced has drain to end.
+func reloadedWithHistory(t *testing.T, drain time.Duration) (f *feed, s *sidecar, b *response) {
+	t.Helper()
+	f = newFeed(t)
 	store, err := history.Settings{Dir: t.TempDir(), TTL: time.Hour}.Start(slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
 	c := configure(t, f.route("b", "HEARTBEAT=7s")...)
-	c.History, c.Drain = store, time.Second
-	s := serveWith(t, c, slog.New(slog.DiscardHandler))
-	b := s.get(t, "/b")
+	c.History, c.Drain = store, drain
+	s = serveWith(t, c, slog.New(slog.DiscardHandler))
+	b = s.get(t, "/b")
 	f.publish(t, "b", "1")
 	b.wantData(t, "1")
 	next := s.next(t, "", f.route("b", "HEARTBEAT=8s")...)
-	next.Drain = time.Second
+	next.Drain = drain
 	if err := s.Reload(next); err != nil {
 		t.Fatal(err)
 	}
+	return f, s, b
+}
+
+// Where a history is kept ids go on, and so do the events: the new route takes the old one's stream over once it has a client.
+func TestReloadWithHistory(t *testing.T) {
+	f, s, b := reloadedWithHistory(t, time.Second)
 	f.publish(t, "b", "2") // nobody has come to the new one yet
 	place := b.wantData(t, "2")
 	if rest, err := b.rest(); err == nil {
@@ -264,22 +271,7 @@ func TestReloadBoundsOfPages(t *testing.T) {
 
 // Two never run the source of one stream: the old one's stops when the new one has a client, whose events both have then.
 func TestReloadTakesOver(t *testing.T) {
-	f := newFeed(t)
-	store, err := history.Settings{Dir: t.TempDir(), TTL: time.Hour}.Start(slog.New(slog.DiscardHandler))
-	if err != nil {
-		t.Fatal(err)
-	}
-	c := configure(t, f.route("b", "HEARTBEAT=7s")...)
-	c.History, c.Drain = store, time.Hour
-	s := serveWith(t, c, slog.New(slog.DiscardHandler))
-	b := s.get(t, "/b")
-	f.publish(t, "b", "1")
-	b.wantData(t, "1")
-	next := s.next(t, "", f.route("b", "HEARTBEAT=8s")...)
-	next.Drain = time.Hour
-	if err := s.Reload(next); err != nil {
-		t.Fatal(err)
-	}
+	f, s, _ := reloadedWithHistory(t, time.Hour)
 	s.get(t, "/b", "Last-Event-ID: 1-1").wantGap(t, "restart", "null")
 	eventually(t, "the old connection is closed, and there is a new one", func() bool {
 		f.mu.Lock()

@@ -213,17 +213,6 @@ func (a *acceptor) error(err error) error {
 	return &net.OpError{Op: "accept", Net: a.addr.Network(), Addr: a.addr, Err: err}
 }
 
-// connection makes fd net's.
-func connection(fd int32) (net.Conn, error) {
-	f := os.NewFile(uintptr(fd), "") // FileConn duplicates it
-	defer f.Close()
-	c, err := net.FileConn(f)
-	if local, ok := c.(*net.UnixConn); ok {
-		return &localConn{UnixConn: local, patience: stallTime}, err
-	}
-	return c, err
-}
-
 // round waits until something happens, and sees to it.
 func (a *acceptor) round() {
 	events := a.poller.wait(a.timeout())
@@ -399,19 +388,4 @@ func (a *acceptor) consume(fd int32, head []byte) error {
 		return unix.ECONNRESET
 	}
 	return nil
-}
-
-// peek looks at what fd has to be read.
-func peek(fd int32, p []byte) (int, syscall.Errno) {
-	return receive(fd, unsafe.Pointer(unsafe.SliceData(p)), len(p), unix.MSG_PEEK)
-}
-
-// receive is recv(2) on a non-blocking descriptor, past the runtime.
-func receive(fd int32, to unsafe.Pointer, size, flags int) (int, syscall.Errno) {
-	for {
-		n, _, errno := unix.RawSyscall6(unix.SYS_RECVFROM, uintptr(fd), uintptr(to), uintptr(size), uintptr(flags|unix.MSG_DONTWAIT), 0, 0)
-		if errno != unix.EINTR {
-			return int(n), errno
-		}
-	}
 }
