@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"sidestream/e2e/authority"
 	"sidestream/proxy"
 	"sidestream/proxy/access"
 )
@@ -241,6 +242,25 @@ func TestAdopt(t *testing.T) {
 }
 
 // A guard that looks at its keys is not another one since they have changed; one of other settings is.
+// TestTrustIsNoChange: a route whose upstream has an authority, a certificate or a name of its own is the same after it was read again.
+func TestTrustIsNoChange(t *testing.T) {
+	ca := authority.New("ours").PEM
+	load := func(secret string) *Config {
+		t.Helper()
+		files := map[string][]byte{"/secret": []byte(secret), "/ca": ca}
+		c, err := Load([]string{"SSE_UPSTREAM=https://legacy", "SSE_ROUTE_A_PATH=/a", "SSE_ROUTE_A_FROM=wss://legacy/", "SSE_ROUTE_A_HEADERS_FILE=/secret",
+			"SSE_ROUTE_A_UPSTREAM_NAME=legacy.internal", "SSE_ROUTE_A_UPSTREAM_CA=/ca"},
+			func(name string) ([]byte, error) { return files[name], nil })
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	if d := load("X-Key: one").Diff(load("X-Key: two")); d.Routes[0].How != Same {
+		t.Errorf("%+v", d)
+	}
+}
+
 func TestAccessBecomes(t *testing.T) {
 	look := func() (*access.KeySettings, error) { return nil, nil }
 	s := access.Settings{Methods: []string{access.JWT}, Keys: access.KeySettings{Secrets: []string{"a"}, Reread: look}}

@@ -65,15 +65,16 @@ type Settings struct {
 
 // Becomes reports whether a guard of s comes to be one of next by looking at its files: they differ in keys alone that are reread.
 func (s Settings) Becomes(next Settings) bool {
-	return s.Keys.URL == next.Keys.URL && (s.Keys.Reread == nil) == (next.Keys.Reread == nil) && reflect.DeepEqual(s.fixed(), next.fixed())
+	return s.Keys.URL == next.Keys.URL && s.Network.Socket == next.Network.Socket && s.KeysNetwork.Socket == next.KeysNetwork.Socket && (s.Keys.Reread == nil) == (next.Keys.Reread == nil) && reflect.DeepEqual(s.fixed(), next.fixed())
 }
 
-// fixed is s without functions, and without keys that are reread.
+// fixed is s without functions, keys that are reread, and the ways to servers.
 func (s Settings) fixed() Settings {
 	if s.Keys.Reread != nil {
 		s.Keys = KeySettings{}
 	}
 	s.Kind, s.Transport = nil, nil
+	s.Network, s.KeysNetwork = outbound.Settings{}, outbound.Settings{} // their files are followed too
 	return s
 }
 

@@ -64,6 +64,28 @@ func TestSplitSocket(t *testing.T) {
 	}
 }
 
+// TestProxyDialIsGivenUp: a dial that is given up while a proxy is spoken to, at whatever moment, is an error and nothing else.
+func TestProxyDialIsGivenUp(t *testing.T) {
+	var dial dialer = func(context.Context, string, string) (net.Conn, error) {
+		ours, theirs := net.Pipe()
+		go func() { // ends with the connection
+			io.Copy(io.Discard, theirs)
+			theirs.Close()
+		}()
+		return ours, nil
+	}
+	for _, via := range []string{"https://proxy", "http://proxy"} {
+		for range 500 {
+			ctx, cancel := context.WithCancel(t.Context())
+			go cancel()
+			u, _ := url.Parse(via)
+			if c, err := dial.through(ctx, u, "legacy:80"); c != nil || err == nil {
+				t.Fatalf("%v, %v", c, err)
+			}
+		}
+	}
+}
+
 func TestParseKeys(t *testing.T) {
 	a := authority.New("ours")
 	one, two := a.Issue("one"), a.Issue("two")

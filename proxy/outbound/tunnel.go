@@ -39,20 +39,22 @@ func (e *ProxyError) Unwrap() error { return e.Err }
 type dialer func(ctx context.Context, network, address string) (net.Conn, error)
 
 // through opens a connection to address by a proxy.
-func (dial dialer) through(ctx context.Context, via *url.URL, address string) (c net.Conn, err error) {
+func (dial dialer) through(ctx context.Context, via *url.URL, address string) (net.Conn, error) {
 	failed := func(err error) error { return &ProxyError{Proxy: Shown(via), Err: err} }
 	if via.Scheme != "http" && via.Scheme != "https" {
 		return dial.socks(ctx, via, address)
 	}
-	if c, err = dial(ctx, "tcp", withPort(via)); err != nil {
+	plain, err := dial(ctx, "tcp", withPort(via))
+	if err != nil {
 		return nil, failed(err)
 	}
-	stop := context.AfterFunc(ctx, func() { c.SetDeadline(time.Unix(1, 0)) })
+	stop := context.AfterFunc(ctx, func() { plain.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
+	c := plain
 	if via.Scheme == "https" {
-		secure := tls.Client(c, &tls.Config{ServerName: via.Hostname(), MinVersion: tls.VersionTLS12})
+		secure := tls.Client(plain, &tls.Config{ServerName: via.Hostname(), MinVersion: tls.VersionTLS12})
 		if err := secure.HandshakeContext(ctx); err != nil {
-			c.Close()
+			plain.Close()
 			return nil, failed(err)
 		}
 		c = secure

@@ -20,6 +20,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"sidestream/proxy/outbound"
 	"sidestream/translate/dialect"
 )
 
@@ -115,6 +116,7 @@ func (rt *Route) Becomes(next *Route) bool {
 func (s SourceSettings) fixed() SourceSettings {
 	s.From, s.First, s.Headers, s.Body, s.Connect, s.Subscribe, s.Ticket, s.Ping, s.Hello = "", "", "", "", "", "", "", "", ""
 	s.FromFile, s.Reread = false, nil
+	s.Network = outbound.Settings{} // its files are followed too, and like compares the socket
 	return s
 }
 
