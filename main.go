@@ -34,7 +34,7 @@ const usage = `Sidestream re-exposes a legacy service's WebSocket feeds and JSON
 usage: sidestream [-env-file FILE] [COMMAND]    (SSE_ENV_FILE=FILE does the same)
 
   (no command)         serve, as the SSE_ variables configure it
-  check [-live] [-diff FILE]
+  check [-live | -diff FILE]
                        validate them; print the routes and which clients share an upstream connection; -live: connect each once;
                        -diff: print what a reload would do if FILE were the env file
   tap ROUTE [-raw] [-n N] [-for T] [K=V ...]
@@ -125,8 +125,11 @@ func command(ctx context.Context, args, environ []string, stdout, stderr io.Writ
 func check(ctx context.Context, args []string, source config.Source, stdout, stderr io.Writer) error {
 	live := slices.Contains(args, "-live")
 	file, err := config.DiffFile(slices.DeleteFunc(args, func(word string) bool { return word == "-live" }))
-	if err != nil {
+	switch {
+	case err != nil:
 		return err
+	case live && file != "":
+		return fmt.Errorf("%w: check takes -live or -diff FILE, and not both", config.ErrUsage)
 	}
 	c, err := source.Load()
 	switch {

@@ -16,7 +16,7 @@ func DiffFile(words []string) (file string, err error) {
 		words = []string{option, value}
 	}
 	if option := strings.TrimPrefix(words[0], "-"); len(words) > 2 || option != "-diff" && option != "diff" || option == words[0] || words[1] == "" {
-		return "", fmt.Errorf("%w: check takes -live, -diff and the name of an env file, or nothing, got %q", ErrUsage, strings.TrimSpace(strings.Join(words, " ")))
+		return "", fmt.Errorf("%w: check takes -live, or -diff and the name of an env file, or nothing, got %q", ErrUsage, strings.TrimSpace(strings.Join(words, " ")))
 	}
 	return words[1], nil
 }

@@ -21,6 +21,16 @@ func (l *loader) checkItself(c *Config, global values, routes map[string]values)
 	}
 }
 
+// ownNames are what leads to a sidecar that listens at an address, besides this. To dial an unspecified address is to dial loopback.
+var ownNames = map[string][]string{
+	"":          {"localhost", "127.0.0.1", "0.0.0.0", "::1", "::"},
+	"::":        {"localhost", "127.0.0.1", "0.0.0.0", "::1"},
+	"0.0.0.0":   {"localhost", "127.0.0.1"},
+	"127.0.0.1": {"localhost", "0.0.0.0"},
+	"localhost": {"127.0.0.1", "0.0.0.0"},
+	"::1":       {"localhost", "::"},
+}
+
 // isItself reports whether who listens at the first address gets what is sent to the second. Names are not looked up.
 func isItself(listen string, to *url.URL) bool {
 	host, port, err := net.SplitHostPort(listen)
@@ -32,9 +42,5 @@ func isItself(listen string, to *url.URL) bool {
 		return false
 	}
 	at := strings.ToLower(to.Hostname())
-	here := []string{"localhost", "127.0.0.1", "::1", "0.0.0.0"}
-	if wild := slices.Contains([]string{"", "0.0.0.0", "::"}, host); wild || slices.Contains(here, host) {
-		return slices.Contains(here, at) || at == host
-	}
-	return at == strings.ToLower(host)
+	return at == strings.ToLower(host) || slices.Contains(ownNames[host], at)
 }

@@ -13,6 +13,8 @@ func TestIsItself(t *testing.T) {
 		{":8080", "http://localhost:8080/x", true}, {":8080", "ws://127.0.0.1:8080/x", true}, {":8080", "http://[::1]:8080", true}, {"0.0.0.0:80", "http://LOCALHOST/", true},
 		{"127.0.0.1:8080", "http://localhost:8080/", true}, {"10.0.0.1:443", "wss://10.0.0.1/", true}, {":8080", "http://localhost:3000", false}, {":8080", "http://legacy:8080", false},
 		{"10.0.0.1:8080", "http://localhost:8080", false}, {":8080", "http://localhost", false}, {"unix:/run/x.sock", "http://localhost:8080", false}, {":0", "http://localhost:0", false},
+		{"127.0.0.1:8080", "http://[::1]:8080", false}, {"[::1]:8080", "http://127.0.0.1:8080", false}, {"0.0.0.0:8080", "http://[::1]:8080", false}, {"[::]:8080", "http://127.0.0.1:8080", true},
+		{"[::1]:8080", "http://[::1]:8080", true}, {"127.0.0.1:8080", "http://0.0.0.0:8080", true},
 	} {
 		u, err := url.Parse(c.to)
 		if err != nil {

@@ -72,6 +72,15 @@ func TestBadConfiguration(t *testing.T) {
 	}
 }
 
+// What check is asked for twice over is no question.
+func TestCheckWordsThatExclude(t *testing.T) {
+	for _, words := range [][]string{{"-live", "-diff", "env"}, {"-diff", "env", "-live"}} {
+		if code, stdout, stderr := run(t, legacy.Env("127.0.0.1:9"), append([]string{"check"}, words...)...); code != 2 || stdout != "" || !strings.Contains(stderr, "not both") {
+			t.Errorf("%q: %d %q %q", words, code, stdout, stderr)
+		}
+	}
+}
+
 func TestEnvFile(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "env")
 	text := "# the demo's feed\nSSE_ROUTE_PRICES_PATH=/from-file\nSSE_ROUTE_PRICES_FROM=ws://127.0.0.1:9/ws\n\n" +

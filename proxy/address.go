@@ -89,6 +89,16 @@ func parseAddress(text string) netip.Addr {
 	return at.Unmap().WithZone("")
 }
 
+// networkOf is what one asker has of addresses like at: a single one, or of IPv6 a /64. It is zero for no address.
+func networkOf(at netip.Addr) netip.Prefix {
+	bits := at.BitLen()
+	if at.Is6() {
+		bits = 64
+	}
+	network, _ := at.Prefix(bits)
+	return network
+}
+
 // take takes a client's place among those of its address. give gives it back; it is nil where nothing is counted. ok is false when there is
 // none left.
 func (a *addresses) take(r *http.Request) (give func(), ok bool) {
@@ -99,11 +109,7 @@ func (a *addresses) take(r *http.Request) (give func(), ok bool) {
 	if !at.IsValid() {
 		return nil, true
 	}
-	bits := at.BitLen()
-	if at.Is6() {
-		bits = 64
-	}
-	network, _ := at.Prefix(bits) // the length is one
+	network := networkOf(at)
 	if c := a.counted; c.take(network, a.most) {
 		return func() { c.give(network) }, true
 	}

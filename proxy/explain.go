@@ -27,12 +27,6 @@ type looks struct {
 
 // tapOptions takes the options out of words: -raw, -n N, -for T.
 func tapOptions(words []string) (o looks, rest []string, err error) {
-	value := func(i int) (string, error) {
-		if i+1 >= len(words) {
-			return "", fmt.Errorf("%w: %s needs a value", ErrWords, words[i])
-		}
-		return words[i+1], nil
-	}
 	for i := 0; i < len(words); i++ {
 		switch words[i] {
 		case "-raw":
@@ -43,10 +37,10 @@ func tapOptions(words []string) (o looks, rest []string, err error) {
 			rest = append(rest, words[i])
 			continue
 		}
-		text, err := value(i)
-		if err != nil {
-			return o, nil, err
+		if i+1 == len(words) {
+			return o, nil, fmt.Errorf("%w: %s needs a value", ErrWords, words[i])
 		}
+		text := words[i+1]
 		if words[i] == "-n" {
 			if o.most, err = strconv.Atoi(text); err != nil || o.most < 1 {
 				return o, nil, fmt.Errorf("%w: -n is followed by how many events are wanted, such as 10", ErrWords)
@@ -77,7 +71,6 @@ type explainer struct {
 	dropped map[string]int // by what
 	events  int            // written
 	last    string         // the newest frame, bounded
-	hinted  bool
 }
 
 // trace is what the sources tell.
@@ -105,8 +98,7 @@ func (e *explainer) see(data []byte, binary bool) {
 // hint says when a first frame is of another dialect than the route's. mu is held.
 func (e *explainer) hint(data []byte) {
 	speaks := e.rt.Upstream.Protocol()
-	if guess := upstream.Guess(data); speaks == "raw" && guess != "" && !e.hinted {
-		e.hinted = true
+	if guess := upstream.Guess(data); speaks == "raw" && guess != "" {
 		e.log.Warn("what arrives looks like another dialect", "hint", "PROTOCOL="+guess+"?")
 	}
 }

@@ -196,7 +196,7 @@ func (p *Proxy) answer(w http.ResponseWriter, r *http.Request) deliver.Rest {
 	}
 	switch own := p.owns(r.URL.Path); {
 	case own && probe.Has(r.URL.Path):
-		return p.probe.Answer(w, r, p.table().addresses.of(r))
+		return p.probe.Answer(w, r, networkOf(p.table().addresses.of(r)))
 	case own:
 		p.serveScript(w, r)
 		return deliver.Answered
@@ -286,6 +286,9 @@ func (p *Proxy) vary(r *http.Request, h http.Header) {
 // Drain tells all SSE clients to come back, each at a random moment of window, and returns when they have gone.
 // Clients that come meanwhile are told the same at once. Where they are being released already, it only waits.
 func (p *Proxy) Drain(window time.Duration) { p.clients.Drain(window) }
+
+// Count counts the clients of each ring: see [deliver.Clients.Count].
+func (p *Proxy) Count(ctx context.Context) map[*stream.Ring]int { return p.clients.Count(ctx) }
 
 // Census shows SSE clients one by one, pages with tunnels included: see [deliver.Clients.Census].
 func (p *Proxy) Census(ctx context.Context, see func(deliver.Shown) bool) { p.clients.Census(ctx, see) }

@@ -102,7 +102,7 @@ func (a *Port) handler() http.Handler {
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) { say(w, a.Proxy.Ready()) })
 	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
 	mux.HandleFunc("GET /api/status", func(w http.ResponseWriter, _ *http.Request) {
-		answerJSON(w, status(a.Proxy, a.Proxy.Ready(), a.Version))
+		answerJSON(w, http.StatusOK, status(a.Proxy, a.Proxy.Ready(), a.Version))
 	})
 	mux.HandleFunc("POST /api/revoke", a.revoke)
 	mux.HandleFunc("POST /api/reload", a.local(a.reload))

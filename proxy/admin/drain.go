@@ -2,7 +2,6 @@ package admin
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -31,9 +30,7 @@ func (a Port) drain(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
-	w.Header().Set("Cache-Control", "no-store")
-	w.Header().Set("Content-Type", "application/json")
-	json.NewEncoder(w).Encode(map[string]int64{"clients": a.Proxy.Clients()}) // a client that has disconnected is no error
+	answerJSON(w, http.StatusOK, map[string]int64{"clients": a.Proxy.Clients()})
 }
 
 // ErrDrainWords is what the error of [Drain] wraps when it does not know its words.

@@ -53,8 +53,7 @@ func (a *Port) serveStreams(w http.ResponseWriter, r *http.Request) {
 	if !ok {
 		return
 	}
-	clients := map[*stream.Ring]int{}
-	a.Proxy.Census(r.Context(), func(s deliver.Shown) bool { clients[s.Ring]++; return true })
+	clients := a.Proxy.Count(r.Context())
 	type found struct {
 		route string
 		stream.Info
@@ -73,7 +72,7 @@ func (a *Port) serveStreams(w http.ResponseWriter, r *http.Request) {
 	for _, f := range all[:min(len(all), q.limit)] {
 		list = append(list, shownStream(f.route, f.Info, clients[f.Ring]))
 	}
-	answerJSON(w, map[string]any{"streams": list, "total": len(all)})
+	answerJSON(w, http.StatusOK, map[string]any{"streams": list, "total": len(all)})
 }
 
 func shownStream(route string, i stream.Info, clients int) StreamShown {
@@ -195,7 +194,7 @@ func (a *Port) serveClients(w http.ResponseWriter, r *http.Request) {
 	})
 	answer := summary(seen, names, q.limit)
 	answer.Partial = partial
-	answerJSON(w, answer)
+	answerJSON(w, http.StatusOK, answer)
 }
 
 // addressOf is where a client is.
@@ -288,7 +287,7 @@ func (a *Port) serveEvents(w http.ResponseWriter, r *http.Request) {
 			for i, e := range events {
 				texts[i] = strings.ToValidUTF8(string(e), "\ufffd")
 			}
-			answerJSON(w, map[string]any{"events": texts})
+			answerJSON(w, http.StatusOK, map[string]any{"events": texts})
 			return
 		}
 	}
@@ -311,12 +310,13 @@ func (a *Port) setLevel(w http.ResponseWriter, r *http.Request) {
 	}
 	_ = a.Lines.Tail.Level.UnmarshalText([]byte(what.Level)) // it is one of four
 	a.log.Warn("the log's level was set on the admin port", "level", what.Level)
-	answerJSON(w, what)
+	answerJSON(w, http.StatusOK, what)
 }
 
-func answerJSON(w http.ResponseWriter, v any) {
+func answerJSON(w http.ResponseWriter, status int, v any) {
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(status)
 	e := json.NewEncoder(w)
 	e.SetEscapeHTML(false)
 	e.Encode(v) // a client that has disconnected is no error

@@ -81,7 +81,7 @@ var (
 	historyAll = define(gauge, "history_streams", "Streams whose events are kept: in a folder all, in Redis those that are open here.")
 	historyLen = define(gauge, "history_size_bytes", "Size of the history's files, 0 in Redis.")
 	leading    = define(gauge, "history_leading_streams", "Streams of the history whose source runs in this replica.")
-	lag        = define(gauge, "history_lag_seconds", "Longest time since the last scrape from an event's append, by the clock of the replica that appended it, until this replica had it.")
+	lag        = define(gauge, "history_lag_seconds", "Longest time within the last minute or two from an event's append, by the clock of the replica that appended it, until this replica had it.")
 	unread     = define(gauge, "history_unread_streams", "Streams that have grown in Redis and are being read.")
 	retries    = define(counter, "history_retries_total", "Appends that had to be repeated, since Redis had another last event than expected.")
 	reseeds    = define(counter, "history_reseeds_total", "Streams that Redis had lost events of, and that were written again from memory.")

@@ -1,7 +1,6 @@
 package admin
 
 import (
-	"encoding/json"
 	"net/http"
 	"time"
 
@@ -10,19 +9,16 @@ import (
 
 // reload has the configuration read again, and tells what has come of it.
 func (a Port) reload(w http.ResponseWriter, _ *http.Request) {
-	w.Header().Set("Cache-Control", "no-store")
 	if a.Reload == nil {
 		http.Error(w, "this sidecar's configuration cannot be read again", http.StatusNotFound)
 		return
 	}
 	report := a.Reload("POST /api/reload")
-	w.Header().Set("Content-Type", "application/json")
+	code := http.StatusOK
 	if len(report.Problems) > 0 {
-		w.WriteHeader(http.StatusUnprocessableEntity)
+		code = http.StatusUnprocessableEntity
 	}
-	e := json.NewEncoder(w)
-	e.SetEscapeHTML(false)
-	e.Encode(report) // a client that has disconnected is no error
+	answerJSON(w, code, report)
 }
 
 // ConfigStatus is how the configuration is.

@@ -24,7 +24,6 @@ type counts struct {
 	Answers, AnswerTime                int64
 	Refused, HeldBack                  int64
 	AuthDown                           int64
-	Clients                            int64 // a gauge
 }
 
 // sample is what the counters were at one moment.
@@ -35,7 +34,6 @@ type sample struct {
 	disconnected [len(deliver.Reasons)]int64
 	linesLost    int64
 	peerFailed   int64
-	historyFails int64
 }
 
 // samples are those of the last ten minutes. The zero value has none. Safe for concurrent use.
@@ -112,9 +110,6 @@ func (a *Port) sample() sample {
 	if p.Peers != nil {
 		s.peerFailed = sum(p.Peers.Stats.Failed[:])
 	}
-	if p.History != nil {
-		s.historyFails = p.History.Report().Failures
-	}
 	return s
 }
 
@@ -124,7 +119,7 @@ func count(rt *proxy.Route) counts {
 	c := counts{
 		Events: ring.Events.Load(), Delivered: rt.Clients.Events.Load(), Bytes: rt.Clients.Bytes.Load(), Messages: source.Received.Load(),
 		Failures: rt.Streams.Health().Failures, Oversize: source.Oversize.Load(), JQ: source.JQFailed.Load() + source.JQTimeouts.Load(),
-		Answers: source.Answers.Load(), AnswerTime: source.AnswerTime.Load(), Refused: ring.Refused.Load(), HeldBack: rt.HeldBack.Load(), Clients: rt.Clients.Clients.Load(),
+		Answers: source.Answers.Load(), AnswerTime: source.AnswerTime.Load(), Refused: ring.Refused.Load(), HeldBack: rt.HeldBack.Load(),
 	}
 	for i := range c.Gaps {
 		c.Gaps[i] = ring.Gaps[i].Load()

@@ -12,6 +12,7 @@ package deliver
 import (
 	"net"
 	"net/http"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -28,12 +29,13 @@ type carrier struct {
 	deadline deadline
 	batch    *batch // of the group that is walked; see h2.Writer.Scratch
 
-	drained bool // its clients are to come back
-	groups  []*h2Group
-	first   int // where the next look at them begins
-	byRing  map[*stream.Ring]*h2Group
-	holds   map[*subscriber]hold // of those that have one
-	ended   atomic.Bool          // a pass has; not guarded
+	drained   bool // its clients are to come back
+	groups    []*h2Group
+	first     int // where the next look at them begins
+	byRing    map[*stream.Ring]*h2Group
+	holds     map[*subscriber]hold       // of those that have one
+	addresses map[*subscriber]netip.Addr // of those for which a trusted proxy has given one
+	ended     atomic.Bool                // a pass has; not guarded
 
 	leaves   atomic.Bool // departed has some
 	mu       sync.Mutex  // guards what follows
@@ -116,6 +118,12 @@ func (m *carrier) join(sub *subscriber, cl Client) {
 		m.holds[sub] = own
 		own.pass.Watch(m)
 	}
+	if cl.Address.IsValid() {
+		if m.addresses == nil {
+			m.addresses = map[*subscriber]netip.Addr{}
+		}
+		m.addresses[sub] = cl.Address
+	}
 	g := m.byRing[cl.Ring]
 	if g == nil {
 		g = &h2Group{conn: m.conn, audience: audienceOf(cl), silence: ticks(cl.Route.Heartbeat), coalesce: ticks(cl.Route.Coalesce), next: h2.Never}
@@ -163,6 +171,7 @@ func (m *carrier) Ended(s *h2.Stream, stalled bool) {
 		sub.state.disconnected(Left)
 	}
 	g, own := sub.group, m.holds[sub]
+	delete(m.addresses, sub)
 	if !own.none() {
 		delete(m.holds, sub)
 		own.pass.Unwatch(m)

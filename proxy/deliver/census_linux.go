@@ -8,22 +8,46 @@ import (
 	"net/netip"
 	"slices"
 	"time"
+
+	"sidestream/proxy/stream"
 )
 
 // census is Census of clients without goroutines.
 func (e *engine) census(ctx context.Context, see func(Shown) bool) {
+	e.each(ctx, func(s *shard) bool { return s.census(see) }, func(m *carrier) bool { return m.census(see) })
+}
+
+// count is Count of clients without goroutines.
+func (e *engine) count(ctx context.Context, by map[*stream.Ring]int) {
+	e.each(ctx, func(s *shard) bool {
+		for _, g := range s.groups {
+			if g != nil {
+				by[g.ring] += len(g.members)
+			}
+		}
+		return true
+	}, func(m *carrier) bool {
+		for _, g := range m.groups {
+			by[g.ring] += len(g.members)
+		}
+		return true
+	})
+}
+
+// each calls one of the two functions for each writer, which stands still meanwhile, until one returns false or ctx is done.
+func (e *engine) each(ctx context.Context, ofShard func(*shard) bool, ofCarrier func(*carrier) bool) {
 	e.mu.Lock()
 	shards, carriers := slices.Clone(e.shards), slices.Collect(maps.Keys(e.carriers))
 	e.mu.Unlock()
 	more := true
 	for _, s := range shards {
 		if more = more && ctx.Err() == nil; more {
-			s.ask(func() { more = s.census(see) })
+			s.ask(func() { more = ofShard(s) })
 		}
 	}
 	for _, m := range carriers {
 		if more = more && ctx.Err() == nil; more {
-			m.conn.Still(func() { more = m.census(see) })
+			m.conn.Still(func() { more = ofCarrier(m) })
 		}
 	}
 }
@@ -63,8 +87,8 @@ func (s *shard) census(see func(Shown) bool) bool {
 		}
 		for _, index := range g.members {
 			c := &s.slots[index]
-			at, _ := netip.ParseAddrPort(peer(int(c.fd)))
-			if !see(Shown{Stats: g.route.Stats, Ring: g.ring, Writer: ByShard, Socket: at, Address: s.holds[index].address,
+			at, _ := peerOf(int(c.fd))
+			if !see(Shown{Stats: g.route.Stats, Ring: g.ring, Writer: ByShard, Socket: at, Address: s.addresses[index],
 				Age: time.Duration(now-c.since) * time.Second, At: c.at, Blocked: c.flags&isBlocked != 0}) {
 				return false
 			}
@@ -81,7 +105,7 @@ func (m *carrier) census(see func(Shown) bool) bool {
 	age := time.Since(m.conn.Start())
 	for _, g := range m.groups {
 		for _, sub := range g.members {
-			if !see(Shown{Stats: g.route.Stats, Ring: g.ring, Writer: ByH2, Socket: socket, Address: m.holds[sub].address, Age: age, At: sub.state.at,
+			if !see(Shown{Stats: g.route.Stats, Ring: g.ring, Writer: ByH2, Socket: socket, Address: m.addresses[sub], Age: age, At: sub.state.at,
 				Blocked: len(sub.rest) > 0}) {
 				return false
 			}

@@ -74,6 +74,9 @@ func TestCensus(t *testing.T) {
 	if given != 1 || len(sockets) != 0 || len(multiplexed) != 1 {
 		t.Errorf("%d with an address of a proxy's, %d not seen, by HTTP/2 %v", given, len(sockets), multiplexed)
 	}
+	if by := h.clients.Count(t.Context()); len(by) != 1 || by[h.ring] != 9 {
+		t.Errorf("counted: %v", by)
+	}
 	seen := 0
 	h.clients.Census(t.Context(), func(Shown) bool { seen++; return seen < 3 })
 	if seen != 3 {

@@ -263,13 +263,12 @@ func (c *Clients) joined(cl *Client, r *http.Request) {
 
 // hold is what one client has of its own, which most have not: writers that keep nothing for a client keep it beside.
 type hold struct {
-	pass    *access.Pass
-	gone    func()
-	address netip.Addr
+	pass *access.Pass
+	gone func()
 }
 
 // hold is what cl has of its own.
-func (cl *Client) hold() hold { return hold{cl.Pass, cl.Gone, cl.Address} }
+func (cl *Client) hold() hold { return hold{cl.Pass, cl.Gone} }
 
 // end counts its client out.
 func (h hold) end() {

@@ -8,6 +8,8 @@ import (
 	"net"
 	"net/http"
 	"time"
+
+	"sidestream/proxy/stream"
 )
 
 // engine is nothing here: every client has a goroutine of its own. The build tag portable tests this on Linux too.
@@ -18,6 +20,8 @@ func (engine) drain(time.Duration) {}
 func (engine) close() {}
 
 func (engine) census(context.Context, func(Shown) bool) {}
+
+func (engine) count(context.Context, map[*stream.Ring]int) {}
 
 func (c *Clients) handOver(http.ResponseWriter, *http.Request, Client) bool { return false }
 

@@ -25,9 +25,13 @@ func (s *shard) watch(index uint32) {
 func (s *shard) stalls() {
 	for index, was := range s.locals {
 		c := &s.slots[index]
+		if c.flags&isBlocked == 0 {
+			s.locals[index] = queued{since: s.now}
+			continue
+		}
 		now, err := unix.IoctlGetInt(int(c.fd), unix.SIOCOUTQ)
 		switch {
-		case err != nil, c.flags&isBlocked == 0, now != was.bytes:
+		case err != nil, now != was.bytes:
 			s.locals[index] = queued{now, s.now}
 		case reached(s.now, was.since+ticks(stallTime)):
 			s.lose(index, Stalled)

@@ -15,6 +15,7 @@ package deliver
 
 import (
 	"encoding/binary"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -77,22 +78,23 @@ type shard struct {
 	questions []question
 
 	// The shard's goroutine's own.
-	slots   []slot
-	free    []uint32
-	groups  []*group
-	spare   []uint32
-	byRing  map[*stream.Ring]uint32
-	rests   map[uint32][]byte // of those whose sockets are full
-	holds   map[uint32]hold   // of those that have one
-	locals  map[uint32]queued // of those on Unix sockets
-	away    []parting
-	waits   waitingHeap // those that wait for their turn, and some that are not there any more
-	dead    []uint32    // found during a walk
-	now     tick        // as of a moment ago: reading the clock for each write would cost as much as finding the client
-	events  int64       // written since the last tally, as are their bytes
-	bytes   int64
-	later   []*group // grown, but their clients were written to a moment ago
-	batches [2]vectored
+	slots     []slot
+	free      []uint32
+	groups    []*group
+	spare     []uint32
+	byRing    map[*stream.Ring]uint32
+	rests     map[uint32][]byte     // of those whose sockets are full
+	holds     map[uint32]hold       // of those that have one
+	addresses map[uint32]netip.Addr // of those for which a trusted proxy has given one
+	locals    map[uint32]queued     // of those on Unix sockets
+	away      []parting
+	waits     waitingHeap // those that wait for their turn, and some that are not there any more
+	dead      []uint32    // found during a walk
+	now       tick        // as of a moment ago: reading the clock for each write would cost as much as finding the client
+	events    int64       // written since the last tally, as are their bytes
+	bytes     int64
+	later     []*group // grown, but their clients were written to a moment ago
+	batches   [2]vectored
 }
 
 // parting is a client whose last bytes have been written.

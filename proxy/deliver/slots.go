@@ -8,7 +8,7 @@ import (
 	"container/heap"
 	"context"
 	"log/slog"
-	"net"
+	"net/netip"
 
 	"golang.org/x/sys/unix"
 
@@ -37,6 +37,12 @@ func (s *shard) enter(j *joining) {
 	}
 	if own := j.hold(); !own.none() {
 		s.hold(index, own)
+	}
+	if j.Address.IsValid() {
+		if s.addresses == nil {
+			s.addresses = map[uint32]netip.Addr{}
+		}
+		s.addresses[index] = j.Address
 	}
 	if len(s.slots) == len(s.free)+2 { // the first: the clock stood still
 		s.ticking = s.clock.now()
@@ -208,6 +214,7 @@ func (s *shard) bury() {
 		}
 		delete(s.rests, index)
 		delete(s.locals, index)
+		delete(s.addresses, index)
 		why := int(c.why)
 		own := s.holds[index]
 		if !own.none() {
@@ -240,16 +247,28 @@ func (s *shard) leaveAll() {
 
 // peer is the address of fd's other end, "" when that is not connected any more.
 func peer(fd int) string {
-	switch a, _ := unix.Getpeername(fd); a := a.(type) {
-	case *unix.SockaddrInet4:
-		return (&net.TCPAddr{IP: a.Addr[:], Port: a.Port}).String()
-	case *unix.SockaddrInet6:
-		return (&net.TCPAddr{IP: a.Addr[:], Port: a.Port}).String()
-	case *unix.SockaddrUnix:
+	at, local := peerOf(fd)
+	switch {
+	case local:
 		return LocalAddress
+	case at.IsValid():
+		return at.String()
 	}
 	return ""
 }
 
+// peerOf is the address of fd's other end, zero when that is not connected any more, or local: then it has none.
+func peerOf(fd int) (at netip.AddrPort, local bool) {
+	switch a, _ := unix.Getpeername(fd); a := a.(type) {
+	case *unix.SockaddrInet4:
+		at = netip.AddrPortFrom(netip.AddrFrom4(a.Addr), uint16(a.Port))
+	case *unix.SockaddrInet6:
+		at = netip.AddrPortFrom(netip.AddrFrom16(a.Addr).Unmap(), uint16(a.Port))
+	case *unix.SockaddrUnix:
+		local = true
+	}
+	return at, local
+}
+
 // none reports whether it is nothing.
-func (h hold) none() bool { return h.pass == nil && h.gone == nil && !h.address.IsValid() }
+func (h hold) none() bool { return h.pass == nil && h.gone == nil }

@@ -123,17 +123,13 @@ func (d *doctor) examine(ctx context.Context) *Report {
 	r.Probe = d.base.String()
 	d.fingerprint(ctx)
 	clock := d.clock(ctx)
-	checks := []func(context.Context) []Finding{d.versions, d.events, d.ends, d.silence, d.headers, d.replicas, d.webSocket, d.posts, d.route}
-	found := make([][]Finding, len(checks))
+	var silence []Finding
 	var all sync.WaitGroup
-	all.Go(func() { found[3] = d.silence(ctx) }) // which takes long, so beside the others
-	for i, check := range checks {
-		if i != 3 {
-			found[i] = check(ctx)
-		}
-	}
+	all.Go(func() { silence = d.silence(ctx) }) // which takes long, so beside the others
+	found := slices.Concat(d.versions(ctx), d.events(ctx), d.ends(ctx))
+	others := slices.Concat(d.headers(ctx), d.replicas(ctx), d.webSocket(ctx), d.posts(ctx), d.route(ctx))
 	all.Wait()
-	r.Findings = append(slices.Concat(found...), clock...)
+	r.Findings = slices.Concat(found, silence, others, clock)
 	r.Products = d.recognised()
 	r.prescribe()
 	return r

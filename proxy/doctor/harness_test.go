@@ -51,7 +51,7 @@ func handler(p *probe.Probe) http.Handler {
 			http.NotFound(w, r)
 			return
 		}
-		if p.Answer(w, r, netip.Addr{})() {
+		if p.Answer(w, r, netip.Prefix{})() {
 			panic(http.ErrAbortHandler)
 		}
 	})

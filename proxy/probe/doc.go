@@ -6,7 +6,8 @@
 //   - No upstream is asked, no stream joined, nothing is kept of a request.
 //   - What it tells of a request is the asker's own: the values of a few headers that are no secrets, cookies by name and length,
 //     Authorization by whether it is there. Addresses and host names that proxies have added are told by their kind.
-//   - It answers pages of its own origin alone, and lets no other one read.
+//   - No page of another origin can read an answer. One is refused where browsers say so (Sec-Fetch-Site: not over plain HTTP). Origin is not
+//     compared with Host, which what is between may have changed: that is to be found out here.
 //
 // Words is what it says, for both sides of the wire.
 package probe

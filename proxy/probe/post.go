@@ -34,8 +34,7 @@ func (p *Probe) post(w http.ResponseWriter, r *http.Request) deliver.Rest {
 	return say(w, http.StatusOK, Posted{true, n})
 }
 
-// webSocket echoes one message. Origin is not compared with Host, which what is between may have changed: foreign pages are refused before, and
-// nobody is told anything but what it has said.
+// webSocket echoes one message. It is not refused for its Origin (see doc.go), as nobody is told anything but what it has said.
 func (p *Probe) webSocket(w http.ResponseWriter, r *http.Request) deliver.Rest {
 	if r.Header.Get("Upgrade") == "" {
 		return refuse(w, http.StatusUpgradeRequired, "no Upgrade has arrived")

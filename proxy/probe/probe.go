@@ -17,7 +17,7 @@ import (
 // Path is the page's; what is asked of the probe is below it.
 const Path = "/_sidestream/doctor"
 
-// What one probe gives. The command, and the page, need some 50 requests, at most 16 at once.
+// What one probe gives. The command, and the page, need some 60 requests, at most 16 at once.
 const (
 	atOnce     = 64  // requests, all askers together
 	perAddress = 24  // of these, of one address
@@ -85,8 +85,8 @@ func Has(path string) bool {
 	return below && known
 }
 
-// Answer answers a request for a path that Has knows. from is the asker's address, as far as it is known.
-func (p *Probe) Answer(w http.ResponseWriter, r *http.Request, from netip.Addr) deliver.Rest {
+// Answer answers a request for a path that Has knows. from is the asker's network, zero where it is not known.
+func (p *Probe) Answer(w http.ResponseWriter, r *http.Request, from netip.Prefix) deliver.Rest {
 	w.Header().Set(InstanceHeader, p.instance)
 	w.Header().Set("Cache-Control", "no-store")
 	w.Header().Set("Cross-Origin-Resource-Policy", "same-origin")
@@ -120,15 +120,7 @@ func foreign(r *http.Request) bool {
 }
 
 // enter takes a request's place. ok is false where there is none.
-func (p *Probe) enter(from netip.Addr, upload bool) (leave func(), ok bool) {
-	network := netip.Prefix{}
-	if from.IsValid() {
-		bits := from.BitLen()
-		if from.Is6() {
-			bits = 64 // which one asker has
-		}
-		network, _ = from.Prefix(bits) // the length is one
-	}
+func (p *Probe) enter(network netip.Prefix, upload bool) (leave func(), ok bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	now := time.Now()

@@ -14,9 +14,9 @@ import (
 	"time"
 )
 
-var here = netip.MustParseAddr("203.0.113.9")
+var here = netip.MustParsePrefix("203.0.113.9/32")
 
-func ask(p *Probe, from netip.Addr, r *http.Request) *httptest.ResponseRecorder {
+func ask(p *Probe, from netip.Prefix, r *http.Request) *httptest.ResponseRecorder {
 	w := httptest.NewRecorder()
 	p.Answer(w, r, from)
 	return w
@@ -28,22 +28,22 @@ func get(path string) *http.Request { return httptest.NewRequest(http.MethodGet,
 func TestBounds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := New(false)
-		hold := func(from netip.Addr) { // for a minute
+		hold := func(from netip.Prefix) { // for a minute
 			go ask(p, from, get("/stream?events=2&silence=60000"))
 			synctest.Wait()
 		}
-		status := func(from netip.Addr) int { return ask(p, from, get("/request")).Code }
-		six, sixToo := netip.MustParseAddr("2001:db8::1"), netip.MustParseAddr("2001:db8::ffff:1")
+		status := func(from netip.Prefix) int { return ask(p, from, get("/request")).Code }
+		six := netip.MustParsePrefix("2001:db8::/64")
 		for range perAddress {
 			hold(six)
 		}
-		if got := status(sixToo); got != 429 {
+		if got := status(six); got != 429 {
 			t.Errorf("one of the same /64: %d", got)
 		}
 		for i := range atOnce - perAddress {
-			hold(netip.AddrFrom4([4]byte{203, 0, 113, byte(i)}))
+			hold(netip.PrefixFrom(netip.AddrFrom4([4]byte{203, 0, 113, byte(i)}), 32))
 		}
-		w := ask(p, netip.MustParseAddr("198.51.100.1"), get("/request"))
+		w := ask(p, netip.MustParsePrefix("198.51.100.1/32"), get("/request"))
 		if w.Code != 429 || w.Header().Get("Retry-After") == "" {
 			t.Errorf("one too many: %d %v", w.Code, w.Header())
 		}

@@ -162,6 +162,17 @@ func TestPollItems(t *testing.T) {
 	})
 }
 
+// A list that has nothing in it is not one of which the programs have dropped everything.
+func TestPollOfAnEmptyList(t *testing.T) {
+	a := &api{answer: bodies("[]")}
+	polled(t, SourceSettings{Every: time.Second, Mode: ModeItems}, a, func(k *taking) {
+		time.Sleep(5 * time.Minute)
+		if said := k.log.String(); strings.Contains(said, "dropped") {
+			t.Error(said)
+		}
+	})
+}
+
 func TestPollItemsDoneInHistory(t *testing.T) {
 	a := &api{answer: bodies(`["a","end"]`)}
 	polled(t, SourceSettings{Every: time.Second, Mode: ModeItems, Done: `.=="end"`}, a, func(k *taking) {

@@ -299,6 +299,10 @@ func (p *poll) translate(ctx context.Context, pg reply) (out []translate.Message
 		out, done, err = p.q.Route.program.Apply(ctx, pg.message)
 		return err
 	})
+	if err == nil && len(out) == 0 && p.q.Route.settings.Mode == ModeItems { // a list may have nothing in it
+		p.q.Route.trace.step("no items")
+		return out, done, nil
+	}
 	p.q.Route.trace.applied(p.q.Route, len(out), err)
 	if err == nil {
 		p.q.Route.drops.saw(p.log, len(out))

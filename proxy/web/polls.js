@@ -90,7 +90,7 @@ export async function start(source, hear, address, turn) {
         if (live) turn(listen(address, hear));
       });
     }
-    if (/stream\.busy/.test(answer)) return hear["stream.busy"]();
+    if (/^event: stream\.busy$/m.test(answer)) return hear["stream.busy"]();
     if (!answer || /^retry/.test(answer)) return hear.error();
     hear.open();
     await show(answer, hear, () => live);

@@ -122,7 +122,7 @@ const tests = {
     log.push(ws.binaryType);
     const odd = { toString: () => "an object" };
     const source = new Uint8Array([9, 1, 2, 3, 9]);
-    const sent = ["text", "", "a\rb\nc\r\nd\0e\u2028\u{1f600}", "\ud800 lone \udc00", null, undefined, 5, odd, ["x", "y"], "long ".repeat(60000),
+    const sent = ["text", "", "event: stream.busy", "a\rb\nc\r\nd\0e\u2028\u{1f600}", "\ud800 lone \udc00", null, undefined, 5, odd, ["x", "y"], "long ".repeat(60000),
       source.buffer, source.subarray(1, 4), new DataView(source.buffer, 2, 2), new Uint16Array([258]), new ArrayBuffer(0),
       new Blob(["blob", source]), new File(["file"], "f"), new Blob([]), "after the blobs"];
     const messages = [];

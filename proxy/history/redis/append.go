@@ -147,7 +147,9 @@ func (l *log) again(b history.Batch, at history.Position) (_ history.Batch, olde
 
 // appended notes that the store's newest entry is at end.
 func (l *log) appended(end history.Position, some bool) {
-	l.owes.Store(l.owes.Load() && !some)
+	if some {
+		l.owes.Store(false)
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.last, l.ahead = end, l.ahead && !some

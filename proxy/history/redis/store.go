@@ -58,7 +58,7 @@ type bucket struct {
 
 type stats struct {
 	appends, events, bytes, failures, damaged, retries, reseeds, takeovers atomic.Int64
-	lag                                                                    atomic.Int64 // in ns, the longest since it was asked for
+	lag                                                                    peak
 	behind                                                                 atomic.Int64
 }
 
@@ -234,7 +234,7 @@ func (s *Store) Report() history.Report {
 	st := &s.stats
 	r := history.Report{Shared: true, Replica: s.replica, Up: s.conn.Load() != nil, Appends: st.appends.Load(), Events: st.events.Load(), Bytes: st.bytes.Load(),
 		Failures: st.failures.Load(), Damaged: st.damaged.Load(), Retries: st.retries.Load(), Reseeds: st.reseeds.Load(),
-		Takeovers: st.takeovers.Load(), Lag: time.Duration(st.lag.Swap(0)), Behind: st.behind.Load()}
+		Takeovers: st.takeovers.Load(), Lag: st.lag.longest(), Behind: st.behind.Load()}
 	for _, b := range s.buckets {
 		r.Up = r.Up && !b.away.Load()
 	}

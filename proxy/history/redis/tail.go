@@ -322,9 +322,7 @@ func (l *log) take(f history.Follower, entries []entry, older []history.Event, p
 	}
 	newest := entries[len(entries)-1]
 	if !newest.marker() {
-		lag := int64(max(0, time.Since(newest.At)))
-		for was := l.store.stats.lag.Load(); lag > was && !l.store.stats.lag.CompareAndSwap(was, lag); was = l.store.stats.lag.Load() {
-		}
+		l.store.stats.lag.note(time.Since(newest.At))
 	}
 	f.Take(run, older, past, hole)
 	l.mu.Lock()
