@@ -10,6 +10,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"net/http"
 	"os"
 	"os/signal"
 	"slices"
@@ -23,6 +24,7 @@ import (
 	"sidestream/proxy/admin"
 	"sidestream/proxy/doctor"
 	"sidestream/proxy/history"
+	"sidestream/proxy/migrate/learn"
 	"sidestream/proxy/sidecar"
 )
 
@@ -40,6 +42,13 @@ usage: sidestream [-env-file FILE] [COMMAND]    (SSE_ENV_FILE=FILE does the same
   tap ROUTE [-raw] [-n N] [-for T] [K=V ...]
                        print a route's events without serving, until N came or T has passed; -raw: with what arrived, and what took it.
                        K is path.NAME, query.NAME, header.NAME, cookie.NAME or auth.NAME
+  compare ROUTE [-for T] [K=V ...]
+                       compare what an old client gets with the route's stream, of the sidecar that runs or of one run here, until T has
+                       passed; exit status 0: parity, 1: not. K as with tap
+  learn [-o FILE] [-for T] [-probe] URL | FILE.har
+                       pass everything through to the service at URL, watch its clients, and at Ctrl-C or after T print the routes that could take
+                       the place of its WebSockets and polls, with an env file for them; -probe: ask the service which cookies matter to it.
+                       Or read what a browser has recorded
   demo [-replicas N]   a small legacy service, the sidecar in front of it (or N that share a Redis), and a page that shows both
   history verify DIR   read the folder of SSE_HISTORY=file:DIR, and print what is in it, and what is damaged
   healthcheck [-ready] ask the admin port of a running sidecar; exit status 0 when it is healthy
@@ -67,7 +76,7 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 	case errors.Is(err, flag.ErrHelp):
 		fmt.Fprint(stdout, usage)
 		return 0
-	case errors.As(err, &wrong), errors.Is(err, config.ErrUsage), errors.Is(err, proxy.ErrWords), errors.Is(err, admin.ErrWords), errors.Is(err, admin.ErrDrainWords), errors.Is(err, doctor.ErrWords), errors.Is(err, legacy.ErrWords), errors.Is(err, history.ErrWords):
+	case errors.As(err, &wrong), errors.Is(err, config.ErrUsage), errors.Is(err, proxy.ErrWords), errors.Is(err, proxy.ErrCompareWords), errors.Is(err, admin.ErrWords), errors.Is(err, admin.ErrDrainWords), errors.Is(err, doctor.ErrWords), errors.Is(err, legacy.ErrWords), errors.Is(err, learn.ErrWords), errors.Is(err, history.ErrWords):
 		fmt.Fprintln(stderr, err)
 		return 2
 	}
@@ -95,9 +104,11 @@ func command(ctx context.Context, args, environ []string, stdout, stderr io.Writ
 		return history.Command(args, stdout)
 	case "doctor":
 		return doctor.Command(ctx, args, stdout)
+	case "learn":
+		return watch(ctx, args, source, stdout, stderr)
 	case "demo":
 		return demo(ctx, args, source, stdout, stderr)
-	case "tap":
+	case "tap", "compare":
 	case "check":
 		return check(ctx, args, source, stdout, stderr)
 	case "", "version", "-version", "--version":
@@ -105,7 +116,7 @@ func command(ctx context.Context, args, environ []string, stdout, stderr io.Writ
 			return fmt.Errorf("%w: %s takes no arguments, got %q", config.ErrUsage, name, args[0])
 		}
 	default:
-		return fmt.Errorf("%w: unknown command %q; the commands are check, tap, demo, history, healthcheck, drain, doctor and version", config.ErrUsage, name)
+		return fmt.Errorf("%w: unknown command %q; the commands are check, tap, learn, compare, demo, history, healthcheck, drain, doctor and version", config.ErrUsage, name)
 	}
 	if strings.Contains(name, "version") {
 		_, err = fmt.Fprintln(stdout, "sidestream", version)
@@ -115,6 +126,9 @@ func command(ctx context.Context, args, environ []string, stdout, stderr io.Writ
 	switch {
 	case err != nil:
 		return err
+	case name == "compare":
+		at := proxy.Sidecar{Listen: c.Listen, Secure: c.TLSCert != ""}
+		return proxy.Compared{Routes: c.Routes, Sidecar: at, Log: admin.Logger(stderr, c.LogFormat, c.LogLevel)}.Compare(ctx, args, stdout)
 	case name == "tap":
 		return proxy.TapNamed(ctx, c.Routes, args, stdout, admin.Logger(stderr, c.LogFormat, c.LogLevel))
 	}
@@ -160,6 +174,22 @@ func demo(ctx context.Context, args []string, source config.Source, stdout, stde
 			return err
 		}
 		return serve(ctx, c, source, stderr, 250*time.Millisecond, func(addr net.Addr) { started(admin.URL(addr.String()), admin.URL(c.AdminListen)) })
+	})
+}
+
+// watch learns what could be a route, of what passes through a sidecar without any.
+func watch(ctx context.Context, args []string, source config.Source, stdout, stderr io.Writer) error {
+	return learn.Command(ctx, args, stdout, stderr, func(ctx context.Context, upstream string, watching func(*learn.Learner, string, http.RoundTripper)) error {
+		c, source, err := source.Learning(upstream)
+		if err != nil {
+			return err
+		}
+		return serve(ctx, c, source, stderr, 250*time.Millisecond, func(addr net.Addr) {
+			watching(c.Learner, admin.URL(addr.String()), c.Direct())
+			if problem := c.Unreachable(ctx); problem != "" {
+				fmt.Fprintf(stderr, "warning: %s cannot be reached: %s; start it, or end this and correct the address\n", upstream, problem)
+			}
+		})
 	})
 }
 

@@ -42,6 +42,9 @@ func (c *Config) Check(w io.Writer) error {
 	if c.Tickets != nil {
 		fmt.Fprintf(w, "tickets  for %v, with a last id for %v\n", c.Tickets.TTL, c.Tickets.Reuse)
 	}
+	for _, s := range c.Sunsets {
+		fmt.Fprintf(w, "sunset   %s is gone from %s on\n", s.Path, s.At.UTC().Format(time.RFC3339))
+	}
 	for _, rt := range c.Routes {
 		c.checkRoute(w, rt)
 	}
@@ -50,11 +53,20 @@ func (c *Config) Check(w io.Writer) error {
 }
 
 func (c *Config) checkRoute(w io.Writer, rt *proxy.RouteSettings) {
-	kind, sharing := "subscribes to", "one upstream connection, shared by all clients"
-	if rt.Upstream.Polls() {
-		kind = "polls"
+	if rt.Upstream.Merges() != nil {
+		c.checkMergedRoute(w, rt)
+		return
 	}
-	if needs := rt.Upstream.Needs(); len(needs) > 0 {
+	kind, sharing := "subscribes to", "one upstream connection, shared by all clients"
+	switch {
+	case rt.Upstream.Polls():
+		kind = "polls"
+	case rt.Upstream.RedisStreams():
+		kind = "reads"
+	}
+	if needs := rt.Upstream.Needs(); rt.Upstream.Runs() {
+		kind, sharing = "posts to", "one upstream request for each POST of a client's"
+	} else if len(needs) > 0 {
 		sharing = "one upstream connection for each different " + strings.Join(needs, ", ")
 	}
 	fmt.Fprintf(w, "\nroute %s\n  path    %s\n  from    %s %s\n  sharing %s\n", rt.Name, rt.Path, kind, rt.Upstream.From(), sharing)
@@ -66,10 +78,14 @@ func (c *Config) checkRoute(w io.Writer, rt *proxy.RouteSettings) {
 	if rt.Upstream.Secure() {
 		line.trust(network.Trust, time.Now())
 	}
+	if len(rt.Replaces) > 0 {
+		line("old", "%s", oldPaths(rt))
+	}
 	if rt.Access != nil {
 		fmt.Fprintf(w, "  auth    %s\n          for events and POSTs of the path; what is passed through is the service's own to check\n", authShown(rt.Access))
 	}
-	if c.History != nil {
+	checkBrought(line, rt)
+	if c.History != nil && !rt.Upstream.Runs() {
 		fmt.Fprintf(w, "  restart %s\n", restarts(rt)+c.takeovers(rt))
 	}
 	if rt.Send {
@@ -84,6 +100,19 @@ func (c *Config) upstreamShown() string {
 		return c.Upstream.String()
 	}
 	return "http+unix://" + c.Network.Socket + ":" + c.Upstream.EscapedPath()
+}
+
+// oldPaths are the paths whose clients rt is to replace.
+func oldPaths(rt *proxy.RouteSettings) string {
+	var all []string
+	for _, p := range rt.Replaces {
+		all = append(all, string(p))
+	}
+	text := "clients at " + strings.Join(all, ", ")
+	if rt.Parity {
+		text += ", whose messages are compared with the events"
+	}
+	return text
 }
 
 func orOff(s string) string {
@@ -108,8 +137,12 @@ func (c *Config) takeovers(rt *proxy.RouteSettings) string {
 // restarts is what clients of rt are told when they come back after a restart.
 func restarts(rt *proxy.RouteSettings) string {
 	switch kind := rt.Upstream.Resumes(); {
+	case rt.Upstream.Operates():
+		return "every client is cut, and subscribes anew"
 	case rt.Forgets:
 		return "every client is told that events may be missing (HISTORY=memory)"
+	case rt.Upstream.Merges() != nil:
+		return "clients are given what they missed; each part goes on as it does by itself"
 	case kind == "":
 		return "clients are given what they missed up to the restart, and told that events may be missing around it"
 	default:

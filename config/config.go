@@ -7,6 +7,7 @@ import (
 	"sidestream/proxy"
 	"sidestream/proxy/history"
 	"sidestream/proxy/outbound"
+	"sidestream/proxy/upstream"
 )
 
 // Config is the whole validated configuration of one sidecar. The routes are in order of their names.
@@ -25,6 +26,7 @@ type Config struct {
 	LogLevel      slog.Level
 	LogFormat     string // auto, text or json
 
+	secrets *upstream.Secrets
 	forward outbound.Proxies
 	given   allGiven
 	saw     sighted // its files, as they were when it was read; nil: that was not noted

@@ -19,6 +19,7 @@ import (
 	"sidestream/proxy/access"
 	"sidestream/proxy/history"
 	"sidestream/proxy/history/redis"
+	"sidestream/proxy/redisconn"
 	"sidestream/proxy/stream"
 )
 
@@ -47,11 +48,13 @@ func load(t *testing.T, environ ...string) *Config {
 	return c
 }
 
+var defaultSets = proxy.SetSettings{Heartbeat: 15 * time.Second, Retry: 3 * time.Second, Linger: 30 * time.Second, ReplayEvents: 1024, ReplayBytes: 4 << 20}
+
 func TestDefaults(t *testing.T) {
 	c := load(t, append(base, "HOME=/root", "SSE_LISTEN=", "SSE_ROUTE_FEED_HEARTBEAT=")...)
 	routes := c.Routes
 	c.Routes = nil
-	want := &Config{Settings: proxy.Settings{MaxClients: 10000, MaxStreams: 10000, MaxHeader: 64 << 10, MaxReplay: 64 << 20, Drain: 10 * time.Second, Restart: 5 * time.Second, Doctor: true},
+	want := &Config{Settings: proxy.Settings{MaxClients: 10000, MaxStreams: 10000, MaxHeader: 64 << 10, MaxReplay: 64 << 20, Drain: 10 * time.Second, Restart: 5 * time.Second, Doctor: true, MigrationDays: 7, Sets: defaultSets},
 		Listen: ":8080", AdminListen: "127.0.0.1:9091", MaxValue: 16 << 10, LogLevel: slog.LevelInfo, LogFormat: "auto"}
 	c.given = allGiven{} // see TestDiffSeesEverySetting
 	if !reflect.DeepEqual(c, want) {
@@ -75,13 +78,15 @@ func TestDefaults(t *testing.T) {
 
 func TestGlobals(t *testing.T) {
 	c := load(t, "SSE_LISTEN=127.0.0.1:80", "SSE_ADMIN_LISTEN=off", "SSE_UPSTREAM=http://legacy:3000/base/", "SSE_MAX_CLIENTS=off",
-		"SSE_MAX_STREAMS=7", "SSE_MAX_VALUE=2KiB", "SSE_DRAIN=0", "SSE_MAX_HEADER=9KiB", "SSE_MAX_CLIENTS_PER_IP=5", "SSE_MAX_REPLAY=3MiB", "SSE_TRUSTED_PROXIES=10.1.2.3/8, fd00::1,10.0.0.0/8", "SSE_RESTART=1m", "SSE_WRITERS=goroutine", "SSE_DOCTOR=off", "SSE_LOG_LEVEL=warn", "SSE_LOG_FORMAT=json",
+		"SSE_MAX_STREAMS=7", "SSE_MAX_VALUE=2KiB", "SSE_DRAIN=0", "SSE_MAX_HEADER=9KiB", "SSE_MAX_CLIENTS_PER_IP=5", "SSE_MAX_REPLAY=3MiB", "SSE_TRUSTED_PROXIES=10.1.2.3/8, fd00::1,10.0.0.0/8", "SSE_RESTART=1m", "SSE_WRITERS=goroutine", "SSE_DOCTOR=off", "SSE_MIGRATION_DAYS=30", "SSE_SUNSET=/ws=2027-03-01, /jobs/{id}/ws = 2027-03-01T10:00:00+01:00", "SSE_LOG_LEVEL=warn", "SSE_LOG_FORMAT=json",
 		"SSE_CORS_ORIGINS=https://App.Example.com, http://localhost:5173,https://a.com:443 ,https://a.com,")
 	if c.Upstream == nil || c.Upstream.String() != "http://legacy:3000/base/" {
 		t.Errorf("upstream %v", c.Upstream)
 	}
 	c.Upstream = nil
-	want := &Config{Settings: proxy.Settings{MaxStreams: 7, MaxHeader: 9 << 10, MaxPerAddress: 5, MaxReplay: 3 << 20, TrustedProxies: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("fd00::1/128")}, Restart: time.Minute, Goroutines: true, CORSOrigins: []string{"https://app.example.com", "http://localhost:5173", "https://a.com"}},
+	c.Sunsets[1].At = c.Sunsets[1].At.UTC()
+	want := &Config{Settings: proxy.Settings{Sets: defaultSets, MaxStreams: 7, MaxHeader: 9 << 10, MaxPerAddress: 5, MaxReplay: 3 << 20, TrustedProxies: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("fd00::1/128")}, Restart: time.Minute, Goroutines: true,
+		MigrationDays: 30, Sunsets: []proxy.Sunset{{Path: "/ws", At: time.Date(2027, 3, 1, 0, 0, 0, 0, time.UTC)}, {Path: "/jobs/{id}/ws", At: time.Date(2027, 3, 1, 9, 0, 0, 0, time.UTC)}}, CORSOrigins: []string{"https://app.example.com", "http://localhost:5173", "https://a.com"}},
 		Listen: "127.0.0.1:80", MaxValue: 2 << 10, LogLevel: slog.LevelWarn, LogFormat: "json"}
 	c.given = allGiven{}
 	if !reflect.DeepEqual(c, want) {
@@ -282,7 +287,7 @@ func TestHistory(t *testing.T) {
 		}
 	}
 	c := load(t, append(base, "SSE_HISTORY=rediss+sentinel://u:p@h1,h2:1/main/3", "SSE_HISTORY_PREFIX=app")...)
-	want := redis.Settings{Addresses: []string{"h1:26379", "h2:1"}, Master: "main", TLS: true, User: "u", Password: "p", DB: 3, Prefix: "app", TTL: time.Hour}
+	want := redis.Settings{Address: redisconn.Address{Addresses: []string{"h1:26379", "h2:1"}, Master: "main", TLS: true, User: "u", Password: "p", DB: 3}, Prefix: "app", TTL: time.Hour}
 	if !reflect.DeepEqual(c.History, history.Opener(want)) || strings.Contains(c.History.String(), "u:p") {
 		t.Errorf("%+v", c.History)
 	}
@@ -342,4 +347,14 @@ func (l *loader) admitting(s settings) access.Settings {
 	a := *l.access("A", values{}, values{}, s)
 	a.Kind, a.Keys.Reread = nil, nil // functions are never equal
 	return a
+}
+
+// check shows what messages are packed in.
+func TestCheckShowsDecode(t *testing.T) {
+	for setting, want := range map[string]string{"SSE_ROUTE_FEED_DECODE=zlib, msgpack": "  speaks  raw\n  decodes zlib,msgpack\n", "SSE_ROUTE_FEED_DECODE=": "  speaks  raw\n\nroute poll"} {
+		var out strings.Builder
+		if err := load(t, append(base[:len(base):len(base)], setting)...).Check(&out); err != nil || !strings.Contains(out.String(), want) {
+			t.Errorf("%s: %v\n%s", setting, err, &out)
+		}
+	}
 }

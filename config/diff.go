@@ -78,6 +78,7 @@ func (c *Config) Diff(next *Config) (d Diff) {
 		}
 		*into = append(*into, variableOf(name{setting: f.env}, was.globals.values, now.globals.values))
 	}
+	d.Global = append(d.Global, secretsDiff(was.globals.values, now.globals.values)...)
 	d.Restart = append(d.Restart, c.tunnelDiff(next)...)
 	d.Restart = append(d.Restart, c.networkDiff(next)...)
 	names := maps.Clone(was.routes)
@@ -85,7 +86,25 @@ func (c *Config) Diff(next *Config) (d Diff) {
 	for _, route := range slices.Sorted(maps.Keys(names)) {
 		d.Routes = append(d.Routes, c.routeDiff(next, route))
 	}
+	d.merged(next)
 	return d
+}
+
+// merged has routes change with those that they merge.
+func (d Diff) merged(next *Config) {
+	changed := d.named(Changed)
+	for i := range d.Routes {
+		rt := next.routeNamed(d.Routes[i].Name)
+		if rt == nil || d.Routes[i].How != Same {
+			continue
+		}
+		for _, part := range rt.Upstream.Merges() {
+			if slices.Contains(changed, part) {
+				d.Routes[i].How = Changed
+				d.Routes[i].Because = append(d.Routes[i].Because, "route "+part)
+			}
+		}
+	}
 }
 
 func (c *Config) routeDiff(next *Config, route string) RouteDiff {
@@ -135,6 +154,10 @@ func (f field) hasEffect(rt *proxy.RouteSettings) bool {
 	}
 	kinds := strings.Fields(f.kind)
 	switch {
+	case rt.Upstream.Merges() != nil:
+		return ofMerged[f.env]
+	case rt.Upstream.Redis():
+		return f.ofRedis()
 	case len(kinds) == 0:
 		return true
 	case rt.Upstream.Polls():
@@ -197,6 +220,7 @@ func (c *Config) networkDiff(next *Config) (restart []string) {
 
 // adopt has c, which a sidecar is about to go by, keep of was what has not changed.
 func (c *Config) adopt(was *Config, d Diff) {
+	c.secrets.Succeed(was.secrets)
 	for _, same := range d.named(Same) {
 		i := slices.Index(c.Routes, c.routeNamed(same))
 		c.Routes[i] = was.routeNamed(same)

@@ -80,8 +80,22 @@ func TestDiffSeesEverySetting(t *testing.T) {
 	}
 }
 
+// On a route that reads a Redis, so do the settings that have an effect there.
+func TestDiffSeesSettingsOfRedis(t *testing.T) {
+	env := []string{"SSE_ROUTE_R_PATH=/r", "SSE_ROUTE_R_FROM=redis://redis?stream=a", "SSE_AUTH=jwt", "SSE_JWT_KEYS=secret:x"}
+	for _, f := range routeFields {
+		was, now := load(t, env...), load(t, env...)
+		g := now.given.routes["r"]
+		set(reflect.ValueOf(&g.settings).Elem().FieldByName(f.goName))
+		now.given.routes["r"] = g
+		if changed := was.Diff(now).Routes[0].How == Changed; changed != f.ofRedis() {
+			t.Errorf("%s: changed %v, want %v", f.env, changed, f.ofRedis())
+		}
+	}
+}
+
 // reloadable are the fields of proxy.Settings that proxy.Proxy.Reload takes.
-var reloadable = []string{"CORSOrigins", "MaxClients", "MaxStreams", "MaxPerAddress", "MaxReplay", "TrustedProxies", "Drain", "Restart", "Doctor", "Tickets", "Routes"}
+var reloadable = []string{"CORSOrigins", "MaxClients", "MaxStreams", "MaxPerAddress", "MaxReplay", "TrustedProxies", "Drain", "Restart", "Doctor", "Tickets", "MigrationDays", "Sunsets", "Routes"}
 
 // Whatever global variable differs is seen, as what the table says of it.
 func TestDiffSeesEveryGlobal(t *testing.T) {
@@ -100,7 +114,7 @@ func TestReloadsArrive(t *testing.T) {
 	key := strings.Repeat("ab", 32)
 	values := map[string][2]string{"CORS_ORIGINS": {"http://a", "http://b"}, "MAX_CLIENTS": {"1", "2"}, "MAX_STREAMS": {"1", "2"}, "MAX_VALUE": {"1KiB", "2KiB"}, "DRAIN": {"1s", "2s"},
 		"RESTART": {"1s", "2s"}, "MAX_CLIENTS_PER_IP": {"1", "2"}, "MAX_REPLAY": {"1MiB", "2MiB"}, "TRUSTED_PROXIES": {"10.0.0.1", "10.0.0.2"}, "TICKET_KEY": {key, key + "," + key},
-		"TICKET_TTL": {"1s", "2s"}, "TICKET_REUSE": {"1h", "2h"}, "DOCTOR": {"on", "off"}, "LOG_LEVEL": {"info", "warn"}}
+		"TICKET_TTL": {"1s", "2s"}, "TICKET_REUSE": {"1h", "2h"}, "DOCTOR": {"on", "off"}, "MIGRATION_DAYS": {"1", "2"}, "SUNSET": {"/ws=2027-03-01", "/ws=2027-03-02"}, "LOG_LEVEL": {"info", "warn"}}
 	for _, f := range globalFields {
 		pair, known := values[f.env]
 		if f.reload == reloadRestart {
@@ -110,6 +124,9 @@ func TestReloadsArrive(t *testing.T) {
 		}
 		one := func(value string) *Config {
 			env := append(slices.Clone(base), prefix+f.env+"="+value)
+			if f.env == "SUNSET" {
+				env = append(env, "SSE_UPSTREAM=http://legacy:3000")
+			}
 			if f.env == "TICKET_TTL" || f.env == "TICKET_REUSE" {
 				env = append(env, "SSE_TICKET_KEY="+key)
 			}

@@ -12,6 +12,19 @@ func (c *Config) understood(line printer, rt *proxy.RouteSettings) {
 	if speaks := rt.Upstream.Protocol(); speaks != "" {
 		line("speaks", "%s", speaks)
 	}
+	if mode := rt.Upstream.Mode(); mode != "" {
+		line("mode", "%s", mode)
+	}
+	switch opening := rt.Upstream.Opening(); {
+	case opening == "":
+	case c.given.routes[rt.Name].values["HELLO"].file:
+		line("opening", "(from a file)")
+	default:
+		line("opening", "%s", opening)
+	}
+	if packed := rt.Upstream.Decodes(); packed != "" {
+		line("decodes", "%s", packed)
+	}
 	for _, code := range rt.Upstream.Programs() {
 		text := strings.Join(strings.Fields(code.String()), " ")
 		if c.given.routes[rt.Name].values[code.Setting()].file {

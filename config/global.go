@@ -15,6 +15,7 @@ import (
 	"sidestream/proxy"
 	"sidestream/proxy/history"
 	"sidestream/proxy/history/redis"
+	"sidestream/proxy/migrate/learn"
 	"sidestream/proxy/outbound"
 )
 
@@ -56,12 +57,15 @@ func (l *loader) globals(vs values) *Config {
 	c.Network.Proxies, c.Network.Trust = l.forward, l.trust("", vs, shared, g.Upstream)
 	l.passed, l.passing = c.Upstream, c.Network
 	c.UpstreamFile = vs["UPSTREAM"].file
+	c.Learner = l.learner(vs, bool(g.Learn), c)
 	l.checkTLS(vs, g.TLSCert, g.TLSKey)
 	c.CORSOrigins = l.origins(vs, g.CORSOrigins)
 	c.Tickets = l.tickets(vs, g)
 	c.TrustedProxies = l.proxies(vs, g.TrustedProxies)
 	c.TrustLocal = l.trustsLocal(vs, g.TrustedProxies, g.Listen, g.MaxPerIP > 0)
+	c.MigrationDays, c.Sunsets = int(g.MigrationDays), l.sunsets(vs, g.Sunset)
 	c.Tunnel = l.tunnel(vs, g.Tunnel, shared, c.Upstream != nil)
+	c.Sets = sets(shared)
 	c.Peer = l.peer(vs, g)
 	l.checkPeerListen(vs, g, c.Peer)
 	if store, ok := c.History.(redis.Settings); ok && c.Peer != nil {
@@ -71,6 +75,18 @@ func (l *loader) globals(vs values) *Config {
 	c.given.globals = given[globals]{vs, g}
 	_ = c.LogLevel.UnmarshalText([]byte(g.LogLevel)) // one of four, checked by parse
 	return c
+}
+
+// learner is what learns from what is passed through; nil without SSE_LEARN.
+func (l *loader) learner(vs values, on bool, c *Config) *learn.Learner {
+	if !on {
+		return nil
+	}
+	if _, set := vs["UPSTREAM"]; !set {
+		l.problems.add(vs.variable(name{setting: "LEARN"}), "learns from what is passed through, and SSE_UPSTREAM is not set; set it to your service's base URL, or unset SSE_LEARN")
+		return nil
+	}
+	return learn.New(c.Upstream, c.Network.Socket)
 }
 
 // inherited picks the global values that routes inherit.

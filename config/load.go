@@ -15,6 +15,7 @@ import (
 	"github.com/caarlos0/env/v11"
 
 	"sidestream/proxy/outbound"
+	"sidestream/proxy/upstream"
 )
 
 // maxFile bounds what is read for one variable, so that a path such as /dev/zero is an error and not a hang.
@@ -44,7 +45,9 @@ func Load(environ []string, readFile func(string) ([]byte, error)) (*Config, err
 func (l *loader) load(environ []string) (*Config, error) {
 	global, routes := l.read(environ)
 	l.forwardProxies(environ)
+	l.secrets = secretsOf(global)
 	c := l.globals(global)
+	c.secrets = l.secrets
 	l.maxValue, c.forward = c.MaxValue, l.forward
 	c.given.routes = map[string]given[settings]{}
 	for _, route := range slices.Sorted(maps.Keys(routes)) {
@@ -52,6 +55,7 @@ func (l *loader) load(environ []string) (*Config, error) {
 		c.Routes = append(c.Routes, rt)
 		c.given.routes[rt.Name] = given
 	}
+	l.checkMerged(c.Routes, routes)
 	l.checkConflicts(c.Routes, routes)
 	l.checkAnything(global, routes)
 	l.checkItself(c, global, routes)
@@ -88,6 +92,7 @@ type loader struct {
 	maxValue int     // of all routes
 	saw      sighted // the files of variables; nil: that is not noted
 	forward  outbound.Proxies
+	secrets  *upstream.Secrets
 	passed   *url.URL          // SSE_UPSTREAM; nil: unset, or wrong
 	passing  outbound.Settings // how it is reached
 }

@@ -4,6 +4,8 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+
+	"sidestream/proxy/upstream"
 )
 
 const (
@@ -15,7 +17,7 @@ const (
 // name is what a variable's name says, without its _FILE.
 type name struct {
 	route   string // capital letters and digits; "" for a global variable
-	setting string // LISTEN, HEARTBEAT, REPLAY_EVENTS
+	setting string // LISTEN, HEARTBEAT, REPLAY_EVENTS, SECRET_<NAME>
 }
 
 func (n name) String() string {
@@ -34,7 +36,20 @@ func parseName(s string) (n name, known bool) {
 		return name{route, setting}, routeName.MatchString(route) && isRouteSetting(setting)
 	}
 	n.setting = strings.TrimPrefix(s, prefix)
-	return n, isGlobal(n.setting)
+	return n, isGlobal(n.setting) || n.secret() != ""
+}
+
+// secretPrefix is what the settings begin with that are secrets, each by a name of the user's.
+const secretPrefix = "SECRET_"
+
+// secret is the name of the secret that a variable holds, in lower case; "" when it holds none.
+func (n name) secret() string {
+	upper, ok := strings.CutPrefix(n.setting, secretPrefix)
+	lower := strings.ToLower(upper)
+	if !ok || n.route != "" || upper != strings.ToUpper(lower) || strings.HasSuffix(upper, fileSuffix) || !upstream.SecretName(lower) {
+		return ""
+	}
+	return lower
 }
 
 func isRouteSetting(setting string) bool {
@@ -64,6 +79,9 @@ func isInjected(variable, value string) bool {
 
 // unknown says what is likely meant by a variable that is not known.
 func unknown(variable string) string {
+	if strings.HasPrefix(variable, prefix+secretPrefix) {
+		return "is not the name of a secret; write SSE_SECRET_ and a name of capital letters, digits and _ that begins with a letter, such as SSE_SECRET_OKX"
+	}
 	base, file := strings.CutSuffix(variable, fileSuffix)
 	suggestion := suggest(base)
 	if file {

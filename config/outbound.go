@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"sidestream/proxy/outbound"
+	"sidestream/proxy/upstream"
 )
 
 // The settings of TLS with upstreams.
@@ -160,7 +161,7 @@ func (l *loader) checkOwnTLS(route string, own values, s settings) (ok bool) {
 	}
 	for _, setting := range upstreamTLS {
 		if v, set := own[setting]; set && !none(v.text) {
-			l.problems.add(v.variable, "has no effect, as FROM is without TLS; begin FROM with wss:// or https://, or unset it")
+			l.problems.add(v.variable, "has no effect, as FROM is without TLS; begin FROM with wss://, https:// or rediss://, or unset it")
 		}
 	}
 	return ok
@@ -169,11 +170,11 @@ func (l *loader) checkOwnTLS(route string, own values, s settings) (ok bool) {
 // overTLS reports whether anything of a route may be dialled with TLS.
 func overTLS(s settings) bool {
 	for _, address := range []string{s.From, s.First, s.Ticket, s.AuthURL} {
-		if strings.HasPrefix(address, "wss://") || strings.Contains(address, "https://") {
+		if strings.HasPrefix(address, "wss://") || strings.HasPrefix(address, "rediss") || strings.Contains(address, "https://") {
 			return true
 		}
 	}
-	return s.Dial != "" || s.From == "" || s.Protocol != "raw" // a dialect may be told where to go
+	return s.Dial != "" || s.From == "" || s.Protocol != "raw" || upstream.AsksSecurely(s.Hello) // a dialect may be told where to go
 }
 
 // toAuth is how AUTH_URL or JWT_KEYS is asked: as the upstream whose host it is on, else as anybody, since another host's authorities are another

@@ -233,3 +233,13 @@ func TestListenUnix(t *testing.T) {
 		}
 	}
 }
+
+// TestTLSOfHello: a request in the opening may be over TLS where FROM is not.
+func TestTLSOfHello(t *testing.T) {
+	for hello, want := range map[string]bool{"@ https://legacy/auth": true, "@ http://legacy/auth": false, "> https://legacy/auth": false} {
+		_, err := Load([]string{"SSE_ROUTE_B_PATH=/b", "SSE_ROUTE_B_FROM=ws://legacy/b", "SSE_ROUTE_B_UPSTREAM_NAME=legacy.internal", "SSE_ROUTE_B_HELLO=" + hello}, files(keyFiles()))
+		if want != (err == nil) {
+			t.Errorf("%s: %v", hello, err)
+		}
+	}
+}

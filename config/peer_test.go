@@ -7,6 +7,7 @@ import (
 
 	"sidestream/proxy/history/redis"
 	"sidestream/proxy/peer"
+	"sidestream/proxy/redisconn"
 )
 
 const peerSecret = "hidden0123456789"
@@ -109,7 +110,7 @@ func TestCheckPeer(t *testing.T) {
 		}
 	}
 	check("over /_sidestream/tunnel", "one message upstream")
-	c.History = redis.Settings{Addresses: []string{"redis:6379"}}
+	c.History = redis.Settings{Address: redisconn.Address{Addresses: []string{"redis:6379"}}}
 	check("tunnel; a page has to stay on one replica: set SSE_PEER, or keep each client on one",
 		"one message upstream, where this replica holds the stream: set SSE_PEER, or keep each client on one replica",
 		"one message upstream, where this replica has the stream (HISTORY=memory): keep each client on one replica")

@@ -46,6 +46,8 @@ func TestProblems(t *testing.T) {
 		{"level", []string{"SSE_LOG_LEVEL=warning"}, []string{`SSE_LOG_LEVEL: "warning" is none of debug, info, warn, error; write warn`}},
 		{"format", []string{"SSE_LOG_FORMAT=JSON"}, []string{`SSE_LOG_FORMAT: "JSON" is none of auto, text, json; write auto`}},
 		{"mode", []string{"SSE_ROUTE_POLL_MODE=change"}, []string{`SSE_ROUTE_POLL_MODE: "change" is none of changes, every, items, patch, stream; write changes`}},
+		{"decode", []string{"SSE_ROUTE_FEED_DECODE=gzip,bson"}, []string{`SSE_ROUTE_FEED_DECODE: "bson" is not known; write gzip, deflate, zlib, msgpack or cbor, or several in the order in which they are undone, such as zlib,msgpack`}},
+		{"decode and drop", []string{"SSE_ROUTE_FEED_DECODE=gzip", "SSE_ROUTE_FEED_BINARY=drop"}, []string{"SSE_ROUTE_FEED_DECODE: decodes binary messages, and BINARY=drop drops them; unset BINARY"}},
 		{"binary", []string{"SSE_ROUTE_FEED_BINARY=hex"}, []string{`SSE_ROUTE_FEED_BINARY: "hex" is none of base64, text, drop; write text`}},
 		{"long value", []string{"SSE_MAX_CLIENTS=" + strings.Repeat("9", 99)}, []string{`SSE_MAX_CLIENTS: "` + strings.Repeat("9", 60) + `"... is not a number; write digits only, such as 1000`}},
 		// names
@@ -96,7 +98,7 @@ func TestProblems(t *testing.T) {
 		{"no path, no from", []string{"SSE_ROUTE_A_SELECT=.x"}, []string{
 			`SSE_ROUTE_A_FROM: required; write where the events come from, such as ws://localhost:3000/feed or http://localhost:3000/status`,
 			`SSE_ROUTE_A_PATH: required; write the path that browsers will ask for, such as /prices`}},
-		{"from", []string{"SSE_ROUTE_A_PATH=/a", "SSE_ROUTE_A_FROM=tcp://secret"}, []string{`SSE_ROUTE_A_FROM: does not begin with ws://, wss://, http:// or https://; write the whole URL, such as ws://localhost:3000/feed`}},
+		{"from", []string{"SSE_ROUTE_A_PATH=/a", "SSE_ROUTE_A_FROM=tcp://secret"}, []string{`SSE_ROUTE_A_FROM: does not begin with ws://, wss://, http://, https:// or redis://; write the whole URL, such as ws://localhost:3000/feed`}},
 		{"linger", []string{"SSE_ROUTE_FEED_LINGER=6s"}, []string{`SSE_ROUTE_FEED_LINGER: LINGER 6s does not exceed 2×RETRY, 6s: clients would return after their stream has ended; set LINGER above 6s or RETRY below 3s`}},
 		{"linger none", []string{"SSE_LINGER=off"}, []string{`SSE_LINGER: LINGER 0s does not exceed 2×RETRY, 6s: clients would return after their stream has ended; set LINGER above 6s`}},
 		{"retry", []string{"SSE_RETRY=15s", "SSE_ROUTE_FEED_EAGER=true"}, []string{`SSE_RETRY: LINGER 30s does not exceed 2×RETRY, 30s: clients would return after their stream has ended; set LINGER above 30s or RETRY below 15s`}},
@@ -109,6 +111,26 @@ func TestProblems(t *testing.T) {
 		{"poll settings on a ws", []string{"SSE_ROUTE_FEED_EVERY=1s", "SSE_ROUTE_FEED_BODY=x"}, []string{
 			`SSE_ROUTE_FEED_BODY: has no effect here: it is for polls, and FROM is a WebSocket URL; unset it`,
 			`SSE_ROUTE_FEED_EVERY: has no effect here: it is for polls, and FROM is a WebSocket URL; unset it`}},
+		{"what a Redis has not", []string{"SSE_ROUTE_R_PATH=/r", "SSE_ROUTE_R_FROM=redis://u:secret@redis?channel=a", "SSE_ROUTE_R_HELLO=x", "SSE_ROUTE_R_PROTOCOL=stomp", "SSE_ROUTE_R_METHOD=get",
+			"SSE_ROUTE_R_BODY=x", "SSE_ROUTE_R_EVERY=1s", "SSE_ROUTE_R_HEADERS=A: b", "SSE_ROUTE_R_FORWARD=Cookie", "SSE_ROUTE_R_STATUS=404=retry", "SSE_ROUTE_R_SEND=true", "SSE_ROUTE_R_MODE=stream",
+			"SSE_ROUTE_R_CURSOR=.id", "SSE_ROUTE_R_IDLE=1s", "SSE_ROUTE_R_BINARY=text", "SSE_ROUTE_R_SELECT=.x"}, []string{
+			`SSE_ROUTE_R_BODY: has no effect here: it is for polls, and FROM is a Redis; unset it`,
+			`SSE_ROUTE_R_CURSOR: has no effect here: it is for polls, and FROM is a Redis; unset it`,
+			`SSE_ROUTE_R_EVERY: has no effect here: it is for polls, and FROM is a Redis; unset it`,
+			`SSE_ROUTE_R_FORWARD: has no effect here: it is for WebSockets and HTTP, and FROM is a Redis; unset it`,
+			`SSE_ROUTE_R_HEADERS: has no effect here: it is for WebSockets and HTTP, and FROM is a Redis; unset it`,
+			`SSE_ROUTE_R_HELLO: has no effect here: it is for WebSockets, and FROM is a Redis; unset it`,
+			`SSE_ROUTE_R_METHOD: has no effect here: it is for polls, and FROM is a Redis; unset it`,
+			`SSE_ROUTE_R_MODE: has no effect here: it is for polls, and FROM is a Redis; unset it`,
+			`SSE_ROUTE_R_PROTOCOL: has no effect here: it is for WebSockets and HTTP, and FROM is a Redis; unset it`,
+			`SSE_ROUTE_R_SEND: has no effect here: what is read at a Redis cannot be sent to; begin FROM with ws:// or wss://, or unset SEND`,
+			`SSE_ROUTE_R_STATUS: has no effect here: it is for WebSockets and HTTP, and FROM is a Redis; unset it`}},
+		{"TLS with a Redis that has none", []string{"SSE_ROUTE_R_PATH=/r", "SSE_ROUTE_R_FROM=redis://u:secret@redis?channel=a", "SSE_ROUTE_R_UPSTREAM_NAME=x"}, []string{
+			`SSE_ROUTE_R_UPSTREAM_NAME: has no effect, as FROM is without TLS; begin FROM with wss://, https:// or rediss://, or unset it`}},
+		{"a Redis without what to read", []string{"SSE_ROUTE_R_PATH=/r", "SSE_ROUTE_R_FROM=redis://u:secret@redis"}, []string{
+			`SSE_ROUTE_R_FROM: does not say what to read; write ?channel=NAME, ?pattern=PATTERN or ?stream=KEY after the address, several with & between them`}},
+		{"a Redis at the client's will", []string{"SSE_ROUTE_R_PATH=/r", "SSE_ROUTE_R_FROM=redis://{query.host}?channel=a"}, []string{
+			`SSE_ROUTE_R_FROM: {query.host} is not allowed here; in the address of a Redis a placeholder may be used in the value of channel, pattern or stream only`}},
 		{"sending to a poll", []string{"SSE_ROUTE_FEED_SEND=maybe", "SSE_ROUTE_POLL_SEND=true"}, []string{
 			`SSE_ROUTE_FEED_SEND: "maybe" is neither true nor false; write true or false`,
 			`SSE_ROUTE_POLL_SEND: a poll cannot send; begin FROM with ws:// or wss://, or unset SEND`}},
@@ -119,13 +141,15 @@ func TestProblems(t *testing.T) {
 			`SSE_TUNNEL: "//c" is not a clean path; leave out doubled slashes, . and ..`,
 			`SSE_TUNNEL: "/d?e" contains characters that a path prefix cannot; write a path, such as /socket, which covers everything below it too`,
 			`SSE_TUNNEL: "/f/*" contains characters that a path prefix cannot; write a path, such as /socket, which covers everything below it too`}},
+		{"learning without upstream", []string{"SSE_LEARN=true", "SSE_ROUTE_A_PATH=/a", "SSE_ROUTE_A_FROM=http://legacy"}, []string{
+			`SSE_LEARN: learns from what is passed through, and SSE_UPSTREAM is not set; set it to your service's base URL, or unset SSE_LEARN`}},
 		{"tunnel without upstream", []string{"SSE_TUNNEL=/"}, []string{
 			`SSE_TUNNEL: needs SSE_UPSTREAM, where the WebSockets are; set it to your service's base URL, such as http://localhost:3000`}},
 		{"tunnel with upstream off", []string{"SSE_TUNNEL=/", "SSE_UPSTREAM=off"}, []string{
 			`SSE_TUNNEL: needs SSE_UPSTREAM, where the WebSockets are; set it to your service's base URL, such as http://localhost:3000`}},
 		{"an eager session", []string{"SSE_ROUTE_FEED_SCOPE=session", "SSE_ROUTE_FEED_EAGER=true", "SSE_ROUTE_POLL_SCOPE=user"}, []string{
 			`SSE_ROUTE_FEED_EAGER: the route uses the client's request (a placeholder, FORWARD or SCOPE=session), so nothing can start before a client asks; unset EAGER, or remove these`,
-			`SSE_ROUTE_POLL_SCOPE: "user" is none of request, session; write request`}},
+			`SSE_ROUTE_POLL_SCOPE: "user" is none of request, session, run; write run`}},
 		{"no protocol", []string{"SSE_ROUTE_FEED_PROTOCOL=soap"}, []string{`SSE_ROUTE_FEED_PROTOCOL: "soap" is not a dialect; write one of ` + dialects() + `, or sockjs+ and one of them, such as sockjs+stomp`}},
 		{"dialect settings of raw", []string{"SSE_ROUTE_FEED_CONNECT=secret", "SSE_ROUTE_FEED_SUBSCRIBE=x"}, []string{
 			`SSE_ROUTE_FEED_CONNECT: raw has no connection payload; unset it`,

@@ -10,6 +10,7 @@ import (
 
 	"sidestream/proxy"
 	"sidestream/proxy/outbound"
+	"sidestream/proxy/redisconn"
 	"sidestream/proxy/stream"
 	"sidestream/proxy/upstream"
 )
@@ -28,22 +29,32 @@ func (l *loader) route(route string, global, own values) (*proxy.RouteSettings, 
 	maps.Copy(vs, own)
 	s := parse[settings](l, routeFields, vs)
 	r := routeSettings(route, s)
-	kind := l.kind(route, vs, s.From)
-	if _, set := vs["START"]; !set && s.Scope == "session" {
+	kind := l.kind(route, vs, s.From, s.Protocol)
+	if _, set := vs["START"]; kind == "merge" {
+		if _, set := own["START"]; !set {
+			r.Start = stream.StartKeys // with each part as that says
+		}
+	} else if !set && s.Scope == "session" {
 		r.Start = stream.StartAll // a client that was cut before its first event has no id, and shall miss nothing
 	} else if !set && kind == "poll" && s.Mode != upstream.ModeStream {
 		r.Start = 1
 	}
+	runs := l.runs(vs, own, kind, &s, r)
 	if _, set := vs["TIMEOUT"]; !set {
 		s.Timeout = defaultTimeout
-		if s.Every == 0 {
+		if s.Every == 0 || runs {
 			s.Timeout = longPollTimeout
 		}
 	}
-	l.checkKind(own, kind, s.Mode == "stream")
+	if kind == "redis" {
+		s = l.checkRedis(own, s)
+	} else {
+		l.checkKind(own, kind, s.Mode == "stream")
+	}
 	if r.Send && kind == "poll" {
 		l.problems.add(vs.variable(name{route, "SEND"}), "a poll cannot send; begin FROM with ws:// or wss://, or unset SEND")
 	}
+	l.face(own, vs["DOCUMENTS"], &s, r)
 	l.checkPath(route, vs, s.Path)
 	l.checkLinger(route, vs, r)
 	network := l.network(route, vs, own, s)
@@ -53,8 +64,16 @@ func (l *loader) route(route string, global, own values) (*proxy.RouteSettings, 
 	} else {
 		r.Access.Network, r.Access.KeysNetwork = l.toAuth(r.Access.URL, s.From, network), l.toAuth(r.Access.Keys.URL, s.From, network)
 	}
+	if kind == "merge" {
+		network, s = outbound.Settings{}, ofMergedAlone(s)
+		r.Send, r.Eager = false, false
+	}
 	r.Upstream = l.compile(route, vs, s, network)
 	l.checkEager(route, vs, r)
+	if !runs {
+		l.replaces(route, vs, s, r)
+	}
+	l.checkParity(route, vs, r)
 	s.Start = start(r.Start)
 	return r, given[settings]{vs, s}
 }
@@ -79,26 +98,37 @@ func routeSettings(route string, s settings) *proxy.RouteSettings {
 		MaxClients:   int(s.MaxClients),
 		MaxStreams:   int(s.MaxStreams),
 		Send:         bool(s.Send),
+		Replaces:     patterns(s.Replaces),
+		Parity:       bool(s.Parity),
 		Forgets:      s.History == "memory",
+		Keep:         s.Keep.duration(),
+		MaxRuns:      int(s.MaxRuns),
 	}
 }
 
-// kind says what FROM makes of the route, ws or poll, and reports a FROM that says neither.
-func (l *loader) kind(route string, vs values, from string) string {
+// kind says what FROM makes of the route, ws, poll, redis or merge, and reports a FROM that says none of them.
+func (l *loader) kind(route string, vs values, from, protocol string) string {
 	variable := vs.variable(name{route, "FROM"})
 	scheme, _, ok := strings.Cut(from, "://")
 	switch {
 	case vs["FROM"].bad:
 	case from == "":
 		l.problems.add(variable, "required; write where the events come from, such as ws://localhost:3000/feed or http://localhost:3000/status")
+	case upstream.MergedNames(from) != nil:
+		return "merge"
 	case ok && (scheme == "ws" || scheme == "wss" || scheme == "ws+unix"):
 		return "ws"
 	case ok && (scheme == "http" || scheme == "https" || scheme == "http+unix"):
+		if upstream.Posts(protocol) {
+			return "ws"
+		}
 		return "poll"
+	case ok && slices.Contains(redisconn.Schemes, scheme):
+		return "redis"
 	case quoted(from):
 		l.problems.add(variable, "is in quotes, which are part of the value here; leave them out")
 	default:
-		l.problems.add(variable, "does not begin with ws://, wss://, http:// or https://; write the whole URL, such as ws://localhost:3000/feed")
+		l.problems.add(variable, "does not begin with ws://, wss://, http://, https:// or redis://; write the whole URL, such as ws://localhost:3000/feed")
 	}
 	return ""
 }
@@ -108,7 +138,10 @@ func (l *loader) checkKind(own values, kind string, stream bool) {
 	others := map[string]string{"ws": "polls, and FROM is a WebSocket URL", "poll": "WebSockets, and FROM is an HTTP URL"}
 	for _, f := range routeFields {
 		v, set := own[f.env]
-		if !set || kind == "" || f.kind == "" {
+		if set && kind == "merge" && !ofMerged[f.env] {
+			l.problems.add(v.variable, "has no effect here: FROM merges other routes, which have their own; set it on them, or unset it")
+		}
+		if !set || kind == "" || kind == "merge" || f.kind == "" {
 			continue
 		}
 		kinds := strings.Fields(f.kind)
@@ -187,9 +220,9 @@ func (l *loader) reread(vs values, was settings) func() (*upstream.SourceSetting
 	if len(held) == 0 {
 		return nil
 	}
-	readFile, maxValue := l.readFile, l.maxValue
+	readFile, maxValue, secrets := l.readFile, l.maxValue, l.secrets
 	return func() (*upstream.SourceSettings, error) {
-		again := loader{readFile: readFile, maxValue: maxValue}
+		again := loader{readFile: readFile, maxValue: maxValue, secrets: secrets}
 		now, changed := maps.Clone(vs), false
 		for setting, v := range held {
 			v.text = v.path
@@ -207,7 +240,8 @@ func (l *loader) reread(vs values, was settings) func() (*upstream.SourceSetting
 		for setting := range held {
 			held[setting] = now[setting]
 		}
-		s.Timeout, s.AuthClaims = was.Timeout, was.AuthClaims // which depend on EVERY and AUTH
+		s.Timeout, s.AuthClaims = was.Timeout, was.AuthClaims             // which depend on EVERY and AUTH
+		s.Scope, s.Idle, s.Documents = was.Scope, was.Idle, was.Documents // and these on more
 		source := again.source(s)
 		return &source, nil
 	}
@@ -216,13 +250,14 @@ func (l *loader) reread(vs values, was settings) func() (*upstream.SourceSetting
 // source is what upstream has to know of a route.
 func (l *loader) source(s settings) upstream.SourceSettings {
 	return upstream.SourceSettings{
-		PathNames: wildcards(s.Path), Claims: s.AuthClaims, From: s.From, Headers: s.Headers, Forward: s.Forward, Protocol: s.Protocol,
-		Connect: s.Connect, Subscribe: s.Subscribe, Subprotocol: s.Subprotocol, Hello: s.Hello, Reply: s.Reply, ReplyMax: int(s.ReplyMax), Ping: s.Ping, PingEvery: s.PingEvery.span(), PingProgram: s.PingEvery.program(), Pong: s.Pong,
+		PathNames: wildcards(s.Path), Secrets: l.secrets, Claims: s.AuthClaims, From: s.From, Headers: s.Headers, Forward: s.Forward, Protocol: s.Protocol,
+		Connect: s.Connect, Subscribe: s.Subscribe, Subprotocol: s.Subprotocol, Hello: s.Hello, Reply: s.Reply, ReplyMax: int(s.ReplyMax), Ping: s.Ping, Send: bool(s.Send), PingEvery: s.PingEvery.span(), PingProgram: s.PingEvery.program(), Pong: s.Pong,
 		State: s.State, Resumed: s.Resumed, Ticket: s.Ticket, Dial: s.Dial, Close: s.Close, Separator: s.Separator,
 		Idle: s.Idle.duration(), Every: s.Every.duration(), Mode: s.Mode, Method: s.Method, Body: s.Body,
 		Cursor: s.Cursor, First: s.First, Reset: s.Reset, Refused: s.Refused, Status: s.Status, Next: s.Next, Pages: int(s.Pages), Interval: s.Interval, Format: s.Format, Key: s.Key,
 		Timeout: s.Timeout.duration(), Select: s.Select, Event: s.Event, Data: s.Data, ID: s.ID, Done: s.Done,
-		Binary: s.Binary, MaxMessage: int(s.MaxMessage), MaxValue: l.maxValue, NoCookies: !bool(s.Cookies), Session: s.Scope == "session",
+		Decode: s.Decode, Binary: s.Binary, MaxMessage: int(s.MaxMessage), MaxValue: l.maxValue, NoCookies: !bool(s.Cookies), Session: s.Scope == "session", Run: s.Scope == "run",
+		Face: s.Face, Documents: s.Documents,
 	}
 }
 

@@ -13,7 +13,7 @@ import (
 //	doc         meaning
 //	global      "yes": a route's setting that may also be given globally
 //	kind        "ws", "poll" or "stream" (MODE=stream, which also takes what is for polls): the kinds of route it has an
-//	            effect on; all without
+//	            effect on; all without. Those of merged routes are in merged.go
 //	oneof       the values allowed, separated by blanks
 //	min, max    bounds of spans, sizes and counts; 0 means none and is outside them...
 //	none        ..."no": except where having none makes no sense
@@ -52,13 +52,16 @@ type globals struct {
 	TicketTTL      span   `env:"TICKET_TTL" envDefault:"60s" min:"1s" max:"1h" none:"no" reload:"yes" doc:"how long a ticket is good for whoever has it"`
 	TicketReuse    span   `env:"TICKET_REUSE" envDefault:"12h" min:"1s" max:"24h" none:"no" reload:"yes" doc:"how long a ticket is good for a client that comes back with a last id"`
 	Doctor         toggle `env:"DOCTOR" envDefault:"on" reload:"yes" doc:"what [doctor](../proxy/doctor/README.md) asks answers on the public port, with its page, /_sidestream/doctor: whoever may reach the port may ask it, within bounds; it shows what arrives of the asker's own request. off: neither is there"`
+	MigrationDays  count  `env:"MIGRATION_DAYS" envDefault:"7" min:"1" max:"3650" none:"no" reload:"yes" doc:"days without an old client after which a path counts as safe to switch off; see [migration](../proxy/migrate/README.md)"`
+	Sunset         list   `env:"SUNSET" reload:"yes" doc:"old paths and the day from which they are gone, comma-separated: /ws=2027-03-01. Until then old clients are answered with Deprecation and Sunset (RFC 9745, RFC 8594), from then on with 410 and a line that names the route. A path may have {name} for segments that differ"`
+	Learn          toggle `env:"LEARN" envDefault:"false" reload:"restart" doc:"true: what is passed through to SSE_UPSTREAM is watched, and /api/learn on the admin port has the routes that could take its place; see [learn](../proxy/migrate/learn/README.md). Nothing secret is shown, and what is kept is bounded"`
 	LogLevel       string `env:"LOG_LEVEL" envDefault:"info" oneof:"debug info warn error" reload:"yes" doc:"debug, info, warn or error"`
 	LogFormat      string `env:"LOG_FORMAT" envDefault:"auto" oneof:"auto text json" reload:"restart" doc:"auto: coloured text on a terminal, JSON otherwise; text; json"`
 }
 
 type settings struct {
 	Path         string `env:"PATH" show:"required" doc:"a net/http pattern without method or host, such as /prices or /jobs/{id}/progress; not under /_sidestream/"`
-	From         string `env:"FROM" show:"required" doc:"ws:// wss:// subscribes, http:// https:// polls; a template. ws+unix:///run/app.sock:/path and http+unix:///run/app.sock:/path are on a Unix socket, with placeholders after the second colon only; see [private upstreams](#private-upstreams)"`
+	From         string `env:"FROM" show:"required" doc:"ws:// wss:// subscribes, http:// https:// polls; a template. routes:a,b [merges](#merged-routes) the streams of the routes a and b. redis:// and rediss://, at the addresses of SSE_HISTORY and with ?channel=NAME, ?pattern=PATTERN or ?stream=KEY, read a [Redis](../translate/README.md#redis), with placeholders in these values only. ws+unix:///run/app.sock:/path and http+unix:///run/app.sock:/path are on a Unix socket, with placeholders after the second colon only; see [private upstreams](#private-upstreams)"`
 	UpstreamCA   string `env:"UPSTREAM_CA" global:"yes" doc:"path of a PEM file: the authorities that upstreams' certificates are verified by, in place of the system's. Reread, as the next two, when it changes. See [private upstreams](#private-upstreams)"`
 	UpstreamCert string `env:"UPSTREAM_CERT" global:"yes" doc:"path of the PEM certificate chain that is shown to upstreams that ask for one"`
 	UpstreamKey  string `env:"UPSTREAM_KEY" global:"yes" doc:"path of its PEM private key, which is not encrypted"`
@@ -67,10 +70,12 @@ type settings struct {
 	Forward      list   `env:"FORWARD" doc:"client request headers copied upstream, comma-separated"`
 	Cookies      toggle `env:"COOKIES" envDefault:"on" doc:"cookies that the upstream's answers set are sent with the next requests of the same stream, and with no others; off: they are forgotten"`
 	Protocol     string `env:"PROTOCOL" envDefault:"raw" doc:"[dialect](../translate/dialect/README.md) spoken inside the WebSocket"`
+	Face         string `env:"FACE" envDefault:"sse" oneof:"sse graphql-sse" kind:"ws" doc:"graphql-sse, with PROTOCOL=graphql-transport-ws or graphql-ws: clients bring the subscription themselves, as [GraphQL over SSE](../proxy/web/README.md#graphql-over-sse) has it, and read next and complete. SUBSCRIBE is not set then"`
+	Documents    string `env:"DOCUMENTS" kind:"ws" doc:"with FACE=graphql-sse: path of a JSON file with the documents that clients may have run: id and text, as Relay and graphql-codegen write it, or Apollo's manifest of persisted queries. Looked at again as the files of _FILE variables are. Unset: any subscription"`
 	Connect      string `env:"CONNECT" kind:"ws" doc:"the dialect's connection payload; a template"`
 	Subscribe    string `env:"SUBSCRIBE" kind:"ws" doc:"what to subscribe to, in the dialect's own terms, one per line; templates"`
 	Subprotocol  list   `env:"SUBPROTOCOL" show:"dialect's" kind:"ws" doc:"Sec-WebSocket-Protocol to offer, comma-separated"`
-	Hello        string `env:"HELLO" kind:"ws" doc:"opening script, one step per line, run again on every connection: > frame sends (a template); = jq sends each output of a program over null, which sees $state; < jq waits for a message for which the program is true (10 s, then reconnect); ! jq means refused when true and ~ jq means reconnect when true, from there until the connection ends; a line without a mark is sent"`
+	Hello        string `env:"HELLO" kind:"ws" doc:"opening script, one step per line, run again on every connection: > frame sends (a template); = jq sends each output of a program over null, which sees $state; @ [METHOD ]URL[ BODY] makes an HTTP request (a template), whose JSON answer is the input of the next = and $answer after it, and @ Name: value is a header of the request in the next line, see [requests](../translate/README.md#requests-in-the-opening); < jq waits for a message for which the program is true (10 s, then reconnect); ! jq means refused when true and ~ jq means reconnect when true, from there until the connection ends; a line without a mark is sent"`
 	Reply        string `env:"REPLY" kind:"ws" doc:"jq over each incoming message; each output is sent back as a frame"`
 	ReplyMax     count  `env:"REPLY_MAX" envDefault:"100" max:"100000" kind:"ws" doc:"frames of REPLY that one stream sends in a second; over it the connection ends, with a warning, and a new one is made: a REPLY that answers too much would flood the service. 0 means no limit"`
 	Ping         string `env:"PING" kind:"ws" doc:"application-level keepalive frame; a template"`
@@ -84,7 +89,7 @@ type settings struct {
 	Status       string `env:"STATUS" doc:"what HTTP statuses mean, of dials, polls and streams: status=meaning, from-to=meaning or 5xx=meaning, comma-separated; meanings are those of CLOSE, but refused is the status itself if it is 4xx, else 403, and new forgets the cursor or $state"`
 	RefuseAfter  span   `env:"REFUSE_AFTER" envDefault:"30s" max:"24h" global:"yes" doc:"how long a stream that was connected before retries 401, 403, 404 and the like, and refusals by the dialect while a connection opens, before its clients are refused; 0 at once, for routes that carry credentials. What STATUS, CLOSE, REFUSED or ! calls refused does not wait"`
 	Separator    string `env:"SEPARATOR" kind:"ws" doc:"raw: what ends a record where one message holds several, such as \\n or \\x1e; each record is a message of its own, and the separator is appended to what is sent"`
-	Idle         span   `env:"IDLE" envDefault:"60s" min:"10ms" max:"24h" kind:"ws stream" global:"yes" doc:"reconnect when nothing was received for so long, pongs included (WebSocket pings are sent at half of it)"`
+	Idle         span   `env:"IDLE" envDefault:"60s" min:"10ms" max:"24h" kind:"ws stream" global:"yes" doc:"reconnect when nothing was received for so long, pongs included (pings of WebSockets and to a Redis are sent at half of it)"`
 	Every        span   `env:"EVERY" envDefault:"2s" min:"10ms" max:"24h" kind:"poll" global:"yes" doc:"poll interval, start to start; 0: at once after each answer, at most twice a second when nothing new came"`
 	Mode         string `env:"MODE" show:"changes, or every with CURSOR" oneof:"changes every items patch stream" kind:"poll" doc:"changes emits when the translated result differs from the last one; every always; items emits the new elements of a list (SELECT defaults to .[], the first answer is history); patch emits a snapshot event, then RFC 6902 patch events; stream does not poll: it reads Server-Sent Events, JSON or lines from an answer that never ends"`
 	Cursor       string `env:"CURSOR" kind:"poll" doc:"jq over the answer; its value is {stream.cursor} in the next request; null or nothing keeps the old one. A smaller whole number than before starts over, with a gap"`
@@ -104,8 +109,9 @@ type settings struct {
 	ID           string `env:"ID" show:"sidecar's" doc:"jq on the item: event id"`
 	Key          string `env:"KEY" doc:"jq on the item: the key by which a newer event replaces an older one. With START=latest a client begins with the newest event of each key, and one whose place is no longer in the replay buffer gets those after its gap. With MODE=patch: jq on an element of a list of objects, what identifies it"`
 	Done         string `env:"DONE" doc:"jq on the item: true completes the stream after it"`
-	Binary       string `env:"BINARY" envDefault:"base64" oneof:"base64 text drop" kind:"ws" doc:"what binary messages become: base64, text, or drop"`
-	Start        start  `env:"START" show:"live for ws, latest for polls" global:"yes" doc:"where a client without Last-Event-ID begins: live, latest, all, or a number of events. The client that opened the stream gets everything"`
+	Decode       string `env:"DECODE" doc:"what messages are packed in, undone before jq in this order: gzip, deflate (raw), zlib, msgpack, cbor, comma-separated, such as zlib,msgpack. Binary messages of raw, the payloads of mqtt, stomp and phoenix, messages of Redis channels and bodies of polls; see [packed messages](../translate/README.md#packed-messages)"`
+	Binary       string `env:"BINARY" envDefault:"base64" oneof:"base64 text drop" kind:"ws" doc:"what binary messages, and at a Redis what is not UTF-8, become without DECODE: base64, text, or drop"`
+	Start        start  `env:"START" show:"live for ws and Redis, latest for polls, its parts' for merged routes" global:"yes" doc:"where a client without Last-Event-ID begins: live, latest, all, or a number of events. The client that opened the stream gets everything"`
 	Heartbeat    span   `env:"HEARTBEAT" envDefault:"15s" min:"10ms" max:"24h" global:"yes" doc:"a heartbeat is sent when nothing else was for so long; 0 means none"`
 	Coalesce     span   `env:"COALESCE" envDefault:"0" max:"10s" global:"yes" doc:"minimum time between two writes to one client; what arrives in between goes out in one write. 0: at once"`
 	Retry        span   `env:"RETRY" envDefault:"3s" min:"1ms" max:"24h" none:"no" global:"yes" doc:"retry hint; each client gets a random value in [RETRY, 2×RETRY)"`
@@ -130,7 +136,11 @@ type settings struct {
 	JWTFrom      list   `env:"JWT_FROM" envDefault:"header" global:"yes" doc:"where a JWT is, the first that there is: header (Authorization: Bearer), cookie:NAME, query:NAME, comma-separated"`
 	Revalidate   span   `env:"REVALIDATE" min:"10ms" max:"24h" global:"yes" doc:"how long an answer of AUTH_URL counts: clients are asked for again within it, and refused after a 401 or 403. none: it counts for the client that asks, and nothing is asked again. A JWT counts until its exp"`
 	Send         toggle `env:"SEND" envDefault:"false" doc:"POST to PATH sends the body upstream as one message; WebSocket routes only"`
-	Scope        string `env:"SCOPE" envDefault:"request" oneof:"request session" doc:"session: each ?session= value, 16 to 128 random characters of A-Z a-z 0-9 _ - chosen by the page, has an upstream connection of its own; START is then all unless set"`
+	Replaces     list   `env:"REPLACES" show:"FROM's path, where FROM is at SSE_UPSTREAM" doc:"paths that old clients use and the route is to replace, comma-separated, with {name} for segments that differ: /ws,/api/prices. Their clients are counted as the route's old ones; off: none. See [migration](../proxy/migrate/README.md)"`
+	Parity       toggle `env:"PARITY" envDefault:"false" doc:"true: what old clients on the route's old paths receive through the pass-through is compared with what the route's streams emit; see [migration](../proxy/migrate/README.md#parity)"`
+	Keep         span   `env:"KEEP" envDefault:"5m" min:"1s" max:"24h" none:"no" kind:"stream" doc:"with SCOPE=run: how long a run that has ended is kept for clients that come back for the rest of it"`
+	MaxRuns      count  `env:"MAX_RUNS" envDefault:"100" max:"1000000" kind:"stream" doc:"with SCOPE=run: runs that one client, as AUTH or its credentials tell, may have at once; 429 over it. 0 means no limit. MAX_STREAMS bounds those of all"`
+	Scope        string `env:"SCOPE" show:"request, or run with METHOD=POST, MODE=stream and no BODY" oneof:"request session run" doc:"run: a POST of a client's starts an upstream request of its own, with its body, and is answered with the stream; GET with ?run= resumes it, DELETE stops it, see [runs](../proxy/web/README.md#runs). session: each ?session= value, 16 to 128 random characters of A-Z a-z 0-9 _ - chosen by the page, has an upstream connection of its own; START is then all unless set"`
 }
 
 // field is one variable as the tags above describe it.
@@ -191,6 +201,8 @@ func Variables() []Variable {
 	for _, f := range globalFields {
 		vs = append(vs, Variable{Name: prefix + f.env, Default: f.shownDefault(), Meaning: f.doc, Reload: reloadShown[f.reload], Global: true})
 	}
+	vs = append(vs, Variable{Name: prefix + secretPrefix + "NAME", Default: "none", Reload: reloadShown[reloadYes], Global: true,
+		Meaning: "a secret by a name of yours, for signatures and tokens: SSE_SECRET_OKX is $secret.okx in the jq of what is sent upstream, and {secret.OKX} in templates. It is shown nowhere; see [secrets](#secrets)"})
 	for _, f := range routeFields {
 		vs = append(vs, Variable{Name: f.env, Default: f.shownDefault(), Meaning: f.doc, Route: true, Global: f.global})
 	}

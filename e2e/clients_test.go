@@ -29,6 +29,12 @@ type client struct {
 
 func startClient(t *testing.T, kind, url string) *client {
 	t.Helper()
+	return startScript(t, "clients/client.mjs", kind, url)
+}
+
+// startScript starts a script that prints what it sees.
+func startScript(t *testing.T, script string, args ...string) *client {
+	t.Helper()
 	read, write := io.Pipe()
 	c := &client{sees: make(chan seen, 1000)}
 	go func() { // ends with the pipe, which ends with the process
@@ -43,7 +49,7 @@ func startClient(t *testing.T, kind, url string) *client {
 		}
 		io.Copy(io.Discard, read)
 	}()
-	c.process = launchTo(t, write, nil, "node", "clients/client.mjs", kind, url)
+	c.process = launchTo(t, write, nil, "node", append([]string{script}, args...)...)
 	return c
 }
 

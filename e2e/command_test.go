@@ -82,6 +82,7 @@ func TestCheckWordsThatExclude(t *testing.T) {
 }
 
 func TestEnvFile(t *testing.T) {
+	t.Parallel()
 	file := filepath.Join(t.TempDir(), "env")
 	text := "# the demo's feed\nSSE_ROUTE_PRICES_PATH=/from-file\nSSE_ROUTE_PRICES_FROM=ws://127.0.0.1:9/ws\n\n" +
 		"SSE_ROUTE_PRICES_HELLO='> {\"a\":1}\n< .ok'\n"

@@ -49,6 +49,7 @@ func (h *hub) number(t *testing.T, what string) (n int) {
 }
 
 func TestDialectActionCable(t *testing.T) {
+	t.Parallel()
 	h := startRails(t)
 	s := startSidecar(t, hubRoute("actioncable", "ws://"+h.addr+"/cable?token={query.token:t}",
 		`SUBSCRIBE={"channel":"ChatChannel","room":"{query.room:a}","greet":true}`, "EVENT=topic|fromjson.room",
@@ -76,6 +77,7 @@ func TestDialectActionCable(t *testing.T) {
 
 // A restart asks for another connection; a server that wants us no more is obeyed.
 func TestDialectActionCableDisconnects(t *testing.T) {
+	t.Parallel()
 	h := startRails(t)
 	s := startSidecar(t, hubRoute("actioncable", "ws://"+h.addr+"/cable", `SUBSCRIBE={"channel":"ChatChannel","room":"a"}`)...)
 	events := ask(t, s.addr, "HTTP/1.0", "/events", "retry: ")
@@ -90,6 +92,7 @@ func TestDialectActionCableDisconnects(t *testing.T) {
 }
 
 func TestDialectActionCableRefusals(t *testing.T) {
+	t.Parallel()
 	h := startRails(t)
 	for name, c := range map[string]struct {
 		from, subscribe string
@@ -117,6 +120,7 @@ func TestDialectActionCableRefusals(t *testing.T) {
 }
 
 func TestDialectActionCableLimit(t *testing.T) {
+	t.Parallel()
 	h := startRails(t)
 	s := startSidecar(t, hubRoute("actioncable", "ws://"+h.addr+"/cable", `SUBSCRIBE={"channel":"ChatChannel","room":"a"}`, "MAX_MESSAGE=4KiB")...)
 	events := ask(t, s.addr, "HTTP/1.0", "/events", "retry: ")
@@ -161,6 +165,7 @@ func (h *hub) pongs(t *testing.T, n int) {
 // What was said while nobody was there arrives, whether the session is restored or not, and no gap is said; the
 // official client agrees with the server.
 func TestDialectAnyCable(t *testing.T) {
+	t.Parallel()
 	h := startHub(t, "anycable", `{"ping":200,"pongs":true}`)
 	page := official(t, "anycable", "ws://"+h.addr+"/cable", `{"room":"b","ping":200}`)
 	page.shows(t, `{"subscribed":"b"}`)
@@ -217,6 +222,7 @@ func TestDialectAnyCable(t *testing.T) {
 
 // An AnyCable that prefers Rails' protocol is found out by the next connection.
 func TestDialectAnyCableOld(t *testing.T) {
+	t.Parallel()
 	h := startHub(t, "anycable", `{"ping":200,"old":true}`)
 	s := startSidecar(t, hubRoute("actioncable", "ws://"+h.addr+"/cable", `SUBSCRIBE={"channel":"ChatChannel","room":"a"}`)...)
 	events := ask(t, s.addr, "HTTP/1.0", "/events", "retry: ")

@@ -30,6 +30,7 @@ const graphQLTwo = "SUBSCRIBE=subscription { tick { n room } }\n" +
 	`{"query":"subscription B($r:String) { tick(room:$r) { text } }","variables":{"r":"{query.room}"},"operationName":"B"}`
 
 func TestDialectGraphQL(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct{ name, protocol, options, goodbye string }{
 		{"transport", "graphql-transport-ws", `{}`, "complete"},
 		{"legacy", "graphql-ws", `{"legacy":true,"pings":100}`, "connection_terminate"},
@@ -83,6 +84,7 @@ func TestDialectGraphQL(t *testing.T) {
 }
 
 func TestDialectGraphQLRefusals(t *testing.T) {
+	t.Parallel()
 	servers := map[string]*hub{}
 	for name, options := range map[string]string{
 		"transport": `{}`, "legacy": `{"legacy":true}`, "accepting": `{"accepting":true}`, "noping": `{"noping":true}`,
@@ -130,6 +132,7 @@ func TestDialectGraphQLRefusals(t *testing.T) {
 
 // A server that closes at a ping is subscribed to all the same.
 func TestDialectGraphQLWithoutPings(t *testing.T) {
+	t.Parallel()
 	h := startHub(t, "graphql", `{"noping":true}`)
 	s := startSidecar(t, hubRoute("graphql-transport-ws", "ws://"+h.addr+"/graphql", "SUBSCRIBE=subscription { tick { n } }")...)
 	events := ask(t, s.addr, "HTTP/1.0", "/events", "retry: ")
@@ -140,6 +143,7 @@ func TestDialectGraphQLWithoutPings(t *testing.T) {
 }
 
 func TestDialectGraphQLLimitAndKeepalive(t *testing.T) {
+	t.Parallel()
 	h := startHub(t, "graphql", `{"pings":150,"ws":150}`)
 	from := "ws://" + h.addr + "/graphql"
 	s := startSidecar(t, hubRoute("graphql-transport-ws", from, "SUBSCRIBE=subscription { tick(room:\"big\") { text } }", "MAX_MESSAGE=4KiB")...)
@@ -169,6 +173,7 @@ func TestDialectGraphQLLimitAndKeepalive(t *testing.T) {
 
 // A legacy session with nothing to say lives through many of the server's intervals; one whose server falls silent is given up.
 func TestDialectGraphQLLegacyIdle(t *testing.T) {
+	t.Parallel()
 	h := startHub(t, "graphql", `{"legacy":true,"pings":100}`)
 	s := startSidecar(t, hubRoute("graphql-ws", "ws://"+h.addr+"/graphql", "SUBSCRIBE=subscription { tick { n } }", "IDLE=1s")...)
 	events := ask(t, s.addr, "HTTP/1.0", "/events", "retry: ")

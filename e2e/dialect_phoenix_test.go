@@ -36,6 +36,7 @@ func (h *hub) says(t *testing.T, n int, how, topic, event string, payload any) {
 type hexadecimal string
 
 func TestDialectPhoenix(t *testing.T) {
+	t.Parallel()
 	h := startHub(t, "phoenix", `{}`)
 	s := startSidecar(t, hubRoute("phoenix", "ws://"+h.addr+"/socket?token=t", "SUBSCRIBE=room:lobby\nsecret:a {\"key\":\"k\"}\nstate:x",
 		"HELLO=room:lobby ask {\"n\":1.10}\n< .response.answer.n == 1.10")...)
@@ -88,6 +89,7 @@ func TestDialectPhoenix(t *testing.T) {
 // A binary push of the official client comes out of the sidecar, and its answer out of the client: both speak the
 // binary form that the server does.
 func TestDialectPhoenixBinaryPush(t *testing.T) {
+	t.Parallel()
 	h := startHub(t, "phoenix", `{}`)
 	s := startSidecar(t, hubRoute("phoenix", "ws://"+h.addr+"/socket/websocket", "SUBSCRIBE=room:lobby")...)
 	events := ask(t, s.addr, "HTTP/1.0", "/events", "retry: ")
@@ -99,6 +101,7 @@ func TestDialectPhoenixBinaryPush(t *testing.T) {
 }
 
 func TestDialectPhoenixV1(t *testing.T) {
+	t.Parallel()
 	h := startHub(t, "phoenix", `{}`)
 	s := startSidecar(t, hubRoute("phoenix", "ws://"+h.addr+"/socket?vsn=1.0.0", "SUBSCRIBE=room:lobby", "EVENT=topic", "SUBPROTOCOL=phoenix,base64url.bearer.phx.dG9r", "HELLO=room:lobby ask {}\n< event == \"phx_reply\"")...)
 	events := ask(t, s.addr, "HTTP/1.0", "/events", "retry: ")
@@ -110,6 +113,7 @@ func TestDialectPhoenixV1(t *testing.T) {
 }
 
 func TestDialectPhoenixRefusals(t *testing.T) {
+	t.Parallel()
 	h := startHub(t, "phoenix", `{}`)
 	for name, c := range map[string]struct {
 		from, subscribe string
@@ -137,6 +141,7 @@ func TestDialectPhoenixRefusals(t *testing.T) {
 }
 
 func TestDialectPhoenixLimitAndKeepalive(t *testing.T) {
+	t.Parallel()
 	h := startHub(t, "phoenix", `{"timeout":1000}`)
 	from := "ws://" + h.addr + "/socket"
 	s := startSidecar(t, hubRoute("phoenix", from, "SUBSCRIBE=room:a", "PING=phoenix heartbeat", "PING_EVERY=200ms", "MAX_MESSAGE=4KiB")...)

@@ -10,7 +10,7 @@ import (
 
 // hubSeen is what servers/signalr.mjs has seen of its clients.
 type hubSeen struct {
-	Results      []struct{ InvocationID, Error string }
+	Results      []struct{ InvocationID, Error, Who string }
 	Negotiations []struct{ Authorization, Cookie, Key, URL string }
 	Upgrades     []struct{ Authorization, Cookie, Key, URL string }
 	Received     []struct {
@@ -19,7 +19,8 @@ type hubSeen struct {
 		InvocationID string
 		Arguments    []any
 	}
-	Ends []struct {
+	Resumed int
+	Ends    []struct {
 		Hub, Why string
 		Code     int
 	}
@@ -46,12 +47,19 @@ func invocation(target string, args ...any) map[string]any {
 }
 
 func TestDialectSignalR(t *testing.T) {
+	t.Parallel()
+	for protocol, packed := range map[string]string{"signalr": "false", "signalr+msgpack": "true"} {
+		t.Run(protocol, func(t *testing.T) { signalrWorks(t, protocol, packed) })
+	}
+}
+
+func signalrWorks(t *testing.T, protocol, packed string) {
 	h := startHub(t, "signalr", `{}`)
-	s := startSidecar(t, hubRoute("signalr", "ws://"+h.addr+"/hub", "SUBSCRIBE=Join [\"red\"]\nstream Counter [2]",
+	s := startSidecar(t, hubRoute(protocol, "ws://"+h.addr+"/hub", "SUBSCRIBE=Join [\"red\"]\nstream Counter [2]",
 		`HELLO={"type":1,"target":"Echo","invocationId":"waited","arguments":[true]}`+"\n< .invocationId == \"waited\" and .result\nJoin [\"blue\"]\n"+
 			`{"type":1,"target":"Echo","invocationId":"mine","arguments":[[7]]}`)...)
 	events := ask(t, s.addr, "HTTP/1.0", "/events", "retry: ")
-	page := official(t, "signalr", "http://"+h.addr+"/hub", `{"on":["Tick","Ask","None"],"invoke":[["Join","red"],["Nothing"],["Admin"],["Closed"],["Broken"],["Echo"],["Counter",1]],"stream":[["Counter",2],["Echo",1]]}`)
+	page := official(t, "signalr", "http://"+h.addr+"/hub", `{"packed":`+packed+`,"on":["Tick","Ask","None"],"invoke":[["Join","red"],["Nothing"],["Admin"],["Closed"],["Broken"],["Echo"],["Counter",1]],"stream":[["Counter",2],["Echo",1]]}`)
 	page.shows(t, `{"ready":true}`)
 	ask := invocation("Ask", map[string]any{"a": 1})
 	ask["invocationId"] = "s1"
@@ -100,28 +108,36 @@ func TestDialectSignalR(t *testing.T) {
 }
 
 func TestDialectSignalRRefusals(t *testing.T) {
+	t.Parallel()
 	h := startHub(t, "signalr", `{}`)
 	for name, c := range map[string]struct {
 		hub, subscribe string
 		status         int
 		says           string
 	}{
-		"no credentials": {"/secure", "", 401, ""},
-		"no hub":         {"/nothing", "", 404, ""},
-		"sorry":          {"/sorry", "", 403, "the hub is full"},
-		"no such method": {"/hub", "Nothing", 400, "Unknown hub method 'Nothing'"},
-		"unauthorized":   {"/hub", "Admin", 403, "because user is unauthorized"},
-		"hub exception":  {"/hub", "Closed", 403, "the market is closed"},
-		"bad arguments":  {"/hub", "Join", 400, "Failed to invoke 'Join'"},
-		"not streaming":  {"/hub", "stream Forever", 0, "non-streaming"}, // which a stream's client may learn late
-		"aborting":       {"/aborting", "Join [1]", 403, "Connection closed with an error."},
-		"old protocol":   {"/old", "", 200, "ASP.NET Core SignalR only"},
-		"no websockets":  {"/nows", "", 200, "enable WebSockets"},
-		"broken":         {"/hub", "Broken", 200, "An unexpected error occurred invoking 'Broken'"},
+		"packed, no method":     {"/hub", "Nothing", 400, "Unknown hub method 'Nothing'"},
+		"packed, hub exception": {"/hub", "Closed", 403, "the market is closed"},
+		"packed, aborting":      {"/aborting", "Join [1]", 403, "Connection closed with an error."},
+		"no credentials":        {"/secure", "", 401, ""},
+		"no hub":                {"/nothing", "", 404, ""},
+		"sorry":                 {"/sorry", "", 403, "the hub is full"},
+		"no such method":        {"/hub", "Nothing", 400, "Unknown hub method 'Nothing'"},
+		"unauthorized":          {"/hub", "Admin", 403, "because user is unauthorized"},
+		"hub exception":         {"/hub", "Closed", 403, "the market is closed"},
+		"bad arguments":         {"/hub", "Join", 400, "Failed to invoke 'Join'"},
+		"not streaming":         {"/hub", "stream Forever", 0, "non-streaming"}, // which a stream's client may learn late
+		"aborting":              {"/aborting", "Join [1]", 403, "Connection closed with an error."},
+		"old protocol":          {"/old", "", 200, "write PROTOCOL=signalr-classic"},
+		"no websockets":         {"/nows", "", 200, "enable WebSockets"},
+		"broken":                {"/hub", "Broken", 200, "An unexpected error occurred invoking 'Broken'"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s := startSidecar(t, hubRoute("signalr", "ws://"+h.addr+c.hub, "SUBSCRIBE="+c.subscribe)...)
+			protocol := "signalr"
+			if strings.HasPrefix(name, "packed") {
+				protocol = "signalr+msgpack"
+			}
+			s := startSidecar(t, hubRoute(protocol, "ws://"+h.addr+c.hub, "SUBSCRIBE="+c.subscribe)...)
 			if got := s.firstStatus(t); c.status != 0 && got != c.status {
 				t.Errorf("answered %d, want %d", got, c.status)
 			}
@@ -132,6 +148,7 @@ func TestDialectSignalRRefusals(t *testing.T) {
 
 // A redirect takes its own token along, and nothing that was meant for the first host.
 func TestDialectSignalRRedirect(t *testing.T) {
+	t.Parallel()
 	second := startHub(t, "signalr", `{}`)
 	first := startHub(t, "signalr", fmt.Sprintf(`{"moved":"http://%s/secure?hub=x"}`, second.addr))
 	s := startSidecar(t, hubRoute("signalr", "ws://"+first.addr+"/moved", "HEADERS=Cookie: own=1\nX-Key: own\nAuthorization: Bearer own")...)
@@ -156,6 +173,7 @@ func TestDialectSignalRRedirect(t *testing.T) {
 
 // The stream ends when all that was subscribed to has ended.
 func TestDialectSignalRFinished(t *testing.T) {
+	t.Parallel()
 	h := startHub(t, "signalr", `{}`)
 	s := startSidecar(t, hubRoute("signalr", "ws://"+h.addr+"/hub?id=", "SUBSCRIBE=stream Prices\nstream Counter [1]")...)
 	events := ask(t, s.addr, "HTTP/1.1", "/events", "retry: ")
@@ -181,6 +199,7 @@ func TestDialectSignalRFinished(t *testing.T) {
 }
 
 func TestDialectSignalRLimitAndKeepalive(t *testing.T) {
+	t.Parallel()
 	h := startHub(t, "signalr", `{"clientTimeout":1000,"keepAlive":300}`)
 	from := "ws://" + h.addr + "/hub"
 	s := startSidecar(t, hubRoute("signalr", from, `PING={"type":6}`, "PING_EVERY=200ms", "MAX_MESSAGE=4KiB")...)
@@ -209,4 +228,15 @@ func TestDialectSignalRLimitAndKeepalive(t *testing.T) {
 	if text := events.got.String(); strings.Contains(text, "stream.gap") {
 		t.Errorf("the pinging connection was lost: %q", text)
 	}
+}
+
+// A hub without the protocol says so, and the log what to write.
+func TestDialectSignalRWithoutMessagePack(t *testing.T) {
+	t.Parallel()
+	h := startHub(t, "signalr", `{"jsonOnly":true}`)
+	s := startSidecar(t, hubRoute("signalr+msgpack", "ws://"+h.addr+"/hub")...)
+	if got := s.firstStatus(t); got != 200 {
+		t.Errorf("answered %d", got)
+	}
+	s.explains(t, "or write PROTOCOL=signalr")
 }

@@ -30,12 +30,14 @@ func (h *hub) emits(t *testing.T, space, name, args string) {
 
 func TestDialectSocketIO(t *testing.T) {
 	t.Parallel()
-	for _, version := range []string{"4", "2", "4 for 2"} {
+	for _, version := range []string{"4", "4 packed", "2", "4 for 2"} {
 		t.Run(version, func(t *testing.T) {
 			t.Parallel()
 			protocol, options := "socket.io", `{}`
 			settings := []string{`CONNECT={"token":"t"}`, "SUBSCRIBE=/\n/admin"}
-			if version != "4" {
+			if version == "4 packed" {
+				protocol, options = "socket.io+msgpack", `{"msgpack":true}`
+			} else if version != "4" {
 				protocol, settings = "socket.io-v2", []string{"SUBSCRIBE=/\n/admin?token=t"}
 				options = map[string]string{"2": `{"version":2}`, "4 for 2": `{"allowEIO3":true}`}[version]
 			}
@@ -50,11 +52,13 @@ func TestDialectSocketIO(t *testing.T) {
 			h.emits(t, "/", "none", `[]`)
 			h.emits(t, "/admin", "bin", `[{"hex":"010203"},{"x":[{"hex":"ff"}]}]`)
 			h.emits(t, "/", "blob", `[{"hex":""}]`)
+			h.emits(t, "/", "when", `[{"date":"2024-02-29T12:34:56.789Z"},9007199254740991]`)
 			events.event(t, "one", `{"a":"é\n<&>"}`)
 			events.event(t, "two", `[1,"x"]`)
 			events.event(t, "none", `[]`)
 			events.event(t, "bin", `["AQID",{"x":["/w=="]}]`)
 			events.event(t, "blob", `""`)
+			events.event(t, "when", `["2024-02-29T12:34:56.789Z",9007199254740991]`)
 			if got := fmt.Sprint(h.sioSeen(t).Got); got != "[[map[n:1.1]] [2]]" {
 				t.Errorf("HELLO sent %s", got)
 			}
@@ -85,8 +89,17 @@ func TestDialectSocketIO(t *testing.T) {
 // does not know them.
 func TestDialectSocketIORecovery(t *testing.T) {
 	t.Parallel()
-	h := startHub(t, "socketio", `{"recovery":true}`)
-	s := startSidecar(t, hubRoute("socket.io", "ws://"+h.addr, `CONNECT={"token":"t"}`, "SUBSCRIBE=/\n/admin")...)
+	for protocol, options := range map[string]string{"socket.io": `{"recovery":true}`, "socket.io+msgpack": `{"recovery":true,"msgpack":true}`} {
+		t.Run(protocol, func(t *testing.T) {
+			t.Parallel()
+			socketIORecovers(t, protocol, options)
+		})
+	}
+}
+
+func socketIORecovers(t *testing.T, protocol, options string) {
+	h := startHub(t, "socketio", options)
+	s := startSidecar(t, hubRoute(protocol, "ws://"+h.addr, `CONNECT={"token":"t"}`, "SUBSCRIBE=/\n/admin")...)
 	events := ask(t, s.addr, "HTTP/1.0", "/events", "retry: ")
 	h.reached(t, 1, map[string]any{"do": "count", "topic": "/admin"})
 	h.emits(t, "/", "first", `["text"]`)
@@ -151,7 +164,7 @@ func TestDialectSocketIORedis(t *testing.T) {
 
 func TestDialectSocketIORefusals(t *testing.T) {
 	t.Parallel()
-	v4, v2 := startHub(t, "socketio", `{}`), startHub(t, "socketio", `{"version":2}`)
+	v4, v2, packed := startHub(t, "socketio", `{}`), startHub(t, "socketio", `{"version":2}`), startHub(t, "socketio", `{"msgpack":true}`)
 	for name, c := range map[string]struct {
 		h         *hub
 		protocol  string
@@ -169,6 +182,11 @@ func TestDialectSocketIORefusals(t *testing.T) {
 		"forbidden, v2":     {v2, "socket.io-v2", "", []string{"SUBSCRIBE=/admin?token=v"}, 403, "not allowed in here"},
 		"with a status, v2": {v2, "socket.io-v2", "", []string{"SUBSCRIBE=/admin?token=z"}, 410, "moved out"},
 		"no namespace, v2":  {v2, "socket.io-v2", "", []string{"SUBSCRIBE=/nothing"}, 404, "Invalid namespace"},
+		"token, packed":     {packed, "socket.io+msgpack", "", []string{"SUBSCRIBE=/admin", `CONNECT={"token":"x"}`}, 401, "refused the namespace /admin: not authorized"},
+		"status, packed":    {packed, "socket.io+msgpack", "", []string{"SUBSCRIBE=/admin", `CONNECT={"token":"z"}`}, 410, "refused the namespace /admin: not authorized"},
+		"nothing, packed":   {packed, "socket.io+msgpack", "", []string{"SUBSCRIBE=/nothing"}, 404, "Invalid namespace"},
+		"packed to v4":      {v4, "socket.io+msgpack", "", nil, 200, "or write PROTOCOL=socket.io"},
+		"v4 to packed":      {packed, "socket.io", "", nil, 200, "write PROTOCOL=socket.io+msgpack"},
 		"v2 to v4":          {v4, "socket.io-v2", "", nil, 200, "if the server is Socket.IO 3 or 4, write PROTOCOL=socket.io"},
 		"v4 to v2":          {v2, "socket.io", "", nil, 200, "write PROTOCOL=socket.io-v2"},
 		"EIO":               {v4, "socket.io", "/?EIO=3", nil, 400, "write PROTOCOL=socket.io-v2"},
@@ -185,6 +203,7 @@ func TestDialectSocketIORefusals(t *testing.T) {
 }
 
 func TestDialectSocketIOLimit(t *testing.T) {
+	t.Parallel()
 	h := startHub(t, "socketio", `{}`)
 	s := startSidecar(t, hubRoute("socket.io", "ws://"+h.addr, "MAX_MESSAGE=4KiB")...)
 	events := ask(t, s.addr, "HTTP/1.0", "/events", "retry: ")

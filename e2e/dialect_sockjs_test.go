@@ -22,6 +22,7 @@ func (h *hub) sockSeen(t *testing.T) (seen sockSeen) {
 }
 
 func TestDialectSockJS(t *testing.T) {
+	t.Parallel()
 	h := startHub(t, "sockjs", `{}`)
 	s := startSidecar(t, hubRoute("sockjs", "ws://"+h.addr+"/echo?a=1", "MAX_MESSAGE=4KiB", "HELLO=> {\"hello\":{stream.n}}\n< .hello == 1")...)
 	events := ask(t, s.addr, "HTTP/1.0", "/events", "retry: ")

@@ -36,6 +36,7 @@ func (h *hub) publishes(t *testing.T, n int, topic string, args, kwargs any) {
 }
 
 func TestDialectWAMP(t *testing.T) {
+	t.Parallel()
 	h := startHub(t, "wamp", `{}`)
 	from := "ws://" + h.addr + "/ws"
 	s := startSidecar(t, hubRoute("wamp", from, `CONNECT={"realm":"open"}`, "SUBSCRIBE=com.acme.price\ncom.acme {\"match\":\"prefix\"}\ncom..other {\"match\":\"wildcard\"}",
@@ -82,6 +83,7 @@ func TestDialectWAMP(t *testing.T) {
 }
 
 func TestDialectWAMPLogin(t *testing.T) {
+	t.Parallel()
 	for name, c := range map[string]struct{ options, connect, page string }{
 		"ticket":       {`{}`, `{"realm":"staff","authid":"joe","ticket":"secret!!!"}`, `"authid":"joe","ticket":"secret!!!"`},
 		"salted":       {`{}`, `{"realm":"staff","authid":"ann","secret":"hunter2"}`, `"authid":"ann","secret":"hunter2"`},
@@ -103,6 +105,7 @@ func TestDialectWAMPLogin(t *testing.T) {
 }
 
 func TestDialectWAMPRefusals(t *testing.T) {
+	t.Parallel()
 	h := startHub(t, "wamp", `{}`)
 	other := startHub(t, "wamp", `{"method":"scram"}`)
 	deaf := startHub(t, "wamp", `{"deaf":true}`)
@@ -137,6 +140,7 @@ func TestDialectWAMPRefusals(t *testing.T) {
 }
 
 func TestDialectWAMPLimitAndKeepalive(t *testing.T) {
+	t.Parallel()
 	h := startHub(t, "wamp", `{"silence":1000}`)
 	from := "ws://" + h.addr + "/ws"
 	s := startSidecar(t, hubRoute("wamp", from, `CONNECT={"realm":"open"}`, "SUBSCRIBE=com.a", "IDLE=400ms", "MAX_MESSAGE=4KiB")...)

@@ -164,7 +164,7 @@ func TestEtcdCompacted(t *testing.T) {
 	s := startSidecar(t, "SSE_ROUTE_WATCH_PATH=/watch", "SSE_ROUTE_WATCH_FROM=http://"+reached+"/v3/watch", "SSE_ROUTE_WATCH_MODE=stream",
 		`SSE_ROUTE_WATCH_BODY={"create_request":{"key":"AA==","range_end":"AA==","start_revision":{stream.cursor:0}}}`,
 		`SSE_ROUTE_WATCH_EVENT=if .result.created then "created" else null end`, `SSE_ROUTE_WATCH_DATA=.result.events[0].kv.value // "" | @base64d`,
-		"SSE_ROUTE_WATCH_CURSOR=.result|select(.events).header.revision|tonumber+1", "SSE_ROUTE_WATCH_RESET=.result.canceled")
+		"SSE_ROUTE_WATCH_CURSOR=.result|select(.events).events|last.kv.mod_revision|tonumber+1", "SSE_ROUTE_WATCH_RESET=.result.canceled")
 	page := ask(t, s.addr, "HTTP/1.1", "/watch", "")
 	page.until(t, "event: created\n")
 	put(1)

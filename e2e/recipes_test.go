@@ -27,8 +27,15 @@ var recipes = map[string]recipe{
 	"kraken-v2":         {path: "/events/kraken", server: "kraken", from: map[string]string{"wss://ws.kraken.com": "ws"}},
 	"coinbase":          {path: "/events/coinbase", from: map[string]string{"wss://ws-feed.exchange.coinbase.com": "ws"}},
 	"binance":           {path: "/events/binance", from: map[string]string{"wss://stream.binance.com:9443": "ws"}},
+	"htx":               {path: "/events/htx", from: map[string]string{"wss://api.huobi.pro": "ws"}},
 	"pusher":            {path: "/events/pusher", from: map[string]string{"wss://ws-mt1.pusher.com": "ws"}},
 	"aria2":             {path: "/events/aria2", from: map[string]string{"ws://localhost:6800": "ws"}},
+	"pusher-private":    {path: "/events/orders/{id}", server: "pusher", from: map[string]string{"wss://ws-mt1.pusher.com": "ws", "https://your-app.example": "http"}},
+	"twitch":            {path: "/events/twitch", from: map[string]string{"wss://eventsub.wss.twitch.tv": "ws", "https://api.twitch.tv": "http"}},
+	"supabase":          {path: "/events/messages?token=ann", from: map[string]string{"wss://YOUR-PROJECT.supabase.co": "ws"}},
+	"okx":               {path: "/events/okx", from: map[string]string{"wss://ws.okx.com:8443": "ws"}},
+	"obs":               {path: "/events/obs", from: map[string]string{"ws://localhost:4455": "ws"}},
+	"redis":             {path: "/events/redis/prices", from: map[string]string{"redis://sidestream:SECRET@redis:6379": "redis"}},
 	"ethereum":          {path: "/events/blocks", from: map[string]string{"wss://mainnet.infura.io": "ws"}},
 }
 
@@ -536,6 +543,28 @@ func TestRecipePusher(t *testing.T) {
 	f.refuses(t, 403, "SSE_ROUTE_PUSHER_HELLO=! .event == \"pusher:subscription_error\"\n"+`> {"event":"pusher:subscribe","data":{"channel":"private-x","auth":"x"}}`+"\n< .event == \"pusher_internal:subscription_succeeded\"")
 }
 
+func TestRecipeHTX(t *testing.T) {
+	t.Parallel()
+	f := startFeedServer(t, "htx", `{"ping":100}`)
+	s := f.sidecar(t)
+	events := f.events(t, s)
+	tick := func(symbol, close string) {
+		f.reach(t, 1, "tick", fields{"symbol": symbol, "close": close})
+		events.next(t, symbol, `{"close":`+close+`,"count":9007199254740993}`)
+	}
+	tick("btcusdt", "52735.63")
+	f.do(t, "damage", nil, nil)
+	tick("ethusdt", "3000")
+	if failed := metric(t, s, `sidestream_decode_failures_total{route="htx"}`); failed != 2 {
+		t.Errorf("%v messages did not decode", failed)
+	}
+	f.beats(t, 10, "SSE_ROUTE_HTX_REPLY=select(.ping)|empty")
+	f.do(t, "cut", nil, nil)
+	events.gap(t)
+	tick("btcusdt", "52736")
+	f.refuses(t, 403, "SSE_ROUTE_HTX_HELLO=! .status == \"error\" and .id\n"+`> {"sub":"market.nonesuch.ticker","id":"x"}`+"\n< .subbed")
+}
+
 func TestRecipeEthereum(t *testing.T) {
 	t.Parallel()
 	f := startFeedServer(t, "ethereum", `{"key":"YOUR-KEY","silence":2500}`)
@@ -551,7 +580,7 @@ func TestRecipeEthereum(t *testing.T) {
 	f.do(t, "cut", nil, nil)
 	events.gap(t)
 	block("0x11", "0xbb")
-	f.refuses(t, 403, "SSE_ROUTE_BLOCKS_HELLO=! .id == 1 and .error\n"+`> {"jsonrpc":"2.0","id":1,"method":"eth_subscribe","params":["other"]}`+"\n< .result")
+	f.refuses(t, 400, `SSE_ROUTE_BLOCKS_SUBSCRIBE=eth_subscribe ["other"]`)
 	f.restart(t, `{"key":"another"}`)
 	events.until(t, "event: stream.refused\n")
 	f.refuses(t, 401)

@@ -115,6 +115,7 @@ func (c *audience) dismiss(t *testing.T) {
 // TestReloadDropsNobody: a thousand clients keep their connections and get every event, while other routes change, come and go, a secret
 // rotates and files are wrong.
 func TestReloadDropsNobody(t *testing.T) {
+	t.Parallel()
 	const many = 1000
 	ticks := ticker(t, 200*time.Millisecond)
 	var token atomic.Pointer[string] // that the service was last asked with
@@ -276,6 +277,7 @@ func (f *spectator) rest() string {
 
 // TestDrainCommand: it returns when the clients have left, twice is once, and SIGTERM ends the sidecar at once afterwards.
 func TestDrainCommand(t *testing.T) {
+	t.Parallel()
 	ticks := ticker(t, 50*time.Millisecond)
 	s := startConfigured(t, "SSE_DRAIN=3s\nSSE_ROUTE_A_PATH=/ticks\nSSE_ROUTE_A_FROM=ws://"+ticks+"/\n")
 	file := filepath.Join(s.dir, "env")
@@ -329,6 +331,7 @@ func countsUp(t *testing.T) (address string) {
 // TestReloadWithAHistory: where a history is kept, and the source can go on, a client of a route that changes misses nothing and is told
 // nothing: the new route goes on where the old one stopped.
 func TestReloadWithAHistory(t *testing.T) {
+	t.Parallel()
 	for name, history := range map[string]string{"file": "file:" + t.TempDir(), "redis": "redis://" + redistest.Start(t).Addr} {
 		t.Run(name, func(t *testing.T) {
 			service := countsUp(t)

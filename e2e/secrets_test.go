@@ -135,6 +135,7 @@ func secretPlaces(v *vault) (polls, sockets map[string]string) {
 // TestSecretsAreShownNowhere runs the whole program before services that say secrets wherever a library may quote them, with secrets
 // wherever a configuration and a client may have them, and searches all that an operator sees.
 func TestSecretsAreShownNowhere(t *testing.T) {
+	t.Parallel()
 	v := new(vault)
 	polls, sockets := secretPlaces(v)
 	all := map[string]string{}

@@ -71,6 +71,7 @@ func (r *reader) connection(ctx context.Context, client *http.Client) error {
 
 // TestSend: what is POSTed comes back as events, once and in order in both directions, while all connections are cut.
 func TestSend(t *testing.T) {
+	t.Parallel()
 	for name, front := range map[string]func(*testing.T, string) string{
 		"direct": func(_ *testing.T, addr string) string { return addr },
 		"nginx":  startNginx,

@@ -101,6 +101,34 @@ func TestTakeover(t *testing.T) {
 				h.chats(t, 0, "a", map[string]any{"n": n})
 			})
 	})
+	t.Run("SignalR", func(t *testing.T) {
+		t.Parallel()
+		h := startHub(t, "signalr", `{"stateful":true}`)
+		takenOver(t, hubRoute("signalr", "ws://"+h.addr+"/hub", `SUBSCRIBE=Join ["red"]`), "Tick", number, func(n int) {
+			h.do(t, map[string]any{"do": "send", "group": "red", "records": []any{invocation("Tick", n)}}, nil)
+		})
+	})
+	t.Run("ASP.NET SignalR", func(t *testing.T) {
+		t.Parallel()
+		h := startHub(t, "signalrclassic", `{}`)
+		takenOver(t, classicRoute(h.addr, `SUBSCRIBE=Chat.Join ["red"]`, "SELECT=select($event==\"tick\")"), "tick", number, func(n int) { h.invokes(t, "red", "tick", n) })
+	})
+	t.Run("Azure Web PubSub", func(t *testing.T) {
+		t.Parallel()
+		h := startHub(t, "webpubsub", `{}`)
+		takenOver(t, pubSubRoute(h.addr, "SUBSCRIBE=chat"), "", number, func(n int) { h.delivers(t, "chat", n) })
+	})
+	t.Run("Centrifuge", func(t *testing.T) {
+		t.Parallel()
+		c := startCentrifugo(t)
+		takenOver(t, c.route("SUBSCRIBE=news"), "", number, func(n int) { c.publish(t, "news", n) })
+	})
+	t.Run("JetStream", func(t *testing.T) {
+		t.Parallel()
+		n := startNATS(t)
+		n.stream(t, "N", "memory", nil)
+		takenOver(t, n.route(`SUBSCRIBE=n.> {"stream":"N"}`), "", number, func(i int) { n.keep(t, "n.x", number(i)) })
+	})
 	t.Run("Server-Sent Events", func(t *testing.T) {
 		t.Parallel()
 		s := &sayings{}

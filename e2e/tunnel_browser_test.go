@@ -12,6 +12,11 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/chromedp/cdproto/cdp"
+	"github.com/chromedp/cdproto/heapprofiler"
+	"github.com/chromedp/cdproto/network"
+	"github.com/chromedp/chromedp"
 )
 
 // startTunnelServer runs servers/tunnel/server.mjs and returns its address. stomp is the address of a broker's WebSockets, "" none.
@@ -378,4 +383,55 @@ func metric(t *testing.T, s *sidecar, name string) (value float64) {
 		t.Fatalf("%s: %v", name, err)
 	}
 	return value
+}
+
+// No POST of a tunnel looks cancelled to developer tools and to what monitors a page: each answer is read to its end.
+func TestTunnelCancelsNothing(t *testing.T) {
+	t.Parallel()
+	addr := startTunnelServer(t, "")
+	s := startSidecar(t, "SSE_UPSTREAM=http://"+addr, "SSE_TUNNEL=/echo", "SSE_DRAIN=200ms")
+	c := startChromium(t)
+	var mu sync.Mutex
+	posts, done := map[network.RequestID]bool{}, 0
+	if err := chromedp.Listen(c.ctx, func(event any) {
+		mu.Lock()
+		defer mu.Unlock()
+		switch e := event.(type) {
+		case *network.EventRequestWillBeSent:
+			if e.Request.Method == "POST" {
+				posts[e.RequestID] = true
+			}
+		case *network.EventLoadingFinished:
+			if posts[e.RequestID] {
+				done++
+			}
+		case *network.EventLoadingFailed:
+			if posts[e.RequestID] {
+				t.Errorf("a POST failed: %s, cancelled: %v", e.ErrorText, e.Canceled)
+			}
+		}
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := chromedp.Call(c.ctx, network.Enable, network.EnableParams{}); err != nil {
+		t.Fatal(err)
+	}
+	c.open(t, "http://"+s.addr+"/always.html")
+	talk(t, c, "talk", "/echo", "first")
+	heard(t, c, "talk", "open,first")
+	want := "open,first"
+	for i := range 20 {
+		text := fmt.Sprint("message ", i)
+		c.eval(t, fmt.Sprintf("talks.talk.ws.send(%q), ''", text))
+		want += "," + text
+		heard(t, c, "talk", want)
+		if _, err := chromedp.Call(c.ctx, heapprofiler.CollectGarbage, cdp.Empty{}); err != nil { // at which answers that nobody reads are dropped
+			t.Fatal(err)
+		}
+	}
+	eventually(t, "each POST to be read to its end", func() bool {
+		mu.Lock()
+		defer mu.Unlock()
+		return len(posts) > 20 && done == len(posts)
+	})
 }

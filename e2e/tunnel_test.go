@@ -86,6 +86,7 @@ const secretID = "e2e-secret-0123456789"
 // TestTunnel: 10,000 messages each way, once and in order, while all connections are cut again and again: those of the
 // events, and those of POSTs under way.
 func TestTunnel(t *testing.T) {
+	t.Parallel()
 	for name, front := range map[string]func(*testing.T, string) string{
 		"direct": func(_ *testing.T, addr string) string { return addr },
 		"nginx":  startNginx,
@@ -169,6 +170,7 @@ func exchange(t *testing.T, wire *recorder, p *page.Page, ws *page.Socket) {
 
 // TestTunnelAcrossRestart: what is lost with the sidecar is not hidden.
 func TestTunnelAcrossRestart(t *testing.T) {
+	t.Parallel()
 	e := startEcho(t)
 	s := startSidecar(t, "SSE_UPSTREAM="+e.URL, "SSE_TUNNEL=/", "SSE_DRAIN=100ms", "SSE_LINGER=3s")
 	ws, err := beginPage(t, s.addr, secretID).Dial(patient(t), 1, "/")

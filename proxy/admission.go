@@ -40,12 +40,14 @@ var credentials = []string{"Authorization", "Cookie"}
 
 // guest is a client that may come in.
 type guest struct {
-	r       *http.Request // its request, with what its ticket stands for
-	pass    *access.Pass  // nil without AUTH
-	id      string        // the last one that it has; "" none
-	inQuery bool          // which stands in the query
-	gone    func()        // gives back its place among those of its address; nil: it has none
-	place   string        // what it is told as its last id while it has none; "" nothing
+	r       *http.Request  // its request, with what its ticket stands for
+	pass    *access.Pass   // nil without AUTH
+	id      string         // the last one that it has; "" none
+	inQuery bool           // which stands in the query
+	gone    func()         // gives back its place among those of its address; nil: it has none
+	set     *set           // what its stream is made of, where it is several
+	ticket  *access.Ticket // that it has come with; nil: none
+	place   string         // what it is told as its last id while it has none; "" nothing
 }
 
 // welcome finds out whether a client may come in, for which it may wait. It fails with a *[access.Denied], [access.ErrUnavailable], or ctx's
@@ -53,6 +55,7 @@ type guest struct {
 func (rt *Route) welcome(ctx context.Context, r *http.Request) (g guest, err error) {
 	g = newGuest(r)
 	t, err := rt.proxy.ticket(&g)
+	g.ticket = t
 	switch {
 	case err != nil || rt.guard == nil:
 	case t != nil:
@@ -117,6 +120,11 @@ func (p *Proxy) ticket(g *guest) (*access.Ticket, error) {
 	return t, nil
 }
 
+// hasTicket reports whether r comes with a ticket, good or not.
+func (p *Proxy) hasTicket(r *http.Request) bool {
+	return p.table().tickets != nil && strings.Contains(r.URL.RawQuery, ticketParam) && r.URL.Query().Get(ticketParam) != ""
+}
+
 // origin is that of the page that has sent r; "" for the sidecar's own.
 func origin(r *http.Request) string {
 	site, from := r.Header.Get("Sec-Fetch-Site"), r.Header.Get("Origin")
@@ -151,7 +159,12 @@ func (rt *Route) unwelcome(w http.ResponseWriter, r *http.Request, g guest, err 
 	p := rt.proxy
 	var denied *access.Denied
 	var unclaimed *upstream.Unclaimed
+	var none *errNoPart
 	switch {
+	case errors.As(err, &none) && none.status == http.StatusServiceUnavailable:
+		return p.busy(w, r, FullStreams, g.busyID())
+	case errors.As(err, &none):
+		return p.reject(w, RefusedUp, none.status, err.Error())
 	case errors.As(err, &denied):
 		rt.deliver.Log.Debug("client not admitted", "client", r.RemoteAddr, "err", denied)
 		return p.deny(w, denied.Status, fmt.Sprintf("not admitted (%d)", denied.Status))
@@ -174,6 +187,9 @@ func (rt *Route) unwelcome(w http.ResponseWriter, r *http.Request, g guest, err 
 func (g *guest) leave() {
 	if g.gone != nil {
 		g.gone()
+	}
+	if g.set != nil {
+		g.set.leave()
 	}
 }
 

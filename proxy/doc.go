@@ -5,6 +5,7 @@
 //
 //   - proxy.go: [Proxy], the public handler. route.go: a route, its admission and its answers. origin.go: pages of other origins.
 //     table.go: what of the settings may change while the sidecar runs. reload.go: how it does.
+//     merged.go: who may have what of several routes in one stream. set.go: those that a page chooses.
 //   - post.go: SEND. tunnel.go: what package tunnel needs of the face. peers.go, post_peers.go: what other replicas are asked,
 //     and ask. tap.go: the command.
 //   - passthrough.go, passthrough_target.go: everything that no route answers. wellformed.go: what a request must be before anything

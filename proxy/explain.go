@@ -75,7 +75,7 @@ type explainer struct {
 
 // trace is what the sources tell.
 func (e *explainer) trace() *upstream.Trace {
-	return &upstream.Trace{Arrived: e.see, Step: func(what string) { e.say("   " + what) }, Made: e.made}
+	return &upstream.Trace{Arrived: e.see, Decoded: e.decoded, Step: func(what string) { e.say("   " + what) }, Made: e.made}
 }
 
 func (e *explainer) see(data []byte, binary bool) {
@@ -93,6 +93,20 @@ func (e *explainer) see(data []byte, binary bool) {
 	if e.arrived == 1 {
 		e.hint(data)
 	}
+}
+
+// decoded tells what DECODE has made of what arrived.
+func (e *explainer) decoded(data []byte, err error) {
+	if err != nil {
+		e.say("   does not decode: " + err.Error())
+		e.made(0, "DECODE")
+		return
+	}
+	shown := oneLine(data, false)
+	e.say(fmt.Sprintf("   decoded to %d bytes: %s", len(data), shown))
+	e.mu.Lock()
+	e.last = shown
+	e.mu.Unlock()
 }
 
 // hint says when a first frame is of another dialect than the route's. mu is held.

@@ -114,3 +114,31 @@ func TestTapExplainsPolls(t *testing.T) {
 		t.Errorf("%s", got)
 	}
 }
+
+// What is packed is shown as it came and as what it is, with the sizes of both, and so is what does not decode.
+func TestTapExplainsDecoding(t *testing.T) {
+	n := 0
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if n++; n == 1 {
+			w.Write([]byte("\x81\xa1a\xcd\x01\x00"))
+			return
+		}
+		w.Write([]byte("\x81\xa1a"))
+	}))
+	defer s.Close()
+	var out bytes.Buffer
+	var lines lined
+	if err := Tap(t.Context(), configure(t, "SSE_ROUTE_A_PATH=/a", "SSE_ROUTE_A_FROM="+s.URL, "SSE_ROUTE_A_EVERY=100ms", "SSE_ROUTE_A_DECODE=msgpack").Routes[0], []string{"-for", "350ms", "-raw"}, &out, slog.New(slog.NewJSONHandler(&lines, nil))); err != nil {
+		t.Fatal(err)
+	}
+	got := out.String()
+	for _, want := range []string{": < 6 bytes, binary: 81a161cd0100\n:    decoded to 9 bytes: {\"a\":256}\n:    1 events\ndata: {\"a\":256}\n",
+		": < 3 bytes, binary: 81a161\n:    does not decode: msgpack: at byte 3: it is cut short\n:    dropped by DECODE\n"} {
+		if !strings.Contains(got, want) {
+			t.Errorf("%q is not in\n%s", want, got)
+		}
+	}
+	if !strings.Contains(lines.buf.String(), "dropped by DECODE, 1 event") {
+		t.Errorf("%s", lines.buf.String())
+	}
+}

@@ -4,6 +4,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 )
 
@@ -51,13 +52,24 @@ func sameHost(origin string, r *http.Request) bool {
 }
 
 // preflight reports whether r asks, for an allowed origin, if it may send what is answered here (Fetch Standard, CORS
-// protocol): GET, and POST where that is.
-func (p *Proxy) preflight(r *http.Request, posts bool) bool {
+// protocol): with GET, or one of methods.
+func (p *Proxy) preflight(r *http.Request, methods ...string) bool {
 	if r.Method != http.MethodOptions || !p.table().allowed(r.Header.Get("Origin")) {
 		return false
 	}
 	method := r.Header.Get("Access-Control-Request-Method")
-	return method == http.MethodGet || posts && method == http.MethodPost
+	return method == http.MethodGet || slices.Contains(methods, method)
+}
+
+// methods are those besides GET that the route answers itself.
+func (rt *Route) methods() []string {
+	switch {
+	case rt.Upstream.Runs():
+		return []string{http.MethodPost, http.MethodDelete}
+	case rt.Send, rt.Upstream.Operates():
+		return []string{http.MethodPost}
+	}
+	return nil
 }
 
 func (rt *Route) answerPreflight(w http.ResponseWriter, r *http.Request) {
@@ -65,8 +77,19 @@ func (rt *Route) answerPreflight(w http.ResponseWriter, r *http.Request) {
 	if rt.guard != nil {
 		headers = union(headers, rt.guard.Headers)
 	}
-	if rt.Send {
-		methods, headers = "GET, POST, OPTIONS", append(headers, "Idempotency-Key")
+	for _, name := range rt.Upstream.Merges() {
+		if part := rt.proxy.table().named(name); part != nil {
+			headers = union(headers, part.Upstream.ClientHeaders())
+		}
+		if part := rt.proxy.table().named(name); part != nil && part.guard != nil {
+			headers = union(headers, part.guard.Headers)
+		}
+	}
+	if more := rt.methods(); more != nil {
+		methods = "GET, " + strings.Join(more, ", ") + ", OPTIONS"
+	}
+	if rt.Send || rt.Upstream.Runs() {
+		headers = append(headers, "Idempotency-Key")
 	}
 	answerPreflight(w, r, methods, headers)
 }

@@ -17,6 +17,7 @@ import (
 
 	"golang.org/x/net/http/httpguts"
 
+	"sidestream/proxy/migrate"
 	"sidestream/proxy/outbound"
 	"sidestream/proxy/upstream"
 )
@@ -33,9 +34,12 @@ type Passthrough struct {
 	// when that connection is closed. Nil: nothing is called.
 	Upgraded func(r *http.Request) (closed func())
 
-	// Answer may add to the header of a final answer to r before it is sent. Header fields set on the ResponseWriter
+	// Answer may add to the header of a final answer to r before it is sent, the switch of protocols included. Header fields set on the ResponseWriter
 	// beforehand are lost when the service sends a 1xx answer first. Nil: nothing is added.
 	Answer func(r *http.Request, h http.Header)
+
+	// Watch looks at what passes through, and changes nothing of it. Nil: nobody does.
+	Watch *migrate.Watch
 
 	upstream  *url.URL
 	transport *outbound.Transport
@@ -238,11 +242,17 @@ func (e *exchange) answer(res *http.Response) error {
 	if e.p.down.CompareAndSwap(true, false) {
 		e.p.log.Info("pass-through works again", "upstream", e.p.where())
 	}
+	if e.p.Watch != nil {
+		e.p.Watch.Answered(e.in, res)
+	}
 	if res.StatusCode == http.StatusSwitchingProtocols {
 		e.p.open.Add(1)
 		e.closed = func() {}
 		if e.p.Upgraded != nil {
 			e.closed = e.p.Upgraded(e.in)
+		}
+		if e.p.Answer != nil {
+			e.p.Answer(e.in, res.Header)
 		}
 		return nil
 	}

@@ -28,6 +28,9 @@ func newTransport(s outbound.Settings) *outbound.Transport {
 	}
 }
 
+// Direct returns what asks the legacy service on the sidecar's own behalf, by the connections that pass-through has.
+func (c Settings) Direct() http.RoundTripper { return newTransport(c.Network) }
+
 // target takes the client's request target apart, byte for byte. In absolute form it loses scheme and authority, as RFC
 // 9112 (section 3.2.2) wants of a server; Host is that authority already.
 func target(r *http.Request) (path, query string, hasQuery bool) {

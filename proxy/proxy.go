@@ -14,6 +14,8 @@ import (
 	"sidestream/proxy/access"
 	"sidestream/proxy/deliver"
 	"sidestream/proxy/history"
+	"sidestream/proxy/migrate"
+	"sidestream/proxy/migrate/learn"
 	"sidestream/proxy/peer"
 	"sidestream/proxy/probe"
 	"sidestream/proxy/stream"
@@ -29,6 +31,7 @@ type Proxy struct {
 	Tunnel   *Tunnel         // nil when off
 	History  history.Running // nil: none is kept
 	Peers    *peer.Peers     // other replicas; nil: none
+	Learner  *learn.Learner  // of what is passed through; nil: nothing is learned
 
 	log         *slog.Logger
 	now         atomic.Pointer[table] // what a reload replaces
@@ -37,12 +40,15 @@ type Proxy struct {
 	scripts     *web.Scripts
 	probe       *probe.Probe
 	clients     deliver.Clients
+	legible     bool         // what is passed through is in encodings that are read
 	maxHeader   int          // bytes of a request without its body
 	relayed     atomic.Int64 // clients whose stream another replica gives
 	warnings    warnings
 	untried     atomic.Int64          // eager routes whose upstream has neither connected nor failed yet, of those that were there at the start
 	perAddress  counted[netip.Prefix] // clients of each address
 	reload      reloading
+	migration   *migrate.Kept
+	parities    parities
 }
 
 // WebSockets is how many connections are passed through as WebSockets now, on any path.
@@ -60,6 +66,7 @@ type Route struct {
 	Clients    *deliver.Stats
 	HeldBack   *atomic.Int64 // pages that have found out that something on the way holds their events back
 	WebSockets *atomic.Int64 // clients that still use the old protocol through this path, now
+	Compared   *Parity       // with old clients
 
 	proxy     *Proxy
 	guard     *access.Guard // nil without AUTH
@@ -67,6 +74,8 @@ type Route struct {
 	deliver   deliver.Pacing
 	tables    deliver.Tables
 	perStream *counted[deliver.Key] // clients of one stream
+	runs      runs                  // of SCOPE=run
+	bodies    atomic.Int64          // of POSTs that are being read
 	tried     func()                // it has connected or failed for the first time, or need not any more; may be called again
 	rest      context.CancelFunc    // ends what EAGER has begun; nil: nothing has. Guarded by reloading.mu
 }
@@ -79,10 +88,20 @@ func New(c Settings, log *slog.Logger) *Proxy {
 	p.clients.Set(c.Restart, c.MaxReplay)
 	p.reload.closing, p.reload.close = context.WithCancel(context.Background())
 	p.maxHeader, p.History = c.MaxHeader, c.History
+	store, _ := p.History.(history.Notes)
+	p.migration = migrate.NewKept(store)
+	p.migration.Before = p.presence
+	p.migration.Ledger.Known = func(path string, over migrate.Transport) string { return p.table().known(path, over) }
+	p.parities.Proxy, p.parities.wait = p, compareWait
 	if c.Upstream != nil {
 		p.passthrough = NewPassthrough(c.Upstream, c.Network, log)
 		p.passthrough.Upgraded = p.upgraded
-		p.passthrough.Answer = p.vary
+		p.passthrough.Answer = p.answered
+		p.passthrough.Watch = &migrate.Watch{Listeners: []migrate.Listener{polls{p}, &p.parities}}
+		if c.Learner != nil {
+			p.Learner, p.legible = c.Learner, c.Legible
+			p.passthrough.Watch.Listeners = append(p.passthrough.Watch.Listeners, c.Learner)
+		}
 	}
 	p.Peers = replicas(c, log)
 	var prefixes []string
@@ -114,11 +133,11 @@ func (p *Proxy) newRoute(rc *RouteSettings, old *Route) *Route {
 	rc.Upstream.LogTo(log)
 	if old == nil {
 		rt.Clients, rt.HeldBack, rt.WebSockets, rt.own = new(deliver.Stats), new(atomic.Int64), new(atomic.Int64), stream.NewLimit(rc.MaxClients)
-		rt.perStream = new(counted[deliver.Key])
+		rt.perStream, rt.Compared = new(counted[deliver.Key]), newParity()
 	} else {
 		rt.Clients, rt.HeldBack, rt.WebSockets, rt.own = old.Clients, old.HeldBack, old.WebSockets, old.own
 		rt.own.Set(rc.MaxClients)
-		rt.perStream = old.perStream
+		rt.perStream, rt.Compared = old.perStream, old.Compared
 	}
 	rt.deliver = deliver.Pacing{Heartbeat: rc.Heartbeat, Coalesce: rc.Coalesce, Retry: rc.Retry, Stats: rt.Clients, Log: log}
 	if rc.Access != nil {
@@ -128,7 +147,14 @@ func (p *Proxy) newRoute(rc *RouteSettings, old *Route) *Route {
 	if shared.All, shared.Route = p.Streams, rc.Name; p.History != nil && !rc.Forgets {
 		shared.History = p.History
 	}
+	if rc.Upstream.Runs() {
+		shared.Ended = rc.Keep
+	}
+	if rc.Upstream.Operates() {
+		rt.deliver.Refused = operationRefused
+	}
 	rt.Streams = stream.NewStreams(shared)
+	rt.runs.streams = rt.Streams
 	if old != nil {
 		rt.succeed(old)
 	}
@@ -205,6 +231,9 @@ func (p *Proxy) answer(w http.ResponseWriter, r *http.Request) deliver.Rest {
 		p.answerTicket(w, r)
 		return deliver.Answered
 	}
+	if r.URL.Path == setPath {
+		return p.answerSet(w, r)
+	}
 	if path, query, hasQuery, ok := p.tunnelled(r); ok {
 		return p.Tunnel.answer(w, r, path, query, hasQuery)
 	}
@@ -221,7 +250,7 @@ func (p *Proxy) answer(w http.ResponseWriter, r *http.Request) deliver.Rest {
 
 // Beside is part of [deliver.Admission]: it admits a client that joins others, by the same rules as ServeHTTP.
 func (p *Proxy) Beside(r *http.Request) (c deliver.Client, header http.Header, ok bool) {
-	if !wellFormed(r) || headSize(r) > p.maxHeader || p.owns(r.URL.Path) || r.URL.Path == ticketPath {
+	if !wellFormed(r) || headSize(r) > p.maxHeader || p.owns(r.URL.Path) || r.URL.Path == ticketPath || r.URL.Path == setPath {
 		return c, nil, false
 	}
 	if path, _, _, ok := p.tunnelled(r); ok {
@@ -260,27 +289,23 @@ func (p *Proxy) pass(w http.ResponseWriter, r *http.Request) deliver.Rest {
 		http.Error(w, "no route matches this path, and SSE_UPSTREAM is not set", http.StatusNotFound)
 		return deliver.Answered
 	}
-	if !p.circles(w, r) {
+	if p.legible {
+		migrate.Legible(r.Header)
+	}
+	if !p.circles(w, r) && !p.gone(w, r) {
 		p.passthrough.ServeHTTP(w, r)
 	}
 	return deliver.Answered
 }
 
-// upgraded counts a WebSocket that is passed through on a route's path.
-func (p *Proxy) upgraded(r *http.Request) (done func()) {
-	rt := p.table().route(r)
-	if rt == nil {
-		return func() {}
-	}
-	rt.WebSockets.Add(1)
-	return func() { rt.WebSockets.Add(-1) }
-}
-
-// vary tells caches that a route's path has another answer for clients that accept event streams.
-func (p *Proxy) vary(r *http.Request, h http.Header) {
-	if p.table().route(r) != nil && !upgrades(r) {
+// answered adds to what the service has answered: that a route's path has another answer for clients that accept event streams, which
+// caches need to know, and that an old path ends.
+func (p *Proxy) answered(r *http.Request, h http.Header) {
+	t := p.table()
+	if t.route(r) != nil && !upgrades(r) {
 		h.Add("Vary", "Accept")
 	}
+	t.announce(r, h)
 }
 
 // Drain tells all SSE clients to come back, each at a random moment of window, and returns when they have gone.
@@ -326,8 +351,9 @@ func (p *Proxy) Close() {
 	p.probe.Stop()
 	p.clients.Close()
 	p.reload.end()
+	p.parities.close()
 	var closing sync.WaitGroup
-	for _, rt := range p.Routes() {
+	for _, rt := range p.Served() {
 		closing.Go(rt.close)
 	}
 	if p.Tunnel != nil {

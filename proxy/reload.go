@@ -37,7 +37,7 @@ type reloading struct {
 }
 
 // Reload has the proxy go by c from now on. Of c may differ: its routes, CORSOrigins, MaxClients, MaxStreams, MaxPerAddress, MaxReplay,
-// TrustedProxies, Drain, Restart, Doctor and Tickets; the rest is as it was. A route whose *RouteSettings is the one that it had, and Tickets that are,
+// TrustedProxies, Drain, Restart, Doctor, Tickets, MigrationDays and Sunsets; the rest is as it was. A route whose *RouteSettings is the one that it had, and Tickets that are,
 // have not changed. It fails with [ErrStopping], and has changed nothing then.
 func (p *Proxy) Reload(c Settings) error {
 	l := &p.reload
@@ -57,8 +57,8 @@ func (p *Proxy) Reload(c Settings) error {
 		p.Peers.Allow(largestBody(c))
 	}
 	p.now.Store(next)
-	for _, rt := range was.routes {
-		if !slices.Contains(next.routes, rt) {
+	for _, rt := range was.served() {
+		if !slices.Contains(next.served(), rt) {
 			p.leave(rt, c.Drain)
 		}
 	}
@@ -143,7 +143,7 @@ func (l *reloading) end() {
 }
 
 // every are the routes that have clients: those of now, and those whose clients are being sent away. reload.mu is held.
-func (p *Proxy) every() []*Route { return slices.Concat(p.Routes(), p.reload.leaving) }
+func (p *Proxy) every() []*Route { return slices.Concat(p.Served(), p.reload.leaving) }
 
 // Eager keeps the streams of eager routes open until ctx is done. It returns when all are closed.
 func (p *Proxy) Eager(ctx context.Context) {

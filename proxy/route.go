@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"sidestream/proxy/deliver"
+	"sidestream/proxy/merge"
 	"sidestream/proxy/stream"
 	"sidestream/proxy/upstream"
 	"sidestream/translate"
@@ -45,6 +46,10 @@ var Rejections = [rejections]string{"origin", "bad_request", "max_clients", "max
 func (rt *Route) answer(w http.ResponseWriter, r *http.Request) deliver.Rest {
 	p := rt.proxy
 	switch {
+	case rt.wantsOperation(r):
+		return rt.answerOperation(w, r)
+	case rt.wantsRun(r):
+		return rt.answerRun(w, r)
 	case rt.wantsEvents(r):
 		c, rest := rt.receive(w, r)
 		if rest != nil {
@@ -53,7 +58,7 @@ func (rt *Route) answer(w http.ResponseWriter, r *http.Request) deliver.Rest {
 		return p.clients.Join(w, r, c)
 	case r.Method == http.MethodPost && rt.Send:
 		rt.serveSend(w, r)
-	case p.preflight(r, rt.Send):
+	case p.preflight(r, rt.methods()...):
 		rt.answerPreflight(w, r)
 	default:
 		return p.pass(w, r)
@@ -73,6 +78,9 @@ func upgrades(r *http.Request) bool {
 
 // beside is part of Proxy.Beside. What it takes it gives back where it does not succeed.
 func (rt *Route) beside(r *http.Request) (c deliver.Client, header http.Header, ok bool) {
+	if rt.Upstream.Merges() != nil { // there is more to it than can be known without waiting
+		return c, nil, false
+	}
 	p := rt.proxy
 	t := p.table()
 	header = t.streamHead()
@@ -94,7 +102,7 @@ func (rt *Route) beside(r *http.Request) (c deliver.Client, header http.Header, 
 		c.Leave()
 		return c, nil, false
 	}
-	if !rt.takeOf(req.Key, &g) {
+	if !rt.takeBoth(req.Key, &g) {
 		g.leave()
 		c.Leave()
 		return c, nil, false
@@ -131,36 +139,58 @@ func (rt *Route) receive(w http.ResponseWriter, r *http.Request) (c deliver.Clie
 	if err != nil {
 		return c, rt.unwelcome(w, r, g, err)
 	}
-	req, err := rt.Upstream.ExpandFor(g.r, g.r.PathValue, g.pass.Claim)
-	if err != nil {
-		return c, rt.unwelcome(w, r, g, err)
-	}
-	if p.clients.Draining() {
+	if rt.Upstream.Merges() != nil && p.clients.Draining() { // for whom nothing is dialled any more
 		p.Rejected[Draining].Add(1)
 		return c, deliver.Busy(w, r, g.busyID(), p.clients.Hint(&rt.deliver))
 	}
+	req, err := rt.expand(r.Context(), &g)
+	if err != nil {
+		g.leave()
+		return c, rt.unwelcome(w, r, g, err)
+	}
+	if p.clients.Draining() {
+		g.leave()
+		p.Rejected[Draining].Add(1)
+		return c, deliver.Busy(w, r, g.busyID(), p.clients.Hint(&rt.deliver))
+	}
+	return rt.place(w, r, &g, req)
+}
+
+// place gives a client that may come in what it wants, where there is room. Where rest is not nil it has been answered with something else, and what
+// g has taken is given back.
+func (rt *Route) place(w http.ResponseWriter, r *http.Request, g *guest, req upstream.Request) (c deliver.Client, rest deliver.Rest) {
+	p := rt.proxy
 	var room bool
 	if g.gone, room = p.table().addresses.take(r); !room {
+		g.leave()
 		return c, p.busy(w, r, FullAddress, g.busyID())
 	}
-	if !rt.takeOf(req.Key, &g) {
+	if !rt.takeBoth(req.Key, g) {
 		g.leave()
 		return c, p.busy(w, r, FullClients, g.busyID())
 	}
-	if c, rest = rt.seat(w, r, req, g.busyID()); rest != nil {
+	if c, rest = rt.seat(w, r, req, g); rest != nil {
 		g.leave()
 		return c, rest
 	}
-	rt.begins(&c, &g, func(ring *stream.Ring, id string) (uint64, bool) { return ring.FindAnywhere(r.Context(), id) })
-	if over(c.Ring, c.Cursor) {
+	rt.begins(&c, g, func(ring *stream.Ring, id string) (uint64, bool) { return ring.FindAnywhere(r.Context(), id) })
+	switch {
+	case over(c.Ring, c.Cursor):
 		g.leave()
 		c.Leave()
 		return c, answerOver(w, g.inQuery)
+	case g.set != nil && !g.set.settle(r.Context(), g, &c):
+		g.leave()
+		c.Leave()
+		return c, p.busy(w, r, FullStreams, g.busyID())
 	}
 	return c, nil
 }
 
-// takeOf takes a client's place in its stream, which g gives back, in the route and in the sidecar; false: there is none.
+// takeBoth takes a client's place in its stream, which g gives back, in the route and in the sidecar; false: there is none.
+func (rt *Route) takeBoth(key deliver.Key, g *guest) bool { return rt.takeOf(key, g) && rt.take() }
+
+// takeOf takes a client's place in its stream, which g gives back; false: there is none.
 func (rt *Route) takeOf(key deliver.Key, g *guest) bool {
 	if rt.MaxPerStream > 0 {
 		if !rt.perStream.take(key, rt.MaxPerStream) {
@@ -174,7 +204,7 @@ func (rt *Route) takeOf(key deliver.Key, g *guest) bool {
 			}
 		}
 	}
-	return rt.take()
+	return true
 }
 
 // take takes a client's place in the route and in the sidecar; false: there is none.
@@ -226,11 +256,13 @@ func (rt *Route) begins(c *deliver.Client, g *guest, find func(*stream.Ring, str
 
 // seat finds a client its seat: beside the clients of the same stream, or one of its own once the upstream's verdict is
 // known. Where rest is not nil it has been answered, and its place given back.
-func (rt *Route) seat(w http.ResponseWriter, r *http.Request, req upstream.Request, id string) (c deliver.Client, rest deliver.Rest) {
-	if c, ok := rt.tables.Beside(req.Key); ok {
-		return c, nil
+func (rt *Route) seat(w http.ResponseWriter, r *http.Request, req upstream.Request, g *guest) (c deliver.Client, rest deliver.Rest) {
+	p, id := rt.proxy, g.busyID()
+	if g.set == nil { // else it is to be known where it begins
+		if c, ok := rt.tables.Beside(req.Key); ok {
+			return c, nil
+		}
 	}
-	p := rt.proxy
 	seat, err := rt.Streams.Join(r.Context(), req)
 	if err != nil {
 		rt.give()
@@ -246,6 +278,11 @@ func (rt *Route) seat(w http.ResponseWriter, r *http.Request, req upstream.Reque
 		return c, deliver.Busy(w, r, id, rt.deliver.RetryHint())
 	case err != nil:
 		return c, deliver.Answered // the client has gone
+	}
+	if g.set != nil {
+		if g.set.left = seat.Request().Leave(); rt.Name == setName {
+			g.set.source, _ = seat.Source().(*merge.Source)
+		}
 	}
 	c = deliver.Client{Route: &rt.deliver, Ring: seat.Ring, Retiring: seat.Retiring(), Leaving: seat.Leaving(), Cursor: seat.Start(), Leave: seat.Leave}
 	return rt.tables.First(req.Key, c, seat.Decided), nil
@@ -295,7 +332,7 @@ func lastEventID(r *http.Request) (id string, inQuery bool) {
 const beatsParam = "heartbeat"
 
 func wantsBeats(r *http.Request) bool {
-	return strings.Contains(r.URL.RawQuery, beatsParam) && r.URL.Query().Get(beatsParam) == "event"
+	return r.Method == http.MethodGet && strings.Contains(r.URL.RawQuery, beatsParam) && r.URL.Query().Get(beatsParam) == "event"
 }
 
 // accepts reports whether r asks for media by name.

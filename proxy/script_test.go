@@ -22,6 +22,7 @@ func TestScripts(t *testing.T) {
 		{"/_sidestream/websocket.js", "", "cross-site", 200, ""},
 		{"/_sidestream/websocket.mjs", "https://app.example", "cross-site", 200, "https://app.example"},
 		{"/_sidestream/events.mjs", "https://other.example", "cross-site", 200, ""},
+		{"/_sidestream/hub.mjs", "https://app.example", "cross-site", 200, "https://app.example"},
 		{"/_sidestream/events.src.js", "", "", 200, ""},
 		{"/_sidestream/nothing.js", "", "", 404, ""},
 	} {

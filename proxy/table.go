@@ -5,6 +5,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"time"
 
 	"sidestream/proxy/access"
 )
@@ -14,11 +15,14 @@ import (
 type table struct {
 	settings    Settings
 	routes      []*Route // in order of their names
+	set         *Route   // for sets of them that pages choose
 	mux         *http.ServeMux
 	origins     map[string]bool
 	tickets     *access.Tickets // nil: there are none
 	credentials []string        // headers that a ticket takes the place of
 	addresses   addresses
+	made        time.Time
+	compared    bool // a route has PARITY
 }
 
 // table is the one that counts now.
@@ -27,9 +31,14 @@ func (p *Proxy) table() *table { return p.now.Load() }
 // Routes are the sidecar's routes as of now, in order of their names. They are not written to.
 func (p *Proxy) Routes() []*Route { return p.table().routes }
 
+// Served are the routes and, after them, what serves the sets of routes that pages choose.
+func (p *Proxy) Served() []*Route { return p.table().served() }
+
+func (t *table) served() []*Route { return append(slices.Clone(t.routes), t.set) }
+
 // newTable returns what c comes to. What of it is the very thing that the table now was made of stays as it is: see [Proxy.Reload].
 func (p *Proxy) newTable(c Settings) *table {
-	t := &table{settings: c, mux: http.NewServeMux(), origins: map[string]bool{}, credentials: slices.Clone(credentials)}
+	t := &table{made: time.Now(), settings: c, mux: http.NewServeMux(), origins: map[string]bool{}, credentials: slices.Clone(credentials)}
 	t.addresses = addresses{trusted: c.TrustedProxies, local: c.TrustLocal, most: c.MaxPerAddress, counted: &p.perAddress}
 	for _, origin := range c.CORSOrigins {
 		t.origins[origin] = true
@@ -42,6 +51,14 @@ func (p *Proxy) newTable(c Settings) *table {
 	default:
 		t.tickets = access.NewTickets(*c.Tickets, p.log)
 	}
+	switch {
+	case was == nil:
+		t.set = p.newRoute(setRoute(c.Sets), nil)
+	case was.settings.Sets == c.Sets:
+		t.set = was.set
+	default:
+		t.set = p.newRoute(setRoute(c.Sets), was.set)
+	}
 	for _, rc := range c.Routes {
 		rt := was.named(rc.Name)
 		if rt == nil || rt.RouteSettings != rc {
@@ -51,6 +68,7 @@ func (p *Proxy) newTable(c Settings) *table {
 			t.credentials = union(t.credentials, rt.guard.Headers)
 		}
 		t.routes = append(t.routes, rt)
+		t.compared = t.compared || rt.Parity
 		t.mux.Handle(rt.Path, found{rt})
 	}
 	return t

@@ -12,9 +12,11 @@ import (
 	"sync"
 
 	"sidestream/proxy/deliver"
+	"sidestream/proxy/merge"
 	"sidestream/proxy/stream"
 	"sidestream/proxy/upstream"
 	"sidestream/translate"
+	"sidestream/translate/graphql"
 )
 
 // ErrWords is wrapped by Tap's error when the words name no route or do not make a request.
@@ -26,7 +28,7 @@ func TapNamed(ctx context.Context, routes []*RouteSettings, words []string, w io
 	for _, rt := range routes {
 		names = append(names, rt.Name)
 		if len(words) > 0 && rt.Name == strings.ToLower(words[0]) {
-			return Tap(ctx, rt, words[1:], w, log)
+			return tapOf(ctx, rt, partsOf(rt, routes), words[1:], w, log)
 		}
 	}
 	return fmt.Errorf("%w: the first must be the name of a route; there are: %s", ErrWords, strings.Join(names, ", "))
@@ -37,6 +39,23 @@ func TapNamed(ctx context.Context, routes []*RouteSettings, words []string, w io
 // not asked). It fails
 // when they do not make a request, the upstream refuses, or w does.
 func Tap(ctx context.Context, rt *RouteSettings, words []string, w io.Writer, log *slog.Logger) error {
+	return tapOf(ctx, rt, nil, words, w, log)
+}
+
+// partsOf are the routes that rt merges.
+func partsOf(rt *RouteSettings, routes []*RouteSettings) (parts []*RouteSettings) {
+	for _, name := range rt.Upstream.Merges() {
+		for _, other := range routes {
+			if other.Name == name {
+				parts = append(parts, other)
+			}
+		}
+	}
+	return parts
+}
+
+// tapOf is Tap, of a route that merges parts, if there are some.
+func tapOf(ctx context.Context, rt *RouteSettings, parts []*RouteSettings, words []string, w io.Writer, log *slog.Logger) error {
 	o, words, err := tapOptions(words)
 	if err != nil {
 		return err
@@ -49,20 +68,11 @@ func Tap(ctx context.Context, rt *RouteSettings, words []string, w io.Writer, lo
 	}
 	e := &explainer{looks: o, rt: rt, log: log.With("route", rt.Name), stop: stop, w: w, dropped: map[string]int{}}
 	rt.Upstream.Trace(e.trace())
-	r, paths, claims, err := tapRequest(ctx, words)
-	if err != nil {
-		return err
+	for _, part := range parts {
+		part.Upstream.Trace(e.trace())
 	}
-	if query := r.URL.Query(); rt.Upstream.Scoped() && !query.Has("session") {
-		query.Set("session", rand.Text()) // as a page does
-		r.URL.RawQuery = query.Encode()
-	}
-	path := func(name string) string { return paths[name] }
-	claim := func(name string) string { return claims[name] }
-	if missing := rt.Upstream.Missing(r, path, claim); len(missing) > 0 {
-		return fmt.Errorf("%w: the route needs %s", ErrWords, wanted(missing))
-	}
-	req, err := rt.Upstream.ExpandFor(r, path, claim)
+	r, req, end, err := requested(ctx, rt, parts, words, log)
+	defer end()
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrWords, err)
 	}
@@ -86,6 +96,79 @@ func Tap(ctx context.Context, rt *RouteSettings, words []string, w io.Writer, lo
 	return advised(tapRing(ctx, seat.Ring, seat.Start(), e), rt, r)
 }
 
+// requested is the request that words stand for, and what rt makes of it, which merges parts if there are some. end is to be called in any case, once
+// what the request is for has ended.
+func requested(ctx context.Context, rt *RouteSettings, parts []*RouteSettings, words []string, log *slog.Logger) (r request, req upstream.Request, end func(), err error) {
+	end = func() {}
+	r, claims, err := tapRequest(ctx, words)
+	if err != nil {
+		return r, req, end, err
+	}
+	if query := r.URL.Query(); rt.Upstream.Scoped() && !query.Has("session") {
+		query.Set("session", rand.Text()) // as a page does
+		r.URL.RawQuery = query.Encode()
+	}
+	path := func(name string) string { return r.paths[name] }
+	claim := func(name string) string { return claims[name] }
+	missing := rt.Upstream.Missing(r.Request, path, claim)
+	for _, part := range parts {
+		missing = union(missing, part.Upstream.Missing(r.Request, path, claim))
+	}
+	if len(missing) > 0 {
+		return r, req, end, fmt.Errorf("the route needs %s", wanted(missing))
+	}
+	if parts != nil {
+		req, end, err = tapParts(rt, parts, log, func(part *RouteSettings) (upstream.Request, error) {
+			return part.Upstream.ExpandFor(r.Request, path, claim)
+		})
+		return r, req, end, err
+	}
+	sent, err := tapSent(rt, r)
+	if err != nil {
+		return r, req, end, err
+	}
+	req, err = rt.Upstream.ExpandSent(r.Request, path, claim, sent)
+	return r, req, end, err
+}
+
+// tapSent is what a client would send besides the head of its request: a subscription, in the words query.query=… and query.variables=….
+func tapSent(rt *RouteSettings, r request) (*upstream.Sent, error) {
+	switch {
+	case rt.Upstream.Runs():
+		return nil, errors.New("the route's runs are started by what clients POST; try one with curl -N -d")
+	case !rt.Upstream.Operates():
+		return nil, nil
+	}
+	request, problem := graphql.FromQuery(r.URL.Query())
+	if problem == nil {
+		var operation string
+		if operation, problem = request.Subscription(rt.Upstream.Documents()); problem == nil {
+			return &upstream.Sent{Operation: operation}, nil
+		}
+	}
+	return nil, fmt.Errorf("%w: what a client would subscribe to is given as query.query=… and query.variables=…", problem)
+}
+
+// tapParts is the request for a route that merges parts, which expand makes those of. end closes their streams.
+func tapParts(rt *RouteSettings, parts []*RouteSettings, log *slog.Logger, expand func(*RouteSettings) (upstream.Request, error)) (req upstream.Request, end func(), err error) {
+	plan := merge.Plan{Route: rt.Upstream, Keys: rt.Start == stream.StartKeys, Events: rt.ReplayEvents}
+	end = func() {
+		for _, part := range plan.Parts {
+			part.Streams.Close()
+			part.Request.Route.CloseIdle()
+		}
+	}
+	for _, part := range parts {
+		req, err := expand(part)
+		if err != nil {
+			return req, end, err
+		}
+		plan.Parts = append(plan.Parts, merge.Part{Label: part.Name, About: aboutRoute(part.Name), Start: part.Start, Request: req,
+			Streams: stream.NewStreams(settings(part, log.With("route", part.Name)))})
+	}
+	return rt.Upstream.Merged([32]byte{}, rt.Upstream.From(), func(log *slog.Logger) upstream.Source { return merge.New(plan, log) }, nil), end, nil
+}
+
 // wanted is placeholders as words: path.id=… query.since=…
 func wanted(missing []string) string {
 	words := make([]string, len(missing))
@@ -96,7 +179,7 @@ func wanted(missing []string) string {
 }
 
 // advised is err; where the upstream wants credentials, with how to give them.
-func advised(err error, rt *RouteSettings, r *http.Request) error {
+func advised(err error, rt *RouteSettings, r request) error {
 	var refused *translate.Refused
 	if !errors.As(err, &refused) || refused.Status != http.StatusUnauthorized {
 		return err
@@ -110,7 +193,7 @@ func advised(err error, rt *RouteSettings, r *http.Request) error {
 	switch {
 	case len(words) > 0:
 		return fmt.Errorf("%w; pass what a client would send: %s", err, strings.Join(words, " "))
-	case rt.Upstream.Shared():
+	case rt.Upstream.Shared() && !rt.Upstream.Redis():
 		return fmt.Errorf("%w; nothing of a client's request goes upstream: forward its credentials with FORWARD=Cookie or FORWARD=Authorization, or give the route its own in HEADERS", err)
 	}
 	return err
@@ -123,23 +206,22 @@ func unlessDone(ctx context.Context, err error) error {
 	return err
 }
 
-// tapRequest is the request that words stand for, its path values and its claims.
-func tapRequest(ctx context.Context, words []string) (_ *http.Request, paths, claims map[string]string, _ error) {
-	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "/", nil)
-	if err != nil {
-		return nil, nil, nil, err
+// tapRequest is the request that words stand for, and its claims.
+func tapRequest(ctx context.Context, words []string) (r request, claims map[string]string, err error) {
+	r.paths, claims = map[string]string{}, map[string]string{}
+	if r.Request, err = http.NewRequestWithContext(ctx, http.MethodGet, "/", nil); err != nil {
+		return r, nil, err
 	}
 	query := r.URL.Query()
-	paths, claims = map[string]string{}, map[string]string{}
 	for _, word := range words {
 		key, value, ok := strings.Cut(word, "=")
 		kind, name, named := strings.Cut(key, ".")
 		if !ok || !named || name == "" {
-			return nil, nil, nil, fmt.Errorf("%w: %q is not of the form query.since=3", ErrWords, word)
+			return r, nil, fmt.Errorf("%q is not of the form query.since=3", word)
 		}
 		switch kind {
 		case "path":
-			paths[name] = value
+			r.paths[name] = value
 		case "query":
 			query.Add(name, value)
 		case "header":
@@ -149,11 +231,11 @@ func tapRequest(ctx context.Context, words []string) (_ *http.Request, paths, cl
 		case "cookie":
 			r.AddCookie(&http.Cookie{Name: name, Value: value})
 		default:
-			return nil, nil, nil, fmt.Errorf("%w: %q must begin with path, query, header, cookie or auth, and a dot", ErrWords, word)
+			return r, nil, fmt.Errorf("%q must begin with path, query, header, cookie or auth, and a dot", word)
 		}
 	}
 	r.URL.RawQuery = query.Encode()
-	return r, paths, claims, nil
+	return r, claims, nil
 }
 
 func tapRing(ctx context.Context, ring *stream.Ring, cursor uint64, w io.Writer) error {

@@ -87,3 +87,58 @@ func TestRefusedSaysItOnce(t *testing.T) {
 		}
 	}
 }
+
+// TestTapMerges shows what a merged route gives, and names what its parts need.
+func TestTapMerges(t *testing.T) {
+	f := newFeed(t)
+	f.answer = answers(`{"up":true}`)
+	routes := configure(t, mergedEnv(f)...).Routes
+	log := slog.New(slog.DiscardHandler)
+	err := TapNamed(t.Context(), routes, []string{"all"}, io.Discard, log)
+	if err == nil || !strings.HasSuffix(err.Error(), ": the route needs path.id=…") {
+		t.Error(err)
+	}
+	var out bytes.Buffer
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	told := make(chan struct{})
+	go func() { // ends with the tap
+		defer close(told)
+		f.publish(t, "prices", `{"kind":"bid"}`)
+		f.publish(t, "orders=7", `{"n":1}`)
+	}()
+	if err := TapNamed(ctx, routes, []string{"all", "path.id=7", "-n", "3"}, &out, log); err != nil {
+		t.Error(err)
+	}
+	<-told
+	for _, want := range []string{"event: status\ndata: {\"up\":true}\n", "event: bid\ndata: {\"kind\":\"bid\"}\n", "event: orders\ndata: {\"n\":1}\n"} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("no %q in %s", want, &out)
+		}
+	}
+	f.cut()
+}
+
+// TestTapOfAnOperation subscribes to what its words say, and says what is wrong with them, or with a route that no words are for.
+func TestTapOfAnOperation(t *testing.T) {
+	service := newGraphQL(t)
+	var out bytes.Buffer
+	tell := make(chan struct{})
+	go func() {
+		defer close(tell)
+		service.says(t, "", `{"type":"next","id":"1","payload":{"data":1}}`)
+		service.says(t, "", `{"type":"complete","id":"1"}`)
+	}()
+	if err := tapped(t, []string{"query.query=subscription { a }"}, &out, faceEnv(service)...); err != nil || !strings.Contains(out.String(), `{"data":1}`) {
+		t.Errorf("%v: %s", err, &out)
+	}
+	<-tell
+	for _, words := range [][]string{nil, {"query.query=mutation { a }"}} {
+		if err := tapped(t, words, io.Discard, faceEnv(service)...); err == nil || !strings.Contains(err.Error(), "query.query=…") {
+			t.Errorf("%v: %v", words, err)
+		}
+	}
+	if err := tapped(t, nil, io.Discard, runEnv(newModel(t))...); err == nil || !strings.Contains(err.Error(), "curl") {
+		t.Error(err)
+	}
+}

@@ -25,7 +25,7 @@ const (
 // answerTicket answers a request for a ticket.
 func (p *Proxy) answerTicket(w http.ResponseWriter, r *http.Request) {
 	switch {
-	case p.preflight(r, true):
+	case p.preflight(r, http.MethodPost):
 		answerPreflight(w, r, "POST, OPTIONS", p.table().credentials)
 	case r.Method != http.MethodPost:
 		w.Header().Set("Allow", http.MethodPost)
@@ -108,6 +108,9 @@ func (p *Proxy) sealPath(ctx context.Context, w http.ResponseWriter, r *http.Req
 		refuseSend(w, http.StatusBadRequest, fmt.Sprintf("%.100q is no route's path", path))
 		return false
 	}
+	for _, name := range rt.Upstream.Merges() {
+		p.sealPart(ctx, p.table().named(name), in, t)
+	}
 	if rt.guard == nil {
 		t.Paths[u.EscapedPath()] = access.Sealed{}
 		return true
@@ -122,4 +125,15 @@ func (p *Proxy) sealPath(ctx context.Context, w http.ResponseWriter, r *http.Req
 	}
 	rt.unsent(w, r, guest{}, err)
 	return false
+}
+
+// sealPart finds out about a part of a merged route. Where it does not admit, the route goes on without it, and whoever comes with the ticket is asked about again.
+func (p *Proxy) sealPart(ctx context.Context, part *Route, r *http.Request, t *access.Ticket) {
+	if part == nil || part.guard == nil {
+		return
+	}
+	in := part.asked(r)
+	if pass, err := part.guard.Admit(ctx, p.client(in)); err == nil {
+		t.Paths[in.URL.EscapedPath()] = pass.Seal(part.guard)
+	}
 }

@@ -50,7 +50,7 @@ func newTunnel(p *Proxy, c Settings, log *slog.Logger) *Tunnel {
 	t.Pages = tunnel.New(tunnel.Settings{
 		Clients: deliver.Pacing{Heartbeat: t.Heartbeat, Poll: t.Heartbeat, Coalesce: t.Coalesce, Retry: min(t.Retry, tunnelRetry), Stats: &t.Clients, Log: log},
 		Linger:  t.Linger, Window: t.ReplayBytes, MaxMessage: t.MaxMessage,
-		Pages: stream.NewLimit(c.MaxStreams), Tunnels: p.Streams, Log: log, Dial: p.passthrough.dialWebSocket,
+		Pages: stream.NewLimit(c.MaxStreams), Tunnels: p.Streams, Log: log, Dial: p.passthrough.dialWebSocket, Opened: p.tunnelOpened,
 	})
 	if p.Peers != nil {
 		t.Pages.Replica, t.Pages.Forward = p.Peers.Replica(), t.forward
@@ -76,7 +76,7 @@ func (t *Tunnel) answer(w http.ResponseWriter, r *http.Request, path, query stri
 		method = http.MethodPost
 	}
 	switch {
-	case t.proxy.preflight(r, path != ""):
+	case t.proxy.preflight(r, method):
 		answerPreflight(w, r, method+", OPTIONS", nil)
 	case r.Method != method:
 		w.Header().Set("Allow", method)

@@ -51,6 +51,8 @@ type Body struct {
 	page    bool
 	head    []byte // what has arrived before the decision, without white space in front
 	begun   bool   // what may be a byte order mark has been passed
+
+	verbatim bool // see NewVerbatimBody
 }
 
 // NewBody reads a body with this Content-Type; format, if not empty, is one of the Format constants and decides. max bounds one
@@ -75,6 +77,32 @@ func NewBody(contentType, format string, max int) *Body {
 		b.page = IsPage(contentType)
 	}
 	return b
+}
+
+// NewVerbatimBody is NewBody for who reads events as they were written: one called message keeps that name, and one that the proper end of the body
+// completes, rather than a blank line, counts.
+func NewVerbatimBody(contentType, format string, max int) *Body {
+	b := NewBody(contentType, format, max)
+	b.verbatim = true
+	if b.decided != nil {
+		b.decided = b.verbatimly(b.decided)
+	}
+	return b
+}
+
+// verbatimly has records of events be read as they were written.
+func (b *Body) verbatimly(r Records) Records {
+	if events, ok := r.(eventRecords); ok && b.verbatim {
+		events.Decoder.Verbatim()
+		return verbatimRecords{events}
+	}
+	return r
+}
+
+// IsEvents reports whether a body with this Content-Type is a stream of records, and nothing else: events, or lines of JSON.
+func IsEvents(contentType string) bool {
+	media, _, err := mime.ParseMediaType(contentType)
+	return err == nil && (media == sse.ContentType || lineTypes[media])
 }
 
 // IsStream reports whether a body with this Content-Type may be a stream, whatever its first bytes.
@@ -159,7 +187,7 @@ func (b *Body) decide(last bool) []Message {
 		if b.page = page; page || !sure {
 			return nil
 		}
-		b.decided = recordsOf(format, b.max)
+		b.decided = b.verbatimly(recordsOf(format, b.max))
 	}
 	head := b.head
 	b.head = nil

@@ -23,3 +23,9 @@ func (r eventRecords) Next(p []byte) (out []Message) {
 func (r eventRecords) End() []Message { return nil }
 
 var _ Records = eventRecords{}
+
+// verbatimRecords reads text/event-stream for who reads events as they were written.
+type verbatimRecords struct{ eventRecords }
+
+// End completes what was begun.
+func (r verbatimRecords) End() []Message { return r.Next([]byte("\n\n")) }

@@ -132,3 +132,24 @@ func FuzzBody(f *testing.F) {
 		}
 	})
 }
+
+// A body that is read verbatim keeps the names of its events, and the one that its end completes.
+func TestVerbatimBody(t *testing.T) {
+	for _, c := range []struct{ kind, format string }{{"text/event-stream", ""}, {"", FormatEvents}, {"application/octet-stream", ""}} {
+		b := NewVerbatimBody(c.kind, c.format, 100)
+		all := b.Next([]byte("event: message\ndata: 1\n\nevent: error\ndata: 2"))
+		all = append(all, b.End()...)
+		if len(all) != 2 || all[0].Event != "message" || all[1].Event != "error" || string(all[1].Data) != "2" {
+			t.Errorf("%v: %+v", c, all)
+		}
+	}
+	b := NewVerbatimBody("application/x-ndjson", "", 100)
+	if all := append(b.Next([]byte("{\"a\":1}\n{\"b\"")), b.End()...); len(all) != 2 {
+		t.Errorf("lines: %+v", all)
+	}
+	for kind, want := range map[string]bool{"text/event-stream; charset=utf-8": true, "application/x-ndjson": true, "application/json": false, "text/html": false, "": false} {
+		if IsEvents(kind) != want {
+			t.Errorf("%s: %v", kind, !want)
+		}
+	}
+}

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
+	"time"
 
 	"github.com/itchyny/gojq"
 
@@ -21,15 +23,17 @@ const (
 
 // variables are what a program knows besides its input. Each is also a function without the dollar sign, which compose
 // files and shells would expand.
-var variables = []string{"$event", "$id", "$topic", "$headers", "$status", "$state"}
+var variables = []string{"$event", "$id", "$topic", "$headers", "$status", "$state", "$answer", "$secret"}
 
 // Code is one compiled jq program. It is safe for concurrent use.
 type Code struct {
 	setting string
 	spelled string // as it was understood
 	program *jq.Program
-	fresh   bool // see [fresh]
-	same    bool // see [constant]
+	fresh   bool     // see [fresh]
+	same    bool     // see [constant]
+	timed   bool     // it asks what time it is
+	secrets *Secrets // nil: it names none
 }
 
 // Setting is the setting that c is the value of.
@@ -41,8 +45,42 @@ func (c *Code) String() string { return c.spelled }
 // Constant reports whether c yields the same for every message: a slip where a program is meant to read it.
 func (c *Code) Constant() bool { return c.same }
 
-// CompileJQ compiles src, the value of setting. The error tells where the program is wrong, and quotes none of its strings.
-func CompileJQ(setting, src string) (*Code, error) {
+// Timed reports whether c asks what time it is (now).
+func (c *Code) Timed() bool { return c.timed }
+
+// At has the programs that run with ctx take now for the present time. Without it they ask the system's clock.
+func At(ctx context.Context, now time.Time) context.Context { return jq.At(ctx, now) }
+
+// Confides reports whether c names a secret.
+func (c *Code) Confides() bool { return c.secrets != nil }
+
+// CompileJQ compiles src, the value of setting, for which there are no secrets. The error tells where the program is wrong, and quotes
+// none of its strings.
+func CompileJQ(setting, src string) (*Code, error) { return (*Secrets)(nil).CompileJQ(setting, src) }
+
+// CompileJQ is the function of the same name, of programs that may name the secrets of s as $secret.name.
+func (s *Secrets) CompileJQ(setting, src string) (*Code, error) {
+	query, err := parse(src)
+	if err != nil {
+		return nil, err
+	}
+	if name := field(query); name != "" && setting == "EVENT" {
+		return nil, fmt.Errorf("is %[1]s, a function of jq's, and not a field; write .%[1]s", name)
+	}
+	confides, err := s.named(query)
+	if err != nil {
+		return nil, err
+	}
+	code := &Code{setting: setting, fresh: fresh(query), same: constant(query), spelled: query.String(), timed: mentions(query, "now")}
+	if confides {
+		code.secrets = s
+	}
+	code.program, err = compile(src, query, variables)
+	return code, err
+}
+
+// parse returns src as a program, with what can be said of it before it is known which variables there are.
+func parse(src string) (*gojq.Query, error) {
 	query, err := gojq.Parse(src)
 	if err != nil {
 		return nil, fmt.Errorf("is not a jq program: %s%s", textToken.ReplaceAllString(err.Error(), "unexpected text in quotes"), hint(src, err))
@@ -50,15 +88,13 @@ func CompileJQ(setting, src string) (*Code, error) {
 	if err := checkConditions(query); err != nil {
 		return nil, err
 	}
-	if name := field(query); name != "" && setting == "EVENT" {
-		return nil, fmt.Errorf("is %[1]s, a function of jq's, and not a field; write .%[1]s", name)
-	}
-	if err := checkRegexps(query); err != nil {
-		return nil, err
-	}
-	made, same, text := fresh(query), constant(query), query.String()
+	return query, checkRegexps(query)
+}
+
+// compile makes query, whose text is src, a program that knows names: variables, each of which is a function without its $ too.
+func compile(src string, query *gojq.Query, names []string) (*jq.Program, error) {
 	var defs []*gojq.FuncDef
-	for _, v := range variables {
+	for _, v := range names {
 		body, err := gojq.Parse(v)
 		if err != nil {
 			return nil, fmt.Errorf("define %s: %w", v, err)
@@ -66,11 +102,11 @@ func CompileJQ(setting, src string) (*Code, error) {
 		defs = append(defs, &gojq.FuncDef{Name: v[1:], Body: body})
 	}
 	query.FuncDefs = append(defs, query.FuncDefs...)
-	program, err := jq.Compile(query, variables)
+	program, err := jq.Compile(query, names)
 	if err != nil {
 		return nil, fmt.Errorf("is not a jq program: %w%s", err, hint(src, err))
 	}
-	return &Code{setting, text, program, made, same}, nil
+	return program, nil
 }
 
 // textToken is how gojq reports a string where none may stand; it may be a password in a frame.
@@ -84,8 +120,8 @@ type ProgramError struct {
 
 func (e *ProgramError) Error() string { return e.Setting + ": " + e.text() }
 
-// preview is where a message of gojq begins to quote a value: in parentheses, bare as JSON, or as a number.
-var preview = regexp.MustCompile(`[("\[{]|(: | to )-?[0-9]`)
+// preview is where a message of gojq begins to quote a value: in parentheses, bare as JSON, or as a number; or the name of a format.
+var preview = regexp.MustCompile(`[("\[{]|(: | to )(-?[0-9]|@)`)
 
 // text leaves out the values that gojq quotes, and whatever error(…) raises: payloads do not belong in logs.
 func (e *ProgramError) text() string {
@@ -104,6 +140,10 @@ func (e *ProgramError) Unwrap() error { return e.Err }
 
 // each calls f with every output of c over value, until f returns an error.
 func (c *Code) each(ctx context.Context, value any, known []any, f func(any) error) error {
+	if c.secrets != nil {
+		known = slices.Clone(known)
+		known[secretIndex] = c.secrets.values()
+	}
 	err := c.program.Run(ctx, value, known, f)
 	if err == nil || err == errStop {
 		return nil

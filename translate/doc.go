@@ -11,13 +11,14 @@
 //   - [Refused], [ErrFinished], [Later], [Meaning]: what the end of a connection or an answer means for the stream.
 //   - [LooksSecret], [NamesSecret], [Climbs]: judgements about texts that come from outside.
 //
-// What speaks a protocol inside of a WebSocket is package dialect; the bytes of text/event-stream are package sse.
+// What undoes compression, MessagePack and CBOR is package decode; what speaks a protocol inside of a WebSocket is package dialect; the
+// bytes of text/event-stream are package sse.
 //
 // # Rules
 //
 //   - Pure: no network, no goroutine, no clock. The time is an argument, and so is the context that bounds a program. A test in
 //     package proxy looks at the source of this and the packages below.
-//   - dialect imports translate; translate imports jq, lines and sse, and nothing else of the program.
+//   - dialect imports translate and decode, decode imports translate; translate imports jq, lines and sse, and nothing else of the program.
 //   - What comes from upstream is hostile: whatever is kept of it has a bound, stated where it is kept, and no error, which ends up in a
 //     log, quotes a payload.
 //   - Bytes that no program changes leave as they came: numbers keep their digits, objects the order of their names.

@@ -21,7 +21,8 @@ type input struct {
 // newInput parses m. Strict: data that is not JSON, or not UTF-8, is an error; otherwise it is a string.
 func newInput(m Message, strict bool) (input, error) {
 	in := input{known: []any{
-		orNull(m.Event), orNull(m.ID), orNull(m.Topic), headerValue(m.Header), statusValue(m.Status), stateValue(m.state),
+		orNull(m.Event), orNull(m.ID), orNull(m.Topic), headerValue(m.Header), statusValue(m.Status), stateValue(m.state), m.answer,
+		nil, // what is secret, which [Code.each] knows
 	}}
 	value, err := ParseJSON(m.Data)
 	switch {
@@ -35,7 +36,11 @@ func newInput(m Message, strict bool) (input, error) {
 	return in, nil
 }
 
-var stateIndex = slices.Index(variables, "$state")
+var (
+	stateIndex  = slices.Index(variables, "$state")
+	answerIndex = slices.Index(variables, "$answer")
+	secretIndex = slices.Index(variables, "$secret")
+)
 
 // setState lets the programs that follow see values.
 func (in *input) setState(values map[string]any) { in.known[stateIndex] = stateValue(values) }

@@ -22,12 +22,43 @@ type Message struct {
 	Header http.Header
 	Status int
 
+	// Notice, if not empty, makes this an event of the sidecar's own by this name, which begins with "stream.", and Data its data as it is. With
+	// Gap it is that gap's, with more to say than its reason.
+	Notice string
+	// Verbatim keeps the name as it is, but for those of the sidecar's own events: error and open, which a page would take for something else.
+	Verbatim bool
+	// Last marks the end of what a client has asked for: no program sees it, and nothing comes after it.
+	Last bool
+	// Mark is a comment that stands in front of the event; "" none. One line.
+	Mark string
+	// Stand, if not nil, is what a client that begins after this message gets in its place, and in that of all before with the same Key.
+	Stand *Stand
+
 	// Binary marks Data, which is to be sent, as bytes rather than text.
 	Binary bool
 
 	item   any            // the value of Data, where a program has taken it out of another message unchanged
 	parsed *input         // Data as programs see it, see Parse
 	state  map[string]any // what the stream remembered after it, see SetState
+	answer any            // of the request of HELLO before it, see SetAnswer
+}
+
+// Size is about how many bytes a message that a dialect has made takes.
+func (m *Message) Size() int {
+	n := len(m.Event) + len(m.ID) + len(m.Topic) + len(m.Data)
+	for name, values := range m.Header {
+		n += len(name)
+		for _, value := range values {
+			n += len(value)
+		}
+	}
+	return n
+}
+
+// Stand is an event that stands in for others.
+type Stand struct {
+	Event string // its name; "" none
+	Data  []byte
 }
 
 // Reasons of a gap, as pages see them.
@@ -56,5 +87,13 @@ func (m *Message) SetState(s *State) {
 	m.state = s.values
 	if m.parsed != nil {
 		m.parsed.setState(s.values)
+	}
+}
+
+// SetAnswer lets the programs that run over m from now on see v as $answer: what a request in the middle of an opening was answered with.
+func (m *Message) SetAnswer(v any) {
+	m.answer = v
+	if m.parsed != nil {
+		m.parsed.known[answerIndex] = v
 	}
 }

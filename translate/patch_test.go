@@ -14,83 +14,6 @@ import (
 	"time"
 )
 
-// apply is RFC 6902 as plainly as it can be written, for what a Patcher makes.
-func apply(doc any, patch []byte) (any, error) {
-	ops, err := ParseJSON(patch)
-	if err != nil {
-		return nil, err
-	}
-	for _, op := range ops.([]any) {
-		op := op.(map[string]any)
-		path := op["path"].(string)
-		switch op["op"] {
-		case "remove":
-			doc, _, err = edit(doc, path, "remove", nil)
-		case "add", "replace":
-			if _, has := op["value"]; !has {
-				return nil, errors.New("no value")
-			}
-			doc, _, err = edit(doc, path, op["op"].(string), op["value"])
-		case "move":
-			var taken any
-			if doc, taken, err = edit(doc, op["from"].(string), "remove", nil); err == nil {
-				doc, _, err = edit(doc, path, "add", taken)
-			}
-		default:
-			err = fmt.Errorf("op %v", op["op"])
-		}
-		if err != nil {
-			return nil, fmt.Errorf("%v: %w", op, err)
-		}
-	}
-	return doc, nil
-}
-
-// edit returns doc with the change at path made, and what was there.
-func edit(doc any, path, op string, value any) (now, was any, err error) {
-	if path == "" {
-		return value, doc, nil
-	}
-	token, rest, deeper := strings.Cut(path[1:], "/")
-	token = strings.ReplaceAll(strings.ReplaceAll(token, "~1", "/"), "~0", "~")
-	if deeper {
-		rest = "/" + rest
-	}
-	switch doc := doc.(type) {
-	case map[string]any:
-		old, has := doc[token]
-		if rest == "" && op == "add" && has || (rest != "" || op != "add") && !has {
-			return nil, nil, fmt.Errorf("%s at %q, where there is %v", op, path, has)
-		}
-		if rest != "" {
-			doc[token], was, err = edit(old, rest, op, value)
-			return doc, was, err
-		}
-		if doc[token] = value; op == "remove" {
-			delete(doc, token)
-		}
-		return doc, old, nil
-	case []any:
-		i, err := strconv.Atoi(token)
-		if err != nil || i < 0 || i > len(doc) || i == len(doc) && (rest != "" || op != "add") {
-			return nil, nil, fmt.Errorf("%s at %q of %d", op, path, len(doc))
-		}
-		switch {
-		case rest != "":
-			doc[i], was, err = edit(doc[i], rest, op, value)
-			return doc, was, err
-		case op == "add":
-			return slices.Insert(slices.Clone(doc), i, value), nil, nil
-		case op == "remove":
-			was = doc[i]
-			return slices.Delete(slices.Clone(doc), i, i+1), was, nil
-		}
-		was, doc[i] = doc[i], value
-		return doc, was, nil
-	}
-	return nil, nil, fmt.Errorf("%q leads nowhere", path)
-}
-
 func sameJSON(a, b any) bool {
 	d := differ{ctx: context.Background(), most: 1}
 	return d.equal(a, b)
@@ -112,7 +35,7 @@ func follow(t testing.TB, p *Patcher, was any, doc string) (now any, event strin
 		if m.Event == EventSnapshot {
 			now, err = ParseJSON(m.Data)
 		} else {
-			now, err = apply(was, m.Data)
+			now, err = ApplyPatch(was, m.Data)
 		}
 		if state, bad := ParseJSON(m.State); bad != nil || !sameJSON(state, want) {
 			t.Fatalf("the state of %s is %s", doc, m.State)
@@ -301,5 +224,17 @@ func TestPatchesOfDeepListsAreCut(t *testing.T) {
 	}
 	if took := time.Since(began); took > 2*time.Second {
 		t.Errorf("took %v", took)
+	}
+}
+
+// TestApplyPatch checks that what is no patch, or does not fit, is an error.
+func TestApplyPatch(t *testing.T) {
+	for _, patch := range []string{`{}`, `[1]`, `[{"op":"add","path":"/x"}]`, `[{"op":"remove","path":"/y"}]`, `[{"op":"replace","path":"/y","value":1}]`, `[{"op":"test","path":"/a"}]`,
+		`[{"op":"remove","path":"a"}]`, `[{"op":"add","path":"/l/9","value":1}]`, `[{"op":"remove","path":"/l/-1"}]`, `[{"op":"add","path":"/l/x","value":1}]`,
+		`[{"op":"add","path":"/a/b","value":1}]`, `[{"op":"move","path":"/b","from":7}]`, `[{"op":"remove","path":7}]`, `nonsense`} {
+		doc, _ := ParseJSON([]byte(`{"a":1,"l":[1,2]}`))
+		if got, err := ApplyPatch(doc, []byte(patch)); err == nil {
+			t.Errorf("%s was applied: %v", patch, got)
+		}
 	}
 }

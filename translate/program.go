@@ -27,7 +27,7 @@ type Program struct {
 // error wrapping [ErrPayload], that the program is strict and the data is not JSON. In both cases nothing of m is to be
 // emitted.
 func (p *Program) Apply(ctx context.Context, m Message) (out []Message, done bool, err error) {
-	if m.Gap != "" || p.Plain() && !p.Strict {
+	if m.Gap != "" || m.Notice != "" || m.Last || p.Plain() && !p.Strict {
 		return []Message{m}, false, nil
 	}
 	in, err := m.input(p.Strict)

@@ -32,15 +32,20 @@ func CutField(saved []byte) (field, rest []byte, err error) {
 
 // CutFields takes saved apart into its fields, which must be want.
 func CutFields(saved []byte, want int) (fields []string, err error) {
+	if fields, err = AllFields(saved); err != nil || len(fields) != want {
+		return nil, ErrSaved
+	}
+	return fields, nil
+}
+
+// AllFields takes saved apart into its fields, however many there are. It fails with [ErrSaved] where something is left over.
+func AllFields(saved []byte) (fields []string, err error) {
 	for len(saved) > 0 {
 		var field []byte
 		if field, saved, err = CutField(saved); err != nil {
 			return nil, err
 		}
 		fields = append(fields, string(field))
-	}
-	if len(fields) != want {
-		return nil, ErrSaved
 	}
 	return fields, nil
 }

@@ -32,6 +32,15 @@ type State struct {
 // Text returns what {state.name} stands for, "" when nothing is known.
 func (s *State) Text(name string) string { return s.texts[name] }
 
+// JSON is all of it as an object, as [StateName] asks for.
+func (s *State) JSON() string {
+	text, err := Written(stateValue(s.values))
+	if err != nil { // its values were written when they were taken
+		return "{}"
+	}
+	return string(text)
+}
+
 // Len is the number of names that have a value.
 func (s *State) Len() int { return len(s.values) }
 
@@ -94,4 +103,23 @@ func (s *State) merge(object map[string]any) error {
 	}
 	s.values, s.texts = values, texts
 	return over
+}
+
+// CatchUp has s, which began as begun, know what other has come to know since it was begun too, but for names that s has changed itself.
+func (s *State) CatchUp(begun, other State) {
+	names := maps.Clone(begun.texts)
+	if names == nil {
+		names = map[string]string{}
+	}
+	maps.Copy(names, other.texts)
+	news := map[string]any{}
+	for name := range names {
+		was, knew := begun.texts[name]
+		mine, known := s.texts[name]
+		theirs, know := other.texts[name]
+		if knew == known && was == mine && (knew != know || was != theirs) {
+			news[name] = other.values[name] // nil deletes
+		}
+	}
+	_ = s.merge(news) // what is over a bound is left out
 }

@@ -59,3 +59,20 @@ func TestStateIsBounded(t *testing.T) {
 		t.Error("a name without end is kept")
 	}
 }
+
+func TestStateCatchUp(t *testing.T) {
+	of := func(object map[string]any) (s State) { _ = s.merge(object); return s }
+	begun := of(map[string]any{"kept": "0", "both": "0", "theirs": "0", "mine": "0", "gone": "0"})
+	other, s := begun, begun
+	_ = other.merge(map[string]any{"both": "other", "theirs": "other", "gone": nil, "new": "other"})
+	_ = s.merge(map[string]any{"both": "s", "mine": nil, "own": "s"})
+	s.CatchUp(begun, other)
+	if got, want := s.JSON(), `{"both":"s","kept":"0","new":"other","own":"s","theirs":"other"}`; got != want {
+		t.Errorf("%s, want %s", got, want)
+	}
+	var none State
+	none.CatchUp(State{}, other)
+	if none.JSON() != other.JSON() {
+		t.Error(none.JSON())
+	}
+}

@@ -111,7 +111,7 @@ var historyRows = []row{
 	{p50, named("latency p50, the same"), milli},
 	{p99, named("latency p99, the same"), milli},
 	{ownCPU, named(ownCPU), micro},
-	{userRSS, func(s size) string { return fmt.Sprintf("RSS per private stream with its client, %d", s.many) }, kib},
+	{userRSS, func(s size) string { return fmt.Sprintf("RSS per private stream with its client, %d", s.private) }, kib},
 	{restart, func(s size) string {
 		return fmt.Sprintf("from the start with %d × 500 events to a client's replay", s.many/5)
 	}, milli},

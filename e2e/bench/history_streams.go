@@ -154,7 +154,7 @@ func (b *bench) privateStreams() error {
 			return err
 		}
 		before, _ := resident(s.pid())
-		leave, err := b.populate(s.addr, b.size.many, 1)
+		leave, err := b.populate(s.addr, b.size.private, 1)
 		if err != nil {
 			return err
 		}
@@ -162,7 +162,7 @@ func (b *bench) privateStreams() error {
 			return err
 		}
 		after, _ := resident(s.pid())
-		b.figures.set(userRSS, name, float64(after-before)/float64(b.size.many))
+		b.figures.set(userRSS, name, float64(after-before)/float64(b.size.private))
 		leave()
 		s.stop()
 	}

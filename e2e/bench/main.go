@@ -40,6 +40,7 @@ var roles = map[string]func(args []string) error{
 // size is how much one run measures.
 type size struct {
 	many, few    int // clients
+	private      int // clients with a stream of their own; many, where there are descriptors for them
 	manyRate     int // events/s to the many
 	fewRate      int // events/s to the few
 	rounds       int
@@ -89,7 +90,7 @@ func run() error {
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, unix.SIGTERM)
 	defer stop()
-	raiseLimit()
+	limit := raiseLimit()
 	dir, err := os.MkdirTemp("", "sidestream-bench-")
 	if err != nil {
 		return err
@@ -99,6 +100,7 @@ func run() error {
 	if *small {
 		s = quick
 	}
+	s.private = min(s.many, (limit-1000)/2) // here and in the sidecar each has two descriptors
 	b := &bench{ctx: ctx, size: s, dir: dir, figures: figures{}, progress: os.Stderr}
 	defer b.stop()
 	if *history {
@@ -132,14 +134,16 @@ func (b *bench) print(w io.Writer, markdown, asJSON bool) error {
 	return nil
 }
 
-// raiseLimit lets this process and its children have as many descriptors as it may.
-func raiseLimit() {
+// raiseLimit lets this process and its children have as many descriptors as it may, and returns how many.
+func raiseLimit() int {
 	const wanted = 65536
 	var l unix.Rlimit
 	unix.Getrlimit(unix.RLIMIT_NOFILE, &l)
 	if unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: wanted, Max: max(l.Max, wanted)}) != nil {
 		unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: l.Max, Max: l.Max})
 	}
+	unix.Getrlimit(unix.RLIMIT_NOFILE, &l)
+	return int(l.Cur)
 }
 
 // build builds the sidecar that is measured.

@@ -45,9 +45,11 @@ control = lambda do |env|
   result =
     case command["do"]
     when "say" then ActionCable.server.broadcast("chat:#{command["topic"]}", command["message"])
-    when "count"
+    when "count" # those whose streams have begun: a subscription is listed before what is said reaches it
       wanted = %("room":"#{command["topic"]}")
-      ActionCable.server.connections.sum { |c| c.statistics[:subscriptions].count { |id| id.include?(wanted) } }
+      ActionCable.server.connections.sum do |c|
+        c.subscriptions.send(:subscriptions).values.count { |channel| channel.identifier.include?(wanted) && channel.send(:subscription_confirmation_sent?) }
+      end
     when "connects" then $connects
     when "restart" then ActionCable.server.connections.dup.each { |c| c.close(reason: "server_restart") }.size
     when "refuse" then ActionCable.server.connections.dup.each { |c| c.close(reason: "remote", reconnect: false) }.size

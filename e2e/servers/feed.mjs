@@ -18,9 +18,9 @@ async function body(request) {
 }
 
 // feed serves WebSockets: connect(peer, request, url) is told of each, and gives it a function that takes its messages, or
-// refuses it with a status by returning that. asked answers other requests, or returns false.
-export function feed({ connect, doing, asked = () => false }) {
-  const sockets = new WebSocketServer({ noServer: true });
+// refuses it with a status by returning that. A message that is not JSON is a text. protocols are subprotocols, of which one is chosen. asked answers other requests, or returns false.
+export function feed({ connect, doing, asked = () => false, protocols = [] }) {
+  const sockets = new WebSocketServer({ noServer: true, ...(protocols.length && { handleProtocols: (offered) => protocols.find((p) => offered.has(p)) ?? false }) });
   const commands = {
     seen: () => ({ ...seen, open: open.size }),
     cut: () => all((peer) => peer.ws.terminate()),
@@ -59,8 +59,8 @@ class Peer {
     open.add(this);
     ws.on("message", (data) => {
       this.heard = Date.now();
-      const message = JSON.parse(data.toString());
-      seen.heard.push(message);
+      const message = parsed(data.toString());
+      if (typeof message === "object") seen.heard.push(message);
       this.take(message);
     });
     ws.on("close", (code) => {
@@ -102,6 +102,14 @@ class Peer {
       sent = String(Date.now());
       this.ws.ping(sent);
     });
+  }
+}
+
+function parsed(text) {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return text;
   }
 }
 

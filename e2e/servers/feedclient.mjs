@@ -45,12 +45,52 @@ const clients = {
     client.initialize(`ws://${address}/api/v4/websocket`, options.token);
   },
 
+  async supabase() {
+    const { RealtimeClient } = require("@supabase/realtime-js");
+    const client = new RealtimeClient(`ws://${address}/realtime/v1`, { params: { apikey: options.key }, transport: WebSocket });
+    await client.setAuth(options.token);
+    client.channel("messages")
+      .on("postgres_changes", { event: "*", schema: "public", table: "messages" }, (change) => show({ type: change.eventType, record: change.new }))
+      .subscribe((status, error) => show({ status, error: error?.message ?? null }));
+  },
+
+  async obs() {
+    const { default: OBSWebSocket } = require("obs-websocket-js/json");
+    const obs = new OBSWebSocket();
+    for (const event of ["CurrentProgramSceneChanged", "StreamStateChanged"]) obs.on(event, (data) => show({ event, data }));
+    try {
+      const { negotiatedRpcVersion } = await obs.connect("ws://" + address, options.password, { rpcVersion: 1, eventSubscriptions: 2047 });
+      show({ ready: negotiatedRpcVersion });
+    } catch (error) {
+      show({ error: error.code });
+    }
+  },
+
+  async okx() {
+    const { WebsocketClient } = require("okx-api");
+    const quiet = () => {};
+    const client = new WebsocketClient({ accounts: [{ apiKey: options.key, apiSecret: options.secret, apiPass: options.passphrase }], wsUrl: `ws://${address}/ws/v5/private`, pingInterval: 200, pongTimeout: 1000 },
+      { trace: quiet, info: quiet, error: quiet, silly: quiet, debug: quiet, notice: quiet, warning: quiet });
+    client.on("update", ({ arg, data }) => show({ channel: arg.channel, data }));
+    client.on("response", ({ event }) => show({ event }));
+    client.on("exception", (error) => show({ error: error.code ?? error.message ?? "failed" }));
+    client.subscribe({ channel: "orders", instType: "ANY" });
+  },
+
   async pusher() {
     const Pusher = require("pusher-js");
     const [wsHost, port] = address.split(":");
+    const signed = async (socket_id, channel_name) => {
+      const answer = await fetch(`http://${address}/broadcasting/auth`, { method: "POST", body: new URLSearchParams({ socket_id, channel_name }),
+        headers: { Cookie: options.cookie, "X-XSRF-TOKEN": options.token } });
+      if (!answer.ok) throw new Error(String(answer.status));
+      return answer.json();
+    };
     const pusher = new Pusher(options.key, { wsHost, wsPort: Number(port), forceTLS: false, enabledTransports: ["ws"], cluster: "", disableStats: true,
       activityTimeout: options.activity * 1000, pongTimeout: 1000,
-      channelAuthorization: { customHandler: (_, done) => done(null, { auth: "wrong" }) } });
+      channelAuthorization: options.cookie
+        ? { customHandler: ({ socketId, channelName }, done) => signed(socketId, channelName).then((auth) => done(null, auth), (error) => done(error, null)) }
+        : { customHandler: (_, done) => done(null, { auth: "wrong" }) } });
     pusher.connection.bind("error", (error) => show({ error: error?.data ?? error?.error?.data ?? null }));
     pusher.connection.bind("connected", () => show("connected"));
     pusher.connection.bind("ping", () => show("ping"));

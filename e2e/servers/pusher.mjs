@@ -2,7 +2,7 @@
 // Reverb and Soketi speak too: the application's key in the address, data that is JSON in a string, public and private
 // channels, and pings both ways.
 import crypto from "node:crypto";
-import { all, feed, options, seen } from "./feed.mjs";
+import { all, feed, json, options, seen } from "./feed.mjs";
 
 const secret = "secret";
 const message = (event, data, channel) => ({ event, ...(channel && { channel }), data: JSON.stringify(data) });
@@ -56,9 +56,21 @@ function subscribe(peer, { channel, auth }) {
   peer.say(message("pusher_internal:subscription_succeeded", {}, channel));
 }
 
+// asked is the application that signs for private channels, as Laravel does: for who has a session, and with it the token that was set beside it.
+function asked(request, response, url, text) {
+  if (url.pathname !== "/broadcasting/auth" || request.method !== "POST") return false;
+  const session = /(?:^|; )laravel_session=([^;]*)/.exec(request.headers.cookie ?? "")?.[1];
+  if (!session) return json(response, 401, { message: "Unauthenticated." });
+  if (request.headers["x-xsrf-token"] !== "token=" + session) return json(response, 419, { message: "CSRF token mismatch." });
+  const form = new URLSearchParams(text), channel = form.get("channel_name");
+  (seen.asked ??= []).push({ method: request.method, authorization: session, body: text });
+  if (channel !== "private-orders." + session) return json(response, 403, { message: "This action is unauthorized." });
+  json(response, 200, { auth: options.key + ":" + crypto.createHmac("sha256", secret).update(form.get("socket_id") + ":" + channel).digest("hex") });
+}
+
 const doing = {
   trigger: ({ channel, event, data }) => all((peer) => peer.say(message(event, data, channel)), (peer) => peer.channels.has(channel)),
   ping: () => all((peer) => peer.say({ event: "pusher:ping", data: {} })),
 };
 
-feed({ connect, doing });
+feed({ connect, doing, asked });

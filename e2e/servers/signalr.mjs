@@ -1,8 +1,10 @@
-// A hub of ASP.NET Core SignalR, JSON hub protocol version 1 over WebSockets, as far as HubProtocol.md and
-// TransportProtocols.md of dotnet/aspnetcore demand things of a server. Error texts are those of DefaultHubDispatcher.
+// A hub of ASP.NET Core SignalR, hub protocol versions 1 and 2 in JSON and in MessagePack over WebSockets, as far as HubProtocol.md and
+// TransportProtocols.md of dotnet/aspnetcore demand things of a server; with {"jsonOnly":true} in JSON alone, with {"stateful":true} with stateful
+// reconnect, where a connection that is lost is kept for disconnectTimeout. Error texts are those of DefaultHubDispatcher.
 // Hubs: /hub, /secure (bearer "good" only), /moved (answers negotiate with the address in options.moved and the token
 // "good"), /old, /nows, /sorry (answers of negotiate that a client cannot use), /aborting (OnConnectedAsync fails).
 import crypto from "node:crypto";
+import { decode, encode } from "@msgpack/msgpack";
 import { WebSocketServer } from "ws";
 import { answer, options, refuse, serve } from "./serve.mjs";
 
@@ -10,10 +12,11 @@ const RS = "\x1e";
 const clientTimeout = options.clientTimeout ?? 30000;
 const keepAlive = options.keepAlive ?? 15000;
 const handshakeTimeout = options.handshakeTimeout ?? 15000;
+const disconnectTimeout = options.disconnectTimeout ?? 15000;
 
-const tokens = new Map(); // connection token -> hub
+const tokens = new Map(); // connection token -> hub, or the connection that can be gone on with
 const connections = new Set();
-const seen = { results: [], negotiations: [], upgrades: [], received: [], ends: [] };
+const seen = { results: [], negotiations: [], upgrades: [], received: [], ends: [], resumed: 0, acks: 0 };
 
 const headers = (request) => ({ authorization: request.headers.authorization, cookie: request.headers.cookie, key: request.headers["x-key"], url: request.url });
 
@@ -28,22 +31,28 @@ function negotiate(request, response, url) {
   if (!["/hub", "/secure", "/nows", "/aborting"].includes(hub)) return false;
   const transports = hub === "/nows" ? [] : [{ transport: "WebSockets", transferFormats: ["Text", "Binary"] }];
   const token = crypto.randomBytes(16).toString("base64url");
-  tokens.set(token, hub);
+  const stateful = options.stateful && url.searchParams.get("useStatefulReconnect") === "true";
+  tokens.set(token, { hub, stateful });
   const version = Math.min(1, Number(url.searchParams.get("negotiateVersion") ?? 0));
   const base = { negotiateVersion: version, connectionId: version ? crypto.randomBytes(16).toString("base64url") : token,
     availableTransports: [...transports, { transport: "LongPolling", transferFormats: ["Text", "Binary"] }] };
-  answer(response, 200, version ? { ...base, connectionToken: token } : base);
+  answer(response, 200, { ...base, ...(version && { connectionToken: token }), ...(stateful && { useStatefulReconnect: true }) });
 }
 
 const sockets = new WebSocketServer({ noServer: true });
 
 function upgrade(request, socket, head, url) {
   const id = url.searchParams.get("id");
-  if (id && tokens.get(id) !== url.pathname) return refuse(socket, 404);
+  const known = tokens.get(id);
+  if (id && known?.hub !== url.pathname) return refuse(socket, 404);
   if (url.pathname === "/secure" && request.headers.authorization !== "Bearer good") return refuse(socket, 401);
   tokens.delete(id);
   seen.upgrades.push(headers(request));
-  sockets.handleUpgrade(request, socket, head, (ws) => new Connection(ws, url.pathname));
+  sockets.handleUpgrade(request, socket, head, (ws) => {
+    if (known?.connection) return known.connection.resume(ws);
+    const connection = new Connection(ws, url.pathname, known?.stateful ? id : undefined);
+    if (known?.stateful) tokens.set(id, { hub: url.pathname, connection });
+  });
 }
 
 class HubException extends Error {}
@@ -59,23 +68,113 @@ const methods = {
   Prices: { args: 0, stream: (c, signal) => c.prices(signal) },
 };
 
+// Records as lists, and back.
+const listOf = (r) => {
+  const head = [r.type, {}, r.invocationId ?? null];
+  switch (r.type) {
+    case 1: return [...head, r.target, r.arguments, []];
+    case 2: return [...head, r.item];
+    case 3: return r.error !== undefined ? [...head, 1, r.error] : r.result !== undefined ? [...head, 3, r.result] : [...head, 2];
+    case 7: return [7, r.error ?? null, ...(r.allowReconnect === undefined ? [] : [r.allowReconnect])];
+    case 8: case 9: return [r.type, r.sequenceId];
+    default: return [r.type];
+  }
+};
+const recordOf = ([type, headers, id, a, b]) => {
+  if (type === 8 || type === 9) return { type, sequenceId: headers };
+  const rest = type === 1 || type === 4 ? { target: a, arguments: b } : type === 2 ? { item: a } : type === 3 ? { 1: { error: b }, 2: {}, 3: { result: b } }[a] : {};
+  return { type, ...(id != null && type < 6 && { invocationId: id }), ...rest };
+};
+
+function framed(record) {
+  const body = encode(listOf(record));
+  const size = [];
+  for (let n = body.length; ; n >>>= 7) {
+    size.push(n > 127 ? (n & 127) | 128 : n);
+    if (n <= 127) return Buffer.concat([Buffer.from(size), body]);
+  }
+}
+
+function unframed(data) {
+  const records = [];
+  for (let at = 0; at < data.length;) {
+    let size = 0, byte, shift = 0;
+    do { byte = data[at++]; size |= (byte & 127) << shift; shift += 7; } while (byte & 128);
+    records.push(recordOf(decode(data.subarray(at, at += size))));
+  }
+  return records;
+}
+
+const counts = (r) => r.type >= 1 && r.type <= 5;
+
 class Connection {
-  constructor(ws, hub) {
-    Object.assign(this, { ws, hub, groups: new Set(), streams: new Map(), waiting: [], shaken: false, why: "lost" });
+  // token is that of a connection that can be gone on with.
+  constructor(ws, hub, token) {
+    Object.assign(this, { hub, token, groups: new Set(), streams: new Map(), waiting: [], shaken: false, why: "lost" });
+    Object.assign(this, { kept: [], said: 0, taken: 0, coming: 1 }); // records that are not acknowledged, and the numbers of the last and the next
     this.timers = [setTimeout(() => this.shaken || this.fail("Handshake was canceled."), handshakeTimeout)];
+    this.attach(ws);
+  }
+
+  attach(ws) {
+    this.ws = ws;
     this.heard = Date.now();
-    ws.on("message", (data, binary) => this.message(binary ? null : data.toString()));
-    ws.on("close", (code) => this.end(code));
+    ws.on("message", (data, binary) => ws === this.ws && this.message(data, binary));
+    ws.on("close", (code) => ws === this.ws && this.lost(code));
     ws.on("error", () => {});
   }
 
-  say(...records) { this.ws.send(records.map((r) => JSON.stringify(r) + RS).join("")); }
+  // resume goes on over another WebSocket. The old one may not be known to be lost.
+  resume(ws) {
+    clearTimeout(this.parting);
+    this.ws?.terminate();
+    this.attach(ws);
+    this.awaiting = true;
+    seen.resumed++;
+    tokens.set(this.token, { hub: this.hub, connection: this });
+    this.say({ type: 9, sequenceId: this.said - this.kept.length + 1 });
+    for (const data of this.kept) ws.send(this.packed ? data : data.toString());
+  }
+
+  // lost is the end of a WebSocket, and that of the connection unless it can be gone on with: not after a close in order.
+  lost(code) {
+    this.ws = null;
+    if (!this.token || !this.shaken || code !== 1006 || this.why !== "lost") return this.end(code);
+    this.parting = setTimeout(() => this.end(code), disconnectTimeout);
+  }
+
+  // The handshake's answer, which has no type, is JSON in any case. What counts is kept.
+  say(...records) {
+    const text = (r) => JSON.stringify(r) + RS;
+    const all = records.map((r) => (this.packed && r.type ? framed(r) : Buffer.from(text(r))));
+    records.forEach((r, i) => { if (this.stateful && counts(r)) this.kept.push(all[i]), this.said++; });
+    this.ws?.send(this.packed ? Buffer.concat(all) : Buffer.concat(all).toString());
+  }
+
+  // fresh reports whether a record has not come before, and acknowledges within a second.
+  fresh(r) {
+    if (this.awaiting && r.type !== 9) return false;
+    if (r.type === 9) {
+      if (r.sequenceId > this.coming) return this.say({ type: 7, error: "Sequence ID greater than amount of messages we've received." }), (this.why = "sequence"), this.ws?.close(1000), false;
+      this.awaiting = false;
+      this.coming = r.sequenceId;
+      return false;
+    }
+    if (r.type === 8) return seen.acks++, this.kept.splice(0, Math.max(0, r.sequenceId - (this.said - this.kept.length))), false;
+    if (!counts(r)) return true;
+    this.acking ??= setTimeout(() => { this.acking = undefined; this.say({ type: 8, sequenceId: this.taken }); }, options.ackAfter ?? 1000);
+    if (this.coming++ <= this.taken) return false;
+    this.taken++;
+    return true;
+  }
 
   fail(error) { this.say({ error }); this.why = error; this.ws.close(1000); }
 
-  message(text) {
-    if (text === null || !text.endsWith(RS)) { this.why = "incomplete"; return this.ws.terminate(); }
+  message(data, binary) {
     this.heard = Date.now();
+    if (binary && this.packed) return unframed(data).forEach((r) => this.record(r));
+    const text = data.toString();
+    if (binary || this.packed || !text.endsWith(RS)) { this.why = "incomplete"; return this.ws.terminate(); }
     for (const record of text.slice(0, -1).split(RS).map((r) => JSON.parse(r))) {
       if (!this.shaken) this.shake(record);
       else this.record(record);
@@ -83,33 +182,40 @@ class Connection {
   }
 
   shake({ protocol, version }) {
-    if (protocol !== "json") return this.fail(`The protocol '${protocol}' is not supported.`);
-    if (version !== 1) return this.fail(`The server does not support version ${version} of the '${protocol}' protocol.`);
+    this.packed = protocol === "messagepack" && !options.jsonOnly;
+    if (protocol !== "json" && !this.packed) return this.fail(`The protocol '${protocol}' is not supported.`);
+    if (version !== 1 && version !== 2) return this.fail(`The server does not support version ${version} of the '${protocol}' protocol.`);
     this.shaken = true;
+    this.stateful = this.token !== undefined && version === 2;
+    if (this.token && !this.stateful) return this.fail("Stateful reconnect needs version 2.");
     if (this.hub === "/aborting") {
       this.say({}, { type: 7, error: "Connection closed with an error." });
       this.why = "OnConnectedAsync";
       return this.ws.close(1000);
     }
     connections.add(this);
-    this.say({}, { type: 1, target: "Welcome", arguments: [] });
-    this.timers.push(setInterval(() => this.say({ type: 6 }), keepAlive));
+    const welcome = { type: 1, target: "Welcome", arguments: [] };
+    // @microsoft/signalr 10.0.11 begins to count after the answer: in Node, what comes in one packet with it is not counted.
+    if (this.stateful) this.say({}), setTimeout(() => this.say(welcome), 50);
+    else this.say({}, welcome);
+    this.timers.push(setInterval(() => this.ws && this.say({ type: 6 }), keepAlive));
     this.timers.push(setInterval(() => this.late(), Math.min(clientTimeout / 4, 1000)));
   }
 
   late() {
-    if (Date.now() - this.heard < clientTimeout) return;
+    if (!this.ws || Date.now() - this.heard < clientTimeout) return;
     this.why = "client timeout";
     this.say({ type: 7, error: "Connection closed with an error.", allowReconnect: true });
     this.ws.terminate();
   }
 
   record(r) {
+    if (this.stateful && !this.fresh(r)) return;
     if (r.type !== 6) seen.received.push(r);
     if (r.type === 1 || r.type === 4) return void this.invoke(r);
-    if (r.type === 3) return void seen.results.push(r);
+    if (r.type === 3) return void seen.results.push({ ...r, who: [...this.groups].join() });
     if (r.type === 5) return void this.streams.get(r.invocationId)?.abort();
-    if (r.type === 7) { this.why = "left"; return this.ws.close(1000); }
+    if (r.type === 7) { this.why = "left"; return this.ws?.close(1000); }
     if (r.type !== 6) { this.why = "unknown type"; this.ws.terminate(); }
   }
 
@@ -144,7 +250,8 @@ class Connection {
   }
 
   end(code) {
-    for (const t of this.timers) clearInterval(t), clearTimeout(t);
+    for (const t of [...this.timers, this.acking, this.parting]) clearInterval(t), clearTimeout(t);
+    tokens.delete(this.token);
     connections.delete(this);
     seen.ends.push({ hub: this.hub, why: this.why, code });
   }
@@ -160,8 +267,10 @@ serve({
     seen: () => seen,
     // send invokes on the clients; all of records leave in one message.
     send: ({ group, records }) => chosen(group).map((c) => c.say(...records)).length,
+    cutting: ({ group }) => chosen(group).filter((c) => c.ws).map((c) => c.ws.terminate()).length,
+    kept: () => chosen().map((c) => c.kept.length),
     price: ({ item }) => chosen().filter((c) => c.waiting.length).map((c) => c.waiting.shift()(item)).length,
-    close: ({ record }) => chosen().map((c) => { c.why = "closed"; connections.delete(c); c.say(record); c.ws.close(1000); }).length,
-    raw: ({ text, hex }) => chosen().map((c) => c.ws.send(hex ? Buffer.from(hex, "hex") : text)).length,
+    close: ({ record }) => chosen().map((c) => { c.why = "closed"; connections.delete(c); c.say(record); c.ws?.close(1000); }).length,
+    raw: ({ text, hex }) => chosen().map((c) => c.ws?.send(hex ? Buffer.from(hex, "hex") : text)).length,
   },
 });

@@ -1,14 +1,16 @@
-// The real Socket.IO servers, of both versions: options {"version":2} or 4, the server's own, "recovery", and "redis", the port of one that
-// keeps what is recovered.
+// The real Socket.IO servers, of both versions: options {"version":2} or 4, the server's own, "recovery", "redis", the port of one that
+// keeps what is recovered, and "msgpack" for socket.io-msgpack-parser.
 import { createRequire } from "node:module";
 import { createAdapter } from "@socket.io/redis-streams-adapter";
 import { Redis } from "ioredis";
 import { Server } from "socket.io";
+import msgpack from "socket.io-msgpack-parser";
 import { options, serve } from "./serve.mjs";
 
 const seen = { connections: 0, beats: 0, ends: [], got: [], recovered: 0 };
 const binary = (value) =>
   value?.hex !== undefined ? Buffer.from(value.hex, "hex")
+  : value?.date !== undefined ? new Date(value.date)
   : Array.isArray(value) ? value.map(binary)
   : value && typeof value === "object" ? Object.fromEntries(Object.entries(value).map(([k, v]) => [k, binary(v)]))
   : value;
@@ -35,7 +37,8 @@ const http = serve({
   },
 });
 
-const { version, recovery, redis, ...own } = options;
+const { version, recovery, redis, msgpack: packed, ...own } = options;
+if (packed) own.parser = msgpack;
 if (redis) own.adapter = createAdapter(new Redis(redis));
 if (recovery) own.connectionStateRecovery = {};
 const io = version === 2 ? createRequire(import.meta.url)("sio2")(http, own) : new Server(http, own);

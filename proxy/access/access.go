@@ -202,6 +202,30 @@ func digest(texts ...string) (sum key) {
 	return sum
 }
 
+// Owner is who a client is that was admitted with p: the claims that are known of it (AUTH_CLAIMS) and the subject of its token, which outlive the
+// token; where there is none, the credentials that it came with.
+func (g *Guard) Owner(c *Client, p *Pass) [sha256.Size]byte {
+	sub := p.token.text("sub")
+	parts, known := []string{"claims", sub}, sub != ""
+	for _, name := range g.Claims {
+		text := p.Claim(name)
+		parts, known = append(parts, name, text), known || text != ""
+	}
+	if known {
+		return digest(parts...)
+	}
+	parts = []string{"credentials"}
+	if g.tokens != nil {
+		parts = append(parts, g.tokens.find(c))
+	}
+	if g.forward != nil {
+		for _, name := range g.Headers {
+			parts = append(append(parts, name), c.Header[name]...)
+		}
+	}
+	return digest(parts...)
+}
+
 // Known admits a client as [Guard.Admit] does, if that can be done without waiting; nil: it cannot. It takes and counts nothing.
 func (g *Guard) Known(c *Client) *Pass {
 	a := g.apply(c)

@@ -3,7 +3,7 @@
 //
 // # Files
 //
-//   - access.go: [Guard], which a route with AUTH has. pass.go: [Pass], which an admitted client has.
+//   - access.go: [Guard], which a route with AUTH has. pass.go: [Pass], which an admitted client has. joint.go: several in one.
 //   - forward.go: questions to the application. token.go: JWTs. keys.go, fetch.go: what they are verified with. claims.go: what is
 //     known of a client.
 //   - revalidate.go: asking again. revoke.go: what an operator has revoked. ticket.go: credentials in a URL.

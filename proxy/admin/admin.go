@@ -16,6 +16,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"sidestream/proxy"
+	"sidestream/proxy/descriptors"
 )
 
 // Port is what the operator's port shows, and to whom.
@@ -37,9 +38,9 @@ type Port struct {
 	watchers *atomic.Int64 // dashboards that are open
 }
 
-// Listen listens on the port's address, "" for none, which is nil. It goes on accepting when the process has no descriptor left. The
-// error names the variable.
-func Listen(address string, log *slog.Logger) (net.Listener, error) {
+// Listen listens on the port's address, "" for none, which is nil. It goes on accepting when the process has no descriptor left but those of
+// reserve. The error names the variable.
+func Listen(address string, reserve *descriptors.Reserve) (net.Listener, error) {
 	if address == "" {
 		return nil, nil
 	}
@@ -47,10 +48,7 @@ func Listen(address string, log *slog.Logger) (net.Listener, error) {
 	if err != nil {
 		return nil, fmt.Errorf("SSE_ADMIN_LISTEN: %w; choose another address, or off", err)
 	}
-	if l, err = NewReserve(l, log); err != nil {
-		return nil, fmt.Errorf("SSE_ADMIN_LISTEN: %w", err)
-	}
-	return l, nil
+	return reserve.Listener(l), nil
 }
 
 // Server serves the port.
@@ -111,7 +109,9 @@ func (a *Port) handler() http.Handler {
 	mux.HandleFunc("GET /api/streams", a.local(a.serveStreams))
 	mux.HandleFunc("GET /api/clients", a.local(a.serveClients))
 	mux.HandleFunc("GET /api/events", a.local(a.serveEvents))
+	mux.HandleFunc("GET /api/migration", a.local(func(w http.ResponseWriter, _ *http.Request) { answerJSON(w, http.StatusOK, a.Proxy.Migration()) }))
 	mux.HandleFunc("POST /api/log-level", a.local(a.setLevel))
+	mux.HandleFunc("GET /api/learn", a.local(a.serveLearned))
 	for path := range assets {
 		mux.Handle("GET "+path, a.local(servePage))
 	}

@@ -212,6 +212,7 @@ func TestProblems(t *testing.T) {
 	for end := time.Now().Add(time.Minute); p.Routes()[2].Streams.Stats.Refused.Load() == 0 && time.Now().Before(end); <-time.After(time.Millisecond) {
 	}
 	p.Routes()[1].Upstream.Stats.Oversize.Add(2)
+	p.Routes()[1].Upstream.Stats.Undecoded.Add(4)
 	p.Routes()[1].Streams.Stats.Gaps[1].Add(3)
 	p.Rejected[2].Add(1)
 	a.samples.add(a.sample())
@@ -225,7 +226,7 @@ func TestProblems(t *testing.T) {
 		return lines
 	}
 	all := strings.Join(text(), "\n")
-	for _, want := range []string{"bad down upstream down for 0s: ", "bad job 3 gaps (evicted)", "bad job 2 messages over", "bad  1 request turned away (max_clients)", "warn no 1 stream refused"} {
+	for _, want := range []string{"bad down upstream down for 0s: ", "bad job 3 gaps (evicted)", "bad job 2 messages over", "bad job 4 messages not decoded", "bad  1 request turned away (max_clients)", "warn no 1 stream refused"} {
 		if !strings.Contains(all, want) {
 			t.Errorf("%q is not in\n%s", want, all)
 		}

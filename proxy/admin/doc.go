@@ -2,7 +2,7 @@
 //
 // # Files
 //
-//   - admin.go: the port and its status. metrics.go: the metrics. reserve.go: why it accepts also when no file descriptor is left.
+//   - admin.go: the port and its status. metrics.go: the metrics.
 //   - log.go, lines.go: the log, which never makes its writer wait. check.go: `sidestream healthcheck`. drain.go: `sidestream drain`.
 //     reload.go: what has come of reloads.
 //

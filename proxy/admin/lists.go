@@ -115,7 +115,7 @@ func (a *Port) query(w http.ResponseWriter, r *http.Request) (q asked, ok bool) 
 		return q, false
 	}
 	name := form.Get("route")
-	for _, rt := range a.Proxy.Routes() {
+	for _, rt := range a.Proxy.Served() {
 		if name == "" || rt.Name == name {
 			q.routes = append(q.routes, rt)
 		}

@@ -22,7 +22,9 @@ func CheckLive(ctx context.Context, routes []*proxy.RouteSettings, w io.Writer, 
 	tried := make([]proxy.Tried, len(routes))
 	var all sync.WaitGroup
 	for i, rt := range routes {
-		all.Go(func() { tried[i] = proxy.Try(ctx, rt, log) })
+		if rt.Upstream.Merges() == nil {
+			all.Go(func() { tried[i] = proxy.Try(ctx, rt, log) })
+		}
 	}
 	all.Wait()
 	var failed error
@@ -30,6 +32,8 @@ func CheckLive(ctx context.Context, routes []*proxy.RouteSettings, w io.Writer, 
 	for i, t := range tried {
 		text := fmt.Sprintf("connected within %v", max(t.Took.Round(time.Millisecond), time.Millisecond))
 		switch {
+		case routes[i].Upstream.Merges() != nil:
+			text = "merges " + strings.Join(routes[i].Upstream.Merges(), ", ") + ", which are tried by themselves"
 		case len(t.Missing) > 0:
 			text = fmt.Sprintf("not tried: it needs %s; try it with tap", strings.Join(t.Missing, ", "))
 		case t.Err != nil:

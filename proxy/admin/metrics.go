@@ -47,6 +47,7 @@ var (
 	streams    = define(gauge, "streams", "Streams now, lingering ones included.", "route")
 	up         = define(gauge, "upstream_up", "Share of the route's streams whose upstream is connected: 1 all, 0 none. Also 1 while there is no stream.", "route")
 	connects   = define(counter, "upstream_connects_total", "Connections to the upstream that were established.", "route")
+	moves      = define(counter, "upstream_moves_total", "Connections that took the place of one whose server had named another address before it went away.", "route")
 	failures   = define(counter, "upstream_failures_total", "Connections to the upstream that failed or were lost, each followed by a reconnect unless it was refused.", "route")
 	answers    = define(counter, "upstream_answers_total", "Openings of connections to the upstream, and requests of polls, that succeeded.", "route")
 	answerTime = define(counter, "upstream_answer_seconds_total", "Time that they took; that of long polls is mostly waiting.", "route")
@@ -54,6 +55,7 @@ var (
 	received   = define(counter, "upstream_messages_total", "WebSocket messages and poll bodies received.", "route")
 	oversize   = define(counter, "oversize_total", "Messages and bodies larger than MAX_MESSAGE.", "route")
 	polls      = define(counter, "polls_total", "Polls, by outcome.", "route", "outcome")
+	undecoded  = define(counter, "decode_failures_total", "Messages that were dropped, since they are not packed in what DECODE names, or are cut short.", "route")
 	jq         = define(counter, "jq_failures_total", "Messages for which a jq program failed (error) or took too long (timeout).", "route", "reason")
 	events     = define(counter, "events_total", "Events appended to the replay rings, gaps included.", "route")
 	bytes      = define(counter, "bytes_total", "Encoded bytes of the events appended to the replay rings.", "route")
@@ -98,6 +100,10 @@ var (
 	reloaded   = define(counter, "reloads_total", "Reloads of the configuration, by result: ok, unchanged where nothing differed, failed where something was wrong and nothing has changed.", "result")
 	reloadGood = define(gauge, "config_last_reload_successful", "1 when the last reload of the configuration, or the start, had nothing wrong.")
 	reloadAt   = define(gauge, "config_last_reload_success_timestamp_seconds", "When the configuration was read last with success, Unix time.")
+	movers     = define(gauge, "migration_clients", "Clients by path and transport now: websocket and poll are passed through, sse and tunnel are not. Paths that no route replaces have {id} for what names one thing, and are bounded in number.", "path", "transport")
+	moved      = define(counter, "migration_clients_total", "Clients by path and transport that have connected, or begun to poll.", "path", "transport")
+	lastSeen   = define(gauge, "migration_last_seen_seconds", "When a client was on the path over the transport last, Unix time; now while one is.", "path", "transport")
+	parity     = define(counter, "parity_total", "Messages of old clients compared with the route's streams (PARITY), by result: equal, missing where only the old client had it, extra where only the stream had, changed, or reordered.", "route", "result")
 	gone       = define(counter, "disconnects_total", "SSE clients that have disconnected, by reason.", "reason")
 )
 
@@ -126,7 +132,7 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	for i, reason := range proxy.Rejections {
 		send(rejected, float64(c.p.Rejected[i].Load()), reason)
 	}
-	for _, rt := range c.p.Routes() {
+	for _, rt := range c.p.Served() {
 		route(send, rt)
 		if s := rt.AuthStats(); s != nil {
 			auth(send, rt.Name, s)
@@ -140,6 +146,13 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	}
 	if c.p.Peers != nil {
 		peers(send, c.p)
+	}
+	for _, m := range c.p.MigrationCounts() {
+		send(movers, float64(m.Clients), m.Path, string(m.Transport))
+		send(moved, float64(m.Total), m.Path, string(m.Transport))
+		if !m.Last.IsZero() {
+			send(lastSeen, float64(m.Last.Unix()), m.Path, string(m.Transport))
+		}
 	}
 	left := c.p.Left()
 	for i, reason := range deliver.Reasons {
@@ -162,12 +175,14 @@ func route(send func(metric, float64, ...string), rt *proxy.Route) {
 	}
 	send(up, share, rt.Name)
 	one(connects, source.Connects.Load())
+	one(moves, source.Moves.Load())
 	one(failures, h.Failures)
 	one(answers, source.Answers.Load())
 	send(answerTime, time.Duration(source.AnswerTime.Load()).Seconds(), rt.Name)
 	one(refused, ring.Refused.Load())
 	one(received, source.Received.Load())
 	one(oversize, source.Oversize.Load())
+	one(undecoded, source.Undecoded.Load())
 	one(jq, source.JQFailed.Load(), "error")
 	one(jq, source.JQTimeouts.Load(), "timeout")
 	if rt.Upstream.Polls() {
@@ -183,6 +198,11 @@ func route(send func(metric, float64, ...string), rt *proxy.Route) {
 	one(delivered, rt.Clients.Events.Load())
 	one(written, rt.Clients.Bytes.Load())
 	one(replayed, rt.Clients.Replayed.Load())
+	if rt.Parity {
+		for result, n := range rt.Compared.Counts() {
+			one(parity, n, result)
+		}
+	}
 	if rt.Send {
 		one(sent, ring.Sent.Load())
 		one(unsent, ring.SendFailed.Load())

@@ -18,6 +18,8 @@ const pagePolicy = "default-src 'none'; script-src 'self'; style-src 'self'; con
 var assets = map[string]struct{ file, media string }{
 	"/{$}":           {"page/index.html", "text/html; charset=utf-8"},
 	"/dashboard.js":  {"page/dashboard.js", "text/javascript; charset=utf-8"},
+	"/migration.js":  {"page/migration.js", "text/javascript; charset=utf-8"},
+	"/parts.js":      {"page/parts.js", "text/javascript; charset=utf-8"},
 	"/dashboard.css": {"page/dashboard.css", "text/css; charset=utf-8"},
 	"/icon.svg":      {"page/icon.svg", "image/svg+xml"},
 }

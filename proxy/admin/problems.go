@@ -90,6 +90,9 @@ func routeProblems(say sayer, rt *proxy.Route, from, to counts) {
 	if n := to.JQ - from.JQ; n > 0 {
 		say(bad, rt.Name, "A jq program and the feed do not agree: the log has the message's error; try the route with tap.", "%s dropped by a program that failed, in the last 10 minutes", many(n, "message"))
 	}
+	if n := to.Undecoded - from.Undecoded; n > 0 {
+		say(bad, rt.Name, "DECODE names something else than what the feed packs its messages in: the log has what is wrong with them; tap -raw shows their bytes.", "%s not decoded in the last 10 minutes", many(n, "message"))
+	}
 	if n := to.Oversize - from.Oversize; n > 0 {
 		say(bad, rt.Name, "Raise MAX_MESSAGE.", "%s over MAX_MESSAGE in the last 10 minutes", many(n, "message"))
 	}

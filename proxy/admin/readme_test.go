@@ -4,8 +4,11 @@ import (
 	"context"
 	"flag"
 	"fmt"
+	"io"
 	"io/fs"
 	"log/slog"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -33,8 +36,10 @@ func (alone) Address(context.Context, string) (string, error) { return "", nil }
 // everything is the port's own metrics of a sidecar that has all there is.
 func everything(t *testing.T) (names []string, table string) {
 	t.Helper()
-	c, err := config.Load([]string{"SSE_UPSTREAM=http://127.0.0.1:9", "SSE_TUNNEL=/", "SSE_ROUTE_A_PATH=/a", "SSE_ROUTE_A_FROM=ws://127.0.0.1:9/",
-		"SSE_ROUTE_A_SEND=true", "SSE_ROUTE_B_PATH=/b", "SSE_ROUTE_B_FROM=http://127.0.0.1:9/", "SSE_ROUTE_B_AUTH=jwt", "SSE_ROUTE_B_JWT_KEYS=secret:x"}, config.ReadFile)
+	legacy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "{}") }))
+	t.Cleanup(legacy.Close)
+	c, err := config.Load([]string{"SSE_UPSTREAM=" + legacy.URL, "SSE_TUNNEL=/", "SSE_ROUTE_A_PATH=/a", "SSE_ROUTE_A_FROM=ws://127.0.0.1:9/",
+		"SSE_ROUTE_A_SEND=true", "SSE_ROUTE_A_PARITY=true", "SSE_ROUTE_A_REPLACES=/old", "SSE_ROUTE_B_PATH=/b", "SSE_ROUTE_B_FROM=http://127.0.0.1:9/", "SSE_ROUTE_B_AUTH=jwt", "SSE_ROUTE_B_JWT_KEYS=secret:x"}, config.ReadFile)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -44,6 +49,11 @@ func everything(t *testing.T) (names []string, table string) {
 	c.Peer, c.Directory = &peer.Settings{URL: "http://127.0.0.1:9", Secrets: []string{"0123456789abcdef"}}, alone{}
 	p := proxy.New(c.Settings, slog.New(slog.DiscardHandler))
 	t.Cleanup(p.Close)
+	front := httptest.NewServer(p)
+	t.Cleanup(front.Close)
+	if old, err := http.Get(front.URL + "/old"); err != nil || old.Body.Close() != nil {
+		t.Fatal(err)
+	}
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collector{p, "dev", &Lines{}})
 	families, err := registry.Gather()
@@ -70,7 +80,7 @@ func everything(t *testing.T) (names []string, table string) {
 		meaning := f.GetHelp()
 		slices.SortFunc(labels, func(a, b string) int { return strings.Compare(rank(a)+a, rank(b)+b) })
 		for _, label := range labels {
-			if label != "route" && label != "version" {
+			if label != "route" && label != "version" && !strings.HasPrefix(name, "migration_") {
 				meaning += fmt.Sprintf(" `%s`: `%s`.", label, strings.Join(values[label], "`, `"))
 			}
 		}

@@ -19,7 +19,7 @@ const (
 // counts are a route's counters at one moment.
 type counts struct {
 	Events, Delivered, Bytes, Messages int64
-	Failures, Oversize, JQ             int64
+	Failures, Oversize, Undecoded, JQ  int64
 	Gaps                               [len(stream.GapReasons)]int64
 	Answers, AnswerTime                int64
 	Refused, HeldBack                  int64
@@ -118,7 +118,7 @@ func count(rt *proxy.Route) counts {
 	source, ring := rt.Upstream.Stats, rt.Streams.Stats
 	c := counts{
 		Events: ring.Events.Load(), Delivered: rt.Clients.Events.Load(), Bytes: rt.Clients.Bytes.Load(), Messages: source.Received.Load(),
-		Failures: rt.Streams.Health().Failures, Oversize: source.Oversize.Load(), JQ: source.JQFailed.Load() + source.JQTimeouts.Load(),
+		Failures: rt.Streams.Health().Failures, Oversize: source.Oversize.Load(), Undecoded: source.Undecoded.Load(), JQ: source.JQFailed.Load() + source.JQTimeouts.Load(),
 		Answers: source.Answers.Load(), AnswerTime: source.AnswerTime.Load(), Refused: ring.Refused.Load(), HeldBack: rt.HeldBack.Load(),
 	}
 	for i := range c.Gaps {

@@ -53,6 +53,7 @@ type acceptor struct {
 	two     *arrivals // of HTTP/2; nil: it is net/http's like the others
 	addr    net.Addr
 	local   *unixListener // nil: TCP
+	reserve Reserve       // nil: none
 	closed  atomic.Bool
 
 	mu       sync.Mutex // held during Accept; guards what follows
@@ -99,7 +100,7 @@ func (c *Clients) acceptor(l net.Listener, admits Admission, two *arrivals) *acc
 	} else if socket, ok = own.Listener.(*net.TCPListener); !ok {
 		return nil
 	}
-	a := &acceptor{local: local, clients: c, admits: admits, two: two, addr: l.Addr(), waiting: map[int32]uint32{},
+	a := &acceptor{local: local, reserve: own.Reserve, clients: c, admits: admits, two: two, addr: l.Addr(), waiting: map[int32]uint32{},
 		head: make([]byte, peekSize), parser: bufio.NewReaderSize(nil, peekSize)}
 	if a.open(socket) != nil {
 		return nil
@@ -262,6 +263,12 @@ func (a *acceptor) accept() {
 			uintptr(unsafe.Pointer(&size)), unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0, 0)
 		switch errno {
 		case 0:
+			if a.reserve != nil && a.reserve.Short() {
+				unix.Close(int(fd))
+				a.reserve.Fill()
+				a.failed = unix.EMFILE
+				return
+			}
 			if a.local == nil {
 				watchOver(fd)
 			}

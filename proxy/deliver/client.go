@@ -162,8 +162,12 @@ func (c *client) turn() (over bool) {
 // words are what say says, nil for nothing.
 func (c *client) words(say words, f *facts) []byte {
 	var b []byte
-	if say&sayOpening != 0 && !c.out.holds {
-		b, c.LastID = c.opening(), "" // which may be long, and is not needed again
+	switch {
+	case say&sayOpening == 0:
+	case c.out.holds:
+		b, c.Before = c.Before, nil
+	default:
+		b, c.LastID, c.Before = c.opening(), "", nil // which may be long, and are not needed again
 	}
 	return speech{c.Ring, c.Route, c.clients}.append(b, say, c.state, f)
 }

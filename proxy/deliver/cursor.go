@@ -77,18 +77,19 @@ type cursor struct {
 	turn  tick   // with isQueued
 	flags flags
 	why   uint8 // with isLeaving, isClosing or isOver: why it will have disconnected
+	terse bool  // see Client.Terse
 }
 
 // newCursor is that of cl, when it comes.
 func newCursor(cl *Client, now tick) cursor {
-	c := cursor{at: cl.Cursor, flags: isUnopened | isReplaying, wrote: now - ticks(cl.Route.Coalesce)}
+	c := cursor{at: cl.Cursor, flags: isUnopened | isReplaying, wrote: now - ticks(cl.Route.Coalesce), terse: cl.Terse}
 	if cl.Lost {
 		c.flags |= isLost
 	}
 	if cl.Beats {
 		c.flags |= isBeating | isFresh
 	}
-	if cl.LastID == "" {
+	if cl.LastID == "" && cl.Before == nil {
 		c.flags |= isNew
 	}
 	if cl.Pass != nil {
@@ -302,13 +303,16 @@ func (c *cursor) read(f *facts) action {
 	switch {
 	case pending:
 		events = 0
+	case c.terse && f.missed > 0:
+		c.flags &^= isUnopened
+		return c.close(f.now, Missed, say|sayHint)
 	case events > 0 && c.flags&(isReplaying|isTurn) == isReplaying:
 		return action{do: doTurn}
 	case c.flags&isLost != 0:
 		say |= sayRestart
 	case f.missed > 0:
 		say |= sayMissed
-	case c.flags&isNew != 0 && events == 0 && stays(f.end):
+	case c.flags&isNew != 0 && events == 0 && stays(f.end) && !c.terse:
 		say |= sayOpen
 	}
 	if c.flags &^= isTurn; events == 0 && !pending {

@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"net/netip"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -30,6 +31,9 @@ type Pacing struct {
 	Retry     time.Duration // each client is told a random time of [Retry, 2×Retry)
 	Stats     *Stats
 	Log       *slog.Logger
+
+	// Refused appends what a terse client is told that is refused, by the HTTP status; nil: nothing. Then it is cut.
+	Refused func(dst []byte, status int) []byte
 }
 
 // RetryHint is what one client is told: no browser adds jitter of its own.
@@ -47,11 +51,12 @@ const (
 	Revoked         // it was refused after it had been admitted
 	Polled          // a long poll was answered: it is expected to come again
 	Reloaded        // the route is another one from now on, or none
+	Missed          // something is missing, of which a terse client is told by the cut alone
 	reasons
 )
 
 // Reasons names the entries of Stats.Disconnected.
-var Reasons = [reasons]string{"left", "stalled", "finished", "refused", "aged", "drained", "expired", "revoked", "polled", "reloaded"}
+var Reasons = [reasons]string{"left", "stalled", "finished", "refused", "aged", "drained", "expired", "revoked", "polled", "reloaded", "missed"}
 
 // Stats counts the clients of a route. All but Clients are totals since the start.
 type Stats struct {
@@ -71,9 +76,11 @@ type Client struct {
 	Leaving  *stream.Release // how, once Retiring is closed; nil: over 10 s, for the stream's age
 	Cursor   uint64          // the last event it has, or stream.Begin
 	Lost     bool            // its id is not known: it is told before anything else
+	Before   []byte          // events that it is told before anything of the ring, with an id of its place; nil: none
 	LastID   string          // what it sent as its last id; "" none
 	Polls    bool            // its answer is to be whole: see poll.go
 	Beats    bool            // heartbeats are to be events, the first one as soon as it has what the ring has
+	Terse    bool            // it knows none of the sidecar's own events: where another client would be told by one, it is cut, or told by Route.Refused
 	Pass     *access.Pass    // what it was admitted with; nil: it may stay for as long as it likes
 	Gone     func()          // called once when this client in particular has disconnected; nil: nothing is
 	Address  netip.Addr      // that a trusted proxy has given for it; the zero value where none has
@@ -289,8 +296,16 @@ func (c *Clients) disconnected(writer int, rt *Pacing, own hold, leave func(), r
 	c.present.Done()
 }
 
-// Busy answers a client for which there is no room now: it is told when to come back, keeps its last id, and is cut.
+// Busy answers a client for which there is no room now: it is told when to come back, keeps its last id, and is cut. One that has sent a POST, as no
+// EventSource does, is told by a status.
 func Busy(w http.ResponseWriter, r *http.Request, id string, retry time.Duration) Rest {
+	if r.Method == http.MethodPost {
+		h := w.Header()
+		h.Set("Retry-After", strconv.Itoa(int((retry+time.Second-1)/time.Second)))
+		h.Set("Cache-Control", "no-store")
+		http.Error(w, "there is no room for this now; try again after a while", http.StatusServiceUnavailable)
+		return Answered
+	}
 	if Polls(r) {
 		out := holding(w, r)
 		out.write(sse.AppendBusy(sse.AppendRetry(nil, retry), id))

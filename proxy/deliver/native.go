@@ -1,7 +1,7 @@
 // This file tells an EventSource of a browser, or one that behaves like it, from clients that read an event stream by
 // fetch. The rules:
 //
-//   - An EventSource sends Cache-Control: no-cache (HTML Living Standard, 9.2.2: its cache mode is no-store). So does a fetch
+//   - An EventSource makes no request but GET, and sends Cache-Control: no-cache (HTML Living Standard, 9.2.2: its cache mode is no-store). So does a fetch
 //     whose cache mode is no-store, or in a browser whose cache is disabled: the two cannot be told apart. Hence what is done
 //     for an EventSource is done only where it needs it, and not in Chromium and Firefox (tried: 156, and ESR 153): they drop
 //     what is left of an answer, and notice every end of one.
@@ -25,7 +25,7 @@ func ending(native bool, r *http.Request) flags {
 
 // looksNative reports whether r is most likely an EventSource's that keeps what it was cut in, or misses cuts.
 func looksNative(r *http.Request) bool {
-	if !strings.EqualFold(strings.TrimSpace(r.Header.Get("Cache-Control")), "no-cache") {
+	if r.Method != http.MethodGet || !strings.EqualFold(strings.TrimSpace(r.Header.Get("Cache-Control")), "no-cache") {
 		return false
 	}
 	agent := r.UserAgent()

@@ -217,3 +217,12 @@ func TestBusyWhileDraining(t *testing.T) {
 		b.close()
 	})
 }
+
+// Who has sent a POST knows none of the events of the sidecar's own: being full is a status.
+func TestBusyIsAStatusForAPost(t *testing.T) {
+	w := httptest.NewRecorder()
+	rest := Busy(w, httptest.NewRequest("POST", "/", nil), "1-2", 1500*time.Millisecond)
+	if cut := rest(); cut || w.Code != 503 || w.Header().Get("Retry-After") != "2" || strings.Contains(w.Body.String(), "event:") {
+		t.Errorf("%v %d %v %s", cut, w.Code, w.Header(), w.Body)
+	}
+}

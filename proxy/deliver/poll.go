@@ -28,14 +28,14 @@ const (
 // holds events back.
 const pollParam = "poll"
 
-// Polls reports whether r asks for a long poll.
+// Polls reports whether r asks for a long poll, as only a GET can.
 func Polls(r *http.Request) bool {
-	return strings.Contains(r.URL.RawQuery, pollParam) && (r.URL.Query().Get(pollParam) == "1" || HeldBack(r))
+	return r.Method == http.MethodGet && strings.Contains(r.URL.RawQuery, pollParam) && (r.URL.Query().Get(pollParam) == "1" || HeldBack(r))
 }
 
 // HeldBack reports whether r is the first poll of a page that has to poll.
 func HeldBack(r *http.Request) bool {
-	return strings.Contains(r.URL.RawQuery, pollParam) && r.URL.Query().Get(pollParam) == "held"
+	return r.Method == http.MethodGet && strings.Contains(r.URL.RawQuery, pollParam) && r.URL.Query().Get(pollParam) == "held"
 }
 
 // newPoll is the writer of cl, whose answer is held until it is whole.

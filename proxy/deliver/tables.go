@@ -13,7 +13,7 @@ type Key = [32]byte
 // upstream's verdict, which is known. The zero value has none. Safe for concurrent use. The rules:
 //
 //   - A table is a ring's, and holds one seat in its stream until the last of its clients has disconnected.
-//   - No client is seated at one whose stream is over or retiring: what that means for it is the stream's to say.
+//   - No client is seated at one whose stream is over, or about to be, or retiring: what that means for it is the stream's to say.
 //   - Which of a table's clients disconnects makes no difference, as Client.Leave demands.
 type Tables struct {
 	mu     sync.Mutex // guards what follows, and the tables
@@ -33,7 +33,7 @@ func (t *Tables) Beside(key Key) (Client, bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	tb := t.byKey[key]
-	if tb == nil || over(tb.Ring) || closed(tb.Retiring) {
+	if tb == nil || tb.Ring.Complete() || closed(tb.Retiring) {
 		return Client{}, false
 	}
 	tb.guests++
@@ -85,11 +85,6 @@ func (t *Tables) leave(tb *table) {
 	if empty {
 		tb.Client.Leave()
 	}
-}
-
-func over(r *stream.Ring) bool {
-	_, end := r.Last()
-	return end.Kind != stream.Open
 }
 
 func closed(c <-chan struct{}) bool {

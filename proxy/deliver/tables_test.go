@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"sidestream/proxy/stream"
+	"sidestream/translate"
 )
 
 // TestTables: one seat for all, left with the last of them; no client is seated where a stream ends.
@@ -57,6 +58,8 @@ func TestTables(t *testing.T) {
 		t.Fatal("the stream that replaced it is not known")
 	}
 	c.Leave()
+	next.Append(translate.Message{Event: "complete", Last: true})
+	wantNobody("nothing more comes")
 	next.Close(stream.End{Kind: stream.Finished})
 	wantNobody("the stream is over")
 	d.Leave()

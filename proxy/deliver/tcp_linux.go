@@ -28,16 +28,19 @@ func Listen(address string) (net.Listener, error) {
 	if err != nil {
 		return nil, err
 	}
-	return Listener{l}, nil
+	return Listener{Listener: l}, nil
 }
 
 // Listener sets on each accepted connection what the kernel is to watch over: a peer that takes nothing for 30 s is cut
 // (TCP_USER_TIMEOUT, RFC 5482, which is not inherited from the listener).
-type Listener struct{ net.Listener }
+type Listener struct {
+	net.Listener
+	Reserve Reserve // nil: none
+}
 
 // Accept waits for the next connection.
 func (l Listener) Accept() (net.Conn, error) {
-	c, err := l.Listener.Accept()
+	c, err := l.accept()
 	if tcp, ok := c.(*net.TCPConn); ok && err == nil {
 		if raw, err := tcp.SyscallConn(); err == nil {
 			raw.Control(watchOver)

@@ -10,11 +10,17 @@ import (
 // Listen is [net.Listen] over TCP.
 func Listen(address string) (net.Listener, error) {
 	l, err := net.Listen("tcp", address)
-	return Listener{l}, err
+	return Listener{Listener: l}, err
 }
 
 // Listener is the listener as it is: elsewhere than on Linux each write has a deadline.
-type Listener struct{ net.Listener }
+type Listener struct {
+	net.Listener
+	Reserve Reserve // nil: none
+}
+
+// Accept waits for the next connection.
+func (l Listener) Accept() (net.Conn, error) { return l.accept() }
 
 // narrow cannot do anything before the file is there.
 func narrow(uintptr, fs.FileMode) {}

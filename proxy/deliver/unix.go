@@ -39,7 +39,7 @@ func ListenUnix(path string, mode fs.FileMode) (net.Listener, error) {
 	l := &unixListener{UnixListener: listening.(*net.UnixListener), path: path}
 	l.SetUnlinkOnClose(false) // the acceptor goes on with another descriptor, and the file may be another process's by then
 	if abstract {
-		return Listener{l}, nil
+		return Listener{Listener: l}, nil
 	}
 	if err = os.Chmod(path, mode); err == nil {
 		l.file, err = os.Lstat(path)
@@ -48,7 +48,7 @@ func ListenUnix(path string, mode fs.FileMode) (net.Listener, error) {
 		l.UnixListener.Close()
 		return nil, errors.Join(err, os.Remove(path))
 	}
-	return Listener{l}, nil
+	return Listener{Listener: l}, nil
 }
 
 // makeWay removes a socket's file that nobody listens on.

@@ -48,6 +48,8 @@ func (sp speech) append(dst []byte, say words, c cursor, f *facts) []byte {
 		return append(dst, sse.Heartbeat...)
 	case say&sayBeatEvent != 0:
 		return sse.AppendHeartbeat(dst, ring.IDAt(c.at), sp.route.Heartbeat)
+	case say&sayRefused != 0 && c.terse:
+		return sp.refused(dst, f)
 	case say&sayRefused != 0 && f.stands != access.Stays:
 		return sse.AppendRefused(dst, ring.IDAt(c.at), int(f.stands))
 	case say&sayRefused != 0:
@@ -56,6 +58,18 @@ func (sp speech) append(dst []byte, say words, c cursor, f *facts) []byte {
 		return sse.AppendRetry(dst, sp.clients.hint(sp.route, c.why))
 	}
 	return dst
+}
+
+// refused appends what a terse client is told that is refused.
+func (sp speech) refused(dst []byte, f *facts) []byte {
+	status := f.end.Status
+	if f.stands != access.Stays {
+		status = int(f.stands)
+	}
+	if sp.route.Refused == nil {
+		return append(dst, sse.Heartbeat...) // nothing at all would be the end of a body
+	}
+	return sp.route.Refused(dst, status)
 }
 
 // opening is what an answer begins with. native: see looksNative; id is the last one that its client has.
@@ -68,4 +82,6 @@ func opening(native bool, id string, retry time.Duration) []byte {
 }
 
 // opening is what cl's answer begins with.
-func (cl *Client) opening() []byte { return opening(cl.native, cl.LastID, cl.Route.RetryHint()) }
+func (cl *Client) opening() []byte {
+	return append(opening(cl.native, cl.LastID, cl.Route.RetryHint()), cl.Before...)
+}

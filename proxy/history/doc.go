@@ -93,17 +93,18 @@ type Follower interface {
 	Older() []Event
 	// Follows lets it know, from within Lead, that another process runs the source.
 	Follows()
+	// TermOver ends the context of the last Lead, whose term is over: another process runs the source. It calls nothing of the log.
+	TermOver()
 	// Retry lets it know that what could not be kept may be now. Where epoch is not 0 the term has an epoch from now on.
 	Retry(epoch uint64)
 }
 
-// Term is the time for which one process runs a stream's source.
+// Term is the time for which one process runs a stream's source. It ends with the context of Lead, which [Follower].TermOver ends.
 type Term struct {
-	Ctx   context.Context // ends when another process does
-	Epoch uint64          // of what is appended, whose events are numbered from 1; 0: the store is away, and nothing is kept for now
-	State []byte          // of the last batch that had one
-	Past  []byte          // the same
-	Again bool            // the source has run before: what came since is missing, unless it can go on from State
+	Epoch uint64 // of what is appended, whose events are numbered from 1; 0: the store is away, and nothing is kept for now
+	State []byte // of the last batch that had one
+	Past  []byte // the same
+	Again bool   // the source has run before: what came since is missing, unless it can go on from State
 	// Damaged: events that clients may have been given are missing, and it is not known where.
 	Damaged bool
 }

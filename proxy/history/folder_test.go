@@ -73,6 +73,8 @@ func lead(t *testing.T, l Log, f Follower) Term {
 	return term
 }
 
+func (m *model) TermOver() {}
+
 func (m *model) Holds(p Position, key string) bool { return m.keyed[key].Position == p }
 
 func (m *model) append(t testing.TB, random *rand.Rand, n int) {

@@ -31,7 +31,7 @@ type FolderLog struct {
 }
 
 // Lead is at once. Clients may be given places in the new epoch before it has events, so that it is written.
-func (l *FolderLog) Lead(ctx context.Context, f Follower) (Term, error) {
+func (l *FolderLog) Lead(_ context.Context, f Follower) (Term, error) {
 	l.folder.mu.Lock()
 	kept := len(l.entry.events)
 	if !l.closed {
@@ -41,7 +41,7 @@ func (l *FolderLog) Lead(ctx context.Context, f Follower) (Term, error) {
 	l.Append(Batch{Epoch: l.Epoch, Kept: kept}) // where it fails the folder says so, and a client with such a place is told "restart"
 	was := l.loaded
 	l.loaded = Loaded{}
-	return Term{Ctx: ctx, Epoch: l.Epoch, State: was.State, Past: was.Past, Again: was.Epoch != 0, Damaged: was.Damaged}, nil
+	return Term{Epoch: l.Epoch, State: was.State, Past: was.Past, Again: was.Epoch != 0, Damaged: was.Damaged}, nil
 }
 
 // Refresh does nothing: nobody else appends.

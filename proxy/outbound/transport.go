@@ -137,6 +137,15 @@ func secure(ctx context.Context, c net.Conn, config *tls.Config) (net.Conn, erro
 	return conn, nil
 }
 
+// Secure does the handshake of TLS with a server that is no HTTP's, on the host of that name, with the keys in use now. It closes c when it fails.
+func (s Settings) Secure(ctx context.Context, c net.Conn, host string) (net.Conn, error) {
+	config := s.Trust.config(s.Trust.current(), host, nil)
+	if s.Trust != nil && s.Trust.name != "" {
+		config.ServerName = s.Trust.name // of whichever of several servers
+	}
+	return secure(ctx, c, config)
+}
+
 func (t *Transport) wrap(c net.Conn, err error) (net.Conn, error) {
 	if err != nil || t.Wrap == nil {
 		return c, err

@@ -20,6 +20,7 @@ import (
 	"sidestream/proxy"
 	"sidestream/proxy/admin"
 	"sidestream/proxy/deliver"
+	"sidestream/proxy/descriptors"
 	"sidestream/proxy/history"
 )
 
@@ -76,11 +77,7 @@ func (s *running) start(lines *admin.Lines, started func(net.Addr)) error {
 	if err != nil {
 		return fmt.Errorf("SSE_LISTEN: %w; choose another address", err)
 	}
-	var others net.Listener
-	operator, err := admin.Listen(s.Admin.Address, s.log)
-	if err == nil {
-		others, err = s.Settings.Open(s.History, s.log)
-	}
+	others, operator, err := s.beside(&public)
 	if err != nil {
 		return errors.Join(err, public.Close())
 	}
@@ -95,6 +92,29 @@ func (s *running) start(lines *admin.Lines, started func(net.Addr)) error {
 	s.log.Info("sidestream is serving", "listen", public.Addr().String(), "routes", len(s.proxy.Routes()), "version", s.Admin.Version)
 	started(public.Addr())
 	return nil
+}
+
+// beside listens for replicas and for the operator, for whom public and others keep descriptors free from now on. nil: not wanted.
+func (s *running) beside(public *net.Listener) (others, operator net.Listener, err error) {
+	if s.Admin.Address == "" {
+		others, err = s.Settings.Open(s.History, s.log)
+		return others, nil, err
+	}
+	reserve, err := descriptors.New(s.log)
+	if err != nil {
+		return nil, nil, fmt.Errorf("SSE_ADMIN_LISTEN: %w", err)
+	}
+	if operator, err = admin.Listen(s.Admin.Address, reserve); err != nil {
+		return nil, nil, err
+	}
+	if others, err = s.Settings.Open(s.History, s.log); err != nil {
+		return nil, nil, errors.Join(err, operator.Close())
+	}
+	*public = deliver.Yielding(*public, reserve)
+	if others != nil {
+		others = deliver.Yielding(others, reserve)
+	}
+	return others, operator, nil
 }
 
 // listener is the public one.
@@ -119,6 +139,9 @@ func (s *running) run(ctx context.Context) (err error) {
 	var kept sync.WaitGroup
 	kept.Go(func() { s.proxy.Eager(serving) })     // ends with serving
 	kept.Go(func() { s.watch(serving, s.hangUp) }) // the same
+	kept.Go(func() { giveBack(serving) })          // the same
+	var noting sync.WaitGroup
+	noting.Go(func() { s.proxy.KeepMigration(serving) }) // the same
 	select {
 	case <-ctx.Done():
 		s.log.Info("draining", "window", s.proxy.Window().String())
@@ -127,6 +150,7 @@ func (s *running) run(ctx context.Context) (err error) {
 	}
 	s.public.Release(s.proxy.Window(), s.Grace)
 	stop()
+	noting.Wait() // while there is a history
 	s.proxy.Close()
 	kept.Wait()
 	s.admin.Close()

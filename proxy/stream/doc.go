@@ -4,11 +4,12 @@
 // # Files
 //
 //   - streams.go: the streams of a route by their identities: joining, lingering, ageing, remembered refusals, bounds.
-//     replaced.go: those of a route that has changed.
+//     seat.go: the place of one client. replaced.go: the streams of a route that has changed.
 //   - stream.go: one stream's life: connect, run, lose, retry. uplink.go: the way up. health.go: how the upstream is.
 //   - restored.go: a stream whose history is kept elsewhere too: terms, and what a source goes on with. outbox.go: the way of its events there.
 //     kept.go: its ring, as one process fills it; following.go: as others do.
 //   - ring.go: the newest events, encoded; their clients' cursors; waking. log.go: where they are kept. id.go: their ids.
+//     reading.go: how a stream that merges others reads them.
 //     snapshot.go: what stands in for a ring's past. chunk.go: an event as a chunk of an HTTP/1.1 body.
 //
 // # Rules

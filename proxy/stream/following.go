@@ -203,6 +203,9 @@ const (
 	maxSeq  = 1<<32 - 1
 )
 
+// Ahead reports whether a cursor is none yet: its client waits until the ring has come to its place.
+func Ahead(cursor uint64) bool { return !Pending(cursor) && cursor >= isAhead }
+
 func ahead(turn uint32, seq uint64) uint64 { return isAhead | uint64(turn&maxTurn)<<32 | seq }
 
 // land makes a place of a cursor that is ahead, once its life has come so far. lost: the life has ended before, and the client gets a gap and

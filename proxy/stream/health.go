@@ -4,6 +4,7 @@ import (
 	"errors"
 	"time"
 
+	"sidestream/proxy/upstream"
 	"sidestream/translate"
 )
 
@@ -66,7 +67,7 @@ func (s *Streams) report(st *Stream, up bool, err error) {
 		st.aging = true
 		st.age.Reset(s.MaxAge)
 	}
-	if err != nil && !errors.Is(err, translate.ErrFinished) {
+	if err != nil && !errors.Is(err, translate.ErrFinished) && !errors.Is(err, upstream.ErrRetired) {
 		s.health.Error, s.health.ErrorAt = err.Error(), time.Now()
 		s.health.Failures++
 		st.failure, st.failed = s.health.Error, s.health.ErrorAt

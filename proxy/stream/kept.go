@@ -45,7 +45,7 @@ func (r *Ring) Restore(l history.Loaded) {
 func (r *Ring) take(e history.Event, seq uint64) {
 	kept := event{at: e.At, id: e.ID}
 	kept.chunk, kept.front = r.log.encode(len(e.Data), func(dst []byte) []byte { return append(dst, e.Data...) })
-	r.snapshot.note(translate.Message{Key: e.Key}, &kept, seq, r.bounds)
+	r.snapshot.note(translate.Message{Key: e.Key}, &kept, seq, "", r.bounds)
 	if seq == 0 {
 		if kept.keyed != nil {
 			kept.keyed.was = e.Position
@@ -62,20 +62,29 @@ type Prepared struct {
 	ms     []translate.Message
 	events []event
 	at     time.Time
+	open   bool // the ring had not ended, and takes them
 }
 
-// Prepare encodes messages, and numbers them as those after the newest event and ahead others that were prepared and not published.
+// Prepare encodes messages, and numbers them as those after the newest event and ahead others that were prepared and not published. A ring that has
+// ended prepares nothing.
 func (r *Ring) Prepare(ahead int, ms ...translate.Message) (p Prepared) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.end.Kind != Open {
 		return p
 	}
-	p = Prepared{epoch: r.lives[len(r.lives)-1].epoch, ms: ms, at: time.Now()}
+	p = Prepared{epoch: r.lives[len(r.lives)-1].epoch, ms: ms, at: time.Now(), open: true}
 	for i, m := range ms {
 		p.events = append(p.events, r.encode(m, r.log.last+uint64(ahead+i)+1, p.at))
 	}
 	return p
+}
+
+// ended reports whether the ring has ended.
+func (r *Ring) ended() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.end.Kind != Open
 }
 
 // Batch is what is to be kept before prepared events are published: the events after the one numbered written, as far as the ring still

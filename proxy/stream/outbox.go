@@ -7,6 +7,7 @@ import (
 	"sync"
 
 	"sidestream/proxy/history"
+	"sidestream/proxy/upstream"
 	"sidestream/translate"
 )
 
@@ -15,6 +16,8 @@ import (
 //   - An event is kept before a client is given it, together with what the source needs to go on after it.
 //   - While a batch is on its way the next one gathers. The source waits only where too much has, or where it says that what it has
 //     emitted has to be kept: an acknowledgement, the end.
+//   - Once the ring has ended, or the term is over, nothing that comes is taken any more, and with it not what the source would go on with after it:
+//     whoever goes on does so where the last event that is kept stands. The source is told, so that it acknowledges nothing.
 //   - Where keeping fails the stream goes on without: what is not kept yet is kept with the next event, or once the store lets the stream
 //     know that it can be, as far as the ring still has it.
 
@@ -50,10 +53,14 @@ func (st *Stream) append(ms ...translate.Message) {
 	o := &st.outbox
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if !o.running {
+	if !o.running || st.stopped() != nil {
 		return
 	}
-	o.put(st.Ring.Prepare(o.ahead, ms...))
+	prepared := st.Ring.Prepare(o.ahead, ms...)
+	if !prepared.open {
+		return
+	}
+	o.put(prepared)
 	if state := st.source.Save(); state != nil {
 		o.state = state
 	}
@@ -61,6 +68,17 @@ func (st *Stream) append(ms ...translate.Message) {
 	for o.busy && o.size > maxGathered && o.running {
 		o.changed.Wait()
 	}
+}
+
+// stopped is why nothing more is taken, nil while it is. The ring of a stream that is retired ends before its source does.
+func (st *Stream) stopped() error {
+	if err := st.alive.Err(); err != nil {
+		return err
+	}
+	if st.kept != nil && st.Ring.ended() {
+		return upstream.ErrRetired
+	}
+	return nil
 }
 
 func (o *outbox) put(p Prepared) {
@@ -79,11 +97,11 @@ func (st *Stream) settle(really bool) {
 	}
 	o := &st.outbox
 	if really = really && !st.kept.Brief(); really {
-		defer context.AfterFunc(st.term, o.wake)()
+		defer context.AfterFunc(st.alive, o.wake)()
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	for o.busy || really && o.unkept && o.running && !o.alone && st.term.Err() == nil {
+	for o.busy || really && o.unkept && o.running && !o.alone && st.alive.Err() == nil {
 		o.changed.Wait()
 	}
 }
@@ -132,6 +150,10 @@ func (st *Stream) keep() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	for o.running && o.due() {
+		if st.Ring.ended() { // another stream goes on from what is kept; clients are given nothing of this
+			o.running = false
+			break
+		}
 		batch, b := o.waiting, history.Batch{}
 		state, end, whole := o.state, o.end, o.whole
 		o.flying, o.whole = batch, false

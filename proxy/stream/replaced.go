@@ -63,7 +63,7 @@ func (s *Streams) stopBefore(key [sha256.Size]byte) {
 	defer old.mu.Unlock()
 	for st := range old.old {
 		if st.req.Key == key && old.History != nil {
-			st.cancel()
+			st.stop()
 		}
 	}
 	old.stopBefore(key)

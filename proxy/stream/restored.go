@@ -1,6 +1,7 @@
 package stream
 
 import (
+	"context"
 	"time"
 
 	"sidestream/proxy/history"
@@ -43,8 +44,10 @@ func (st *Stream) load() {
 // follow returns when this process is to run the source, and begins the term; false: the stream is over.
 func (st *Stream) follow() bool {
 	if st.kept == nil {
-		st.term = st.alive
 		return true
+	}
+	if st.led {
+		st.renew()
 	}
 	t, err := st.kept.Lead(st.alive, st)
 	if err != nil {
@@ -57,10 +60,10 @@ func (st *Stream) follow() bool {
 
 // begin begins a term.
 func (st *Stream) begin(t history.Term) {
-	if st.term != nil { // it is not the first: what the source knew is of then
+	if st.led { // what the source knew is of then
 		st.source = st.streams.source(st.req, st.log)
 	}
-	st.term = t.Ctx
+	st.led = true
 	finished := string(t.State) == finishedState
 	st.resumes = !finished && len(t.State) > 0 && st.resume(t)
 	st.was, st.heard, st.refusing = false, false, time.Time{}
@@ -106,6 +109,37 @@ func (st *Stream) over() bool {
 func (st *Stream) Follows() {
 	st.Ring.Follows()
 	st.connected()
+}
+
+// TermOver is part of [history.Follower].
+func (st *Stream) TermOver() {
+	st.ends.Lock()
+	defer st.ends.Unlock()
+	st.cancel()
+}
+
+// stop ends the stream.
+func (st *Stream) stop() {
+	st.ends.Lock()
+	defer st.ends.Unlock()
+	st.gone = true
+	st.cancel()
+}
+
+// isGone reports whether the stream has ended, rather than a term of its.
+func (st *Stream) isGone() bool {
+	st.ends.Lock()
+	defer st.ends.Unlock()
+	return st.gone || st.streams.alive.Err() != nil
+}
+
+// renew goes on after a term.
+func (st *Stream) renew() {
+	st.ends.Lock()
+	defer st.ends.Unlock()
+	if !st.gone {
+		st.alive, st.cancel = context.WithCancel(st.streams.alive)
+	}
 }
 
 // Take is part of [history.Follower].

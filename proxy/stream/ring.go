@@ -1,6 +1,7 @@
 package stream
 
 import (
+	"cmp"
 	"context"
 	"sync"
 	"sync/atomic"
@@ -20,15 +21,18 @@ const waiting = Begin - 1
 // Pending reports whether cursor is no place yet: Begin, or that of a client that waits for a list's history.
 func Pending(cursor uint64) bool { return cursor >= waiting }
 
-// StartAll as Bounds.Start begins at the oldest event kept.
-const StartAll = -1
+// As Bounds.Start.
+const (
+	StartAll  = -1 // begins at the oldest event kept
+	StartKeys = -2 // begins with the newest event of each key, as 1 does, but with nothing where there is none
+)
 
 // Bounds say what a ring keeps. The newest event is kept whatever they are.
 type Bounds struct {
 	Events int           // at most so many; 0 no limit
 	Bytes  int           // at most so many encoded bytes; 0 no limit
 	Age    time.Duration // none older; 0 no limit
-	Start  int           // how many of the newest events Begin means; 0 none, StartAll all
+	Start  int           // how many of the newest events Begin means; 0 none; StartAll or StartKeys
 }
 
 // EndKind says how a ring ended.
@@ -64,6 +68,7 @@ type Ring struct {
 	began    uint64 // where START meant when the history was in
 	hole     uint64 // number of the gap that stands for all that was kept before it; 0: none does
 	end      End
+	last     bool                  // its newest event is the last one
 	turns    uint32                // lives that it has had
 	refresh  func(context.Context) // brings it up to date; nil: it always is
 	follows  bool                  // another process appends
@@ -115,12 +120,20 @@ func (r *Ring) grown(n int, now time.Time) {
 func (r *Ring) encode(m translate.Message, seq uint64, now time.Time) event {
 	e := event{at: now}
 	id := r.lives.next(seq)
-	if m.Gap == "" && sse.ValidID(m.ID) && !r.lives.own(m.ID) {
+	if m.Gap == "" && m.Notice == "" && sse.ValidID(m.ID) && !r.lives.own(m.ID) {
 		e.id, id = m.ID, m.ID
 	}
-	e.chunk, e.front = r.log.encode(len(id)+len(m.Event)+len(m.Data), func(dst []byte) []byte {
-		if m.Gap != "" {
+	e.chunk, e.front = r.log.encode(len(id)+len(m.Event)+len(m.Mark)+len(m.Data), func(dst []byte) []byte {
+		if m.Mark != "" {
+			dst = sse.AppendMark(dst, m.Mark)
+		}
+		switch {
+		case m.Notice != "":
+			return sse.AppendNotice(dst, id, m.Notice, m.Data)
+		case m.Gap != "":
 			return sse.AppendGap(dst, id, m.Gap, -1)
+		case m.Verbatim:
+			return sse.AppendVerbatim(dst, id, m.Event, m.Data)
 		}
 		return sse.AppendEvent(dst, id, m.Event, m.Data)
 	})
@@ -130,10 +143,11 @@ func (r *Ring) encode(m translate.Message, seq uint64, now time.Time) event {
 // add makes e, which m became, the newest event. mu is held.
 func (r *Ring) add(m translate.Message, e event) {
 	r.log.last++
+	r.last = m.Last
 	if m.Gap != "" {
 		r.stats.gap(m.Gap)
 	}
-	r.snapshot.note(m, &e, r.log.last, r.bounds)
+	r.snapshot.note(m, &e, r.log.last, cmp.Or(e.id, r.lives.id(r.log.last)), r.bounds)
 	r.log.add(e)
 	r.stats.Events.Add(1)
 	r.stats.Bytes.Add(int64(len(e.bytes())))
@@ -282,6 +296,8 @@ func (r *Ring) start() uint64 {
 		n = 1
 	} else if n == StartAll || n > r.log.len() {
 		n = r.log.len()
+	} else if n == StartKeys {
+		n = 0
 	}
 	return r.log.last - uint64(n)
 }
@@ -347,6 +363,13 @@ func (r *Ring) Last() (cursor uint64, end End) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.log.last, r.end
+}
+
+// Complete reports whether nothing more comes: it has ended, or is about to.
+func (r *Ring) Complete() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.last || r.end.Kind != Open
 }
 
 // Stats counts what the rings of a route do. Each is a total since the start.

@@ -51,9 +51,6 @@ func (s *store) Lead(ctx context.Context, f history.Follower) (history.Term, err
 	s.mu.Unlock()
 	select {
 	case t := <-s.term:
-		if t.Ctx == nil {
-			t.Ctx = ctx
-		}
 		return t, nil
 	default:
 		f.Follows()
@@ -62,9 +59,6 @@ func (s *store) Lead(ctx context.Context, f history.Follower) (history.Term, err
 	case t, ok := <-s.term:
 		if !ok {
 			return t, history.ErrEnded
-		}
-		if t.Ctx == nil {
-			t.Ctx = ctx
 		}
 		return t, nil
 	case <-ctx.Done():
@@ -202,6 +196,51 @@ func TestFollowing(t *testing.T) {
 			t.Errorf("kept %s", got)
 		}
 	})
+}
+
+// TestTermsFollowEachOther: when another process runs the source, the stream follows that, and can run it again; when the stream is not wanted any
+// more, in whichever of these, it ends.
+func TestTermsFollowEachOther(t *testing.T) {
+	for _, ends := range []string{"leading", "following"} {
+		sharing(t, func() (*store, *legacy) {
+			st := &store{term: make(chan history.Term, 1)}
+			st.term <- history.Term{Epoch: 3}
+			return st, &legacy{run: func(ctx context.Context, _ int, emit func(...string) error) error {
+				emit("mine")
+				return silent(ctx)
+			}}
+		}, func(t *testing.T, st *store, l *legacy, s *Streams) {
+			seat := join(t, s, "k")
+			for n := range 3 {
+				synctest.Wait()
+				if dials := len(l.Dials()); dials != n+1 {
+					t.Fatalf("%d dials in term %d", dials, n+1)
+				}
+				st.f.TermOver()
+				synctest.Wait()
+				if infos := s.infos(); len(infos) != 1 || infos[0].State != Following {
+					t.Fatalf("after term %d: %+v", n+1, infos)
+				}
+				st.f.Take(append(marker(uint64(10*n+4)), theirs(uint64(10*n+4), 1, fmt.Sprint("theirs ", n+1))...), nil, nil, false)
+				if n < 2 || ends == "leading" {
+					st.term <- history.Term{Epoch: uint64(10*n + 5), Again: true}
+				}
+			}
+			synctest.Wait()
+			got := full(seat.Ring, 0)
+			for _, want := range []string{"mine=3-1 theirs 1=4-1 ", "mine=5-2 theirs 2=14-1 ", "mine=15-2 theirs 3=24-1"} {
+				if !strings.Contains(got, want) {
+					t.Errorf("there is no %s in %s", want, got)
+				}
+			}
+			s.Stop(seat.Stream.Request().Key)
+			time.Sleep(time.Second)
+			synctest.Wait()
+			if !st.closed {
+				t.Error(ends, "it does not end")
+			}
+		})
+	}
 }
 
 // TestHole: what is missing is said once, at the place before what follows, to all clients that were there before.
@@ -392,7 +431,7 @@ func TestGathering(t *testing.T) {
 func TestAcknowledgementsWait(t *testing.T) {
 	for _, how := range []string{"kept", "replaced", "closed"} {
 		var mayKeep, acked bool
-		var over context.CancelFunc
+		var over func()
 		sharing(t, func() (*store, *legacy) {
 			mayKeep, acked = false, false
 			st := &store{term: make(chan history.Term, 1), append: func(history.Batch) error {
@@ -401,13 +440,8 @@ func TestAcknowledgementsWait(t *testing.T) {
 				}
 				return history.ErrAway
 			}}
-			var ctx context.Context
-			ctx, over = context.WithCancel(context.Background())
-			term := history.Term{Epoch: 3, Ctx: ctx}
-			if how == "closed" {
-				term.Ctx = nil
-			}
-			st.term <- term
+			over = func() { st.f.TermOver() }
+			st.term <- history.Term{Epoch: 3}
 			return st, &legacy{run: func(ctx context.Context, _ int, emit func(...string) error) error {
 				emit("1")
 				err := emit() // before the acknowledgement

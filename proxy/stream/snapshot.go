@@ -50,7 +50,8 @@ func (k *keyed) bytes() []byte { return (&event{chunk: k.chunk, front: k.front})
 func (s *snapshot) any() bool { return s.keys != nil || s.now != nil }
 
 // note takes in the event numbered seq, which is the newest.
-func (s *snapshot) note(m translate.Message, e *event, seq uint64, b Bounds) {
+// id is what it has as its id.
+func (s *snapshot) note(m translate.Message, e *event, seq uint64, id string, b Bounds) {
 	s.whole, s.at = event{}, 0
 	if m.State != nil {
 		s.now = append([]byte(nil), m.State...)
@@ -65,8 +66,23 @@ func (s *snapshot) note(m translate.Message, e *event, seq uint64, b Bounds) {
 		s.forget(old)
 	}
 	e.keyed = &keyed{key: m.Key, seq: seq, chunk: e.chunk, front: e.front}
+	if m.Stand != nil {
+		s.stand(e.keyed, m, id)
+	}
 	s.keys[m.Key] = s.order.PushBack(e.keyed)
 	s.bound(b)
+}
+
+// stand gives k what stands in for its event.
+func (s *snapshot) stand(k *keyed, m translate.Message, id string) {
+	k.chunk, k.front = AppendChunk(make([]byte, 0, len(m.Stand.Data)+len(m.Mark)+2*overhead), func(dst []byte) []byte {
+		if m.Mark != "" {
+			dst = sse.AppendMark(dst, m.Mark)
+		}
+		return sse.AppendEvent(dst, id, m.Stand.Event, m.Stand.Data)
+	})
+	k.own = true
+	s.detached += len(k.chunk)
 }
 
 func (s *snapshot) forget(el *list.Element) {
@@ -95,7 +111,7 @@ func (s *snapshot) bound(b Bounds) {
 // detach is told that an event leaves the ring. What stands for its key gets bytes of its own, so that it does not keep
 // a whole block.
 func (s *snapshot) detach(k *keyed, b Bounds) {
-	if k == nil || k.gone {
+	if k == nil || k.gone || k.own {
 		return
 	}
 	k.chunk, k.own = append([]byte(nil), k.chunk...), true
@@ -126,7 +142,9 @@ func (s *snapshot) older(ids numbering) (events []history.Event) {
 }
 
 // standsIn reports whether the past stands in for where START says that a client begins.
-func (s *snapshot) standsIn(b Bounds) bool { return s.now != nil || s.keys != nil && b.Start == 1 }
+func (s *snapshot) standsIn(b Bounds) bool {
+	return s.now != nil || s.keys != nil && (b.Start == 1 || b.Start == StartKeys)
+}
 
 // piece is the one piece that stands in for all events up to last, the newest; false when nothing does.
 func (s *snapshot) piece(ids numbering, last uint64) (event, bool) {

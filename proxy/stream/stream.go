@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -34,10 +35,9 @@ type Stream struct {
 	log     *slog.Logger
 	opened  time.Time
 
-	alive    context.Context
-	cancel   context.CancelFunc
+	alive    context.Context // while the stream is wanted, and this process runs its source or waits to
 	lists    bool            // the source's first messages are history
-	term     context.Context // while this process runs the source; alive where no history is kept
+	led      bool            // this process has run the source for a term
 	loaded   chan struct{}   // closed when what is known of the stream is in the ring
 	decided  chan struct{}   // closed when the first attempt to connect has an outcome, or another replica makes it; not before loaded
 	told     bool            // it is
@@ -52,6 +52,10 @@ type Stream struct {
 	refused  atomic.Pointer[translate.Refused]
 	uplink   uplink
 	keys     *keys // shared with streams before and after it: see memory.go
+
+	ends   sync.Mutex         // guards what follows, and writing alive
+	cancel context.CancelFunc // of alive
+	gone   bool               // the stream is not wanted any more
 
 	// Where a history is kept; set before loaded is closed.
 	kept     history.Log // nil: none is
@@ -92,6 +96,12 @@ func stopped(f func()) *time.Timer {
 	t.Stop()
 	return t
 }
+
+// Request is the one that opened the stream. Those of its other clients are identical.
+func (st *Stream) Request() upstream.Request { return st.req }
+
+// Source is what brings the stream's messages, where no history is kept; it is of the stream's goroutine, but for what its type says of others.
+func (st *Stream) Source() upstream.Source { return st.source }
 
 // Retiring is closed when the stream takes no new clients any more and those it has shall come back: see Leaving.
 func (st *Stream) Retiring() <-chan struct{} { return st.retiring }
@@ -137,15 +147,16 @@ func (st *Stream) lead() (ended bool) {
 		if failures == 0 || held >= 0 {
 			level = slog.LevelWarn
 		}
-		if st.term.Err() == nil {
+		if st.alive.Err() == nil {
 			st.log.Log(st.alive, level, "upstream lost", "err", err, "retry", delay.Round(time.Millisecond).String())
-			pause(st.term, delay)
+			pause(st.alive, delay)
 		}
 		switch {
-		case st.alive.Err() != nil:
+		case st.alive.Err() == nil:
+		case st.isGone():
 			st.log.Info("stream ended")
 			return true
-		case st.term.Err() != nil:
+		default:
 			st.log.Info("another replica runs the stream")
 			st.outbox.close()
 			return false
@@ -157,7 +168,7 @@ func (st *Stream) lead() (ended bool) {
 // never was.
 func (st *Stream) session() (held time.Duration, err error) {
 	dialled := time.Now()
-	conn, err := st.source.Connect(st.term)
+	conn, err := st.source.Connect(st.alive)
 	if err != nil {
 		err = st.patient(st.req.Shown(err))
 		st.judge(err)
@@ -175,15 +186,15 @@ func (st *Stream) session() (held time.Duration, err error) {
 	st.uplink.connect(conn)
 	st.log.Info("upstream connected")
 	st.connected()
-	err = st.patient(st.req.Shown(conn.Run(st.term, st.emit)))
+	err = st.patient(st.req.Shown(conn.Run(st.alive, st.emit)))
 	st.uplink.connect(nil)
-	if st.term.Err() == nil && lost(err) {
+	if st.alive.Err() == nil && lost(err) {
 		st.owed = resumes(err)
 		if !st.owed {
 			st.append(translate.Message{Gap: translate.GapUpstream})
 		}
 	}
-	if st.kept != nil && st.term.Err() == nil { // what an end means may be that there is nothing to go on with
+	if st.kept != nil && st.alive.Err() == nil { // what an end means may be that there is nothing to go on with
 		st.append()
 		st.settle(false)
 	}
@@ -196,7 +207,7 @@ func lost(err error) bool {
 	var retry *upstream.Retry
 	var refused *translate.Refused
 	switch {
-	case errors.Is(err, translate.ErrFinished), errors.As(err, &refused):
+	case errors.Is(err, translate.ErrFinished), errors.Is(err, upstream.ErrRetired), errors.As(err, &refused):
 		return false
 	case errors.As(err, &retry):
 		return !retry.Lossless
@@ -244,18 +255,20 @@ func (st *Stream) patience() time.Duration {
 
 // emit is what sources call. What a poll has emitted is kept when it returns, since the next request may acknowledge it.
 func (st *Stream) emit(ms []translate.Message) error {
-	st.heard = st.heard || len(ms) > 0
+	if len(ms) > 0 { // those without come from beside the source's goroutine too
+		st.heard = true
+	}
 	st.append(ms...)
 	if polls := st.polls(); ms == nil || polls {
 		st.settle(ms == nil && !polls)
 	}
-	return st.term.Err()
+	return st.stopped()
 }
 
 // judge makes known what has become of a connection, first to the clients that wait for it to be decided.
 func (st *Stream) judge(err error) {
 	var refused *translate.Refused
-	if st.term.Err() == nil {
+	if st.alive.Err() == nil {
 		if errors.As(err, &refused) {
 			st.refused.Store(&translate.Refused{Status: refused.Status, Reason: st.req.Shown(errors.New(refused.Reason)).Error()})
 		}
@@ -292,6 +305,9 @@ func (st *Stream) final(err error) bool {
 		st.streams.Stats.Refused.Add(1)
 		st.writeEnd(refused.Status, nil)
 		st.Ring.Close(End{Kind: Refused, Status: refused.Status})
+	case errors.Is(err, upstream.ErrRetired):
+		st.log.Info("stream ended, its clients come back", "err", err)
+		st.Ring.Close(End{Kind: Retired})
 	default:
 		return false
 	}

@@ -1,6 +1,7 @@
 package stream
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -34,6 +35,10 @@ type Policy struct {
 	Log    *slog.Logger
 	// RefuseAfter is for how long a stream that was connected before retries what is refused by a status that may pass; 0 not at all.
 	RefuseAfter time.Duration
+
+	// Ended is how long a stream that has ended, whatever way, is kept for clients that come back for what they lack of it; it takes no place of its
+	// own then. 0: one that is complete is remembered for Linger, and others are not.
+	Ended time.Duration
 
 	// History keeps the events of streams, over restarts or for several replicas; nil: the ring is all there is.
 	History history.Store
@@ -76,30 +81,15 @@ func NewStreams(s Policy) *Streams {
 		refuse: map[[sha256.Size]byte]refusal{}, health: health{State: Idle, Since: time.Now()}}
 }
 
-// Seat is one client's place in a stream.
-type Seat struct {
-	*Stream
-	Opened  bool // this client's request opened it
-	Decided bool // the upstream has connected, failed or refused; false: it had not in the time that a client waits
-	leave   sync.Once
-}
-
-// Start is the cursor of a client without an id: its beginning for the one that opened it, START for all others.
-// What was in a list before the stream began is no exception for anyone.
-func (s *Seat) Start() uint64 {
-	switch {
-	case !s.Opened || s.lists:
-		return Begin
-	case s.kept != nil && s.streams.Bounds.Start == 0: // what was there before is no news
-		return s.restored
-	case s.kept != nil && s.restored > 0:
-		return Begin
+// Ring returns the ring of the stream with this key; nil: there is none now.
+func (s *Streams) Ring(key [sha256.Size]byte) *Ring {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if st := s.byKey[key]; st != nil {
+		return st.Ring
 	}
-	return 0
+	return nil
 }
-
-// Leave gives the seat up; further calls do nothing.
-func (s *Seat) Leave() { s.leave.Do(s.Stream.Leave) }
 
 // Leave gives one seat up, whichever: for callers that keep no seats but count them.
 func (st *Stream) Leave() { st.streams.leave(st) }
@@ -134,6 +124,9 @@ func (s *Streams) Join(ctx context.Context, req upstream.Request) (*Seat, error)
 	}
 	return seat, nil
 }
+
+// Sit is Join without the wait. The error is [ErrBusy], [ErrReplaced] or a *[translate.Refused] that is remembered.
+func (s *Streams) Sit(req upstream.Request) (*Seat, error) { return s.sit(req) }
 
 func (s *Streams) sit(req upstream.Request) (*Seat, error) {
 	s.mu.Lock()
@@ -173,7 +166,7 @@ func (s *Streams) open(req upstream.Request) *Stream {
 	st := newStream(s, req, s.sent.take(req.Key))
 	s.byKey[req.Key] = st
 	s.tell()
-	s.run.Go(func() { // ends with st.cancel, which remove calls, or with s.end
+	s.run.Go(func() { // ends with st.stop, which remove calls, or with s.end
 		st.run()
 		s.mu.Lock()
 		defer s.mu.Unlock()
@@ -208,7 +201,7 @@ func (s *Streams) expire(st *Stream) {
 
 // remove forgets st, whose goroutine ends then. mu is held.
 func (s *Streams) remove(st *Stream) {
-	st.cancel()
+	st.stop()
 	st.linger.Stop()
 	st.age.Stop()
 	if s.byKey[st.req.Key] == st {
@@ -247,11 +240,14 @@ func (s *Streams) ended(st *Stream) {
 	_, end := st.Ring.Last()
 	switch {
 	case s.closed:
-	case end.Kind == Finished: // remembered, for clients that come back for the end
+	case end.Kind == Finished || end.Kind == Refused && s.Ended > 0: // remembered, for clients that come back for the end
 		st.finished = true
 		st.age.Stop()
-		st.linger.Reset(s.Linger)
+		st.linger.Reset(cmp.Or(s.Ended, s.Linger))
 		s.mark(st, true)
+		if s.Ended > 0 {
+			s.give(st)
+		}
 		return
 	case end.Kind == Refused:
 		if refused := st.refused.Load(); refused != nil {
@@ -295,7 +291,7 @@ func (s *Streams) retire(st *Stream) {
 		s.remove(st)
 	case s.byKey[st.req.Key] == st:
 		if s.History != nil { // from here on events are the new one's, which goes on where this one stops
-			st.cancel()
+			st.stop()
 		}
 		s.release(st, Release{Window: RetireTime}, RetireTime)
 	default:
@@ -338,17 +334,6 @@ func (s *Streams) Keep(ctx context.Context, req upstream.Request, tried func()) 
 		}
 		pause(ctx, wait)
 	}
-}
-
-// hold returns when the stream needs to be opened again, which for one that has reached its age is at once.
-func (s *Seat) hold(ctx context.Context) (aged bool) {
-	select {
-	case <-ctx.Done():
-	case <-s.done:
-	case <-s.retiring:
-		return true
-	}
-	return false
 }
 
 func pause(ctx context.Context, d time.Duration) {

@@ -42,6 +42,10 @@ type Settings struct {
 	// there either. It is needed with Replica.
 	Forward func(w http.ResponseWriter, r *http.Request, replica string, body io.Reader) bool
 
+	// Opened is called when the upstream has agreed to the WebSocket of in, whose path and query is target; it returns what to call when that
+	// has ended. Nil: nothing is called.
+	Opened func(in *http.Request, target string) (closed func())
+
 	// Dial connects to the upstream with the request of a WebSocket, offering protocols. conn is what ws runs on. pong is its
 	// OnPingReceived. The answer is what the upstream said to the upgrade, whether or not there is an error.
 	Dial func(ctx context.Context, in *http.Request, protocols []string, pong func(context.Context, []byte) bool) (ws *websocket.Conn, conn net.Conn, answer Answer, err error)

@@ -94,6 +94,9 @@ func (t *tunnel) run(in *http.Request, protocols []string) {
 	stats.Opened.Add(1)
 	log.Debug("tunnel opened")
 	close(t.opened) // first: the page answers at once
+	if opened := t.page.pages.Settings.Opened; opened != nil {
+		defer opened(in, in.RequestURI)()
+	}
 	t.page.say(appendOpen(nil, t.n, t.ws.Subprotocol()))
 	how := t.read()
 	log.Debug("tunnel ended", "code", how.code)

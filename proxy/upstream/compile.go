@@ -26,9 +26,11 @@ func Compile(s SourceSettings) (*Route, error) {
 	c.from()
 	c.headers()
 	c.subscriptions()
+	c.operation()
 	c.hello()
 	c.keepalive()
 	c.memory()
+	c.decode()
 	c.ticket()
 	c.cursor()
 	c.entry(entry{setting: "BODY"}, s.Body, c.bodyPlace())
@@ -36,6 +38,7 @@ func Compile(s SourceSettings) (*Route, error) {
 	if s.Session {
 		c.add(entry{setting: "SCOPE", field: noField, template: template{[]part{{kind: "session"}}}})
 	}
+	c.runs()
 	c.programs()
 	c.usesCursor()
 	c.clientID()
@@ -43,7 +46,7 @@ func Compile(s SourceSettings) (*Route, error) {
 	if s.Network != (outbound.Settings{}) {
 		c.rt.own = &pools{newClient(s.Network, false), newClient(s.Network, true)}
 	}
-	c.rt.display, _ = compile(c.rt.From(), s.PathNames, func(string, bool) escape { return segment }) // what is wrong in it is said already
+	c.rt.display, _ = compile(c.rt.From(), s.PathNames, s.Secrets, func(string, bool) escape { return segment }) // what is wrong in it is said already
 	c.rt.enliven()
 	return c.rt, errors.Join(c.problems...)
 }
@@ -59,13 +62,13 @@ func (c *compiler) bad(setting, format string, args ...any) {
 }
 
 func (c *compiler) template(setting, text string, at place) template {
-	t, err := compile(text, c.s.PathNames, at)
+	t, err := compile(text, c.s.PathNames, c.s.Secrets, at)
 	if err != nil {
 		c.bad(setting, "%v", err)
 	}
 	for _, p := range t.parts {
-		if p.kind == "auth" && !slices.Contains(c.s.Claims, p.name) {
-			c.bad(setting, "%s is not in AUTH_CLAIMS, which names what is taken from the client's authentication; add %s there, and set AUTH", p.text(), p.name)
+		if claim := unknownClaim(p, c.s.Claims); claim != "" {
+			c.bad(setting, "{auth.%s} is not in AUTH_CLAIMS, which names what is taken from the client's authentication; add %[1]s there, and set AUTH", claim)
 			break
 		}
 		if p.kind == "state" && c.s.State == "" {
@@ -76,13 +79,21 @@ func (c *compiler) template(setting, text string, at place) template {
 	return t
 }
 
+// keeps are the programs whose results get into names, ids, and what is kept of a stream.
+var keeps = []string{"EVENT", "ID", "KEY", "STATE", "CURSOR"}
+
 func (c *compiler) code(setting, label, src string) *translate.Code {
 	if src == "" {
 		return nil
 	}
-	code, err := translate.CompileJQ(label, src)
+	code, err := c.s.Secrets.CompileJQ(label, src)
 	if err != nil {
 		c.bad(setting, "%v", err)
+		return code
+	}
+	c.rt.timed = c.rt.timed || code.Timed()
+	if code.Confides() && slices.Contains(keeps, setting) {
+		c.bad(setting, "names a secret, and what it yields is kept or shown to clients; secrets are for what is sent to the upstream: HELLO, REPLY, DIAL and {= } in templates")
 	}
 	return code
 }
@@ -177,17 +188,24 @@ func (c *compiler) sockets() {
 }
 
 func (c *compiler) from() {
+	if MergedNames(c.s.From) != nil {
+		return // whose names are for who knows the routes
+	}
 	scheme, _, _ := strings.Cut(c.s.From, "://")
-	if !slices.Contains([]string{"ws", "wss", "http", "https"}, scheme) {
-		c.bad("FROM", "must begin with ws://, wss://, http:// or https://, or on a Unix socket with ws+unix:// or http+unix://")
+	if strings.HasPrefix(scheme, "redis") {
+		c.redis()
 		return
 	}
-	if strings.ContainsAny(c.s.From, "#") {
+	if !slices.Contains([]string{"ws", "wss", "http", "https"}, scheme) {
+		c.bad("FROM", "must begin with ws://, wss://, http://, https:// or redis://, or on a Unix socket with ws+unix:// or http+unix://")
+		return
+	}
+	if strings.Contains(replaced(c.s.From, "x"), "#") {
 		c.bad("FROM", "contains a #; an upstream never sees what follows it, so leave it out (in a value write %%23)")
 	}
 	c.entry(entry{setting: "FROM", field: addressField}, c.s.From, inURL())
 	// Every placeholder is replaced by something harmless, to see whether the rest is an address.
-	u, err := url.Parse(placeholder.ReplaceAllString(c.s.From, "x"))
+	u, err := url.Parse(replaced(c.s.From, "x"))
 	if err != nil || u.Host == "" || u.Hostname() == "" {
 		c.bad("FROM", "is not an address; write it as scheme://host[:port]/path")
 	}
@@ -232,7 +250,7 @@ func (c *compiler) headers() {
 			continue
 		}
 		c.rt.spell(name, written)
-		if _, err := headerValue(placeholder.ReplaceAllString(value, "")); err != nil {
+		if _, err := headerValue(replaced(value, "")); err != nil {
 			c.bad("HEADERS", "the value of %s %v", name, err)
 		}
 		c.add(entry{setting: "HEADERS", header: name, field: headerField, template: c.template("HEADERS", value, inHeader)})

@@ -100,7 +100,7 @@ func (c *compiler) ticket() {
 		c.bad("TICKET", "has an answer that nothing reads; set DIAL to jq that yields the address, such as .url")
 	}
 	method, target := "POST", s.Ticket
-	if first, rest, two := strings.Cut(s.Ticket, " "); two {
+	if first, rest, two := strings.Cut(s.Ticket, " "); two && !strings.Contains(first, "://") {
 		method, target = first, strings.TrimSpace(rest)
 	}
 	if !methodToken.MatchString(method) || method == "CONNECT" {
@@ -111,7 +111,7 @@ func (c *compiler) ticket() {
 		c.bad("TICKET", "is not an address to request; write [METHOD ]http://host/path or https://, without #")
 		return
 	}
-	if u, err := url.Parse(placeholder.ReplaceAllString(target, "x")); err != nil || u.Hostname() == "" {
+	if u, err := url.Parse(replaced(target, "x")); err != nil || u.Hostname() == "" {
 		c.bad("TICKET", "is not an address to request; write [METHOD ]http://host/path or https://, without #")
 	}
 	rt.ticketMethod = method

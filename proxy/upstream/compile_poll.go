@@ -66,7 +66,7 @@ func (c *compiler) contentType() string {
 		}
 	}
 	body := strings.TrimSpace(c.s.Body)
-	if at := placeholder.FindStringIndex(body); at != nil && at[0] == 0 {
+	if at, _ := placeholders(body); len(at) > 0 && at[0].from == 0 {
 		return "text/plain; charset=utf-8" // its brace is none of JSON's
 	}
 	switch {
@@ -107,7 +107,7 @@ func (c *compiler) programs() {
 		c.add(entry{setting: "HEADERS", header: "Content-Type", field: headerField, template: literal(body)})
 	}
 	if rt.Polls() && !rt.hasHeader("Accept") {
-		accept := "application/json"
+		accept := accepts(rt.decode)
 		if rt.Follows() {
 			accept = "text/event-stream, application/x-ndjson, application/json;q=0.9"
 		}

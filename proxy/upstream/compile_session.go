@@ -2,7 +2,6 @@ package upstream
 
 import (
 	"errors"
-	"fmt"
 	"strings"
 
 	"sidestream/translate/dialect"
@@ -25,17 +24,17 @@ func (c *compiler) subscriptions() {
 	switch {
 	case len(lines) > 0 && d.Subscribes == dialect.NoSubscribe:
 		c.bad("SUBSCRIBE", "%s has no subscriptions of its own; unset it, and write what to send in HELLO", d.Name)
-	case len(lines) == 0 && d.Required:
+	case len(lines) == 0 && d.Required && s.Face != FaceGraphQL:
 		c.bad("SUBSCRIBE", "%s needs to know what to subscribe to; write one subscription per line", d.Name)
 	}
 	c.entry(entry{setting: "CONNECT"}, s.Connect, inText())
 	plain := make([]string, len(lines))
 	for i, line := range lines {
 		c.entry(entry{setting: "SUBSCRIBE"}, line, inLine(d.Subscribes, line))
-		plain[i] = placeholder.ReplaceAllString(line, "0")
+		plain[i] = replaced(line, "0")
 	}
 	if len(c.problems) == 0 && d.Check != nil {
-		c.checked(d.Check(placeholder.ReplaceAllString(s.Connect, "0"), plain))
+		c.checked(d.Check(replaced(s.Connect, "0"), plain))
 	}
 }
 
@@ -45,7 +44,7 @@ func (c *compiler) clientID() {
 	if named == nil || c.rt.Shared() {
 		return
 	}
-	filled := func(value string) string { return named(placeholder.ReplaceAllString(c.s.Connect, value)) }
+	filled := func(value string) string { return named(replaced(c.s.Connect, value)) }
 	if one := filled("0"); one != "" && one == filled("1") {
 		c.bad("CONNECT", "the clientId is the same in the streams of clients that do not share one, and the broker lets only one of them be connected, with a session that may hold another's messages; put what tells them apart (%s) into it, or leave it out", strings.Join(c.rt.Needs(), ", "))
 	}
@@ -65,24 +64,5 @@ func (c *compiler) checked(err error) {
 		c.bad(e.Setting, "%s", e.Problem)
 	case err != nil:
 		c.bad("SUBSCRIBE", "%v", err)
-	}
-}
-
-func (c *compiler) hello() {
-	marks, lines := dialect.SplitHello(c.s.Hello)
-	for i, mark := range marks {
-		st := step{mark: mark}
-		compiled := c.reading
-		if mark == '=' {
-			compiled = c.code // it reads nothing but the state
-		}
-		if mark == '>' {
-			c.add(entry{setting: "HELLO", template: c.template("HELLO", lines[i], inText())})
-		} else if lines[i] == "" {
-			c.bad("HELLO", "line %d: a jq program is missing after %c", i+1, mark)
-		} else {
-			st.code = compiled("HELLO", fmt.Sprintf("HELLO line %d", i+1), lines[i])
-		}
-		c.rt.steps = append(c.rt.steps, st)
 	}
 }

@@ -113,12 +113,15 @@ func inText() place {
 // inLine is for one line of SUBSCRIBE: a value in the topic cannot make another topic of it.
 func inLine(kind dialect.Place, line string) place {
 	text := inText()
-	if kind == dialect.TextLine || kind == dialect.NoSubscribe {
+	if kind == dialect.TextLine || kind == dialect.NoSubscribe || kind == dialect.PathLine && !strings.HasPrefix(line, "/") {
 		return text
 	}
 	line = methodOf(kind, line)
-	at := placeholder.FindStringIndex(line)
-	whole := at != nil && at[0] == 0 && (at[1] == len(line) || strings.IndexByte(" \t", line[at[1]]) >= 0)
+	at, _ := placeholders(line)
+	whole := len(at) > 0 && at[0].from == 0 && (at[0].to == len(line) || strings.IndexByte(" \t", line[at[0].to]) >= 0)
+	if kind == dialect.DottedLine && dotted(line) {
+		kind = dialect.SubjectLine
+	}
 	more := kind == dialect.NamespaceLine
 	var before string
 	first, past := true, false // the topic
@@ -137,8 +140,17 @@ func inLine(kind dialect.Place, line string) place {
 		if more && strings.Contains(before, "?") {
 			return inForm("", all)
 		}
-		return topic(whole, more)
+		return topic(barred(kind, whole, before))
 	}
+}
+
+// dotted reports whether a topic has a dot beside the values in it.
+func dotted(line string) bool {
+	rest := replaced(line, "\x00")
+	if blank := strings.IndexAny(rest, " \t"); blank >= 0 {
+		rest = rest[:blank]
+	}
+	return strings.Contains(rest, ".")
 }
 
 // methodOf is a MethodLine without the word that may stand before its name.
@@ -149,16 +161,27 @@ func methodOf(kind dialect.Place, line string) string {
 	return line
 }
 
-// topic keeps a value inside one level of a topic or destination, or inside the topic it is the whole of; and it is no
-// wildcard. namespace: nor may it begin a query or end a name.
-func topic(whole, namespace bool) escape {
+// barred is what a value in a topic must not hold, after what stands before it: what makes another level of it, unless the value is the whole of it, and
+// wildcards. In a NamespaceLine it may neither begin a query nor end a name.
+func barred(kind dialect.Place, whole bool, before string) string {
 	barred := "+#*>"
 	if !whole {
 		barred += "/"
 	}
-	if namespace {
+	switch {
+	case kind == dialect.NamespaceLine:
 		barred += "?,"
+	case kind == dialect.MemberLine, kind == dialect.SubjectLine && !whole:
+		barred += "."
+	case kind == dialect.ChannelLine && !whole && !strings.Contains(before, ":"):
+		barred += ":"
 	}
+	return barred
+}
+
+// topic keeps a value inside one level of a topic or destination, or inside the topic it is the whole of; and it is no
+// wildcard.
+func topic(barred string) escape {
 	return func(v string) (string, error) {
 		if strings.ContainsAny(v, barred) {
 			return "", fmt.Errorf("is in a topic, where none of %s is allowed", barred)

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"sidestream/proxy/outbound"
+	"sidestream/translate/dialect"
 )
 
 // maxRetryAfter caps what an upstream can ask us to wait.
@@ -45,7 +46,21 @@ func (rt *Route) Network() outbound.Settings { return rt.settings.Network }
 // Secure reports whether anything of the route may be dialled with TLS.
 func (rt *Route) Secure() bool {
 	s := &rt.settings
-	return strings.HasPrefix(s.From, "wss://") || strings.Contains(s.From+s.First+s.Ticket, "https://") || s.Dial != "" || s.Protocol != "raw"
+	if rt.Redis() {
+		return strings.HasPrefix(s.From, "rediss")
+	}
+	return strings.HasPrefix(s.From, "wss://") || strings.Contains(s.From+s.First+s.Ticket, "https://") || s.Dial != "" || s.Protocol != "raw" || AsksSecurely(s.Hello)
+}
+
+// AsksSecurely reports whether a line of HELLO makes a request over TLS.
+func AsksSecurely(hello string) bool {
+	marks, lines := dialect.SplitHello(hello)
+	for i, mark := range marks {
+		if mark == '@' && strings.Contains(lines[i], "https://") {
+			return true
+		}
+	}
+	return false
 }
 
 // CloseIdle lets go of the connections that the route keeps open between requests.

@@ -40,6 +40,9 @@ func (rt *Route) problem(ctx context.Context, resp *http.Response) (translate.Me
 		if err != nil {
 			return m, because(ctx, err)
 		}
+		if data, err := rt.decode.Decode(body, maxProblem); err == nil { // errors are often not packed
+			body = data
+		}
 		m.Data = bytes.TrimPrefix(body, byteOrderMark)
 	}
 	return m.Parse(false)

@@ -18,7 +18,7 @@ type keeper struct {
 	timers dialect.Timers
 	idle   time.Duration  // 0 never
 	pinged time.Time      // when the last WebSocket ping went out
-	pings  sync.WaitGroup // those without their pong
+	pings  sync.WaitGroup // those without their pong, and acknowledgements on their way
 }
 
 var errSilence = errors.New("no message came for as long as the dialect allows")
@@ -26,6 +26,9 @@ var errSilence = errors.New("no message came for as long as the dialect allows")
 // keep works until alive is done. When ctx is, it closes the connection politely and ends alive.
 func (c *wsConn) keep(ctx, alive context.Context, end context.CancelCauseFunc) {
 	k := keeper{wsConn: c, timers: c.now(), idle: c.q.Route.settings.Idle, pinged: time.Now()}
+	if c.q.Route.posts() {
+		k.idle = 0 // there is nothing to ping, and the dialect knows how long the server may hold a request
+	}
 	defer k.pings.Wait()
 	watch, stop := timer(k.idle / 2)
 	defer stop()
@@ -48,7 +51,9 @@ func (c *wsConn) keep(ctx, alive context.Context, end context.CancelCauseFunc) {
 			rearm(silence, was.Silence, k.timers.Silence)
 		case <-app.C:
 			app.Reset(k.timers.Every)
-			err = k.keepalive(alive)
+			if err = k.keepalive(alive); err == nil {
+				k.acknowledge(alive, end)
+			}
 		case <-silence.C:
 			left := time.Until(c.heard().Add(k.timers.Silence))
 			if left <= 0 {
@@ -134,4 +139,29 @@ func (k *keeper) keepalive(ctx context.Context) error {
 		return err
 	}
 	return k.send(ctx, frames)
+}
+
+// acknowledge sends what the session wants to have acknowledged, once that is kept.
+func (k *keeper) acknowledge(ctx context.Context, end context.CancelCauseFunc) {
+	if !k.taking.TryLock() {
+		return // not all that the session has taken is emitted; the next time will do
+	}
+	k.mu.Lock()
+	acks := k.session.Acks()
+	k.retime()
+	k.mu.Unlock()
+	if len(acks) == 0 {
+		k.taking.Unlock()
+		return
+	}
+	k.pings.Go(func() { // ends once all is kept and the frames are sent, at the latest with the stream's term
+		defer k.taking.Unlock()
+		err := k.keeps()
+		if err == nil {
+			err = k.send(ctx, acks)
+		}
+		if err != nil {
+			end(err)
+		}
+	})
 }

@@ -14,8 +14,8 @@ import (
 	"sidestream/translate/dialect"
 )
 
-// ErrNoUplink means that a route polls, so that nothing can be sent.
-var ErrNoUplink = errors.New("a poll cannot send")
+// ErrNoUplink means that a route polls, or reads a Redis, so that nothing can be sent.
+var ErrNoUplink = errors.New("a route that polls, or reads a Redis, cannot send")
 
 // BadMessage means that the dialect cannot send a message, whichever client asks. Its text is for the client.
 type BadMessage struct{ Err error }
@@ -36,6 +36,9 @@ func (c *httpStreamConn) Send(context.Context, translate.Message) error { return
 
 // Send is Conn's.
 func (c *wsConn) Send(ctx context.Context, m translate.Message) error {
+	if next := c.next.Load(); next != nil {
+		return next.Send(ctx, m)
+	}
 	if err := c.takeTurn(ctx); err != nil {
 		return err
 	}

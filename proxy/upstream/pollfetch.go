@@ -52,11 +52,14 @@ func (p *poll) fetch(ctx context.Context, address, cursor string) (pg reply, out
 	if err != nil {
 		return pg, PollFailed, err
 	}
+	p.q.Route.trace.arrived(body, len(p.q.Route.decode) > 0)
+	if body, err = p.q.Route.unpack(p.log, resp, body); err != nil {
+		return pg, PollFailed, err
+	}
 	if len(bytes.TrimSpace(body)) == 0 && p.q.Route.settings.Every == 0 { // how long polls say that nothing came
 		return pg, PollNotModified, nil
 	}
 	pg.body = body
-	p.q.Route.trace.polled(body)
 	pg.message, err = translate.Message{Data: body, Header: resp.Header, Status: resp.StatusCode}.Parse(true)
 	if page := login(resp, !p.q.Route.unparsed(), err == nil); page != nil {
 		return pg, PollFailed, page

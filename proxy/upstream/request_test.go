@@ -24,6 +24,7 @@ type client struct {
 	query, path, cookie string // "name=value&…", decoded for path and cookie
 	header              http.Header
 	claims              map[string]string
+	sent                *Sent
 }
 
 func (c client) expand(rt *Route) (Request, error) {
@@ -35,14 +36,14 @@ func (c client) expand(rt *Route) (Request, error) {
 	if name, value, ok := strings.Cut(c.cookie, "="); ok {
 		r.AddCookie(&http.Cookie{Name: name, Value: value})
 	}
-	return rt.ExpandFor(r, func(name string) string {
+	return rt.ExpandSent(r, func(name string) string {
 		for pair := range strings.SplitSeq(c.path, "&") {
 			if n, value, _ := strings.Cut(pair, "="); n == name {
 				return value
 			}
 		}
 		return ""
-	}, func(name string) string { return c.claims[name] })
+	}, func(name string) string { return c.claims[name] }, c.sent)
 }
 
 func one(string) string { return "1" }

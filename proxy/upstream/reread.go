@@ -16,6 +16,7 @@ import (
 	"log/slog"
 	"reflect"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -115,8 +116,8 @@ func (rt *Route) Becomes(next *Route) bool {
 // fixed is s without the templates, whose literals may change, and without what says where s comes from.
 func (s SourceSettings) fixed() SourceSettings {
 	s.From, s.First, s.Headers, s.Body, s.Connect, s.Subscribe, s.Ticket, s.Ping, s.Hello = "", "", "", "", "", "", "", "", ""
-	s.FromFile, s.Reread = false, nil
-	s.Network = outbound.Settings{} // its files are followed too, and like compares the socket
+	s.FromFile, s.Reread, s.Secrets = false, nil, nil // secrets are the same for all, and may change at any time
+	s.Network = outbound.Settings{}                   // its files are followed too, and like compares the socket
 	return s
 }
 
@@ -124,7 +125,12 @@ func (s SourceSettings) fixed() SourceSettings {
 func fixedLines(hello string) (fixed []string) {
 	marks, lines := dialect.SplitHello(hello)
 	for i, mark := range marks {
-		if mark != '>' {
+		switch mark {
+		case '>':
+		case '@': // a template, but for its method or its header's name
+			first, _ := cutWord(lines[i])
+			fixed = append(fixed, "@"+strings.SplitN(first, "://", 2)[0])
+		default:
 			fixed = append(fixed, string(mark)+lines[i])
 		}
 	}
@@ -136,7 +142,7 @@ func (rt *Route) like(next *Route) bool {
 	same := func(p, q part) bool {
 		return p.kind == q.kind && p.name == q.name && p.fallbackText() == q.fallbackText()
 	}
-	return rt.Polls() == next.Polls() && rt.settings.Network.Socket == next.settings.Network.Socket && slices.EqualFunc(rt.table, next.table, func(a, b *entry) bool {
+	return rt.Polls() == next.Polls() && rt.Redis() == next.Redis() && rt.RedisStreams() == next.RedisStreams() && rt.settings.Network.Socket == next.settings.Network.Socket && slices.EqualFunc(rt.table, next.table, func(a, b *entry) bool {
 		return a.setting == b.setting && a.header == b.header && slices.EqualFunc(a.template.parts, b.template.parts, same)
 	})
 }

@@ -5,14 +5,16 @@ import (
 	"time"
 
 	"sidestream/proxy/outbound"
+	"sidestream/translate"
 )
 
 // SourceSettings are the texts of one route whose syntax this package and translate own. Durations and sizes are taken as they
 // are; an empty text means the default of the environment table.
 type SourceSettings struct {
-	Network     outbound.Settings // how connections are made; Socket is FROM's, and set by Compile
-	PathNames   []string          // the wildcards of the route's PATH, for {path.NAME}
-	Claims      []string          // what is known of an authenticated client, for {auth.NAME}
+	Network     outbound.Settings  // how connections are made; Socket is FROM's, and set by Compile
+	PathNames   []string           // the wildcards of the route's PATH, for {path.NAME}
+	Secrets     *translate.Secrets // for {secret.NAME} and $secret.name; nil: none
+	Claims      []string           // what is known of an authenticated client, for {auth.NAME}
 	From        string
 	FromFile    bool   // FROM was read from a file, since it holds a secret: its path is not shown
 	Headers     string // one "Name: value" a line
@@ -25,6 +27,7 @@ type SourceSettings struct {
 	Reply       string
 	ReplyMax    int // frames a second; 0 any number
 	Ping        string
+	Send        bool          // clients may send
 	PingEvery   time.Duration // 0 never
 	PingProgram string        // jq that yields milliseconds, instead of PingEvery
 	Pong        string
@@ -55,7 +58,8 @@ type SourceSettings struct {
 	Data        string
 	ID          string
 	Done        string
-	Binary      string // "" base64
+	Decode      string // "" nothing; see package decode
+	Binary      string // "" base64; without effect where Decode is set
 	MaxMessage  int    // bytes
 	MaxValue    int    // bytes of one value of a client's in a template; 0: 16 KiB
 	NoCookies   bool   // what answers set is forgotten
@@ -64,6 +68,10 @@ type SourceSettings struct {
 	// called by two at once. Nil: none stands in a file.
 	Reread  func() (*SourceSettings, error)
 	Session bool // each ?session= has an upstream of its own
+	Run     bool // each POST of a client's is an upstream request of its own
+
+	Face      string // "" or sse, or FaceGraphQL
+	Documents string // the text of the file of documents that clients may have run; "" any
 }
 
 // SettingError says what is wrong with one setting.

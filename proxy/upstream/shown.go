@@ -241,14 +241,17 @@ func without(text string, values []string) string {
 
 // confidential is what the client and the configuration have put into q that is for the upstream only.
 func (q *Request) confidential() (all []string) {
-	nothing := func(string) string { return "" }
-	all = append(all, q.private...)
+	all = append(append(all, q.private...), q.Route.settings.Secrets.All()...)
 	for _, v := range q.values {
-		text, err := v.text.Fill(nothing)
+		text, err := v.text.Sketch("")
 		switch {
 		case err != nil:
 		case v.field == addressField:
 			all = append(all, inAddress(text)...)
+		case v.field == redisField:
+			if at, err := parseRedisFrom(text); err == nil {
+				all = append(all, at.Password)
+			}
 		case v.field == payloadField:
 			all = append(all, inPayload(text)...)
 		case v.field == headerField && !slices.Contains(public, v.header):
@@ -347,16 +350,19 @@ func redact(address string, hidden bool) string {
 	if !asked {
 		return out
 	}
-	return out + "?" + shownQuery(query, hidden)
+	return out + "?" + shownQuery(query, hidden, strings.HasPrefix(scheme, "redis"))
 }
 
-// shownQuery is names without values, and nothing of what has no name.
-func shownQuery(query string, hidden bool) string {
+// shownQuery is names without values, and nothing of what has no name. At a Redis the values name what is read there.
+func shownQuery(query string, hidden, redis bool) string {
 	pairs := strings.Split(query, "&")
 	for i, pair := range pairs {
-		if name, _, valued := strings.Cut(pair, "="); valued && !hidden && !translate.LooksSecret(name) {
+		name, value, valued := strings.Cut(pair, "=")
+		switch {
+		case redis && valued && !hidden && slices.Contains(redisNames, name) && !translate.LooksSecret(value):
+		case valued && !hidden && !translate.LooksSecret(name):
 			pairs[i] = name + "=…"
-		} else {
+		default:
 			pairs[i] = "…"
 		}
 	}

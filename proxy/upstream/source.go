@@ -44,6 +44,9 @@ type Conn interface {
 	Send(ctx context.Context, m translate.Message) error
 }
 
+// ErrRetired, or an error that wraps it, ends a stream from which its clients are to come back: what they find then is another one.
+var ErrRetired = errors.New("what the stream is made of is not what it was")
+
 // Retry is an interruption of which more is known than that it happened.
 type Retry struct {
 	After    time.Duration // not to be retried sooner
@@ -69,21 +72,35 @@ func (p *poll) History() bool { return p.q.Route.settings.Mode == ModeItems }
 // Source returns the source of q. Nothing is dialled yet.
 func (q Request) Source(log *slog.Logger) Source {
 	switch {
+	case q.source != nil:
+		return q.source(log)
+	case q.Route.Redis():
+		return q.redis(log)
 	case q.Route.Follows():
 		return &follow{q: q, log: log, jar: q.Route.jar()}
 	case q.Route.Polls():
 		return q.poll(log)
 	}
-	s := &subscription{q: q, log: log, jar: q.Route.jar()}
-	s.q.script.State, s.q.script.Bound = &s.state, boundProgram
+	s := &subscription{q: q, log: log, jar: q.Route.jar(), mu: new(sync.Mutex), state: new(translate.State)}
+	s.converse()
+	if q.Route.Operates() {
+		return &faced{Source: s, log: log, shown: q.Shown}
+	}
+	return s
+}
+
+// converse gives s a session of its own, which has no connection yet.
+func (s *subscription) converse() {
+	q := s.q
+	s.q.script.State, s.q.script.Bound = s.state, boundProgram
 	if q.Route.ticketMethod != "" {
 		s.q.script.Ticket = s.ticket
 	}
 	s.session = s.q.script.Wrap(q.Route.dialect.New(dialect.Options{
-		Dial: s.dial, Connect: s.connect, Subscribe: s.subscribe,
-		Binary: q.Route.settings.Binary, MaxMessage: q.Route.settings.MaxMessage, Separator: q.Route.separator,
+		Operation: q.Route.Operates(), Posts: q.Route.posts(), Dial: s.dial, Connect: s.connect, Subscribe: s.subscribe,
+		Decode: q.Route.decode, Binary: q.Route.settings.Binary, MaxMessage: q.Route.settings.MaxMessage, Separator: q.Route.separator,
+		Speaks: q.Route.settings.Send || q.Route.settings.Reply != "" || q.Route.settings.Ping != "", Now: time.Now,
 	}))
-	return s
 }
 
 func (q Request) poll(log *slog.Logger) *poll {
@@ -97,8 +114,10 @@ func (q Request) poll(log *slog.Logger) *poll {
 // Stats counts what the sources of a route meet. Each is a total since the start.
 type Stats struct {
 	Connects   atomic.Int64 // connections that got through, or polls that were answered after none was
+	Moves      atomic.Int64 // connections that took the place of one whose server had named another address
 	Received   atomic.Int64 // payloads
 	Oversize   atomic.Int64 // payloads over MAX_MESSAGE, skipped
+	Undecoded  atomic.Int64 // messages that DECODE failed for
 	JQFailed   atomic.Int64 // messages a program failed for
 	JQTimeouts atomic.Int64 // messages a program was cut for
 	Polls      [pollOutcomes]atomic.Int64
@@ -117,7 +136,7 @@ const programTime = time.Second
 
 // boundProgram bounds a program that runs over no message.
 func boundProgram() (context.Context, context.CancelFunc) {
-	return context.WithTimeout(context.Background(), programTime)
+	return context.WithTimeout(translate.At(context.Background(), time.Now()), programTime)
 }
 
 // apply runs the route's programs over ms. A message that a program fails for is left out, counted and said at a bounded
@@ -184,6 +203,9 @@ func (d *drops) saw(log *slog.Logger, events int) {
 func (rt *Route) bounded(ctx context.Context, f func(context.Context) error) error {
 	if rt.unparsed() {
 		return f(ctx)
+	}
+	if rt.timed {
+		ctx = translate.At(ctx, time.Now())
 	}
 	ctx, cancel := context.WithTimeout(ctx, programTime)
 	defer cancel()

@@ -144,7 +144,7 @@ func (rt *Route) elsewhere(resp *http.Response) string {
 		return "to " + shownURL(to) + ", probably to a login"
 	}
 	scheme := to.Scheme
-	if !rt.Polls() {
+	if !rt.Polls() && !rt.posts() {
 		scheme = strings.Replace(scheme, "http", "ws", 1)
 	}
 	return fmt.Sprintf("to %s, which is not where FROM leads; if that is the service, begin FROM with %s://%s", shownURL(to), scheme, shownHost(to))

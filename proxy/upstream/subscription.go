@@ -23,10 +23,10 @@ import (
 type subscription struct {
 	q       Request
 	log     *slog.Logger
-	mu      sync.Mutex // guards session
+	mu      *sync.Mutex // guards session, and state
 	session dialect.Session
 	jar     *jar
-	state   translate.State   // {state.*}: what STATE has captured
+	state   *translate.State  // {state.*}: what STATE has captured
 	dials   translate.Counter // {stream.n} of the address: counts dials
 	count   translate.Counter // {stream.n} of CONNECT and SUBSCRIBE: counts from 1 on each connection
 	dropped bool              // a connection never was ready, so nothing is sure to go on from the last one that was
@@ -34,12 +34,16 @@ type subscription struct {
 	// What came before the connection was ready waits here for the ring.
 	early []translate.Message
 	acks  []dialect.Frame // for them
+	size  int             // bytes of early
 	gap   bool            // and some of them were skipped
 }
 
-// value fills in {stream.n}, by counting with c, and {state.*}.
+// value fills in {stream.n}, by counting with c, {state.*}, and the state as a whole.
 func (s *subscription) value(c *translate.Counter) func(string) string {
 	return func(name string) string {
+		if name == translate.StateName {
+			return s.state.JSON()
+		}
 		if name, ok := strings.CutPrefix(name, translate.StatePrefix); ok {
 			return s.state.Text(name)
 		}
@@ -54,7 +58,7 @@ func (s *subscription) ticket() (*dialect.HTTPRequest, error) {
 	if err != nil {
 		return nil, err
 	}
-	target, err := s.q.text("TICKET").Fill(value)
+	target, err := fillAddress(s.q.text("TICKET"), value)
 	if err != nil {
 		return nil, err
 	}
@@ -110,32 +114,45 @@ func origin(address string) string {
 		return "null"
 	}
 	scheme := "http"
-	if u.Scheme == "wss" {
+	if u.Scheme == "wss" || u.Scheme == "https" {
 		scheme = "https"
 	}
 	return scheme + "://" + u.Host
 }
 
 func (s *subscription) Connect(ctx context.Context) (Conn, error) {
-	s.count = translate.Counter{}
-	dial, err := s.prepare(ctx)
-	if err != nil {
-		return nil, later(mayPass(err))
+	c, err := s.dialled(ctx)
+	if errors.Is(err, errDenied) {
+		s.log.Debug("connecting anew", "err", err)
+		c, err = s.dialled(ctx)
 	}
-	c := &wsConn{subscription: s, start: time.Now(), retimed: make(chan struct{}, 1), turn: make(chan struct{}, 1)}
-	if err := c.handshake(ctx, dial); err != nil {
+	if err != nil {
 		return nil, err
 	}
 	if err := c.begin(ctx); err != nil {
 		c.ws.CloseNow()
 		// What it may have taken in is not in the ring, and what the next connection goes on from may be this one.
-		s.dropped, s.early, s.acks, s.gap = true, nil, nil, false
+		if intact := s.session.Failed(); !intact || len(s.early) > 0 || s.gap {
+			s.dropped = true
+		}
+		s.early, s.acks, s.gap, s.size = nil, nil, false, 0
 		return nil, later(mayPass(err))
 	}
 	c.resumed = c.resumed && !s.dropped
 	s.dropped = false
 	s.q.Route.Stats.Connects.Add(1)
 	return c, nil
+}
+
+// dialled is a connection that is open.
+func (s *subscription) dialled(ctx context.Context) (*wsConn, error) {
+	s.count = translate.Counter{}
+	dial, err := s.prepare(ctx)
+	if err != nil {
+		return nil, later(mayPass(err))
+	}
+	c := &wsConn{subscription: s, start: time.Now(), retimed: make(chan struct{}, 1), turn: make(chan struct{}, 1)}
+	return c, c.handshake(ctx, dial)
 }
 
 // prepare asks the session where to dial, and makes the requests that it needs to know.
@@ -147,14 +164,15 @@ func (s *subscription) prepare(ctx context.Context) (dialect.Dial, error) {
 		if err != nil || dial.Request == nil {
 			return dial, err
 		}
-		if last, err = s.request(ctx, dial.Request); err != nil {
+		if last, err = s.request(ctx, dial.Request, "request before the dial"); err != nil {
 			return dial, err
 		}
 	}
 	return dialect.Dial{}, fmt.Errorf("more than %d requests before the dial", maxRequests)
 }
 
-func (s *subscription) request(ctx context.Context, r *dialect.HTTPRequest) (*dialect.HTTPResponse, error) {
+// request makes one, which errors call what.
+func (s *subscription) request(ctx context.Context, r *dialect.HTTPRequest, what string) (*dialect.HTTPResponse, error) {
 	ctx, cancel := context.WithTimeout(ctx, dialTime)
 	defer cancel()
 	req, err := newRequest(ctx, r.Method, r.URL, r.Header, string(r.Body))
@@ -163,25 +181,25 @@ func (s *subscription) request(ctx context.Context, r *dialect.HTTPRequest) (*di
 	}
 	resp, err := s.q.Route.client(s.q.Route.pools().polls, s.jar).Do(req)
 	if err != nil {
-		return nil, fmt.Errorf("request before the dial: %w", Kind(err))
+		return nil, fmt.Errorf("%s: %w", what, Kind(err))
 	}
 	defer resp.Body.Close()
 	if !s.q.Route.welcome(resp) {
-		return nil, fmt.Errorf("request before the dial: %w", s.verdict(resp))
+		return nil, fmt.Errorf("%s: %w", what, s.verdict(resp))
 	}
 	plain, err := decoded(resp, func() {})
 	if err != nil {
-		return nil, fmt.Errorf("request before the dial: %w", err)
+		return nil, fmt.Errorf("%s: %w", what, err)
 	}
 	body, err := io.ReadAll(io.LimitReader(plain, maxAnswer+1))
 	if err != nil {
-		return nil, fmt.Errorf("request before the dial: %w", Kind(err))
+		return nil, fmt.Errorf("%s: %w", what, Kind(err))
 	}
 	if page := login(resp, true, json.Valid(body)); page != nil {
-		return nil, fmt.Errorf("request before the dial: %w", page)
+		return nil, fmt.Errorf("%s: %w", what, page)
 	}
 	if len(body) > maxAnswer {
-		return nil, fmt.Errorf("request before the dial: the answer is larger than %d bytes", maxAnswer)
+		return nil, fmt.Errorf("%s: the answer is larger than %d bytes", what, maxAnswer)
 	}
 	return &dialect.HTTPResponse{Status: resp.StatusCode, Header: resp.Header, Body: body}, nil
 }
@@ -196,6 +214,13 @@ func (s *subscription) verdict(resp *http.Response) error {
 		s.jar.forget()
 	}
 	return err
+}
+
+// verdictOf is verdict of an answer to a POST of a connection that is open.
+func (c *wsConn) verdictOf(resp *http.Response) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.subscription.verdict(resp)
 }
 
 // later puts what the session knows of the next attempt into this package's terms.

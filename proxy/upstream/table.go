@@ -21,6 +21,7 @@ const (
 	payloadField field = iota // a frame or a body
 	addressField              // a URL, whose path must not climb
 	headerField               // a header's value
+	redisField                // the address of a Redis, with what to read there
 	noField                   // nothing: it only tells streams apart
 )
 
@@ -85,8 +86,12 @@ func (e *entry) expand(c *clientRequest) ([]translate.Text, error) {
 		return texts, nil
 	}
 	text, err := e.template.expand(c)
-	if err == nil && e.field == addressField {
+	switch {
+	case err != nil:
+	case e.field == addressField:
 		err = checkSegments(text)
+	case e.field == redisField:
+		err = checkRedisFrom(text)
 	}
 	return []translate.Text{text}, err
 }
@@ -102,7 +107,7 @@ func (e *entry) appendIdentity(id []byte, text translate.Text) []byte {
 
 // checkSegments refuses a path that values next to each other, or next to a literal dot, have made climb.
 func checkSegments(address translate.Text) error {
-	text, err := address.Fill(func(string) string { return "0" })
+	text, err := address.Sketch("0")
 	if err != nil {
 		return &BadRequest{"the request does not form an upstream address"}
 	}
@@ -140,6 +145,11 @@ func (q *Request) text(setting string) translate.Text {
 func (rt *Route) placeholders(yield func(part) bool) {
 	for _, e := range rt.table {
 		for _, p := range e.template.parts {
+			for _, use := range p.uses() {
+				if !yield(part{kind: use.Kind, name: use.Name, fallback: new(string)}) {
+					return
+				}
+			}
 			if p.kind != "" && !p.ours() && !yield(p) {
 				return
 			}

@@ -13,9 +13,11 @@ import (
 func full() map[string]SourceSettings {
 	return map[string]SourceSettings{
 		"raw": {Claims: []string{"who"}, From: "ws://h/{query.From:0}", Headers: "X-A: {query.Headers:0}\nX-B: {auth.who:0}", Forward: []string{"X-Forward"},
-			Hello: "> {query.Hello:0}\n> last", Ping: "{query.Ping:0}", Ticket: "GET http://h/{query.Ticket:0}", Dial: ".url", Session: true},
+			Hello: "> {query.Hello:0}\n@ X-Asked: {query.AskHeader:0}\n@ http://h/{query.Ask:0} {\"a\":\"{query.AskBody:0}\"}\n> {= $query.Program}\n> last", Ping: "{query.Ping:0}", Ticket: "GET http://h/{query.Ticket:0}", Dial: ".url", Session: true},
 		"dialect": {From: "ws://h/", Protocol: "actioncable", Subscribe: `{"channel":"{query.Subscribe:0}"}` + "\n" + `{"channel":"B"}`},
 		"connect": {From: "ws://h/", Protocol: "graphql-transport-ws", Connect: `{"a":"{query.Connect:0}"}`, Subscribe: "subscription { a }"},
+		"faced":   {From: "ws://h/", Protocol: "graphql-transport-ws", Face: FaceGraphQL},
+		"run":     {From: "http://h/", Method: "POST", Mode: ModeStream, Run: true, Forward: []string{"X-Forward"}},
 		"poll":    {From: "http://h/?c={stream.cursor:0}", First: "http://h/{query.First:0}", Cursor: ".c", Body: "a={query.Body:0}"},
 	}
 }
@@ -28,10 +30,16 @@ func TestEveryEntryIsPartOfTheIdentity(t *testing.T) {
 		keys := map[[32]byte]string{keyWith(t, rt, "", ""): "none"}
 		for _, e := range rt.table {
 			for _, p := range e.template.parts {
+				for _, use := range p.uses() {
+					if other, same := keys[keyWith(t, rt, use.Kind, use.Name)]; same {
+						t.Errorf("%s: two clients that differ in what %s uses share a stream, as %s", name, p.text(), other)
+					}
+					seen["program"] = true
+				}
 				if p.kind == "" || p.ours() {
 					continue
 				}
-				seen[e.setting] = true
+				seen[e.setting], seen[p.kind] = true, true
 				if other, same := keys[keyWith(t, rt, p.kind, p.name)]; same {
 					t.Errorf("%s: two clients that differ in %s of %s share a stream, as %s", name, p.text(), e.setting, other)
 				}
@@ -39,7 +47,7 @@ func TestEveryEntryIsPartOfTheIdentity(t *testing.T) {
 			}
 		}
 	}
-	for _, setting := range []string{"FROM", "FIRST", "HEADERS", "FORWARD", "BODY", "CONNECT", "SUBSCRIBE", "HELLO", "PING", "TICKET", "SCOPE"} {
+	for _, setting := range []string{"FROM", "FIRST", "HEADERS", "FORWARD", "BODY", "CONNECT", "SUBSCRIBE", "HELLO", "PING", "TICKET", "SCOPE", "program", "operation", "body"} {
 		if !seen[setting] {
 			t.Errorf("%s is tried by no route", setting)
 		}
@@ -57,7 +65,7 @@ func keyWith(t *testing.T, rt *Route, kind, name string) [32]byte {
 }
 
 func keyOf(rt *Route, kind, name string) ([32]byte, error) {
-	c := client{query: "session=aaaaaaaaaaaaaaaa", header: http.Header{"X-Forward": {"0"}}}
+	c := client{query: "session=aaaaaaaaaaaaaaaa", header: http.Header{"X-Forward": {"0"}}, sent: &Sent{Operation: `{"query":"subscription{a}"}`, Body: "a"}}
 	switch kind {
 	case "query":
 		c.query += "&" + name + "=1"
@@ -67,6 +75,8 @@ func keyOf(rt *Route, kind, name string) ([32]byte, error) {
 		c.header = http.Header{name: {"1"}}
 	case "session":
 		c.query = "session=bbbbbbbbbbbbbbbb"
+	case "operation", "body":
+		c.sent = &Sent{Operation: `{"query":"subscription{b}"}`, Body: "b"}
 	}
 	q, err := c.expand(rt)
 	return q.Key, err
@@ -105,7 +115,7 @@ func TestNoTemplatePastTheTable(t *testing.T) {
 }
 
 // literals are the settings in which a brace is a brace: of text, or of jq.
-var literals = map[string]bool{"Subprotocol": true, "PathNames": true, "Separator": true, "Forward": true, "Claims": true,
+var literals = map[string]bool{"Documents": true, "Subprotocol": true, "PathNames": true, "Separator": true, "Forward": true, "Claims": true,
 	"Reply": true, "State": true, "Event": true, "Data": true, "Key": true, "Next": true, "Interval": true, "Dial": true, "PingProgram": true}
 
 // probes are s with a placeholder in field i, in each of the ways in which it may stand there.

@@ -1,7 +1,7 @@
 // This file is the templates of the environment table. The rules:
 //
 //   - Placeholders are {path.NAME} {query.NAME} {header.NAME} {cookie.NAME} {auth.NAME} {query} {stream.n} {stream.cursor}
-//     {state.NAME}, each with an optional default after a colon. Every other brace is literal.
+//     {state.NAME}, each with an optional default after a colon, {secret.NAME}, and {= program }, see computed.go. Every other brace is literal.
 //   - An inserted value is never expanded again, is at most SSE_MAX_VALUE, and never leaves its field: each place has an
 //     escape of its own, found when the template is compiled.
 //   - A missing or empty value without default is the client's mistake and names the placeholder. Only {query}, a whole
@@ -12,8 +12,6 @@ package upstream
 import (
 	"errors"
 	"fmt"
-	"net/http"
-	"net/url"
 	"regexp"
 	"slices"
 	"strings"
@@ -27,7 +25,7 @@ const (
 	maxShown     = 128 // bytes of a value in logs
 )
 
-var placeholder = regexp.MustCompile(`\{(?:(path|query|header|cookie|auth|stream|state)\.([^{}:"\s]+)|(query))(:[^{}]*)?\}`)
+var placeholder = regexp.MustCompile(`\{(?:(path|query|header|cookie|auth|stream|state|secret)\.([^{}:"\s]+)|(query))(:[^{}]*)?\}`)
 
 // BadRequest means that a client's request does not fill a template. Its text is for the client: it names the
 // placeholder, never a value.
@@ -50,10 +48,12 @@ type part struct {
 	literal  string
 	live     func() string // what is in literal's place now, where it comes from a file; nil: literal
 	place    string        // tells live from all others
-	kind     string        // path, query, header, cookie, auth, stream, state; forward, session; "" for a literal
+	kind     string        // path, query, header, cookie, auth, stream, state, secret, program; forward, session; "" for a literal
 	name     string        // "" with kind query: the whole query
 	fallback *string
 	escape   escape
+	program  *translate.Computed // of kind program
+	secrets  *translate.Secrets  // of kind secret
 }
 
 // text is the placeholder as it was written, for messages.
@@ -63,6 +63,12 @@ func (p part) text() string {
 		return p.name + " header"
 	case p.kind == "session":
 		return "?session="
+	case p.kind == "operation":
+		return "operation"
+	case p.kind == "body":
+		return "body"
+	case p.kind == "program":
+		return "{=" + p.name + "}"
 	case p.name == "":
 		return "{" + p.kind + "}"
 	}
@@ -71,11 +77,13 @@ func (p part) text() string {
 
 // required reports whether a request without it is a bad one.
 func (p part) required() bool {
-	return p.fallback == nil && !p.whole() && p.kind != "forward" && p.kind != "session"
+	return p.fallback == nil && !p.whole() && !slices.Contains([]string{"forward", "session", "operation", "body"}, p.kind)
 }
 
-// ours reports whether the stream fills the placeholder in, not the client.
-func (p part) ours() bool { return p.kind == "stream" || p.kind == "state" }
+// ours reports whether the stream fills the placeholder in, or the sidecar, not the client.
+func (p part) ours() bool {
+	return slices.Contains([]string{"stream", "state", "secret", "program"}, p.kind)
+}
 
 // streamName is what the stream calls it.
 func (p part) streamName() string {
@@ -101,25 +109,65 @@ type template struct{ parts []part }
 // whole query. nil: no placeholder may stand here.
 type place func(literal string, whole bool) escape
 
-// compile parses text. names are the wildcards of the route's PATH.
-func compile(text string, names []string, at place) (template, error) {
-	var t template
-	var problems []error
-	pos := 0
-	for _, m := range placeholder.FindAllStringSubmatchIndex(text, -1) {
-		p := parsePart(text, m)
-		if p.kind == "stream" && p.name != "n" && p.name != "cursor" {
-			continue // a literal brace
+// found is a placeholder of a text: where it is, and what it says.
+type found struct {
+	from, to int
+	part     part
+	src      string // of a program
+}
+
+// placeholders are those of text, from first to last. An error is about a {= that is no program.
+func placeholders(text string) (all []found, err error) {
+	for pos := 0; pos < len(text); {
+		m := placeholder.FindStringSubmatchIndex(text[pos:])
+		at := strings.Index(text[pos:], programBegins)
+		if at >= 0 && (m == nil || at < m[0]) {
+			end, src, err := cutProgram(text[pos+at:])
+			if err != nil {
+				return all, err
+			}
+			all = append(all, found{pos + at, pos + at + end, part{kind: "program", name: src}, src})
+			pos += at + end
+			continue
 		}
-		literal := text[pos:m[0]]
-		pos = m[1]
+		if m == nil {
+			break
+		}
+		if p := parsePart(text[pos:], m); p.kind != "stream" || p.name == "n" || p.name == "cursor" { // else a literal brace
+			all = append(all, found{from: pos + m[0], to: pos + m[1], part: p})
+		}
+		pos += m[1]
+	}
+	return all, nil
+}
+
+// replaced is text with each placeholder replaced by the same.
+func replaced(text, by string) string {
+	all, _ := placeholders(text) // what is wrong is said where it is compiled
+	var b strings.Builder
+	pos := 0
+	for _, f := range all {
+		b.WriteString(text[pos:f.from])
+		b.WriteString(by)
+		pos = f.to
+	}
+	return b.String() + text[pos:]
+}
+
+// compile parses text. names are the wildcards of the route's PATH.
+func compile(text string, names []string, secrets *translate.Secrets, at place) (template, error) {
+	var t template
+	all, err := placeholders(text)
+	problems := []error{err}
+	pos := 0
+	for _, f := range all {
+		p, literal := f.part, text[pos:f.from]
+		pos = f.to
 		if literal != "" {
 			t.parts = append(t.parts, part{literal: literal})
 		}
 		p.escape = at(literal, p.whole())
-		if err := p.check(names); err != nil {
-			problems = append(problems, err)
-		}
+		problems = append(problems, p.resolve(f.src, secrets), p.check(names))
 		t.parts = append(t.parts, p)
 	}
 	if rest := text[pos:]; rest != "" {
@@ -147,10 +195,17 @@ func (p part) check(names []string) error {
 	if p.kind == "path" && !slices.Contains(names, p.name) {
 		return fmt.Errorf("%s is not a wildcard of PATH; write {%s} there", p.text(), p.name)
 	}
+	for _, use := range p.uses() {
+		if use.Kind == "path" && !slices.Contains(names, use.Name) {
+			return fmt.Errorf("%s uses $path.%s, which is not a wildcard of PATH; write {%[2]s} there", p.text(), use.Name)
+		}
+	}
 	if p.escape == nil {
 		return fmt.Errorf("%s is not allowed here; a placeholder may be used in the path and in the query of an address, not in its scheme, host or port", p.text())
 	}
 	switch {
+	case p.kind == "secret" && p.fallback != nil:
+		return fmt.Errorf("%s has a default, which would be no secret; leave it out", p.text())
 	case p.fallback != nil:
 		if _, err := p.escape(*p.fallback); err != nil {
 			return fmt.Errorf("the default of %s %w", p.text(), err)
@@ -176,6 +231,13 @@ func (t template) expand(c *clientRequest) (translate.Text, error) {
 			text = text.Append(p.literal)
 		case "stream", "state":
 			text = text.AppendStream(p.streamName(), p.fallbackText(), p.escape)
+		case "secret":
+			text = text.AppendComputed(p.text(), p.secret)
+		case "program":
+			var err error
+			if text, err = p.appendProgram(text, c); err != nil {
+				return translate.Text{}, err
+			}
 		default:
 			value, err := p.value(c)
 			if err != nil {
@@ -223,15 +285,13 @@ func fitToShow(text string) string {
 }
 
 func (p part) value(c *clientRequest) (string, error) {
-	if p.kind == "session" {
+	switch p.kind {
+	case "session":
 		return c.session()
+	case "operation", "body":
+		return c.brought(p.kind)
 	}
-	value := c.lookup(p.kind, p.name)
-	if p.kind != "path" {
-		c.private = append(c.private, value)
-	} else if one := (Named{p.name, fitToShow(value)}); !slices.Contains(c.named, one) {
-		c.named = append(c.named, one)
-	}
+	value := c.take(p.kind, p.name)
 	if value == "" && p.fallback != nil {
 		value = *p.fallback
 	} else if value == "" && p.kind == "auth" {
@@ -239,98 +299,12 @@ func (p part) value(c *clientRequest) (string, error) {
 	} else if value == "" && !p.whole() {
 		return "", &BadRequest{fmt.Sprintf("%s is missing or empty in the request", p.text())}
 	}
-	if len(value) > c.most {
-		return "", &BadRequest{fmt.Sprintf("%s is longer than %d bytes (SSE_MAX_VALUE)", p.text(), c.most)}
+	if err := c.bounds(p, value); err != nil {
+		return "", err
 	}
 	escaped, err := p.escape(value)
 	if err != nil {
 		return "", &BadRequest{fmt.Sprintf("%s %v", p.text(), err)}
 	}
 	return escaped, nil
-}
-
-// clientRequest answers for one client's request what templates ask.
-type clientRequest struct {
-	r     *http.Request
-	path  func(name string) string
-	claim func(name string) string // nil: nothing is known of who the client is
-	query url.Values               // parsed when first asked for
-
-	most    int      // bytes of one value
-	scoped  bool     // ?session= is the sidecar's own
-	private []string // values that are for the upstream only
-	named   []Named  // values of the path
-	asked   bool     // something of the request was looked at
-}
-
-// header is all values of one.
-func (c *clientRequest) header(name string) []string {
-	c.asked = true
-	return c.r.Header.Values(name)
-}
-
-// lookup returns a value of the request, which does not keep what it was a part of in memory: a header may be long, and a
-// stream lasts.
-func (c *clientRequest) lookup(kind, name string) string { return strings.Clone(c.find(kind, name)) }
-
-func (c *clientRequest) find(kind, name string) string {
-	c.asked = true
-	switch kind {
-	case "path":
-		return c.path(name)
-	case "auth":
-		if c.claim == nil {
-			return ""
-		}
-		return c.claim(name)
-	case "header":
-		if http.CanonicalHeaderKey(name) == "Host" {
-			return c.r.Host
-		}
-		return c.r.Header.Get(name)
-	case "cookie":
-		cookie, err := c.r.Cookie(name)
-		if err != nil {
-			return ""
-		}
-		return cookie.Value
-	}
-	if name == "" {
-		return wholeQuery(c.r.URL.RawQuery, c.scoped)
-	}
-	if c.query == nil {
-		c.query = c.r.URL.Query()
-	}
-	return c.query.Get(name)
-}
-
-// appendNew appends s unless list has it.
-func appendNew(list []string, s string) []string {
-	if slices.Contains(list, s) {
-		return list
-	}
-	return append(list, s)
-}
-
-// wholeQuery is the client's query without the pairs that are the sidecar's own.
-func wholeQuery(raw string, scoped bool) string {
-	return Without(raw, func(name, value string) bool { return Own(name, value) || scoped && name == "session" })
-}
-
-// Own reports whether a pair of a client's query is for the sidecar alone, whatever its route.
-func Own(name, value string) bool {
-	return name == "lastEventId" || name == "last_event_id" || name == "heartbeat" && value == "event" || name == "poll" && (value == "1" || value == "held")
-}
-
-// Without is a query without the pairs for which drop is true. What is left stays as it was written.
-func Without(raw string, drop func(name, value string) bool) string {
-	var kept []string
-	for pair := range strings.SplitSeq(raw, "&") {
-		name, value, _ := strings.Cut(pair, "=")
-		name, err := url.QueryUnescape(name)
-		if pair != "" && (err != nil || !drop(name, value)) {
-			kept = append(kept, pair)
-		}
-	}
-	return strings.Join(kept, "&")
 }

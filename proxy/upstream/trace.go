@@ -9,6 +9,7 @@ import (
 // Trace is told what becomes of what the upstream sends, by the goroutine that reads it. For one who looks on, not for service: see [Route.Trace].
 type Trace struct {
 	Arrived func(data []byte, binary bool)   // a frame, or the body of a poll; data is good until it returns
+	Decoded func(data []byte, err error)     // what DECODE has made of it, or of a part of it, or why it failed
 	Step    func(what string)                // something was done with it
 	Made    func(events int, dropped string) // so many events came of a message; of none, dropped is what has dropped it
 }
@@ -25,13 +26,16 @@ func (t *Trace) received(f dialect.Frame, got dialect.Received, err error) {
 		return
 	}
 	t.Arrived(f.Data, f.Binary)
+	for _, one := range got.Decoded {
+		t.decoded(one)
+	}
 	for _, note := range got.Notes {
 		t.Step(note)
 	}
 	for _, failed := range got.Failed {
 		t.Step("failed: " + failed.Error())
 	}
-	if len(got.Notes)+len(got.Failed)+len(got.Messages) == 0 && err == nil {
+	if len(got.Notes)+len(got.Decoded)+len(got.Failed)+len(got.Messages) == 0 && err == nil {
 		t.Step("it is the dialect's own")
 	}
 	if err != nil {
@@ -55,10 +59,17 @@ func (t *Trace) applied(rt *Route, events int, err error) {
 	}
 }
 
-// polled tells of an answer.
-func (t *Trace) polled(body []byte) {
+// arrived tells of an answer to a poll, or what a Redis has sent.
+func (t *Trace) arrived(data []byte, binary bool) {
 	if t != nil {
-		t.Arrived(body, false)
+		t.Arrived(data, binary)
+	}
+}
+
+// decoded tells what DECODE has made of one payload.
+func (t *Trace) decoded(one dialect.Decoded) {
+	if t != nil {
+		t.Decoded(one.Data, one.Err)
 	}
 }
 

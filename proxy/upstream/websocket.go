@@ -10,11 +10,12 @@ package upstream
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
-	"net"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -30,8 +31,8 @@ const (
 	byeTime  = time.Second      // the closing handshake
 
 	// What may arrive before HELLO is through, and has to wait for the ring.
-	maxEarly      = 1024     // messages
-	maxEarlyBytes = 16 << 20 // of their data
+	maxEarly      = 16 << 10 // messages
+	maxEarlyBytes = 16 << 20 // of them
 
 	pieceSize   = 32 << 10 // bytes of a byte stream read at once
 	maxRequests = 16       // before one dial
@@ -45,9 +46,10 @@ var errIdle = errors.New("nothing was received within IDLE")
 // wsConn is one connection. Run's caller reads, and a keeper beside it writes what time demands.
 type wsConn struct {
 	*subscription
-	ws      *websocket.Conn
-	conn    net.Conn // below ws
-	host    string   // that was dialled
+	ws      socket
+	write1  func(ctx context.Context, f dialect.Frame) error // writes one frame
+	conn    io.Closer                                        // below ws
+	host    string                                           // that was dialled
 	resumed bool
 	ended   error        // the dialect finished before it was ready
 	buf     bytes.Buffer // the frame being read
@@ -59,8 +61,16 @@ type wsConn struct {
 	start   time.Time
 	retimed chan struct{} // has one element when the session's timers have changed
 	turn    chan struct{} // full while frames are being written
+	keeps   func() error  // returns once what was emitted is kept
+	taking  sync.Mutex    // held from when the session takes a frame until what came of it is emitted; never within mu
 
 	timers dialect.Timers // guarded by mu
+
+	life   context.Context        // Run's
+	moving *move                  // to another address; nil: it stays. Run's goroutine alone looks at it
+	next   atomic.Pointer[wsConn] // what has taken its place, and is ready; nil: nothing
+	due    bool                   // a move was announced before the connection was ready
+	busy   atomic.Int32           // what was read is being emitted
 }
 
 func (c *wsConn) touch() {
@@ -82,13 +92,12 @@ func (c *wsConn) Resumed() bool { return c.resumed }
 
 // write is called by the holder of the turn.
 func (c *wsConn) write(ctx context.Context, frames []dialect.Frame) error {
+	c.mu.Lock()
+	c.session.Sending(frames)
+	c.mu.Unlock()
 	for _, f := range frames {
-		kind := websocket.MessageText
-		if f.Binary {
-			kind = websocket.MessageBinary
-		}
 		ctx, cancel := context.WithTimeout(ctx, sendTime)
-		err := c.ws.Write(ctx, kind, f.Data)
+		err := c.write1(ctx, f)
 		cancel()
 		if err != nil {
 			return fmt.Errorf("send: %w", Kind(err))
@@ -103,12 +112,20 @@ func (c *wsConn) closed(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return ctx.Err() // our own doing
 	}
+	if c.q.Route.posts() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		return cmp.Or(c.session.Closed(0, ""), err)
+	}
 	c.doubted(err)
 	var e websocket.CloseError
 	coded := errors.As(err, &e)
-	c.mu.Lock()
-	meaning := c.session.Closed(int(e.Code), e.Reason)
-	c.mu.Unlock()
+	var meaning error
+	if c.moving == nil { // else it was told to go
+		c.mu.Lock()
+		meaning = c.session.Closed(int(e.Code), e.Reason)
+		c.mu.Unlock()
+	}
 	switch {
 	case meaning != nil:
 		return meaning
@@ -125,8 +142,11 @@ func (c *wsConn) doubted(err error) {
 	}
 }
 
-func (c *wsConn) Run(ctx context.Context, emit func([]translate.Message) error) error {
-	c.open = true
+// run is Run, until this connection ends.
+func (c *wsConn) run(ctx context.Context, emit func([]translate.Message) error) error {
+	c.open, c.life = true, ctx
+	c.keeps = func() error { return emit(nil) }
+	c.taking.Lock() // for pump
 	// The connection outlives ctx by its closing handshake, which the library forbids once a reader is cancelled.
 	alive, end := context.WithCancelCause(context.WithoutCancel(ctx))
 	kept := make(chan struct{})
@@ -176,40 +196,33 @@ func (c *wsConn) farewell(code websocket.StatusCode) {
 	cut := time.AfterFunc(byeTime, func() { c.conn.Close() })
 	defer cut.Stop()
 	c.mu.Lock()
-	last := c.session.Leave()
+	last, cuts := c.session.Leave(), c.session.Cuts()
 	c.mu.Unlock()
+	if cuts {
+		c.ws.CloseNow()
+		return
+	}
 	if c.send(context.Background(), last) != nil {
 		return
 	}
 	c.ws.Close(code, "")
 }
 
-// pump reads until the connection ends.
+// pump reads until the connection ends. It begins with taking held.
 func (c *wsConn) pump(ctx context.Context, emit func([]translate.Message) error) error {
-	first := c.early
-	if c.gap {
-		first = append([]translate.Message{{Gap: translate.GapUpstream}}, first...)
-	}
-	acks := c.acks
-	c.early, c.acks, c.gap = nil, nil, false
-	if len(first) == 0 && c.begun() {
-		if err := emit([]translate.Message{}); err != nil { // a session has begun, which is to be saved
-			return err
-		}
-	}
-	if err := c.emit(ctx, first, emit); err != nil {
+	acks, err := c.first(ctx, emit)
+	c.taking.Unlock()
+	if err != nil {
 		return err
-	}
-	if len(acks) > 0 {
-		if err := emit(nil); err != nil {
-			return err
-		}
 	}
 	if err := c.send(ctx, acks); err != nil {
 		return err
 	}
 	if c.ended != nil {
 		return c.ended
+	}
+	if c.due {
+		c.move()
 	}
 	for {
 		frame, skipped, err := c.read(ctx)
@@ -224,20 +237,53 @@ func (c *wsConn) pump(ctx context.Context, emit func([]translate.Message) error)
 		if skipped {
 			continue
 		}
-		got, err := c.receive(ctx, frame)
-		if emitErr := c.emit(ctx, got.Messages, emit); emitErr != nil {
-			return emitErr
-		}
-		if err == nil && len(got.Acks) > 0 && len(got.Messages) > 0 {
-			err = emit(nil) // the upstream forgets what is acknowledged
-		}
+		frames, err := c.take(ctx, frame, emit)
 		if err != nil {
 			return err
 		}
-		if err := c.send(ctx, append(got.Replies, got.Acks...)); err != nil {
+		if err := c.send(ctx, frames); err != nil {
 			return err
 		}
 	}
+}
+
+// first emits what came before the connection was ready, and returns what acknowledges it.
+func (c *wsConn) first(ctx context.Context, emit func([]translate.Message) error) (acks []dialect.Frame, err error) {
+	first := c.early
+	if c.gap {
+		first = append([]translate.Message{{Gap: translate.GapUpstream}}, first...)
+	}
+	acks = c.acks
+	c.early, c.acks, c.gap, c.size = nil, nil, false, 0
+	if len(first) == 0 && c.begun() {
+		if err := emit([]translate.Message{}); err != nil { // a session has begun, which is to be saved
+			return nil, err
+		}
+	}
+	if err := c.emit(ctx, first, emit); err != nil {
+		return nil, err
+	}
+	if len(acks) > 0 {
+		err = emit(nil)
+	}
+	return acks, err
+}
+
+// take emits what the session makes of a frame, and returns what to send then.
+func (c *wsConn) take(ctx context.Context, frame dialect.Frame, emit func([]translate.Message) error) ([]dialect.Frame, error) {
+	c.taking.Lock()
+	defer c.taking.Unlock()
+	got, err := c.receive(ctx, frame)
+	if got.Moving {
+		c.move()
+	}
+	if emitErr := c.emit(ctx, got.Messages, emit); emitErr != nil {
+		return nil, emitErr
+	}
+	if err == nil && len(got.Acks) > 0 {
+		err = emit(nil) // the upstream forgets what is acknowledged
+	}
+	return append(got.Replies, got.Acks...), err
 }
 
 func (c *wsConn) emit(ctx context.Context, ms []translate.Message, emit func([]translate.Message) error) error {

@@ -19,6 +19,12 @@ import (
 )
 
 func (c *wsConn) handshake(ctx context.Context, d dialect.Dial) error {
+	if c.q.Route.posts() {
+		p := newPosts(c, d)
+		c.ws, c.write1, c.conn = p, p.post, closer(p.CloseNow)
+		c.touchMessage()
+		return nil
+	}
 	ctx, cancel := context.WithTimeout(ctx, dialTime)
 	defer cancel()
 	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(got httptrace.GotConnInfo) { c.conn = got.Conn }})
@@ -46,10 +52,21 @@ func (c *wsConn) handshake(ctx context.Context, d dialect.Dial) error {
 		return errors.New("the upstream chose none of the subprotocols offered; " + c.unchosen())
 	}
 	ws.SetReadLimit(-1) // read has its own, which lets the connection live
-	c.ws = ws
+	c.ws, c.write1 = ws, func(ctx context.Context, f dialect.Frame) error {
+		kind := websocket.MessageText
+		if f.Binary {
+			kind = websocket.MessageBinary
+		}
+		return ws.Write(ctx, kind, f.Data)
+	}
 	c.touchMessage() // the handshake may have taken longer than IDLE
 	return nil
 }
+
+// closer closes what a connection is made of.
+type closer func() error
+
+func (f closer) Close() error { return f() }
 
 // unchosen is what to change then.
 func (c *wsConn) unchosen() string {
@@ -68,8 +85,17 @@ func (c *wsConn) refusal(resp *http.Response, err error) error {
 		}
 		return fmt.Errorf("connect: %w", kind)
 	}
+	c.mu.Lock()
+	anew := c.session.Denied(resp.StatusCode)
+	c.mu.Unlock()
+	if anew {
+		return fmt.Errorf("answered %d: %w", resp.StatusCode, errDenied)
+	}
 	return c.subscription.verdict(resp)
 }
+
+// errDenied means that the upstream does not know what the session wanted to go on with.
+var errDenied = errors.New("the upstream does not know the connection any more")
 
 // begin speaks until the session is ready.
 func (c *wsConn) begin(ctx context.Context) error {
@@ -80,11 +106,17 @@ func (c *wsConn) begin(ctx context.Context) error {
 	if err := c.send(ctx, frames); err != nil {
 		return err
 	}
-	ready := false
+	ready, err := c.ask(ctx)
+	if err != nil {
+		return err
+	}
 	for t := c.session.Timers(); t.Opening > 0 && !ready; {
 		step, stop := context.WithTimeoutCause(ctx, t.Opening, unanswered(t))
 		for now := t; now.Step == t.Step && now.Opening > 0 && !ready; now = c.session.Timers() {
-			if ready, err = c.step(step); err != nil {
+			if ready, err = c.step(step); err == nil && !ready {
+				ready, err = c.ask(ctx) // which has a time of its own
+			}
+			if err != nil {
 				stop()
 				return err
 			}
@@ -115,18 +147,18 @@ func (c *wsConn) step(ctx context.Context) (ready bool, err error) {
 	}
 	frame.Data = bytes.Clone(frame.Data)
 	got, err := c.receive(ctx, frame)
+	c.due = c.due || got.Moving                // the rest of a frame that has completed the opening
 	if errors.Is(err, translate.ErrFinished) { // what it said before is for the ring
 		c.ended = err
 	} else if err != nil {
 		return false, err
 	}
 	c.early, c.acks = append(c.early, got.Messages...), append(c.acks, got.Acks...)
-	size := 0
-	for _, m := range c.early {
-		size += len(m.Data)
+	for _, m := range got.Messages {
+		c.size += m.Size()
 	}
-	if max(len(c.early), len(c.acks)) > maxEarly || size > maxEarlyBytes {
-		c.early, c.acks, c.gap = nil, nil, true
+	if max(len(c.early), len(c.acks)) > maxEarly || c.size > maxEarlyBytes {
+		c.early, c.acks, c.gap, c.size = nil, nil, true, 0
 		return false, fmt.Errorf("more than %d messages or %d bytes arrived before HELLO was complete", maxEarly, maxEarlyBytes)
 	}
 	if c.ended != nil {
@@ -134,4 +166,30 @@ func (c *wsConn) step(ctx context.Context) (ready bool, err error) {
 	}
 	c.resumed = got.Resumed
 	return got.Ready, c.send(ctx, got.Replies)
+}
+
+// ask makes the requests that the opening waits for.
+func (c *wsConn) ask(ctx context.Context) (ready bool, err error) {
+	s, ok := c.session.(dialect.Asking)
+	if !ok {
+		return false, nil
+	}
+	for r := s.Request(); r != nil && !ready; r = s.Request() {
+		answer, err := c.request(ctx, r, "request of HELLO")
+		if err != nil {
+			return false, err
+		}
+		c.q.Route.trace.step("%s %s of HELLO: answered %d", r.Method, RedactAll(r.URL), answer.Status) // a secret may stand in its path
+		c.mu.Lock()
+		got, err := s.Answered(answer)
+		c.mu.Unlock()
+		if err != nil {
+			return false, err
+		}
+		ready, c.resumed = got.Ready, got.Resumed
+		if err := c.send(ctx, got.Replies); err != nil {
+			return false, err
+		}
+	}
+	return ready, nil
 }

@@ -26,6 +26,7 @@ func (c *wsConn) receive(ctx context.Context, f dialect.Frame) (got dialect.Rece
 		return err
 	})
 	rt.trace.received(f, got, err)
+	rt.decoding(c.log, got.Decoded)
 	for _, failed := range got.Failed {
 		rt.failed(c.log, failed)
 	}

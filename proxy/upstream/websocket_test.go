@@ -227,8 +227,20 @@ func TestHelloIsBounded(t *testing.T) {
 				p.say(strings.Repeat("x", 1<<20))
 			}
 		},
+		"headers": func(p *peer) {
+			p.say("INFO {}\r\nPONG\r\n")
+			p.hear()
+			head := "NATS/1.0\r\na: " + strings.Repeat("x", 1<<19) + "\r\n\r\n"
+			for range maxEarlyBytes>>19 + 1 {
+				p.say(fmt.Sprintf("HMSG a 1 %d %d\r\n%s1\r\n", len(head), len(head)+1, head))
+			}
+		},
 	} {
-		subscribed(t, SourceSettings{Hello: "< .never"}, &feed{talk: talk}, func(t *testing.T, k *taking) {
+		s := SourceSettings{Hello: "< .never"}
+		if name == "headers" {
+			s.Protocol, s.Subscribe = "nats", "a"
+		}
+		subscribed(t, s, &feed{talk: talk}, func(t *testing.T, k *taking) {
 			synctest.Wait()
 			if got := k.texts(); len(got) != 1 || !strings.Contains(got[0], "arrived before HELLO was complete") {
 				t.Errorf("%s: %.200q", name, got)

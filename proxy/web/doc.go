@@ -6,6 +6,8 @@
 //	NAME.src.js  the source itself
 //	NAME.d.ts    its types, for TypeScript
 //
+// polls.mjs and hub.mjs are loaded by the others, each when it is needed, and are modules only. So a script stays below 4 KiB, compressed.
+//
 // The page /_sidestream/doctor, with its style and script, is served beside them: see package doctor, and package probe, which it asks.
 //
 // A line "//! classic", "//! module" or "//! both" in the source says for whom the following lines are. The minified

@@ -6,12 +6,16 @@ interface SidestreamGap {
   reason: "evicted" | "restart" | "upstream" | "history";
   /** How many; `null` where nobody knows. */
   missed: number | null;
+  /** Of a merged route: the name of the part that it is about. */
+  route?: string;
+  /** Of several routes over one connection: the path that it is about. */
+  from?: string;
 }
 
 interface SidestreamEventSourceInit extends EventSourceInit {
   /** Called for each gap; the stream goes on. */
   gap?: (gap: SidestreamGap) => void;
-  /** `false`: a connection of its own. `true` unless given: tabs that listen to the same URL share one. */
+  /** `false`: a connection of its own. `true` unless given: all of a page, and of its tabs, share one, whatever they listen to. */
   shared?: boolean;
   /** `"keep"`: the connection stays, also while the page is hidden. Unless given, a page that is hidden for five minutes lets it go, and goes on from its last id when shown. */
   hidden?: "keep";
@@ -25,12 +29,13 @@ interface SidestreamEventSourceInit extends EventSourceInit {
 interface SidestreamEventMap extends EventSourceEventMap {
   "stream.gap": MessageEvent<string>;
   "stream.refused": MessageEvent<string>;
+  "stream.end": MessageEvent<string>;
   "stream.busy": MessageEvent<string>;
   "stream.open": MessageEvent<string>;
   "stream.heartbeat": MessageEvent<string>;
 }
 
-/** An `EventSource` that tabs share, that reconnects whatever ended its connection, and that polls where events are held back on their way. */
+/** An `EventSource` that shares one connection with all others of its page and tabs, that reconnects whatever ended its connection, and that polls where events are held back on their way. */
 interface SidestreamEventSource extends EventSource {
   addEventListener<K extends keyof SidestreamEventMap>(type: K, listener: (this: EventSource, event: SidestreamEventMap[K]) => unknown, options?: boolean | AddEventListenerOptions): void;
   addEventListener(type: string, listener: (this: EventSource, event: MessageEvent<string>) => unknown, options?: boolean | AddEventListenerOptions): void;

@@ -1,7 +1,8 @@
 // An EventSource for Sidestream's routes: the same interface, and
 //
-//   - tabs that listen to the same URL share one connection. Whoever holds its Web Lock is the leader: it has the
-//     connection and passes every event on over a BroadcastChannel. When it goes, the next in line goes on from the last id;
+//   - all of a page, and of its tabs, share one connection to a sidecar, whatever they listen to: see hub.js. Where a browser lacks what that takes, each
+//     page has one. With a single URL that is its own stream, else a set's: /_sidestream/events?from=...&from=... What is added or closed does not disturb
+//     the others: the connection is opened again, and each URL continues after its last id;
 //   - it comes back whatever ended the connection, with a growing random pause, and stops only where the sidecar says that
 //     the stream is finished or refused;
 //   - it notices when nothing comes any more, not even the heartbeats that were announced, and connects anew;
@@ -14,25 +15,24 @@
 //   - with options.auth "ticket" it gets a ticket for each connection, which stands in the URL for the page's cookies, or for
 //     options.authorization. While none is to be had the last one goes on.
 //
-// What passes between tabs is a chain: each event carries the id of the one before it. A tab that has the one takes the
-// other; what it has already is left out, whoever sent it; and a tab that waits for a link in vain, or has just begun,
-// opens a connection of its own from its last id until it meets the chain again. So nothing is lost or comes twice,
-// whichever tab dies at whichever moment.
-//
 // The connection is fetch's: it shows the answer's status and events of all names, which a native EventSource hides.
 
 //! classic
 (() => {
 "use strict";
+const here = globalThis.document && document.currentScript ? document.currentScript.src : location.href;
+//! module
+const here = import.meta.url;
 //! both
 const CONNECTING = 0, OPEN = 1, CLOSED = 2;
 const first = 1000, most = 30000; // between two attempts
-const kept = 1000; // links that wait for the one before
+const kept = 1000; // of the events that a page has seen: none comes twice
 const prompt = 3000; // after which an answer without a byte is doubted: one that is only late has its first bytes before the poll beside it has its answer
 const polled = 25000; // a poll is answered within
 const again = 600000; // until a stream is tried again...
 const soon = 30000; // ...but for the first time: what kept it silent may have been a moment without network
 const unseen = 300000; // a page that is hidden for so long lets go
+const loaded = 1000; // within which hub.js is there: a page does not wait for it any longer
 const memory = "sidestream polls"; // until when this tab polls, in sessionStorage
 
 // Connection is one answer after the other, until it is ended: by close, or by the sidecar.
@@ -62,7 +62,7 @@ class Connection {
       if (status === 401 && this.stale) status = 0; // another ticket may help, when one is to be had
       // A finished stream is answered with 204, or 410 for an id in the query. What the upstream refuses stays refused. The
       // mere end of an answer may be some proxy's doing.
-      if (status === 204 || status > 399 && status < 500 && ![408, 425, 429].includes(status)) {
+      if (final(status)) {
         this.ended = true;
         return owner.finish();
       }
@@ -127,6 +127,7 @@ class Connection {
   // reading returns a function that takes an answer piece by piece.
   reading() {
     let text = "", event = { data: "" };
+    if (this.owner.begin) this.owner.begin();
     return piece => {
       const lines = (text + piece).split("\n");
       text = lines.pop();
@@ -140,6 +141,7 @@ class Connection {
           event.data += (event.some ? "\n" : "") + said;
           event.some = true;
         } else if (name === "event") event.type = said;
+        else if (name === "" && said) event.mark = said;
         else if (name === "id") event.id = said;
         else if (name === "retry") this.hint = Number(said);
       }
@@ -223,7 +225,7 @@ class Connection {
 
   // renew gets a ticket, and returns 0; or the status of what it got instead.
   async renew(signal) {
-    const { owner } = this, old = owner.last && this.ticket; // with an id it holds for hours
+    const { owner } = this, old = owner.known && this.ticket; // with an id it holds for hours
     let status = 502;
     try {
       const answer = await owner.ticket(signal);
@@ -237,7 +239,7 @@ class Connection {
     return status === 200 || this.stale ? 0 : status;
   }
 
-  take({ type = "message", id, data }) {
+  take({ type = "message", id, data, mark }) {
     this.pause = 0;
     this.some = true;
     if (type === "stream.heartbeat") {
@@ -246,7 +248,7 @@ class Connection {
       this.beat();
     }
     this.busy = type === "stream.busy";
-    this.owner.receive({ type, id: id || this.owner.last, data });
+    this.owner.receive({ type, id: id || this.owner.last, data, mark });
   }
 
   // beat notices heartbeats that come together, twice: they were held back. In between one that comes in time shows that they are not: a network
@@ -292,6 +294,19 @@ function remembered() {
   }
 }
 
+const final = status => status === 204 || status > 399 && status < 500 && ![408, 425, 429].includes(status);
+
+const hubs = new Map(); // promises of them, by their names
+
+// hubOf returns a promise of the hub for a URL: that of the sidecar which has served this script, if it is under the same path, else of one at the root.
+function hubOf(url, credentials, auth, tickets) {
+  const { origin } = new URL(url), root = origin + "/";
+  const own = here.includes("/_sidestream/") ? here.replace(/_sidestream\/[^]*/, "") : root;
+  const base = url.startsWith(own) ? own : root, name = ["sidestream", 2, credentials, auth, base].join(" ");
+  if (!hubs.has(name)) hubs.set(name, import(own + "_sidestream/hub.mjs").then(({ Hub }) => new Hub(name, base, credentials, tickets, owner => new Connection(owner), final)));
+  return hubs.get(name);
+}
+
 class SidestreamEventSource extends EventTarget {
   #url;
   #withCredentials;
@@ -299,15 +314,12 @@ class SidestreamEventSource extends EventTarget {
   #handlers = {};
   #options;
   #own = null; // Connection
-  #leads = false;
-  #channel = null;
-  #release = null;
-  #links = new Map(); // events that wait for the one before, by its id
+  #hub; // a promise of the shared one, or null
+  #seat = null; // there
+  #turn; // changes when it begins, or stops
+  #late; // while hub.js is loaded
   #seen = new Set();
-  #patience; // for the leader
-  #missing; // for a link
-  #every = 0; // heartbeats, in ms
-  #inner;
+  #inner; // what its connection, and its seat, have of it
 
   constructor(url, options = {}) {
     super();
@@ -320,39 +332,51 @@ class SidestreamEventSource extends EventTarget {
     this.#withCredentials = !!options.withCredentials;
     this.#options = options;
     const { searchParams: given, pathname } = new URL(this.#url), { auth, authorization } = options;
+    const credentials = this.#withCredentials ? "include" : "same-origin";
+    const source = this;
     this.#inner = {
       url: this.#url,
       last: given.get("lastEventId") || "",
-      credentials: this.#withCredentials ? "include" : "same-origin",
-      receive: event => this.#receive(event),
-      state: state => this.#connected(state),
+      get known() { return this.last; },
+      get own() { return source.#own; },
+      credentials,
+      receive: event => {
+        this.#apply(event);
+        if (this.#seat) this.#seat.met(event);
+      },
+      apply: event => this.#apply(event),
+      seen: event => this.#seen.has(key(event)),
+      state: state => this.#change(state),
       finish: () => this.#finish(),
+      connect: () => this.#connect(),
+      disconnect: () => this.#disconnect(),
     };
+    let tickets;
     if (auth === "ticket") {
-      this.#inner.ticket = async signal => {
+      tickets = async (signal, at, paths) => {
         const headers = { "Content-Type": "application/json" };
         const own = typeof authorization === "function" ? await authorization() : authorization;
         if (own) headers.Authorization = own;
-        return fetch(new URL("/_sidestream/ticket", this.#url), { method: "POST", body: JSON.stringify({ paths: [pathname] }), headers,
-          cache: "no-store", credentials: this.#inner.credentials, signal });
+        return fetch(at, { method: "POST", body: JSON.stringify({ paths }), headers, cache: "no-store", credentials, signal });
       };
+      this.#inner.ticket = signal => tickets(signal, new URL("/_sidestream/ticket", this.#url), [pathname]);
     } else if (auth) throw new TypeError(`auth: "${auth}" is not known; write "ticket"`);
     // A position of its own is nobody else's, nor is what comes for an Authorization of its own.
-    const alone = options.shared === false || authorization || this.#inner.last || !globalThis.BroadcastChannel || !(globalThis.navigator && navigator.locks);
-    this.#begin(alone);
-    this.#hide = event => event.persisted && this.#stop();
-    this.#show = event => event.persisted && this.#readyState !== CLOSED && !this.#rests && this.#begin(alone);
+    this.#hub = options.shared === false || authorization || this.#inner.last || !this.#url.startsWith("http") ? null : hubOf(this.#url.replace(/#.*/, ""), credentials, auth, tickets);
+    this.#begin();
+    this.#hide = () => this.#stop();
+    this.#show = event => event.persisted && this.#readyState !== CLOSED && !this.#rests && this.#begin();
     globalThis.addEventListener("pagehide", this.#hide);
     globalThis.addEventListener("pageshow", this.#show);
     if (options.hidden !== "keep" && globalThis.document) {
-      this.#watch = () => this.#look(alone);
+      this.#watch = () => this.#look();
       document.addEventListener("visibilitychange", this.#watch);
-      this.#look(alone);
+      this.#look();
     }
   }
 
   // look lets go of the connection of a page that stays hidden, and takes it up when the page is shown.
-  #look(alone) {
+  #look() {
     clearTimeout(this.#leaving);
     if (document.hidden) {
       this.#leaving = setTimeout(() => {
@@ -362,7 +386,7 @@ class SidestreamEventSource extends EventTarget {
       }, unseen);
     } else if (this.#rests) {
       this.#rests = false;
-      this.#begin(alone);
+      this.#begin();
     }
   }
 
@@ -387,114 +411,42 @@ class SidestreamEventSource extends EventTarget {
     globalThis.removeEventListener("pageshow", this.#show);
   }
 
-  #begin(alone) {
-    if (!alone) {
-      const name = "sidestream " + this.#inner.credentials + " " + this.#url;
-      const channel = this.#channel = new BroadcastChannel(name), abort = new AbortController();
-      channel.onmessage = ({ data }) => this.#channel === channel && this.#hear(data);
-      channel.postMessage({ hello: true });
-      this.#release = () => abort.abort();
-      navigator.locks.request(name, { signal: abort.signal }, () => new Promise(release => {
-        if (this.#channel !== channel) return release();
-        this.#release = release;
-        this.#leads = true;
-        this.#connect();
-        if (this.#readyState === OPEN) this.#tell({ state: OPEN });
-      })).catch(() => {}); // it was no longer wanted
-    }
-    this.#connect();
+  // begin listens: to the shared connection, or to one of its own while that is not there, or where it never is.
+  async #begin() {
+    const turn = this.#turn = {};
+    let hub = null;
+    if (this.#hub) this.#late = setTimeout(() => this.#connect(), loaded);
+    try {
+      hub = await this.#hub;
+    } catch {}
+    if (turn !== this.#turn) return;
+    clearTimeout(this.#late);
+    if (!hub || hub.lonely) return this.#connect();
+    this.#seat = hub.seat(this.#inner);
+    this.#seat.join();
   }
 
   // stop lets go of everything.
   #stop() {
-    this.#calm();
-    if (this.#own) this.#own.close();
-    if (this.#release) this.#release();
-    if (this.#channel) this.#channel.close();
-    this.#own = this.#channel = this.#release = null;
-    this.#leads = false;
-    this.#links.clear();
-  }
-
-  #calm() {
-    clearTimeout(this.#patience);
-    clearTimeout(this.#missing);
-    this.#missing = 0;
+    const seat = this.#seat;
+    clearTimeout(this.#late);
+    this.#disconnect();
+    this.#seat = this.#turn = null;
+    if (seat) seat.leave();
   }
 
   #connect() {
-    this.#calm();
     this.#own ||= new Connection(this.#inner);
   }
 
-  // follow lives from what the leader says, and waits for that for as long as heartbeats allow.
-  #follow(every) {
-    if (this.#leads) return;
+  #disconnect() {
     if (this.#own) this.#own.close();
     this.#own = null;
-    this.#every = every || this.#every;
-    this.#calm();
-    if (this.#every) this.#patience = setTimeout(() => this.#connect(), this.#every * 2 + 10000);
-    this.#change(OPEN);
-  }
-
-  #tell(message) {
-    if (this.#leads) this.#channel.postMessage(message);
-  }
-
-  // receive takes what the own connection brings.
-  #receive(event) {
-    const before = this.#inner.last;
-    this.#tell({ ...event, before, every: this.#own && this.#own.every });
-    this.#apply(event);
-    this.#pump();
-    // Now it is known where this tab stands: is the leader there too?
-    if (event.type === "stream.heartbeat" && this.#own && !this.#leads && this.#channel) this.#channel.postMessage({ hello: true });
-  }
-
-  // hear takes what other tabs say.
-  #hear(message) {
-    const { last } = this.#inner;
-    if (message.hello) return this.#tell({ type: "stream.heartbeat", id: last, before: last, data: "{}", every: this.#own && this.#own.every, state: this.#readyState });
-    if (this.#leads) return;
-    if (message.end) return this.#finish();
-    if (!message.type) {
-      if (!this.#own) this.#change(message.state);
-      return;
-    }
-    if (message.id && message.id === last) { // the leader is where this tab is
-      if (message.state !== CONNECTING) this.#follow(message.every);
-      return;
-    }
-    if (this.#seen.has(key(message))) return;
-    if (message.type !== "stream.heartbeat") {
-      this.#links.set(message.before, message);
-      if (this.#links.size > kept) this.#links.delete(this.#links.keys().next().value);
-      if (this.#pump()) return;
-    }
-    if (message.id) this.#miss();
-  }
-
-  // miss waits a moment for the link that is missing, which may come from a tab that has just gone.
-  #miss() {
-    if (!this.#own) this.#missing ||= setTimeout(() => this.#connect(), 200);
-  }
-
-  // pump applies what follows on the last event, and returns whether there was anything.
-  #pump() {
-    let some = false;
-    for (let next; !this.#leads && (next = this.#links.get(this.#inner.last));) {
-      this.#links.delete(this.#inner.last);
-      some = true;
-      this.#follow(next.every);
-      this.#apply(next);
-      if (this.#readyState === CLOSED) return true;
-    }
-    return some;
   }
 
   // apply shows an event to the page, unless it has seen it.
   #apply({ type, id, data }) {
+    if (this.#readyState === CLOSED) return;
     this.#inner.last = id;
     if (type !== "stream.heartbeat") {
       const name = key({ type, id });
@@ -506,11 +458,6 @@ class SidestreamEventSource extends EventTarget {
     this.dispatchEvent(new MessageEvent(type, { data, lastEventId: id, origin: new URL(this.#url).origin }));
   }
 
-  #connected(state) {
-    this.#tell({ state });
-    this.#change(state);
-  }
-
   #change(state) {
     if (this.#readyState === CLOSED || this.#readyState === state && state === OPEN) return;
     this.#readyState = state;
@@ -520,7 +467,6 @@ class SidestreamEventSource extends EventTarget {
   // finish is an end that stays one.
   #finish() {
     if (this.#readyState === CLOSED) return;
-    this.#tell({ end: true });
     this.close();
     this.dispatchEvent(new Event("error"));
   }

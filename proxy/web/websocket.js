@@ -213,10 +213,7 @@ class Page {
 
   async acknowledge() {
     const id = this.last;
-    for (let status = 0; !this.over && (!status || status > 499);) {
-      status = await this.post(this.target, { tunnel: 1, seq: 1, ack: id });
-      if (!status || status > 499) await wait(1000);
-    }
+    while (!this.over && (await this.post(this.target, { tunnel: 1, seq: 1, ack: id }) || 500) > 499) await wait(1000);
   }
 
   // turn waits until few POSTs with frames are under way: one lasts as long as its upstream takes nothing. Over
@@ -236,9 +233,10 @@ class Page {
     return new Blob([JSON.stringify({ page: this.id, ...header }) + "\n", ...frames]);
   }
 
-  // post returns the answer's status, 0 when there was none.
+  // post returns the answer's status, 0 when there was none. The answer is read to its end: one that is dropped before is shown as a
+  // request that was cancelled.
   post(target, header, frames) {
-    return fetch(tunnelURL + "/" + target, { method: "POST", credentials: "include", signal: this.abort.signal, body: this.body(header, frames) }).then(answer => answer.status, () => 0);
+    return fetch(tunnelURL + "/" + target, { method: "POST", credentials: "include", signal: this.abort.signal, body: this.body(header, frames) }).then(async answer => (await answer.text(), answer.status)).catch(() => 0);
   }
 }
 

@@ -17,6 +17,7 @@ import (
 	"strings"
 	"testing"
 	"unicode"
+	"unicode/utf8"
 
 	"golang.org/x/tools/txtar"
 
@@ -35,15 +36,20 @@ var update = flag.Bool("update", false, "write what comes out into the golden fi
 //	< text           a text message arrives
 //	<q "text"        one written as Go does it, for those with line ends or control characters
 //	<< hex           a binary one
+//	<<q "text"       a binary one that is text
 //	skipped          one was over MAX_MESSAGE
 //	ping             the time of Timers.Every has come
+//	acks             and all that came is in the ring
+//	denied status    the upgrade was answered with it
+//	failed           the connection has ended before it was ready
 //	send text        a client's message is to be sent
 //	closed code why  the upstream has closed the connection; 0: it was lost
 //	leave            we do
 //
-// and "out", where each is answered by what the session does: "> frame" (">q" quoted, ">>" binary) is sent, "| line" is a
-// line of the SSE bytes, "ready", "resumed", "waits", "every", "silence", "done" and "resumable" are the session's states,
-// "refused", "finished", "later" and "retry" are errors, "failed" are programs.
+// and "out", where each is answered by what the session does: "> frame" (">q" quoted, ">>" binary, ">>q" lines in binary) is sent, "| line" is a
+// line of the SSE bytes, "ready", "resumed", "anew", "intact", "waits", "every", "silence", "done" and "resumable" are the session's states,
+// "refused", "finished", "later" and "retry" are errors, "failed" are programs,
+// "undecoded" are payloads that DECODE failed for.
 func TestGolden(t *testing.T) {
 	files, err := filepath.Glob("testdata/*/*.txtar")
 	if err != nil || len(files) < 4 {
@@ -78,7 +84,7 @@ func TestGolden(t *testing.T) {
 // TestGoldenHandedOn plays sessions that resume as if each connection were another process's: what came out of a session that lived on
 // comes out of one that is restored.
 func TestGoldenHandedOn(t *testing.T) {
-	for _, file := range []string{"socket.io/recovery", "actioncable/anycable", "raw/discord", "raw/state", "raw/mattermost"} {
+	for _, file := range []string{"socket.io/recovery", "actioncable/anycable", "signalr/takeover", "signalr-classic/hubs", "signalr-classic/overrun", "webpubsub/session", "centrifuge/centrifugo", "centrifuge/subscriptions", "raw/discord", "raw/state", "raw/mattermost"} {
 		archive, err := txtar.ParseFile("testdata/" + file + ".txtar")
 		if err != nil {
 			t.Fatal(err)
@@ -125,7 +131,7 @@ func play(t *testing.T, dialect string, parts map[string]string) string {
 	}
 	p := player{program: program(t, settings...)}
 	begin := func() Session {
-		return script(t, parts["HELLO"], parts["REPLY"], parts["PING"]).with(t, parts).Wrap(d.New(options(t, d, parts)))
+		return script(t, parts["HELLO"], parts["REPLY"], parts["PING"]).with(t, parts).Wrap(named(d.New(options(t, d, parts))))
 	}
 	p.session = begin()
 	ended := false
@@ -175,12 +181,28 @@ func play(t *testing.T, dialect string, parts map[string]string) string {
 			p.show(Received{Replies: p.session.Leave()}, nil)
 		case "<":
 			p.receive(Frame{Data: []byte(rest)})
+		case "<<q":
+			p.receive(Frame{Binary: true, Data: []byte(unquoted(t, strings.Trim(rest, `"`)))})
 		case "<<":
 			data, err := hex.DecodeString(rest)
 			if err != nil {
 				t.Fatal(err)
 			}
 			p.receive(Frame{Binary: true, Data: data})
+		case "acks":
+			p.show(Received{Acks: p.session.Acks()}, nil)
+		case "denied":
+			status, err := strconv.Atoi(rest)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if p.session.Denied(status) {
+				fmt.Fprintln(&p.out, "    anew")
+			}
+		case "failed":
+			if p.session.Failed() {
+				fmt.Fprintln(&p.out, "    intact")
+			}
 		case "ping":
 			frames, err := p.session.Ping()
 			p.show(Received{Replies: frames}, err)
@@ -189,59 +211,6 @@ func play(t *testing.T, dialect string, parts map[string]string) string {
 		}
 	}
 	return p.out.String()
-}
-
-// with adds to s what else the parts set.
-func (s *Script) with(t *testing.T, parts map[string]string) *Script {
-	s.Capture, s.Resumed, s.Pong, s.Dial = compiled(t, "STATE", parts["STATE"]), compiled(t, "RESUMED", parts["RESUMED"]), compiled(t, "PONG", parts["PONG"]), compiled(t, "DIAL", parts["DIAL"])
-	s.Interval = compiled(t, "PING_EVERY", parts["PING_EVERY"])
-	var err error
-	if s.Close, err = ParseClose(parts["CLOSE"]); err != nil {
-		t.Fatal(err)
-	}
-	if address := parts["TICKET"]; address != "" {
-		s.Ticket = func() (*HTTPRequest, error) {
-			return &HTTPRequest{Method: "POST", URL: address, Header: http.Header{"Authorization": {"Bearer key"}}}, nil
-		}
-	}
-	return s
-}
-
-func unquoted(t *testing.T, s string) string {
-	t.Helper()
-	text, err := strconv.Unquote(`"` + s + `"`)
-	if err != nil {
-		t.Fatalf("%q: %v", s, err)
-	}
-	return text
-}
-
-// options are a route's with these settings.
-func options(t *testing.T, d Dialect, parts map[string]string) Options {
-	if d.Check != nil {
-		if err := d.Check(parts["CONNECT"], SplitLines(parts["SUBSCRIBE"])); err != nil {
-			t.Fatal(err)
-		}
-	}
-	address := parts["FROM"]
-	if address == "" {
-		address = "ws://legacy.example/feed"
-	}
-	return Options{
-		Dial: func() (Dial, error) {
-			h := http.Header{}
-			for line := range strings.Lines(parts["HEADERS"]) {
-				name, value, _ := strings.Cut(strings.TrimSpace(line), ": ")
-				h.Add(name, value)
-			}
-			return Dial{URL: address, Header: h, Subprotocols: d.Subprotocols}, nil
-		},
-		Connect:    func() (string, error) { return parts["CONNECT"], nil },
-		Subscribe:  func() ([]string, error) { return SplitLines(parts["SUBSCRIBE"]), nil },
-		Binary:     parts["BINARY"],
-		Separator:  unquoted(t, parts["SEPARATOR"]),
-		MaxMessage: 1 << 20,
-	}
 }
 
 func (p *player) dial(last *HTTPResponse) {
@@ -295,11 +264,19 @@ func (p *player) show(got Received, err error) {
 			fmt.Fprintln(&p.out, "    done")
 		}
 	}
+	for _, one := range got.Decoded {
+		if one.Err != nil {
+			fmt.Fprintf(&p.out, "    undecoded: %v\n", one.Err)
+		}
+	}
 	for _, failed := range got.Failed {
 		fmt.Fprintf(&p.out, "    failed: %v\n", failed)
 	}
+	p.session.Sending(slices.Concat(got.Replies, got.Acks))
 	for _, f := range slices.Concat(got.Replies, got.Acks) {
 		switch {
+		case f.Binary && bytes.HasSuffix(f.Data, []byte("\r\n")) && utf8.Valid(f.Data):
+			fmt.Fprintf(&p.out, "    >>q %q\n", f.Data)
 		case f.Binary:
 			fmt.Fprintf(&p.out, "    >> %x\n", f.Data)
 		case bytes.ContainsFunc(f.Data, unicode.IsControl):

@@ -25,6 +25,8 @@
 //   - Close code 4500 right after the operations is a refusal: that is how graphql-ws reports a syntax error in a document. At
 //     any other time it is the server's problem, and is retried.
 //   - Once all operations of SUBSCRIBE are complete the stream is finished.
+//   - An operation that a client has brought itself (Options.Operation) goes out as it is. Its errors are results, which are the client's to
+//     read, and end it. Its end comes with what is said last, so that nobody gets the one without the other.
 //   - What is sent (HELLO) is an operation, whose results are messages like all others, errors included; or a message
 //     with a type, such as {"type":"ping"}.
 //   - A connection that has seen a ka ends after 30 s of silence, or after what AppSync's connection_ack asks for.
@@ -157,7 +159,11 @@ func (s *graphql) Receive(_ context.Context, _ time.Time, f Frame) (Received, er
 	case "error":
 		return s.failed(m)
 	case "complete":
-		return Received{}, s.completed(string(m.ID))
+		err := s.completed(string(m.ID))
+		if s.Operation && err != nil {
+			return Received{Messages: []translate.Message{{Last: true}}}, err
+		}
+		return Received{}, err
 	}
 	return Received{}, nil
 }
@@ -174,7 +180,10 @@ func (s *graphql) ack(payload json.RawMessage) (Received, error) {
 	var replies []Frame
 	for i, line := range lines {
 		id := strconv.Itoa(i + 1)
-		operation, topic, err := gqlOperation(line)
+		operation, topic, err := json.RawMessage(line), "", error(nil)
+		if !s.Operation {
+			operation, topic, err = gqlOperation(line)
+		}
 		if err != nil {
 			return Received{}, refuseLine(i+1, err)
 		}
@@ -242,17 +251,25 @@ func (s *graphql) failed(m gqlMessage) (Received, error) {
 		return Received{}, nil
 	case r.sent:
 		delete(s.running, string(m.ID))
-		var errs any = m.Payload
-		if !strings.HasPrefix(string(m.Payload), "[") {
-			errs = []json.RawMessage{orNullJSON(m.Payload)}
-		}
-		return Received{Messages: []translate.Message{{Topic: r.topic, Data: jsonFrame(map[string]any{"errors": errs}).Data}}}, nil
+		return Received{Messages: []translate.Message{r.errors(m.Payload)}}, nil
+	case s.Operation:
+		s.pongs = 0
+		return Received{Messages: []translate.Message{r.errors(m.Payload), {Last: true}}}, translate.ErrFinished
 	case r.answered:
 		_, why := gqlError(m.Payload)
 		return Received{}, fmt.Errorf("the operation of line %s failed: %s", m.ID, why)
 	}
 	s.pongs = 0 // this server is not mute
 	return Received{}, gqlRefusal(string(m.ID), m.Payload)
+}
+
+// errors are those of an error as the operation's result.
+func (r *gqlRunning) errors(payload json.RawMessage) translate.Message {
+	var errs any = payload
+	if !strings.HasPrefix(string(payload), "[") {
+		errs = []json.RawMessage{orNullJSON(payload)}
+	}
+	return translate.Message{Topic: r.topic, Data: jsonFrame(map[string]any{"errors": errs}).Data}
 }
 
 func (s *graphql) completed(id string) error {
@@ -264,7 +281,7 @@ func (s *graphql) completed(id string) error {
 	if r.sent {
 		return nil
 	}
-	if !r.answered && r.refused != nil {
+	if !r.answered && r.refused != nil && !s.Operation {
 		s.pongs = 0
 		return r.refused
 	}

@@ -123,6 +123,56 @@ func TestGraphQLBadValues(t *testing.T) {
 	}
 }
 
+// An operation of a client's own goes out as it is, and its errors are what the client reads.
+func TestGraphQLOperation(t *testing.T) {
+	const operation = `{"query":"subscription { a(b: \"\"\"c\"\"\") } # \""}`
+	for name, c := range map[string]struct {
+		legacy bool
+		frames []string
+		want   string
+	}{
+		"error":              {false, []string{`{"type":"error","id":"1","payload":[{"message":"no"}]}`}, `{"errors":[{"message":"no"}]}`},
+		"after results":      {false, []string{`{"type":"next","id":"1","payload":{"data":1}}`, `{"type":"error","id":"1","payload":[{"message":"no"}]}`}, `{"data":1} {"errors":[{"message":"no"}]}`},
+		"result of errors":   {false, []string{`{"type":"next","id":"1","payload":{"errors":[{"message":"no"}]}}`, `{"type":"complete","id":"1"}`}, `{"errors":[{"message":"no"}]}`},
+		"complete":           {false, []string{`{"type":"complete","id":"1"}`}, ``},
+		"one error":          {true, []string{`{"type":"error","id":"1","payload":{"message":"no"}}`}, `{"errors":[{"message":"no"}]}`},
+		"error of nothing":   {true, []string{`{"type":"error","id":"1"}`}, `{"errors":[null]}`},
+		"before it is ready": {false, []string{`{"type":"pong"}`, `{"type":"error","id":"1","payload":[{"message":"no"}]}`}, `{"errors":[{"message":"no"}]}`},
+	} {
+		s := gqlSession(c.legacy, "", operation)
+		s.Operation = true
+		s.Open("")
+		got := receive1(t, s, `{"type":"connection_ack"}`)
+		if sent := string(got.Replies[0].Data); !strings.Contains(sent, `"payload":`+operation) {
+			t.Errorf("%s: sent %s", name, sent)
+		}
+		var results []string
+		var err error
+		for _, text := range c.frames {
+			got, err = s.Receive(t.Context(), noon, Frame{Data: []byte(text)})
+			for _, m := range got.Messages {
+				if m.Last != (err != nil && len(m.Data) == 0) {
+					t.Errorf("%s: %+v", name, m)
+				} else if !m.Last {
+					results = append(results, string(m.Data))
+				}
+			}
+		}
+		if !errors.Is(err, translate.ErrFinished) || strings.Join(results, " ") != c.want {
+			t.Errorf("%s: %q, %v", name, results, err)
+		}
+	}
+}
+
+func receive1(t *testing.T, s *graphql, text string) Received {
+	t.Helper()
+	got, err := s.Receive(t.Context(), noon, Frame{Data: []byte(text)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return got
+}
+
 func FuzzGraphQL(f *testing.F) {
 	ack := "\x00{\"type\":\"connection_ack\"}"
 	f.Add(pieces(ack, "\x00{\"type\":\"pong\"}", "\x00{\"type\":\"pong\"}", "\x00{\"id\":\"1\",\"type\":\"next\",\"payload\":{\"data\":{\"a\":1}}}",

@@ -11,6 +11,7 @@ var firsts = []struct{ begins, protocol string }{
 	{`0{"sid":`, "socket.io"},
 	{"CONNECTED\n", "stomp"},
 	{"\x1e", "signalr"},
+	{`INFO {"server_id":`, "nats"},
 }
 
 // Guess is the dialect that a first frame is of, "" when that is not to be told: raw, for instance.
@@ -30,16 +31,12 @@ func Guess(data []byte) string {
 	if len(data) >= 4 && data[0] == 0x20 && data[1] == 2 { // CONNACK
 		return "mqtt"
 	}
-	var object struct{ Type string }
-	if json.Unmarshal(data, &object) == nil {
-		switch object.Type {
-		case "welcome":
-			return "actioncable"
-		case "connection_ack":
-			return "graphql-transport-ws"
-		case "ka":
-			return "graphql-ws"
-		}
+	if protocol := guessObject(data); protocol != "" {
+		return protocol
+	}
+	var metas []struct{ Channel string }
+	if json.Unmarshal(data, &metas) == nil && len(metas) > 0 && strings.HasPrefix(metas[0].Channel, bayeuxMeta) {
+		return "bayeux"
 	}
 	var list []json.RawMessage
 	if json.Unmarshal(data, &list) == nil && len(list) > 2 {
@@ -49,6 +46,54 @@ func Guess(data []byte) string {
 		if len(list) == 5 && strings.HasPrefix(string(list[3]), `"phx_`) {
 			return "phoenix"
 		}
+	}
+	return ""
+}
+
+// guessObject is Guess for a frame that begins with a JSON object.
+func guessObject(data []byte) string {
+	var object struct {
+		Type, JSONRPC string
+		Event         string
+		C             string // of ASP.NET SignalR
+		M             []json.RawMessage
+
+		ReconnectionToken string // of Azure Web PubSub
+		Connect           *struct{ Client string }
+		Payload           any
+
+		ConnectionTimeoutMs any
+		Msg                 any
+		ServerID            any `json:"server_id"`
+	}
+	if json.NewDecoder(bytes.NewReader(data)).Decode(&object) != nil { // others may follow it
+		return ""
+	}
+	if object.Connect != nil && object.Connect.Client != "" {
+		return "centrifuge"
+	}
+	if (strings.HasPrefix(object.C, "d-") || strings.HasPrefix(object.C, "s-")) && object.M != nil {
+		return classicName
+	}
+	if object.Type == "system" && object.Event == "connected" && object.ReconnectionToken != "" {
+		return pubSubName
+	}
+	if object.Msg == "connected" || object.ServerID == "0" {
+		return "ddp"
+	}
+	if object.JSONRPC == "2.0" {
+		return "jsonrpc"
+	}
+	switch object.Type {
+	case "welcome":
+		return "actioncable"
+	case "connection_ack":
+		if payload, _ := object.Payload.(map[string]any); payload["connectionTimeoutMs"] != nil || object.ConnectionTimeoutMs != nil {
+			return "appsync"
+		}
+		return "graphql-transport-ws"
+	case "ka":
+		return "graphql-ws"
 	}
 	return ""
 }

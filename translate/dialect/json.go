@@ -3,6 +3,8 @@ package dialect
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
+	"io"
 	"maps"
 	"reflect"
 	"slices"
@@ -14,6 +16,19 @@ import (
 
 // jsonString is text as JSON.
 func jsonString(text string) []byte { return translate.AppendJSONString(nil, text, false) }
+
+// readOnly reads text, which is one JSON value and nothing after it, into a struct that has all its fields.
+func readOnly(text string, into any) error {
+	d := json.NewDecoder(strings.NewReader(text))
+	d.DisallowUnknownFields()
+	if err := d.Decode(into); err != nil {
+		return err
+	}
+	if _, err := d.Token(); !errors.Is(err, io.EOF) { // More takes a bracket for an end
+		return errors.New("something follows the value")
+	}
+	return nil
+}
 
 // jsonFrame is v as a text frame. What is raw in it is valid JSON in UTF-8.
 func jsonFrame(v any) Frame { return Frame{Data: appendJSON(nil, reflect.ValueOf(v))} }
@@ -107,4 +122,29 @@ func emptyJSON(v reflect.Value) bool {
 		return v.Len() == 0
 	}
 	return v.IsZero()
+}
+
+// jsonTexts are the strings of a JSON value.
+func jsonTexts(data []byte) (texts []string) {
+	v, err := translate.ParseJSON(data)
+	if err != nil {
+		return nil
+	}
+	var each func(v any)
+	each = func(v any) {
+		switch v := v.(type) {
+		case string:
+			texts = append(texts, v)
+		case []any:
+			for _, one := range v {
+				each(one)
+			}
+		case map[string]any:
+			for _, one := range v {
+				each(one)
+			}
+		}
+	}
+	each(v)
+	return texts
 }

@@ -20,3 +20,23 @@ func TestJSONValues(t *testing.T) {
 		}
 	}
 }
+
+// A setting that is an object has nothing after it, not even a bracket.
+func TestNothingAfterConnect(t *testing.T) {
+	for name, check := range map[string]func(connect string) error{
+		"wamp":    func(connect string) error { _, err := parseWampLogin(connect); return err },
+		"mqtt":    func(connect string) error { _, _, err := readMQTT(connect); return err },
+		"nats":    func(connect string) error { _, err := readNATS(connect); return err },
+		"appsync": func(connect string) error { _, err := parseAppSync(connect); return err },
+	} {
+		fine := map[string]string{"wamp": `{"realm":"r"}`, "mqtt": `{"username":"u"}`, "nats": `{"user":"u","pass":"p"}`, "appsync": `{"apiKey":"k"}`}[name]
+		if err := check(fine + " "); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		for _, after := range []string{"}", "]", "x", "{}", ","} {
+			if check(fine+after) == nil {
+				t.Errorf("%s: %s%s is taken", name, fine, after)
+			}
+		}
+	}
+}

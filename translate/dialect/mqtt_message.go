@@ -69,9 +69,7 @@ func (s *mqtt) publish(pk mqttPacket, r *mqttReader, got *Received) error {
 	if retained {
 		m.Header = http.Header{"Retain": {"true"}}
 	}
-	if s.bytes(&m) {
-		got.Messages = append(got.Messages, m)
-	}
+	s.bytes(m, got)
 	return nil
 }
 

@@ -25,10 +25,8 @@ func readMQTT(connect string) (c mqttSettings, version byte, err error) {
 	if strings.TrimSpace(connect) == "" {
 		return c, version, nil
 	}
-	d := json.NewDecoder(strings.NewReader(connect))
-	d.DisallowUnknownFields()
 	const form = `write {"username":"..","password":"..","clientId":"..","version":5,"keepAlive":30,"sessionExpiry":120,"cleanSession":false} or a part of it`
-	if err := d.Decode(&c); err != nil || d.More() {
+	if readOnly(connect, &c) != nil {
 		return c, 0, badConnect("is not a JSON object of what MQTT knows; %s", form)
 	}
 	switch strings.Trim(string(c.Version), `"`) {

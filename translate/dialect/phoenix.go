@@ -219,7 +219,8 @@ func (s *phoenix) Receive(_ context.Context, _ time.Time, f Frame) (got Received
 // add makes an event of m.
 func (s *phoenix) add(m phxMessage, got *Received) {
 	made := translate.Message{Event: m.event, Topic: m.topic, Data: m.payload}
-	if m.binary && !s.binary(&made) {
+	if m.binary {
+		s.binary(made, got)
 		return
 	}
 	got.Messages = append(got.Messages, made)

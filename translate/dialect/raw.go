@@ -23,11 +23,18 @@ func (s *raw) Dial(*HTTPResponse) (Dial, error) { return s.Options.Dial() }
 
 func (s *raw) Open(string) ([]Frame, error) { return nil, nil }
 
-func (s *raw) Receive(_ context.Context, _ time.Time, f Frame) (Received, error) {
-	if s.Separator == "" {
-		return Received{Messages: s.take(nil, f.Binary, f.Data)}, nil
+func (s *raw) Receive(_ context.Context, _ time.Time, f Frame) (got Received, err error) {
+	if f.Binary && len(s.Decode) > 0 { // text is what it is: feeds that compress their news have pings that are not
+		var ok bool
+		if f.Data, ok = s.decode(f.Data, &got); !ok {
+			return got, nil
+		}
+		f.Binary = false
 	}
-	var got Received
+	if s.Separator == "" {
+		s.take(f.Binary, f.Data, &got)
+		return got, nil
+	}
 	for rest, more := f.Data, true; more; {
 		var record []byte
 		record, rest, more = bytes.Cut(rest, []byte(s.Separator))
@@ -38,18 +45,19 @@ func (s *raw) Receive(_ context.Context, _ time.Time, f Frame) (Received, error)
 			got.Messages = append(got.Messages, translate.Message{Gap: translate.GapUpstream})
 			break
 		}
-		got.Messages = s.take(got.Messages, f.Binary, record)
+		s.take(f.Binary, record, &got)
 	}
 	return got, nil
 }
 
-// take appends one record in the form that BINARY gives it.
-func (s *raw) take(messages []translate.Message, binary bool, data []byte) []translate.Message {
+// take adds one record in the form that BINARY gives it.
+func (s *raw) take(binary bool, data []byte, got *Received) {
 	m := translate.Message{Data: data}
-	if binary && !s.binary(&m) {
-		return messages
+	if binary {
+		s.binary(m, got)
+		return
 	}
-	return append(messages, m)
+	got.Messages = append(got.Messages, m)
 }
 
 func (s *raw) Send(m translate.Message) ([]Frame, error) {

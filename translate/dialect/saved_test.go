@@ -30,15 +30,22 @@ func FuzzRestore(f *testing.F) {
 	c := cableSession(`{"channel":"A"}`)
 	c.Restore(fieldsOf("1700000000", "1700000000000", "sid", "true", `{"channel":"A"}`, "stream", "epoch", string(fieldsOf("7", "8"))))
 	f.Add(c.Save())
+	f.Add(fieldsOf("x", "e", "7"))
 	f.Add(fieldsOf("", ""))
+	f.Add(fieldsOf(""))
+	f.Add(fieldsOf("id", "7", "2", "true", "subscribe-1"))
+	f.Add(fieldsOf("/A/a", "2026-11-29T16:45:05Z", "7"))
+	f.Add(fieldsOf("t", "d-1-A,7", "g", "1700000000", "30000", "20000"))
+	f.Add(fieldsOf("id", "t", "3", "7"))
+	lines := map[string]string{"socket.io": "/", "actioncable": `{"channel":"A"}`, "signalr": "A", hubPacked: "A", classicName: "A", pubSubName: "a", "centrifuge": "x", "nats": `a {"stream":"A"}`}
 	f.Fuzz(func(t *testing.T, saved []byte) {
-		for _, name := range []string{"socket.io", "actioncable"} {
+		for _, name := range []string{"socket.io", "actioncable", "signalr", hubPacked, classicName, pubSubName, "centrifuge", "nats"} {
 			d, err := Find(name)
 			if err != nil {
 				t.Fatal(err)
 			}
 			session := d.New(Options{Dial: func() (Dial, error) { return Dial{URL: "ws://h/"}, nil }, Connect: func() (string, error) { return "", nil },
-				Subscribe: func() ([]string, error) { return []string{`{"channel":"A"}`}, nil }})
+				Subscribe: func() ([]string, error) { return []string{lines[name]}, nil }})
 			if session.Restore(saved) == nil {
 				session.Save()
 				session.Dial(nil)

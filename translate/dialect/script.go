@@ -2,7 +2,7 @@
 // its keepalive (PING, PONG) and what close codes mean to it (CLOSE). The rules:
 //
 //   - Steps run in order once the dialect is ready: ">" sends, "=" sends what a program computes from the state, "<" waits for a
-//     message, "!" means refused, "~" means to reconnect.
+//     message, "@" makes an HTTP request, "!" means refused, "~" means to reconnect.
 //   - Each incoming message meets RESUMED, until the opening is complete, with the state before it; then STATE; then every
 //     "!" and "~" seen so far, the waiting "<", PONG, and REPLY. What "<" or PONG takes is not emitted. A "!" or "~" applies
 //     from its line on until the connection ends.
@@ -28,10 +28,11 @@ const StepTimeout = 10 * time.Second
 // Step is one line of HELLO: exactly one field is set.
 type Step struct {
 	Send      translate.Text
-	Compute   *translate.Code // each output over null is sent
+	Compute   *translate.Code // each output over null, or over the answer of the Ask before it, is sent
 	Wait      *translate.Code
 	Refuse    *translate.Code
 	Reconnect *translate.Code
+	Ask       func(value func(name string) string) (*HTTPRequest, error) // the request, nil for none; value fills in placeholders
 }
 
 // Script is what a route adds to its dialect. The zero value adds nothing.
@@ -57,9 +58,9 @@ type Script struct {
 }
 
 // helloMarks are what a line of HELLO may begin with.
-const helloMarks = "><!=~"
+const helloMarks = "><!=~@"
 
-// SplitHello splits the value of HELLO into its lines: each step's mark (one of > < ! = ~) and text. Blank lines are left
+// SplitHello splits the value of HELLO into its lines: each step's mark (one of > < ! = ~ @) and text. Blank lines are left
 // out; a line without mark sends.
 func SplitHello(hello string) (marks []byte, lines []string) {
 	for line := range strings.Lines(hello) {
@@ -93,15 +94,21 @@ type scripted struct {
 	script *Script
 
 	// Of the present connection.
-	ready    bool // the dialect is, so the steps run
-	resumed  bool // according to the dialect or RESUMED
-	next     int  // index of the next step
+	ready    bool         // the dialect is, so the steps run
+	resumed  bool         // according to the dialect or RESUMED
+	next     int          // index of the next step
+	asking   *HTTPRequest // of the step at next, to be made; nil: none
+	at       string       // what DIAL yielded for it; "": it is at FROM
+	answer   []byte       // of the last request, JSON; nil: there was none
+	parsed   any          // the same, parsed
+	fresh    bool         // no = has read it yet
 	watching []watch
 	count    translate.Counter
 	interval time.Duration // of PING, as its program has it
 	unheard  bool          // PING was sent and PONG has not come
 
 	// Over all connections.
+	failing  string    // what DIAL yielded last, until a connection there was ready
 	now      time.Time // of the last frame
 	counting time.Time // when the second began in which...
 	replies  int       // ...so many frames of REPLY were sent
@@ -123,6 +130,7 @@ var (
 
 func (s *scripted) Open(subprotocol string) ([]Frame, error) {
 	s.ready, s.resumed, s.next, s.watching, s.count = false, false, 0, nil, translate.Counter{}
+	s.asking, s.answer, s.parsed, s.fresh = nil, nil, nil, false
 	s.sinceInner, s.sinceOwn, s.unheard = 0, 0, false
 	s.bounded(s.schedule) // one that fails without a state sets no interval yet
 	frames, err := s.Session.Open(subprotocol)
@@ -154,10 +162,16 @@ func (s *scripted) advance() ([]Frame, error) {
 		switch {
 		case step.Wait != nil:
 			return frames, nil
-		case step.Refuse != nil:
-			s.watching = append(s.watching, watch{step.Refuse, errMatchedRefusal})
-		case step.Reconnect != nil:
-			s.watching = append(s.watching, watch{step.Reconnect, errMatchedReconnect})
+		case step.Ask != nil:
+			if s.asking, err = step.Ask(s.value); err != nil {
+				return nil, fmt.Errorf("HELLO line %d: %w", s.next+1, err)
+			}
+			if s.asking != nil {
+				return frames, nil
+			}
+			s.answer, s.parsed, s.fresh = []byte("null"), nil, true
+		case step.Refuse != nil, step.Reconnect != nil:
+			s.watchFor(step)
 		case step.Compute != nil:
 			sent, err = s.computed(step.Compute)
 		default:
@@ -168,13 +182,36 @@ func (s *scripted) advance() ([]Frame, error) {
 		}
 		frames = append(frames, sent...)
 	}
+	s.failing = ""
 	return frames, nil
+}
+
+// skip is for a connection on which everything that the steps ask for still stands: only what they watch for applies.
+func (s *scripted) skip() {
+	for _, step := range s.script.Steps {
+		s.watchFor(step)
+	}
+	s.next = len(s.script.Steps)
+}
+
+// watchFor begins to watch, if that is what the step asks for.
+func (s *scripted) watchFor(step Step) {
+	switch {
+	case step.Refuse != nil:
+		s.watching = append(s.watching, watch{step.Refuse, errMatchedRefusal})
+	case step.Reconnect != nil:
+		s.watching = append(s.watching, watch{step.Reconnect, errMatchedReconnect})
+	}
 }
 
 // computed is what code computes from the state.
 func (s *scripted) computed(code *translate.Code) (frames []Frame, err error) {
 	err = s.bounded(func(ctx context.Context) error {
-		frames, err = s.outputs(ctx, code, s.nothing())
+		m := s.nothing()
+		if s.fresh {
+			m.Data, s.fresh = s.answer, false
+		}
+		frames, err = s.outputs(ctx, code, m)
 		return err
 	})
 	return frames, err
@@ -184,11 +221,18 @@ func (s *scripted) computed(code *translate.Code) (frames []Frame, err error) {
 func (s *scripted) nothing() translate.Message {
 	m := translate.Message{Data: []byte("null")}
 	m.SetState(s.script.State)
+	m.SetAnswer(s.parsed)
 	return m
 }
 
 // value fills in the placeholders of frames.
 func (s *scripted) value(name string) string {
+	switch name {
+	case translate.StateName:
+		return s.script.State.JSON()
+	case translate.AnswerName:
+		return string(s.answer)
+	}
 	if name, ok := strings.CutPrefix(name, translate.StatePrefix); ok {
 		return s.script.State.Text(name)
 	}
@@ -214,6 +258,7 @@ func (s *scripted) Receive(ctx context.Context, now time.Time, f Frame) (Receive
 	got.Messages = messages[:0:0]
 	for _, m := range messages {
 		if err := s.meet(ctx, m, &got); err != nil {
+			s.Session.Failed() // what the script gives up is not gone on with
 			return got, err
 		}
 	}
@@ -222,6 +267,9 @@ func (s *scripted) Receive(ctx context.Context, now time.Time, f Frame) (Receive
 	}
 	if got.Ready {
 		s.ready, s.resumed = true, s.resumed || got.Resumed
+		if got.Continued {
+			s.skip()
+		}
 		frames, err := s.advance()
 		if err != nil {
 			return got, err
@@ -236,6 +284,7 @@ func (s *scripted) Receive(ctx context.Context, now time.Time, f Frame) (Receive
 // meet shows the programs one message, and adds it to got unless one of them takes it.
 func (s *scripted) meet(ctx context.Context, m translate.Message, got *Received) error {
 	m.SetState(s.script.State)
+	m.SetAnswer(s.parsed)
 	if m.Gap != "" || !s.reads() {
 		got.Messages = append(got.Messages, m)
 		return nil
@@ -247,6 +296,11 @@ func (s *scripted) meet(ctx context.Context, m translate.Message, got *Received)
 	s.remember(ctx, &m, got)
 	for _, w := range s.watching {
 		yes, err := w.code.Truth(ctx, m)
+		if yes && err == nil && w.err == errMatchedReconnect && s.moves() {
+			s.note(got, "a line of HELLO that watches (~) is true for it: the connection moves to another address")
+			got.Moving = true
+			return nil
+		}
 		if yes && err == nil {
 			s.note(got, "a line of HELLO that watches (! or ~) is true for it")
 			return w.err
@@ -307,7 +361,7 @@ func (s *scripted) reads() bool {
 
 // wait tries the waiting step, and takes the ones after it if this is the message that it waits for.
 func (s *scripted) wait(ctx context.Context, m translate.Message, got *Received) (taken bool, err error) {
-	if !s.ready || s.next >= len(s.script.Steps) {
+	if !s.ready || s.next >= len(s.script.Steps) || s.asking != nil {
 		return false, nil
 	}
 	yes, err := s.script.Steps[s.next].Wait.Truth(ctx, m)
@@ -320,29 +374,6 @@ func (s *scripted) wait(ctx context.Context, m translate.Message, got *Received)
 	frames, err := s.advance()
 	got.Replies = append(got.Replies, frames...)
 	return true, err
-}
-
-// note notes what was done with a frame, if somebody looks on.
-func (s *scripted) note(got *Received, what string) {
-	if s.script.Notes {
-		got.Notes = append(got.Notes, what)
-	}
-}
-
-// cut notes a program that ran out of time, once for a message: those after it had none left.
-func (r *Received) cut(err error) {
-	if errors.Is(err, context.DeadlineExceeded) && len(r.Failed) == 0 {
-		r.Failed = append(r.Failed, err)
-	}
-}
-
-// fail notes a program that failed; of those that ran out of time only the first.
-func (r *Received) fail(err error) {
-	if errors.Is(err, context.DeadlineExceeded) {
-		r.cut(err)
-		return
-	}
-	r.Failed = append(r.Failed, err)
 }
 
 // Resumable is also true when RESUMED can tell on the next connection whether anything was lost.

@@ -2,6 +2,8 @@
 //
 //   - TICKET's answer, or null without one, is `.` of DIAL, whose string is dialled instead of FROM. Nothing or null: FROM.
 //     false: refused, for answers of status 200 that mean no.
+//   - An address without TICKET that did not make a connection is not tried twice in a row: FROM is next.
+//   - A ~ line that is true while DIAL yields another address than the present one has the connection move there, see [Received].
 //   - The address comes from upstream, so it is hostile: ws or wss, and never ws where FROM is wss. Any host but FROM's own
 //     gets none of the credentials that HEADERS and FORWARD may hold.
 
@@ -37,9 +39,27 @@ func (s *scripted) Dial(last *HTTPResponse) (Dial, error) {
 	case err != nil:
 		return Dial{}, err
 	case address == "":
+		s.at = ""
+		return dial, nil
+	case s.script.Ticket == nil && s.failing == address:
+		s.at, s.failing = "", ""
 		return dial, nil
 	}
+	s.at, s.failing = address, address
 	return elsewhere(dial, address)
+}
+
+// moves reports whether the next dial would be to another address than the present connection, without anything being asked before.
+func (s *scripted) moves() bool {
+	if s.script.Dial == nil || s.script.Ticket != nil || !s.complete() {
+		return false
+	}
+	address, err := s.address(nil)
+	if err != nil || address == "" || address == s.at {
+		return false
+	}
+	s.failing = address // for this session, unless the one that is to take its place gets there
+	return true
 }
 
 // address is what DIAL yields; "" means FROM.

@@ -8,9 +8,10 @@ import (
 	"sidestream/translate"
 )
 
-// Frame is one WebSocket message.
+// Frame is one WebSocket message; where the dialect is spoken over HTTP, the body of a POST or the answer to one.
 type Frame struct {
 	Binary bool
+	Held   bool // over HTTP the server may hold its answer for as long as it likes
 	Data   []byte
 }
 
@@ -53,6 +54,20 @@ type Session interface {
 	Resumable() bool
 	// Leave returns what to send before the connection is closed for good.
 	Leave() []Frame
+	// Cuts is asked then, and reports whether the connection is to be cut instead, without a word: the close of it would end what another
+	// process goes on with.
+	Cuts() bool
+	// Sending is called with frames just before they are written, whatever they come from, in the order in which they leave.
+	Sending(frames []Frame)
+	// Acks returns what acknowledges the messages that were returned before, all of which are in the ring. It is asked whenever
+	// Timers.Every has passed, after Ping.
+	Acks() []Frame
+	// Denied is called when the upgrade was answered with another status than 101, and reports whether to dial anew at once: the
+	// legacy service does not know what the session wanted to go on with.
+	Denied(status int) bool
+	// Failed is called when a connection has ended before it was ready, or is given up by the script, and reports whether the next one goes on from the last that
+	// was ready nevertheless: nothing of this one counts.
+	Failed() bool
 	// Save returns what the next connection needs to go on after the messages that were returned last, in this process or another; nil:
 	// nothing, or what is known has not come to an end yet. It is at most [translate.MaxSaved] bytes.
 	Save() []byte
@@ -83,6 +98,21 @@ func (Base) Resumable() bool { return false }
 
 // Leave sends nothing.
 func (Base) Leave() []Frame { return nil }
+
+// Cuts is false.
+func (Base) Cuts() bool { return false }
+
+// Sending does nothing.
+func (Base) Sending([]Frame) {}
+
+// Acks returns none.
+func (Base) Acks() []Frame { return nil }
+
+// Denied is false.
+func (Base) Denied(int) bool { return false }
+
+// Failed is false.
+func (Base) Failed() bool { return false }
 
 // HandOn does nothing.
 func (Base) HandOn() {}
@@ -124,9 +154,19 @@ type Received struct {
 	Messages   []translate.Message // in order
 	Ready      bool                // once a connection: the opening is complete, that of the dialect and that of its script
 	Resumed    bool                // with Ready: nothing was lost since the last connection
+	Continued  bool                // with Resumed: what HELLO has asked for on the last one still stands, so that its steps are not taken again
+	Moving     bool                // the service is about to go away, and the next dial is to another address: it can be made before this one ends
+	Decoded    []Decoded           // what DECODE has made of payloads in the frame
 	Failed     []error             // jq programs that failed, each a *translate.ProgramError; what they were for was left out
 	Notes      []string            // which steps of the script have taken the frame, where [Script].Notes asks for that
 	Complaints []string            // of the service, fit for logs, that do not end the connection
+}
+
+// Decoded is what DECODE has made of one payload.
+type Decoded struct {
+	Size int    // bytes of the payload
+	Data []byte // of which this has become; nil with Err
+	Err  error  // it does not decode, and was left out, or, with a gap in its place, is larger than MAX_MESSAGE then ([decode.ErrTooLarge])
 }
 
 // Timers are what a connection has to watch. They may change with each frame.

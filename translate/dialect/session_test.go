@@ -3,7 +3,9 @@ package dialect
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"unicode/utf8"
@@ -24,6 +26,7 @@ func drive(t *testing.T, s Session, script []byte, kept func()) {
 		if !open && call != 7 {
 			frames, err := s.Open("")
 			sendable(t, frames)
+			s.Sending(frames)
 			if err != nil {
 				continue
 			}
@@ -38,6 +41,7 @@ func drive(t *testing.T, s Session, script []byte, kept func()) {
 			frames, err = receive(t, s, Frame{Binary: true, Data: data})
 		case 3:
 			frames, err = s.Ping()
+			frames = append(frames, s.Acks()...)
 		case 4:
 			frames, _ = s.Send(translate.Message{Data: data}) // an error is the sender's
 		case 5:
@@ -54,6 +58,7 @@ func drive(t *testing.T, s Session, script []byte, kept func()) {
 			open = false
 		}
 		sendable(t, frames)
+		s.Sending(frames)
 		s.Timers()
 		open = open && err == nil
 		kept()
@@ -72,7 +77,7 @@ func receive(t *testing.T, s Session, f Frame) ([]Frame, error) {
 			t.Fatalf("%q", m.Data)
 		}
 	}
-	return got.Replies, err
+	return slices.Concat(got.Replies, got.Acks), err
 }
 
 // sendable holds that text frames are UTF-8 (RFC 6455, section 5.6).
@@ -94,12 +99,16 @@ func TestOpeningsSayWhatTheyWaitFor(t *testing.T) {
 		say     []string
 		want    []string
 	}{
-		"signalr": {hubSession("Join"), []string{"{}\x1e"}, []string{"hub of ASP.NET Core SignalR", "write stream before"}},
-		"phoenix": {phxSession("ws://h/", "room:a"), nil, []string{"phx_join"}},
-		"wamp":    {wampSession(`{"realm":"a","authid":"b","ticket":"c"}`, "com.a"), []string{`[4,"ticket",{}]`, `[2,1,{}]`}, []string{"WELCOME", "the login", "SUBSCRIBE"}},
+		"signalr":   {hubSession("Join"), []string{"{}\x1e"}, []string{"hub of ASP.NET Core SignalR", "write stream before"}},
+		classicName: {classicSession("A.B"), []string{`{"C":"d-1-A,0","S":1,"M":[]}`}, []string{"first message", "SUBSCRIBE invokes"}},
+		pubSubName:  {pubSubSession("a"), []string{fmt.Sprintf(pubSubConnected, 1)}, []string{"connected", "groups of SUBSCRIBE"}},
+		"phoenix":   {phxSession("ws://h/", "room:a"), nil, []string{"phx_join"}},
+		"wamp":      {wampSession(`{"realm":"a","authid":"b","ticket":"c"}`, "com.a"), []string{`[4,"ticket",{}]`, `[2,1,{}]`}, []string{"WELCOME", "the login", "SUBSCRIBE"}},
 	}
 	for name, c := range sessions {
-		if _, err := c.session.Open(""); err != nil {
+		if name == classicName {
+			c.session.(*signalRClassic).connects(t)
+		} else if _, err := c.session.Open(""); err != nil {
 			t.Fatal(err)
 		}
 		for i, want := range c.want {

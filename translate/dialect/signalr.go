@@ -1,4 +1,4 @@
-// This file is the dialect signalr: ASP.NET Core SignalR, version 1 of the hub protocol in JSON. Sources: HubProtocol.md
+// This file is the dialect signalr: ASP.NET Core SignalR, versions 1 and 2 of the hub protocol in JSON. Sources: HubProtocol.md
 // and TransportProtocols.md of dotnet/aspnetcore; where they leave something open, what @microsoft/signalr 10.0.11 does,
 // and for the texts of errors, what DefaultHubDispatcher of .NET writes.
 //
@@ -7,7 +7,7 @@
 //	  {"url","accessToken"}                       negotiate there, with that bearer token (Azure SignalR)
 //	  {"error"}
 //
-//	-> {"protocol":"json","version":1}            handshake; answered by {} or {"error"}
+//	-> {"protocol":"json","version":1}            handshake; answered by {} or {"error"}. 2: with stateful reconnect
 //	<- 1 {"target","arguments","invocationId"?}   invocation: an event; with an id, the server wants a result
 //	-> 1 {"target","arguments","invocationId"?}   ours: SUBSCRIBE has an id and waits for 3
 //	<- 2 {"invocationId","item"}                  item of a stream
@@ -15,6 +15,8 @@
 //	-> 4 {"target","arguments","invocationId"}    begins a stream
 //	<> 6 {}                                       ping
 //	<> 7 {"error"?,"allowReconnect"?}             close
+//	<> 8 {"sequenceId"}                           the last record that has arrived, see signalr_resume.go
+//	<> 9 {"sequenceId"}                           of the next record, in the place of a handshake
 //
 // The rules:
 //
@@ -26,7 +28,8 @@
 //   - We ping every 15 s, as the server disconnects after 30 s of silence; so do we.
 //   - A close without allowReconnect (the hub called Abort, or its OnConnectedAsync failed) is a refusal; official
 //     clients do not reconnect either.
-//   - Stateful reconnect is not negotiated: every reconnect leaves a gap.
+//   - What is MessagePack, as signalr_packed.go has it, becomes these records, and what is sent is put into that form.
+//   - Without stateful reconnect, which is asked for in each negotiation, every reconnect leaves a gap.
 
 package dialect
 
@@ -50,12 +53,17 @@ const (
 	hubStreamItem       = 2
 	hubCompletion       = 3
 	hubStreamInvocation = 4
+	hubCancel           = 5
 	hubPing             = 6
 	hubClose            = 7
+	hubAck              = 8
+	hubSequence         = 9
 
 	hubStep    = 10 * time.Second // one step of the opening; the server waits 15 s for the handshake
 	hubEvery   = 15 * time.Second
 	hubSilence = 30 * time.Second
+
+	hubSubscription = "subscribe-" // before the number of a line in its invocation id
 
 	maxHubHops    = 8        // redirects of one negotiation
 	maxHubAddress = 8 << 10  // bytes of an address that a redirect names
@@ -67,6 +75,7 @@ const (
 type signalr struct {
 	Base
 	Options
+	packed bool // it is inside of a packedSignalR
 
 	// While a dial is prepared.
 	at   Dial // where the last answer came from
@@ -79,14 +88,32 @@ type signalr struct {
 	waiting map[string]string // methods whose completion is awaited, by invocation id
 	streams map[string]string // methods that stream, likewise
 	endless bool              // something was subscribed to, or is listened to, that never completes
+
+	hubPlace
+	plain  bool     // stateful reconnect is not asked for any more
+	handed bool     // another session goes on
+	used   bool     // there was a connection that could be gone on with
+	going  []string // streams that go on, as another process has saved them
 }
 
 func newSignalR(o Options) Session { return &signalr{Options: o} }
 
 func (s *signalr) Open(string) ([]Frame, error) {
+	if s.stands {
+		return s.reopen()
+	}
 	s.agreed, s.ready, s.sent, s.endless = false, false, 0, false
 	s.waiting, s.streams = map[string]string{}, map[string]string{}
-	return []Frame{hubFrame(`{"protocol":"json","version":1}`)}, nil
+	return []Frame{s.greeting("json")}, nil
+}
+
+// greeting is the handshake.
+func (s *signalr) greeting(protocol string) Frame {
+	version := 1
+	if s.id != "" {
+		version = 2
+	}
+	return hubFrame(fmt.Sprintf(`{"protocol":%q,"version":%d}`, protocol, version))
 }
 
 // hubFrame is a record in a message of its own.
@@ -94,17 +121,32 @@ func hubFrame(record string) Frame { return Frame{Data: append([]byte(record), h
 
 func (s *signalr) Timers() Timers {
 	switch {
+	case s.ready && s.due > 0:
+		return Timers{Every: hubAckEvery, Silence: hubSilence}
 	case s.ready:
 		return Timers{Every: hubEvery, Silence: hubSilence}
+	case s.awaiting:
+		return Timers{Opening: hubStep, Step: 1, Waiting: "the hub to go on with the connection"}
 	case s.agreed:
 		return Timers{Opening: hubStep, Step: 2, Waiting: "the completion of what SUBSCRIBE invokes; write stream before a method that streams"}
 	}
 	return Timers{Opening: hubStep, Step: 1, Waiting: "the answer to the handshake; FROM must be the address of a hub of ASP.NET Core SignalR"}
 }
 
-func (s *signalr) Ping() ([]Frame, error) { return []Frame{hubFrame(`{"type":6}`)}, nil }
+// Ping has none where an acknowledgement follows, which is a sign of life too.
+func (s *signalr) Ping() ([]Frame, error) {
+	if s.due > 0 {
+		return nil, nil
+	}
+	return []Frame{hubFrame(`{"type":6}`)}, nil
+}
 
-func (s *signalr) Leave() []Frame { return []Frame{hubFrame(`{"type":7}`)} }
+func (s *signalr) Leave() []Frame {
+	if s.Cuts() {
+		return nil
+	}
+	return []Frame{hubFrame(`{"type":7}`)}
+}
 
 // hubRecord is any record.
 type hubRecord struct {
@@ -115,9 +157,11 @@ type hubRecord struct {
 	Item           json.RawMessage
 	Error          *string
 	AllowReconnect bool
+	SequenceID     int64
 }
 
 func (s *signalr) Receive(_ context.Context, _ time.Time, f Frame) (got Received, err error) {
+	defer s.forgetAfter(&err)
 	if f.Binary {
 		return got, errors.New("a binary message, though the hub was asked for JSON")
 	}
@@ -132,10 +176,20 @@ func (s *signalr) Receive(_ context.Context, _ time.Time, f Frame) (got Received
 			return got, err
 		}
 	}
-	if s.agreed && !s.ready && len(s.waiting) == 0 {
-		s.ready, got.Ready = true, true
-	}
+	s.through(&got)
 	return got, nil
+}
+
+// through makes the session ready once nothing that was invoked is waited for, and acknowledges.
+func (s *signalr) through(got *Received) {
+	if s.agreed && !s.ready && !s.awaiting && len(s.waiting) == 0 {
+		s.ready, got.Ready = true, true
+		s.stands = s.id != ""
+		s.used = s.used || s.stands
+	}
+	if s.dueBytes >= hubAckBytes {
+		got.Acks = append(got.Acks, s.acknowledgement())
+	}
 }
 
 // record adds what one record means to got.
@@ -146,6 +200,11 @@ func (s *signalr) record(data []byte, got *Received) error {
 	}
 	if !s.agreed {
 		return s.handshake(r, got)
+	}
+	if s.id != "" {
+		if wanted, err := s.sequenced(r, len(data), got); !wanted || err != nil {
+			return err
+		}
 	}
 	switch r.Type {
 	case hubInvocation:
@@ -166,7 +225,11 @@ func (s *signalr) handshake(r hubRecord, got *Received) error {
 		return errors.New("a record before the answer to the handshake")
 	}
 	if r.Error != nil {
-		return fmt.Errorf("handshake: the hub says %q; it must have the JSON protocol, version 1", serverText(*r.Error))
+		needs := "the JSON protocol, version 1"
+		if s.packed {
+			needs = "the MessagePack protocol (AddMessagePackProtocol); or write PROTOCOL=signalr"
+		}
+		return fmt.Errorf("handshake: the hub says %q; it must have %s", serverText(*r.Error), needs)
 	}
 	lines, err := s.Subscribe()
 	if err != nil {
@@ -186,7 +249,7 @@ func (s *signalr) handshake(r hubRecord, got *Received) error {
 // subscribe begins what a line of SUBSCRIBE asks for.
 func (s *signalr) subscribe(c hubCall) Frame {
 	s.sent++
-	id := "subscribe-" + strconv.Itoa(s.sent)
+	id := hubSubscription + strconv.Itoa(s.sent)
 	if c.stream {
 		s.streams[id] = c.method
 	} else {
@@ -245,7 +308,7 @@ func (s *signalr) item(r hubRecord, data []byte, got *Received) {
 
 // foreign emits what answers a record that HELLO or a client sent.
 func (s *signalr) foreign(r hubRecord, data []byte, got *Received) {
-	if r.InvocationID != "" && !strings.HasPrefix(r.InvocationID, "subscribe-") {
+	if r.InvocationID != "" && !strings.HasPrefix(r.InvocationID, hubSubscription) {
 		got.Messages = append(got.Messages, translate.Message{Data: bytes.Clone(data)})
 	}
 }

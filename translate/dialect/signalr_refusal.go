@@ -23,12 +23,17 @@ func hubRefusal(method, text string) error {
 	return refuse(http.StatusForbidden, reason)
 }
 
+// hubCloseText is a close record for people.
+func hubCloseText(r hubRecord) string {
+	if r.Error != nil {
+		return "closed by the hub: " + serverText(*r.Error)
+	}
+	return "closed by the hub"
+}
+
 // closedByHub is what a close record means.
 func closedByHub(r hubRecord) error {
-	text := "closed by the hub"
-	if r.Error != nil {
-		text += ": " + serverText(*r.Error)
-	}
+	text := hubCloseText(r)
 	if r.AllowReconnect {
 		return errors.New(text)
 	}

@@ -66,7 +66,8 @@ const (
 type socketio struct {
 	Base
 	Options
-	v2 bool
+	v2     bool
+	packed bool // it is inside of a packedSocketIO
 
 	spaces []*sioSpace
 
@@ -131,6 +132,8 @@ func (s *socketio) Receive(_ context.Context, _ time.Time, f Frame) (got Receive
 	switch {
 	case s.step == sioOpening:
 		return got, s.opened(f, &got)
+	case f.Binary && s.packed:
+		return got, s.unpacked(f.Data, &got)
 	case f.Binary:
 		return got, s.binaryFrame(f.Data, &got)
 	case len(f.Data) == 0:
@@ -207,6 +210,10 @@ func (s *socketio) packet(data []byte, got *Received) error {
 	if err != nil {
 		return err
 	}
+	return s.take(p, got)
+}
+
+func (s *socketio) take(p sioPacket, got *Received) error {
 	s.skipped = false
 	n := s.space(p.space)
 	switch p.kind {
@@ -331,11 +338,15 @@ func (s *socketio) Closed(int, string) error {
 	if s.v2 {
 		other = "3 or 4, write PROTOCOL=socket.io"
 	}
+	parser := "the default parser, or write PROTOCOL=" + sioPacked + " where that is socket.io-msgpack-parser"
+	if s.packed {
+		parser = "socket.io-msgpack-parser, or write PROTOCOL=socket.io"
+	}
 	switch {
 	case s.step == sioOpening:
 		return errors.New("the connection ended before the Engine.IO open packet; if the server is Socket.IO " + other)
 	case !s.ready:
-		return fmt.Errorf("the connection ended while the namespace %s was being connected; check CONNECT and SUBSCRIBE, and that the server uses the default parser", s.unconnected())
+		return fmt.Errorf("the connection ended while the namespace %s was being connected; check CONNECT and SUBSCRIBE, and that the server uses %s", s.unconnected(), parser)
 	}
 	return nil
 }

@@ -22,7 +22,7 @@ func (s *socketio) binaryFrame(data []byte, got *Received) error {
 		if s.skipped {
 			return nil
 		}
-		return errors.New("the server sent a binary message that belongs to no event; parsers of its own, such as socket.io-msgpack-parser, are not supported: it has to use the default one")
+		return errors.New("the server sent a binary message that belongs to no event; where its parser is socket.io-msgpack-parser, write PROTOCOL=" + sioPacked + "; other parsers than that and the default one are not spoken")
 	}
 	s.attach(data)
 	return s.complete(got)

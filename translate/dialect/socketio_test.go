@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"sidestream/translate"
+	"sidestream/translate/decode"
 )
 
 func sioSession(t testing.TB, max int, lines ...string) *socketio {
@@ -375,7 +376,16 @@ func TestSocketIOWaits(t *testing.T) {
 	}
 }
 
-func fuzzSocketIO(f *testing.F, v2 bool) {
+func fuzzSocketIO(f *testing.F, v2, packed bool) {
+	packet := func(text string) string {
+		data, err := decode.AppendMsgpack([]byte{2}, []byte(text))
+		if err != nil {
+			f.Fatal(err)
+		}
+		return string(data)
+	}
+	f.Add(pieces("\x00"+`0{"pingInterval":1,"pingTimeout":1}`, packet(`{"type":0,"nsp":"/","data":{"sid":"a","pid":"p"}}`), packet(`{"type":0,"nsp":"/b","data":{"sid":"a"}}`),
+		packet(`{"type":2,"nsp":"/","id":7,"data":["n",{"a":[1.5]},"off"]}`), packet(`{"type":5,"nsp":"/b","data":["n",1]}`), "\x04"+`/b,["x",{"y":"z"}]`, packet(`{"type":1,"nsp":"/b"}`), "\x06"))
 	f.Add(pieces("\x00"+`0{"pingInterval":1,"pingTimeout":1}`, "\x00"+`40{"sid":"a","pid":"p"}`, "\x00"+`40/b,{"sid":"a","pid":"q"}`,
 		"\x00"+`452-/b,3["n",{"_placeholder":true,"num":0},[{"num":1,"_placeholder":true}],"off"]`, "\x02\x04abc", "\x02\x04\x00", "\x00"+`42["a",1,"o"]`, "\x042[1]", "\x06"))
 	f.Add(pieces("\x00"+`0{}`, "\x00"+`44/b,{"message":"hush","data":{"status":401}}`, "\x00"+"0", "\x00"+"41", "\x00"+"2probe"))
@@ -385,7 +395,11 @@ func fuzzSocketIO(f *testing.F, v2 bool) {
 			Dial:    func() (Dial, error) { return Dial{URL: "ws://h/", Header: http.Header{}}, nil },
 			Connect: fixed(`{"token":"hush"}`), Subscribe: fixedLines("/", "/b"), MaxMessage: 64,
 		}, v2).(*socketio)
-		drive(t, s, script, func() {
+		var session Session = s
+		if s.packed = packed; packed {
+			session = packedSocketIO{s}
+		}
+		drive(t, session, script, func() {
 			if p := s.pending; p != nil {
 				size := 0
 				for _, part := range p.parts {
@@ -404,6 +418,42 @@ func fuzzSocketIO(f *testing.F, v2 bool) {
 	})
 }
 
-func FuzzSocketIO(f *testing.F) { fuzzSocketIO(f, false) }
+func FuzzSocketIO(f *testing.F) { fuzzSocketIO(f, false, false) }
 
-func FuzzSocketIOv2(f *testing.F) { fuzzSocketIO(f, true) }
+func FuzzSocketIOPacked(f *testing.F) { fuzzSocketIO(f, false, true) }
+
+func FuzzSocketIOv2(f *testing.F) { fuzzSocketIO(f, true, false) }
+
+// A packet that is too large is a gap, whichever form of it is, and no end.
+func TestSocketIOPackedBounds(t *testing.T) {
+	s := newPackedSocketIO(Options{Connect: fixed(""), Subscribe: fixedLines(), MaxMessage: 64})
+	s.Open("")
+	sioSay(t, s, `0{"sid":"a"}`)
+	say := func(text string) Received {
+		data, err := decode.AppendMsgpack(nil, []byte(text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := s.Receive(t.Context(), noon, Frame{Binary: true, Data: data})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return got
+	}
+	if got := say(`{"type":0,"nsp":"/","data":{"sid":"a"}}`); !got.Ready {
+		t.Errorf("%+v", got)
+	}
+	got := say(`{"type":2,"nsp":"/","data":["n","` + strings.Repeat("\\n", 40) + `"]}`)
+	if len(got.Messages) != 1 || got.Messages[0].Gap != translate.GapUpstream || len(got.Decoded) != 1 || !errors.Is(got.Decoded[0].Err, decode.ErrTooLarge) {
+		t.Errorf("%+v", got)
+	}
+	if err := s.Skipped(); err != nil {
+		t.Error(err)
+	}
+	if got := say(`{"type":5,"nsp":"/","data":["n",{"_placeholder":true,"num":0}]}`); len(got.Messages) != 1 || string(got.Messages[0].Data) != `{"_placeholder":true,"num":0}` {
+		t.Errorf("%+v", got) // nothing takes a place here
+	}
+	if got := say(`{"type":2,"nsp":"/","data":["n",1]}`); len(got.Messages) != 1 || string(got.Messages[0].Data) != "1" {
+		t.Errorf("%+v", got)
+	}
+}

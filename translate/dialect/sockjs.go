@@ -43,8 +43,12 @@ const maxSockJSTexts = 10000
 // overSockJS is the dialect inner with SockJS around it.
 func overSockJS(inner Dialect) Dialect {
 	d := inner
-	d.Name, d.Subprotocols, d.Stream = sockJSPrefix+inner.Name, nil, false
-	d.New = func(o Options) Session { return &sockjs{Session: inner.New(o), address: sockJSAddress} }
+	d.Name, d.Subprotocols, d.Stream, d.Decodes = sockJSPrefix+inner.Name, nil, false, false // it carries text alone
+	d.Posts = false
+	d.New = func(o Options) Session {
+		o.Carried = true
+		return &sockjs{Session: inner.New(o), address: sockJSAddress}
+	}
 	return d
 }
 

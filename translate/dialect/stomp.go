@@ -236,11 +236,10 @@ func (s *stomp) message(f stompFrame, got *Received) error {
 	for name, value := range f.headers {
 		m.Header[name] = []string{value}
 	}
-	switch {
-	case f.over:
+	if f.over {
 		got.Messages = append(got.Messages, translate.Message{Gap: translate.GapUpstream})
-	case s.bytes(&m):
-		got.Messages = append(got.Messages, m)
+	} else {
+		s.bytes(m, got)
 	}
 	if !known {
 		return nil

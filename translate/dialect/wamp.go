@@ -28,7 +28,6 @@
 package dialect
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -312,9 +311,7 @@ func (s *wamp) Send(m translate.Message) ([]Frame, error) {
 	if rest == "" {
 		rest = "{}"
 	}
-	in := json.NewDecoder(bytes.NewReader([]byte(rest)))
-	in.DisallowUnknownFields()
-	if topic == "" || strings.IndexByte(`{["`, topic[0]) >= 0 || strings.Contains(topic, "#") || !utf8.Valid(m.Data) || rest[0] != '{' || in.Decode(&p) != nil || in.More() {
+	if topic == "" || strings.IndexByte(`{["`, topic[0]) >= 0 || strings.Contains(topic, "#") || !utf8.Valid(m.Data) || rest[0] != '{' || readOnly(rest, &p) != nil {
 		return nil, errors.New(wampSendForm)
 	}
 	if p.Args == nil {

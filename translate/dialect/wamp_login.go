@@ -29,9 +29,7 @@ const (
 )
 
 func parseWampLogin(connect string) (l wampLogin, err error) {
-	in := json.NewDecoder(strings.NewReader(connect))
-	in.DisallowUnknownFields()
-	if strings.TrimSpace(connect) == "" || in.Decode(&l) != nil || in.More() {
+	if strings.TrimSpace(connect) == "" || readOnly(connect, &l) != nil {
 		return l, errors.New("is not what it takes; " + wampConnectForm)
 	}
 	switch {

@@ -4,6 +4,7 @@
 package dialect
 
 import (
+	"cmp"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -15,6 +16,7 @@ import (
 	"unicode/utf8"
 
 	"sidestream/translate"
+	"sidestream/translate/decode"
 )
 
 const (
@@ -97,17 +99,39 @@ func authority(u *url.URL) string {
 	return strings.ToLower(u.Hostname()) + ":" + port
 }
 
-// binary treats m, whose data are bytes, according to BINARY; false: m is dropped.
-func (o *Options) binary(m *translate.Message) bool {
-	switch o.Binary {
-	case BinaryDrop:
-		return false
-	case BinaryText:
+// binary adds m, whose data are bytes, to got in the form that DECODE or BINARY give it.
+func (o *Options) binary(m translate.Message, got *Received) {
+	switch {
+	case len(o.Decode) > 0:
+		var ok bool
+		if m.Data, ok = o.decode(m.Data, got); !ok {
+			return
+		}
+	case o.Binary == BinaryDrop:
+		return
+	case o.Binary == BinaryText:
 	default:
 		m.Data, m.Text = base64.StdEncoding.AppendEncode(nil, m.Data), true
 	}
-	return true
+	got.Messages = append(got.Messages, m)
 }
 
-// bytes is for dialects in which payloads are not marked as text or binary: what is UTF-8 is text; the rest goes the way of BINARY.
-func (o *Options) bytes(m *translate.Message) bool { return utf8.Valid(m.Data) || o.binary(m) }
+// bytes is for dialects in which payloads are not marked as text or binary: with DECODE all are packed, except empty ones; without, what is UTF-8
+// is text, and the rest goes the way of BINARY.
+func (o *Options) bytes(m translate.Message, got *Received) {
+	if len(m.Data) == 0 || len(o.Decode) == 0 && utf8.Valid(m.Data) {
+		got.Messages = append(got.Messages, m)
+		return
+	}
+	o.binary(m, got)
+}
+
+// decode is what DECODE makes of a payload, in memory of its own. What is too large then is a gap, what does not decode is not.
+func (o *Options) decode(payload []byte, got *Received) (data []byte, ok bool) {
+	data, err := o.Decode.Decode(payload, cmp.Or(o.MaxMessage, defaultBounds))
+	got.Decoded = append(got.Decoded, Decoded{len(payload), data, err})
+	if errors.Is(err, decode.ErrTooLarge) {
+		got.Messages = append(got.Messages, translate.Message{Gap: translate.GapUpstream})
+	}
+	return data, err == nil
+}

@@ -29,7 +29,7 @@ func Compile(query *gojq.Query, variables []string) (*Program, error) {
 	if known.err != nil {
 		return nil, known.err
 	}
-	code, err := gojq.Compile(query, gojq.WithVariables(variables))
+	code, err := gojq.Compile(query, append(added(), gojq.WithVariables(variables))...)
 	if err != nil {
 		return nil, err
 	}

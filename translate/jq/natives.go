@@ -30,14 +30,14 @@ var natives = map[string]native{
 	"_tohtml": whole(6), "_touri": whole(6), "_tourid": whole(6), "_tocsv": whole(6), "_totsv": whole(6), "_tosh": whole(6), "_tobase64": whole(6), "_tobase64d": whole(6),
 	"setpath": setpath, "_setpath": setpath, "delpaths": delpaths, "_delpaths": delpaths,
 	"_match": match, "_captures": copies(4), "strftime": format, "strflocaltime": format, "strptime": format, "mktime": whole(1),
-	"error": raise, "halt_error": raise, "jn": order, "yn": order, "tonumber": tonumber,
+	"now": now, "error": raise, "halt_error": raise, "jn": order, "yn": order, "tonumber": tonumber,
 }
 
 // simple take no time to speak of for any value, once numbers that are too long are ruled out.
 var simple = func() map[string]bool {
 	names := map[string]bool{}
 	for name := range strings.FieldsSeq(`length utf8bytelength has toboolean type startswith endswith ltrimstr rtrimstr trimstr ltrim rtrim trim
-		_slice _plus _negate _modulo _alternative _range now gmtime localtime halt env builtins modulemeta infinite nan isfinite isinfinite isnan isnormal
+		_slice _plus _negate _modulo _alternative _range gmtime localtime halt env builtins modulemeta infinite nan isfinite isinfinite isnan isnormal
 		frexp modf sin cos tan asin acos atan sinh cosh tanh asinh acosh atanh floor round nearbyint rint ceil trunc significand fabs sqrt cbrt
 		exp exp10 exp2 expm1 log log10 log1p log2 logb gamma tgamma lgamma erf erfc j0 j1 y0 y1 atan2 copysign drem fdim fmax fmin fmod hypot
 		nextafter nexttoward remainder ldexp scalb scalbln pow fma _allocator _break`) {

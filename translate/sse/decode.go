@@ -35,7 +35,11 @@ type Decoder struct {
 	ided   bool // it has an id field
 	lastID string
 	retry  time.Duration
+	names  bool // of events are kept as they are
 }
+
+// Verbatim has an event that is called message keep its name: clients that read the stream by hand tell it from one without.
+func (d *Decoder) Verbatim() { d.names = true }
 
 const (
 	fieldRoom = 16      // bytes that a line may hold beside a value: the name of its field
@@ -107,7 +111,7 @@ func (d *Decoder) dispatch(emit func(Event)) {
 	if has && !over {
 		e.Data, e.Name = d.data[:len(d.data)-1], d.event
 	}
-	if e.Name == "message" {
+	if e.Name == "message" && !d.names {
 		e.Name = ""
 	}
 	d.data, d.has, d.over, d.event, d.id, d.ided = nil, false, false, "", "", false

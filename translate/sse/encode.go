@@ -14,6 +14,7 @@ package sse
 
 import (
 	"bytes"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -39,6 +40,29 @@ const (
 func AppendEvent(dst []byte, id, name string, data []byte) []byte {
 	return appendBlock(dst, id, cleanName(name), data)
 }
+
+// AppendVerbatim is AppendEvent with the name as it is, but for names of the sidecar's own events, and what ends a line. A page's EventSource takes an
+// event called error or open for its own.
+func AppendVerbatim(dst []byte, id, name string, data []byte) []byte {
+	clean := strings.TrimPrefix(cleanName("_"+name), "_")
+	if slices.Contains(own, clean) {
+		clean = "_" + clean
+	}
+	if len(data) > 0 {
+		return appendBlock(dst, id, clean, data)
+	}
+	if clean != "" {
+		dst = append(append(append(dst, "event: "...), clean...), '\n')
+	}
+	dst = append(dst, "data:\n"...) // without a blank, which @urql/core 6.0.3 reads as JSON
+	if id != "" {
+		dst = append(append(append(dst, "id: "...), id...), '\n')
+	}
+	return append(dst, '\n')
+}
+
+// own are the names of the sidecar's own events.
+var own = []string{"stream.gap", "stream.refused", "stream.busy", "stream.open", "stream.cut", "stream.end", HeartbeatEvent}
 
 // AppendGap appends a stream.gap event. reason is part of JSON and must be a plain word; missed is the number of events lost,
 // negative when unknown.
@@ -92,6 +116,16 @@ func AppendCut(dst []byte, id string) []byte {
 func AppendHeartbeat(dst []byte, id string, every time.Duration) []byte {
 	data := strconv.AppendInt([]byte(`{"every":`), every.Milliseconds(), 10)
 	return appendBlock(dst, id, HeartbeatEvent, append(data, '}'))
+}
+
+// AppendNotice appends an event of the sidecar's own. Its name begins with "stream." and, as data, which is one line, is the sidecar's.
+func AppendNotice(dst []byte, id, name string, data []byte) []byte {
+	return appendBlock(dst, id, name, data)
+}
+
+// AppendMark appends a comment, one line, that says something about the event which is appended next.
+func AppendMark(dst []byte, mark string) []byte {
+	return append(append(append(dst, ": "...), mark...), '\n')
 }
 
 // AppendRetry appends a hint: how long the client is to wait before it reconnects, in whole milliseconds.

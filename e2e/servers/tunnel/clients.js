@@ -49,7 +49,7 @@ async function play(name, send, seen, count) {
 }
 
 function socketIO() {
-  const socket = window.socketIOClient = io({ transports: ["websocket"], reconnection: false });
+  const socket = window.socketIOClient = io({ transports: ["websocket"], reconnection: false, timeout: 60000 });
   const seen = ordered();
   socket.on("n", (n, blob) => seen(blob ? (numberOf(blob) === n ? n : NaN) : n));
   socket.on("disconnect", reason => closes.push("socket.io: " + reason));
@@ -98,7 +98,7 @@ function stomp() {
 }
 
 function reconnecting() {
-  const socket = new ReconnectingWebSocket(address + "/count?x=%20y", [], { maxRetries: 0 });
+  const socket = new ReconnectingWebSocket(address + "/count?x=%20y", [], { maxRetries: 0, connectionTimeout: 60000 });
   const seen = ordered();
   let counted = 0;
   socket.binaryType = "arraybuffer";

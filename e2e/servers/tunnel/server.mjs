@@ -125,7 +125,7 @@ const schema = new GraphQLSchema({
       }
     } } } }),
 });
-const graphql = makeServer({ schema, context: ({ extra }) => extra.seen });
+const graphql = makeServer({ schema, connectionInitWaitTimeout: 60_000, context: ({ extra }) => extra.seen });
 const graphqlSockets = new WebSocketServer({ noServer: true, handleProtocols: () => "graphql-transport-ws" });
 graphqlSockets.on("connection", (ws, request) => {
   const closed = graphql.opened({

@@ -1,30 +1,10 @@
-// The operator's dashboard. Everything shown is text: nothing that came from elsewhere is ever taken for markup.
-const $ = id => document.getElementById(id);
+// The operator's dashboard.
+import { $, make, whole, rate, size, total, listed, span, replace, cell, ask } from './parts.js';
+import { watchMigration } from './migration.js';
+
 const past = new Map(); // events per second of the last ten minutes, by route
 const points = 300;
 let last = null; // the newest figures
-
-// make builds an element: its text or children, and attributes.
-function make(tag, content, attributes = {}) {
-  const e = document.createElement(tag);
-  for (const [name, value] of Object.entries(attributes)) if (value !== null && value !== undefined) e.setAttribute(name, value);
-  for (const child of [content].flat()) if (child !== null && child !== undefined && child !== '') e.append(child);
-  return e;
-}
-
-const whole = n => Math.round(n).toLocaleString('en-US');
-const rate = n => n >= 100 ? whole(n) : String(Math.round(n * 10) / 10);
-const size = n => n >= 1 << 20 ? (n / (1 << 20)).toFixed(1) + ' MiB' : n >= 1024 ? (n / 1024).toFixed(1) + ' KiB' : n + ' B';
-const total = o => Object.values(o).reduce((a, b) => a + b, 0);
-const listed = o => Object.entries(o).map(([k, n]) => `${k} ${whole(n)}`).join(', ');
-
-function span(seconds) {
-  seconds = Math.max(0, Math.round(seconds));
-  if (seconds < 60) return seconds + ' s';
-  if (seconds < 3600) return Math.floor(seconds / 60) + ' min';
-  if (seconds < 86400) return Math.floor(seconds / 3600) + ' h ' + Math.floor(seconds % 3600 / 60) + ' min';
-  return Math.floor(seconds / 86400) + ' d ' + Math.floor(seconds % 86400 / 3600) + ' h';
-}
 
 // Times are the sidecar's: this machine's clock may be another.
 const since = time => span((Date.parse(last ? last.at : new Date()) - Date.parse(time)) / 1000);
@@ -64,12 +44,6 @@ function showProblems(problems) {
   replace($('problem-list'), items);
 }
 
-// replace shows rows, unless they are what is there: a screen reader and a selection stay where they are.
-function replace(parent, rows) {
-  const fresh = make('div', rows);
-  if (fresh.innerHTML !== parent.innerHTML) parent.replaceChildren(...rows);
-}
-
 const tile = (name, value, more) => make('div', [make('dt', name), make('dd', [value, more ? make('small', more) : ''])]);
 
 function showTotals(l) {
@@ -91,8 +65,6 @@ function showTotals(l) {
   if (s.peer) tiles.push(tile('Other replicas', `${whole(s.peer.streams)} streams`, `${whole(s.peer.forwarded)} asked, ${whole(s.peer.failed)} failed`));
   replace($('totals'), tiles);
 }
-
-function cell(text, head, attributes = {}) { return make('td', text, { class: 'num', 'data-head': head, ...attributes }); }
 
 function showRoutes(l) {
   const rows = l.status.routes.map(r => {
@@ -147,18 +119,6 @@ $('level').addEventListener('change', async () => {
   const answer = await ask('api/log-level', { method: 'POST', headers: { 'Content-Type': 'application/json' }, body: JSON.stringify({ level: $('level').value }) }, $('log-note'));
   if (answer) $('log-note').textContent = `The level is ${answer.level} until the sidecar restarts.`;
 });
-
-// ask fetches JSON; what went wrong is written to note.
-async function ask(path, options, note) {
-  try {
-    const response = await fetch(path, options);
-    if (response.ok) return await response.json();
-    note.textContent = (await response.text()).trim();
-  } catch {
-    note.textContent = 'The sidecar does not answer.';
-  }
-  return null;
-}
 
 const query = form => new URLSearchParams([...new FormData(form)].filter(([, v]) => v)).toString();
 
@@ -240,6 +200,7 @@ source.addEventListener('live', e => {
     first = false;
     findStreams();
     findClients();
+    watchMigration(l.at);
   }
 });
 source.addEventListener('error', () => {

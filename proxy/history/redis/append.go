@@ -30,7 +30,7 @@ func (l *log) Append(b history.Batch) error {
 		l.unheard.Store(true)
 		l.missed(b)
 		return history.ErrAway
-	case role == alone, l.bucket.away.Load(), time.Since(renewed) > leaseTime-time.Second:
+	case role == alone, l.bucket.away.Load(), s.since()-renewed > leaseTime-time.Second:
 		l.missed(b)
 		return history.ErrAway
 	}
@@ -39,6 +39,9 @@ func (l *log) Append(b history.Batch) error {
 	}
 	err := l.append(context.Background(), b, last)
 	if err != nil && !errors.Is(err, history.ErrClosed) {
+		if l.assure(); !l.leads() { // the process may have stood still meanwhile
+			return history.ErrClosed
+		}
 		l.missed(b)
 	} else if err == nil {
 		s.stats.appends.Add(1)
@@ -50,14 +53,28 @@ func (l *log) Append(b history.Batch) error {
 	return err
 }
 
-// assure asks for the lease again where it was not renewed in time: the process may have stood still, and have been replaced.
+// assure asks for the lease again where it was not renewed in time: the process may have stood still, and have been replaced. What it could not wait
+// for meanwhile makes the store look as if it were away, so that it is asked all the same, once.
 func (l *log) assure() {
 	l.mu.Lock()
-	late := l.role == leading && time.Since(l.renewed) > leaseTime-time.Second
+	late := l.role == leading && l.store.since()-l.renewed > leaseTime-time.Second
 	l.mu.Unlock()
-	if late {
-		l.store.renew(context.Background(), []*log{l}, (*log).step)
+	if !late || l.bucket.away.Load() && l.bucket.asked.Load() {
+		return
 	}
+	asked := l.store.since()
+	m, err := l.store.exec(context.Background(), l.bucket, commandTime, renewing, []string{l.key("l")}, []string{ms(leaseTime), l.token()})
+	if err != nil {
+		l.bucket.asked.Store(true)
+		return
+	}
+	if others, err := m.AsIntSlice(); err != nil || len(others) > 0 {
+		l.step()
+		return
+	}
+	l.mu.Lock()
+	l.renewed = asked
+	l.mu.Unlock()
 }
 
 // ending is where the end stands: after the events.
@@ -101,7 +118,7 @@ func (l *log) append(ctx context.Context, b history.Batch, last history.Position
 			return history.ErrClosed
 		case last.Before(at): // a part of it is there
 		default:
-			l.store.renew(ctx, []*log{l}, func(*log) {}) // the lease may be lost too
+			l.store.renew(ctx, &scratch{logs: []*log{l}}, func(*log) {}) // the lease may be lost too
 			b, older = l.again(b, at)
 		}
 		last = at
@@ -122,7 +139,7 @@ func after(events []history.Event, p history.Position) []history.Event {
 // again is b with what the store has lost, whose newest entry is at. older are for its hash of keys.
 func (l *log) again(b history.Batch, at history.Position) (_ history.Batch, older []history.Event) {
 	l.store.stats.reseeds.Add(1)
-	l.store.log.Warn("the history had lost what was kept, it is kept again", "stream", string(l.name))
+	l.store.log.Warn("the history had lost what was kept, it is kept again", "stream", l.name.String())
 	l.mu.Lock()
 	follower := l.follower
 	if b.State == nil && l.role == leading {
@@ -163,14 +180,14 @@ func (l *log) compareAndAppend(ctx context.Context, b history.Batch, older []his
 		oldest = place(p)
 	}
 	args := make([]string, 0, 12+len(b.Gone)+7*len(b.Events))
-	args = append(args, place(last), l.ttl(), string(l.name), l.token, oldest, flag(b.State != nil), rueidis.BinaryString(b.State),
+	args = append(args, place(last), l.ttl(), l.name.String(), l.token(), oldest, flag(b.State != nil), rueidis.BinaryString(b.State),
 		flag(b.Past != nil), rueidis.BinaryString(b.Past), strconv.Itoa(len(b.Gone)))
 	args = append(args, b.Gone...)
 	for i := range older {
 		args = argument(args, &older[i], keyedOnly)
 	}
 	args = arguments(args, last, b.Events)
-	m, err := s.exec(ctx, l.bucket, commandTime, appending, []string{l.key("s"), l.key("m"), l.key("k"), l.bucket.hints(s)}, args)
+	m, err := s.exec(ctx, l.bucket, commandTime, appending, []string{l.key("s"), l.key("m"), l.key("k"), l.bucket.hints}, args)
 	if err != nil {
 		return at, false, err
 	}
@@ -228,19 +245,19 @@ func (l *log) reseed(ctx context.Context, at history.Position) error {
 // step ends the term: another replica has begun one.
 func (l *log) step() {
 	l.mu.Lock()
-	was, over := l.role, l.over
+	was := l.role
 	if was == leading || was == alone {
 		l.role = following
+		if l.follower != nil {
+			l.follower.TermOver()
+		}
 	}
 	if was == alone { // nothing that it has is the store's
 		l.last, l.ahead = history.Position{}, true
 	}
 	l.mu.Unlock()
-	if over != nil {
-		over()
-	}
 	if was == leading {
-		l.store.log.Info("another replica runs a stream's source", "stream", string(l.name))
+		l.store.log.Info("another replica runs a stream's source", "stream", l.name.String())
 		l.release()
 	}
 }

@@ -3,6 +3,7 @@ package redis
 import (
 	"context"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 
@@ -19,6 +20,7 @@ const (
 	peerTime    = 3 * peerRenew    // how long a replica's address is known
 	peerRenew   = 10 * time.Second // how often it is told
 	maxKeys     = 500              // of leases, in one command
+	maxCompared = 100              // streams, in one command
 )
 
 // beat does what is due from time to time, until ctx is done.
@@ -26,6 +28,7 @@ func (s *Store) beat(ctx context.Context) {
 	tick := time.NewTicker(retryTime)
 	defer tick.Stop()
 	var looked, swept, told time.Time
+	var c scratch
 	for {
 		select {
 		case <-ctx.Done():
@@ -42,7 +45,7 @@ func (s *Store) beat(ctx context.Context) {
 			}
 			if now.Sub(swept) >= sweepTime {
 				swept = now.Add(-rand.N(time.Second)) // not all replicas at once
-				s.sweep(ctx, s.buckets)
+				s.sweep(ctx, &c, s.buckets)
 			}
 			if s.Peer != "" && now.Sub(told) >= peerRenew && s.tell(ctx) == nil {
 				told = now
@@ -55,24 +58,38 @@ func (s *Store) beat(ctx context.Context) {
 func (s *Store) lease(ctx context.Context) {
 	tick := time.NewTicker(renewTime)
 	defer tick.Stop()
+	var c scratch
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
-			s.renew(ctx, s.some((*log).leads), func(l *log) { s.run.Go(l.replaced) }) // ends with what the log is asking
+			c.logs = s.gather(c.logs, (*log).leads)
+			s.renew(ctx, &c, func(l *log) { s.run.Go(l.replaced) }) // ends with what the log is asking
+			clear(c.logs)
 		}
 	}
 }
 
-// some are the open logs that which holds for.
-func (s *Store) some(which func(*log) bool) (some []*log) {
-	for _, l := range s.open() {
-		if which(l) {
-			some = append(some, l)
+// some are the open logs that which holds for, which does nothing but look.
+func (s *Store) some(which func(*log) bool) []*log { return s.gather(nil, which) }
+
+// gather is some, in the room of logs.
+func (s *Store) gather(logs []*log, which func(*log) bool) []*log {
+	logs = logs[:0]
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, l := range s.logs {
+		for ; l != nil; l = l.next {
+			if which(l) {
+				if logs == nil {
+					logs = make([]*log, 0, len(s.logs))
+				}
+				logs = append(logs, l)
+			}
 		}
 	}
-	return some
+	return logs
 }
 
 // probe has streams go on whose bucket was away and takes writes again.
@@ -93,7 +110,7 @@ func (s *Store) probe(ctx context.Context) {
 		}
 	}
 	if len(back) > 0 {
-		s.renew(ctx, s.some(func(l *log) bool { return back[l.bucket] && l.leads() }), (*log).replaced)
+		s.renew(ctx, &scratch{logs: s.some(func(l *log) bool { return back[l.bucket] && l.leads() })}, (*log).replaced)
 		s.retry(ctx, func(l *log) bool { return back[l.bucket] })
 	}
 }
@@ -105,7 +122,7 @@ func (s *Store) knock(ctx context.Context, away []*bucket) {
 	c := *s.conn.Load()
 	var all rueidis.Commands
 	for _, b := range away {
-		all = append(all, c.B().Set().Key(b.prefix(s)+"probe").Value(s.replica).Px(leaseTime).Build())
+		all = append(all, c.B().Set().Key(b.prefix+"probe").Value(s.replica).Px(leaseTime).Build())
 	}
 	for i, r := range c.DoMulti(ctx, all...) {
 		if r.Error() == nil {
@@ -159,31 +176,41 @@ func (l *log) found(ctx context.Context, f history.Follower) {
 	}
 }
 
-// renew renews leases, and calls replaced for those that another replica has.
-func (s *Store) renew(ctx context.Context, logs []*log, replaced func(*log)) {
-	s.leases(logs, func(b *bucket, part []*log, keys []string) {
-		args := []string{ms(leaseTime)}
+// renew renews the leases of c's logs, and calls replaced for those that another replica has.
+func (s *Store) renew(ctx context.Context, c *scratch, replaced func(*log)) {
+	s.parts(c.logs, maxKeys, func(b *bucket, part []*log) {
+		c.begin(ms(leaseTime))
 		for _, l := range part {
-			args = append(args, l.token)
+			c.key(l, "l")
+			at := len(c.text)
+			c.text = l.appendToken(c.text)
+			c.args = append(c.args, c.from(at))
 		}
-		asked := time.Now()
-		m, err := s.exec(ctx, b, commandTime, renewing, keys, args)
+		asked := s.since()
+		others, err := c.exec(ctx, s, b, renewing)
 		if err != nil {
 			return
 		}
-		held, err := m.AsStrSlice()
 		for i, l := range part {
-			switch {
-			case err != nil || i >= len(held):
-			case held[i] == "":
-				l.mu.Lock()
-				l.renewed = asked
-				l.mu.Unlock()
-			default:
+			if slices.Contains(others, int64(i)) {
 				replaced(l)
+				continue
 			}
+			l.mu.Lock()
+			l.renewed = asked
+			l.mu.Unlock()
 		}
 	})
+}
+
+// exec runs the command. It answers with numbers.
+func (c *scratch) exec(ctx context.Context, s *Store, b *bucket, script *rueidis.Lua) ([]int64, error) {
+	m, err := s.exec(ctx, b, commandTime, script, c.keys, c.args)
+	if err != nil {
+		c.failed()
+		return nil, err
+	}
+	return m.AsIntSlice()
 }
 
 // replaced ends the term of a holder whose lease another one has.
@@ -193,31 +220,29 @@ func (l *log) replaced() {
 	l.step()
 }
 
-// leases calls f for the logs of each bucket, some at a time.
-func (s *Store) leases(logs []*log, f func(b *bucket, part []*log, keys []string)) {
-	by := map[*bucket][]*log{}
-	for _, l := range logs {
-		if !l.bucket.away.Load() {
-			by[l.bucket] = append(by[l.bucket], l)
+// parts calls f for the logs of each bucket that is not away, at most so many at a time. It puts logs in another order.
+func (s *Store) parts(logs []*log, most int, f func(b *bucket, part []*log)) {
+	slices.SortFunc(logs, func(a, b *log) int { return a.bucket.number - b.bucket.number })
+	for len(logs) > 0 {
+		b, n := logs[0].bucket, 1
+		for n < min(most, len(logs)) && logs[n].bucket == b {
+			n++
 		}
-	}
-	for b, all := range by {
-		for len(all) > 0 {
-			part := all[:min(maxKeys, len(all))]
-			all = all[len(part):]
-			keys := make([]string, len(part))
-			for i, l := range part {
-				keys[i] = l.key("l")
-			}
-			f(b, part, keys)
+		if !b.away.Load() {
+			f(b, logs[:n])
 		}
+		logs = logs[n:]
 	}
 }
 
 // look finds out which leases are missing that this replica would take.
 func (s *Store) look(ctx context.Context) {
 	due := s.some(func(l *log) bool { return l.wants.Load() })
-	s.leases(due, func(b *bucket, part []*log, keys []string) {
+	s.parts(due, maxKeys, func(b *bucket, part []*log) {
+		keys := make([]string, 0, len(part))
+		for _, l := range part {
+			keys = append(keys, l.key("l"))
+		}
 		ctx, cancel := context.WithTimeout(ctx, commandTime)
 		defer cancel()
 		c := *s.conn.Load()
@@ -225,12 +250,14 @@ func (s *Store) look(ctx context.Context) {
 		if s.note(b, err) != nil {
 			return
 		}
+		// After a failover a lease may be lost, and its holder be slower to find the new master.
+		patient := b.since.Load() != 0 && s.since()-time.Duration(b.since.Load()) < leaseTime
 		for i, l := range part {
 			l.missing++
 			switch {
 			case i >= len(held) || !held[i].IsNil():
 				l.missing = 0
-			case l.missing >= looks:
+			case l.missing >= looks && !patient:
 				l.missing = 0
 				l.rouse()
 			}
@@ -239,24 +266,68 @@ func (s *Store) look(ctx context.Context) {
 }
 
 // sweep brings streams up to date whose hints may have been lost, and has holders compare.
-func (s *Store) sweep(ctx context.Context, of []*bucket) {
-	in := map[*bucket]bool{}
-	for _, b := range of {
-		in[b] = true
+func (s *Store) sweep(ctx context.Context, c *scratch, of []*bucket) {
+	now := s.since()
+	var rest []*log
+	c.logs = s.gather(c.logs, func(l *log) bool { return slices.Contains(of, l.bucket) })
+	idle := c.logs[:0]
+	for _, l := range c.logs {
+		switch due, isIdle := l.due(now); {
+		case !due:
+		case isIdle:
+			idle = append(idle, l)
+		default:
+			rest = append(rest, l)
+		}
 	}
-	now := time.Now()
-	s.read(ctx, s.some(func(l *log) bool {
-		if !in[l.bucket] {
-			return false
-		}
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		if l.role == leading && now.Sub(l.compared) < compareTime {
-			return false
-		}
+	s.read(ctx, append(rest, s.differing(ctx, c, idle)...))
+	clear(c.logs)
+}
+
+// due reports whether a stream is to be brought up to date now, and whether it is one that runs here and appends nothing: it has its own
+// events to compare alone, which is done for many at once.
+func (l *log) due(now time.Duration) (due, idle bool) {
+	free := l.work.TryLock() // else it is appending, or being brought up to date
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	due = l.role != leading || now-l.compared >= compareTime
+	idle = free && l.role == leading && len(l.trims) == 0
+	if due {
 		l.compared = now
-		return true
-	}))
+	}
+	if free {
+		l.work.Unlock()
+	}
+	return due, idle
+}
+
+// differing are those of the streams that run here of which the store has another last entry than they know. What of the others it has is
+// kept for another TTL.
+func (s *Store) differing(ctx context.Context, c *scratch, idle []*log) (differ []*log) {
+	s.parts(idle, maxCompared, func(b *bucket, part []*log) {
+		c.begin(part[0].ttl())
+		for _, l := range part {
+			l.mu.Lock()
+			last := l.last
+			l.mu.Unlock()
+			for _, kind := range [...]string{"s", "m", "k"} {
+				c.key(l, kind)
+			}
+			at := len(c.text)
+			c.text = appendPlace(c.text, last)
+			c.args = append(c.args, c.from(at))
+		}
+		others, err := c.exec(ctx, s, b, keeping)
+		if err != nil {
+			return
+		}
+		for i, l := range part {
+			if slices.Contains(others, int64(i)) {
+				differ = append(differ, l)
+			}
+		}
+	})
+	return differ
 }
 
 // tell has the other replicas know where this one is.

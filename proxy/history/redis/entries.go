@@ -36,7 +36,13 @@ func (e *entry) after(last history.Position) bool {
 
 // place is a position as an id of Redis's.
 func place(p history.Position) string {
-	return strconv.FormatUint(p.Epoch, 10) + "-" + strconv.FormatUint(p.Seq, 10)
+	var room [48]byte
+	return string(appendPlace(room[:0], p))
+}
+
+func appendPlace(b []byte, p history.Position) []byte {
+	b = append(strconv.AppendUint(b, p.Epoch, 10), '-')
+	return strconv.AppendUint(b, p.Seq, 10)
 }
 
 func parsePlace(text string) (p history.Position, err error) {
@@ -134,4 +140,41 @@ func arguments(dst []string, last history.Position, events []history.Event) []st
 
 func argument(dst []string, e *history.Event, how string) []string {
 	return append(dst, place(e.Position), strconv.FormatInt(e.At.UnixMilli(), 10), e.ID, e.Key, rueidis.BinaryString(e.Data), "", how)
+}
+
+// meta is what stands beside the entries.
+type meta struct {
+	pos         string
+	state, past []byte
+}
+
+func parseMeta(fields []rueidis.RedisMessage) (m meta) {
+	if len(fields) < 3 {
+		return m
+	}
+	m.pos, _ = fields[0].ToString()
+	if text, err := fields[1].ToString(); err == nil {
+		m.state = []byte(text)
+	}
+	if text, err := fields[2].ToString(); err == nil {
+		m.past = []byte(text)
+	}
+	return m
+}
+
+func parseLoaded(m rueidis.RedisMessage) (entries []entry, about meta, keyed []history.Event, holder string, err error) {
+	parts, err := m.ToArray()
+	if err != nil || len(parts) < 4 {
+		return nil, about, nil, "", errForeign
+	}
+	if entries, err = parseEntries(parts[0]); err != nil {
+		return nil, about, nil, "", err
+	}
+	fields, err := parts[1].ToArray()
+	if err != nil {
+		return nil, about, nil, "", err
+	}
+	keyed, err = parseKeyed(parts[2])
+	holder, _ = parts[3].ToString() // none is no string
+	return entries, parseMeta(fields), keyed, holder, err
 }

@@ -8,8 +8,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/redis/rueidis"
-
 	"sidestream/proxy/history"
 )
 
@@ -34,8 +32,8 @@ type log struct {
 	store  *Store
 	name   name
 	bucket *bucket
-	token  string        // the lease's, when it is ours
-	wake   chan struct{} // has one element when the lease may be free, or the stream has ended
+	number uint64 // among the logs of this process
+	next   *log   // another one of the stream; guarded by the store's mu
 
 	// Held while the store is asked something that the answer of which changes what follows. Append, which one goroutine calls at a time,
 	// holds it.
@@ -50,14 +48,15 @@ type log struct {
 	epoch    uint64           // of the term
 	ahead    bool             // clients were given events that the store does not have
 	fresh    bool             // nothing of the store's was taken in yet
+	beside   bool             // another replica ran the source when it was loaded; not guarded, Lead comes after
 	pasts    bool             // meta has a past
 	lost     bool             // the store has lost what clients may have been given
 	ended    bool
-	state    []byte // of the last append
-	over     context.CancelFunc
-	renewed  time.Time // when the lease was; under mu alone
-	compared time.Time // when the store was asked last whether it has what it should; under mu alone
-	missing  int       // how often the lease was found to be, one after the other; belongs to beat
+	state    []byte        // of the last append
+	wake     chan struct{} // while Lead waits: has one element when the lease may be free, or the stream has ended; under mu alone
+	renewed  time.Duration // when the lease was, since the store began; under mu alone
+	compared time.Duration // when the store was asked last whether it has what it should, likewise
+	missing  int           // how often the lease was found to be, one after the other; belongs to beat
 	wants    atomic.Bool
 	unheard  atomic.Bool // the stream does not know the term's epoch
 	owes     atomic.Bool // a batch could not be kept; the stream is asked for it again, also where the store was not away
@@ -68,7 +67,7 @@ func (s *Store) Open(ctx context.Context, route string, identity [sha256.Size]by
 	wait, cancel := context.WithTimeout(ctx, commandTime) // the process may just have begun
 	defer cancel()
 	there := s.wait(wait) != nil
-	l := &log{store: s, wake: make(chan struct{}, 1), fresh: true, token: s.replica + "|" + strconv.FormatUint(s.made.Add(1), 10)}
+	l := &log{store: s, fresh: true, number: s.made.Add(1)}
 	l.name, l.bucket = s.nameOf(route, identity)
 	var loaded history.Loaded
 	err := history.ErrAway
@@ -80,7 +79,7 @@ func (s *Store) Open(ctx context.Context, route string, identity [sha256.Size]by
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.logs[l.name] = append(s.logs[l.name], l)
+	l.next, s.logs[l.name] = s.logs[l.name], l
 	return l, loaded, nil
 }
 
@@ -88,14 +87,20 @@ func (s *Store) Open(ctx context.Context, route string, identity [sha256.Size]by
 func (s *Store) forget(l *log) (rest []*log) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, other := range s.logs[l.name] {
+	for other := s.logs[l.name]; other != nil; other = other.next {
 		if other != l {
 			rest = append(rest, other)
 		}
 	}
-	if s.logs[l.name] = rest; len(rest) == 0 {
+	l.next = nil
+	if len(rest) == 0 {
 		delete(s.logs, l.name)
+		return nil
 	}
+	for i, other := range rest[1:] {
+		rest[i].next = other
+	}
+	s.logs[l.name], rest[len(rest)-1].next = rest[0], nil
 	return rest
 }
 
@@ -113,16 +118,17 @@ func (l *log) load(ctx context.Context) (history.Loaded, error) {
 
 // read is load. work is held.
 func (l *log) read(ctx context.Context) (loaded history.Loaded, err error) {
-	m, err := l.store.exec(ctx, l.bucket, loadTime, loading, []string{l.key("s"), l.key("m"), l.key("k")}, []string{"-"})
+	m, err := l.store.exec(ctx, l.bucket, loadTime, loading, []string{l.key("s"), l.key("m"), l.key("k"), l.key("l")}, []string{"-"})
 	if err != nil {
 		return loaded, err
 	}
-	entries, meta, keyed, err := parseLoaded(m)
+	entries, meta, keyed, holder, err := parseLoaded(m)
 	if err != nil {
 		return loaded, err
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.beside = holder != "" && !l.isToken(holder)
 	for i := range entries {
 		e := &entries[i]
 		if i > 0 && !e.after(l.last) { // what is before leads nowhere
@@ -148,56 +154,22 @@ func (l *log) read(ctx context.Context) (loaded history.Loaded, err error) {
 	return loaded, nil
 }
 
-// meta is what stands beside the entries.
-type meta struct {
-	pos         string
-	state, past []byte
-}
-
-func parseMeta(fields []rueidis.RedisMessage) (m meta) {
-	if len(fields) < 3 {
-		return m
-	}
-	m.pos, _ = fields[0].ToString()
-	if text, err := fields[1].ToString(); err == nil {
-		m.state = []byte(text)
-	}
-	if text, err := fields[2].ToString(); err == nil {
-		m.past = []byte(text)
-	}
-	return m
-}
-
-func parseLoaded(m rueidis.RedisMessage) (entries []entry, about meta, keyed []history.Event, err error) {
-	parts, err := m.ToArray()
-	if err != nil || len(parts) < 3 {
-		return nil, about, nil, errForeign
-	}
-	if entries, err = parseEntries(parts[0]); err != nil {
-		return nil, about, nil, err
-	}
-	fields, err := parts[1].ToArray()
-	if err != nil {
-		return nil, about, nil, err
-	}
-	keyed, err = parseKeyed(parts[2])
-	return entries, parseMeta(fields), keyed, err
-}
-
 // Lead is [history.Log]'s.
 func (l *log) Lead(ctx context.Context, f history.Follower) (history.Term, error) {
 	l.mu.Lock()
 	first := l.follower == nil
-	l.follower = f
+	wake := make(chan struct{}, 1)
+	l.follower, l.wake = f, wake
 	if l.role == leading {
 		l.role = following
 	}
 	stands := l.role == alone && first
 	l.mu.Unlock()
+	defer l.asleep()
 	if stands {
-		return l.begin(ctx, history.Term{}), nil
+		return l.begin(history.Term{}), nil
 	}
-	l.refresh(ctx) // what came since it was loaded
+	l.overtake(ctx) // what came since it was loaded
 	l.wants.Store(true)
 	defer l.wants.Store(false)
 	for fresh := first; ; fresh = false {
@@ -205,29 +177,40 @@ func (l *log) Lead(ctx context.Context, f history.Follower) (history.Term, error
 		switch {
 		case ctx.Err() != nil:
 			return t, ctx.Err()
-		case err != nil && fresh && !l.isHeld(ctx): // the store can be read, and does not take writes: nobody runs the source
+		case err != nil && fresh && !l.isHeld(ctx): // the store does not take writes, and nobody is known to run the source
 			l.mu.Lock()
 			l.role = alone
 			l.mu.Unlock()
-			return l.begin(ctx, history.Term{}), nil
+			return l.begin(history.Term{}), nil
 		case l.isEnded():
 			return t, history.ErrEnded
 		case err == nil && t.Epoch != 0:
-			return l.begin(ctx, t), nil
+			return l.begin(t), nil
 		}
 		f.Follows()
 		select {
-		case <-l.wake:
+		case <-wake:
 		case <-ctx.Done():
 			return history.Term{}, ctx.Err()
 		}
 	}
 }
 
-// isHeld reports whether the store knows of somebody who runs the source. A holder keeps its lease also where nothing else can be written.
+// asleep ends that Lead may be woken: it begins by asking for the lease.
+func (l *log) asleep() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.wake = nil
+}
+
+// isHeld reports whether the store knows of somebody who runs the source, or knew when the stream was loaded. A holder keeps its lease also
+// where nothing else can be written.
 func (l *log) isHeld(ctx context.Context) bool {
+	if l.beside {
+		return true
+	}
 	held, err := l.store.get(ctx, l.bucket, l.key("l"))
-	return err == nil && held != "" && held != l.token
+	return err == nil && held != "" && !l.isToken(held)
 }
 
 func (l *log) isEnded() bool {
@@ -243,18 +226,12 @@ func (l *log) isAlone() bool {
 }
 
 // begin begins a term.
-func (l *log) begin(ctx context.Context, t history.Term) history.Term {
+func (l *log) begin(t history.Term) history.Term {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	t.Ctx, l.over = context.WithCancel(ctx)
-	if t.Epoch == 0 {
-		if l.role == following { // it has joined the others meanwhile
-			l.over()
-		}
-		return t
-	}
-	if l.role != leading { // replaced already
-		l.over()
+	switch {
+	case t.Epoch == 0 && l.role == following, t.Epoch != 0 && l.role != leading: // it has joined the others meanwhile, or is replaced already
+		l.follower.TermOver()
 	}
 	if t.Again {
 		l.store.stats.takeovers.Add(1)
@@ -271,9 +248,9 @@ func (l *log) acquire(ctx context.Context) (t history.Term, err error) {
 		l.mu.Lock()
 		last, seen := l.last, max(l.seen, l.last.Epoch)
 		l.mu.Unlock()
-		asked := time.Now()
-		m, err := s.exec(ctx, l.bucket, commandTime, acquire, []string{l.key("s"), l.key("m"), l.key("l"), l.bucket.hints(s)},
-			[]string{l.token, ms(leaseTime), place(last), strconv.FormatUint(seen, 10), l.ttl(), string(l.name)})
+		asked := s.since()
+		m, err := s.exec(ctx, l.bucket, commandTime, acquire, []string{l.key("s"), l.key("m"), l.key("l"), l.bucket.hints},
+			[]string{l.token(), ms(leaseTime), place(last), strconv.FormatUint(seen, 10), l.ttl(), l.name.String()})
 		if err != nil {
 			return t, err
 		}
@@ -326,7 +303,7 @@ func (l *log) known(at history.Position) {
 }
 
 // acquired is acquire's outcome, where the store's entry before was last.
-func (l *log) acquired(asked time.Time, last history.Position, epoch string, was meta) (t history.Term, err error) {
+func (l *log) acquired(asked time.Duration, last history.Position, epoch string, was meta) (t history.Term, err error) {
 	if t.Epoch, err = strconv.ParseUint(epoch, 10, 64); err != nil {
 		return history.Term{}, errForeign
 	}
@@ -381,12 +358,14 @@ func (l *log) release() {
 		return
 	}
 	s := l.store
-	s.exec(context.Background(), l.bucket, commandTime, releasing, []string{l.key("l"), l.bucket.hints(s), l.key("s"), l.key("m"), l.key("k")},
-		[]string{l.token, string(l.name), ms(s.TTL)})
+	s.exec(context.Background(), l.bucket, commandTime, releasing, []string{l.key("l"), l.bucket.hints, l.key("s"), l.key("m"), l.key("k")},
+		[]string{l.token(), l.name.String(), ms(s.TTL)})
 }
 
 // rouse has Lead look again.
 func (l *log) rouse() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	select {
 	case l.wake <- struct{}{}:
 	default:

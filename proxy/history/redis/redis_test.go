@@ -57,6 +57,33 @@ type stream struct {
 	tried  int
 	seq    uint64
 	term   history.Term
+	ended  chan struct{} // closed when the term is over; nil: there was none
+}
+
+// TermOver is part of [history.Follower].
+func (s *stream) TermOver() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ended == nil {
+		s.ended = make(chan struct{})
+	}
+	select {
+	case <-s.ended:
+	default:
+		close(s.ended)
+	}
+}
+
+// isOver reports whether the last term is.
+func (s *stream) isOver() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	select {
+	case <-s.ended:
+		return true
+	default:
+		return false
+	}
 }
 
 func (s *stream) Holds(history.Position, string) bool { return true }
@@ -130,6 +157,9 @@ func (s *stream) lead() *stream {
 	s.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	s.t.Cleanup(cancel)
+	s.mu.Lock()
+	s.ended = nil
+	s.mu.Unlock()
 	term, err := s.log.Lead(ctx, s)
 	if err != nil {
 		s.t.Fatal(err)
@@ -296,7 +326,7 @@ func TestReplacedHolder(t *testing.T) {
 	if err := holder.append("two"); !errors.Is(err, history.ErrClosed) {
 		t.Fatalf("%v", err)
 	}
-	<-holder.term.Ctx.Done()
+	redistest.Until(t, "the end of the term", holder.isOver)
 	holder.follow()
 	holder.expect("1 2")
 	other.must("3")

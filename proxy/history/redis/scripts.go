@@ -75,22 +75,41 @@ end
 return 'OK'
 `)
 
-// loading: KEYS stream, meta, keys; ARGV the entry after which to begin. It answers the entries, meta and keys as they are at one moment.
-var loading = rueidis.NewLuaScriptReadOnly(`#!lua flags=no-writes
-return {redis.call('XRANGE', KEYS[1], ARGV[1], '+'), redis.call('HMGET', KEYS[2], 'pos', 'state', 'past'), redis.call('HGETALL', KEYS[3])}
+// keeping: KEYS of each stream itself, meta and keys; ARGV TTL in ms, the last entry of each as its holder knows it. It answers which are
+// others, counted from 0. What of the rest the store has is kept for another TTL.
+var keeping = rueidis.NewLuaScript(`#!lua
+local out = {}
+for i = 2, #ARGV do
+  local at = 3 * (i - 2)
+  local newest = redis.call('XREVRANGE', KEYS[at+1], '+', '-', 'COUNT', 1)
+  local last = newest[1] and newest[1][1] or '0-0'
+  if last ~= ARGV[i] then
+    out[#out+1] = i - 2
+  else
+    redis.call('HSET', KEYS[at+2], 'pos', last)
+    for k = at + 1, at + 3 do redis.call('PEXPIRE', KEYS[k], ARGV[1]) end
+  end
+end
+return out
 `)
 
-// renewing: KEYS leases; ARGV lease in ms, a token for each. It answers for each ” if it is held by the token, else by whom. The time of a
-// lease can be set when there is no memory left, a lease that is gone cannot.
+// loading: KEYS stream, meta, keys, lease; ARGV the entry after which to begin. It answers the entries, meta, keys and the holder, if there is
+// one, as they are at one moment.
+var loading = rueidis.NewLuaScriptReadOnly(`#!lua flags=no-writes
+return {redis.call('XRANGE', KEYS[1], ARGV[1], '+'), redis.call('HMGET', KEYS[2], 'pos', 'state', 'past'), redis.call('HGETALL', KEYS[3]),
+  redis.call('GET', KEYS[4])}
+`)
+
+// renewing: KEYS leases; ARGV lease in ms, a token for each. It answers which are held by others, counted from 0.
+// The time of a lease can be set when there is no memory left, a lease that is gone cannot.
 var renewing = rueidis.NewLuaScript(`#!lua flags=allow-oom
 local out = {}
 for i, key in ipairs(KEYS) do
   local held = redis.call('GET', key)
-  out[i] = ''
   if held == ARGV[i+1] then
     redis.call('PEXPIRE', key, ARGV[1])
   elseif held then
-    out[i] = held
+    out[#out+1] = i - 1
   else
     redis.pcall('SET', key, ARGV[i+1], 'PX', ARGV[1])
   end

@@ -3,7 +3,9 @@
 package redis
 
 import (
+	"context"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"log/slog"
 	"strings"
@@ -62,7 +64,7 @@ func TestFailover(t *testing.T) {
 	s.Master().Kill()
 	add(20)
 	follower.expect(holder.text())
-	if holder.term.Ctx.Err() != nil {
+	if holder.isOver() {
 		t.Error("another one has taken over")
 	}
 }
@@ -141,7 +143,7 @@ func TestAwayAtTheStart(t *testing.T) {
 	leads := func(s *stream) bool { s.mu.Lock(); defer s.mu.Unlock(); return s.epoch != 0 }
 	redistest.Until(t, "one to lead and one to follow", func() bool {
 		a, b := streams[0], streams[1]
-		return leads(a) && b.term.Ctx.Err() != nil || leads(b) && a.term.Ctx.Err() != nil
+		return leads(a) && b.isOver() || leads(b) && a.isOver()
 	})
 	one, other := streams[0], streams[1]
 	if !leads(one) {
@@ -362,6 +364,167 @@ func TestReadsAndFollows(t *testing.T) {
 	redistest.Until(t, "an append", func() bool { return holder.append("3") == nil })
 	for _, f := range followers {
 		f.expect("1 2 3")
+	}
+}
+
+// TestStoodStill: a holder that stood still for longer than its lease, and was replaced, gives its clients nothing more that is its own, though what it
+// waited for meanwhile came too late and the store seems to be away.
+func TestStoodStill(t *testing.T) {
+	for _, how := range []string{"before", "meanwhile"} {
+		t.Run(how, func(t *testing.T) {
+			server := redistest.Start(t)
+			holder := opened(t, replica(t, server)).lead()
+			holder.must("1", "2")
+			l := holder.log.(*log)
+			other := opened(t, replica(t, server))
+			server.Do("SET", l.key("l"), "another")
+			late := leaseTime
+			if how == "meanwhile" {
+				late = leaseTime - 3*time.Second/2
+			}
+			l.mu.Lock()
+			l.renewed = l.store.since() - late
+			l.mu.Unlock()
+			if how == "before" {
+				l.bucket.away.Store(true)
+			} else {
+				server.Do("CLIENT", "PAUSE", "1400", "ALL")
+			}
+			if err := holder.append("3"); !errors.Is(err, history.ErrClosed) || !holder.isOver() {
+				t.Errorf("%v; the term is over: %v", err, holder.isOver())
+			}
+			other.expect("1 2")
+		})
+	}
+}
+
+// TestPatience: a lease that is missing just after the store was away is its holder's to renew, which may be slower to find it again.
+func TestPatience(t *testing.T) {
+	server := redistest.Start(t)
+	s := replica(t, server)
+	l := opened(t, s).log.(*log)
+	wake := make(chan struct{}, 1)
+	l.mu.Lock()
+	l.wake = wake
+	l.mu.Unlock()
+	roused := func() bool {
+		select {
+		case <-wake:
+			return true
+		default:
+			return false
+		}
+	}
+	l.bucket.since.Store(int64(s.since()))
+	l.wants.Store(true)
+	defer l.wants.Store(false)
+	time.Sleep((looks + 2) * lookTime)
+	if roused() {
+		t.Error("it does not wait for the holder")
+	}
+	l.bucket.since.Store(int64(s.since() - leaseTime))
+	redistest.Until(t, "the lease to be asked for", roused)
+}
+
+// TestDoubt: a holder that is asked for an id that it does not know, and was replaced without knowing, has what its successor has appended.
+func TestDoubt(t *testing.T) {
+	for _, how := range []string{"replaced", "replaced long ago"} {
+		t.Run(how, func(t *testing.T) {
+			server := redistest.Start(t)
+			holder := opened(t, replica(t, server)).lead()
+			holder.must("1", "2")
+			l := holder.log.(*log)
+			other := opened(t, replica(t, server))
+			server.Do("DEL", l.key("l"))
+			other.lead().must("3")
+			if how != "replaced" {
+				l.mu.Lock()
+				l.renewed = l.store.since() - leaseTime
+				l.mu.Unlock()
+				l.bucket.away.Store(true)
+			}
+			done := make(chan struct{})
+			go func() { // ends with the term
+				defer close(done)
+				for !holder.isOver() {
+					time.Sleep(time.Millisecond)
+				}
+				holder.follow()
+			}()
+			holder.log.Refresh(t.Context())
+			holder.mu.Lock()
+			n := len(holder.events)
+			holder.mu.Unlock()
+			if n != 3 {
+				t.Errorf("it has %d events", n)
+			}
+			<-done
+			holder.expect("1 2 3")
+			l.bucket.away.Store(true) // a command came back too late, say
+			other.must("4")
+			holder.log.Refresh(t.Context())
+			holder.mu.Lock()
+			n = len(holder.events)
+			holder.mu.Unlock()
+			if n != 4 {
+				t.Errorf("then it has %d events", n)
+			}
+		})
+	}
+}
+
+// TestGivenUp: that somebody does not wait for an answer any more does not say that the store is away.
+func TestGivenUp(t *testing.T) {
+	server := redistest.Start(t)
+	s := replica(t, server)
+	l := opened(t, s).log.(*log)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := s.exec(ctx, l.bucket, commandTime, renewing, []string{l.key("l")}, []string{"1", "x"}); !errors.Is(err, context.Canceled) || l.bucket.away.Load() {
+		t.Errorf("%v, away: %v", err, l.bucket.away.Load())
+	}
+}
+
+// TestReallyAway: where the store does not answer, what comes late is asked for once, and clients are given events.
+func TestReallyAway(t *testing.T) {
+	server := redistest.Start(t)
+	holder := opened(t, replica(t, server)).lead()
+	holder.must("1")
+	l := holder.log.(*log)
+	server.Freeze()
+	l.mu.Lock()
+	l.renewed = l.store.since() - leaseTime
+	l.mu.Unlock()
+	for _, text := range []string{"2", "3", "4"} {
+		began := time.Now()
+		if err := holder.append(text); !errors.Is(err, history.ErrAway) && !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("%s: %v", text, err)
+		}
+		if took := time.Since(began); text != "2" && took >= commandTime {
+			t.Errorf("%s took %v", text, took)
+		}
+	}
+	server.Thaw()
+	redistest.Until(t, "an append", func() bool { return holder.append("5") == nil })
+}
+
+// TestStoreGoesAsItIsOpened: a stream that another replica runs is not run twice either where the store goes between telling that and being asked
+// for the lease.
+func TestStoreGoesAsItIsOpened(t *testing.T) {
+	server := redistest.Start(t)
+	holder := opened(t, replica(t, server)).lead()
+	holder.must("1", "2")
+	f := opened(t, replica(t, server))
+	server.Kill()
+	led := f.follow()
+	redistest.Until(t, "Follows", f.isBeside)
+	server.Run()
+	redistest.Until(t, "an append", func() bool { return holder.append("3") == nil })
+	f.expect("1 2 3")
+	select {
+	case <-led:
+		t.Error("it runs the source too")
+	default:
 	}
 }
 

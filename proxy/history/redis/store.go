@@ -37,6 +37,7 @@ type Store struct {
 	trimTime time.Duration // a test may change it
 
 	made   atomic.Uint64 // logs so far
+	began  time.Time
 	conn   atomic.Pointer[rueidis.Client]
 	ready  chan struct{} // closed when conn is set
 	hear   atomic.Pointer[func([]byte)]
@@ -45,15 +46,21 @@ type Store struct {
 	run    sync.WaitGroup
 	stats  stats
 
-	mu   sync.Mutex // guards what follows
-	logs map[name][]*log
+	mu   sync.Mutex    // guards what follows
+	logs map[name]*log // the latest of each stream; the others hang on it
 }
 
 // bucket is what streams of the same slot have in common.
 type bucket struct {
 	number int
-	away   atomic.Bool // the last command failed
-	back   atomic.Bool // what could not be kept is to be tried again
+	prefix string       // of its streams' keys
+	hints  string       // the key of its hints
+	words  string       // that of what replicas tell each other, if it is the first one
+	notes  string       // that of notes
+	away   atomic.Bool  // the last command failed
+	asked  atomic.Bool  // since then somebody's lease was asked for, in vain
+	since  atomic.Int64 // when it came back last, a Duration since the store began; 0: it was never away
+	back   atomic.Bool  // what could not be kept is to be tried again
 }
 
 type stats struct {
@@ -65,13 +72,13 @@ type stats struct {
 // Open makes a store and has it connect, until Stop.
 func Open(settings Settings, logger *slog.Logger) *Store {
 	ctx, stop := context.WithCancel(context.Background())
-	s := &Store{Settings: settings, log: logger, replica: newReplica(), ready: make(chan struct{}), stop: stop, logs: map[name][]*log{}}
+	s := &Store{Settings: settings, log: logger, replica: newReplica(), ready: make(chan struct{}), stop: stop, logs: map[name]*log{}, began: time.Now()}
 	n := buckets
 	if settings.Cluster {
 		n = clusterBuckets
 	}
 	for i := range n {
-		s.buckets = append(s.buckets, &bucket{number: i})
+		s.buckets = append(s.buckets, s.newBucket(i))
 	}
 	s.key, s.sealed, s.trimTime = s.secret(), s.seal(), trimTime
 	s.run.Go(func() { s.serve(ctx) }) // ends with Stop, which waits
@@ -184,11 +191,16 @@ func (s *Store) note(b *bucket, err error) error {
 	if r, ok := rueidis.IsRedisErr(err); ok && strings.HasPrefix(r.Error(), "ERR ") { // a fault of one command's
 		return err
 	}
+	if errors.Is(err, context.Canceled) { // whoever asked does not wait any more
+		return err
+	}
 	if away := err != nil; b.away.Swap(away) != away {
+		b.asked.Store(false)
 		if away {
 			s.log.Warn("the history is away, streams go on without it", "bucket", b.number, "err", kind(err))
 		} else {
 			s.log.Info("the history is back", "bucket", b.number)
+			b.since.Store(int64(s.since()))
 			b.back.Store(true)
 		}
 	}
@@ -247,12 +259,17 @@ func (s *Store) Report() history.Report {
 	return r
 }
 
+// since is how long ago the store was begun: a time that takes less room than one of the calendar's.
+func (s *Store) since() time.Duration { return time.Since(s.began) }
+
 // open are the logs that are.
 func (s *Store) open() (all []*log) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, of := range s.logs {
-		all = append(all, of...)
+	for _, l := range s.logs {
+		for ; l != nil; l = l.next {
+			all = append(all, l)
+		}
 	}
 	return all
 }

@@ -26,7 +26,7 @@ func (s *Store) tail(ctx context.Context, of []*bucket) {
 				pause(ctx, retryTime)
 				continue
 			}
-			s.sweep(ctx, of)
+			s.sweep(ctx, &scratch{}, of)
 			fresh = false
 		}
 		names, err := s.hints(ctx, c, logs)
@@ -49,9 +49,9 @@ type feed struct {
 // feeds are those of buckets; the words to all replicas are in the first one's slot.
 func feeds(s *Store, of []*bucket) (all []*feed) {
 	for _, b := range of {
-		all = append(all, &feed{key: b.hints(s)})
+		all = append(all, &feed{key: b.hints})
 		if b.number == 0 {
-			all = append(all, &feed{key: b.words(s), words: true})
+			all = append(all, &feed{key: b.words, words: true})
 		}
 	}
 	return all
@@ -117,7 +117,10 @@ func (s *Store) hints(ctx context.Context, c rueidis.Client, of []*feed) (hints 
 				s.heard(x.FieldValues)
 				continue
 			}
-			n := name(x.FieldValues["s"])
+			n, ok := parseName(x.FieldValues["s"])
+			if !ok {
+				continue
+			}
 			h := hints[n]
 			if h.n++; h.n > 1 {
 				h.writer = ""
@@ -143,8 +146,8 @@ func (s *Store) follow(ctx context.Context, hints map[name]hint) {
 	var grown []*log
 	s.mu.Lock()
 	for n, h := range hints {
-		for _, l := range s.logs[n] {
-			if l.token == h.writer {
+		for l := s.logs[n]; l != nil; l = l.next {
+			if l.isToken(h.writer) {
 				continue
 			}
 			grown = append(grown, l)
@@ -177,16 +180,52 @@ func (s *Store) read(ctx context.Context, logs []*log) {
 	all.Wait()
 }
 
-// Refresh is [history.Log]'s.
+// Refresh is [history.Log]'s. A holder that is asked for what it does not know may have been replaced, and not know that either.
 func (l *log) Refresh(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, commandTime)
+	ctx, cancel := context.WithTimeout(ctx, 3*commandTime)
 	defer cancel()
 	l.mu.Lock()
 	role := l.role
 	l.mu.Unlock()
-	if role == following {
-		l.refresh(ctx)
+	switch role {
+	case following:
+		l.overtake(ctx)
+	case leading:
+		l.doubt(ctx)
 	}
+}
+
+// overtake has a follower read what is new, also where the store was away a moment ago: somebody waits for it.
+func (l *log) overtake(ctx context.Context) {
+	l.work.Lock()
+	defer l.work.Unlock()
+	l.mu.Lock()
+	role := l.role
+	l.mu.Unlock()
+	if role == following {
+		l.catchUp(ctx)
+	}
+}
+
+// doubt has a holder find out whether it still is one. Where it is not, doubt returns once the stream has what its successor has appended, or ctx is
+// done.
+func (l *log) doubt(ctx context.Context) {
+	l.work.Lock()
+	l.assure()
+	if l.leads() && !l.bucket.away.Load() {
+		l.compare()
+	}
+	l.work.Unlock()
+	for l.steps() && !l.wants.Load() && ctx.Err() == nil { // until Lead has caught up
+		pause(ctx, time.Millisecond)
+	}
+}
+
+// steps reports whether the log follows, or is about to.
+func (l *log) steps() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.role == following
 }
 
 // refresh has a follower read what is new, and a holder look whether it has been replaced.
@@ -264,11 +303,11 @@ func (l *log) olderFor(ctx context.Context, entries []entry) ([]history.Event, e
 	if !hole {
 		return nil, nil
 	}
-	m, err := l.store.exec(ctx, l.bucket, loadTime, loading, []string{l.key("none"), l.key("m"), l.key("k")}, []string{"-"})
+	m, err := l.store.exec(ctx, l.bucket, loadTime, loading, []string{l.key("none"), l.key("m"), l.key("k"), l.key("none")}, []string{"-"})
 	if err != nil {
 		return nil, err
 	}
-	_, _, keyed, err := parseLoaded(m)
+	_, _, keyed, _, err := parseLoaded(m)
 	var older []history.Event
 	for _, e := range keyed {
 		if e.Before(entries[0].Position) {
@@ -283,11 +322,11 @@ func (l *log) since(ctx context.Context, last history.Position, pasts bool) (ent
 	s := l.store
 	begin := "(" + place(last)
 	if pasts {
-		m, err := s.exec(ctx, l.bucket, loadTime, loading, []string{l.key("s"), l.key("m"), l.key("none")}, []string{begin})
+		m, err := s.exec(ctx, l.bucket, loadTime, loading, []string{l.key("s"), l.key("m"), l.key("none"), l.key("none")}, []string{begin})
 		if err != nil {
 			return nil, nil, err
 		}
-		entries, about, _, err := parseLoaded(m)
+		entries, about, _, _, err := parseLoaded(m)
 		return entries, about.past, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, commandTime)

@@ -41,7 +41,7 @@ func (s *Store) Tell(ctx context.Context, words []byte) error {
 	if c == nil {
 		return history.ErrAway
 	}
-	key := s.buckets[0].words(s)
+	key := s.buckets[0].words
 	sealed := s.sealed.Seal(nil, nil, words, []byte(s.replica))
 	for _, r := range c.DoMulti(ctx,
 		c.B().Xadd().Key(key).Maxlen().Almost().Threshold(maxWords).Id("*").FieldValue().FieldValue("w", s.replica).FieldValue("m", rueidis.BinaryString(sealed)).Build(),

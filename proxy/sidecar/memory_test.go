@@ -1,0 +1,68 @@
+package sidecar
+
+import (
+	"context"
+	"runtime"
+	"runtime/debug"
+	"runtime/metrics"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+func TestHeapIsDue(t *testing.T) {
+	const mib = 1 << 20
+	for _, c := range []struct {
+		what         string
+		before, then heap
+		want         bool
+	}{
+		{"a herd is gone, and nothing goes on", heap{400 * mib, 0, 900 * mib}, heap{400 * mib, 200 * mib, 901 * mib}, true},
+		{"more than a 32nd is spare", heap{400 * mib, 0, 900 * mib}, heap{400 * mib, 13 * mib, 900 * mib}, true},
+		{"a herd is gone, and events go on", heap{400 * mib, 0, 900 * mib}, heap{400 * mib, 200 * mib, 920 * mib}, false},
+		{"a 32nd is spare", heap{400 * mib, 0, 900 * mib}, heap{400 * mib, 12 * mib, 900 * mib}, false},
+		{"a small process", heap{2 * mib, 0, 900 * mib}, heap{2 * mib, 2 * mib, 900 * mib}, false},
+		{"a small process that was a large one", heap{2 * mib, 0, 900 * mib}, heap{2 * mib, 3 * mib, 900 * mib}, true},
+	} {
+		if got := c.then.isDue(c.before); got != c.want {
+			t.Errorf("%s: %v", c.what, got)
+		}
+	}
+}
+
+// TestMemoryIsGivenBack: what was needed for a moment is the system's again soon after, and that is done once, not every time.
+func TestMemoryIsGivenBack(t *testing.T) {
+	held := func() uint64 {
+		all := []metrics.Sample{{Name: "/memory/classes/heap/objects:bytes"}, {Name: "/memory/classes/heap/free:bytes"}, {Name: "/memory/classes/heap/unused:bytes"}}
+		metrics.Read(all)
+		return all[0].Value.Uint64() + all[1].Value.Uint64() + all[2].Value.Uint64()
+	}
+	cycles := func() uint64 {
+		all := []metrics.Sample{{Name: "/gc/cycles/total:gc-cycles"}}
+		metrics.Read(all)
+		return all[0].Value.Uint64()
+	}
+	defer debug.SetGCPercent(debug.SetGCPercent(-1)) // nothing is collected but by what is tested
+	runtime.GC()
+	synctest.Test(t, func(t *testing.T) {
+		ctx, stop := context.WithCancel(t.Context())
+		defer stop()
+		herd := make([][]byte, 64)
+		for i := range herd {
+			herd[i] = make([]byte, 1<<20)
+		}
+		full := held()
+		runtime.KeepAlive(herd)
+		herd = nil
+		go giveBack(ctx) // ends with ctx
+		before := cycles()
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if left := held(); left > full-48<<20 {
+			t.Errorf("of %d MiB, %d are still held", full>>20, left>>20)
+		}
+		if n := cycles() - before; n != 1 {
+			t.Errorf("%d collections", n)
+		}
+	})
+}
