@@ -337,6 +337,9 @@ func (s *set) leave() {
 
 // settle finds out where c begins, whose seat is in the merged stream, and has it keep what it has taken in the parts. false: the stream is not there yet.
 func (s *set) settle(ctx context.Context, g *guest, c *deliver.Client) bool {
+	if placeless := g.id == "" || c.Lost; placeless && !c.Ring.Told(ctx, merge.ReadyTime) { // what the parts bring meanwhile is not its past
+		return false
+	}
 	if g.id == "" || c.Lost && s.ids != nil {
 		at, ok := merge.Enter(c.Ring), true
 		if s.source != nil {

@@ -19,7 +19,8 @@ import (
 //   - In a part in which it has no place it begins as if it had asked for that alone: what that is it gets before everything else.
 
 const (
-	readyTime = 3 * time.Second // how long a client waits for the stream to be there
+	// ReadyTime is how long a client waits for the stream to be there.
+	ReadyTime = 3 * time.Second
 	startMost = 256 << 10       // bytes that a client is given of parts in which it has no place
 )
 
@@ -38,7 +39,7 @@ func Enter(ring *stream.Ring) Place {
 // Place finds out where a client begins in ring, which is the stream's, that has no place there. ids are what it has received last of each part; "" nothing, and
 // nil nothing of any. ok is false when the stream is not there yet.
 func (s *Source) Place(ctx context.Context, ring *stream.Ring, ids []string) (at Place, ok bool) {
-	wait := time.NewTimer(readyTime)
+	wait := time.NewTimer(ReadyTime)
 	defer wait.Stop()
 	select {
 	case <-s.ready:

@@ -35,10 +35,10 @@ func (r *Ring) Restore(l history.Loaded) {
 	if l.Past != nil {
 		r.snapshot.now = l.Past
 	}
-	if l.Epoch != 0 { // what a list had before is there
-		r.history = false
-	}
 	r.evict(time.Now())
+	if l.Epoch != 0 { // what a list had before is there
+		r.told()
+	}
 }
 
 // take takes in e as the event numbered seq, or, where that is 0, only as the newest of its key.

@@ -1,6 +1,9 @@
 package stream
 
-import "time"
+import (
+	"context"
+	"time"
+)
 
 // This file is how a ring is read by a stream that merges it with others: event by event, with what of each a client never sees.
 
@@ -104,6 +107,37 @@ func (r *Ring) Kept() uint64 {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.log.before()
+}
+
+// Told returns once it is known what was there before the ring, and false when that takes longer than wait, or ctx ends.
+func (r *Ring) Told(ctx context.Context, wait time.Duration) bool {
+	awaited := func() bool {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		return r.history
+	}
+	if !awaited() {
+		return true
+	}
+	grown := make(chan struct{}, 1)
+	defer r.Watch(func() {
+		select {
+		case grown <- struct{}{}:
+		default:
+		}
+	})()
+	late := time.NewTimer(wait)
+	defer late.Stop()
+	for awaited() {
+		select {
+		case <-grown:
+		case <-late.C:
+			return false
+		case <-ctx.Done():
+			return false
+		}
+	}
+	return true
 }
 
 // Enter returns where a client begins that has no place, and an id with which it misses nothing from there on. Where something stands in for the past
