@@ -21,7 +21,7 @@ import (
 const (
 	// ReadyTime is how long a client waits for the stream to be there.
 	ReadyTime = 3 * time.Second
-	startMost = 256 << 10       // bytes that a client is given of parts in which it has no place
+	startMost = 256 << 10 // bytes that a client is given of parts in which it has no place
 )
 
 // Place is where a client begins.
