@@ -81,6 +81,7 @@ type side struct {
 	items  []*Item
 	there  bool
 	unsure time.Time // until then nothing has to have its equal
+	let    []Item    // the newest that were let go of without one
 	last   time.Time // when the newest came
 }
 
@@ -155,7 +156,7 @@ func (s *side) skipTo(next *Item) bool {
 	for i, it := range s.items {
 		if it.Hash == next.Hash && !it.gone {
 			for _, skipped := range s.items[:i] {
-				skipped.gone = true
+				s.letGo(skipped)
 			}
 			return i > 0
 		}
@@ -229,8 +230,28 @@ func (c *Comparison) Settle(now time.Time) {
 // drop lets go of what is next, has waited, need not have its equal, and has none: a stream or a list may begin with much that was.
 func (s *side) drop(before time.Time, other *side) {
 	for it := s.head(); it != nil && it.optional && it.At.Before(before) && !other.has(it); it = s.head() {
-		it.gone = true
+		s.letGo(it)
 	}
+}
+
+// letMost is how many are remembered that were let go of.
+const letMost = 64
+
+// letGo lets go of an item that need not have its equal.
+func (s *side) letGo(it *Item) {
+	if it.gone {
+		return
+	}
+	it.gone = true
+	if s.let = append(s.let, *it); len(s.let) > letMost {
+		s.let = append(s.let[:0], s.let[1:]...)
+	}
+}
+
+// had reports whether an equal of it, from about the same time, was let go of: where two messages change places just as both sides have begun, one of them
+// need not be there and the other has to.
+func (s *side) had(it *Item) bool {
+	return slices.ContainsFunc(s.let, func(o Item) bool { return o.Hash == it.Hash && o.At.Sub(it.At).Abs() < SettleTime })
 }
 
 // has reports whether an equal of it is not decided.

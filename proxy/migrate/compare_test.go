@@ -171,6 +171,32 @@ func TestComparisonBegins(t *testing.T) {
 }
 
 // TestStatesBetweenPolls checks that a state that one side saw briefly is no difference, and one that lasted is.
+// TestChangeOfPlacesAtTheBeginning: two messages that change places just as both sides have begun are no difference, since one of them need not be on both; the
+// same message much later has to be.
+func TestChangeOfPlacesAtTheBeginning(t *testing.T) {
+	for _, late := range []bool{false, true} { // the new side, or the old one, has them the other way round
+		told := []string{}
+		c := &Comparison{Wait: 5 * time.Second, Tell: func(d Difference) { told = append(told, d.Result) }}
+		c.There(false, start)
+		c.There(true, start)
+		for i, texts := range [][2]string{{"7", "8"}, {"8", "7"}, {"9", "9"}, {"10", "10"}} {
+			at := SettleTime + time.Duration(i)*10*time.Millisecond - 5*time.Millisecond
+			c.Add(late, item(at, texts[0]))
+			c.Add(!late, item(at+time.Millisecond, texts[1]))
+		}
+		c.Settle(start.Add(time.Minute))
+		if len(told) > 0 || c.Counts()[Equal] < 2 {
+			t.Errorf("%v, %d equal", told, c.Counts()[Equal])
+		}
+		c.Add(false, item(2*time.Minute, "7"))
+		c.Add(false, item(2*time.Minute, "11"))
+		c.Add(true, item(2*time.Minute, "11"))
+		if c.Settle(start.Add(3 * time.Minute)); len(told) != 1 || told[0] != Missing {
+			t.Errorf("what is missing later is %v", told)
+		}
+	}
+}
+
 func TestStatesBetweenPolls(t *testing.T) {
 	c := &Comparison{Wait: 10 * time.Second, Brief: 4 * time.Second}
 	c.There(false, start)

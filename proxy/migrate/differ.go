@@ -188,7 +188,7 @@ func (c *Comparison) changed(o, n *Item) {
 // single decides about an item that the other side has nothing for.
 func (c *Comparison) single(it *Item, at int) {
 	switch {
-	case it.optional:
+	case it.optional, c.sides[1-at].had(it):
 	case c.brief(it, at):
 		c.passed++
 	case at == old:
