@@ -172,10 +172,11 @@ func TestDialectRabbitMQ(t *testing.T) {
 		}
 	})
 	t.Run("MQTT", func(t *testing.T) {
-		s := startSidecar(t, hubRoute("mqtt", mqtt, `CONNECT={"username":"guest","password":"guest","keepAlive":2}`, "SUBSCRIBE=news/+ 1\nplain", "EVENT=topic")...)
+		s := startSidecar(t, hubRoute("mqtt", mqtt, `CONNECT={"username":"guest","password":"guest","keepAlive":2}`, "SUBSCRIBE=news/+ 2\nplain", "EVENT=topic")...)
 		events := ask(t, s.addr, "HTTP/1.1", "/events", "")
 		events.until(t, "retry:")
 		s.explains(t, "upstream connected")
+		s.explains(t, "line 1 of SUBSCRIBE is granted with QoS 1 alone")
 		r.publish(t, said("/topic/news.a", `{"a":1}`), said("/topic/plain", "text"), map[string]any{"destination": "/topic/news.b", "base64": "AP8B"})
 		events.event(t, "news/a", `{"a":1}`)
 		events.event(t, "plain", "text")

@@ -89,6 +89,15 @@ func TestTakeover(t *testing.T) {
 			b := startMosquitto(t, "allow_anonymous true", "max_queued_messages 10000")
 			takenOver(t, hubRoute("mqtt", "ws://"+b.ws, "CONNECT="+connect, "SUBSCRIBE=news 1"), "", number, func(n int) { b.publish(t, "news", number(n), false) })
 		})
+		t.Run(name+", QoS 2", func(t *testing.T) {
+			t.Parallel()
+			b := startMosquitto(t, "allow_anonymous true", "max_queued_messages 10000")
+			c := startPacketCutter(t, "ws://"+b.ws, midHandshake)
+			takenOver(t, hubRoute("mqtt", "ws://"+c.addr, "CONNECT="+connect, "SUBSCRIBE=news 2"), "", number, func(n int) { b.exactly(t, "news", number(n)) })
+			if c.cuts.Load() == 0 {
+				t.Error("nothing was cut")
+			}
+		})
 	}
 	t.Run("AnyCable", func(t *testing.T) {
 		t.Parallel()

@@ -1,5 +1,5 @@
 // aedes, an MQTT broker that sends one packet as several WebSocket messages. Commands: {"do":"publish","topic","payload",
-// "base64","qos","retain"}, {"do":"clients"}.
+// "base64","qos","retain"}, {"do":"clients"}, {"do":"under","client"}: how many messages are under way to a client.
 import { createRequire } from "node:module";
 import { WebSocketServer, createWebSocketStream } from "ws";
 import { serve, options } from "./serve.mjs";
@@ -16,6 +16,7 @@ serve({
   upgrade: (request, socket, head) => sockets.handleUpgrade(request, socket, head, ws => broker.handle(createWebSocketStream(ws), request)),
   doing: {
     clients: () => broker.connectedClients,
+    under: async ({ client }) => (await broker.persistence.outgoingStream({ id: client }).toArray()).length,
     publish: ({ topic, payload, base64, qos = 0, retain = false }) =>
       new Promise((resolve, reject) => broker.publish(
         { topic, payload: base64 === undefined ? payload : Buffer.from(base64, "base64"), qos, retain },

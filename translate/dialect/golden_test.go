@@ -84,7 +84,7 @@ func TestGolden(t *testing.T) {
 // TestGoldenHandedOn plays sessions that resume as if each connection were another process's: what came out of a session that lived on
 // comes out of one that is restored.
 func TestGoldenHandedOn(t *testing.T) {
-	for _, file := range []string{"socket.io/recovery", "actioncable/anycable", "signalr/takeover", "signalr-classic/hubs", "signalr-classic/overrun", "webpubsub/session", "centrifuge/centrifugo", "centrifuge/subscriptions", "raw/discord", "raw/state", "raw/mattermost"} {
+	for _, file := range []string{"socket.io/recovery", "actioncable/anycable", "signalr/takeover", "signalr-classic/hubs", "signalr-classic/overrun", "webpubsub/session", "centrifuge/centrifugo", "centrifuge/subscriptions", "mqtt/exactly", "raw/discord", "raw/state", "raw/mattermost"} {
 		archive, err := txtar.ParseFile("testdata/" + file + ".txtar")
 		if err != nil {
 			t.Fatal(err)

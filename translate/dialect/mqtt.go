@@ -3,20 +3,22 @@
 //
 //	C-> CONNECT     client identifier, user name, password, keep alive
 //	S-> CONNACK     session present, reason code
-//	C-> SUBSCRIBE   the lines of SUBSCRIBE, with QoS 0 or 1
+//	C-> SUBSCRIBE   the lines of SUBSCRIBE, with QoS 0, 1 or 2
 //	S-> SUBACK      what was granted
-//	S-> PUBLISH     topic, payload; with QoS 1 a packet identifier
-//	C-> PUBACK      once the event is in the ring
+//	S-> PUBLISH     topic, payload; with QoS 1 and 2 a packet identifier
+//	C-> PUBACK      QoS 1, once the event is in the ring
+//	C-> PUBREC      QoS 2, likewise; S-> PUBREL, C-> PUBCOMP once it is kept that the identifier may be used again
+//	C-> PUBLISH     of HELLO and clients; S-> PUBACK, or PUBREC, C-> PUBREL, S-> PUBCOMP
 //	C-> PINGREQ     S-> PINGRESP
 //	S-> DISCONNECT  5 only, with a reason code
 //
 // The rules:
 //
 //   - Messages are binary and pieces of one byte stream: aedes sends one packet as four messages, mosquitto one as one.
-//   - A session at the broker bridges an interruption when everything was granted with QoS 1 and the broker still has it
+//   - A session at the broker bridges an interruption when everything was granted with QoS 1 or 2 and the broker still has it
 //     (CONNACK's session present). One whose SUBACK never came, or came for other filters, bridges nothing, and is
 //     subscribed to again. With MQTT 5 the broker ends sessions that are abandoned, so one is requested, for two minutes, wherever
-//     everything is QoS 1. With MQTT 3.1.1 it does not: a session is requested only with "cleanSession": false and a configured
+//     everything is QoS 1 or 2. With MQTT 3.1.1 it does not: a session is requested only with "cleanSession": false and a configured
 //     clientId, and stays at the broker when the stream ends.
 //   - The QoS of a message is its publisher's, and what was granted only bounds it: with QoS 0 the broker need not keep it
 //     for a client that is disconnected. Once one has come, live or retained, no interruption is bridged any more, and retained
@@ -26,11 +28,19 @@
 //     One answer does not mean that the queue is empty: mosquitto answers while it still has messages, of which 20 at a time are
 //     under way (max_inflight_messages), so that 1000 take 50 round trips. What others subscribed to fills the queue too.
 //   - A session that is kept, or has a configured clientId, may hold what another stream, or an earlier configuration, has
-//     subscribed to, now or later, with QoS 2 too: only what matches SUBSCRIBE is emitted. Other sessions hold nothing else, and
+//     subscribed to, now or later: only what matches SUBSCRIBE is emitted. Other sessions hold nothing else, and
 //     in them a topic may have changed on its way: RabbitMQ delivers a.b as a/b.
 //   - What the broker sends again because our PUBACK was lost is known by its packet identifier and contents, where the broker says that it
 //     sends it again, and its identifiers continue from one connection to the next (mosquitto). RabbitMQ's start over, so that it is emitted
 //     again: QoS 1 is at least once.
+//   - QoS 2 is exactly once up to the ring, and with a history up to that: a packet identifier is known from its PUBLISH to its PUBREL, in whatever
+//     connection or process these come, and a PUBLISH with it is emitted once. Other contents are another message: whoever has taken over may not know
+//     of a PUBREL that was the last to come. The broker bounds it: what publishers send with QoS 1 comes with QoS 1.
+//   - What is sent with QoS 2 is sent once. After an interruption PUBREL goes out for all that is under way: where the broker has the message
+//     it arrives, and no identifier is used for another one while the broker takes it for the old one's.
+//   - Where lines overlap, brokers may send a message once for each. With MQTT 5 each line has a subscription identifier then, made from its filter, so that it
+//     is the same in the next process and with other lines; of the copies the one for the foremost line is emitted. What a shared subscription
+//     brings of another line's is left out; two of them, of two groups, each bring their own.
 //   - Where a history is kept, the session at the broker is handed on to the process that goes on with the stream. It stays there when the
 //     stream ends, for as long as it was requested.
 //   - A retained message is sent with every new subscription. After a reconnect, one that has not changed is not emitted.
@@ -91,6 +101,9 @@ type mqtt struct {
 	bridged bool                     // an interruption was bridged
 	missed  int                      // messages since an interruption, until its queue is empty; less than 0: it is
 	seen    []mqttSeen               // the last messages with QoS 1
+	between map[uint16][16]byte      // what has come with QoS 2 and was emitted, until its PUBREL; by packet identifier, zero over MAX_MESSAGE
+	under   []uint16                 // packet identifiers of what was sent with QoS 2, until its PUBCOMP
+	sent    uint16                   // the last packet identifier of ours
 	topics  map[string]*list.Element // of *mqttLast
 	order   *list.List               // the same, least recently heard of first
 
@@ -105,11 +118,13 @@ type mqtt struct {
 	resumed     bool
 	reconnected bool // a connection was ready before
 	every       time.Duration
-	pinged      bool          // without an answer so far
-	settled     time.Duration // for how long PINGREQs have been answered
-	sent        uint16
-	heard       bool // a message with QoS 1 has come
-	goesOn      bool // packet identifiers continue those of the connection before
+	pinged      bool             // without an answer so far
+	settled     time.Duration    // for how long PINGREQs have been answered
+	most        byte             // the QoS that may be published with
+	numbered    bool             // lines have subscription identifiers
+	asking      map[uint16][]int // lines in a SUBSCRIBE without an answer
+	heard       bool             // a message with QoS 1 has come
+	goesOn      bool             // packet identifiers continue those of the connection before
 }
 
 func (s *mqtt) Dial(*HTTPResponse) (Dial, error) { return s.Options.Dial() }
@@ -135,8 +150,8 @@ func (s *mqtt) Open(string) (frames []Frame, err error) {
 		s.filters = append(s.filters, f)
 	}
 	s.parser = mqttParser{max: s.MaxMessage}
-	s.step, s.resumed, s.bridges, s.pinged, s.settled, s.sent = mqttConnecting, false, false, false, 0, 0
-	s.heard, s.goesOn = false, false
+	s.step, s.resumed, s.bridges, s.pinged, s.settled = mqttConnecting, false, false, false, 0
+	s.heard, s.goesOn, s.most, s.numbered, s.asking = false, false, 2, false, nil
 	s.reconnected = s.opened
 	s.every = mqttKeepAlive
 	if s.settings.KeepAlive != nil {
@@ -145,7 +160,7 @@ func (s *mqtt) Open(string) (frames []Frame, err error) {
 	return []Frame{s.connect()}, nil
 }
 
-// atLeastOnce reports whether everything is subscribed to with QoS 1.
+// atLeastOnce reports whether everything is subscribed to with QoS 1 or 2.
 func (s *mqtt) atLeastOnce() bool {
 	return len(s.filters) > 0 && !slices.ContainsFunc(s.filters, func(f mqttFilter) bool { return f.qos == 0 })
 }
@@ -179,60 +194,6 @@ func (s *mqtt) wanted(topic string) bool {
 
 // continues reports whether the session that the broker may have is the one that is needed now.
 func (s *mqtt) continues() bool { return s.asked && s.kept != nil && slices.Equal(s.kept, s.filters) }
-
-func (s *mqtt) connect() Frame {
-	c := s.settings
-	clean := c.CleanSession == nil || *c.CleanSession
-	if s.version == 5 {
-		s.asked = s.expiry() > 0
-		clean = !s.asked || !s.continues() && (!s.lasting() || c.CleanSession != nil && clean)
-	} else {
-		s.asked = !clean
-	}
-	var flags byte
-	if clean {
-		flags |= 2
-	}
-	if c.Username != nil {
-		flags |= 0x80
-	}
-	if c.Password != nil {
-		flags |= 0x40
-	}
-	body := append(appendMQTT(nil, "MQTT"), s.version, flags)
-	body = binary.BigEndian.AppendUint16(body, uint16(s.every/time.Second))
-	if s.version == 5 {
-		var props []byte
-		if n := s.expiry(); n > 0 {
-			props = binary.BigEndian.AppendUint32(append(props, propSessionExpiry), n)
-		}
-		props = binary.BigEndian.AppendUint16(append(props, propReceiveMaximum), mqttReceive)
-		body = append(appendVarint(body, len(props)), props...)
-	}
-	id := c.ClientID
-	if id == "" {
-		id = "ss" + s.madeUp
-	}
-	body = appendMQTT(body, id)
-	if c.Username != nil {
-		body = appendMQTT(body, *c.Username)
-	}
-	if c.Password != nil {
-		body = appendMQTT(body, *c.Password)
-	}
-	return packet(mqttConnect, 0, body)
-}
-
-func (s *mqtt) subscribe() Frame {
-	body := []byte{0, 1} // packet identifier
-	if s.version == 5 {
-		body = append(body, 0)
-	}
-	for _, f := range s.filters {
-		body = append(appendMQTT(body, f.filter), f.qos)
-	}
-	return packet(mqttSubscribe, 2, body)
-}
 
 func (s *mqtt) Timers() Timers {
 	t := Timers{Opening: openingTime, Step: s.step}
@@ -322,9 +283,12 @@ func (s *mqtt) packet(pk mqttPacket, got *Received) error {
 		err = s.publish(pk, r, got)
 	case pk.kind == mqttPingresp:
 		s.answered()
-	case pk.kind == mqttPuback && s.step != mqttConnecting: // for what we have sent
+	case (pk.kind == mqttPuback || pk.kind == mqttPubrec || pk.kind == mqttPubcomp) && s.step != mqttConnecting:
+		s.taken(pk.kind, r, got)
 	case pk.kind == mqttPubrel && s.step != mqttConnecting:
-		got.Replies = append(got.Replies, packet(mqttPubcomp, 0, binary.BigEndian.AppendUint16(nil, r.uint16())))
+		id := r.uint16()
+		delete(s.between, id)
+		got.Acks = append(got.Acks, packet(mqttPubcomp, 0, binary.BigEndian.AppendUint16(nil, id)))
 	case pk.kind == mqttDisconnect && s.version == 5:
 		err = s.disconnected(r)
 	default:
@@ -334,67 +298,4 @@ func (s *mqtt) packet(pk mqttPacket, got *Received) error {
 		return errMQTTFraming
 	}
 	return err
-}
-
-func (s *mqtt) connack(r *mqttReader, got *Received) error {
-	present, code := r.byte()&1 == 1, r.byte()
-	reason := ""
-	if s.version == 5 && len(r.b) > 0 {
-		var numbers map[int]uint32
-		numbers, reason = r.properties()
-		if n, set := numbers[propServerKeepAlive]; set {
-			s.every = time.Duration(n) * time.Second
-		}
-	}
-	if r.bad {
-		return errMQTTFraming
-	}
-	if code != 0 {
-		return s.refusal("CONNECT", code, reason)
-	}
-	if present && s.continues() && !s.lossy { // and so do its subscriptions
-		s.bridges, s.resumed = true, true
-		s.bridged, s.missed = true, max(s.missed, 0)
-		s.ready(got)
-		return nil
-	}
-	s.missed = -1
-	s.kept = nil
-	if len(s.filters) == 0 {
-		s.ready(got)
-		return nil
-	}
-	s.step = mqttSubscribing
-	got.Replies = append(got.Replies, s.subscribe())
-	return nil
-}
-
-func (s *mqtt) ready(got *Received) {
-	s.step, s.opened = mqttReady, true
-	got.Ready, got.Resumed = true, s.resumed
-}
-
-func (s *mqtt) suback(r *mqttReader, got *Received) error {
-	r.uint16()
-	reason := ""
-	if s.version == 5 {
-		_, reason = r.properties()
-	}
-	if r.bad || len(r.b) != len(s.filters) {
-		return errMQTTFraming
-	}
-	s.bridges = s.asked && s.atLeastOnce()
-	for i, code := range r.b {
-		switch {
-		case code >= 0x80:
-			return s.refusal(fmt.Sprintf("line %d of SUBSCRIBE", i+1), code, reason)
-		case code == 0:
-			s.bridges = false
-		}
-	}
-	if s.bridges {
-		s.kept = slices.Clone(s.filters)
-	}
-	s.ready(got)
-	return nil
 }

@@ -9,6 +9,7 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"strings"
 
@@ -31,7 +32,7 @@ func mqttSum(topic string, payload []byte) [16]byte {
 
 func (s *mqtt) publish(pk mqttPacket, r *mqttReader, got *Received) error {
 	qos := pk.flags >> 1 & 3
-	if qos == 3 || qos == 2 && !s.others() {
+	if qos == 3 || qos == 2 && !s.others() && !s.exactlyOnce() {
 		return errors.New("the broker sent a message with a QoS that was not asked for")
 	}
 	topic := r.string()
@@ -50,14 +51,29 @@ func (s *mqtt) publish(pk mqttPacket, r *mqttReader, got *Received) error {
 	if r.bad {
 		return errMQTTFraming
 	}
-	wanted, retained, over := s.wanted(topic), pk.flags&1 != 0, pk.over || len(r.b) > s.MaxMessage
+	if pk.over && s.version == 5 { // which may end within them
+		all := *r
+		all.properties()
+		r.subscriptions = all.subscriptions
+	}
+	wanted := s.wanted(topic) && s.foremost(topic, r.subscriptions)
+	retained, over := pk.flags&1 != 0, pk.over || len(r.b) > s.MaxMessage
+	var sum [16]byte
+	if !over {
+		sum = mqttSum(topic, r.b)
+	}
+	if wanted && qos == 2 {
+		if again, err := s.begun(id, sum); again || err != nil {
+			s.full(qos)
+			return err
+		}
+	}
 	if full, may := s.full(qos), wanted && s.unkept(qos); full || may || wanted && over {
 		got.Messages = append(got.Messages, translate.Message{Gap: translate.GapUpstream})
 	}
 	if over || !wanted {
 		return nil
 	}
-	sum := mqttSum(topic, r.b)
 	if qos == 1 && s.again(pk.flags&8 != 0, id, sum) {
 		return nil
 	}
@@ -118,7 +134,7 @@ func (s *mqtt) remember(topic string, sum [16]byte) (same bool) {
 
 // Send publishes {"topic","payload","qos","retain"}. A payload that is a string is sent as it is, any other as JSON.
 func (s *mqtt) Send(m translate.Message) ([]Frame, error) {
-	const form = `write {"topic":"a/b","payload":"text or JSON","qos":0,"retain":false}`
+	const form = `write {"topic":"a/b","payload":"text or JSON","qos":0,"retain":false}, qos 0, 1 or 2`
 	var send struct {
 		Topic   string
 		Payload json.RawMessage
@@ -126,8 +142,11 @@ func (s *mqtt) Send(m translate.Message) ([]Frame, error) {
 		Retain  bool
 	}
 	if err := json.Unmarshal(m.Data, &send); err != nil || send.Topic == "" || strings.ContainsAny(send.Topic, "+#\x00") ||
-		len(send.Topic) > 1<<16-1 || send.QoS > 1 {
+		len(send.Topic) > 1<<16-1 || send.QoS > 2 {
 		return nil, errors.New("is not an MQTT message; " + form)
+	}
+	if send.QoS > s.most {
+		return nil, fmt.Errorf("the broker takes messages with QoS %d at the most", s.most)
 	}
 	payload := []byte(send.Payload)
 	if len(payload) > 0 && payload[0] == '"' {
@@ -143,11 +162,7 @@ func (s *mqtt) Send(m translate.Message) ([]Frame, error) {
 	}
 	body := appendMQTT(nil, send.Topic)
 	if send.QoS > 0 {
-		s.sent = s.sent%0xffff + 1
-		if s.sent == 1 { // that of SUBSCRIBE
-			s.sent = 2
-		}
-		body = binary.BigEndian.AppendUint16(body, s.sent)
+		body = binary.BigEndian.AppendUint16(body, s.number(send.QoS == 2))
 	}
 	if s.version == 5 {
 		body = append(body, 0)

@@ -30,11 +30,14 @@ const (
 
 // Properties of MQTT 5 that matter here.
 const (
+	propSubscription    = 0x0b // identifiers of the subscriptions that a message is for
 	propSessionExpiry   = 0x11
 	propServerKeepAlive = 0x13
 	propReason          = 0x1f
 	propReceiveMaximum  = 0x21
 	propTopicAlias      = 0x23
+	propMaximumQoS      = 0x24
+	propSubscriptions   = 0x29 // whether there are identifiers of subscriptions
 )
 
 var errMQTTFraming = errors.New("the upstream does not speak MQTT over binary WebSocket messages")
@@ -127,8 +130,9 @@ func appendMQTT(dst []byte, s string) []byte {
 
 // mqttReader reads a body from its beginning. Once something is missing it is bad, and everything from there on is zero.
 type mqttReader struct {
-	b   []byte
-	bad bool
+	b             []byte
+	bad           bool
+	subscriptions []int // identifiers among the properties
 }
 
 func (r *mqttReader) take(n int) []byte {
@@ -154,7 +158,7 @@ func (r *mqttReader) string() string {
 	return string(r.take(n))
 }
 
-// properties reads the properties of MQTT 5 that matter: numbers by identifier, and the reason string.
+// properties reads the properties of MQTT 5 that matter: numbers by identifier, the reason string, and subscriptions.
 func (r *mqttReader) properties() (numbers map[int]uint32, reason string) {
 	length, n := varint(r.b)
 	if n == 0 {
@@ -169,18 +173,19 @@ func (r *mqttReader) properties() (numbers map[int]uint32, reason string) {
 	numbers = map[int]uint32{}
 	for len(in.b) > 0 && !in.bad {
 		switch id := int(in.byte()); id {
-		case 0x01, 0x17, 0x19, 0x24, 0x25, 0x28, 0x29, 0x2a:
+		case 0x01, 0x17, 0x19, propMaximumQoS, 0x25, 0x28, propSubscriptions, 0x2a:
 			numbers[id] = uint32(in.byte())
 		case propServerKeepAlive, propReceiveMaximum, 0x22, propTopicAlias:
 			numbers[id] = uint32(in.uint16())
 		case 0x02, propSessionExpiry, 0x18, 0x27:
 			numbers[id] = binary.BigEndian.Uint32(in.take(4))
-		case 0x0b:
-			_, n := varint(in.b)
+		case propSubscription:
+			one, n := varint(in.b)
 			if n == 0 {
 				in.bad = true
 			}
 			in.take(n)
+			r.subscriptions = append(r.subscriptions, one)
 		case propReason:
 			reason = in.string()
 		case 0x03, 0x08, 0x09, 0x12, 0x15, 0x16, 0x1a, 0x1c:

@@ -36,7 +36,7 @@ func (s *mqtt) again(dup bool, id uint16, sum [16]byte) bool {
 // HandOn has the session stay at the broker when this one leaves: another process may go on with it.
 func (s *mqtt) HandOn() { s.handedOn = true }
 
-// Save is by what name the broker knows the session, what it holds, and which messages may come again. Where there is none that bridges
+// Save is by what name the broker knows the session, what it holds, which messages may come again, and, where there are any, which are in the middle of QoS 2. Where there is none that bridges
 // an interruption, that is said too, so that what was saved before does not count any more.
 func (s *mqtt) Save() (saved []byte) {
 	if s.step != mqttReady {
@@ -56,6 +56,9 @@ func (s *mqtt) Save() (saved []byte) {
 	for _, field := range []string{name, string(filters), string(seen)} {
 		saved = translate.AppendField(saved, field)
 	}
+	if name != "" && len(s.between)+len(s.under) > 0 {
+		saved = translate.AppendField(translate.AppendField(saved, s.savedBetween()), s.savedUnder())
+	}
 	if len(saved) > translate.MaxSaved {
 		return nil
 	}
@@ -64,17 +67,20 @@ func (s *mqtt) Save() (saved []byte) {
 
 // Restore is Save's other half.
 func (s *mqtt) Restore(saved []byte) error {
-	fields, err := translate.CutFields(saved, 3)
-	if err != nil {
-		return err
+	fields, err := translate.AllFields(saved)
+	if err != nil || len(fields) != 3 && len(fields) != 5 {
+		return translate.ErrSaved
 	}
 	var kept []mqttFilter
 	for rest := []byte(fields[1]); len(rest) > 0; {
 		var field string
-		if field, rest, err = cutText(rest); err != nil || len(field) < 2 || field[0] != '1' || len(kept) == maxMQTTFilters {
+		if field, rest, err = cutText(rest); err != nil || len(field) < 2 || field[0] != '1' && field[0] != '2' || len(kept) == maxMQTTFilters {
 			return translate.ErrSaved
 		}
-		kept = append(kept, mqttFilter{filter: field[1:], qos: 1})
+		kept = append(kept, mqttFilter{filter: field[1:], qos: field[0] - '0'})
+	}
+	if len(fields) == 5 && !s.restoreExactly(fields[3], fields[4]) {
+		return translate.ErrSaved
 	}
 	const one = 2 + 16
 	if len(fields[2])%one != 0 || len(fields[2]) > one*maxMQTTSeen {

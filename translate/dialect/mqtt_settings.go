@@ -61,12 +61,13 @@ func readFilter(line string) (f mqttFilter, err error) {
 	f.filter = filter
 	switch rest {
 	case "", "0":
-	case "1":
-		f.qos = 1
-	case "2":
-		return f, errors.New("QoS 2 is not spoken; write 1, which loses nothing either")
+	case "1", "2":
+		f.qos = rest[0] - '0'
 	default:
-		return f, errors.New("what follows the topic filter is not a QoS; write 0 or 1")
+		return f, errors.New("what follows the topic filter is not a QoS; write 0, 1 or 2")
+	}
+	if group, of, shared := f.group(); shared && (group == "" || strings.ContainsAny(group, "#+") || of == "") {
+		return f, errors.New("is not a shared subscription; write $share/group/topic")
 	}
 	levels := strings.Split(filter, "/")
 	for i, level := range levels {
@@ -83,12 +84,19 @@ func readFilter(line string) (f mqttFilter, err error) {
 	return f, nil
 }
 
+// group takes a shared subscription apart (5.0, section 4.8.2).
+func (f mqttFilter) group() (group, filter string, shared bool) {
+	rest, shared := strings.CutPrefix(f.filter, "$share/")
+	if !shared {
+		return "", f.filter, false
+	}
+	group, filter, _ = strings.Cut(rest, "/")
+	return group, filter, true
+}
+
 // matches reports whether topic is one that f is for (3.1.1, section 4.7; 5.0, section 4.8.2).
 func (f mqttFilter) matches(topic string) bool {
-	filter := f.filter
-	if rest, shared := strings.CutPrefix(filter, "$share/"); shared {
-		_, filter, _ = strings.Cut(rest, "/")
-	}
+	_, filter, _ := f.group()
 	for _, own := range []string{"$queue/", "$exclusive/"} { // EMQX
 		filter = strings.TrimPrefix(filter, own)
 	}

@@ -227,7 +227,7 @@ func TestMQTTQoS2OfOthers(t *testing.T) {
 			t.Errorf("%s: got %+v, %v", topic, got, err)
 		}
 		got, err = s.Receive(context.Background(), noon, packet(mqttPubrel, 2, []byte{0, 7}))
-		if err != nil || len(got.Messages) != 0 || len(got.Replies) != 1 || !bytes.Equal(got.Replies[0].Data, []byte{0x70, 2, 0, 7}) {
+		if err != nil || len(got.Messages) != 0 || len(got.Acks) != 1 || !bytes.Equal(got.Acks[0].Data, []byte{0x70, 2, 0, 7}) {
 			t.Errorf("%s: got %+v, %v", topic, got, err)
 		}
 	}
@@ -342,7 +342,7 @@ func TestMQTTSentAgain(t *testing.T) {
 	if five.HandOn(); ends() {
 		t.Error("the session that is handed on ends")
 	}
-	for _, bad := range []string{"", "x", string(save(t, "id", "2a", "")), string(save(t, "id", "0a", "")), string(save(t, "id", "", "short"))} {
+	for _, bad := range []string{"", "x", string(save(t, "id", "3a", "")), string(save(t, "id", "0a", "")), string(save(t, "id", "", "short"))} {
 		if err := newMQTT(Options{}).Restore([]byte(bad)); err == nil {
 			t.Errorf("%q is taken", bad)
 		}
@@ -531,8 +531,13 @@ func TestMQTTSettings(t *testing.T) {
 		{`{"password":"x"}`, "a", `CONNECT: a password needs a username, or "version":5`},
 		{`{"password":"x","version":5}`, "a", ""},
 		{`{"username":"` + strings.Repeat("x", 1<<16) + `"}`, "a", "CONNECT: username and password have 65535 bytes at the most"},
-		{``, "a 2", "SUBSCRIBE: line 1: QoS 2 is not spoken; write 1, which loses nothing either"},
-		{``, "a b", "SUBSCRIBE: line 1: what follows the topic filter is not a QoS; write 0 or 1"},
+		{``, "a 2", ""},
+		{``, "a 3", "SUBSCRIBE: line 1: what follows the topic filter is not a QoS; write 0, 1 or 2"},
+		{``, "a b", "SUBSCRIBE: line 1: what follows the topic filter is not a QoS; write 0, 1 or 2"},
+		{``, "$share/g/a/+ 2", ""},
+		{``, "$share/g", "SUBSCRIBE: line 1: is not a shared subscription; write $share/group/topic"},
+		{``, "$share//a", "SUBSCRIBE: line 1: is not a shared subscription; write $share/group/topic"},
+		{``, "$share/+/a", "SUBSCRIBE: line 1: is not a shared subscription; write $share/group/topic"},
 		{``, "a/#/b", "SUBSCRIBE: line 1: # is the last level of a topic filter or none"},
 		{``, "a/b+", "SUBSCRIBE: line 1: # and + stand for whole levels of a topic filter"},
 	} {
@@ -545,7 +550,7 @@ func TestMQTTSettings(t *testing.T) {
 		}
 	}
 	s := mqttSession(t, 100, "", "a")
-	for _, bad := range []string{"", "x", `{"payload":"x"}`, `{"topic":"a/#","payload":""}`, `{"topic":"a","qos":2}`} {
+	for _, bad := range []string{"", "x", `{"payload":"x"}`, `{"topic":"a/#","payload":""}`, `{"topic":"a","qos":3}`} {
 		if frames, err := s.Send(translate.Message{Data: []byte(bad)}); err == nil || !strings.Contains(err.Error(), "write {") {
 			t.Errorf("%q: %d frames, %v", bad, len(frames), err)
 		}
@@ -555,12 +560,17 @@ func TestMQTTSettings(t *testing.T) {
 func FuzzMQTT(f *testing.F) {
 	f.Add(bytes.Join([][]byte{step(7, "\x20\x02\x00\x00"), step(7, "\x90\x03\x00\x01\x01"), step(7, string(published(0, "a", 1, []byte("x")))),
 		step(7, "\x30"), step(7, "\x03\x00\x01a"), step(1, ""), step(2, `{"topic":"a","payload":1}`), step(3, ""), step(5, "")}, nil), true)
+	f.Add(bytes.Join([][]byte{step(7, "\x20\x02\x00\x00"), step(7, "\x90\x03\x00\x01\x02"), step(7, "\x34\x06\x00\x01a\x00\x07x"), step(7, "\x62\x02\x00\x07"),
+		step(2, `{"topic":"a","payload":1,"qos":2}`), step(7, "\x50\x02\x00\x02"), step(7, "\x70\x02\x00\x02"), step(5, "")}, nil), false)
 	f.Fuzz(func(t *testing.T, script []byte, five bool) {
 		connect := `{"version":5,"clientId":"c"}`
 		if !five {
 			connect = `{"clientId":"c","cleanSession":false}`
 		}
-		fuzzSession(t, "mqtt", Options{Connect: fixed(connect), Subscribe: fixedLines("a 1")}, script, func(s Session) int {
+		fuzzSession(t, "mqtt", Options{Connect: fixed(connect), Subscribe: fixedLines("a 2", "+ 1")}, script, func(s Session) int {
+			if s := s.(*mqtt); len(s.between) > maxMQTTUnder || len(s.under) > maxMQTTUnder || len(s.asking) > 2 {
+				t.Fatalf("%d and %d messages are under way, %d lines asked for", len(s.between), len(s.under), len(s.asking))
+			}
 			return cap(s.(*mqtt).parser.buf) - maxMQTTTopic
 		})
 	})

@@ -210,13 +210,20 @@ func (m *mqttOverheard) Server(f Frame) (frames []Frame) {
 			if len(pk.body) > 0 {
 				pk.body[0] = 0 // a session that the broker has is the client's
 			}
-			frames = append(frames, packet(pk.kind, pk.flags, slices.Clone(pk.body)))
+			body := slices.Clone(pk.body)
+			if m.version == 5 && len(body) > 1 && body[1] == 0 && overlapping(m.filters) {
+				body = []byte{0, 0, 2, propSubscriptions, 0} // what identifiers a message has are the client's
+			}
+			frames = append(frames, packet(pk.kind, pk.flags, body))
 			if m.open = len(pk.body) > 1 && pk.body[1] == 0; m.open && len(m.filters) > 0 {
 				frames = append(frames, m.suback)
 			}
 		case mqttSuback:
 			m.subscribed(&mqttReader{b: pk.body})
 		case mqttPublish, mqttDisconnect:
+			if pk.kind == mqttPublish && pk.flags&6 == 4 { // the client answers what follows with QoS 2
+				pk.flags ^= 6
+			}
 			frames = append(frames, packet(pk.kind, pk.flags, slices.Clone(pk.body)))
 		}
 	}

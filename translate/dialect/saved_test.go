@@ -37,9 +37,14 @@ func FuzzRestore(f *testing.F) {
 	f.Add(fieldsOf("/A/a", "2026-11-29T16:45:05Z", "7"))
 	f.Add(fieldsOf("t", "d-1-A,7", "g", "1700000000", "30000", "20000"))
 	f.Add(fieldsOf("id", "t", "3", "7"))
-	lines := map[string]string{"socket.io": "/", "actioncable": `{"channel":"A"}`, "signalr": "A", hubPacked: "A", classicName: "A", pubSubName: "a", "centrifuge": "x", "nats": `a {"stream":"A"}`}
+	m := newMQTT(Options{Connect: fixed(`{"clientId":"c","cleanSession":false}`), Subscribe: fixedLines("a 2")}).(*mqtt)
+	mqttOpen(f, m, 0, 2)
+	mqttGives(f, m, two(0, 7, "x"))
+	m.under = []uint16{8}
+	f.Add(m.Save())
+	lines := map[string]string{"mqtt": "a 2", "socket.io": "/", "actioncable": `{"channel":"A"}`, "signalr": "A", hubPacked: "A", classicName: "A", pubSubName: "a", "centrifuge": "x", "nats": `a {"stream":"A"}`}
 	f.Fuzz(func(t *testing.T, saved []byte) {
-		for _, name := range []string{"socket.io", "actioncable", "signalr", hubPacked, classicName, pubSubName, "centrifuge", "nats"} {
+		for _, name := range []string{"socket.io", "actioncable", "signalr", hubPacked, classicName, pubSubName, "centrifuge", "nats", "mqtt"} {
 			d, err := Find(name)
 			if err != nil {
 				t.Fatal(err)

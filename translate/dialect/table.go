@@ -99,7 +99,7 @@ var Table = []Dialect{
 		Resumes: "AnyCable's history, where the server has it"},
 	{Name: "stomp", New: newStomp, Decodes: true, Stream: true, Subprotocols: []string{"v12.stomp", "v11.stomp"}, Connects: true, Subscribes: DottedLine, Required: true, Check: checkStomp},
 	{Name: "mqtt", New: newMQTT, Binary: true, Decodes: true, Stream: true, Subprotocols: []string{"mqtt"}, Connects: true, Subscribes: TopicLine, Required: true, Check: checkMQTT, ClientID: mqttClientID,
-		Resumes: "the session at the broker, where everything is subscribed to with QoS 1 and the broker keeps it"},
+		Resumes: "the session at the broker, where everything is subscribed to with QoS 1 or 2 and the broker keeps it"},
 	{Name: "phoenix", New: newPhoenix, Decodes: true, Subscribes: TopicLine, Required: true, Check: checkPhoenix},
 	{Name: "signalr", New: newSignalR, Subscribes: MethodLine, Check: checkSignalR,
 		Resumes: "SignalR's stateful reconnect, where the server has it, unless clients, REPLY or PING send"},

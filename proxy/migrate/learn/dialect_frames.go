@@ -197,7 +197,7 @@ func (s *speech) mqttSubscribe(body []byte, version byte) {
 		options := r.take(1)
 		qos := ""
 		if len(options) == 1 && options[0]&3 > 0 {
-			qos = "1"
+			qos = string('0' + rune(min(options[0]&3, 2)))
 		}
 		s.add(subscribes, filter, qos)
 	}

@@ -95,6 +95,7 @@ func TestDialects(t *testing.T) {
 		"appsync/iam.txtar":                    {"SUBSCRIBE=/default/news", `CONNECT={"accessKeyId":"{query.accessKeyId}","secretAccessKey":"{query.secretAccessKey}","sessionToken":"{query.sessionToken}","region":"us-east-1"}`},
 		"mqtt/mosquitto.txtar":                 {"SUBSCRIBE=a/# 1\nb", `CONNECT={"keepAlive":20}`, "EVENT=topic"},
 		"mqtt/pieces.txtar":                    {"SUBSCRIBE=a"},
+		"mqtt/exactly.txtar":                   {"SUBSCRIBE=news 2\n+ 1", `CONNECT={"keepAlive":30,"version":5}`},
 		"phoenix/v1.txtar":                     {"SUBSCRIBE=room:lobby", "FROM=ws://localhost:3000/socket?vsn=1.0.0"},
 		"phoenix/v2.txtar":                     {"SUBSCRIBE=room:lobby {\"a\":1.10}\nstate:x", "FROM=ws://localhost:3000/socket?token={query.token}&vsn=2.0.0"},
 		"signalr/finished.txtar":               {"SUBSCRIBE=stream Counter [1]\nstream Prices", "FROM=ws://localhost:3000/hub"},
