@@ -1,5 +1,5 @@
 // The official clients at work against our own small servers, which they hold to the protocols:
-// `node official.mjs signalr|phoenix|wamp|stomp|anycable|bayeux|jsonrpc|centrifuge|nats|webpubsub|appsync|ddp URL [JSON options]` prints what its page would see, one JSON object a
+// `node official.mjs signalr|phoenix|wamp|stomp|anycable|bayeux|jsonrpc|centrifuge|nats|webpubsub|appsync|ddp|parse URL [JSON options]` prints what its page would see, one JSON object a
 // line.
 import { createRequire } from "node:module";
 import { WebSocket } from "ws";
@@ -227,4 +227,22 @@ async function ddp() {
   });
 }
 
-await { signalr, phoenix, wamp, stomp, anycable, bayeux, jsonrpc, centrifuge, nats, webpubsub, appsync, ddp }[kind]();
+async function parse() {
+  const Parse = require("parse/node");
+  Parse.initialize("app");
+  const client = new Parse.LiveQueryClient({ applicationId: "app", serverURL: url, ...options.connect });
+  client.on("error", (error) => saw({ refused: String(error?.message ?? error) }));
+  client.open();
+  for (const [name, where] of options.subscribe ?? []) {
+    const query = new Parse.Query(name);
+    for (const [key, value] of Object.entries(where ?? {})) query.equalTo(key, value);
+    const subscription = client.subscribe(query, options.connect?.sessionToken);
+    subscription.on("open", () => saw({ open: name }));
+    subscription.on("error", (error) => saw({ refused: String(error?.message ?? error) }));
+    for (const op of ["create", "enter", "update", "leave", "delete"]) {
+      subscription.on(op, (object) => saw({ op, object: object.toJSON() }));
+    }
+  }
+}
+
+await { signalr, phoenix, wamp, stomp, anycable, bayeux, jsonrpc, centrifuge, nats, webpubsub, appsync, ddp, parse }[kind]();

@@ -64,6 +64,7 @@ func guessObject(data []byte) string {
 
 		ConnectionTimeoutMs any
 		Msg                 any
+		Op, ClientID        any
 		ServerID            any `json:"server_id"`
 	}
 	if json.NewDecoder(bytes.NewReader(data)).Decode(&object) != nil { // others may follow it
@@ -80,6 +81,9 @@ func guessObject(data []byte) string {
 	}
 	if object.Msg == "connected" || object.ServerID == "0" {
 		return "ddp"
+	}
+	if object.Op == "connected" && object.ClientID != nil {
+		return "parse"
 	}
 	if object.JSONRPC == "2.0" {
 		return "jsonrpc"

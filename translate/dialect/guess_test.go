@@ -9,7 +9,7 @@ func TestGuess(t *testing.T) {
 		`a["x"]`: "sockjs", "\x20\x02\x00\x00": "mqtt", `{"type":"welcome"}`: "actioncable", `{"type":"connection_ack"}`: "graphql-transport-ws",
 		`{"type":"system","event":"connected","connectionId":"c","reconnectionToken":"t"}`: "webpubsub", `{"type":"system","event":"connected"}`: "",
 		`{"C":"d-1F-A,0|B,1","S":1,"M":[]}`: "signalr-classic", `{"C":"s-0,1F","S":1,"M":[]}`: "signalr-classic", `{"C":"d-1","n":1}`: "",
-		`{"type":"connection_ack","payload":{"connectionTimeoutMs":300000}}`: "appsync", `{"type":"connection_ack","connectionTimeoutMs":300000}`: "appsync", `{"server_id":"0"}`: "ddp", `{"msg":"connected","session":"x"}`: "ddp", `{"msg":"hello"}`: "", `{"type":"connection_ack","payload":[]}`: "graphql-transport-ws",
+		`{"type":"connection_ack","payload":{"connectionTimeoutMs":300000}}`: "appsync", `{"type":"connection_ack","connectionTimeoutMs":300000}`: "appsync", `{"server_id":"0"}`: "ddp", `{"msg":"connected","session":"x"}`: "ddp", `{"msg":"hello"}`: "", `{"op":"connected","clientId":"x"}`: "parse", `{"op":"connected"}`: "", `{"type":"connection_ack","payload":[]}`: "graphql-transport-ws",
 		`[2,1234,{"roles":{}}]`: "wamp", `["1","1","room:a","phx_reply",{"status":"ok"}]`: "phoenix",
 		`{"jsonrpc":"2.0","method":"aria2.onDownloadStart","params":[{"gid":"1"}]}`: "jsonrpc", `{"id":1,"connect":{"client":"c","ping":25}}` + "\n" + `{"id":2,"subscribe":{}}`: "centrifuge", `{"connect":{}}`: "", "INFO {\"server_id\":\"N\"} \r\n": "nats", `{"type":"price"}`: "", `[1,2]`: "", "": "", "hello": "", `[1,2,3]`: "",
 	} {

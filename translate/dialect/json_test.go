@@ -28,8 +28,9 @@ func TestNothingAfterConnect(t *testing.T) {
 		"mqtt":    func(connect string) error { _, _, err := readMQTT(connect); return err },
 		"nats":    func(connect string) error { _, err := readNATS(connect); return err },
 		"appsync": func(connect string) error { _, err := parseAppSync(connect); return err },
+		"parse":   func(connect string) error { _, err := parseConnect(connect); return err },
 	} {
-		fine := map[string]string{"wamp": `{"realm":"r"}`, "mqtt": `{"username":"u"}`, "nats": `{"user":"u","pass":"p"}`, "appsync": `{"apiKey":"k"}`}[name]
+		fine := map[string]string{"wamp": `{"realm":"r"}`, "mqtt": `{"username":"u"}`, "nats": `{"user":"u","pass":"p"}`, "appsync": `{"apiKey":"k"}`, "parse": `{"applicationId":"a"}`}[name]
 		if err := check(fine + " "); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}

@@ -13,6 +13,7 @@
 //	webpubsub      acks           the ackId of the client's joinGroup of a line becomes the line's number
 //	appsync        subscriptions  the id of the client's start or subscribe of what a line asks for becomes the line's
 //	ddp            subscriptions  the id of the client's sub of a line becomes the line's; documents tell of none, so that a client with others says nothing
+//	parse          requests       the requestId of the client's subscribe of a line becomes the line's number
 //	wamp           requests       the request of the client's SUBSCRIBE, and the subscription, become those of the line with its topic
 //	bayeux         channels       an event of a channel that no line of SUBSCRIBE is, or is a wildcard for, is left out
 //
@@ -56,7 +57,7 @@ const (
 
 // Overhears reports whether Overhear knows the dialect called name.
 func Overhears(name string) bool {
-	return slices.Contains([]string{"raw", "socket.io", sioPacked, "socket.io-v2", "sockjs", "sockjs+raw", "actioncable", "signalr", hubPacked, classicName, gqlTransport, gqlLegacy, "stomp", "mqtt", "phoenix", "wamp", "bayeux", "jsonrpc", "centrifuge", "nats", pubSubName, "appsync", "ddp"}, name)
+	return slices.Contains([]string{"raw", "socket.io", sioPacked, "socket.io-v2", "sockjs", "sockjs+raw", "actioncable", "signalr", hubPacked, classicName, gqlTransport, gqlLegacy, "stomp", "mqtt", "phoenix", "wamp", "bayeux", "jsonrpc", "centrifuge", "nats", pubSubName, "appsync", "ddp", "parse"}, name)
 }
 
 // Overhear returns what reads for a session of the dialect called name with these options; nil: nothing can.
@@ -96,6 +97,8 @@ func Overhear(name string, o Options) Overhearing {
 		return newAppSyncOverheard(lines)
 	case "ddp":
 		return newDDPOverheard(o, lines)
+	case "parse":
+		return newParseOverheard(lines)
 	}
 	return nil
 }

@@ -144,7 +144,7 @@ func overhearing(t *testing.T, name, connect string, lines ...string) Overhearin
 // TestHears says in which dialects it matters what the client sends.
 func TestHears(t *testing.T) {
 	for name, want := range map[string]bool{"raw": false, "socket.io": false, sioPacked: false, "socket.io-v2": false, "sockjs": false, "sockjs+raw": false, "signalr": false, hubPacked: false, classicName: false,
-		"actioncable": true, gqlTransport: true, gqlLegacy: true, "stomp": true, "mqtt": true, "phoenix": true, "wamp": true, "bayeux": true, "jsonrpc": true, "centrifuge": true, "nats": true, pubSubName: true, "appsync": true, "ddp": true} {
+		"actioncable": true, gqlTransport: true, gqlLegacy: true, "stomp": true, "mqtt": true, "phoenix": true, "wamp": true, "bayeux": true, "jsonrpc": true, "centrifuge": true, "nats": true, pubSubName: true, "appsync": true, "ddp": true, "parse": true} {
 		if got := overhearing(t, name, "").Hears(); got != want {
 			t.Errorf("%s: %v", name, got)
 		}
@@ -241,6 +241,9 @@ func TestOverheardRemembersLittle(t *testing.T) {
 		"phoenix": {"a", func(id string) string { return `["` + id + `","` + id + `","a","phx_join",{}]` }},
 		"wamp":    {"a", func(id string) string { return `[32,"` + id + `",{},"a"]` }},
 		"ddp":     {"a", func(id string) string { return `{"msg":"sub","id":"` + id + `","name":"a"}` }},
+		"parse": {"a", func(id string) string {
+			return `{"op":"subscribe","requestId":"` + id + `","query":{"className":"a","where":{}}}`
+		}},
 		"appsync": {"/a", func(id string) string { return `{"id":"` + id + `","type":"subscribe","channel":"/a"}` }},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -273,6 +276,8 @@ func remembered(t *testing.T, o Overhearing) int {
 	case *appSyncOverheard:
 		return len(o.of)
 	case *ddpOverheard:
+		return len(o.of)
+	case *parseOverheard:
 		return len(o.of)
 	}
 	t.Fatal("it is not known what it keeps")
@@ -366,15 +371,18 @@ func FuzzOverhear(f *testing.F) {
 	f.Add(5, `[34,1,2]`, `[36,2,1,{}]`, false)
 	f.Add(6, `{"command":"subscribe","identifier":"{\"channel\":\"prices\"}"}`, `{"identifier":"{\"channel\":\"prices\"}","type":"confirm_subscription"}`, false)
 	f.Add(9, `{"msg":"sub","id":"x","name":"prices","params":[]}`, `{"msg":"ready","subs":["x"]}`, false)
+	f.Add(10, `{"op":"subscribe","requestId":7,"query":{"className":"prices","where":{}}}`, `{"op":"subscribed","requestId":7}`, false)
 	f.Add(8, `{"id":"x","type":"subscribe","channel":"/prices"}`, `{"id":"x","type":"subscribe_success"}`, false)
 	f.Add(7, `[{"channel":"/meta/subscribe","subscription":"/prices"}]`, `[{"channel":"/meta/subscribe","subscription":"/prices","successful":true},{"channel":"/prices","data":1}]`, false)
 	lines := map[string]string{gqlTransport: "subscription { price }", gqlLegacy: "subscription { price }", "actioncable": `{"channel":"prices"}`, "bayeux": "/prices", "appsync": "/prices"}
-	names := []string{gqlTransport, gqlLegacy, "stomp", "mqtt", "phoenix", "wamp", "actioncable", "bayeux", "appsync", "ddp"}
+	names := []string{gqlTransport, gqlLegacy, "stomp", "mqtt", "phoenix", "wamp", "actioncable", "bayeux", "appsync", "ddp", "parse"}
 	f.Fuzz(func(t *testing.T, which int, client, server string, binary bool) {
 		name := names[uint(which)%uint(len(names))]
 		connect := ""
 		if name == "wamp" {
 			connect = `{"realm":"r"}`
+		} else if name == "parse" {
+			connect = `{"applicationId":"a"}`
 		} else if name == "appsync" {
 			connect = `{"apiKey":"k"}`
 		}

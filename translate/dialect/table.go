@@ -119,6 +119,7 @@ var Table = []Dialect{
 		Resumes: "the session at the service, which keeps it for about a minute, unless clients, REPLY or PING send"},
 	{Name: "appsync", New: newAppSync, Connects: true, Subscribes: PathLine, Required: true, Check: checkAppSync},
 	{Name: "ddp", New: newDDP, Connects: true, Subscribes: TopicLine, Required: true, Check: checkDDP},
+	{Name: "parse", New: newParse, Connects: true, Subscribes: TopicLine, Required: true, Check: checkParse},
 	{Name: "sockjs", New: newSockJS},
 }
 

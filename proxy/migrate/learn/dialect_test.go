@@ -89,6 +89,7 @@ func TestDialects(t *testing.T) {
 		"actioncable/anycable.txtar":           {"SUBSCRIBE={\"channel\":\"ChatChannel\",\"room\":\"a\"}\n{\"channel\":\"ChatChannel\",\"room\":\"b\"}", "SUBPROTOCOL=actioncable-v1-ext-json"},
 		"graphql-transport-ws/subscribe.txtar": {"SUBSCRIBE=subscription { tick { n room } }\n" + `{"query":"subscription B($r:String) { tick(room:$r) { text } }","variables":{"r":"b"},"operationName":"B"}`, `CONNECT={"token":"{query.token}"}`},
 		"graphql-ws/subscribe.txtar":           {"SUBSCRIBE=subscription { tick { n room } }", `CONNECT={"token":"{query.token}"}`},
+		"parse/livequery.txtar":                {"SUBSCRIBE=Order {\"keys\":[\"state\"],\"where\":{\"state\":\"open\"}}\nNote", `CONNECT={"applicationId":"app","clientKey":"key"}`, `EVENT="\(event) \(topic)"`},
 		"ddp/meteor.txtar":                     {"SUBSCRIBE=orders [\"open\"]\nprices", `CONNECT={"resume":"{query.resume}"}`, "FROM=ws://localhost:3000/websocket"},
 		"appsync/graphql.txtar":                {"SUBSCRIBE={\"query\":\"subscription { onTick(room: \\\"a\\\") { n } }\"}\n" + `{"query":"subscription B($room: String!) { onTick(room: $room) { n } }","variables":{"room":"b"},"operationName":"B"}`, `CONNECT={"apiKey":"{query.apiKey}"}`, "EVENT=topic"},
 		"appsync/events.txtar":                 {"SUBSCRIBE=/default/news\n/default/chat/*", `CONNECT={"token":"{query.token}"}`, "FROM=ws://localhost:3000/event/realtime?tenant=7"},

@@ -60,6 +60,7 @@ var languages = map[string]language{
 	"bayeux":               {read: readBayeux, event: "topic"},
 	"nats":                 {read: readNATS, event: "topic"},
 	"centrifuge":           {read: readCentrifuge, event: "topic"},
+	"parse":                {read: readParse, event: "\"\\(event) \\(topic)\""},
 	"ddp":                  {read: readDDP, event: "\"\\(event) \\(topic)\""},
 	"appsync":              {read: readAppSync, write: writeAppSync, query: isAppSync, event: "topic"},
 }

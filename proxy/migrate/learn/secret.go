@@ -7,7 +7,7 @@ import (
 )
 
 // secretNames are what names have in them whose values are secret.
-var secretNames = regexp.MustCompile(`(?i)token|secret|^pass$|passw|^seed$|passcode|passphrase|ldap_?pass|pwd|api_?-?key|access_?-?key|auth$|authorization|credential|jwt|signature|^sig$|^digest$|^resume$|ticket|session|^sid$|csrf|xsrf|bearer|nonce|otp$|^pin$|_key$|^key$|cookie|redacted`)
+var secretNames = regexp.MustCompile(`(?i)token|secret|^pass$|passw|^seed$|passcode|passphrase|ldap_?pass|pwd|api_?-?key|access_?-?key|master_?-?key|auth$|authorization|credential|jwt|signature|^sig$|^digest$|^resume$|ticket|session|^sid$|csrf|xsrf|bearer|nonce|otp$|^pin$|_key$|^key$|cookie|redacted`)
 
 // named reports whether a value of this name is secret, whatever it looks like.
 func named(name string) bool { return secretNames.MatchString(name) }

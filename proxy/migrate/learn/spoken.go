@@ -153,6 +153,7 @@ func byObject(data []byte) string {
 		ID                                             json.RawMessage
 		Connect                                        map[string]json.RawMessage
 		Msg                                            any
+		Op, ApplicationID                              any
 		Version                                        any
 		Support                                        []any
 	}
@@ -162,6 +163,8 @@ func byObject(data []byte) string {
 	switch {
 	case object.Msg == "connect" && object.Version != nil && object.Support != nil:
 		return "ddp"
+	case object.Op == "connect" && object.ApplicationID != nil:
+		return "parse"
 	case object.Connect != nil && len(object.ID) > 0:
 		return "centrifuge"
 	case object.Command == "subscribe" && strings.HasPrefix(object.Identifier, "{"):
