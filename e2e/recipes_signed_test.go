@@ -171,6 +171,28 @@ func TestRecipeSupabase(t *testing.T) {
 	events.until(t, "event: stream.")
 	f.reach(t, 1, "change", row(3, "bob"))
 	other.next(t, "INSERT", `{"at":"2026-11-29T00:00:00Z","old_record":null,"record":{"id":3},"table":"messages"}`)
+	// A page that gives the channel a new token in time keeps its stream, over a reconnect too, although the first one has expired.
+	kept := ask(t, s.addr, "HTTP/1.0", "/events/messages?token=cat", "retry: ")
+	f.reach(t, 1, "change", row(4, "cat"))
+	kept.next(t, "INSERT", `{"at":"2026-11-29T00:00:00Z","old_record":null,"record":{"id":4},"table":"messages"}`)
+	eventually(t, "a new token to be taken", func() bool {
+		resp, err := plain.Post("http://"+s.addr+"/events/messages?token=cat", "text/plain", strings.NewReader(`realtime:messages access_token {"access_token":"cat.2"}`))
+		if err != nil {
+			return false
+		}
+		resp.Body.Close()
+		return resp.StatusCode/100 == 2
+	})
+	f.do(t, "lapse", fields{"token": "cat"}, nil)
+	f.reach(t, 1, "change", row(5, "cat"))
+	kept.next(t, "INSERT", `{"at":"2026-11-29T00:00:00Z","old_record":null,"record":{"id":5},"table":"messages"}`)
+	f.do(t, "cut", nil, nil)
+	kept.gap(t)
+	f.reach(t, 1, "change", row(6, "cat"))
+	kept.next(t, "INSERT", `{"at":"2026-11-29T00:00:00Z","old_record":null,"record":{"id":6},"table":"messages"}`)
+	if strings.Contains(kept.got.String(), "stream.refused") || strings.Contains(s.stderr.String(), "cat.2") {
+		t.Errorf("%s\n%s", kept.got.String(), &s.stderr)
+	}
 	for query, want := range map[string]int{"?token=bad": 403, "": 400} {
 		if got := status("http://" + s.addr + "/events/messages" + query); got != want {
 			t.Errorf("%q answers %d, want %d", query, got, want)

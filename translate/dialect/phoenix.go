@@ -24,7 +24,7 @@
 //     broadcast meanwhile is lost in any case.
 //   - The reply to a join is an event, phx_reply, if it carries anything; so is any reply to what HELLO or a client
 //     pushed. Presence (presence_state, presence_diff) is emitted like any other event.
-//   - Nothing bridges a reconnect.
+//   - Nothing bridges a reconnect. What tokens Supabase's channels have is in phoenix_token.go.
 
 package dialect
 
@@ -59,7 +59,8 @@ const (
 type phoenix struct {
 	Base
 	Options
-	v1 bool
+	v1     bool
+	tokens map[string]*phxToken // by topic, of lines whose params have one
 
 	// Of the present connection.
 	channels map[string]*phxChannel // by topic, those of SUBSCRIBE
@@ -75,7 +76,7 @@ type phxChannel struct {
 	joined bool
 }
 
-func newPhoenix(o Options) Session { return &phoenix{Options: o} }
+func newPhoenix(o Options) Session { return &phoenix{Options: o, tokens: map[string]*phxToken{}} }
 
 const phxLineForm = "write topic or topic {params as JSON}"
 
@@ -143,7 +144,7 @@ func (s *phoenix) Open(string) ([]Frame, error) {
 		ref := s.nextRef()
 		s.channels[topic] = &phxChannel{ref: ref}
 		s.joining++
-		frames = append(frames, s.frame(ref, ref, topic, "phx_join", params))
+		frames = append(frames, s.frame(ref, ref, topic, "phx_join", s.joins(topic, params)))
 	}
 	s.ready = s.joining == 0
 	return frames, nil
@@ -185,7 +186,7 @@ func (s *phoenix) Ping() ([]Frame, error) {
 		return nil, fmt.Errorf("a heartbeat was not answered within %v", phxEvery)
 	}
 	s.beat = s.nextRef()
-	return []Frame{s.frame("", s.beat, phxControl, "heartbeat", json.RawMessage("{}"))}, nil
+	return append(s.renew(), s.frame("", s.beat, phxControl, "heartbeat", json.RawMessage("{}"))), nil
 }
 
 func (s *phoenix) Receive(_ context.Context, _ time.Time, f Frame) (got Received, err error) {
@@ -244,7 +245,7 @@ func (s *phoenix) replied(m phxMessage, c *phxChannel, got *Received) error {
 		m.status, response = reply.Status, reply.Response
 	}
 	if m.status != "ok" {
-		return phxRefusal(m.topic, response)
+		return s.denied(m.topic, phxRefusal(m.topic, response))
 	}
 	if m.binary && len(m.payload) > 0 || len(response) > 0 && string(response) != "{}" && string(response) != "null" {
 		s.add(m, got)
@@ -289,6 +290,7 @@ func (s *phoenix) Send(m translate.Message) ([]Frame, error) {
 		!json.Valid([]byte(payload)) || !utf8.Valid(m.Data) {
 		return nil, errors.New(phxSendForm)
 	}
+	s.noted(topic, event, json.RawMessage(payload))
 	joinRef := ""
 	if c := s.channels[topic]; c != nil {
 		joinRef = c.ref

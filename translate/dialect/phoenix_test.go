@@ -87,15 +87,16 @@ func FuzzPhoenix(f *testing.F) {
 	f.Add(pieces(joined, "\x00[null,null,\"room:a\",\"new\",{\"n\":1}]", "\x03", "\x00[null,\"3\",\"phoenix\",\"phx_reply\",{}]", "\x03", "\x04room:a shout {}"), false)
 	f.Add(pieces(joined, "\x02\x02\x06\x01room:ax\x01", "\x02\x00\x01\x06\x011room:ax\x01", "\x02\x01\x01\x01\x06\x0219room:aok\x01"), false)
 	f.Add(pieces("\x00{\"topic\":\"room:a\",\"event\":\"phx_reply\",\"payload\":{\"status\":\"ok\"},\"ref\":\"1\"}", "\x00{\"topic\":\"room:a\",\"event\":\"x\",\"ref\":2}"), true)
+	f.Add(pieces(joined, "\x04room:a access_token {\"access_token\":\"u\"}", "\x06", "\x00[\"1\",\"1\",\"room:a\",\"phx_reply\",{\"status\":\"error\"}]", "\x06", "\x03"), false)
 	f.Fuzz(func(t *testing.T, script []byte, v1 bool) {
 		from := "ws://h/socket"
 		if v1 {
 			from += "?vsn=1.0.0"
 		}
-		s := phxSession(from, "room:a", "room:b {}")
+		s := phxSession(from, `room:a {"access_token":"t"}`, "room:b {}")
 		s.Dial(nil)
 		drive(t, s, script, func() {
-			if len(s.channels) > 2 || s.joining < 0 || s.joining > 2 || len(s.beat) > 10 {
+			if len(s.channels) > 2 || len(s.tokens) > 1 || s.joining < 0 || s.joining > 2 || len(s.beat) > 10 {
 				t.Fatal("it grows")
 			}
 		})
