@@ -44,6 +44,7 @@ type severer struct {
 
 	mu    sync.Mutex // guards what follows
 	conns map[net.Conn]bool
+	shut  bool // what comes is ended at once
 }
 
 // listen begins, until the test ends, and returns the address.
@@ -80,6 +81,10 @@ func (s *severer) relay(client net.Conn) {
 	}
 	defer server.Close()
 	s.mu.Lock()
+	if s.shut {
+		s.mu.Unlock()
+		return
+	}
 	s.conns[client], s.conns[server] = true, true
 	s.mu.Unlock()
 	var both sync.WaitGroup
@@ -103,5 +108,15 @@ func (s *severer) sever(hard bool) {
 			tcp.SetLinger(0)
 		}
 		conn.Close()
+	}
+}
+
+// close severs all connections, and those to come, until it is opened again.
+func (s *severer) close(shut bool) {
+	s.mu.Lock()
+	s.shut = shut
+	s.mu.Unlock()
+	if shut {
+		s.sever(false)
 	}
 }

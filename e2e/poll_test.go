@@ -56,7 +56,7 @@ func (s *server) up(t *testing.T, path string) {
 }
 
 func (s *server) kill() {
-	s.Process.Kill()
+	syscall.Kill(-s.Process.Pid, syscall.SIGKILL) // with its children
 	<-s.ended
 }
 

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -36,6 +37,14 @@ var recipes = map[string]recipe{
 	"okx":               {path: "/events/okx", from: map[string]string{"wss://ws.okx.com:8443": "ws"}},
 	"obs":               {path: "/events/obs", from: map[string]string{"ws://localhost:4455": "ws"}},
 	"redis":             {path: "/events/redis/prices", from: map[string]string{"redis://sidestream:SECRET@redis:6379": "redis"}},
+	"kubernetes":        {path: "/events/pods", from: map[string]string{"https://kubernetes.default.svc": "http"}},
+	"etcd3":             {path: "/events/config", from: map[string]string{"http://localhost:2379": "http"}},
+	"docker":            {path: "/events/docker", from: map[string]string{"http+unix:///var/run/docker.sock": "http+unix"}},
+	"podman":            {path: "/events/podman", server: "docker", from: map[string]string{"http+unix:///run/podman/podman.sock": "http+unix"}},
+	"prometheus":        {path: "/events/prometheus/alerts", from: map[string]string{"http://localhost:9090": "http"}},
+	"alertmanager":      {path: "/events/alertmanager", from: map[string]string{"http://localhost:9093": "http"}},
+	"syncthing":         {path: "/events/syncthing", from: map[string]string{"http://localhost:8384": "http"}},
+	"icinga":            {path: "/events/icinga", from: map[string]string{"https://localhost:5665": "https"}},
 	"ethereum":          {path: "/events/blocks", from: map[string]string{"wss://mainnet.infura.io": "ws"}},
 }
 
@@ -61,9 +70,12 @@ func TestRecipesPassCheck(t *testing.T) {
 		t.Fatalf("%d recipes of %d: %v", len(files), len(recipes), err)
 	}
 	for name := range recipes {
-		if code, stdout, stderr := run(t, nil, "-env-file", findRecipe(t, name).file(), "check"); code != 0 || !strings.Contains(stdout, "ok") {
-			t.Errorf("%s: exit status %d\n%s%s", name, code, stdout, stderr)
-		}
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			if code, stdout, stderr := run(t, nil, "-env-file", findRecipe(t, name).file(), "check"); code != 0 || !strings.Contains(stdout, "ok") {
+				t.Errorf("exit status %d\n%s%s", code, stdout, stderr)
+			}
+		})
 	}
 }
 
@@ -232,7 +244,7 @@ func (p *process) holds(t *testing.T, text string) {
 }
 
 func (p *process) killed() {
-	p.Process.Kill()
+	syscall.Kill(-p.Process.Pid, syscall.SIGKILL) // with its children
 	<-p.ended
 }
 

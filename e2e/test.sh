@@ -38,6 +38,9 @@ ruby -e 'require "action_cable"' 2>/dev/null || missing+=(ruby-actioncable)
 [ -x /usr/bin/etcd ] || missing+=(etcd-server)
 [ -x /usr/bin/redis-server ] || missing+=(redis-server)
 command -v aria2c >/dev/null || missing+=(aria2)
+[ -x /usr/bin/prometheus-alertmanager ] || missing+=(prometheus-alertmanager)
+[ -x /usr/bin/syncthing ] || missing+=(syncthing)
+[ -x /usr/sbin/icinga2 ] || missing+=(icinga2-bin)
 command -v WebKitWebDriver >/dev/null || missing+=(webkit2gtk-driver)
 command -v Xvfb >/dev/null || missing+=(xvfb)
 [ -x /usr/sbin/haproxy ] || missing+=(haproxy)
@@ -57,7 +60,7 @@ if [ "${#missing[@]}" -gt 0 ]; then
   retry as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "${missing[@]}"
   # Debian's packages start these; the tests start their own, and nothing stays behind.
   if [ -d /run/systemd/system ]; then
-    for service in nginx:nginx-light mosquitto rabbitmq-server redis-server etcd:etcd-server haproxy caddy apache2 varnish lighttpd squid prometheus; do
+    for service in nginx:nginx-light mosquitto rabbitmq-server redis-server etcd:etcd-server haproxy caddy apache2 varnish lighttpd squid prometheus prometheus-alertmanager icinga2:icinga2-bin; do
       if [[ " ${missing[*]} " == *" ${service#*:} "* ]]; then as_root systemctl disable --now "${service%:*}.service"; fi
     done
   fi
