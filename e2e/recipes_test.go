@@ -45,6 +45,7 @@ var recipes = map[string]recipe{
 	"alertmanager":      {path: "/events/alertmanager", from: map[string]string{"http://localhost:9093": "http"}},
 	"syncthing":         {path: "/events/syncthing", from: map[string]string{"http://localhost:8384": "http"}},
 	"icinga":            {path: "/events/icinga", from: map[string]string{"https://localhost:5665": "https"}},
+	"janus":             {path: "/events/janus", from: map[string]string{"ws://localhost:8188": "ws"}},
 	"ethereum":          {path: "/events/blocks", from: map[string]string{"wss://mainnet.infura.io": "ws"}},
 }
 

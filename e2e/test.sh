@@ -41,6 +41,7 @@ command -v aria2c >/dev/null || missing+=(aria2)
 [ -x /usr/bin/prometheus-alertmanager ] || missing+=(prometheus-alertmanager)
 [ -x /usr/bin/syncthing ] || missing+=(syncthing)
 [ -x /usr/sbin/icinga2 ] || missing+=(icinga2-bin)
+[ -x /usr/bin/janus ] || missing+=(janus)
 command -v WebKitWebDriver >/dev/null || missing+=(webkit2gtk-driver)
 command -v Xvfb >/dev/null || missing+=(xvfb)
 [ -x /usr/sbin/haproxy ] || missing+=(haproxy)
@@ -60,7 +61,7 @@ if [ "${#missing[@]}" -gt 0 ]; then
   retry as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "${missing[@]}"
   # Debian's packages start these; the tests start their own, and nothing stays behind.
   if [ -d /run/systemd/system ]; then
-    for service in nginx:nginx-light mosquitto rabbitmq-server redis-server etcd:etcd-server haproxy caddy apache2 varnish lighttpd squid prometheus prometheus-alertmanager icinga2:icinga2-bin; do
+    for service in nginx:nginx-light mosquitto rabbitmq-server redis-server etcd:etcd-server haproxy caddy apache2 varnish lighttpd squid prometheus prometheus-alertmanager icinga2:icinga2-bin janus; do
       if [[ " ${missing[*]} " == *" ${service#*:} "* ]]; then as_root systemctl disable --now "${service%:*}.service"; fi
     done
   fi
