@@ -46,6 +46,12 @@ var recipes = map[string]recipe{
 	"syncthing":         {path: "/events/syncthing", from: map[string]string{"http://localhost:8384": "http"}},
 	"icinga":            {path: "/events/icinga", from: map[string]string{"https://localhost:5665": "https"}},
 	"janus":             {path: "/events/janus", from: map[string]string{"ws://localhost:8188": "ws"}},
+	"nodered":           {path: "/events/nodered", from: map[string]string{"ws://localhost:1880": "ws"}},
+	"bybit":             {path: "/events/bybit", from: map[string]string{"wss://stream.bybit.com": "ws"}},
+	"coinbase-private":  {path: "/events/coinbase/account", server: "coinbaseprivate", from: map[string]string{"wss://ws-direct.exchange.coinbase.com": "ws"}},
+	"firebase":          {path: "/events/firebase", from: map[string]string{"https://YOUR-DATABASE.firebaseio.com": "http"}},
+	"openai-realtime":   {path: "/events/openai?session=0123456789abcdef", server: "openai", from: map[string]string{"wss://api.openai.com": "ws"}},
+	"salesforce":        {path: "/events/salesforce", from: map[string]string{"https://YOUR-DOMAIN.my.salesforce.com": "http"}},
 	"ethereum":          {path: "/events/blocks", from: map[string]string{"wss://mainnet.infura.io": "ws"}},
 }
 
@@ -165,11 +171,23 @@ func (f *feedServer) seen(t *testing.T) (seen feedSeen) {
 // sidecar runs the recipe with nothing but the address changed, and what env adds.
 func (f *feedServer) sidecar(t *testing.T, env ...string) *sidecar {
 	t.Helper()
+	return f.sidecarWith(t, nil, env...)
+}
+
+// sidecarWith is sidecar with other lines in the place of some.
+func (f *feedServer) sidecarWith(t *testing.T, lines map[string]string, env ...string) *sidecar {
+	t.Helper()
 	text, err := os.ReadFile(f.file())
 	if err != nil {
 		t.Fatal(err)
 	}
 	changed := string(text)
+	for line, other := range lines {
+		if !strings.Contains(changed, line+"\n") {
+			t.Fatalf("%s has no line %s", f.file(), line)
+		}
+		changed = strings.ReplaceAll(changed, line+"\n", other+"\n")
+	}
 	for address, scheme := range f.from {
 		if !strings.Contains(changed, address) {
 			t.Fatalf("%s does not name %s", f.file(), address)
