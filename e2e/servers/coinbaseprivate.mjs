@@ -6,11 +6,11 @@ import { all, feed, options } from "./feed.mjs";
 const products = ["BTC-USD", "ETH-USD"];
 let sequence = 1000;
 
-// wrong is what is wrong with a subscription.
-function wrong({ product_ids, channels, key, passphrase, timestamp, signature }) {
-  const unknown = product_ids.find((p) => !products.includes(p));
+// wrong is what is wrong with a subscription to channels, each of which has its products.
+function wrong({ key, passphrase, timestamp, signature }, channels) {
+  const unknown = channels.flatMap((c) => c.product_ids).find((p) => !products.includes(p));
   if (unknown) return `${unknown} is not a valid product`;
-  if (!channels.includes("user")) return "";
+  if (!channels.some((c) => c.name === "user")) return "";
   if (Math.abs(Date.now() / 1000 - Number(timestamp)) > 30) return "request timestamp expired";
   if (key !== options.key) return "invalid api key";
   if (passphrase !== options.passphrase) return "invalid passphrase";
@@ -21,10 +21,11 @@ function connect(peer) {
   peer.opened = () => peer.every(options.heartbeat ?? 1000, () => peer.user && peer.say({ type: "heartbeat", sequence, last_trade_id: 20, product_id: "BTC-USD", time: new Date().toISOString() }));
   return (m) => {
     if (m.type !== "subscribe") return peer.say({ type: "error", message: "Malformed JSON" });
-    const reason = wrong(m);
+    const channels = m.channels.map((c) => ({ product_ids: m.product_ids, ...(c.name ? c : { name: c }) }));
+    const reason = wrong(m, channels);
     if (reason) return peer.say({ type: "error", message: "Authentication Failed", reason });
-    peer.user = m.channels.includes("user");
-    peer.say({ type: "subscriptions", channels: m.channels.map((name) => ({ name, product_ids: m.product_ids })) });
+    peer.user = channels.some((c) => c.name === "user");
+    peer.say({ type: "subscriptions", channels });
   };
 }
 

@@ -18,7 +18,7 @@ function handle(request, response, url) {
     return token === "Bearer viewer" ? answer(response, 403, status(403, "Forbidden", 'pods is forbidden: User "viewer" cannot list resource "pods"'))
       : answer(response, 401, status(401, "Unauthorized", "Unauthorized"));
   }
-  if (url.searchParams.get("watch") !== "1") {
+  if (!["1", "true"].includes(url.searchParams.get("watch"))) {
     seen.lists++;
     return answer(response, 200, { kind: "PodList", apiVersion: "v1", metadata: { resourceVersion: String(version) }, items: [...pods.values()] });
   }

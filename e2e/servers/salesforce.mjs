@@ -22,8 +22,9 @@ async function handle(request, response, url) {
   if (!url.pathname.startsWith("/cometd/62.0")) return false;
   const messages = [].concat(JSON.parse(await body(request)));
   const answers = [];
+  let connecting = null;
   for (const m of messages) {
-    if (request.headers.authorization !== "Bearer " + options.token) { answers.push(refused(m, "401::Authentication invalid")); continue; }
+    if (!["Bearer ", "OAuth "].some((kind) => request.headers.authorization === kind + options.token)) { answers.push(refused(m, "401::Authentication invalid")); continue; }
     if (m.channel === "/meta/handshake") {
       seen.handshakes++;
       const clientId = `c${Math.random()}${++ids}`;
@@ -42,15 +43,15 @@ async function handle(request, response, url) {
       answers.push({ channel: m.channel, id: m.id, successful: true, subscription: m.subscription });
     } else if (m.channel === "/meta/connect") {
       answers.push({ channel: m.channel, id: m.id, successful: true, advice: { reconnect: "retry", interval: 0, timeout: 110000 } });
-      client.held = { response, answers };
-      if (client.queue.length) flush(client);
-      else client.timer = setTimeout(() => flush(client), options.timeout ?? 110000);
-      return;
+      connecting = client;
     } else {
       answers.push({ channel: m.channel, id: m.id, successful: true });
     }
   }
-  answer(response, 200, answers);
+  if (!connecting) return answer(response, 200, answers);
+  connecting.held = { response, answers };
+  if (connecting.queue.length || messages.length > 1) flush(connecting);
+  else connecting.timer = setTimeout(() => flush(connecting), options.timeout ?? 110000);
 }
 
 const sockets = new Set();
