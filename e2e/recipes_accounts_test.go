@@ -118,7 +118,7 @@ func TestRecipeNodeRED(t *testing.T) {
 func TestRecipeFirebase(t *testing.T) {
 	t.Parallel()
 	f := startFeedServer(t, "firebase", `{"tokens":["ann","bob"],"data":{"a":{"text":"one"}},"keepalive":100}`)
-	s := f.sidecar(t, "SSE_ROUTE_FIREBASE_IDLE=1s")
+	s := f.sidecar(t, "SSE_ROUTE_FIREBASE_IDLE=1s", "SSE_REFUSE_AFTER=1h") // so that it is what the events say
 	at := func(token string) *stream {
 		return ask(t, s.addr, "HTTP/1.0", "/events/firebase?token="+token, "retry: ")
 	}
