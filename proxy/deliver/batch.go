@@ -3,6 +3,7 @@ package deliver
 import (
 	"sync"
 
+	"sidestream/proxy/deflate"
 	"sidestream/proxy/stream"
 )
 
@@ -18,28 +19,66 @@ type batch struct {
 	missed     uint64
 	end        stream.End
 	more       bool // the ring has more after next
-	unchunked  bool
+	form       form
 	events     [][]byte
 	size       int // bytes of events
+	deflated   stream.Deflated
+	sums       []deflate.Part // of events, where they are deflated
+	sum        deflate.Part   // of all of them
+	joins      uint64         // who has had so many of the events, and nothing after them, is in a run
+}
+
+// form is how events are written.
+type form uint8
+
+const (
+	formPlain    form = 1 << iota // as they are: without chunks
+	formDeflated                  // compressed
+	formInRun                     // the same, for those who are in a run
+	forms
+
+	formChunks form = 0 // as chunks
+)
+
+// form is how the client at c is written to.
+func (c *cursor) form() (f form) {
+	if c.flags&isUnchunked != 0 {
+		f |= formPlain
+	}
+	if c.traits&isDeflated != 0 {
+		f |= formDeflated
+		if c.traits&isInRun != 0 {
+			f |= formInRun
+		}
+	}
+	return f
 }
 
 // batches are those of clients on their way: a burst of them comes back for the same events.
 var batches = sync.Pool{New: func() any { return new(batch) }}
 
-// load reads ring after cursor, as chunks or not.
-func (b *batch) load(ring *stream.Ring, cursor uint64, unchunked bool) {
-	b.ring, b.asked, b.unchunked = ring, cursor, unchunked
-	read := ring.Chunks
-	if unchunked {
-		read = ring.After
-	}
+// load reads ring after cursor, in a form.
+func (b *batch) load(ring *stream.Ring, cursor uint64, as form) {
+	b.ring, b.asked, b.form = ring, cursor, as
 	clear(b.events) // what the ring lets go of is not to live on here
-	b.events, b.next, b.missed, b.end = read(b.events[:0], cursor)
+	switch {
+	case as&formDeflated != 0:
+		b.deflated.Events = b.events
+		ring.Deflated(&b.deflated, cursor, as&formInRun != 0, as&formPlain == 0)
+		b.events, b.next, b.missed, b.end = b.deflated.Events, b.deflated.Next, b.deflated.Missed, b.deflated.End
+	case as&formPlain != 0:
+		b.events, b.next, b.missed, b.end = ring.After(b.events[:0], cursor)
+	default:
+		b.events, b.next, b.missed, b.end = ring.Chunks(b.events[:0], cursor)
+	}
 	b.more = false
 	b.keep(min(len(b.events), mostEvents))
 	b.from = b.next - uint64(len(b.events))
 	if last, _ := ring.Last(); !stream.Pending(b.next) && b.next < last {
 		b.more = true
+	}
+	if as&formDeflated != 0 {
+		b.deflate()
 	}
 	b.size = 0
 	for _, e := range b.events {
@@ -66,6 +105,50 @@ func (b *batch) trim(most int) {
 	}
 }
 
+// deflate compresses what is no piece of a run. It becomes one block, in the place of the last of those events; the others are empty: whoever has a part of it
+// waiting is taken to have them all. Where b leaps, only what it leaps by is left: that is taken as a whole.
+func (b *batch) deflate() {
+	if b.asked != b.from && len(b.events) > 1 {
+		b.keep(1)
+	}
+	alone := min(b.deflated.Alone, len(b.events))
+	b.sums = b.sums[:0]
+	for _, e := range b.events[:alone] {
+		b.sums = append(b.sums, deflate.SumOf(e))
+	}
+	b.sums = append(b.sums, b.deflated.Sums[:len(b.events)-alone]...)
+	b.sum = deflate.Part{}
+	for _, s := range b.sums {
+		b.sum = b.sum.Then(s)
+	}
+	if b.joins = uint64(alone) + 1; alone == 0 {
+		return
+	}
+	block := deflate.AppendAlone(nil, b.events[:alone]...)
+	if b.form&formPlain == 0 {
+		block = chunked(nil, block)
+	}
+	clear(b.events[:alone])
+	b.events[alone-1] = block
+}
+
+// gave notes with the client at c that it has got n of the events. s is what its answer has had.
+func (b *batch) gave(c *cursor, n uint64, s *deflate.Sum) {
+	if b.form&formDeflated == 0 || n == 0 {
+		return
+	}
+	if c.traits &^= isInRun; n >= b.joins {
+		c.traits |= isInRun
+	}
+	if n == uint64(len(b.events)) {
+		s.Add(b.sum)
+		return
+	}
+	for _, part := range b.sums[:n] {
+		s.Add(part)
+	}
+}
+
 // tell puts into f what was read.
 func (b *batch) tell(f *facts) {
 	f.ring, f.from, f.to, f.missed, f.more, f.end = ringRead, b.from, b.next, b.missed, b.more, b.end
@@ -73,6 +156,9 @@ func (b *batch) tell(f *facts) {
 
 // forget makes b hold nothing: the ring has grown.
 func (b *batch) forget() {
+	if b.ring == nil {
+		return
+	}
 	clear(b.events)
-	*b = batch{events: b.events[:0]}
+	*b = batch{events: b.events[:0], sums: b.sums[:0], deflated: stream.Deflated{Sums: b.deflated.Sums[:0]}}
 }

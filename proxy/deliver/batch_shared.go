@@ -8,8 +8,8 @@ import "sidestream/proxy/stream"
 
 // fits reports whether b is what a client of ring that stands at cursor needs. It is only for clients that stand where it was
 // read from: what a new client gets may be a piece that stands in for the past, which is not for clients that have that.
-func (b *batch) fits(ring *stream.Ring, cursor uint64, unchunked bool) bool {
-	return b.ring == ring && b.missed == 0 && b.asked == cursor && b.unchunked == unchunked && !stream.Pending(b.next)
+func (b *batch) fits(ring *stream.Ring, cursor uint64, as form) bool {
+	return b.ring == ring && b.missed == 0 && b.asked == cursor && b.form == as && !stream.Pending(b.next)
 }
 
 // bytes is the size of the first so many events.

@@ -22,7 +22,7 @@ func TestBatchIsFewVectors(t *testing.T) {
 		ring.Append(say(payload(i % 10)))
 	}
 	var b vectored
-	b.load(ring, 0, false)
+	b.load(ring, 0, formChunks)
 	var pieces, whole []byte
 	for _, v := range b.vectors[1:] {
 		pieces = append(pieces, unsafe.Slice(v.Base, v.Len)...)
@@ -55,7 +55,7 @@ func TestBatchSnapshotIsNotLost(t *testing.T) {
 	}
 	for _, pre := range []string{"", "pre"} {
 		var b vectored
-		b.load(ring, stream.Begin, true)
+		b.load(ring, stream.Begin, formPlain)
 		if len(b.events) != 1 {
 			t.Fatalf("%d events", len(b.events))
 		}
@@ -65,7 +65,7 @@ func TestBatchSnapshotIsNotLost(t *testing.T) {
 			t.Errorf("took %d, left %q, %v", took, rest, err)
 		}
 		ring.Append(say("next"))
-		b.load(ring, b.from, true) // what was there is said again
+		b.load(ring, b.from, formPlain) // what was there is said again
 		b.prepend([]byte(pre))
 		if took, rest, _ := b.write(pair[0]); took != 0 || string(rest) != pre {
 			t.Errorf("of what goes on where it was: took %d, left %q", took, rest)

@@ -17,6 +17,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"sidestream/proxy/deflate"
 	"sidestream/proxy/deliver/h2"
 	"sidestream/proxy/stream"
 )
@@ -33,9 +34,10 @@ type carrier struct {
 	groups    []*h2Group
 	first     int // where the next look at them begins
 	byRing    map[*stream.Ring]*h2Group
-	holds     map[*subscriber]hold       // of those that have one
-	addresses map[*subscriber]netip.Addr // of those for which a trusted proxy has given one
-	ended     atomic.Bool                // a pass has; not guarded
+	holds     map[*subscriber]hold         // of those that have one
+	addresses map[*subscriber]netip.Addr   // of those for which a trusted proxy has given one
+	sums      map[*subscriber]*deflate.Sum // of those that take gzip
+	ended     atomic.Bool                  // a pass has; not guarded
 
 	leaves   atomic.Bool // departed has some
 	mu       sync.Mutex  // guards what follows
@@ -83,7 +85,7 @@ func (c *Clients) handOverStream(w http.ResponseWriter, r *http.Request, cl Clie
 	if id == 0 || !conn.Adopt(id, &sub.stream, func() { m.join(sub, cl) }) {
 		return false
 	}
-	setHeader(w.Header())
+	setHeader(w.Header(), cl.Gzip)
 	w.WriteHeader(http.StatusOK)
 	if http.NewResponseController(w).Flush() != nil {
 		conn.Abandon(id)
@@ -135,7 +137,14 @@ func (m *carrier) join(sub *subscriber, cl Client) {
 	g.members = append(g.members, sub)
 	sub.joined, _ = cl.Ring.Last()
 	sub.prelude = &prelude{cl.opening(), batches.Get().(*batch)}
-	sub.prelude.batch.load(g.ring, sub.state.at, true)
+	if cl.Gzip {
+		if m.sums == nil {
+			m.sums = map[*subscriber]*deflate.Sum{}
+		}
+		m.sums[sub] = new(deflate.Sum)
+		cl.Ring.Deflates(1)
+	}
+	sub.prelude.batch.load(g.ring, sub.state.at, formPlain|sub.state.form())
 }
 
 // touch has the group walked. The ring calls it when it has grown: it does not block.
@@ -172,6 +181,10 @@ func (m *carrier) Ended(s *h2.Stream, stalled bool) {
 	}
 	g, own := sub.group, m.holds[sub]
 	delete(m.addresses, sub)
+	if sub.state.traits&isDeflated != 0 {
+		delete(m.sums, sub)
+		g.ring.Deflates(-1)
+	}
 	if !own.none() {
 		delete(m.holds, sub)
 		own.pass.Unwatch(m)

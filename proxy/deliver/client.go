@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"sidestream/proxy/access"
+	"sidestream/proxy/deflate"
 )
 
 // client is one connection being served. One goroutine each; it is the only one that writes.
@@ -22,6 +23,7 @@ type client struct {
 	out      *output
 	ctx      context.Context // done when the client has disconnected
 	address  string
+	sum      deflate.Sum // of its answer, where that is compressed
 	wake     chan struct{}
 	seat     int           // in its wakeGroup
 	joined   uint64        // the newest event when the client came
@@ -31,7 +33,7 @@ type client struct {
 
 // newClient is the writer of cl, to r by w, whose header it writes.
 func (c *Clients) newClient(w http.ResponseWriter, r *http.Request, cl Client) *client {
-	own := c.clientOf(newOutput(w, r), r, cl)
+	own := c.clientOf(newOutput(w, r, cl.Gzip), r, cl)
 	own.state.flags |= ending(cl.native, r)
 	forget(r)
 	return own
@@ -74,6 +76,9 @@ func (c *client) begin() {
 	c.clients.wakeGroups.enter(c)
 	c.Pass.Watch(c)
 	c.joined, _ = c.Ring.Last()
+	if c.Gzip {
+		c.Ring.Deflates(1)
+	}
 	c.first = ticks(min(c.Route.Heartbeat, firstBeat))
 }
 
@@ -82,6 +87,9 @@ func (c *client) quit() {
 	c.clients.deadlines.stop(&c.deadline)
 	c.clients.wakeGroups.leave(c)
 	c.Pass.Unwatch(c)
+	if c.Gzip {
+		c.Ring.Deflates(-1)
+	}
 	c.clients.disconnected(c.writer(), c.Route, c.hold(), c.Leave, int(c.state.why), c.address)
 }
 
@@ -131,7 +139,7 @@ func (c *client) turn() (over bool) {
 		f.now, f.stands = c.clock.at(now), c.Pass.Standing()
 		switch a = c.state.next(&f); a.do {
 		case doRead:
-			b.load(c.Ring, c.state.at, true)
+			b.load(c.Ring, c.state.at, formPlain|c.state.form())
 			if c.out.holds {
 				b.trim(pollMost - len(c.out.held))
 			}
@@ -141,9 +149,9 @@ func (c *client) turn() (over bool) {
 			c.state.queue(f.now, c.clients.replays.take(b.size, now))
 			continue
 		case doWrite:
-			err = c.give(a.say, b, &f)
+			err = c.give(a, b, &f)
 		case doSay, doLast:
-			err = c.write(c.words(a.say, &f))
+			err = c.write(c.words(a, &f))
 		default:
 			c.shown.Store(c.state.at)
 			if a.timed {
@@ -159,9 +167,10 @@ func (c *client) turn() (over bool) {
 	return false
 }
 
-// words are what say says, nil for nothing.
-func (c *client) words(say words, f *facts) []byte {
+// words are what a says, nil for nothing.
+func (c *client) words(a action, f *facts) []byte {
 	var b []byte
+	say, opens := a.say, a.say&sayOpening != 0
 	switch {
 	case say&sayOpening == 0:
 	case c.out.holds:
@@ -169,14 +178,16 @@ func (c *client) words(say words, f *facts) []byte {
 	default:
 		b, c.LastID, c.Before = c.opening(), "", nil // which may be long, and are not needed again
 	}
-	return speech{c.Ring, c.Route, c.clients}.append(b, say, c.state, f)
+	b = speech{c.Ring, c.Route, c.clients}.append(b, say, c.state, f)
+	return c.state.tell(b, &c.sum, opens, a.do == doLast && c.state.completes(say))
 }
 
 // give writes b, and say before it.
-func (c *client) give(say words, b *batch, f *facts) error {
-	if err := c.write(c.words(say, f), b.events...); err != nil {
+func (c *client) give(a action, b *batch, f *facts) error {
+	if err := c.write(c.words(a, f), b.events...); err != nil {
 		return err
 	}
+	b.gave(&c.state, uint64(len(b.events)), &c.sum)
 	n := uint64(len(b.events))
 	c.state.took(f, n)
 	if n > 0 {

@@ -23,7 +23,7 @@ func Copy(ctx context.Context, ring *stream.Ring, at uint64, w io.Writer) (strea
 	for {
 		switch a = c.next(&f); a.do {
 		case doRead:
-			b.load(ring, c.at, true)
+			b.load(ring, c.at, formPlain)
 			b.tell(&f)
 		case doWrite:
 			if err := writeAll(w, speech{ring: ring}.append(nil, a.say, c, &f), b.events); err != nil {

@@ -69,20 +69,35 @@ const (
 	isTurn                        // it is to be given it now
 )
 
+// traits are flags that did not fit in there.
+type traits uint8
+
+const (
+	isTerse    traits = 1 << iota // see Client.Terse
+	isDeflated                    // it takes gzip
+	isInRun                       // it has had all of the run that the event at its place is of: see stream.Ring.Deflated
+)
+
 // cursor is where one client stands in its stream, and what it is owed.
 type cursor struct {
-	at    uint64 // the last event it has, or stream.Begin
-	wrote tick   // when it was written to last
-	due   tick   // with isLeaving or isParting
-	turn  tick   // with isQueued
-	flags flags
-	why   uint8 // with isLeaving, isClosing or isOver: why it will have disconnected
-	terse bool  // see Client.Terse
+	at     uint64 // the last event it has, or stream.Begin
+	wrote  tick   // when it was written to last
+	due    tick   // with isLeaving or isParting
+	turn   tick   // with isQueued
+	flags  flags
+	why    uint8 // with isLeaving, isClosing or isOver: why it will have disconnected
+	traits traits
 }
 
 // newCursor is that of cl, when it comes.
 func newCursor(cl *Client, now tick) cursor {
-	c := cursor{at: cl.Cursor, flags: isUnopened | isReplaying, wrote: now - ticks(cl.Route.Coalesce), terse: cl.Terse}
+	c := cursor{at: cl.Cursor, flags: isUnopened | isReplaying, wrote: now - ticks(cl.Route.Coalesce)}
+	if cl.Terse {
+		c.traits |= isTerse
+	}
+	if cl.Gzip {
+		c.traits |= isDeflated
+	}
 	if cl.Lost {
 		c.flags |= isLost
 	}
@@ -303,7 +318,7 @@ func (c *cursor) read(f *facts) action {
 	switch {
 	case pending:
 		events = 0
-	case c.terse && f.missed > 0:
+	case c.traits&isTerse != 0 && f.missed > 0:
 		c.flags &^= isUnopened
 		return c.close(f.now, Missed, say|sayHint)
 	case events > 0 && c.flags&(isReplaying|isTurn) == isReplaying:
@@ -312,7 +327,7 @@ func (c *cursor) read(f *facts) action {
 		say |= sayRestart
 	case f.missed > 0:
 		say |= sayMissed
-	case c.flags&isNew != 0 && events == 0 && stays(f.end) && !c.terse:
+	case c.flags&isNew != 0 && events == 0 && stays(f.end) && c.traits&isTerse == 0:
 		say |= sayOpen
 	}
 	if c.flags &^= isTurn; events == 0 && !pending {

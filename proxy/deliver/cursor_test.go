@@ -76,14 +76,14 @@ var transitions = []struct {
 		cursor{at: 3, wrote: 10_000, flags: isNew | isClosing, why: Finished}, action{do: doLast, say: sayEnd}},
 
 	// A terse client.
-	{"missed, which only a cut tells", cursor{at: 3, terse: true, flags: isReplaying}, facts{ring: ringRead, from: 7, to: 9, missed: 4},
-		cursor{at: 3, wrote: 10_000, terse: true, flags: isReplaying | isClosing, why: Missed}, action{do: doLast, say: sayHint}},
-	{"missed before the first byte", cursor{at: 3, terse: true, flags: isUnopened}, facts{ring: ringRead, from: 7, to: 9, missed: 4},
-		cursor{at: 3, wrote: 10_000, terse: true, flags: isClosing, why: Missed}, action{do: doLast, say: sayOpening | sayHint}},
-	{"no place", cursor{at: stream.Begin, terse: true, flags: isUnopened | isNew}, facts{ring: ringRead, from: 4, to: 4},
-		cursor{at: 4, wrote: 10_000, terse: true}, action{do: doWrite, say: sayOpening}},
-	{"refused in its own words", cursor{at: 4, terse: true}, facts{ring: ringRead, from: 4, to: 4, end: refused},
-		cursor{at: 4, wrote: 10_000, terse: true, flags: isClosing, why: Refused}, action{do: doLast, say: sayRefused}},
+	{"missed, which only a cut tells", cursor{at: 3, traits: isTerse, flags: isReplaying}, facts{ring: ringRead, from: 7, to: 9, missed: 4},
+		cursor{at: 3, wrote: 10_000, traits: isTerse, flags: isReplaying | isClosing, why: Missed}, action{do: doLast, say: sayHint}},
+	{"missed before the first byte", cursor{at: 3, traits: isTerse, flags: isUnopened}, facts{ring: ringRead, from: 7, to: 9, missed: 4},
+		cursor{at: 3, wrote: 10_000, traits: isTerse, flags: isClosing, why: Missed}, action{do: doLast, say: sayOpening | sayHint}},
+	{"no place", cursor{at: stream.Begin, traits: isTerse, flags: isUnopened | isNew}, facts{ring: ringRead, from: 4, to: 4},
+		cursor{at: 4, wrote: 10_000, traits: isTerse}, action{do: doWrite, say: sayOpening}},
+	{"refused in its own words", cursor{at: 4, traits: isTerse}, facts{ring: ringRead, from: 4, to: 4, end: refused},
+		cursor{at: 4, wrote: 10_000, traits: isTerse, flags: isClosing, why: Refused}, action{do: doLast, say: sayRefused}},
 
 	// The ring's end.
 	{"events before the end", cursor{at: 3}, facts{ring: ringRead, from: 3, to: 4, end: finished}, cursor{at: 3, wrote: 10_000}, action{do: doWrite}},

@@ -81,6 +81,7 @@ type Client struct {
 	Polls    bool            // its answer is to be whole: see poll.go
 	Beats    bool            // heartbeats are to be events, the first one as soon as it has what the ring has
 	Terse    bool            // it knows none of the sidecar's own events: where another client would be told by one, it is cut, or told by Route.Refused
+	Gzip     bool            // its answer is compressed
 	Pass     *access.Pass    // what it was admitted with; nil: it may stay for as long as it likes
 	Gone     func()          // called once when this client in particular has disconnected; nil: nothing is
 	Address  netip.Addr      // that a trusted proxy has given for it; the zero value where none has
@@ -312,7 +313,7 @@ func Busy(w http.ResponseWriter, r *http.Request, id string, retry time.Duration
 		out.answer()
 		return Answered
 	}
-	out, native := newOutput(w, r), looksNative(r)
+	out, native := newOutput(w, r, false), looksNative(r)
 	out.limit(stallTime)
 	out.write(sse.AppendBusy(opening(native, id, retry), id))
 	c := cursor{flags: ending(native, r)}

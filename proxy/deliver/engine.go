@@ -26,6 +26,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"sidestream/proxy/deflate"
 	"sidestream/proxy/stream"
 )
 
@@ -155,7 +156,7 @@ func (s *shard) begin(fd int32, cl Client, header http.Header, of kind, tell boo
 		j.slot.flags |= isUnchunked
 	}
 	j.joined, _ = cl.Ring.Last()
-	j.begin(appendHead(make([]byte, 0, headSize), header, of.unchunked), s.clients, now)
+	j.begin(appendHead(make([]byte, 0, headSize), header, of.unchunked, cl.Gzip), s.clients, now)
 	s.join(j, tell)
 }
 
@@ -188,9 +189,10 @@ type socket interface {
 type joining struct {
 	Client
 	slot   slot
-	local  bool   // see kind
-	rest   []byte // of what was begun, for a socket that took no more
-	joined uint64 // the newest event when it came
+	local  bool        // see kind
+	sum    deflate.Sum // of what it has got, where it takes gzip
+	rest   []byte      // of what was begun, for a socket that took no more
+	joined uint64      // the newest event when it came
 	err    error
 }
 
@@ -209,12 +211,12 @@ func (j *joining) begin(head []byte, c *Clients, now tick) {
 			}
 			continue
 		}
-		b.load(j.Ring, j.slot.at, j.slot.flags&isUnchunked != 0)
+		b.load(j.Ring, j.slot.at, j.slot.form())
 		b.tell(&f)
 	}
-	pre := frame(head, j.slot.flags, j.opening())
+	pre := frame(head, j.slot.flags, j.slot.tell(j.opening(), &j.sum, true, false))
 	if text := (speech{j.Ring, j.Route, c}).append(nil, a.say, j.slot.cursor, &f); len(text) > 0 {
-		pre = frame(pre, j.slot.flags, text)
+		pre = frame(pre, j.slot.flags, j.slot.tell(text, &j.sum, false, a.do == doLast && j.slot.completes(a.say)))
 	}
 	if a.do != doLast && !stream.Pending(b.next) {
 		j.Route.Stats.Replayed.Add(int64(max(j.joined, b.from) - b.from)) // also what the shard writes of them
@@ -227,6 +229,7 @@ func (j *joining) begin(head []byte, c *Clients, now tick) {
 	var took uint64
 	took, j.rest, j.err = b.write(int(j.slot.fd))
 	j.slot.took(&f, took)
+	b.gave(&j.slot.cursor, took, &j.sum)
 	c.replays.back(turn - b.bytes(took))
 	if took > 0 {
 		j.Route.Stats.Events.Add(int64(took))
@@ -247,13 +250,16 @@ const headSize = 512
 
 // appendHead is the head of the answer (RFC 9112, section 4). The connection ends with it, but HTTP/1.1 clients are not
 // told so: undici, which is Node's fetch, takes any end of an announced close for a complete body, chunked or not.
-func appendHead(dst []byte, h http.Header, unchunked bool) []byte {
+func appendHead(dst []byte, h http.Header, unchunked, zipped bool) []byte {
 	if unchunked {
 		dst = append(dst, "HTTP/1.0 200 OK\r\n"...)
 	} else {
 		dst = append(dst, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n"...)
 	}
 	dst = append(append(append(dst, "Date: "...), date()...), "\r\n"...)
+	if zipped {
+		dst = append(dst, "Content-Encoding: gzip\r\n"...)
+	}
 	b := bytes.NewBuffer(append(dst, streamHead...))
 	h.Write(b) // what the proxy has set; to memory, which does not fail
 	b.WriteString("\r\n")
@@ -263,7 +269,7 @@ func appendHead(dst []byte, h http.Header, unchunked bool) []byte {
 // streamHead is setHeader's, written.
 var streamHead = func() []byte {
 	h := http.Header{}
-	setHeader(h)
+	setHeader(h, false)
 	var b bytes.Buffer
 	h.Write(&b)
 	return b.Bytes()

@@ -40,7 +40,7 @@ func HeldBack(r *http.Request) bool {
 
 // newPoll is the writer of cl, whose answer is held until it is whole.
 func (c *Clients) newPoll(w http.ResponseWriter, r *http.Request, cl Client) *client {
-	cl.native = false // half an event is never left over
+	cl.native, cl.Gzip = false, false // half an event is never left over; an answer that is whole is small
 	return c.clientOf(holding(w, r), r, cl)
 }
 
@@ -93,7 +93,7 @@ func (o *output) full() bool { return o.holds && len(o.held) >= pollMost }
 func (o *output) answer() error {
 	o.limit(stallTime)
 	h := o.w.Header()
-	setHeader(h)
+	setHeader(h, false)
 	h.Set("Content-Length", strconv.Itoa(len(o.held)))
 	o.w.WriteHeader(http.StatusOK)
 	_, err := o.w.Write(o.held)

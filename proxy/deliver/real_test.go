@@ -2,6 +2,7 @@ package deliver
 
 import (
 	"bufio"
+	"compress/gzip"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -42,6 +43,7 @@ type harbour struct {
 	leaving stream.Release // written before retire is closed
 	beats   atomic.Bool
 	pass    atomic.Pointer[access.Pass]
+	gzip    bool // every other client takes it
 	address atomic.Pointer[netip.Addr]
 }
 
@@ -108,7 +110,7 @@ func (h *harbour) Beside(r *http.Request) (Client, http.Header, bool) { return h
 
 func (h *harbour) client(r *http.Request) Client {
 	cl := Client{Route: &h.route, Ring: h.ring, Retiring: h.retire, Leaving: &h.leaving, Cursor: stream.Begin, LastID: r.Header.Get("Last-Event-ID"),
-		Leave: func() { h.left.Add(1) }, Beats: h.beats.Load(), Pass: h.pass.Load()}
+		Leave: func() { h.left.Add(1) }, Beats: h.beats.Load(), Pass: h.pass.Load(), Gzip: r.Header.Get("Accept-Encoding") == "gzip"}
 	if from := h.address.Load(); from != nil {
 		cl.Address = *from
 	}
@@ -130,8 +132,12 @@ func (h *harbour) open(proto, id string) (net.Conn, *bufio.Reader) {
 	}
 	c.SetDeadline(time.Now().Add(60 * time.Second))
 	more := ""
-	if h.opened.Add(1)%4 < 2 { // not in step with tests that take turns themselves
+	n := h.opened.Add(1)
+	if n%4 < 2 { // not in step with tests that take turns themselves
 		more = "Te: trailers\r\n"
+	}
+	if h.gzip && n%8 < 4 {
+		more += "Accept-Encoding: gzip\r\n"
 	}
 	fmt.Fprintf(c, "GET / HTTP/%s\r\nHost: x\r\nLast-Event-ID: %s\r\n%s\r\n", proto, id, more)
 	resp, err := http.ReadResponse(bufio.NewReader(c), nil)
@@ -140,7 +146,20 @@ func (h *harbour) open(proto, id string) (net.Conn, *bufio.Reader) {
 		c.Close()
 		return nil, nil
 	}
-	return c, bufio.NewReader(resp.Body)
+	return c, h.unzipped(resp)
+}
+
+// unzipped is the body of an answer, decompressed where it is compressed.
+func (h *harbour) unzipped(resp *http.Response) *bufio.Reader {
+	if resp.Header.Get("Content-Encoding") != "gzip" {
+		return bufio.NewReader(resp.Body)
+	}
+	in, err := gzip.NewReader(resp.Body)
+	if err != nil {
+		h.t.Error(err)
+		return bufio.NewReader(strings.NewReader(""))
+	}
+	return bufio.NewReader(in)
 }
 
 func eventually(t *testing.T, what string, ok func() bool) {
@@ -228,6 +247,12 @@ func (h *harbour) publish(n int) {
 	}
 }
 
+func TestEveryByteReachesEveryClientZipped(t *testing.T) {
+	h := newHarbour(t, stream.Bounds{Start: stream.StartAll}, 5*time.Millisecond)
+	h.gzip = true
+	everyByteReachesEveryClient(t, h)
+}
+
 func TestEveryByteReachesEveryClient(t *testing.T) {
 	everyByteReachesEveryClient(t, newHarbour(t, stream.Bounds{Start: stream.StartAll}, 5*time.Millisecond))
 }
@@ -262,8 +287,13 @@ func everyByteReachesEveryClient(t *testing.T, h *harbour) {
 
 // TestChurn lets clients come, return with their ids, read slowly, vanish in the middle of an event and leave by reset,
 // while events flow. Each checks every byte.
-func TestChurn(t *testing.T) {
+func TestChurn(t *testing.T) { churn(t, false) }
+
+func TestChurnZipped(t *testing.T) { churn(t, true) }
+
+func churn(t *testing.T, zipped bool) {
 	h := newHarbour(t, stream.Bounds{Start: stream.StartAll}, 3*time.Millisecond)
+	h.gzip = zipped
 	const events, workers = 1200, 16
 	done := make(chan struct{})
 	var visits atomic.Int64

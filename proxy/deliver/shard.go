@@ -22,6 +22,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"sidestream/proxy/deflate"
 	"sidestream/proxy/stream"
 )
 
@@ -94,7 +95,8 @@ type shard struct {
 	events    int64       // written since the last tally, as are their bytes
 	bytes     int64
 	later     []*group // grown, but their clients were written to a moment ago
-	batches   [2]vectored
+	batches   [forms]vectored
+	sums      []deflate.Sum // by slot: of those that take gzip
 }
 
 // parting is a client whose last bytes have been written.

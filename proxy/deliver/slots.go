@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"sidestream/proxy/access"
+	"sidestream/proxy/deflate"
 )
 
 // enter gives a client its slot.
@@ -32,6 +33,11 @@ func (s *shard) enter(j *joining) {
 	g := s.groups[c.group]
 	c.pos = uint32(len(g.members))
 	g.members = append(g.members, index)
+	if c.traits&isDeflated != 0 {
+		s.sums = append(s.sums, make([]deflate.Sum, max(len(s.slots)-len(s.sums), 0))...)
+		s.sums[index] = j.sum
+		g.ring.Deflates(1)
+	}
 	if j.local {
 		s.watch(index)
 	}
@@ -206,6 +212,9 @@ func (s *shard) bury() {
 		g.members[c.pos] = moved
 		s.slots[moved].pos = c.pos
 		g.members = g.members[:len(g.members)-1]
+		if c.traits&isDeflated != 0 {
+			g.ring.Deflates(-1)
+		}
 		if len(g.members) == 0 {
 			g.stop()
 			delete(s.byRing, g.ring)

@@ -83,7 +83,7 @@ func (m *carrier) give(sub *subscriber, w *h2.Writer, t *tally, at tick, now tim
 	if sub.state.flags&isGuarded != 0 {
 		f.stands = m.holds[sub].pass.Standing()
 	}
-	if f.coalesce == 0 && sub.prelude == nil && b.fits(g.ring, sub.state.at, true) {
+	if f.coalesce == 0 && sub.prelude == nil && b.fits(g.ring, sub.state.at, formPlain|sub.state.form()) {
 		b.tell(&f) // as for most
 	}
 	turn := 0 // bytes that it has its turn for
@@ -100,12 +100,12 @@ func (m *carrier) give(sub *subscriber, w *h2.Writer, t *tally, at tick, now tim
 			}
 		case doWrite:
 			before := t.bytes
-			whole = sub.write(w, t, m.words(sub, a.say, &f), b, &f, now)
+			whole = m.write(sub, w, t, m.words(sub, a, &f), b, &f, now)
 			m.clients.replays.back(turn - int(t.bytes-before))
 			turn = 0
 			sub.endPrelude()
 		case doSay, doLast:
-			whole = sub.say(w, m.words(sub, a.say, &f), now)
+			whole = sub.say(w, m.words(sub, a, &f), now)
 			if a.say&sayOpening != 0 {
 				sub.endPrelude()
 			}
@@ -124,15 +124,16 @@ func (m *carrier) give(sub *subscriber, w *h2.Writer, t *tally, at tick, now tim
 	}
 }
 
-// words are what say says to a client, nil for nothing.
-func (m *carrier) words(sub *subscriber, say words, f *facts) (b []byte) {
-	if say&sayOpening != 0 {
+// words are what a says to a client, nil for nothing.
+func (m *carrier) words(sub *subscriber, a action, f *facts) (b []byte) {
+	opens := a.say&sayOpening != 0
+	if opens {
 		b = sub.prelude.opening
 	}
-	if say &^= sayOpening; say == 0 {
-		return b
+	if say := a.say &^ sayOpening; say != 0 {
+		b = speech{sub.group.ring, sub.group.route, m.clients}.append(b, say, sub.state, f)
 	}
-	return speech{sub.group.ring, sub.group.route, m.clients}.append(b, say, sub.state, f)
+	return sub.state.tell(b, m.sums[sub], opens, a.do == doLast && sub.state.completes(a.say))
 }
 
 // read is what the ring has for a client. more: what was read before is written.
@@ -144,8 +145,8 @@ func (m *carrier) read(sub *subscriber, more bool) *batch {
 	if more {
 		b.forget()
 	}
-	if !b.fits(sub.group.ring, sub.state.at, true) {
-		b.load(sub.group.ring, sub.state.at, true) // events as they are, without chunks
+	if as := formPlain | sub.state.form(); !b.fits(sub.group.ring, sub.state.at, as) {
+		b.load(sub.group.ring, sub.state.at, as)
 	}
 	return b
 }
@@ -160,10 +161,11 @@ func (sub *subscriber) endPrelude() {
 }
 
 // write writes pre, what the client is told before b, and b. It reports whether the client's window took all.
-func (sub *subscriber) write(w *h2.Writer, t *tally, pre []byte, b *batch, f *facts, now time.Duration) (whole bool) {
+func (m *carrier) write(sub *subscriber, w *h2.Writer, t *tally, pre []byte, b *batch, f *facts, now time.Duration) (whole bool) {
 	if !sub.say(w, pre, now) {
 		if b.leaps() {
 			sub.state.took(f, 1)
+			m.gave(sub, b, 1)
 			sub.rest = following(sub.rest, b.events[0])
 		}
 		return false
@@ -179,6 +181,7 @@ func (sub *subscriber) write(w *h2.Writer, t *tally, pre []byte, b *batch, f *fa
 		}
 	}
 	sub.state.took(f, n)
+	m.gave(sub, b, n)
 	if b.from < sub.joined {
 		sub.group.route.Stats.Replayed.Add(int64(min(sub.state.at, sub.joined) - b.from))
 	}
@@ -186,6 +189,13 @@ func (sub *subscriber) write(w *h2.Writer, t *tally, pre []byte, b *batch, f *fa
 		f.written()
 	}
 	return whole
+}
+
+// gave notes that a client has got so many events of b.
+func (m *carrier) gave(sub *subscriber, b *batch, n uint64) {
+	if sub.state.traits&isDeflated != 0 {
+		b.gave(&sub.state, n, m.sums[sub])
+	}
 }
 
 // say writes p. What the client's window does not take waits in rest; then it returns false.

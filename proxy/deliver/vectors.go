@@ -21,11 +21,14 @@ type vectored struct {
 // vectoreds are those of clients on their way into their shard.
 var vectoreds = sync.Pool{New: func() any { return new(vectored) }}
 
-// load reads ring after cursor, as chunks or not.
-func (b *vectored) load(ring *stream.Ring, cursor uint64, unchunked bool) {
-	b.batch.load(ring, cursor, unchunked)
+// load reads ring after cursor, in a form.
+func (b *vectored) load(ring *stream.Ring, cursor uint64, as form) {
+	b.batch.load(ring, cursor, as)
 	b.vectors, b.pre = append(b.vectors[:0], unix.Iovec{}), nil // the first is for pre
 	for _, e := range b.events {
+		if len(e) == 0 {
+			continue
+		}
 		v := vector(e)
 		if last := &b.vectors[len(b.vectors)-1]; last.Base != nil && end(last) == uintptr(unsafe.Pointer(v.Base)) {
 			last.SetLen(int(last.Len) + len(e)) // the ring puts one event after the other
@@ -37,6 +40,9 @@ func (b *vectored) load(ring *stream.Ring, cursor uint64, unchunked bool) {
 
 // forget makes b hold nothing: the ring has grown.
 func (b *vectored) forget() {
+	if b.ring == nil {
+		return
+	}
 	b.batch.forget()
 	clear(b.vectors)
 	b.vectors, b.pre = b.vectors[:0], nil

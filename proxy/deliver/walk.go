@@ -44,19 +44,21 @@ func (s *shard) tally(g *group) {
 
 // forget lets go of what was read of rings: they may have grown, or ended.
 func (s *shard) forget() {
-	s.batches[0].forget()
-	s.batches[1].forget()
+	for i := range s.batches {
+		s.batches[i].forget()
+	}
 }
 
 // serve does with one client what is due by f.
 func (s *shard) serve(index uint32, f *facts) {
 	c := &s.slots[index]
 	g := s.groups[c.group]
-	b := &s.batches[c.flags&isUnchunked]
+	as := c.form()
+	b := &s.batches[as]
 	if c.flags&isGuarded != 0 {
 		f.stands = s.holds[index].pass.Standing()
 	}
-	if f.ring == ringGrown && f.coalesce == 0 && b.fits(g.ring, c.at, c.flags&isUnchunked != 0) {
+	if f.ring == ringGrown && f.coalesce == 0 && b.fits(g.ring, c.at, as) {
 		b.tell(f) // as for most
 	}
 	turn := 0 // bytes that it has its turn for
@@ -65,11 +67,12 @@ func (s *shard) serve(index uint32, f *facts) {
 		whole := false
 		switch a = c.next(f); a.do {
 		case doRead:
-			if f.ring == ringMore {
+			as = c.form()
+			if b = &s.batches[as]; f.ring == ringMore {
 				b.forget()
 			}
-			if !b.fits(g.ring, c.at, c.flags&isUnchunked != 0) {
-				b.load(g.ring, c.at, c.flags&isUnchunked != 0)
+			if !b.fits(g.ring, c.at, as) {
+				b.load(g.ring, c.at, as)
 			}
 			b.tell(f)
 			whole = true
@@ -78,13 +81,13 @@ func (s *shard) serve(index uint32, f *facts) {
 			whole = true
 		case doWrite:
 			before := s.bytes
-			whole = s.give(index, g, b, a.say, f)
+			whole = s.give(index, g, b, a, f)
 			s.clients.replays.back(turn - int(s.bytes-before))
 			if turn = 0; whole && !f.more && f.end.Kind == stream.Open && f.silence == 0 && c.flags&isLeaving == 0 {
 				return // as most do: nothing else can be due
 			}
 		case doSay, doLast:
-			whole = s.say(index, s.text(g, c, a.say, f))
+			whole = s.say(index, s.text(g, index, a, f))
 		case doPart:
 			at := c.due
 			s.away = append(s.away, parting{index, c.gen, at, at + ticks(queueTime)})
@@ -148,11 +151,11 @@ func (h *waitingHeap) Pop() any {
 }
 
 // give writes b, and say before it, to one client. It returns false when the socket took less, or is disconnected.
-func (s *shard) give(index uint32, g *group, b *vectored, say words, f *facts) (whole bool) {
+func (s *shard) give(index uint32, g *group, b *vectored, a action, f *facts) (whole bool) {
 	c := &s.slots[index]
 	var pre []byte
-	if say != 0 {
-		pre = s.text(g, c, say, f)
+	if a.say != 0 {
+		pre = s.text(g, index, a, f)
 	}
 	b.prepend(pre)
 	took, rest, err := b.write(int(c.fd))
@@ -162,6 +165,9 @@ func (s *shard) give(index uint32, g *group, b *vectored, say words, f *facts) (
 		return false
 	}
 	c.took(f, took)
+	if c.traits&isDeflated != 0 {
+		b.gave(&c.cursor, took, &s.sums[index])
+	}
 	s.events += int64(took)
 	s.bytes += int64(b.bytes(took))
 	if rest != nil || took < uint64(len(b.events)) {
@@ -194,9 +200,12 @@ var (
 	beatUnchunked = []byte(sse.Heartbeat)
 )
 
-// text is what say says to one client, as it gets it.
-func (s *shard) text(g *group, c *slot, say words, f *facts) []byte {
+// text is what a says to one client, as it gets it.
+func (s *shard) text(g *group, index uint32, a action, f *facts) []byte {
+	c, say := &s.slots[index], a.say
 	switch {
+	case c.traits&isDeflated != 0:
+		return s.deflated(g, index, a, f)
 	case say == sayBeat && c.flags&isUnchunked != 0:
 		return beatUnchunked
 	case say == sayBeat:
@@ -207,6 +216,17 @@ func (s *shard) text(g *group, c *slot, say words, f *facts) []byte {
 		return []byte(stream.LastChunk)
 	}
 	return frame(nil, c.flags, speech{g.ring, g.route, s.clients}.append(nil, say, c.cursor, f))
+}
+
+// deflated is text for a client that takes gzip.
+func (s *shard) deflated(g *group, index uint32, a action, f *facts) []byte {
+	c := &s.slots[index]
+	closes := a.do == doLast && c.completes(a.say)
+	p := c.tell(speech{g.ring, g.route, s.clients}.append(nil, a.say, c.cursor, f), &s.sums[index], false, closes)
+	if p = frame(nil, c.flags, p); a.say == sayEnd && c.flags&isUnchunked == 0 {
+		p = append(p, stream.LastChunk...)
+	}
+	return p
 }
 
 // look goes over all slots for heartbeats and releases that are due. It returns in how many ms to do so again.

@@ -48,7 +48,7 @@ func (sp speech) append(dst []byte, say words, c cursor, f *facts) []byte {
 		return append(dst, sse.Heartbeat...)
 	case say&sayBeatEvent != 0:
 		return sse.AppendHeartbeat(dst, ring.IDAt(c.at), sp.route.Heartbeat)
-	case say&sayRefused != 0 && c.terse:
+	case say&sayRefused != 0 && c.traits&isTerse != 0:
 		return sp.refused(dst, f)
 	case say&sayRefused != 0 && f.stands != access.Stays:
 		return sse.AppendRefused(dst, ring.IDAt(c.at), int(f.stands))

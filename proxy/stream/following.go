@@ -147,7 +147,7 @@ func (r *Ring) jump(p history.Position) {
 	r.turn(Epoch(p.Epoch), base)
 	r.log.last = r.lives[len(r.lives)-1].base + before
 	r.hole = r.log.last
-	r.log.add(r.gapAt(Epoch(p.Epoch).prefix().id(before)))
+	r.keep(r.gapAt(Epoch(p.Epoch).prefix().id(before)))
 }
 
 // gapAt is a gap that no process has appended, at the place that id is.

@@ -53,7 +53,7 @@ func (r *Ring) take(e history.Event, seq uint64) {
 		r.snapshot.detach(kept.keyed, r.bounds)
 		return
 	}
-	r.log.add(kept)
+	r.keep(kept)
 }
 
 // Prepared are events that clients are not shown yet.

@@ -11,7 +11,12 @@ type eventLog struct {
 	head   int
 	last   uint64 // number of the newest event
 	bytes  int
-	block  []byte // where the next events are encoded; shared by several, and kept as long as one of them
+	blocks
+}
+
+// blocks are where chunks are put.
+type blocks struct {
+	block []byte // of the next ones; shared by several, and kept as long as one of them
 }
 
 type event struct {
@@ -61,7 +66,7 @@ const (
 )
 
 // encode puts an event into the present block, as a chunk. about is the size of its fields.
-func (l *eventLog) encode(about int, event func([]byte) []byte) (chunk []byte, front int) {
+func (l *blocks) encode(about int, event func([]byte) []byte) (chunk []byte, front int) {
 	if cap(l.block)-len(l.block) < about+overhead {
 		l.block = make([]byte, 0, max(about+overhead, min(lastBlock, max(firstBlock, 2*cap(l.block)))))
 	}

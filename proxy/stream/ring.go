@@ -74,6 +74,7 @@ type Ring struct {
 	follows  bool                  // another process appends
 	watchers map[*watcher]struct{}
 	snapshot snapshot
+	deflated *deflated // for clients that take gzip; nil: there are none
 }
 
 type watcher struct{ wake func() }
@@ -148,9 +149,17 @@ func (r *Ring) add(m translate.Message, e event) {
 		r.stats.gap(m.Gap)
 	}
 	r.snapshot.note(m, &e, r.log.last, cmp.Or(e.id, r.lives.id(r.log.last)), r.bounds)
-	r.log.add(e)
+	r.keep(e)
 	r.stats.Events.Add(1)
 	r.stats.Bytes.Add(int64(len(e.bytes())))
+}
+
+// keep makes e the newest of the events kept, which has been numbered.
+func (r *Ring) keep(e event) {
+	r.log.add(e)
+	if r.deflated != nil {
+		r.deflated.add(r.log.last, &e)
+	}
 }
 
 // evict lets go of what is over the bounds.
@@ -242,6 +251,11 @@ func (r *Ring) Chunks(dst [][]byte, cursor uint64) (chunks [][]byte, next, misse
 func (r *Ring) after(dst [][]byte, cursor uint64, bytes func(*event) []byte) (events [][]byte, next, missed uint64, end End) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	return r.read(dst, cursor, bytes)
+}
+
+// read is after. mu is held.
+func (r *Ring) read(dst [][]byte, cursor uint64, bytes func(*event) []byte) (events [][]byte, next, missed uint64, end End) {
 	r.evict(time.Now())
 	cursor, lost := r.land(cursor)
 	switch {
