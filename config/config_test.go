@@ -213,7 +213,7 @@ func TestVariables(t *testing.T) {
 		}
 	}
 	slices.Sort(shared)
-	want := "AUTH AUTH_CLAIMS AUTH_HEADERS AUTH_URL COALESCE EVERY HEARTBEAT IDLE JWT_AUDIENCE JWT_FROM JWT_ISSUER JWT_KEYS LINGER MAX_AGE MAX_MESSAGE REFUSE_AFTER REPLAY_AGE REPLAY_BYTES REPLAY_EVENTS RETRY REVALIDATE START TIMEOUT UPSTREAM_CA UPSTREAM_CERT UPSTREAM_KEY UPSTREAM_NAME"
+	want := "AUTH AUTH_CLAIMS AUTH_HEADERS AUTH_URL COALESCE COMPRESS EVERY HEARTBEAT IDLE JWT_AUDIENCE JWT_FROM JWT_ISSUER JWT_KEYS LINGER MAX_AGE MAX_MESSAGE REFUSE_AFTER REPLAY_AGE REPLAY_BYTES REPLAY_EVENTS RETRY REVALIDATE START TIMEOUT UPSTREAM_CA UPSTREAM_CERT UPSTREAM_KEY UPSTREAM_NAME"
 	if strings.Join(shared, " ") != want {
 		t.Errorf("also global: %v", shared)
 	}
@@ -276,6 +276,19 @@ func TestReread(t *testing.T) {
 	}
 }
 
+func TestCompress(t *testing.T) {
+	c := load(t, append(base, "SSE_UPSTREAM=http://legacy", "SSE_TUNNEL=/", "SSE_COMPRESS=gzip", "SSE_ROUTE_FEED_COMPRESS=off")...)
+	if c.Routes[0].Compress || !c.Routes[1].Compress || !c.Tunnel.Compress || !c.Sets.Compress {
+		t.Errorf("%v %v %v %v", c.Routes[0].Compress, c.Routes[1].Compress, c.Tunnel.Compress, c.Sets.Compress)
+	}
+	if c = load(t, base...); c.Routes[0].Compress || c.Sets.Compress {
+		t.Error("it is on by itself")
+	}
+	if _, err := Load(append(base[:len(base):len(base)], "SSE_COMPRESS=brotli"), ReadFile); err == nil || !strings.Contains(err.Error(), `SSE_COMPRESS: "brotli" is none of off, gzip; write`) {
+		t.Error(err)
+	}
+}
+
 func TestHistory(t *testing.T) {
 	if c := load(t, base...); c.History != nil || c.Routes[0].Forgets {
 		t.Errorf("%+v", c.History)
@@ -311,7 +324,7 @@ func TestHistory(t *testing.T) {
 
 // Every setting of a route gets to what uses it.
 func TestSettingsArrive(t *testing.T) {
-	words := map[string]string{"Scope": "session", "History": "memory", "PingEvery": "5s", "Path": "/{x}", "JWTKeys": "secret:x"}
+	words := map[string]string{"Scope": "session", "History": "memory", "PingEvery": "5s", "Path": "/{x}", "JWTKeys": "secret:x", "Compress": "gzip"}
 	var l loader
 	for i := range reflect.TypeFor[settings]().NumField() {
 		var given settings

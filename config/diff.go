@@ -194,7 +194,7 @@ func (c *Config) tunnelDiff(next *Config) (restart []string) {
 	}
 	a, b := reflect.ValueOf(*c.Tunnel), reflect.ValueOf(*next.Tunnel)
 	for _, f := range routeFields {
-		if x := a.FieldByName(f.goName); x.IsValid() && x.Int() != b.FieldByName(f.goName).Int() {
+		if x := a.FieldByName(f.goName); x.IsValid() && !x.Equal(b.FieldByName(f.goName)) {
 			restart = append(restart, variableOf(name{setting: f.env}, c.given.globals.values, next.given.globals.values))
 		}
 	}

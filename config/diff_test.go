@@ -231,14 +231,14 @@ func TestDiffOfFiles(t *testing.T) {
 // Pages with tunnels keep the global values that they have of routes' settings.
 func TestDiffOfTunnels(t *testing.T) {
 	env := append(slices.Clone(base), "SSE_UPSTREAM=http://legacy", "SSE_TUNNEL=/")
-	for setting, value := range map[string]string{"HEARTBEAT": "3s", "COALESCE": "1s", "RETRY": "1s", "LINGER": "1m", "REPLAY_BYTES": "1MiB", "MAX_MESSAGE": "2MiB"} {
+	for setting, value := range map[string]string{"HEARTBEAT": "3s", "COALESCE": "1s", "COMPRESS": "gzip", "RETRY": "1s", "LINGER": "1m", "REPLAY_BYTES": "1MiB", "MAX_MESSAGE": "2MiB"} {
 		d := load(t, env...).Diff(load(t, append(slices.Clone(env), prefix+setting+"="+value)...))
 		if !slices.Equal(d.Restart, []string{prefix + setting}) {
 			t.Errorf("%s: %+v", setting, d)
 		}
 	}
-	if n := reflect.TypeFor[proxy.TunnelSettings]().NumField(); n != 7 {
-		t.Errorf("TunnelSettings has %d fields: the table above names six and Prefixes is SSE_TUNNEL", n)
+	if n := reflect.TypeFor[proxy.TunnelSettings]().NumField(); n != 8 {
+		t.Errorf("TunnelSettings has %d fields: the table above names seven and Prefixes is SSE_TUNNEL", n)
 	}
 }
 

@@ -15,7 +15,7 @@ const mostMerged = 32
 
 // ofMerged are the settings that have an effect on a route whose FROM names other routes.
 var ofMerged = map[string]bool{"PATH": true, "FROM": true, "SELECT": true, "EVENT": true, "DATA": true, "ID": true, "KEY": true, "DONE": true, "START": true,
-	"HEARTBEAT": true, "COALESCE": true, "RETRY": true, "REPLAY_EVENTS": true, "REPLAY_BYTES": true, "REPLAY_AGE": true, "LINGER": true, "MAX_AGE": true,
+	"HEARTBEAT": true, "COALESCE": true, "COMPRESS": true, "RETRY": true, "REPLAY_EVENTS": true, "REPLAY_BYTES": true, "REPLAY_AGE": true, "LINGER": true, "MAX_AGE": true,
 	"HISTORY": true, "MAX_CLIENTS": true, "MAX_CLIENTS_PER_STREAM": true, "MAX_STREAMS": true, "AUTH": true, "AUTH_URL": true, "AUTH_HEADERS": true,
 	"AUTH_CLAIMS": true, "JWT_KEYS": true, "JWT_ISSUER": true, "JWT_AUDIENCE": true, "JWT_FROM": true, "REVALIDATE": true}
 
@@ -28,7 +28,7 @@ func ofMergedAlone(s settings) settings {
 // sets are the settings of streams that pages choose. shared are the global values of routes' settings.
 func sets(shared settings) proxy.SetSettings {
 	linger := max(shared.Linger.duration(), 2*shared.Retry.duration()+time.Second) // whoever comes back finds it
-	return proxy.SetSettings{Heartbeat: shared.Heartbeat.duration(), Coalesce: shared.Coalesce.duration(), Retry: shared.Retry.duration(), Linger: linger,
+	return proxy.SetSettings{Heartbeat: shared.Heartbeat.duration(), Coalesce: shared.Coalesce.duration(), Compress: shared.Compress == "gzip", Retry: shared.Retry.duration(), Linger: linger,
 		ReplayEvents: int(shared.ReplayEvents), ReplayBytes: int(shared.ReplayBytes), ReplayAge: shared.ReplayAge.duration()}
 }
 

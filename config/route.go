@@ -86,6 +86,7 @@ func routeSettings(route string, s settings) *proxy.RouteSettings {
 		Start:        int(s.Start),
 		Heartbeat:    s.Heartbeat.duration(),
 		Coalesce:     s.Coalesce.duration(),
+		Compress:     s.Compress == "gzip",
 		Retry:        s.Retry.duration(),
 		ReplayEvents: int(s.ReplayEvents),
 		ReplayBytes:  int(s.ReplayBytes),

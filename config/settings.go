@@ -114,6 +114,7 @@ type settings struct {
 	Start        start  `env:"START" show:"live for ws and Redis, latest for polls, its parts' for merged routes" global:"yes" doc:"where a client without Last-Event-ID begins: live, latest, all, or a number of events. The client that opened the stream gets everything"`
 	Heartbeat    span   `env:"HEARTBEAT" envDefault:"15s" min:"10ms" max:"24h" global:"yes" doc:"a heartbeat is sent when nothing else was for so long; 0 means none"`
 	Coalesce     span   `env:"COALESCE" envDefault:"0" max:"10s" global:"yes" doc:"minimum time between two writes to one client; what arrives in between goes out in one write. 0: at once"`
+	Compress     string `env:"COMPRESS" envDefault:"off" oneof:"off gzip" global:"yes" doc:"gzip: clients that accept it get events compressed, once for all of them; see [compression](../proxy/deliver/README.md#compression) and when not"`
 	Retry        span   `env:"RETRY" envDefault:"3s" min:"1ms" max:"24h" none:"no" global:"yes" doc:"retry hint; each client gets a random value in [RETRY, 2×RETRY)"`
 	ReplayEvents count  `env:"REPLAY_EVENTS" envDefault:"1024" min:"1" max:"16777216" none:"no" global:"yes" doc:"size of the replay buffer in events"`
 	ReplayBytes  size   `env:"REPLAY_BYTES" envDefault:"4MiB" min:"1" max:"1GiB" none:"no" global:"yes" doc:"size of the replay buffer in bytes; the newest event is never evicted"`

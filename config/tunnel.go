@@ -14,7 +14,7 @@ func (l *loader) tunnel(vs values, prefixes list, shared settings, upstream bool
 	if len(prefixes) == 0 || len(prefixes) == 1 && none(prefixes[0]) {
 		return nil
 	}
-	t := &proxy.TunnelSettings{Heartbeat: shared.Heartbeat.duration(), Coalesce: shared.Coalesce.duration(), Retry: shared.Retry.duration(),
+	t := &proxy.TunnelSettings{Heartbeat: shared.Heartbeat.duration(), Coalesce: shared.Coalesce.duration(), Compress: shared.Compress == "gzip", Retry: shared.Retry.duration(),
 		Linger: shared.Linger.duration(), ReplayBytes: int(shared.ReplayBytes), MaxMessage: int(shared.MaxMessage)}
 	for _, prefix := range prefixes {
 		if problem := prefixProblem(prefix); problem != "" {

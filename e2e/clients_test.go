@@ -139,10 +139,14 @@ func TestClients(t *testing.T) {
 }
 
 // life takes a client of /ticks through everything: events one by one, heartbeats between them, a cut network, a legacy
-// service that drops the connection, a sidecar that is restarted, and the end. start is given the address to ask.
+// service that drops the connection, a sidecar that is restarted, and the end. start is given the address to ask. Through nginx all of it is compressed.
 func life(t *testing.T, m manner, via string, pages map[string]string, start func(addr string) viewer) {
 	f := startFeed(t, pages)
-	s := startSidecar(t, feedEnv(f)...)
+	env := feedEnv(f)
+	if via == "nginx" {
+		env = append(env, "SSE_COMPRESS=gzip")
+	}
+	s := startSidecar(t, env...)
 	front := s.addr
 	if via == "nginx" {
 		front = startNginx(t, s.addr)

@@ -182,9 +182,15 @@ func TestHTTP2SmallWindows(t *testing.T) {
 // TestHTTP2WebKit: WebKit notices the end of an event stream over HTTP/2 by END_STREAM alone, and comes back after it with its id.
 func TestHTTP2WebKit(t *testing.T) {
 	t.Parallel()
-	f := startFeed(t, map[string]string{"/watch.html": watchPage})
-	s := startSidecar(t, append(append(feedEnv(f), keyPair(t)...), "SSE_RESTART=1s")...)
 	b := startWebKit(t)
+	for _, compress := range []string{"off", "gzip"} {
+		t.Run(compress, func(t *testing.T) { http2WebKit(t, b, "SSE_COMPRESS="+compress) })
+	}
+}
+
+func http2WebKit(t *testing.T, b browser, env ...string) {
+	f := startFeed(t, map[string]string{"/watch.html": watchPage})
+	s := startSidecar(t, append(append(append(feedEnv(f), keyPair(t)...), "SSE_RESTART=1s"), env...)...)
 	b.open(t, "https://"+s.addr+"/watch.html")
 	v := &tab{browser: b}
 	await(t, v, "open")

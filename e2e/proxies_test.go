@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"bufio"
+	"compress/gzip"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -121,53 +122,72 @@ proxy.server = ( "" => ( ( "host" => "%[4]s", "port" => "%[5]s" ) ) )
 }
 
 // TestProxiesPassEventsOneByOne: behind each of them a client has each event before the next one is sent, and the stream
-// outlives a silence that only heartbeats break.
+// outlives a silence that only heartbeats break, compressed or not.
 func TestProxiesPassEventsOneByOne(t *testing.T) {
 	t.Parallel()
 	for name, start := range proxies {
 		t.Run(name, func(t *testing.T) {
 			f := startFeed(t, nil)
-			s := startSidecar(t, feedEnv(f)...)
+			s := startSidecar(t, append(feedEnv(f), "SSE_COMPRESS=gzip")...)
 			addr := start(t, s.addr)
-			req, _ := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+addr+"/ticks", nil)
-			req.Header.Set("Accept", "text/event-stream")
-			resp, err := http.DefaultClient.Do(req)
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer resp.Body.Close()
-			if kind := resp.Header.Get("Content-Type"); resp.StatusCode != 200 || kind != "text/event-stream" {
-				t.Fatalf("%s, %s", resp.Status, kind)
-			}
-			lines := make(chan string, 1000)
-			go func() { // ends with the body
-				defer close(lines)
-				for in := bufio.NewScanner(resp.Body); in.Scan(); {
-					lines <- in.Text()
-				}
-			}()
-			until := func(what string, ok func(string) bool) {
-				t.Helper()
-				for deadline := time.After(patience); ; {
-					select {
-					case line, open := <-lines:
-						if !open {
-							t.Fatalf("it ended before %s", what)
-						}
-						if ok(line) {
-							return
-						}
-					case <-deadline:
-						t.Fatalf("%s is held back", what)
-					}
-				}
-			}
+			plain, zipped := readLines(t, addr, "identity"), readLines(t, addr, "gzip")
 			for range 5 {
 				said := f.tick(t)
-				until("an event", func(line string) bool { return line == "data: "+said })
-				until("a heartbeat", func(line string) bool { return line == ":" })
+				for encoding, lines := range map[string]chan string{"identity": plain, "gzip": zipped} {
+					until(t, lines, encoding+": an event", "data: "+said)
+					until(t, lines, encoding+": a heartbeat", ":")
+				}
 			}
 		})
+	}
+}
+
+// readLines asks for /ticks in an encoding, and returns the lines that come.
+func readLines(t *testing.T, addr, encoding string) chan string {
+	t.Helper()
+	req, _ := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+addr+"/ticks", nil)
+	req.Header.Set("Accept", "text/event-stream")
+	req.Header.Set("Accept-Encoding", encoding)
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { resp.Body.Close() })
+	kind, coding := resp.Header.Get("Content-Type"), resp.Header.Get("Content-Encoding")
+	if resp.StatusCode != 200 || kind != "text/event-stream" || (coding == "gzip") != (encoding == "gzip") {
+		t.Fatalf("%s, %s, %s", resp.Status, kind, coding)
+	}
+	var body io.Reader = resp.Body
+	if coding == "gzip" {
+		if body, err = gzip.NewReader(body); err != nil {
+			t.Fatal(err)
+		}
+	}
+	lines := make(chan string, 1000)
+	go func() { // ends with the body
+		defer close(lines)
+		for in := bufio.NewScanner(body); in.Scan(); {
+			lines <- in.Text()
+		}
+	}()
+	return lines
+}
+
+// until waits for a line.
+func until(t *testing.T, lines chan string, what, want string) {
+	t.Helper()
+	for deadline := time.After(patience); ; {
+		select {
+		case line, open := <-lines:
+			if !open {
+				t.Fatalf("it ended before %s", what)
+			}
+			if line == want {
+				return
+			}
+		case <-deadline:
+			t.Fatalf("%s is held back", what)
+		}
 	}
 }
 

@@ -139,7 +139,7 @@ func (p *Proxy) newRoute(rc *RouteSettings, old *Route) *Route {
 		rt.own.Set(rc.MaxClients)
 		rt.perStream, rt.Compared = old.perStream, old.Compared
 	}
-	rt.deliver = deliver.Pacing{Heartbeat: rc.Heartbeat, Coalesce: rc.Coalesce, Retry: rc.Retry, Stats: rt.Clients, Log: log}
+	rt.deliver = deliver.Pacing{Heartbeat: rc.Heartbeat, Coalesce: rc.Coalesce, Retry: rc.Retry, Gzip: rc.Compress, Stats: rt.Clients, Log: log}
 	if rc.Access != nil {
 		rt.guard = access.New(*rc.Access, log)
 	}

@@ -13,6 +13,7 @@ import (
 	"sidestream/proxy/merge"
 	"sidestream/proxy/stream"
 	"sidestream/proxy/upstream"
+	"sidestream/proxy/web"
 	"sidestream/translate"
 	"sidestream/translate/sse"
 
@@ -243,6 +244,7 @@ func (rt *Route) begins(c *deliver.Client, g *guest, find func(*stream.Ring, str
 	if deliver.HeldBack(g.r) {
 		rt.HeldBack.Add(1)
 	}
+	c.Gzip = rt.Compress && web.TakesGzip(g.r.Header) && !c.Polls
 	c.Beats, c.Address = wantsBeats(g.r), rt.proxy.table().addresses.forwarded(g.r)
 	if g.id == "" {
 		return

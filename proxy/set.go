@@ -31,6 +31,7 @@ const (
 type SetSettings struct {
 	Heartbeat    time.Duration
 	Coalesce     time.Duration
+	Compress     bool
 	Retry        time.Duration
 	Linger       time.Duration
 	ReplayEvents int
@@ -44,7 +45,7 @@ func setRoute(s SetSettings) *RouteSettings {
 	if err != nil {
 		panic(err) // it has no settings that could be wrong
 	}
-	return &RouteSettings{Name: setName, Path: setPath, Upstream: merges, Start: stream.StartKeys, Heartbeat: s.Heartbeat, Coalesce: s.Coalesce, Retry: s.Retry,
+	return &RouteSettings{Name: setName, Path: setPath, Upstream: merges, Start: stream.StartKeys, Heartbeat: s.Heartbeat, Coalesce: s.Coalesce, Compress: s.Compress, Retry: s.Retry,
 		Linger: s.Linger, ReplayEvents: s.ReplayEvents, ReplayBytes: s.ReplayBytes, ReplayAge: s.ReplayAge, Forgets: true}
 }
 

@@ -60,6 +60,7 @@ type RouteSettings struct {
 	Start        int               // events of the ring a client without Last-Event-ID begins with: 0 live, 1 latest, [stream.StartAll]
 	Heartbeat    time.Duration     // sent when nothing else was; 0 none
 	Coalesce     time.Duration     // upper bound on how often one client is written to; 0 none
+	Compress     bool              // events are compressed for clients that take gzip
 	Retry        time.Duration     // lower bound of the retry hint, the upper bound being twice it
 	ReplayEvents int               // bound of the ring in events; at least 1
 	ReplayBytes  int               // bound of the ring in encoded bytes; the newest event stays whatever its size
@@ -84,6 +85,7 @@ type TunnelSettings struct {
 	Prefixes    []string // paths, each with all below it; "/" all
 	Heartbeat   time.Duration
 	Coalesce    time.Duration
+	Compress    bool
 	Retry       time.Duration
 	Linger      time.Duration
 	ReplayBytes int // what may wait for a page's acknowledgement

@@ -18,6 +18,7 @@ import (
 	"sidestream/proxy/stream"
 	"sidestream/proxy/tunnel"
 	"sidestream/proxy/upstream"
+	"sidestream/proxy/web"
 )
 
 // tunnelPath is where tunnels are; what is after it is the path of the WebSocket. See package tunnel.
@@ -48,7 +49,7 @@ func newTunnel(p *Proxy, c Settings, log *slog.Logger) *Tunnel {
 		t.Heartbeat = tunnelHeartbeat
 	}
 	t.Pages = tunnel.New(tunnel.Settings{
-		Clients: deliver.Pacing{Heartbeat: t.Heartbeat, Poll: t.Heartbeat, Coalesce: t.Coalesce, Retry: min(t.Retry, tunnelRetry), Stats: &t.Clients, Log: log},
+		Clients: deliver.Pacing{Heartbeat: t.Heartbeat, Poll: t.Heartbeat, Coalesce: t.Coalesce, Retry: min(t.Retry, tunnelRetry), Gzip: t.Compress, Stats: &t.Clients, Log: log},
 		Linger:  t.Linger, Window: t.ReplayBytes, MaxMessage: t.MaxMessage,
 		Pages: stream.NewLimit(c.MaxStreams), Tunnels: p.Streams, Log: log, Dial: p.passthrough.dialWebSocket, Opened: p.tunnelOpened,
 	})
@@ -167,6 +168,7 @@ func (t *Tunnel) seat(r *http.Request, id, last string) (c deliver.Client, err e
 		return c, err
 	}
 	c.Gone = gone
+	c.Gzip = t.Compress && web.TakesGzip(r.Header) && !deliver.Polls(r)
 	leave := c.Leave
 	c.Leave = func() { leave(); all.Give() }
 	c.Beats, c.Polls = wantsBeats(r), deliver.Polls(r)

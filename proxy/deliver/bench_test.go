@@ -145,6 +145,49 @@ func BenchmarkFanOut(b *testing.B) {
 	})
 }
 
+// BenchmarkZipped is what an event costs the clients of a stream that take gzip, beside as many that do not, in turn in one run: 1,000 clients, each event sent when all have the one before.
+func BenchmarkZipped(b *testing.B) {
+	const clients, window = 1000, 50
+	type side struct {
+		h     *harbour
+		q     *quayside
+		used  time.Duration
+		bytes int64
+	}
+	var sides [2]*side
+	for i, request := range []string{plainRequest, strings.Replace(plainRequest, "\r\n\r\n", "\r\nAccept-Encoding: gzip\r\n\r\n", 1)} {
+		h, stop := newBerth(b, false)
+		defer stop()
+		s := &side{h: h, q: openRaw(b, h, clients, clients, request)}
+		defer s.q.close()
+		sides[i] = s
+	}
+	n := 0
+	for b.Loop() {
+		for _, s := range sides {
+			written, bytes := s.h.route.Stats.Events.Load(), s.h.route.Stats.Bytes.Load()
+			s.used -= cpuTime()
+			for i := range window {
+				s.h.ring.Append(ticker(n*window + i))
+				written += clients
+				for s.h.route.Stats.Events.Load() < written {
+					<-time.After(100 * time.Microsecond)
+				}
+			}
+			s.used += cpuTime()
+			s.bytes += s.h.route.Stats.Bytes.Load() - bytes
+			s.q.drain()
+		}
+		n++
+	}
+	events := float64(n * window * clients)
+	b.ReportMetric(float64(sides[0].used)/events, "plain-ns/client")
+	b.ReportMetric(float64(sides[1].used)/events, "gzip-ns/client")
+	b.ReportMetric(float64(sides[1].used)/float64(sides[0].used), "cpu-ratio")
+	b.ReportMetric(float64(sides[1].bytes)/float64(sides[0].bytes), "bytes-ratio")
+	b.ReportMetric(float64(sides[1].bytes)/events, "gzip-B/event")
+}
+
 // requestsH2 is what a client of HTTP/2 sends that asks for so many event streams, and grants all there can be.
 func requestsH2(streams int) string {
 	var out strings.Builder

@@ -85,7 +85,8 @@ func (c *Clients) handOverStream(w http.ResponseWriter, r *http.Request, cl Clie
 	if id == 0 || !conn.Adopt(id, &sub.stream, func() { m.join(sub, cl) }) {
 		return false
 	}
-	setHeader(w.Header(), cl.Gzip)
+	setHeader(w.Header())
+	cl.encoding(w.Header())
 	w.WriteHeader(http.StatusOK)
 	if http.NewResponseController(w).Flush() != nil {
 		conn.Abandon(id)

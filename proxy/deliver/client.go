@@ -33,7 +33,8 @@ type client struct {
 
 // newClient is the writer of cl, to r by w, whose header it writes.
 func (c *Clients) newClient(w http.ResponseWriter, r *http.Request, cl Client) *client {
-	own := c.clientOf(newOutput(w, r, cl.Gzip), r, cl)
+	cl.encoding(w.Header())
+	own := c.clientOf(newOutput(w, r), r, cl)
 	own.state.flags |= ending(cl.native, r)
 	forget(r)
 	return own

@@ -29,6 +29,7 @@ type Pacing struct {
 	Coalesce  time.Duration // a client is written to no more often than this; 0: at once
 	Poll      time.Duration // that a long poll waits at most; 0: 25 s
 	Retry     time.Duration // each client is told a random time of [Retry, 2×Retry)
+	Gzip      bool          // clients that take gzip get it: the same bytes for all, compressed once
 	Stats     *Stats
 	Log       *slog.Logger
 
@@ -81,7 +82,7 @@ type Client struct {
 	Polls    bool            // its answer is to be whole: see poll.go
 	Beats    bool            // heartbeats are to be events, the first one as soon as it has what the ring has
 	Terse    bool            // it knows none of the sidecar's own events: where another client would be told by one, it is cut, or told by Route.Refused
-	Gzip     bool            // its answer is compressed
+	Gzip     bool            // its answer is compressed; only with Route.Gzip
 	Pass     *access.Pass    // what it was admitted with; nil: it may stay for as long as it likes
 	Gone     func()          // called once when this client in particular has disconnected; nil: nothing is
 	Address  netip.Addr      // that a trusted proxy has given for it; the zero value where none has
@@ -313,7 +314,7 @@ func Busy(w http.ResponseWriter, r *http.Request, id string, retry time.Duration
 		out.answer()
 		return Answered
 	}
-	out, native := newOutput(w, r, false), looksNative(r)
+	out, native := newOutput(w, r), looksNative(r)
 	out.limit(stallTime)
 	out.write(sse.AppendBusy(opening(native, id, retry), id))
 	c := cursor{flags: ending(native, r)}

@@ -156,7 +156,7 @@ func (s *shard) begin(fd int32, cl Client, header http.Header, of kind, tell boo
 		j.slot.flags |= isUnchunked
 	}
 	j.joined, _ = cl.Ring.Last()
-	j.begin(appendHead(make([]byte, 0, headSize), header, of.unchunked, cl.Gzip), s.clients, now)
+	j.begin(appendHead(make([]byte, 0, headSize), header, of.unchunked, &cl), s.clients, now)
 	s.join(j, tell)
 }
 
@@ -250,14 +250,17 @@ const headSize = 512
 
 // appendHead is the head of the answer (RFC 9112, section 4). The connection ends with it, but HTTP/1.1 clients are not
 // told so: undici, which is Node's fetch, takes any end of an announced close for a complete body, chunked or not.
-func appendHead(dst []byte, h http.Header, unchunked, zipped bool) []byte {
+func appendHead(dst []byte, h http.Header, unchunked bool, cl *Client) []byte {
 	if unchunked {
 		dst = append(dst, "HTTP/1.0 200 OK\r\n"...)
 	} else {
 		dst = append(dst, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n"...)
 	}
 	dst = append(append(append(dst, "Date: "...), date()...), "\r\n"...)
-	if zipped {
+	if cl.Route.Gzip {
+		dst = append(dst, "Vary: Accept-Encoding\r\n"...)
+	}
+	if cl.Gzip {
 		dst = append(dst, "Content-Encoding: gzip\r\n"...)
 	}
 	b := bytes.NewBuffer(append(dst, streamHead...))
@@ -269,7 +272,7 @@ func appendHead(dst []byte, h http.Header, unchunked, zipped bool) []byte {
 // streamHead is setHeader's, written.
 var streamHead = func() []byte {
 	h := http.Header{}
-	setHeader(h, false)
+	setHeader(h)
 	var b bytes.Buffer
 	h.Write(&b)
 	return b.Bytes()

@@ -38,8 +38,8 @@ type output struct {
 }
 
 // newOutput writes the header of an event stream.
-func newOutput(w http.ResponseWriter, r *http.Request, zipped bool) *output {
-	setHeader(w.Header(), zipped)
+func newOutput(w http.ResponseWriter, r *http.Request) *output {
+	setHeader(w.Header())
 	o := &output{w: w, flusher: http.NewResponseController(w), unchunked: !r.ProtoAtLeast(1, 1),
 		deadlines: r.ProtoMajor > 1 || runtime.GOOS != "linux"}
 	o.conn, _ = r.Context().Value(connKey{}).(net.Conn)
@@ -54,10 +54,7 @@ func newOutput(w http.ResponseWriter, r *http.Request, zipped bool) *output {
 }
 
 // setHeader sets what every event stream has in its header.
-func setHeader(h http.Header, zipped bool) {
-	if zipped {
-		h.Set("Content-Encoding", "gzip")
-	}
+func setHeader(h http.Header) {
 	h.Set("Content-Type", sse.ContentType)
 	h.Set("Cache-Control", "no-cache, no-store, no-transform")
 	h.Set("X-Accel-Buffering", "no") // nginx: do not wait for more

@@ -93,7 +93,7 @@ func (o *output) full() bool { return o.holds && len(o.held) >= pollMost }
 func (o *output) answer() error {
 	o.limit(stallTime)
 	h := o.w.Header()
-	setHeader(h, false)
+	setHeader(h)
 	h.Set("Content-Length", strconv.Itoa(len(o.held)))
 	o.w.WriteHeader(http.StatusOK)
 	_, err := o.w.Write(o.held)

@@ -23,7 +23,7 @@ func (c *Clients) Relay(w http.ResponseWriter, r *http.Request, one Relay) Rest 
 		one.Stop()
 		return func() (cut bool) { return true } // before the head: it looks as if the connection had failed
 	}
-	out, end := newOutput(w, r, false), cursor{flags: ending(looksNative(r), r)}
+	out, end := newOutput(w, r), cursor{flags: ending(looksNative(r), r)}
 	return func() (cut bool) {
 		defer c.present.Done()
 		defer one.Stop()

@@ -11,7 +11,7 @@ type Stream struct{ out *output }
 
 // NewStream begins an answer that may take no longer than this.
 func NewStream(w http.ResponseWriter, r *http.Request, longest time.Duration) *Stream {
-	s := &Stream{newOutput(w, r, false)}
+	s := &Stream{newOutput(w, r)}
 	s.out.flusher.SetWriteDeadline(time.Now().Add(longest))
 	s.out.flusher.Flush()
 	return s

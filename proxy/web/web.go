@@ -103,7 +103,7 @@ func (s *Scripts) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	body, tag := f.plain, `"`+f.tag+`"`
 	h.Add("Vary", "Accept-Encoding")
-	if gzips(r) {
+	if TakesGzip(r.Header) {
 		body, tag = f.zipped, `"`+f.tag+`-gzip"`
 		h.Set("Content-Encoding", "gzip")
 	}
@@ -139,9 +139,9 @@ func (f *file) has(lines []string) bool {
 	return false
 }
 
-// gzips reports whether r accepts gzip (RFC 9110, section 12.5.3).
-func gzips(r *http.Request) bool {
-	all := strings.Split(strings.Join(r.Header.Values("Accept-Encoding"), ","), ",")
+// TakesGzip reports whether a request with this header accepts gzip (RFC 9110, section 12.5.3).
+func TakesGzip(h http.Header) bool {
+	all := strings.Split(strings.Join(h.Values("Accept-Encoding"), ","), ",")
 	return slices.ContainsFunc(all, func(one string) bool {
 		name, params, _ := strings.Cut(one, ";")
 		_, weight, weighs := strings.Cut(params, "=")
