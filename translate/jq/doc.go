@@ -19,6 +19,8 @@
 //   - Numbers keep the digits that they are written with.
 //   - The package sets no deadline of its own: the caller's context is the bound on time, [Share] lets several programs share it.
 //
+// Programs of the plainest kind are run without gojq ([shapeOf]), as long as what they meet is as plain.
+//
 // # How to add to it
 //
 //   - A function of gojq, which a new release may bring: a row in natives, with how its work and its result grow with its input

@@ -20,6 +20,7 @@ var (
 type Program struct {
 	code    *gojq.Code
 	regexps *cache
+	shape   shape // nil: gojq runs it
 
 	idle atomic.Pointer[machine] // the one that is kept for the next run
 }
@@ -33,7 +34,7 @@ func Compile(query *gojq.Query, variables []string) (*Program, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Program{code: code, regexps: new(cache)}, nil
+	return &Program{code: code, regexps: new(cache), shape: shapeOf(query, variables)}, nil
 }
 
 // Run calls f with every output of p over value, until f returns an error, which it returns. An error of the program is
@@ -41,6 +42,14 @@ func Compile(query *gojq.Query, variables []string) (*Program, error) {
 func (p *Program) Run(ctx context.Context, value any, variables []any, f func(any) error) error {
 	if err := ctx.Err(); err != nil {
 		return err
+	}
+	given := 0 // outputs that f has had already
+	if p.shape != nil {
+		n, err := p.runShape(ctx, value, variables, f)
+		if err != errShape {
+			return err
+		}
+		given = n
 	}
 	m := p.take()
 	defer p.give(m)
@@ -57,6 +66,10 @@ func (p *Program) Run(ctx context.Context, value any, variables []any, f func(an
 		}
 		if err, failed := v.(error); failed {
 			return err
+		}
+		if given > 0 {
+			given--
+			continue
 		}
 		if err := f(v); err != nil {
 			return err

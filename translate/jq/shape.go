@@ -1,0 +1,480 @@
+package jq
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"strconv"
+
+	"github.com/itchyny/gojq"
+)
+
+// This file runs the programs that most routes have - select(.type == "x"), .a.b, {a, b}, .[] - on the value as it is, without gojq. The rules:
+//
+//   - What a program comes to is what gojq makes of it, in the same order. A shape does only what is the same for certain; at anything else, and at every error, it
+//     stops, and gojq runs the program from its beginning, of whose outputs those are left out that were given.
+//   - So a shape is of programs alone that come to the same each time that they run: nothing that asks what time it is.
+//   - It makes no more than what it is given has parts, and looks at the context now and then.
+
+// shape is a program, or a part of one: it calls yield with each of its outputs over v, until that fails. known are the variables' values.
+type shape func(v any, known []any, yield func(any) error) error
+
+// errShape means that gojq is to run the program.
+var errShape = errors.New("is for gojq")
+
+// part is a shape, and what is known of it.
+type part struct {
+	run    shape
+	single bool // it has one output
+}
+
+// shaper finds shapes.
+type shaper struct {
+	variables []string
+	functions map[string]string // of ours: the variable that each is
+}
+
+// shapeOf is the shape of a program; nil: it has none.
+func shapeOf(q *gojq.Query, variables []string) shape {
+	s := shaper{variables, map[string]string{}}
+	for _, def := range q.FuncDefs {
+		body := def.Body
+		if len(def.Args) > 0 || body == nil || body.Term == nil || body.Term.Func == nil || len(body.Term.Func.Args) > 0 || body.Term.SuffixList != nil || s.variable(body.Term.Func.Name) < 0 {
+			return nil
+		}
+		s.functions[def.Name] = body.Term.Func.Name
+	}
+	alone := *q
+	alone.FuncDefs = nil
+	return s.query(&alone).run
+}
+
+// variable is the place of a variable; less than 0: there is none of that name.
+func (s shaper) variable(name string) int {
+	for i, known := range s.variables {
+		if known == name {
+			return i
+		}
+	}
+	return -1
+}
+
+func (s shaper) query(q *gojq.Query) (none part) {
+	if q == nil || q.Meta != nil || len(q.Imports)+len(q.FuncDefs)+len(q.Patterns) > 0 {
+		return none
+	}
+	if q.Term != nil {
+		return s.term(q.Term)
+	}
+	l, r := s.query(q.Left), s.query(q.Right)
+	if l.run == nil || r.run == nil {
+		return none
+	}
+	switch q.Op {
+	case gojq.OpPipe:
+		return piped(l, r)
+	case gojq.OpComma:
+		return part{run: func(v any, known []any, yield func(any) error) error {
+			if err := l.run(v, known, yield); err != nil {
+				return err
+			}
+			return r.run(v, known, yield)
+		}}
+	}
+	if !l.single || !r.single {
+		return none
+	}
+	switch q.Op {
+	case gojq.OpEq, gojq.OpNe, gojq.OpLt, gojq.OpLe, gojq.OpGt, gojq.OpGe:
+		return compared(q.Op, l, r)
+	case gojq.OpAnd, gojq.OpOr:
+		return combined(q.Op == gojq.OpAnd, l, r)
+	case gojq.OpAlt:
+		return chosen(l.run, l, r)
+	}
+	return none
+}
+
+func piped(l, r part) part {
+	return part{func(v any, known []any, yield func(any) error) error {
+		return l.run(v, known, func(v any) error { return r.run(v, known, yield) })
+	}, l.single && r.single}
+}
+
+// one is the output of a part that has one.
+func (p part) one(v any, known []any) (out any, err error) {
+	err = p.run(v, known, func(v any) error { out = v; return nil })
+	return out, err
+}
+
+func truth(v any) bool { return v != nil && v != false }
+
+func compared(op gojq.Operator, l, r part) part {
+	return part{func(v any, known []any, yield func(any) error) error {
+		a, err := l.one(v, known)
+		if err != nil {
+			return err
+		}
+		b, err := r.one(v, known)
+		if err != nil {
+			return err
+		}
+		c, ok := ordered(a, b)
+		if !ok {
+			return errShape
+		}
+		switch op {
+		case gojq.OpEq:
+			return yield(c == 0)
+		case gojq.OpNe:
+			return yield(c != 0)
+		case gojq.OpLt:
+			return yield(c < 0)
+		case gojq.OpLe:
+			return yield(c <= 0)
+		case gojq.OpGt:
+			return yield(c > 0)
+		}
+		return yield(c >= 0)
+	}, true}
+}
+
+// ordered compares two values as jq does; false: that is for gojq.
+func ordered(a, b any) (c int, ok bool) {
+	if x, isText := a.(string); isText {
+		if y, isText := b.(string); isText {
+			switch {
+			case x < y:
+				return -1, true
+			case x > y:
+				return 1, true
+			}
+			return 0, true
+		}
+	}
+	x, ok := rank(a)
+	if !ok {
+		return 0, false
+	}
+	y, ok := rank(b)
+	switch {
+	case !ok:
+		return 0, false
+	case x != y:
+		return x - y, true
+	case x != numbers:
+		return 0, x < numbers // null, false and true are one value each
+	}
+	m, ok := smallInt(a)
+	if !ok {
+		return 0, false
+	}
+	n, ok := smallInt(b)
+	return m - n, ok
+}
+
+const numbers = 3
+
+// rank is the place of a value's type in jq's order.
+func rank(v any) (n int, ok bool) {
+	switch v := v.(type) {
+	case nil:
+		return 0, true
+	case bool:
+		if v {
+			return 2, true
+		}
+		return 1, true
+	case int, json.Number:
+		return numbers, true
+	case string:
+		return 4, true
+	case []any:
+		return 5, true
+	case map[string]any:
+		return 6, true
+	}
+	return 0, false
+}
+
+// smallInt is a number that is small and has no fraction.
+func smallInt(v any) (n int, ok bool) {
+	const most = 15 // digits
+	switch v := v.(type) {
+	case int:
+		return v, -1e15 < v && v < 1e15
+	case json.Number:
+		digits := string(v)
+		if len(digits) > 0 && digits[0] == '-' {
+			digits = digits[1:]
+		}
+		if len(digits) == 0 || len(digits) > most || digits == "0" && v != "0" { // -0 is a matter of its own
+			return 0, false
+		}
+		for _, c := range []byte(digits) {
+			if c < '0' || c > '9' {
+				return 0, false
+			}
+		}
+		n, err := strconv.Atoi(string(v))
+		return n, err == nil
+	}
+	return 0, false
+}
+
+func combined(and bool, l, r part) part {
+	return part{func(v any, known []any, yield func(any) error) error {
+		a, err := l.one(v, known)
+		if err != nil {
+			return err
+		}
+		if truth(a) != and { // the other does not matter, nor is it run
+			return yield(!and)
+		}
+		b, err := r.one(v, known)
+		if err != nil {
+			return err
+		}
+		return yield(truth(b))
+	}, true}
+}
+
+// chosen is what then yields where the condition holds, else what other yields. then is given what the condition was given.
+func chosen(then shape, condition, other part) part {
+	return part{func(v any, known []any, yield func(any) error) error {
+		c, err := condition.one(v, known)
+		switch {
+		case err != nil:
+			return err
+		case truth(c):
+			return then(v, known, yield)
+		}
+		return other.run(v, known, yield)
+	}, other.single}
+}
+
+func constant(v any) part {
+	return part{func(_ any, _ []any, yield func(any) error) error { return yield(v) }, true}
+}
+
+var identity = part{func(v any, _ []any, yield func(any) error) error { return yield(v) }, true}
+
+func (s shaper) term(t *gojq.Term) part {
+	p := s.simple(t)
+	for _, suffix := range t.SuffixList {
+		if p.run == nil {
+			return p
+		}
+		switch {
+		case suffix.Index != nil:
+			p = piped(p, member(suffix.Index))
+		case suffix.Iter:
+			p = piped(p, part{run: iterate})
+		case !suffix.Optional: // which changes errors alone, and those are gojq's
+			return part{}
+		}
+	}
+	return p
+}
+
+// simple is a term without what follows it.
+func (s shaper) simple(t *gojq.Term) (none part) {
+	switch t.Type {
+	case gojq.TermTypeIdentity:
+		return identity
+	case gojq.TermTypeIndex:
+		return member(t.Index)
+	case gojq.TermTypeNull:
+		return constant(nil)
+	case gojq.TermTypeTrue:
+		return constant(true)
+	case gojq.TermTypeFalse:
+		return constant(false)
+	case gojq.TermTypeNumber:
+		if n, ok := smallInt(json.Number(t.Number)); ok && strconv.Itoa(n) == t.Number {
+			return constant(n)
+		}
+	case gojq.TermTypeString:
+		if t.Str != nil && len(t.Str.Queries) == 0 {
+			return constant(t.Str.Str)
+		}
+	case gojq.TermTypeQuery:
+		return s.query(t.Query)
+	case gojq.TermTypeObject:
+		return s.object(t.Object)
+	case gojq.TermTypeIf:
+		return s.conditional(t.If)
+	case gojq.TermTypeFunc:
+		return s.function(t.Func)
+	}
+	return none
+}
+
+func (s shaper) function(f *gojq.Func) (none part) {
+	name := f.Name
+	if ours, ok := s.functions[name]; ok && len(f.Args) == 0 {
+		name = ours
+	}
+	if at := s.variable(name); at >= 0 && len(f.Args) == 0 {
+		return part{func(_ any, known []any, yield func(any) error) error { return yield(known[at]) }, true}
+	}
+	switch {
+	case name == "select" && len(f.Args) == 1:
+		if condition := s.query(f.Args[0]); condition.run != nil && condition.single {
+			return part{run: chosen(identity.run, condition, part{run: nothing}).run}
+		}
+	case name == "empty" && len(f.Args) == 0:
+		return part{run: nothing}
+	case name == "not" && len(f.Args) == 0:
+		return part{func(v any, _ []any, yield func(any) error) error { return yield(!truth(v)) }, true}
+	}
+	return none
+}
+
+func nothing(any, []any, func(any) error) error { return nil }
+
+// member is .name, .["name"] or .[n].
+func member(at *gojq.Index) (none part) {
+	if at == nil || at.IsSlice || at.End != nil {
+		return none
+	}
+	name := at.Name
+	switch {
+	case at.Str != nil && len(at.Str.Queries) == 0:
+		name = at.Str.Str
+	case at.Str != nil:
+		return none
+	case at.Start != nil:
+		return place(at.Start)
+	}
+	return field(name)
+}
+
+func field(name string) part {
+	return part{func(v any, _ []any, yield func(any) error) error {
+		switch v := v.(type) {
+		case map[string]any:
+			return yield(v[name])
+		case nil:
+			return yield(nil)
+		}
+		return errShape
+	}, true}
+}
+
+// place is .[q], where q is a constant.
+func place(q *gojq.Query) (none part) {
+	if q.Term == nil || q.Left != nil || len(q.Term.SuffixList)+len(q.FuncDefs)+len(q.Patterns) > 0 {
+		return none
+	}
+	if t := q.Term; t.Type == gojq.TermTypeString && t.Str != nil && len(t.Str.Queries) == 0 {
+		return field(t.Str.Str)
+	}
+	n, ok := smallInt(json.Number(q.Term.Number))
+	if q.Term.Type != gojq.TermTypeNumber || !ok || strconv.Itoa(n) != q.Term.Number {
+		return none
+	}
+	return part{func(v any, _ []any, yield func(any) error) error {
+		switch v := v.(type) {
+		case []any:
+			if n < len(v) {
+				return yield(v[n])
+			}
+			return yield(nil)
+		case nil:
+			return yield(nil)
+		}
+		return errShape
+	}, true}
+}
+
+// iterate is .[] of a list.
+func iterate(v any, _ []any, yield func(any) error) error {
+	list, ok := v.([]any)
+	if !ok {
+		return errShape
+	}
+	for _, v := range list {
+		if err := yield(v); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// object is {a, "b": .c, $event} of parts that have one output each.
+func (s shaper) object(o *gojq.Object) (none part) {
+	type entry struct {
+		name  string
+		value part
+	}
+	var members []entry
+	for _, kv := range o.KeyVals {
+		m := entry{name: kv.Key}
+		switch {
+		case kv.KeyQuery != nil || kv.KeyString != nil && len(kv.KeyString.Queries) > 0:
+			return none
+		case kv.KeyString != nil:
+			m.name = kv.KeyString.Str
+		}
+		switch {
+		case kv.Val != nil && kv.KeyString == nil && m.name != "" && m.name[0] == '$':
+			return none
+		case kv.Val != nil:
+			m.value = s.query(kv.Val)
+		case kv.KeyString == nil && m.name != "" && m.name[0] == '$':
+			m.value, m.name = s.function(&gojq.Func{Name: m.name}), m.name[1:]
+		default:
+			m.value = field(m.name)
+		}
+		if m.value.run == nil || !m.value.single {
+			return none
+		}
+		members = append(members, m)
+	}
+	return part{func(v any, known []any, yield func(any) error) error {
+		made := make(map[string]any, len(members))
+		for i := range members {
+			value, err := members[i].value.one(v, known)
+			if err != nil {
+				return err
+			}
+			made[members[i].name] = value
+		}
+		return yield(made)
+	}, true}
+}
+
+func (s shaper) conditional(c *gojq.If) (none part) {
+	other := identity
+	if c.Else != nil {
+		other = s.query(c.Else)
+	}
+	branches := append([]*gojq.IfElif{{Cond: c.Cond, Then: c.Then}}, c.Elif...)
+	for i := len(branches) - 1; i >= 0; i-- {
+		condition, then := s.query(branches[i].Cond), s.query(branches[i].Then)
+		if condition.run == nil || !condition.single || then.run == nil || other.run == nil {
+			return none
+		}
+		single := then.single && other.single
+		other = chosen(then.run, condition, other)
+		other.single = single
+	}
+	return other
+}
+
+// contextEvery is how many outputs there are between two looks at the context.
+const contextEvery = 64
+
+// runShape is Run for a program with a shape. It returns errShape, and how many outputs f has had, where gojq is to run it.
+func (p *Program) runShape(ctx context.Context, value any, variables []any, f func(any) error) (given int, err error) {
+	err = p.shape(value, variables, func(v any) error {
+		if given++; given%contextEvery == 0 {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+		}
+		return f(v)
+	})
+	return given, err
+}
