@@ -26,6 +26,7 @@ var errShape = errors.New("is for gojq")
 type part struct {
 	run    shape
 	single bool // it has one output
+	fixed  bool // that is a constant
 }
 
 // shaper finds shapes.
@@ -95,10 +96,14 @@ func (s shaper) query(q *gojq.Query) (none part) {
 	return none
 }
 
+// piped is l | r. Where r is a constant gojq 0.12.20 fails in some places ({a: (.b or .c | 1)}), which is left to it.
 func piped(l, r part) part {
+	if r.fixed {
+		return part{}
+	}
 	return part{func(v any, known []any, yield func(any) error) error {
 		return l.run(v, known, func(v any) error { return r.run(v, known, yield) })
-	}, l.single && r.single}
+	}, l.single && r.single, false}
 }
 
 // one is the output of a part that has one.
@@ -136,7 +141,7 @@ func compared(op gojq.Operator, l, r part) part {
 			return yield(c > 0)
 		}
 		return yield(c >= 0)
-	}, true}
+	}, true, false}
 }
 
 // ordered compares two values as jq does; false: that is for gojq.
@@ -236,7 +241,7 @@ func combined(and bool, l, r part) part {
 			return err
 		}
 		return yield(truth(b))
-	}, true}
+	}, true, false}
 }
 
 // chosen is what then yields where the condition holds, else what other yields. then is given what the condition was given.
@@ -250,14 +255,14 @@ func chosen(then shape, condition, other part) part {
 			return then(v, known, yield)
 		}
 		return other.run(v, known, yield)
-	}, other.single}
+	}, other.single, false}
 }
 
 func constant(v any) part {
-	return part{func(_ any, _ []any, yield func(any) error) error { return yield(v) }, true}
+	return part{func(_ any, _ []any, yield func(any) error) error { return yield(v) }, true, true}
 }
 
-var identity = part{func(v any, _ []any, yield func(any) error) error { return yield(v) }, true}
+var identity = part{func(v any, _ []any, yield func(any) error) error { return yield(v) }, true, false}
 
 func (s shaper) term(t *gojq.Term) part {
 	p := s.simple(t)
@@ -316,7 +321,7 @@ func (s shaper) function(f *gojq.Func) (none part) {
 		name = ours
 	}
 	if at := s.variable(name); at >= 0 && len(f.Args) == 0 {
-		return part{func(_ any, known []any, yield func(any) error) error { return yield(known[at]) }, true}
+		return part{func(_ any, known []any, yield func(any) error) error { return yield(known[at]) }, true, false}
 	}
 	switch {
 	case name == "select" && len(f.Args) == 1:
@@ -326,7 +331,7 @@ func (s shaper) function(f *gojq.Func) (none part) {
 	case name == "empty" && len(f.Args) == 0:
 		return part{run: nothing}
 	case name == "not" && len(f.Args) == 0:
-		return part{func(v any, _ []any, yield func(any) error) error { return yield(!truth(v)) }, true}
+		return part{func(v any, _ []any, yield func(any) error) error { return yield(!truth(v)) }, true, false}
 	}
 	return none
 }
@@ -359,7 +364,7 @@ func field(name string) part {
 			return yield(nil)
 		}
 		return errShape
-	}, true}
+	}, true, false}
 }
 
 // place is .[q], where q is a constant.
@@ -385,7 +390,7 @@ func place(q *gojq.Query) (none part) {
 			return yield(nil)
 		}
 		return errShape
-	}, true}
+	}, true, false}
 }
 
 // iterate is .[] of a list.
@@ -409,6 +414,7 @@ func (s shaper) object(o *gojq.Object) (none part) {
 		value part
 	}
 	var members []entry
+	fixed := true
 	for _, kv := range o.KeyVals {
 		m := entry{name: kv.Key}
 		switch {
@@ -431,6 +437,7 @@ func (s shaper) object(o *gojq.Object) (none part) {
 			return none
 		}
 		members = append(members, m)
+		fixed = fixed && m.value.fixed
 	}
 	return part{func(v any, known []any, yield func(any) error) error {
 		made := make(map[string]any, len(members))
@@ -442,7 +449,7 @@ func (s shaper) object(o *gojq.Object) (none part) {
 			made[members[i].name] = value
 		}
 		return yield(made)
-	}, true}
+	}, true, fixed}
 }
 
 func (s shaper) conditional(c *gojq.If) (none part) {

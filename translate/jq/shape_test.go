@@ -107,7 +107,7 @@ func TestShapesAreFound(t *testing.T) {
 
 // words are what random programs are made of; %s is another one.
 var shapeWords = []string{".", ".a", ".b", ".a.b", ".[]", ".a[]", ".[0]", ".b[1]", `.["a"]`, "1", "0", "2", `"x"`, `"tick"`, "null", "true", "false", "event", "$state", "state.n", "empty",
-	"not", "select(%s)", "%s|%s", "%s,%s", "%s==%s", "%s!=%s", "%s<%s", "%s>=%s", "%s and %s", "%s or %s", "%s // %s", "{a:%s,b:(%s)}", "{a,b}", "{$event}", "if %s then %s else %s end", "if %s then %s end",
+	"not", "select(%s)", "%s|%s", "%s,%s", "%s==%s", "%s!=%s", "%s<%s", "%s<=%s", "%s>%s", "%s>=%s", "%s and %s", "%s or %s", "%s // %s", "{a:%s,b:(%s)}", "{a,b}", "{$event}", "if %s then %s else %s end", "if %s then %s end",
 	"(%s)", "(%s)?", "(%s).a", "(%s)[]", ".a?", `{"c":%s}`, "if %s then %s elif %s then %s else %s end"}
 
 var shapeDocs = []string{`null`, `1`, `"x"`, `[]`, `{}`, `{"a":1,"b":2}`, `{"a":{"b":"x"},"b":[1,2,{"a":null}]}`, `[{"a":1},{"a":"x"},{"b":false},[3]]`, `{"a":[1,1.0,-0,0,1e3,1000,12345678901234567890],"b":"tick"}`,
