@@ -14,10 +14,10 @@ import (
 //   - What a program comes to is what gojq makes of it, in the same order. A shape does only what is the same for certain; at anything else, and at every error, it
 //     stops, and gojq runs the program from its beginning, of whose outputs those are left out that were given.
 //   - So a shape is of programs alone that come to the same each time that they run: nothing that asks what time it is.
-//   - It makes no more than what it is given has parts, and looks at the context now and then.
+//   - It counts its steps: it looks at the context now and then, and a run that takes long is gojq's, for which only a few go on at once.
 
-// shape is a program, or a part of one: it calls yield with each of its outputs over v, until that fails. known are the variables' values.
-type shape func(v any, known []any, yield func(any) error) error
+// shape is a program, or a part of one: it calls yield with each of its outputs over v, until that fails.
+type shape func(v any, in *pass, yield func(any) error) error
 
 // errShape means that gojq is to run the program.
 var errShape = errors.New("is for gojq")
@@ -75,11 +75,11 @@ func (s shaper) query(q *gojq.Query) (none part) {
 	case gojq.OpPipe:
 		return piped(l, r)
 	case gojq.OpComma:
-		return part{run: func(v any, known []any, yield func(any) error) error {
-			if err := l.run(v, known, yield); err != nil {
+		return part{run: func(v any, in *pass, yield func(any) error) error {
+			if err := l.run(v, in, yield); err != nil {
 				return err
 			}
-			return r.run(v, known, yield)
+			return r.run(v, in, yield)
 		}}
 	}
 	if !l.single || !r.single {
@@ -91,7 +91,7 @@ func (s shaper) query(q *gojq.Query) (none part) {
 	case gojq.OpAnd, gojq.OpOr:
 		return combined(q.Op == gojq.OpAnd, l, r)
 	case gojq.OpAlt:
-		return chosen(l.run, l, r)
+		return otherwise(l, r)
 	}
 	return none
 }
@@ -101,26 +101,31 @@ func piped(l, r part) part {
 	if r.fixed {
 		return part{}
 	}
-	return part{func(v any, known []any, yield func(any) error) error {
-		return l.run(v, known, func(v any) error { return r.run(v, known, yield) })
+	return part{func(v any, in *pass, yield func(any) error) error {
+		return l.run(v, in, func(v any) error {
+			if err := in.step(); err != nil {
+				return err
+			}
+			return r.run(v, in, yield)
+		})
 	}, l.single && r.single, false}
 }
 
 // one is the output of a part that has one.
-func (p part) one(v any, known []any) (out any, err error) {
-	err = p.run(v, known, func(v any) error { out = v; return nil })
+func (p part) one(v any, in *pass) (out any, err error) {
+	err = p.run(v, in, func(v any) error { out = v; return nil })
 	return out, err
 }
 
 func truth(v any) bool { return v != nil && v != false }
 
 func compared(op gojq.Operator, l, r part) part {
-	return part{func(v any, known []any, yield func(any) error) error {
-		a, err := l.one(v, known)
+	return part{func(v any, in *pass, yield func(any) error) error {
+		a, err := l.one(v, in)
 		if err != nil {
 			return err
 		}
-		b, err := r.one(v, known)
+		b, err := r.one(v, in)
 		if err != nil {
 			return err
 		}
@@ -228,15 +233,15 @@ func smallInt(v any) (n int, ok bool) {
 }
 
 func combined(and bool, l, r part) part {
-	return part{func(v any, known []any, yield func(any) error) error {
-		a, err := l.one(v, known)
+	return part{func(v any, in *pass, yield func(any) error) error {
+		a, err := l.one(v, in)
 		if err != nil {
 			return err
 		}
 		if truth(a) != and { // the other does not matter, nor is it run
 			return yield(!and)
 		}
-		b, err := r.one(v, known)
+		b, err := r.one(v, in)
 		if err != nil {
 			return err
 		}
@@ -244,25 +249,39 @@ func combined(and bool, l, r part) part {
 	}, true, false}
 }
 
-// chosen is what then yields where the condition holds, else what other yields. then is given what the condition was given.
+// chosen is what then yields where the condition holds, else what other yields. All are given the same.
 func chosen(then shape, condition, other part) part {
-	return part{func(v any, known []any, yield func(any) error) error {
-		c, err := condition.one(v, known)
+	return part{func(v any, in *pass, yield func(any) error) error {
+		c, err := condition.one(v, in)
 		switch {
 		case err != nil:
 			return err
 		case truth(c):
-			return then(v, known, yield)
+			return then(v, in, yield)
 		}
-		return other.run(v, known, yield)
+		return other.run(v, in, yield)
 	}, other.single, false}
 }
 
-func constant(v any) part {
-	return part{func(_ any, _ []any, yield func(any) error) error { return yield(v) }, true, true}
+// otherwise is l // r.
+func otherwise(l, r part) part {
+	return part{func(v any, in *pass, yield func(any) error) error {
+		a, err := l.one(v, in)
+		switch {
+		case err != nil:
+			return err
+		case truth(a):
+			return yield(a)
+		}
+		return r.run(v, in, yield)
+	}, true, false}
 }
 
-var identity = part{func(v any, _ []any, yield func(any) error) error { return yield(v) }, true, false}
+func constant(v any) part {
+	return part{func(_ any, _ *pass, yield func(any) error) error { return yield(v) }, true, true}
+}
+
+var identity = part{func(v any, _ *pass, yield func(any) error) error { return yield(v) }, true, false}
 
 func (s shaper) term(t *gojq.Term) part {
 	p := s.simple(t)
@@ -321,7 +340,7 @@ func (s shaper) function(f *gojq.Func) (none part) {
 		name = ours
 	}
 	if at := s.variable(name); at >= 0 && len(f.Args) == 0 {
-		return part{func(_ any, known []any, yield func(any) error) error { return yield(known[at]) }, true, false}
+		return part{func(_ any, in *pass, yield func(any) error) error { return yield(in.known[at]) }, true, false}
 	}
 	switch {
 	case name == "select" && len(f.Args) == 1:
@@ -331,12 +350,12 @@ func (s shaper) function(f *gojq.Func) (none part) {
 	case name == "empty" && len(f.Args) == 0:
 		return part{run: nothing}
 	case name == "not" && len(f.Args) == 0:
-		return part{func(v any, _ []any, yield func(any) error) error { return yield(!truth(v)) }, true, false}
+		return part{func(v any, _ *pass, yield func(any) error) error { return yield(!truth(v)) }, true, false}
 	}
 	return none
 }
 
-func nothing(any, []any, func(any) error) error { return nil }
+func nothing(any, *pass, func(any) error) error { return nil }
 
 // member is .name, .["name"] or .[n].
 func member(at *gojq.Index) (none part) {
@@ -356,7 +375,7 @@ func member(at *gojq.Index) (none part) {
 }
 
 func field(name string) part {
-	return part{func(v any, _ []any, yield func(any) error) error {
+	return part{func(v any, _ *pass, yield func(any) error) error {
 		switch v := v.(type) {
 		case map[string]any:
 			return yield(v[name])
@@ -379,7 +398,7 @@ func place(q *gojq.Query) (none part) {
 	if q.Term.Type != gojq.TermTypeNumber || !ok || strconv.Itoa(n) != q.Term.Number {
 		return none
 	}
-	return part{func(v any, _ []any, yield func(any) error) error {
+	return part{func(v any, _ *pass, yield func(any) error) error {
 		switch v := v.(type) {
 		case []any:
 			if n < len(v) {
@@ -394,7 +413,7 @@ func place(q *gojq.Query) (none part) {
 }
 
 // iterate is .[] of a list.
-func iterate(v any, _ []any, yield func(any) error) error {
+func iterate(v any, _ *pass, yield func(any) error) error {
 	list, ok := v.([]any)
 	if !ok {
 		return errShape
@@ -439,10 +458,10 @@ func (s shaper) object(o *gojq.Object) (none part) {
 		members = append(members, m)
 		fixed = fixed && m.value.fixed
 	}
-	return part{func(v any, known []any, yield func(any) error) error {
+	return part{func(v any, in *pass, yield func(any) error) error {
 		made := make(map[string]any, len(members))
 		for i := range members {
-			value, err := members[i].value.one(v, known)
+			value, err := members[i].value.one(v, in)
 			if err != nil {
 				return err
 			}
@@ -470,18 +489,37 @@ func (s shaper) conditional(c *gojq.If) (none part) {
 	return other
 }
 
-// contextEvery is how many outputs there are between two looks at the context.
-const contextEvery = 64
+// pass is one run of a shape.
+type pass struct {
+	ctx   context.Context
+	known []any // the variables' values
+	steps int
+	given int // outputs
+}
+
+// step counts what a pipe passes on, and each output: all else of a program runs as often as it is written. It fails with the context, and when the run
+// takes long.
+func (in *pass) step() error {
+	if in.steps++; in.steps%stride == 0 {
+		if err := in.ctx.Err(); err != nil {
+			return err
+		}
+	}
+	if in.steps > heavySteps {
+		return errShape
+	}
+	return nil
+}
 
 // runShape is Run for a program with a shape. It returns errShape, and how many outputs f has had, where gojq is to run it.
 func (p *Program) runShape(ctx context.Context, value any, variables []any, f func(any) error) (given int, err error) {
-	err = p.shape(value, variables, func(v any) error {
-		if given++; given%contextEvery == 0 {
-			if err := ctx.Err(); err != nil {
-				return err
-			}
+	in := &pass{ctx: ctx, known: variables}
+	err = p.shape(value, in, func(v any) error {
+		if err := in.step(); err != nil {
+			return err
 		}
+		in.given++
 		return f(v)
 	})
-	return given, err
+	return in.given, err
 }

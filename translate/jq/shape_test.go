@@ -107,7 +107,7 @@ func TestShapesAreFound(t *testing.T) {
 
 // words are what random programs are made of; %s is another one.
 var shapeWords = []string{".", ".a", ".b", ".a.b", ".[]", ".a[]", ".[0]", ".b[1]", `.["a"]`, "1", "0", "2", `"x"`, `"tick"`, "null", "true", "false", "event", "$state", "state.n", "empty",
-	"not", "select(%s)", "%s|%s", "%s,%s", "%s==%s", "%s!=%s", "%s<%s", "%s<=%s", "%s>%s", "%s>=%s", "%s and %s", "%s or %s", "%s // %s", "{a:%s,b:(%s)}", "{a,b}", "{$event}", "if %s then %s else %s end", "if %s then %s end",
+	"not", "select(%s)", "%s|%s", "%s,%s", "%s==%s", "%s!=%s", "%s<%s", "%s<=%s", "%s>%s", "%s>=%s", "%s and %s", "%s or %s", "%s // %s", "{a:%s,b:(%s)}", "{a,b}", "{a:%s,b,a:%s}", "{$event}", "if %s then %s else %s end", "if %s then %s end",
 	"(%s)", "(%s)?", "(%s).a", "(%s)[]", ".a?", `{"c":%s}`, "if %s then %s elif %s then %s else %s end"}
 
 var shapeDocs = []string{`null`, `1`, `"x"`, `[]`, `{}`, `{"a":1,"b":2}`, `{"a":{"b":"x"},"b":[1,2,{"a":null}]}`, `[{"a":1},{"a":"x"},{"b":false},[3]]`, `{"a":[1,1.0,-0,0,1e3,1000,12345678901234567890],"b":"tick"}`,
@@ -171,8 +171,63 @@ func TestShapeStops(t *testing.T) {
 		}
 		return nil
 	})
-	if !errors.Is(err, context.Canceled) || n > 10+contextEvery {
+	if !errors.Is(err, context.Canceled) || n > 10+stride {
 		t.Errorf("%d outputs, %v", n, err)
+	}
+}
+
+// TestShapeIsBounded: a program that multiplies what it is given ends soon after its context does, whether it has outputs or not; what takes long is gojq's, and its outputs
+// are the same.
+func TestShapeIsBounded(t *testing.T) {
+	for _, src := range []string{strings.Repeat("(.,.)|", 40) + "empty", strings.Repeat("(.,.)|", 40) + ".", strings.Repeat("(.,.)|", 40) + "select(.b)"} {
+		p, err := withShape(src)
+		if err != nil || p.shape == nil {
+			t.Fatalf("%s: %v", src, err)
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
+		if err := p.Run(ctx, map[string]any{}, []any{nil, nil}, func(any) error { return nil }); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("%s ends with %v", src, err)
+		}
+		cancel()
+	}
+	p, err := withShape(".[]|.[]")
+	if err != nil {
+		t.Fatal(err)
+	}
+	v, _ := fromText("[" + strings.Repeat("[0,1,2,3,4,5,6,7,8,9],", heavySteps/10) + "[10]]")
+	n := 0
+	if err := p.Run(context.Background(), v, []any{nil, nil}, func(v any) error {
+		if want := json.Number(fmt.Sprint(n % 10)); n < heavySteps/10*10 && v != want {
+			t.Fatalf("output %d is %v, want %v", n, v, want)
+		}
+		n++
+		return nil
+	}); err != nil || n != heavySteps/10*10+1 {
+		t.Errorf("%d outputs, %v", n, err)
+	}
+}
+
+// Choices within choices cost what they are: each is looked at once.
+func TestShapeOfChoicesIsLinear(t *testing.T) {
+	src := ".a"
+	for range 64 {
+		src = "(" + src + " // .b)"
+	}
+	p, err := withShape(src)
+	if err != nil || p.shape == nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { // ends with the program
+		ended <- p.Run(context.Background(), map[string]any{"a": true}, []any{nil, nil}, func(any) error { return nil })
+	}()
+	select {
+	case err := <-ended:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(20 * time.Second):
+		t.Fatal("it takes for ever")
 	}
 }
 
