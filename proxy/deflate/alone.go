@@ -14,6 +14,7 @@ const (
 	storedMost = 64        // bytes that are stored: compressed they would hardly be fewer
 	blockMost  = 1<<16 - 1 // bytes of a stored block (RFC 1951, section 3.2.4)
 	blockFront = 5         // bytes before those
+	outMost    = 256 << 10 // bytes that a buffer keeps for the next use
 )
 
 // AppendAlone appends blocks that stand alone for what parts are, put together.
@@ -36,16 +37,26 @@ func AppendAlone(dst []byte, parts ...[]byte) []byte {
 		a.w.Write(p) // to memory, which does not fail
 	}
 	a.w.Flush()
-	if a.out.Len() > size+size/64+blockFront { // what is compressed or random already
-		return appendStored(dst, size, parts)
+	if a.out.Len() > size+(size/blockMost+1)*blockFront+len(flush) { // what is compressed or random already
+		dst = appendStored(dst, size, parts)
+	} else {
+		dst = append(dst, a.out.Bytes()...)
 	}
-	return append(dst, a.out.Bytes()...)
+	letGo(&a.out)
+	return dst
 }
 
 // aloner compresses what stands alone: fast, since each client that is behind may need that of its own.
 type aloner struct {
 	w   *flate.Writer
 	out bytes.Buffer
+}
+
+// letGo lets go of a buffer that something large has been in.
+func letGo(b *bytes.Buffer) {
+	if b.Cap() > outMost {
+		*b = bytes.Buffer{}
+	}
 }
 
 var aloners = sync.Pool{New: func() any {

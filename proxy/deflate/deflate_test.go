@@ -164,6 +164,41 @@ func TestRun(t *testing.T) {
 	}
 }
 
+// What stands alone is small, and hardly larger than what it is of where that cannot be compressed.
+func TestAloneIsSmall(t *testing.T) {
+	rng := rand.New(rand.NewPCG(5, 6))
+	var feed []byte
+	for i := 0; len(feed) < 300_000; i++ {
+		feed = fmt.Appendf(feed, "id: 1q8xk3-%d\nevent: ticker\ndata: "+`{"type":"ticker","sequence":%d,"product_id":"%s","price":"%d.%02d","volume_24h":"%d.%05d"}`+"\n\n",
+			i, 1_000_000+i, []string{"BTC-USD", "ETH-USD", "SOL-EUR"}[i%3], rng.IntN(50_000), rng.IntN(100), rng.IntN(1000), rng.IntN(100_000))
+	}
+	for _, size := range []int{2 << 10, 8 << 10, 64 << 10, 256 << 10} {
+		if got := len(AppendAlone(nil, feed[:size])); got*100 > size*85 {
+			t.Errorf("%d bytes of events became %d", size, got)
+		}
+	}
+	for _, size := range []int{200, 2 << 10, 64<<10 - 1, 64 << 10, 256 << 10} {
+		if got := len(AppendAlone(nil, random(rng, size))); got*100 > size*105 {
+			t.Errorf("%d random bytes became %d", size, got)
+		}
+	}
+}
+
+// What is large is not kept by what has compressed it.
+func TestLargeIsLetGo(t *testing.T) {
+	large := random(rand.New(rand.NewPCG(8, 9)), 4<<20)
+	r := Run{Encoders: &Encoders{Most: 1}}
+	r.Begin(1, time.Now())
+	if _, ok := r.Append(nil, large, 1, time.Now()); !ok || r.own.out.Cap() > outMost {
+		t.Errorf("a run keeps %d bytes", r.own.out.Cap())
+	}
+	AppendAlone(nil, large)
+	a := aloners.Get().(*aloner)
+	if a.out.Cap() > outMost {
+		t.Errorf("what compresses alone keeps %d bytes", a.out.Cap())
+	}
+}
+
 // Encoders are few, and are where they have the most readers.
 func TestEncoders(t *testing.T) {
 	s := &Encoders{Most: 2, Idle: 5 * time.Second}

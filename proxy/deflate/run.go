@@ -59,7 +59,9 @@ func (r *Run) Append(dst, p []byte, readers int, now time.Time) (all []byte, ok 
 	e.w.Write(p) // to memory, which does not fail
 	e.w.Flush()
 	r.Size += len(p)
-	return append(dst, e.out.Bytes()...), true
+	dst = append(dst, e.out.Bytes()...)
+	letGo(&e.out)
+	return dst, true
 }
 
 // Begin begins anew, for so many readers; false where no encoder is to be had.
