@@ -24,7 +24,7 @@ var proxies = map[string]func(t *testing.T, target string) (front string){
 	"haproxy":  startHAProxy,
 	"caddy":    startCaddy,
 	"apache":   startApache,
-	"varnish":  startVarnish,
+	"varnish":  varnishWith(`sub vcl_recv { if (req.http.Accept ~ "text/event-stream") { return (pass); } }`), // as it comes it asks for gzip whoever asks
 	"lighttpd": startLighttpd,
 	"squid":    squidWith("", ""),
 }
