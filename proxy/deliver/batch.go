@@ -11,6 +11,10 @@ import (
 // them.
 const mostEvents = 1023
 
+// aloneMost is of how many bytes a batch is that is compressed for those who stand at one place, but for the last event: whoever does not take it has it waiting, and
+// that is shared with no one.
+const aloneMost = 32 << 10
+
 // batch is what a ring has after a cursor, ready to be written to any number of clients that stand there.
 type batch struct {
 	ring       *stream.Ring // nil: nothing is loaded
@@ -22,6 +26,8 @@ type batch struct {
 	form       form
 	events     [][]byte
 	size       int // bytes of events
+	alone      int // so many of them are still to be compressed: see zip
+	saved      int // bytes that that has saved
 	deflated   stream.Deflated
 	sums       []deflate.Part // of events, where they are deflated
 	sum        deflate.Part   // of all of them
@@ -71,19 +77,17 @@ func (b *batch) load(ring *stream.Ring, cursor uint64, as form) {
 	default:
 		b.events, b.next, b.missed, b.end = ring.Chunks(b.events[:0], cursor)
 	}
-	b.more = false
+	b.more, b.alone, b.saved = false, 0, 0
 	b.keep(min(len(b.events), mostEvents))
 	b.from = b.next - uint64(len(b.events))
 	if last, _ := ring.Last(); !stream.Pending(b.next) && b.next < last {
 		b.more = true
 	}
 	if as&formDeflated != 0 {
-		b.deflate()
+		b.sort()
 	}
-	b.size = 0
-	for _, e := range b.events {
-		b.size += len(e)
-	}
+	b.sums = b.sums[:0]
+	b.measure()
 }
 
 // keep leaves out all but the first n events.
@@ -105,14 +109,31 @@ func (b *batch) trim(most int) {
 	}
 }
 
-// deflate compresses what is no piece of a run. It becomes one block, in the place of the last of those events; the others are empty: whoever has a part of it
-// waiting is taken to have them all. Where b leaps, only what it leaps by is left: that is taken as a whole.
-func (b *batch) deflate() {
+// sort finds what is no piece of a run. Where b leaps, only what it leaps by is left: that is taken as a whole.
+func (b *batch) sort() {
 	if b.asked != b.from && len(b.events) > 1 {
 		b.keep(1)
 	}
-	alone := min(b.deflated.Alone, len(b.events))
-	b.sums = b.sums[:0]
+	b.alone = min(b.deflated.Alone, len(b.events))
+	size := 0
+	for i, e := range b.events[:b.alone] {
+		if size += len(e); size >= aloneMost {
+			b.keep(i + 1)
+			b.alone = i + 1
+			break
+		}
+	}
+	b.joins = uint64(b.alone) + 1
+}
+
+// zip compresses what is no piece of a run, before b is written: whoever has to wait for its turn has it read in vain. It becomes one block, in the place of the last
+// of those events; the others are empty: whoever has a part of it waiting is taken to have them all.
+func (b *batch) zip() (changed bool) {
+	alone := b.alone
+	if b.form&formDeflated == 0 || alone == 0 && len(b.sums) == len(b.events) {
+		return false
+	}
+	b.alone, b.sums = 0, b.sums[:0]
 	for _, e := range b.events[:alone] {
 		b.sums = append(b.sums, deflate.SumOf(e))
 	}
@@ -121,8 +142,8 @@ func (b *batch) deflate() {
 	for _, s := range b.sums {
 		b.sum = b.sum.Then(s)
 	}
-	if b.joins = uint64(alone) + 1; alone == 0 {
-		return
+	if alone == 0 {
+		return false
 	}
 	block := deflate.AppendAlone(nil, b.events[:alone]...)
 	if b.form&formPlain == 0 {
@@ -130,6 +151,18 @@ func (b *batch) deflate() {
 	}
 	clear(b.events[:alone])
 	b.events[alone-1] = block
+	plain := b.size
+	b.measure()
+	b.saved = max(plain-b.size, 0)
+	return true
+}
+
+// measure counts the bytes of the events.
+func (b *batch) measure() {
+	b.size = 0
+	for _, e := range b.events {
+		b.size += len(e)
+	}
 }
 
 // gave notes with the client at c that it has got n of the events. s is what its answer has had.

@@ -153,6 +153,9 @@ func (c *client) turn() (over bool) {
 			err = c.give(a, b, &f)
 		case doSay, doLast:
 			err = c.write(c.words(a, &f))
+			if f.ring == ringRead && b.form != formPlain|c.state.form() { // it has left its run, which what was read goes on with, and its turn may come next
+				f.ring = ringGrown
+			}
 		default:
 			c.shown.Store(c.state.at)
 			if a.timed {
@@ -185,6 +188,7 @@ func (c *client) words(a action, f *facts) []byte {
 
 // give writes b, and say before it.
 func (c *client) give(a action, b *batch, f *facts) error {
+	b.zip()
 	if err := c.write(c.words(a, f), b.events...); err != nil {
 		return err
 	}

@@ -225,12 +225,13 @@ func (j *joining) begin(head []byte, c *Clients, now tick) {
 		j.say(pre)
 		return
 	}
+	b.zip()
 	b.prepend(pre)
 	var took uint64
 	took, j.rest, j.err = b.write(int(j.slot.fd))
 	j.slot.took(&f, took)
 	b.gave(&j.slot.cursor, took, &j.sum)
-	c.replays.back(turn - b.bytes(took))
+	c.replays.back(turn - b.bytes(took) - b.saved)
 	if took > 0 {
 		j.Route.Stats.Events.Add(int64(took))
 		j.Route.Stats.Bytes.Add(int64(b.bytes(took)))

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"sidestream/proxy/deflate"
@@ -107,9 +108,12 @@ func (z *zipper) serve(t *testing.T, ring *stream.Ring, rng *rand.Rand) {
 	z.rest = nil
 	var b, plain batch
 	b.load(ring, z.at, z.form())
+	b.zip()
 	plain.load(ring, z.at, formPlain)
 	if b.asked != b.from && len(b.events) > 0 && len(plain.events) > 1 {
 		plain.keep(1)
+	} else if len(b.events) < len(plain.events) { // what has to be compressed is bounded
+		plain.trim(aloneMost)
 	}
 	if b.next != plain.next || b.missed != plain.missed || len(b.events) != len(plain.events) {
 		t.Fatalf("from %d: %d events up to %d and %d missed, want %d up to %d and %d", z.at, len(b.events), b.next, b.missed, len(plain.events), plain.next, plain.missed)
@@ -253,4 +257,88 @@ func TestZippedOpening(t *testing.T) {
 	if n := h.route.Stats.Clients.Load(); n != 8 {
 		t.Errorf("%d are there", n)
 	}
+}
+
+// TestZippedTurns: what is read for a client that has to wait for its turn is not compressed for nothing, counts as what there is to be compressed, and is
+// bounded: whoever does not take it has it waiting.
+func TestZippedTurns(t *testing.T) {
+	ring := stream.NewRing(stream.NewEpoch(time.Now()), stream.Bounds{}, new(stream.Stats), false)
+	for i := range 500 {
+		ring.Append(ticker(i))
+	}
+	var b, plain batch
+	plain.load(ring, 0, formPlain)
+	plain.trim(aloneMost)
+	b.load(ring, 0, formPlain|formDeflated)
+	if b.size != plain.size || len(b.events) != len(plain.events) || !bytes.Equal(b.events[0], plain.events[0]) {
+		t.Errorf("%d events, %d bytes, of %d", len(b.events), b.size, plain.size)
+	}
+	if b.zip(); b.size*100 > plain.size*85 || b.size+b.saved != plain.size {
+		t.Errorf("%d bytes and %d saved, of %d", b.size, b.saved, plain.size)
+	}
+	size := b.size
+	if b.zip(); b.size != size || b.size+b.saved != plain.size {
+		t.Error("it is compressed twice")
+	}
+}
+
+// slowly is an answer each write to which takes a while.
+type slowly struct {
+	header http.Header
+	body   bytes.Buffer
+}
+
+func (s *slowly) Header() http.Header { return s.header }
+func (s *slowly) WriteHeader(int)     {}
+func (s *slowly) Flush()              {}
+func (s *slowly) Write(p []byte) (int, error) {
+	time.Sleep(50 * time.Millisecond)
+	return s.body.Write(p)
+}
+
+// TestZippedBeatBeforeTurn: whoever is told something of its own while it waits for its turn has left its run when that comes, whatever was read for it before.
+func TestZippedBeatBeforeTurn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ring := stream.NewRing(stream.NewEpoch(time.Now()), stream.Bounds{}, new(stream.Stats), false)
+		ring.Deflates(1)
+		for i := range 200 {
+			ring.Append(ticker(i))
+		}
+		answer := &slowly{header: http.Header{}}
+		clients := &Clients{}
+		clients.init()
+		route := &Pacing{Heartbeat: 10 * time.Second, Gzip: true, Stats: new(Stats)}
+		r, _ := http.NewRequest("GET", "/", nil)
+		c := clients.clientOf(newOutput(answer, r), r, Client{Route: route, Ring: ring, Gzip: true, LastID: "x"})
+		c.deadline.wake = func() {}
+		answer.body.WriteString(deflate.Header)
+		c.state.flags &^= isUnopened
+		var b batch
+		b.load(ring, 0, formPlain|formDeflated)
+		b.keep(100)
+		b.zip()
+		for _, e := range b.events {
+			answer.body.Write(e)
+		}
+		b.gave(&c.state, 100, &c.sum)
+		if c.state.at = 100; c.state.traits&isInRun == 0 {
+			t.Fatal("it is in no run")
+		}
+		time.Sleep(20 * time.Second)
+		clients.replays.rate.Store(1000)
+		clients.replays.balance, clients.replays.at, clients.replays.window, clients.replays.spread = -20, time.Now(), time.Now(), spreadLeast
+		c.turn()
+		if c.state.at != 200 {
+			t.Fatalf("it stands at %d", c.state.at)
+		}
+		answer.body.Write(deflate.AppendEnd(nil, c.sum))
+		in, err := gzip.NewReader(&answer.body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, err := io.ReadAll(in)
+		if n := strings.Count(string(text), "event: ticker\n"); err != nil || n != 200 {
+			t.Errorf("%d events, %v", n, err)
+		}
+	})
 }

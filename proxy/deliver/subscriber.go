@@ -101,7 +101,7 @@ func (m *carrier) give(sub *subscriber, w *h2.Writer, t *tally, at tick, now tim
 		case doWrite:
 			before := t.bytes
 			whole = m.write(sub, w, t, m.words(sub, a, &f), b, &f, now)
-			m.clients.replays.back(turn - int(t.bytes-before))
+			m.clients.replays.back(turn - int(t.bytes-before) - b.saved)
 			turn = 0
 			sub.endPrelude()
 		case doSay, doLast:
@@ -162,6 +162,7 @@ func (sub *subscriber) endPrelude() {
 
 // write writes pre, what the client is told before b, and b. It reports whether the client's window took all.
 func (m *carrier) write(sub *subscriber, w *h2.Writer, t *tally, pre []byte, b *batch, f *facts, now time.Duration) (whole bool) {
+	b.zip()
 	if !sub.say(w, pre, now) {
 		if b.leaps() {
 			sub.state.took(f, 1)

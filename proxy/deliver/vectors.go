@@ -24,6 +24,19 @@ var vectoreds = sync.Pool{New: func() any { return new(vectored) }}
 // load reads ring after cursor, in a form.
 func (b *vectored) load(ring *stream.Ring, cursor uint64, as form) {
 	b.batch.load(ring, cursor, as)
+	b.point()
+}
+
+// zip is batch's.
+func (b *vectored) zip() {
+	if b.batch.zip() {
+		b.point()
+	}
+}
+
+// point sets the vectors.
+func (b *vectored) point() {
+	clear(b.vectors)
 	b.vectors, b.pre = append(b.vectors[:0], unix.Iovec{}), nil // the first is for pre
 	for _, e := range b.events {
 		if len(e) == 0 {

@@ -82,7 +82,7 @@ func (s *shard) serve(index uint32, f *facts) {
 		case doWrite:
 			before := s.bytes
 			whole = s.give(index, g, b, a, f)
-			s.clients.replays.back(turn - int(s.bytes-before))
+			s.clients.replays.back(turn - int(s.bytes-before) - b.saved)
 			if turn = 0; whole && !f.more && f.end.Kind == stream.Open && f.silence == 0 && c.flags&isLeaving == 0 {
 				return // as most do: nothing else can be due
 			}
@@ -157,6 +157,7 @@ func (s *shard) give(index uint32, g *group, b *vectored, a action, f *facts) (w
 	if a.say != 0 {
 		pre = s.text(g, index, a, f)
 	}
+	b.zip()
 	b.prepend(pre)
 	took, rest, err := b.write(int(c.fd))
 	b.prepend(nil)
