@@ -35,18 +35,6 @@ func ticks(d time.Duration) tick {
 	return tick(min((max(d, 0)+time.Millisecond-1)/time.Millisecond, 1<<30))
 }
 
-// clock is where a writer's ticks begin.
-type clock struct{ start time.Time }
-
-func (c clock) now() tick { return c.at(time.Now()) }
-
-func (c clock) at(t time.Time) tick { return tick(t.Sub(c.start).Milliseconds()) }
-
-// after is the moment that is so many ticks after now's, for a timer.
-func (c clock) after(now time.Time, wait tick) time.Time {
-	return c.start.Add(now.Sub(c.start).Truncate(time.Millisecond) + time.Duration(wait)*time.Millisecond)
-}
-
 // flags are what is known of a client.
 type flags uint16
 

@@ -153,3 +153,15 @@ func (ds *deadlines) swap(i, j int) {
 	ds.heap[i], ds.heap[j] = ds.heap[j], ds.heap[i]
 	ds.heap[i].pos, ds.heap[j].pos = i+1, j+1
 }
+
+// clock is where a writer's ticks begin.
+type clock struct{ start time.Time }
+
+func (c clock) now() tick { return c.at(time.Now()) }
+
+func (c clock) at(t time.Time) tick { return tick(t.Sub(c.start).Milliseconds()) }
+
+// after is the moment that is so many ticks after now's, for a timer.
+func (c clock) after(now time.Time, wait tick) time.Time {
+	return c.start.Add(now.Sub(c.start).Truncate(time.Millisecond) + time.Duration(wait)*time.Millisecond)
+}

@@ -1,0 +1,123 @@
+package jq
+
+import (
+	"encoding/json"
+	"strconv"
+
+	"github.com/itchyny/gojq"
+)
+
+// This file is how shapes compare values: those alone that are compared without counting with what is no small whole number.
+
+func compared(op gojq.Operator, l, r part) part {
+	return part{func(v any, in *pass, yield func(any) error) error {
+		a, err := l.one(v, in)
+		if err != nil {
+			return err
+		}
+		b, err := r.one(v, in)
+		if err != nil {
+			return err
+		}
+		c, ok := ordered(a, b)
+		if !ok {
+			return errShape
+		}
+		switch op {
+		case gojq.OpEq:
+			return yield(c == 0)
+		case gojq.OpNe:
+			return yield(c != 0)
+		case gojq.OpLt:
+			return yield(c < 0)
+		case gojq.OpLe:
+			return yield(c <= 0)
+		case gojq.OpGt:
+			return yield(c > 0)
+		}
+		return yield(c >= 0)
+	}, true, false}
+}
+
+// ordered compares two values as jq does; false: that is for gojq.
+func ordered(a, b any) (c int, ok bool) {
+	if x, isText := a.(string); isText {
+		if y, isText := b.(string); isText {
+			switch {
+			case x < y:
+				return -1, true
+			case x > y:
+				return 1, true
+			}
+			return 0, true
+		}
+	}
+	x, ok := rank(a)
+	if !ok {
+		return 0, false
+	}
+	y, ok := rank(b)
+	switch {
+	case !ok:
+		return 0, false
+	case x != y:
+		return x - y, true
+	case x != numbers:
+		return 0, x < numbers // null, false and true are one value each
+	}
+	m, ok := smallInt(a)
+	if !ok {
+		return 0, false
+	}
+	n, ok := smallInt(b)
+	return m - n, ok
+}
+
+const numbers = 3
+
+// rank is the place of a value's type in jq's order.
+func rank(v any) (n int, ok bool) {
+	switch v := v.(type) {
+	case nil:
+		return 0, true
+	case bool:
+		if v {
+			return 2, true
+		}
+		return 1, true
+	case int, json.Number:
+		return numbers, true
+	case string:
+		return 4, true
+	case []any:
+		return 5, true
+	case map[string]any:
+		return 6, true
+	}
+	return 0, false
+}
+
+// smallInt is a number that is small and has no fraction.
+func smallInt(v any) (n int, ok bool) {
+	const most = 15 // digits
+	switch v := v.(type) {
+	case int:
+		return v, -1e15 < v && v < 1e15
+	case json.Number:
+		digits := string(v)
+		if len(digits) > 0 && digits[0] == '-' {
+			digits = digits[1:]
+		}
+		if len(digits) == 0 || len(digits) > most || digits == "0" && v != "0" { // -0 is a matter of its own
+			return 0, false
+		}
+		for _, c := range []byte(digits) {
+			if c < '0' || c > '9' {
+				return 0, false
+			}
+		}
+		n, err := strconv.Atoi(string(v))
+		return n, err == nil
+	}
+	return 0, false
+}
