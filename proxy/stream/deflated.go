@@ -32,7 +32,7 @@ type deflated struct {
 	head    int
 	last    uint64
 	bytes   int
-	at      time.Time // of the newest
+	at      time.Time // when the newest came
 	blocks
 }
 
@@ -60,21 +60,21 @@ func (r *Ring) Deflates(n int) {
 	}
 }
 
-// add compresses the event numbered number.
-func (d *deflated) add(number uint64, e *event) {
+// add compresses the event numbered number, as of now: its own time may be of another machine's clock.
+func (d *deflated) add(number uint64, e *event, now time.Time) {
 	if number != d.last+1 || len(d.pieces) == 0 {
 		d.forget()
 	}
-	due := d.waits && d.run.Size >= runSize || e.at.Sub(d.at) >= runSilence
+	due := d.waits && d.run.Size >= runSize || now.Sub(d.at) >= runSilence
 	begins := len(d.pieces) == 0 || due
-	d.last, d.at = number, e.at
-	if begins && !d.begin(e.at) {
+	d.last, d.at = number, now
+	if begins && !d.begin(now) {
 		d.forget()
 		return
 	}
 	ok := true
 	chunk, front := d.encode(len(e.chunk), func(dst []byte) []byte {
-		dst, ok = d.run.Append(dst, e.bytes(), d.readers, e.at)
+		dst, ok = d.run.Append(dst, e.bytes(), d.readers, now)
 		return dst
 	})
 	if !ok {

@@ -157,7 +157,7 @@ func (r *Ring) add(m translate.Message, e event) {
 func (r *Ring) keep(e event) {
 	r.log.add(e)
 	if r.deflated != nil {
-		r.deflated.add(r.log.last, &e)
+		r.deflated.add(r.log.last, &e, time.Now())
 	}
 }
 
