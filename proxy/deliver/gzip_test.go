@@ -37,7 +37,7 @@ type zipper struct {
 // decodes to what it was given, in each form.
 func TestZippedBatches(t *testing.T) {
 	inRun := 0
-	for seed := range uint64(16) {
+	for seed := range uint64(32) {
 		rng := rand.New(rand.NewPCG(seed, 7))
 		ring := stream.NewRing(stream.NewEpoch(time.Now()), stream.Bounds{Events: 1 + rng.IntN(300), Start: []int{0, 1, stream.StartAll}[rng.IntN(3)]}, new(stream.Stats), false)
 		clients := make([]*zipper, 6)
@@ -54,7 +54,16 @@ func TestZippedBatches(t *testing.T) {
 			switch z := clients[rng.IntN(len(clients))]; rng.IntN(12) {
 			case 0, 1, 2, 3, 4:
 				for range 1 + rng.IntN(2)*rng.IntN(20) {
-					ring.Append(ticker(rng.IntN(5000)))
+					m := ticker(rng.IntN(5000))
+					switch {
+					case seed%4 == 1:
+						m.Key = fmt.Sprint(rng.IntN(20))
+					case seed%4 == 2:
+						m.State = m.Data
+					case seed%4 == 3 && rng.IntN(9) == 0:
+						m.Data = bytes.Repeat(m.Data, 1+rng.IntN(2000))
+					}
+					ring.Append(m)
 				}
 			case 5:
 				z.say(strings.Repeat(":\n", 1+rng.IntN(100)), false)
