@@ -3,6 +3,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -13,6 +14,8 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"runtime"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"syscall"
@@ -28,36 +31,8 @@ import (
 	"sidestream/proxy/sidecar"
 )
 
-// version is set when a release is built: -ldflags "-X main.version=1.2.3".
-var version = "dev"
-
-const usage = `Sidestream re-exposes a legacy service's WebSocket feeds and JSON endpoints as Server-Sent Events.
-
-usage: sidestream [-env-file FILE] [COMMAND]    (SSE_ENV_FILE=FILE does the same)
-
-  (no command)         serve, as the SSE_ variables configure it
-  check [-live | -diff FILE]
-                       validate them; print the routes and which clients share an upstream connection; -live: connect each once;
-                       -diff: print what a reload would do if FILE were the env file
-  tap ROUTE [-raw] [-n N] [-for T] [K=V ...]
-                       print a route's events without serving, until N came or T has passed; -raw: with what arrived, and what took it.
-                       K is path.NAME, query.NAME, header.NAME, cookie.NAME or auth.NAME
-  compare ROUTE [-for T] [K=V ...]
-                       compare what an old client gets with the route's stream, of the sidecar that runs or of one run here, until T has
-                       passed; exit status 0: parity, 1: not. K as with tap
-  learn [-o FILE] [-for T] [-probe] URL | FILE.har
-                       pass everything through to the service at URL, watch its clients, and at Ctrl-C or after T print the routes that could take
-                       the place of its WebSockets and polls, with an env file for them; -probe: ask the service which cookies matter to it.
-                       Or read what a browser has recorded
-  demo [-replicas N]   a small legacy service, the sidecar in front of it (or N that share a Redis), and a page that shows both
-  history verify DIR   read the folder of SSE_HISTORY=file:DIR, and print what is in it, and what is damaged
-  healthcheck [-ready] ask the admin port of a running sidecar; exit status 0 when it is healthy
-  drain                have a running sidecar send its clients away, and wait until they have left: a preStop hook
-  doctor [-idle 45s] [-json] [-insecure] URL
-                       ask the sidecar behind a public address for a stream, and tell what stands between and how to set it; exit status 1 when
-                       something should be mended
-  version
-`
+// version is set when a release is built: -ldflags "-X main.version=1.2.3". So is revision where the build does not see the repository.
+var version, revision = "dev", ""
 
 func main() {
 	// The second signal is not caught any more and ends the process at once.
@@ -74,7 +49,7 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 	case err == nil:
 		return 0
 	case errors.Is(err, flag.ErrHelp):
-		fmt.Fprint(stdout, usage)
+		fmt.Fprint(stdout, config.Usage())
 		return 0
 	case errors.As(err, &wrong), errors.Is(err, config.ErrUsage), errors.Is(err, proxy.ErrWords), errors.Is(err, proxy.ErrCompareWords), errors.Is(err, admin.ErrWords), errors.Is(err, admin.ErrDrainWords), errors.Is(err, doctor.ErrWords), errors.Is(err, legacy.ErrWords), errors.Is(err, learn.ErrWords), errors.Is(err, history.ErrWords):
 		fmt.Fprintln(stderr, err)
@@ -108,6 +83,8 @@ func command(ctx context.Context, args, environ []string, stdout, stderr io.Writ
 		return watch(ctx, args, source, stdout, stderr)
 	case "demo":
 		return demo(ctx, args, source, stdout, stderr)
+	case "manual":
+		return config.Manual(args, version, stdout)
 	case "tap", "compare":
 	case "check":
 		return check(ctx, args, source, stdout, stderr)
@@ -116,10 +93,10 @@ func command(ctx context.Context, args, environ []string, stdout, stderr io.Writ
 			return fmt.Errorf("%w: %s takes no arguments, got %q", config.ErrUsage, name, args[0])
 		}
 	default:
-		return fmt.Errorf("%w: unknown command %q; the commands are check, tap, learn, compare, demo, history, healthcheck, drain, doctor and version", config.ErrUsage, name)
+		return fmt.Errorf("%w: unknown command %q; the commands are %s", config.ErrUsage, name, config.Names())
 	}
 	if strings.Contains(name, "version") {
-		_, err = fmt.Fprintln(stdout, "sidestream", version)
+		_, err = fmt.Fprintln(stdout, "sidestream", version, built())
 		return err
 	}
 	c, err := source.Load()
@@ -133,6 +110,22 @@ func command(ctx context.Context, args, environ []string, stdout, stderr io.Writ
 		return proxy.TapNamed(ctx, c.Routes, args, stdout, admin.Logger(stderr, c.LogFormat, c.LogLevel))
 	}
 	return serve(ctx, c, source, stderr, grace, func(net.Addr) {})
+}
+
+// built is the revision that this build is of, and what it was built with.
+func built() string {
+	of, modified := revision, ""
+	if info, ok := debug.ReadBuildInfo(); ok {
+		for _, s := range info.Settings {
+			switch {
+			case s.Key == "vcs.revision" && of == "":
+				of = s.Value
+			case s.Key == "vcs.modified" && s.Value == "true" && revision == "":
+				modified = ", modified"
+			}
+		}
+	}
+	return fmt.Sprintf("(revision %s%s, %s, %s/%s)", cmp.Or(of, "unknown"), modified, runtime.Version(), runtime.GOOS, runtime.GOARCH)
 }
 
 // check prints what the configuration amounts to, with -live whether its routes connect, or with -diff what a reload would do.

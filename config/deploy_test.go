@@ -170,3 +170,40 @@ func TestDeploySelects(t *testing.T) {
 		}
 	}
 }
+
+// TestWorkflows: what runs for each change is what runs here, a release is made by its script, and the forms ask for what tells most.
+func TestWorkflows(t *testing.T) {
+	type workflow struct {
+		Permissions map[string]string
+		Jobs        map[string]struct {
+			Container string
+			Steps     []struct{ Run string }
+		}
+	}
+	for name, want := range map[string]string{"test": ".ci/run", "release": `./e2e/release.sh "${GITHUB_REF_NAME#v}" dist`} {
+		var w workflow
+		parsed(t, "../../.github/workflows/"+name+".yml", &w)
+		job := w.Jobs[name]
+		ran := func(command string) bool {
+			return slices.ContainsFunc(job.Steps, func(s struct{ Run string }) bool { return s.Run == command })
+		}
+		if !ran(want) || job.Container == "" || len(w.Permissions) == 0 {
+			t.Errorf("%s: %+v", name, w)
+		}
+	}
+	forms := ""
+	for _, name := range []string{"fault", "service"} {
+		var form struct {
+			Body []struct{ Attributes struct{ Label string } }
+		}
+		parsed(t, "../../.github/ISSUE_TEMPLATE/"+name+".yml", &form)
+		for _, part := range form.Body {
+			forms += part.Attributes.Label + "\n"
+		}
+	}
+	for _, want := range []string{"sidestream check", "sidestream doctor", "sidestream version", "sidestream tap", "sidestream learn"} {
+		if !strings.Contains(forms, want) {
+			t.Errorf("no form asks for %s", want)
+		}
+	}
+}

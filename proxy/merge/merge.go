@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"sync"
 
 	"sidestream/proxy/stream"
@@ -109,7 +110,7 @@ func (s *Source) Connect(ctx context.Context) (upstream.Conn, error) {
 }
 
 // maxEvent bounds what is read of one event: what a ring has is bounded already.
-const maxEvent = 1 << 40
+const maxEvent = math.MaxInt / 2
 
 // leave gives seats up.
 func leave(readers []*reader) {

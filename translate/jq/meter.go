@@ -2,6 +2,7 @@ package jq
 
 import (
 	"context"
+	"math"
 	"runtime"
 	"time"
 )
@@ -172,7 +173,7 @@ func (e *env) stacked() int {
 
 // look measures what the run holds.
 func (m *meter) look() {
-	w := walk{most: 1 << 40}
+	w := walk{most: math.MaxInt}
 	w.input(m)
 	m.input = w.bytes
 	w.bytes, w.looks, w.most = 0, 0, maxHeld+m.input
@@ -187,7 +188,7 @@ func (m *meter) look() {
 // inputSize is how many bytes the input has.
 func (m *meter) inputSize() int {
 	if m.input == 0 {
-		w := walk{most: 1 << 40}
+		w := walk{most: math.MaxInt}
 		w.input(m)
 		m.input = w.bytes
 	}

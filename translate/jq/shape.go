@@ -1,9 +1,7 @@
 package jq
 
 import (
-	"encoding/json"
 	"errors"
-	"strconv"
 
 	"github.com/itchyny/gojq"
 )
@@ -201,7 +199,7 @@ func (s shaper) simple(t *gojq.Term) (none part) {
 	case gojq.TermTypeFalse:
 		return constant(false)
 	case gojq.TermTypeNumber:
-		if n, ok := smallInt(json.Number(t.Number)); ok && strconv.Itoa(n) == t.Number {
+		if n, ok := literal(t.Number); ok {
 			return constant(n)
 		}
 	case gojq.TermTypeString:
@@ -280,8 +278,8 @@ func place(q *gojq.Query) (none part) {
 	if t := q.Term; t.Type == gojq.TermTypeString && t.Str != nil && len(t.Str.Queries) == 0 {
 		return field(t.Str.Str)
 	}
-	n, ok := smallInt(json.Number(q.Term.Number))
-	if q.Term.Type != gojq.TermTypeNumber || !ok || strconv.Itoa(n) != q.Term.Number {
+	n, ok := literal(q.Term.Number)
+	if q.Term.Type != gojq.TermTypeNumber || !ok {
 		return none
 	}
 	return part{func(v any, _ *pass, yield func(any) error) error {

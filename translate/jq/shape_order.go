@@ -1,6 +1,7 @@
 package jq
 
 import (
+	"cmp"
 	"encoding/json"
 	"strconv"
 
@@ -70,7 +71,7 @@ func ordered(a, b any) (c int, ok bool) {
 		return 0, false
 	}
 	n, ok := smallInt(b)
-	return m - n, ok
+	return cmp.Compare(m, n), ok
 }
 
 const numbers = 3
@@ -98,11 +99,12 @@ func rank(v any) (n int, ok bool) {
 }
 
 // smallInt is a number that is small and has no fraction.
-func smallInt(v any) (n int, ok bool) {
+func smallInt(v any) (n int64, ok bool) {
 	const most = 15 // digits
 	switch v := v.(type) {
 	case int:
-		return v, -1e15 < v && v < 1e15
+		n = int64(v)
+		return n, -1e15 < n && n < 1e15
 	case json.Number:
 		digits := string(v)
 		if len(digits) > 0 && digits[0] == '-' {
@@ -116,8 +118,15 @@ func smallInt(v any) (n int, ok bool) {
 				return 0, false
 			}
 		}
-		n, err := strconv.Atoi(string(v))
+		n, err := strconv.ParseInt(string(v), 10, 64)
 		return n, err == nil
 	}
 	return 0, false
+}
+
+// literal is a number that a program is written with, where it is small and has no fraction.
+func literal(text string) (n int, ok bool) {
+	small, ok := smallInt(json.Number(text))
+	n = int(small)
+	return n, ok && strconv.Itoa(n) == text
 }
