@@ -15,6 +15,7 @@ import (
 // goServers are programs that are Go modules, servers/<name>, each built once into a folder that TestMain removes.
 var goServers = map[string]func() (path string, err error){
 	"centrifugo": built("centrifugo", "github.com/centrifugal/centrifugo/v6"),
+	"h2spec":     built("h2spec", "github.com/summerwind/h2spec/cmd/h2spec"),
 	"nats":       built("nats", "github.com/nats-io/nats-server/v2"),
 }
 

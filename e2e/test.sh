@@ -77,7 +77,7 @@ headline "Go modules"
 retry go mod download
 # Servers of the end-to-end tests that are programs in Go: they are built while tests wait.
 build_servers() {
-  for server in centrifugo:github.com/centrifugal/centrifugo/v6 nats:github.com/nats-io/nats-server/v2; do
+  for server in centrifugo:github.com/centrifugal/centrifugo/v6 h2spec:github.com/summerwind/h2spec/cmd/h2spec nats:github.com/nats-io/nats-server/v2; do
     retry nice -n 19 go -C "e2e/servers/${server%%:*}" build -o /dev/null "${server#*:}"
   done
 }
