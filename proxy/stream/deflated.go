@@ -12,6 +12,7 @@ import (
 //     that piece of it.
 //   - Whoever has not - a newcomer, one that is behind, or that was told something of its own, such as a heartbeat - gets events as they are, for its writer to
 //     compress alone, until a run begins. A run begins when someone waits for it and the one before has come so far that little is lost by that.
+//   - A large event is in no run: writers compress it alone, while others read the ring.
 //   - Pieces are kept for the newest events only, without a gap: whoever is further behind gets events as they are.
 
 // runs bounds what all rings' runs take: 64 × 0.8 MiB.
@@ -20,6 +21,7 @@ var runs = deflate.Encoders{Most: 64, Idle: runSilence}
 const (
 	runSize     = 32 << 10        // bytes of a run until a next one may begin
 	runSilence  = 5 * time.Second // without an event, after which a next one begins: most clients will have had a heartbeat
+	runEvent    = 128 << 10       // bytes of an event that is no part of a run: whoever reads the ring waits while it is compressed
 	piecesBytes = maxBatch        // that are kept
 )
 
@@ -68,7 +70,7 @@ func (d *deflated) add(number uint64, e *event, now time.Time) {
 	due := d.waits && d.run.Size >= runSize || now.Sub(d.at) >= runSilence
 	begins := len(d.pieces) == 0 || due
 	d.last, d.at = number, now
-	if begins && !d.begin(now) {
+	if len(e.chunk) > runEvent || begins && !d.begin(now) {
 		d.forget()
 		return
 	}

@@ -1,6 +1,7 @@
 package stream
 
 import (
+	"bytes"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -63,5 +64,22 @@ func TestDeflatesIsCounted(t *testing.T) {
 	add()
 	if r.Deflated(&d, 3, true, false); d.Alone != 1 || len(d.Sums) != 1 {
 		t.Errorf("%d alone after a time without a run", d.Alone)
+	}
+}
+
+// TestLargeEventsAreInNoRun: an event that would keep the ring's readers waiting is not compressed with its lock, and a run begins after it.
+func TestLargeEventsAreInNoRun(t *testing.T) {
+	r := NewRing(NewEpoch(time.Now()), Bounds{}, new(Stats), false)
+	r.Deflates(1)
+	defer r.Deflates(-1)
+	var d Deflated
+	for i, size := range []int{100, 100, runEvent, 100, 100} {
+		r.Append(translate.Message{Data: bytes.Repeat([]byte("x"), size)})
+		if r.Deflated(&d, uint64(i), true, false); (d.Alone == 1) != (size >= runEvent) {
+			t.Errorf("event %d of %d bytes: %d alone", i, size, d.Alone)
+		}
+	}
+	if r.Deflated(&d, 0, true, false); len(d.Events) != 5 || d.Alone != 3 {
+		t.Errorf("%d of %d are to be compressed alone", d.Alone, len(d.Events))
 	}
 }
