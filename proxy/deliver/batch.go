@@ -34,7 +34,7 @@ type batch struct {
 	joins      uint64         // who has had so many of the events, and nothing after them, is in a run
 }
 
-// form is how events are written.
+// form is how events are written: as chunks, unless it says otherwise.
 type form uint8
 
 const (
@@ -42,8 +42,6 @@ const (
 	formDeflated                  // compressed
 	formInRun                     // the same, for those who are in a run
 	forms
-
-	formChunks form = 0 // as chunks
 )
 
 // form is how the client at c is written to.

@@ -22,7 +22,7 @@ func TestBatchIsFewVectors(t *testing.T) {
 		ring.Append(say(payload(i % 10)))
 	}
 	var b vectored
-	b.load(ring, 0, formChunks)
+	b.load(ring, 0, 0)
 	var pieces, whole []byte
 	for _, v := range b.vectors[1:] {
 		pieces = append(pieces, unsafe.Slice(v.Base, v.Len)...)
