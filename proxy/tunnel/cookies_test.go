@@ -12,6 +12,8 @@ import (
 	"unsafe"
 	"weak"
 
+	"github.com/coder/websocket"
+
 	"sidestream/proxy/stream"
 )
 
@@ -68,6 +70,23 @@ func TestAPageWithCookiesIsOne(t *testing.T) {
 		}
 		if pages, tunnels := w.Count(); pages != 1 || tunnels != 1 {
 			t.Errorf("%d pages with %d tunnels, want one of each", pages, tunnels)
+		}
+	})
+}
+
+// TestOpenIsAnsweredAgain, when the first answer was lost, even if the tunnel has ended: its cookies, and its last messages, are still to come.
+func TestOpenIsAnsweredAgain(t *testing.T) {
+	bubble(t, nil, func(_ *world, ws *websocket.Conn) { ws.Close(websocket.StatusNormalClosure, "that was all") }, func(w *world) {
+		c := w.enter()
+		defer c.Leave()
+		for try := range 3 {
+			if status := w.post("/cookie", `"tunnel":1,"open":[]`); status != 202 {
+				t.Errorf("try %d: %d, want 202", try+1, status)
+			}
+			synctest.Wait()
+		}
+		if n := w.Stats.Opened.Load(); n != 1 {
+			t.Errorf("opened %d times, want once", n)
 		}
 	})
 }

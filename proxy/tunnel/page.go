@@ -243,9 +243,9 @@ func (p *page) open(n int, target string, in *http.Request, protocols []string) 
 	switch {
 	case t != nil && t.target != short(target):
 		return nil, errNoTunnel
-	case t != nil && t.isEnded(), t == nil && n+memory <= p.highest:
+	case n+memory <= p.highest && (t == nil || t.isEnded()):
 		return nil, errEnded
-	case t != nil:
+	case t != nil: // if it has ended too: the cookies are still to be told
 		return t, nil
 	case p.gone:
 		return nil, errNoPage

@@ -58,8 +58,9 @@
 // it with the same numbers, with further frames after them if it likes: a frame that was taken before is not sent again.
 // It may send frames once it has seen "open".
 //
-//	202   to "open": the upstream is being dialled (or was, for a repeated one). What comes of it, events say. The cookies that
-//	      its answer sets come along, when it answers within 3 s; the page is known by them too
+//	202   to "open": the upstream is being dialled (or was, for a repeated one, even if the tunnel has ended since). What comes of it,
+//	      events say. The cookies that its answer sets come along, when it answers within 3 s; the page is known by them too. A browser
+//	      has them when a WebSocket is open, so the script repeats this POST until it is answered, and shows no event before
 //	204   all frames are written to the upstream
 //	400   not this protocol; 403: another origin, see SSE_CORS_ORIGINS. The tunnel fails with 1006
 //	404   to "open": no such page for these credentials: begin a new page, and open the tunnel there (once).

@@ -27,8 +27,8 @@ func part(source []byte, kind string) string {
 }
 
 // mangled are the names in the classes of websocket.js that neither a browser nor the wire knows: they are served shorter.
-const mangled = `^(acknowledge|add|again|id|last|abandon|busy|count|drop|enqueue|expect|fire|flush|handlers|lost|moved|native|pass|posting|queue|quiet|retry|` +
-	`source|timer|leave|connect|cut|parts|post|over|target|fail|take|end|number|protocols|opened|sent|shown|socket|tried|tryNative|tunnels|turn|waiting|watch|weight)$`
+const mangled = `^(acknowledge|add|again|id|last|busy|count|drop|enqueue|expect|fire|flush|handlers|hear|held|ports|limit|lost|moved|native|pass|posting|queue|quiet|retry|` +
+	`source|stop|timer|leave|connect|cut|parts|post|over|target|fail|take|end|number|protocols|opened|sent|shown|socket|tried|tryNative|tunnels|turn|waiting|watch|weight)$`
 
 // mangledEvents are those of events.js and hub.js. Not what the two know of each other, nor what tabs tell each other by: after a deployment they may have
 // different versions of it.

@@ -32,8 +32,8 @@ const tunnelURL = base + "_sidestream/tunnel";
 const basePath = new URL(base).pathname;
 
 const Native = globalThis.WebSocket;
-const mark = Symbol.for("sidestream.websocket");
 const remembered = "sidestream.websocket";
+const mark = Symbol.for(remembered);
 const patience = 30000; // after the last sign of life
 const batch = 256 << 10;
 const CONNECTING = 0, OPEN = 1, CLOSING = 2, CLOSED = 3;
@@ -76,8 +76,8 @@ const parse = url => {
 
 const listOf = protocols => {
   const list = Object(protocols) === protocols && protocols[Symbol.iterator] ? Array.from(protocols, text) : [text(protocols)];
-  const wrong = list.find((one, i) => !/^[!#$%&'*+\-.^`|~\w]+$/.test(one) || list.findIndex(other => other.toLowerCase() === one.toLowerCase()) < i);
-  if (wrong !== undefined) throw new DOMException(`Subprotocol '${wrong}' is invalid`, "SyntaxError");
+  const valid = list.every(one => /^[!#$%&'*+\-.^`|~\w]+$/.test(one)) && new Set(text(list).toLowerCase().split(",")).size >= list.length;
+  if (!valid) throw new DOMException("Invalid subprotocols " + list, "SyntaxError");
   return list;
 };
 
@@ -91,7 +91,7 @@ class Page {
   weight = 0;
   lost = 0; // since when nothing has come; 0: the connection is well
   quiet = patience; // silence that is a loss, until the sidecar has said how often it is heard
-  abort = new AbortController();
+  stop = new AbortController();
   posting = 0;
   waiting = [];
 
@@ -103,7 +103,7 @@ class Page {
     tunnel.page = this;
     tunnel.number = ++this.count;
     this.tunnels.set(this.count, tunnel);
-    if (this.every) tunnel.open();
+    if (this.limit) tunnel.open();
   }
 
   drop(tunnel) {
@@ -172,15 +172,15 @@ class Page {
   // cut lets go of the events, and of POSTs under way.
   cut() {
     this.leave();
-    this.abort.abort();
-    this.abort = new AbortController();
+    this.stop.abort();
+    this.stop = new AbortController();
   }
 
   // again connects once more: at once, unless that has just been done. Where there was no connection yet, the
   // application's own way to try again is the better one.
   again(quick) {
     this.lost ||= now();
-    if (!this.every || now() - this.lost >= patience) return this.fail();
+    if (!this.limit || now() - this.lost >= patience) return this.fail();
     if (quick) this.timer = setTimeout(() => this.connect(), 500 + Math.random() * 1000);
     else this.connect();
   }
@@ -195,17 +195,17 @@ class Page {
     this.last = event.lastEventId;
     this.weight += event.data.length + 100;
     if (kind === "page") {
-      if (this.every) return this.fail();
-      this.every = rest[0];
+      if (this.limit) return this.fail();
+      this.limit = rest[0];
       if (rest[2]) this.id += rest[2]; // which of several replicas has the page
       this.tunnels.forEach(tunnel => tunnel.open());
     }
     const tunnel = this.tunnels.get(number);
     if (tunnel) {
       this.target = tunnel.target;
-      tunnel.take(kind, ...rest);
+      tunnel.hear(kind, ...rest);
     }
-    if (this.weight >= this.every) {
+    if (this.weight >= this.limit) {
       this.weight = 0;
       this.acknowledge();
     }
@@ -236,7 +236,7 @@ class Page {
   // post returns the answer's status, 0 when there was none. The answer is read to its end: one that is dropped before is shown as a
   // request that was cancelled.
   post(target, header, frames) {
-    return fetch(tunnelURL + "/" + target, { method: "POST", credentials: "include", signal: this.abort.signal, body: this.body(header, frames) }).then(async answer => (await answer.text(), answer.status)).catch(() => 0);
+    return fetch(tunnelURL + "/" + target, { method: "POST", credentials: "include", signal: this.stop.signal, body: this.body(header, frames) }).then(async answer => (await answer.text(), answer.status)).catch(() => 0);
   }
 }
 
@@ -251,6 +251,8 @@ class Tunnel {
   binaryType = "blob";
   handlers = {};
   queue = [];
+  held = 1;
+  ports = new MessageChannel();
   seq = 1;
 
   constructor(socket, url, target, protocols) {
@@ -291,15 +293,15 @@ class Tunnel {
       this.native = this.shown = native;
       this.fire(Event, "open");
     };
-    native.onmessage = ({ data, origin }) => {
+    native.onmessage = event => {
       heard = true;
-      this.fire(MessageEvent, "message", { data, origin });
+      this.fire(MessageEvent, "message", event);
     };
     native.onerror = () => opened && this.fire(Event, "error");
-    native.onclose = ({ code, reason, wasClean }) => {
+    native.onclose = event => {
       if (!opened) return give();
-      if (code === 1006 && !heard) remember();
-      this.fire(CloseEvent, "close", { code, reason, wasClean });
+      if (event.code === 1006 && !heard) remember();
+      this.fire(CloseEvent, "close", event);
     };
   }
 
@@ -313,17 +315,19 @@ class Tunnel {
 
   // retry waits a second, and returns whether the POST that was answered with status is to be repeated.
   async retry(status, since) {
-    const worth = !status || status === 408 || status === 429 || status >= 500;
-    if (!worth || now() - since > patience) return false;
+    if (status && !/408|429|5../.test(status) || now() - since > patience) return;
     await wait(1000);
     return !this.over;
   }
 
+  // open asks for it. What events say of it waits for the answer, with which the cookies come that a browser has once it is open, and
+  // is then taken as events are: each in a task of its own.
   async open() {
     const since = now();
     for (;;) {
-      const status = this.readyState === CONNECTING ? await this.post({ open: this.protocols }) : 202;
-      if (status === 202 || this.over) return;
+      const status = await this.post({ open: this.protocols });
+      if (this.over) return;
+      if (status === 202) break;
       if (status === 404 && !this.moved) {
         this.moved = true;
         if (page === this.page) page = null;
@@ -332,6 +336,17 @@ class Tunnel {
       }
       if (status === 503 || !await this.retry(status, since)) return this.fail();
     }
+    this.ports.port2.onmessage = ({ data, currentTarget }) => {
+      this.take(...data);
+      if (!--this.held) currentTarget.close();
+    };
+    this.ports.port1.postMessage([]); // for the one that held begins with
+  }
+
+  hear(...said) {
+    if (!this.held) return this.take(...said);
+    this.held++;
+    this.ports.port1.postMessage(said);
   }
 
   take(kind, value, reason, clean) {
@@ -341,14 +356,14 @@ class Tunnel {
       this.opened = true;
       this.protocol = value;
       this.fire(Event, "open");
-    } else if (kind === "text" && this.readyState === OPEN) {
-      this.fire(MessageEvent, "message", { data: value, origin: this.origin });
-    } else if (kind === "binary" && this.readyState === OPEN) {
-      const bytes = Uint8Array.fromBase64 ? Uint8Array.fromBase64(value) : Uint8Array.from(atob(value), c => c.charCodeAt(0));
-      const data = this.binaryType === "blob" ? new Blob([bytes]) : bytes.buffer;
-      this.fire(MessageEvent, "message", { data, origin: this.origin });
     } else if (kind === "close") {
       this.end(value, reason, clean);
+    } else if (/text|binary/.test(kind) && this.readyState === OPEN) {
+      if (kind === "binary") {
+        const bytes = Uint8Array.fromBase64 ? Uint8Array.fromBase64(value) : Uint8Array.from(atob(value), c => c.charCodeAt(0));
+        value = this.binaryType === "blob" ? new Blob([bytes]) : bytes.buffer;
+      }
+      this.fire(MessageEvent, "message", { data: value, origin: this.origin });
     }
   }
 
@@ -358,7 +373,7 @@ class Tunnel {
     if (this.over) return;
     this.over = true;
     this.readyState = CLOSED;
-    this.page.drop(this);
+    this.page?.drop(this); // none: it is a real one that is tried
     if (!wasClean && !this.opened) this.fire(Event, "error");
     this.fire(CloseEvent, "close", wasClean ? { code, reason, wasClean } : { code: 1006 });
   }
@@ -377,9 +392,10 @@ class Tunnel {
     if (/Blob|File/.test(kind)) {
       size = data.size;
     } else {
-      if (ArrayBuffer.isView(data)) data = new Uint8Array(data.buffer, data.byteOffset, data.byteLength).slice();
-      else if (kind === "ArrayBuffer") data = new Uint8Array(data).slice();
-      else {
+      if (kind === "ArrayBuffer" || ArrayBuffer.isView(data)) {
+        const { buffer = data, byteOffset, byteLength } = data;
+        data = new Uint8Array(buffer, byteOffset, byteLength).slice();
+      } else {
         data = encoder.encode(text(data));
         mark = "t";
       }
@@ -436,17 +452,11 @@ class Tunnel {
     this.readyState = CLOSING;
     if (this.native) this.native.close();
     if (connecting) {
-      setTimeout(() => this.page ? this.fail() : this.abandon());
+      setTimeout(() => this.page ? this.fail() : this.end());
       return;
     }
     const said = code === undefined ? "" : code + " " + reason;
     this.enqueue("c", said, encoder.encode(said).length, 0);
-  }
-
-  // abandon is the end of a WebSocket that was not given to a page yet.
-  abandon() {
-    this.page = { drop() {} };
-    this.end();
   }
 
   // leave closes the tunnel while the document goes away.
@@ -490,15 +500,15 @@ class WebSocket extends EventTarget {
     (tunnel.shown || tunnel).send(data);
   }
 
-  close(...[code, reason]) {
+  close(...[code, reason = ""]) {
     const tunnel = tunnels.get(this);
     if (!tunnel) return native.close.apply(this, arguments);
     if (code !== undefined) {
-      code = Math.min(Math.max(code, 0), 65535) || 0;
+      code = +code;
       code = code % 1 === 0.5 ? 2 * Math.round(code / 2) : Math.round(code); // [Clamp] of Web IDL: halves become even
-      if (code !== 1000 && (code < 3000 || code > 4999)) throw new DOMException(`Code ${code} is not 1000 or 3000-4999`, "InvalidAccessError");
+      if (code !== 1000 && !(code >= 3000 && code <= 4999)) throw new DOMException("Invalid code " + code, "InvalidAccessError");
     }
-    reason = reason === undefined ? "" : text(reason);
+    reason = text(reason);
     if (encoder.encode(reason).length > 123) throw new DOMException("Reason too long", "SyntaxError");
     if (tunnel.shown) tunnel.shown.close(...code === undefined ? [] : [code, reason]);
     else tunnel.close(code, reason);

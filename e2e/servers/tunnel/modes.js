@@ -11,6 +11,7 @@ function talk(name, url, text) {
   talks[name] = { ws, log };
   ws.onopen = () => {
     log.push("open");
+    talks[name].cookie = document.cookie;
     if (text) ws.send(text);
   };
   ws.onmessage = ({ data }) => log.push(data);
