@@ -35,8 +35,13 @@ type centrifugo struct {
 
 func startCentrifugo(t *testing.T) *centrifugo {
 	t.Helper()
+	return startCentrifugoWith(t, centrifugoConfig)
+}
+
+func startCentrifugoWith(t *testing.T, config string) *centrifugo {
+	t.Helper()
 	c := &centrifugo{program: goServer(t, "centrifugo"), config: filepath.Join(t.TempDir(), "config.json"), addr: freeAddr(t)}
-	if err := os.WriteFile(c.config, []byte(centrifugoConfig), 0o600); err != nil {
+	if err := os.WriteFile(c.config, []byte(config), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	c.start(t)
