@@ -21,11 +21,11 @@ import (
 
 // startProxied starts a sidecar with a tunnel for prefixes in front of upstream, and an nginx in front of that which adds the tag to each
 // page, as proxy/web/README.md says. It lets no WebSocket pass, as nginx does not by itself.
-func startProxied(t *testing.T, upstream, prefixes string) *recorder {
+func startProxied(t *testing.T, upstream, prefixes string) (*recorder, *sidecar) {
 	t.Helper()
 	s := startSidecar(t, "SSE_UPSTREAM=http://"+upstream, "SSE_TUNNEL="+prefixes, "SSE_DRAIN=200ms")
 	return startRecorder(t, runNginx(t, "", "proxy_pass http://"+s.addr+"; proxy_set_header Host $http_host; proxy_set_header Accept-Encoding ''; "+
-		`sub_filter '<head>' '<head><script src="/_sidestream/websocket.js"></script>';`))
+		`sub_filter '<head>' '<head><script src="/_sidestream/websocket.js"></script>';`)), s
 }
 
 // anotherTab opens one in c's browser, in which a person could type: it believes that it has the focus.
@@ -129,7 +129,7 @@ func TestTunnelApplications(t *testing.T) {
 	addr := freeAddr(t)
 	launch(t, nil, "node", "servers/apps/server.mjs", port(addr), port(startMosquitto(t, "allow_anonymous true").ws), port(centrifugo.addr), bundles)
 	eventually(t, "the applications", func() bool { return status("http://"+addr+"/yjs.html") == 200 })
-	r := startProxied(t, addr, "/yjs,/terminal,/mqtt,/connection/websocket")
+	r, _ := startProxied(t, addr, "/yjs,/terminal,/mqtt,/connection/websocket")
 	c := startChromium(t)
 
 	t.Run("yjs", func(t *testing.T) {
