@@ -31,7 +31,7 @@ func documents(t *testing.T) map[string]string {
 		t.Fatal(err)
 	}
 	for _, name := range []string{"README.md", "config/README.md", "translate/README.md", "translate/dialect/README.md", "proxy/README.md",
-		"proxy/web/README.md", "proxy/admin/README.md", "proxy/admin/troubleshooting.md", "e2e/deploy/README.md", ".github/CONTRIBUTING.md", "CHANGELOG.md"} {
+		"proxy/web/README.md", "proxy/tunnel/README.md", "proxy/admin/README.md", "proxy/admin/troubleshooting.md", "e2e/deploy/README.md", ".github/CONTRIBUTING.md", "CHANGELOG.md"} {
 		if texts[name] == "" {
 			t.Fatalf("%s is missing", name)
 		}

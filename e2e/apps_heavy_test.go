@@ -158,7 +158,7 @@ func TestAppSocketIOAdmin(t *testing.T) {
 		a.is(t, "the visitors", fmt.Sprintf(`[...document.querySelectorAll("tr")].find(row => row.firstChild.textContent.trim() === "/").children[1].textContent.trim() === "%d"`, n))
 	}
 	visitors(0)
-	a.cutThrough(t, 3, func(n int) {
+	a.cutThrough(t, 6, func(n int) {
 		if code := status("http://" + upstream + "/visit"); code != 200 {
 			t.Fatalf("no visitor: %d", code)
 		}
@@ -205,11 +205,11 @@ func TestAppWetty(t *testing.T) {
 	a := startApplication(t, addr, "/socket.io", "/")
 	eventually(t, "its tunnel", func() bool { return a.opened() > 0 })
 	shown := `(() => { const lines = [], buffer = (window.wetty_term || {}).buffer.active; for (let n = 0; n < buffer.length; n++) lines.push(buffer.getLine(n).translateToString(true)); return lines.join("\n") })()`
-	a.is(t, "a prompt", shown+`.includes("# ")`)
+	a.is(t, "a prompt", shown+`.includes("$")`)
 	a.click(t, ".xterm-screen")
 	a.cutThrough(t, 4, func(n int) {
 		a.types(t, fmt.Sprintf("echo %d $((%d * 7))\r", n, n))
-		a.is(t, "the answer", fmt.Sprintf(`%s.includes("# echo %d $((%d * 7))\n%d %d\n")`, shown, n, n, n, n*7))
+		a.is(t, "the answer", fmt.Sprintf(`%s.includes("$ echo %d $((%d * 7))\n%d %d\n")`, shown, n, n, n, n*7))
 	})
 	a.screenshot(t, "app-wetty")
 }
@@ -236,7 +236,7 @@ func TestAppJupyter(t *testing.T) {
 	}
 	launch(t, nil, "/usr/bin/jupyter-notebook", "--no-browser", "--ip=127.0.0.1", "--port="+portOf(addr), "--NotebookApp.token=", "--NotebookApp.password=", "--allow-root", "--notebook-dir="+dir)
 	eventually(t, "Jupyter", func() bool { return status("http://"+addr+"/api") == 200 })
-	a := startApplication(t, addr, "/api/kernels,/terminals", "/notebooks/a.ipynb")
+	a := startApplication(t, addr, "/api/kernels", "/notebooks/a.ipynb")
 	a.is(t, "the kernel", `Jupyter.notebook.kernel.is_connected() && Jupyter.notebook.kernel.info_reply.status === "ok"`)
 	a.click(t, ".cell .CodeMirror-lines")
 	a.cutThrough(t, 6, func(n int) {

@@ -94,6 +94,7 @@ go mod tidy -diff
 headline "go vet"
 # With the tag e2e there is more to look at, and nothing less.
 go vet -tags e2e ./...
+go vet -tags "e2e apps" ./e2e # which apps.sh runs
 go vet -tags portable ./proxy/...
 
 headline "staticcheck"
