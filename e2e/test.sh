@@ -121,19 +121,23 @@ portable=""
 
 # A count, not a time: at the end of a -fuzztime in seconds Go before 1.27 may fail without a finding (golang/go#75804).
 headline "fuzzing, 10,000 runs a target"
-fuzzed="$(grep -rEl --include='*_test.go' '^func Fuzz' . || true)"
-for file in $fuzzed; do
-  for target in $(sed -nE 's/^func (Fuzz[A-Za-z0-9_]*)\(.*/\1/p' "$file"); do
-    echo "$target in $file"
-    go test -run '^$' -fuzz "^$target\$" -fuzztime 10000x -fuzzminimizetime 100x "$(dirname "$file")"
+# Each package is built once for all of its targets.
+fuzzed="$(grep -rEl --include='*_test.go' '^func Fuzz' . | xargs -r -n 1 dirname | sort -u)"
+fuzz="$(mktemp -d)"
+for package in $fuzzed; do
+  go test -c -fuzz . -o "$fuzz/program" "$package"
+  for target in $(sed -nE 's/^func (Fuzz[A-Za-z0-9_]*)\(.*/\1/p' "$package"/*_test.go); do
+    echo "$target in $package"
+    (cd "$package" && "$fuzz/program" -test.run '^$' -test.fuzz "^$target\$" -test.fuzztime 10000x -test.fuzzminimizetime 100x -test.fuzzcachedir "$fuzz/corpus/$target")
   done
 done
+rm -rf "$fuzz"
 
 headline "servers in Go"
 wait "$servers"
 servers=""
 
 headline "end to end"
-go test -race -tags e2e -timeout 20m -count=1 -parallel 4 ./e2e/... ./proxy/history/redis # they wait more than they work
+go test -race -tags e2e -timeout 28m -count=1 -parallel 4 ./e2e/... ./proxy/history/redis # they wait more than they work
 
 headline "all passed"
