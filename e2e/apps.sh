@@ -23,7 +23,7 @@ fi
 
 SIDESTREAM_APPS="${SIDESTREAM_APPS:-${XDG_CACHE_HOME:-$HOME/.cache}/sidestream-apps}"
 export SIDESTREAM_APPS
-mkdir -p "$SIDESTREAM_APPS"
+mkdir -p "$SIDESTREAM_APPS" ${E2E_ARTIFACTS:+"$E2E_ARTIFACTS"}
 # What is installed is installed anew only when it is to be something else.
 if ! cmp -s e2e/apps/package-lock.json "$SIDESTREAM_APPS/installed-lock.json"; then
   rm -f "$SIDESTREAM_APPS/installed-lock.json"
