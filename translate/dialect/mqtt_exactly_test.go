@@ -306,3 +306,93 @@ func TestMQTTExactlyOnceOverheard(t *testing.T) {
 		t.Errorf("%d events", count)
 	}
 }
+
+// A session that bridges nothing, since something came with QoS 0, is still the broker's to complete: what is under way is once, with the gap.
+func TestMQTTExactlyOnceLossy(t *testing.T) {
+	options := Options{Connect: fixed(`{"clientId":"c","cleanSession":false}`), Subscribe: fixedLines("a 2"), MaxMessage: 100}
+	s := newMQTT(options).(*mqtt)
+	mqttOpen(t, s, 0, 2)
+	mqttGives(t, s, published(0, "a", 0, []byte("zero")), two(0, 7, "x"))
+	s.under = []uint16{9}
+	saved := s.Save()
+	s = newMQTT(options).(*mqtt)
+	if err := s.Restore(saved); err != nil {
+		t.Fatal(err)
+	}
+	if got := mqttOpen(t, s, 1, 2); got.Resumed {
+		t.Error("it is taken for one that bridges")
+	}
+	if got := mqttGives(t, s, two(8, 7, "x"), answer(mqttPubrel, 7)); got != "(5:7) (7:7)" || !slices.Equal(s.under, []uint16{9}) {
+		t.Errorf("in another process: %s; %v", got, s.under)
+	}
+}
+
+// What comes again with QoS 2 fills the broker's queue as well: it may be what shows that there was no room.
+func TestMQTTFullByWhatComesAgain(t *testing.T) {
+	s := newMQTT(Options{Connect: fixed(`{"clientId":"c","cleanSession":false}`), Subscribe: fixedLines("a 2"), MaxMessage: 100}).(*mqtt)
+	mqttOpen(t, s, 0, 2)
+	mqttGives(t, s, two(0, 1, "x"))
+	mqttOpen(t, s, 1, 2)
+	for id := range uint16(mqttQueue - 1) {
+		mqttGives(t, s, two(0, id+2, "y"), answer(mqttPubrel, id+2))
+	}
+	if got := mqttGives(t, s, two(8, 1, "x")); got != "upstream (5:1)" {
+		t.Errorf("the last one that may be from before comes again: %s", got)
+	}
+}
+
+// What is too much to be saved must not leave what was saved before in its place.
+func TestMQTTSavesNoneOfTooMuch(t *testing.T) {
+	var lines []string
+	for i := range 600 {
+		lines = append(lines, fmt.Sprintf("%s%d 2", strings.Repeat("x", 95), i))
+	}
+	s := newMQTT(Options{Connect: fixed(`{"clientId":"c","cleanSession":false}`), Subscribe: fixedLines(lines...), MaxMessage: 100}).(*mqtt)
+	mqttOpen(t, s, 0, 2)
+	if saved := s.Save(); len(saved) < 1000 {
+		t.Fatalf("%d bytes are saved", len(saved))
+	}
+	for id := range uint16(400) {
+		mqttGives(t, s, packet(mqttPublish, 4, append(binary.BigEndian.AppendUint16(appendMQTT(nil, s.filters[0].filter), id+1), 'x')).Data)
+	}
+	saved := s.Save()
+	other := newMQTT(s.Options).(*mqtt)
+	if err := other.Restore(saved); saved == nil || err != nil || len(saved) > 1000 {
+		t.Fatalf("%d bytes, %v", len(saved), err)
+	}
+	if got := mqttOpen(t, other, 1, 2); got.Resumed {
+		t.Error("what is not known bridges")
+	}
+}
+
+// SUBSCRIBE has no identifier that a message of ours has until its PUBCOMP.
+func TestMQTTSubscribesBesideWhatIsUnderWay(t *testing.T) {
+	s := newMQTT(Options{Connect: fixed(`{"version":5,"clientId":"c","sessionExpiry":60}`), Subscribe: fixedLines("a 2", "+ 2")}).(*mqtt)
+	s.under = []uint16{1, 3}
+	s.Open("mqtt")
+	got, err := s.Receive(context.Background(), noon, packet(mqttConnack, 0, []byte{1, 0, 0}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var ids []uint16
+	for _, f := range got.Replies {
+		if f.Data[0]>>4 == mqttSubscribe {
+			ids = append(ids, binary.BigEndian.Uint16(f.Data[2:]))
+		}
+	}
+	if !slices.Equal(ids, []uint16{2, 4}) || len(s.asking[2]) != 1 || len(s.asking[4]) != 1 {
+		t.Errorf("subscribes as %v; %v", ids, s.asking)
+	}
+}
+
+// EMQX's $queue/ is shared as $share/ is: it gives way to any line that has the message all the same.
+func TestMQTTQueue(t *testing.T) {
+	s := mqttSession(t, 100, `{"version":5}`, "c")
+	s.filters, s.numbered = []mqttFilter{{"$queue/a", 1}, {"a", 1}, {"a/#", 1}}, true
+	if got := mqttGives(t, s, ofLines(1, "a", "a"), ofLines(1, "a", "a/#"), ofLines(1, "a", "$queue/a")); got != "a (4:2) (4:2) (4:2)" {
+		t.Errorf("got %s", got)
+	}
+	if !overlapping([]mqttFilter{{"$queue/a", 1}, {"a", 1}}) {
+		t.Error("$queue/a does not overlap with a")
+	}
+}

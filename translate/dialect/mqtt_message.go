@@ -63,8 +63,11 @@ func (s *mqtt) publish(pk mqttPacket, r *mqttReader, got *Received) error {
 		sum = mqttSum(topic, r.b)
 	}
 	if wanted && qos == 2 {
-		if again, err := s.begun(id, sum); again || err != nil {
-			s.full(qos)
+		again, err := s.begun(id, sum)
+		if again && s.full(qos) { // the broker's queue had it too
+			got.Messages = append(got.Messages, translate.Message{Gap: translate.GapUpstream})
+		}
+		if again || err != nil {
 			return err
 		}
 	}

@@ -96,12 +96,15 @@ func (s *mqtt) connack(r *mqttReader, got *Received) error {
 // subscribe asks for the lines at once, or for each by itself, so that it has an identifier of its own.
 func (s *mqtt) subscribe() (frames []Frame) {
 	s.asking = map[uint16][]int{}
+	packetID := uint16(0)
 	for i := 0; i < len(s.filters); {
 		n, props := len(s.filters), []byte(nil)
 		if s.numbered {
 			n, props = i+1, appendVarint([]byte{propSubscription}, s.filters[i].id())
 		}
-		packetID := uint16(len(frames) + 1)
+		for packetID++; slices.Contains(s.under, packetID); { // another packet's, until its PUBCOMP
+			packetID++
+		}
 		body := binary.BigEndian.AppendUint16(nil, packetID)
 		if s.version == 5 {
 			body = append(appendVarint(body, len(props)), props...)

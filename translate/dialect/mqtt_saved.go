@@ -33,6 +33,9 @@ func (s *mqtt) again(dup bool, id uint16, sum [16]byte) bool {
 	return false
 }
 
+// mqttNothing is saved where nothing bridges, or it would be too much.
+var mqttNothing = translate.AppendField(translate.AppendField(translate.AppendField(nil, ""), ""), "")
+
 // HandOn has the session stay at the broker when this one leaves: another process may go on with it.
 func (s *mqtt) HandOn() { s.handedOn = true }
 
@@ -56,11 +59,11 @@ func (s *mqtt) Save() (saved []byte) {
 	for _, field := range []string{name, string(filters), string(seen)} {
 		saved = translate.AppendField(saved, field)
 	}
-	if name != "" && len(s.between)+len(s.under) > 0 {
+	if s.asked && len(s.between)+len(s.under) > 0 { // also of a session that bridges nothing: the broker completes it
 		saved = translate.AppendField(translate.AppendField(saved, s.savedBetween()), s.savedUnder())
 	}
 	if len(saved) > translate.MaxSaved {
-		return nil
+		return slices.Clone(mqttNothing)
 	}
 	return saved
 }

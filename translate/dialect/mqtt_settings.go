@@ -84,8 +84,11 @@ func readFilter(line string) (f mqttFilter, err error) {
 	return f, nil
 }
 
-// group takes a shared subscription apart (5.0, section 4.8.2).
+// group takes a shared subscription apart (5.0, section 4.8.2). EMQX has one without a group's name.
 func (f mqttFilter) group() (group, filter string, shared bool) {
+	if rest, queue := strings.CutPrefix(f.filter, "$queue/"); queue {
+		return "$queue", rest, true
+	}
 	rest, shared := strings.CutPrefix(f.filter, "$share/")
 	if !shared {
 		return "", f.filter, false
@@ -97,9 +100,7 @@ func (f mqttFilter) group() (group, filter string, shared bool) {
 // matches reports whether topic is one that f is for (3.1.1, section 4.7; 5.0, section 4.8.2).
 func (f mqttFilter) matches(topic string) bool {
 	_, filter, _ := f.group()
-	for _, own := range []string{"$queue/", "$exclusive/"} { // EMQX
-		filter = strings.TrimPrefix(filter, own)
-	}
+	filter = strings.TrimPrefix(filter, "$exclusive/") // EMQX
 	if strings.HasPrefix(topic, "$") && !strings.HasPrefix(filter, "$") {
 		return false
 	}
