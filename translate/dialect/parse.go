@@ -217,10 +217,11 @@ func (s *parseLive) failed(m parseMessage, line int) (got Received, err error) {
 	if line > 0 {
 		text = s.of(line) + ": " + text
 	}
+	opening := !s.ready && (line == 0 || s.waiting[line]) // what a line that stands has is of its events, although others are waited for
 	switch status := parseStatus(m); {
-	case !s.ready && status != 0:
+	case opening && status != 0:
 		return got, refuse(status, text)
-	case !s.ready || m.Reconnect:
+	case opening || m.Reconnect:
 		return got, errors.New(text)
 	case line > 0: // it could not tell of something
 		got.Messages = []translate.Message{{Gap: translate.GapUpstream}}

@@ -68,6 +68,31 @@ func TestParseRedirects(t *testing.T) {
 	}
 }
 
+// An event that cannot be told of a line that stands is a gap, also while another line is waited for.
+func TestParseFailsBetweenLines(t *testing.T) {
+	s := parseSession("Order", "Note")
+	_, _ = s.Open("")
+	said := ""
+	for _, m := range []string{`{"op":"connected"}`, `{"op":"subscribed","requestId":1}`, `{"op":"error","code":141,"error":"it fails","reconnect":false,"requestId":1}`, `{"op":"subscribed","requestId":2}`} {
+		got, err := s.Receive(t.Context(), noon, Frame{Data: []byte(m)})
+		if err != nil {
+			t.Fatalf("%s: %v", m, err)
+		}
+		for _, m := range got.Messages {
+			said += m.Gap
+		}
+	}
+	if said != translate.GapUpstream || !s.ready {
+		t.Errorf("said %q", said)
+	}
+	_, _ = s.Open("")
+	_, _ = s.Receive(t.Context(), noon, Frame{Data: []byte(`{"op":"connected"}`)})
+	_, _ = s.Receive(t.Context(), noon, Frame{Data: []byte(`{"op":"subscribed","requestId":1}`)})
+	if _, err := s.Receive(t.Context(), noon, Frame{Data: []byte(`{"op":"error","code":119,"requestId":2}`)}); err == nil || !strings.Contains(err.Error(), "403") {
+		t.Errorf("a line that is refused: %v", err)
+	}
+}
+
 // What the client whose connection is read has beside the lines is left out, with its own numbers.
 func TestParseOverheard(t *testing.T) {
 	s := parseSession(`Order {"where":{"a":1,"b":2}}`, "Note")
