@@ -3,6 +3,8 @@
 package e2e
 
 import (
+	"encoding/base64"
+	"fmt"
 	"strconv"
 	"strings"
 	"testing"
@@ -172,25 +174,33 @@ func TestRecipeSupabase(t *testing.T) {
 	f.reach(t, 1, "change", row(3, "bob"))
 	other.next(t, "INSERT", `{"at":"2026-11-29T00:00:00Z","old_record":null,"record":{"id":3},"table":"messages"}`)
 	// A page that gives the channel a new token in time keeps its stream, over a reconnect too, although the first one has expired.
-	kept := ask(t, s.addr, "HTTP/1.0", "/events/messages?token=cat", "retry: ")
+	token := func(user string, n int) string {
+		return "e30." + base64.RawURLEncoding.EncodeToString(fmt.Appendf(nil, `{"sub":%q,"n":%d}`, user, n)) + ".c2ln"
+	}
+	first, second := token("cat", 1), token("cat", 2)
+	kept := ask(t, s.addr, "HTTP/1.0", "/events/messages?token="+first, "retry: ")
 	f.reach(t, 1, "change", row(4, "cat"))
 	kept.next(t, "INSERT", `{"at":"2026-11-29T00:00:00Z","old_record":null,"record":{"id":4},"table":"messages"}`)
-	eventually(t, "a new token to be taken", func() bool {
-		resp, err := plain.Post("http://"+s.addr+"/events/messages?token=cat", "text/plain", strings.NewReader(`realtime:messages access_token {"access_token":"cat.2"}`))
+	push := func(pushed string) int {
+		resp, err := plain.Post("http://"+s.addr+"/events/messages?token="+first, "text/plain", strings.NewReader(`realtime:messages access_token {"access_token":"`+pushed+`"}`))
 		if err != nil {
-			return false
+			return 0
 		}
 		resp.Body.Close()
-		return resp.StatusCode/100 == 2
-	})
-	f.do(t, "lapse", fields{"token": "cat"}, nil)
+		return resp.StatusCode
+	}
+	eventually(t, "another user's token to be refused", func() bool { return push(token("bob", 1)) == 400 })
+	f.reach(t, 1, "change", row(7, "bob"))
+	other.next(t, "INSERT", `{"at":"2026-11-29T00:00:00Z","old_record":null,"record":{"id":7},"table":"messages"}`)
+	eventually(t, "a new token to be taken", func() bool { return push(second)/100 == 2 })
+	f.do(t, "lapse", fields{"token": first}, nil)
 	f.reach(t, 1, "change", row(5, "cat"))
 	kept.next(t, "INSERT", `{"at":"2026-11-29T00:00:00Z","old_record":null,"record":{"id":5},"table":"messages"}`)
 	f.do(t, "cut", nil, nil)
 	kept.gap(t)
 	f.reach(t, 1, "change", row(6, "cat"))
 	kept.next(t, "INSERT", `{"at":"2026-11-29T00:00:00Z","old_record":null,"record":{"id":6},"table":"messages"}`)
-	if strings.Contains(kept.got.String(), "stream.refused") || strings.Contains(s.stderr.String(), "cat.2") {
+	if strings.Contains(kept.got.String(), "stream.refused") || strings.Contains(kept.got.String(), `"id":7`) || strings.Contains(s.stderr.String(), second) {
 		t.Errorf("%s\n%s", kept.got.String(), &s.stderr)
 	}
 	for query, want := range map[string]int{"?token=bad": 403, "": 400} {

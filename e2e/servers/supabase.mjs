@@ -3,7 +3,8 @@
 import { all, feed, options, seen } from "./feed.mjs";
 
 const expired = new Set();
-const user = (token) => token?.split(".")[0]; // ann.2 is another token of ann's
+// A token is a user, or a JWT of one.
+const user = (token) => (token?.includes(".") ? JSON.parse(Buffer.from(token.split(".")[1], "base64url")).sub : token);
 
 function connect(peer, request, url) {
   if (url.pathname !== "/realtime/v1/websocket") return 404;

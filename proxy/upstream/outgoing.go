@@ -44,7 +44,11 @@ func (c *wsConn) Send(ctx context.Context, m translate.Message) error {
 	}
 	defer c.giveTurn()
 	c.mu.Lock()
-	frames, err := c.session.Send(m)
+	var frames []dialect.Frame
+	err := c.session.Admit(m)
+	if err == nil {
+		frames, err = c.session.Send(m)
+	}
 	c.retime()
 	c.mu.Unlock()
 	if err != nil {

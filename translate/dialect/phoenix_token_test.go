@@ -1,6 +1,7 @@
 package dialect
 
 import (
+	"encoding/base64"
 	"strings"
 	"testing"
 
@@ -113,5 +114,62 @@ func TestPhoenixTokenOfAClient(t *testing.T) {
 	}
 	if s.Save() != nil {
 		t.Error("a token is saved")
+	}
+}
+
+// phxJWT is a token of a user's.
+func phxJWT(user, id string) string {
+	return "e30." + base64.RawURLEncoding.EncodeToString([]byte(`{"sub":"`+user+`","id":"`+id+`"}`)) + ".c2ln"
+}
+
+// All who read a stream get what its token lets see: a client pushes none of another user's, and a stream of nobody's takes none.
+func TestPhoenixTokenOfAnother(t *testing.T) {
+	token := phxJWT("ann", "1")
+	s := phxTokenSession(&token)
+	s.joined(t, "ok")
+	ann, bob := phxJWT("ann", "2"), phxJWT("bob", "1")
+	for text, want := range map[string]bool{
+		`realtime:a access_token {"access_token":"` + ann + `"}`:                                    true,
+		`realtime:a access_token {"access_token":"` + bob + `"}`:                                    false,
+		`realtime:a access_token {"access_token":"` + bob + `","Access_Token":"` + ann + `"}`:       false,
+		`realtime:a access_token {"access_token":"` + bob + `","access_token":"` + ann + `"}`:       false,
+		`realtime:a access_token {"access_token":"` + ann + `","x":{"access_token":"` + bob + `"}}`: false,
+		`realtime:a access_token {"access_token":"` + ann + `"} {}`:                                 false,
+		`realtime:a access_token {"access_token":""}`:                                               false,
+		`realtime:a access_token {"access_token":null}`:                                             false,
+		`realtime:a access_token`:                             false,
+		`realtime:a access_token {"access_token":"opaque"}`:   false,
+		`realtime:a phx_join {"access_token":"` + bob + `"}`:  false,
+		`room:b phx_join {}`:                                  false,
+		`room:b access_token {"access_token":"` + bob + `"}`:  true, // which has none, and is not Supabase's
+		`realtime:a broadcast {"access_token":"` + bob + `"}`: true,
+		`realtime:c phx_join {}`:                              true, // which nobody reads
+	} {
+		if err := s.Admit(translate.Message{Data: []byte(text)}); (err == nil) != want {
+			t.Errorf("%s: %v", text, err)
+		} else if err != nil && (strings.Contains(err.Error(), bob) || strings.Contains(err.Error(), ann)) {
+			t.Errorf("it says the token: %v", err)
+		}
+	}
+	for _, nobody := range []string{"opaque", "e30." + base64.RawURLEncoding.EncodeToString([]byte(`{"role":"anon"}`)) + ".c2ln"} {
+		token = nobody
+		s = phxTokenSession(&token)
+		s.joined(t, "ok")
+		for _, pushed := range []string{bob, nobody} {
+			if err := s.Admit(translate.Message{Data: []byte(`realtime:a access_token {"access_token":"` + pushed + `"}`)}); err == nil {
+				t.Error("a stream that all have takes a user's token")
+			}
+		}
+	}
+}
+
+// What a server says of a token that it refuses is no place to read it.
+func TestPhoenixTokenIsHidden(t *testing.T) {
+	token := "one"
+	s := phxTokenSession(&token)
+	s.joined(t, "ok")
+	s.noted("realtime:a", "access_token", []byte(`{"access_token":"InvalidJWTToken"}`))
+	if _, err := s.joined(t, "error"); err == nil || strings.Contains(err.Error(), "InvalidJWTToken") {
+		t.Errorf("%v", err)
 	}
 }

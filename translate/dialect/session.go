@@ -62,6 +62,9 @@ type Session interface {
 	// Acks returns what acknowledges the messages that were returned before, all of which are in the ring. It is asked whenever
 	// Timers.Every has passed, after Ping.
 	Acks() []Frame
+	// Admit is asked before Send about what a client sends, and what the script sends is not: its error is for the client, which may not send that to a stream that
+	// others read too.
+	Admit(m translate.Message) error
 	// Denied is called when the upgrade was answered with another status than 101, and reports whether to dial anew at once: the
 	// legacy service does not know what the session wanted to go on with.
 	Denied(status int) bool
@@ -107,6 +110,9 @@ func (Base) Sending([]Frame) {}
 
 // Acks returns none.
 func (Base) Acks() []Frame { return nil }
+
+// Admit takes anything.
+func (Base) Admit(translate.Message) error { return nil }
 
 // Denied is false.
 func (Base) Denied(int) bool { return false }
