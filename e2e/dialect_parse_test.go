@@ -3,6 +3,8 @@
 package e2e
 
 import (
+	"errors"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -77,6 +79,9 @@ func TestDialectParse(t *testing.T) {
 	eventually(t, "nothing to be left at the server", func() bool { return h.parseSeen(t) == (parseSeen{}) })
 	if strings.Contains(s.stderr.String(), "ann.token") {
 		t.Errorf("the token is in the log: %s", &s.stderr)
+	}
+	if _, err := os.Stat("logs"); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the server leaves files in this folder: %v", err)
 	}
 }
 

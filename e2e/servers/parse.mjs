@@ -4,6 +4,7 @@
 import { createRequire } from "node:module";
 import { serve, options } from "./serve.mjs";
 
+process.env.PARSE_SERVER_LOGS_FOLDER = "null"; // which is for none: else it keeps files where the tests run
 const require = createRequire(import.meta.url);
 const { AppCache } = require("parse-server/lib/cache");
 const triggers = require("parse-server/lib/triggers");
