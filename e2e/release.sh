@@ -14,11 +14,16 @@ shift 2
 targets=("$@")
 [ $# -gt 0 ] || targets=(linux/amd64 linux/arm64 darwin/amd64 darwin/arm64 windows/amd64)
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-for program in go git dpkg-deb; do command -v "$program" >/dev/null || { echo "$program is missing" >&2; exit 1; }; done
-[ -z "$(git status --porcelain)" ] || { echo "there are changes that are not committed: a release is of a commit" >&2; exit 1; }
+programs=(go git)
+[[ " ${targets[*]}" != *" linux/"* ]] || programs+=(dpkg-deb)
+[[ " ${targets[*]}" != *" windows/"* ]] || programs+=(zip)
+for program in "${programs[@]}"; do command -v "$program" >/dev/null || { echo "$program is missing" >&2; exit 1; }; done
+changes="$(git status --porcelain)"
+[ -z "$changes" ] || { echo "there are changes that are not committed: a release is of a commit" >&2; exit 1; }
 revision="$(git rev-parse HEAD)"
 SOURCE_DATE_EPOCH="$(git log -1 --format=%ct)" # of all files in it
 export SOURCE_DATE_EPOCH CGO_ENABLED=0 TZ=UTC LC_ALL=C
+unset GOOS GOARCH GOFLAGS GOEXPERIMENT GOAMD64 GOARM64 GODEBUG # what a release is does not depend on who makes it
 umask 022
 work="$(mktemp -d)"
 trap 'rm -rf "$work"' EXIT
@@ -29,6 +34,13 @@ sbom=github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod@v1.9.0
 go build "${flags[@]}" -o "$work/here" .
 mkdir "$work/shared"
 for kind in man bash zsh fish; do "$work/here" manual "$kind" >"$work/shared/$kind"; done
+
+# kibibytes FOLDER: what its files have, each rounded up; what they take differs from disk to disk.
+kibibytes() {
+  local size total=0
+  while read -r size; do total=$((total + (size + 1023) / 1024)); done < <(find "$1" -type f -not -path '*/DEBIAN/*' -printf '%s\n')
+  echo "$total"
+}
 
 stamp() { find "$1" -exec touch -h -d "@$SOURCE_DATE_EPOCH" {} +; }
 
@@ -47,17 +59,17 @@ debian() {
   cp LICENSE "$root/usr/share/doc/sidestream/copyright"
   printf '# The configuration of sidestream.service. See man sidestream, and sidestream -env-file /etc/sidestream.env check.\n#SSE_UPSTREAM=http://localhost:3000\n' >"$root/etc/sidestream.env"
   echo /etc/sidestream.env >"$root/DEBIAN/conffiles"
-  printf '#!/bin/sh\nset -e\nif [ -d /run/systemd/system ]; then systemctl daemon-reload || true; fi\n' >"$root/DEBIAN/postrm"
+  printf '#!/bin/sh\nset -e\nif [ -z "${DPKG_ROOT:-}" ] && [ -d /run/systemd/system ]; then systemctl daemon-reload || true; fi\n' >"$root/DEBIAN/postrm"
   # A new version takes the place of one that runs, whose clients come back to it.
-  printf '#!/bin/sh\nset -e\nif [ "$1" = configure ] && [ -d /run/systemd/system ]; then systemctl daemon-reload || true; systemctl try-restart sidestream.service || true; fi\n' >"$root/DEBIAN/postinst"
-  printf '#!/bin/sh\nset -e\nif [ "$1" = remove ] && [ -d /run/systemd/system ]; then systemctl disable --now sidestream.service || true; fi\n' >"$root/DEBIAN/prerm"
+  printf '#!/bin/sh\nset -e\nif [ "$1" = configure ] && [ -z "${DPKG_ROOT:-}" ] && [ -d /run/systemd/system ]; then systemctl daemon-reload || true; systemctl try-restart sidestream.service || true; fi\n' >"$root/DEBIAN/postinst"
+  printf '#!/bin/sh\nset -e\nif [ "$1" = remove ] && [ -z "${DPKG_ROOT:-}" ] && [ -d /run/systemd/system ]; then systemctl disable --now sidestream.service || true; fi\n' >"$root/DEBIAN/prerm"
   chmod 755 "$root"/DEBIAN/{postinst,postrm,prerm} "$root/usr/bin/sidestream"
   cat >"$root/DEBIAN/control" <<CONTROL
 Package: sidestream
 Version: ${version//-/\~}
 Architecture: $arch
 Maintainer: Sidestream maintainers <maintainers@sidestream.invalid>
-Installed-Size: $(du -k -s "$root" | cut -f1)
+Installed-Size: $(kibibytes "$root")
 Recommends: ca-certificates
 Section: web
 Priority: optional
@@ -97,5 +109,5 @@ for target in "${targets[@]}"; do
     sed "s/^    \"timestamp\": .*/    \"timestamp\": \"$(date -u -d "@$SOURCE_DATE_EPOCH" +%Y-%m-%dT%H:%M:%SZ)\",/" >"$out/$name.sbom.json" || { cat "$work/sbom.log" >&2; exit 1; }
 done
 cd "$out"
-sha256sum -- sidestream_* >SHA256SUMS
+sha256sum -- "sidestream_${version}_"* >SHA256SUMS # what else is in the folder is of another release
 cat SHA256SUMS

@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -34,6 +35,58 @@ func TestRelease(t *testing.T) {
 	revision := strings.TrimSpace(ran(t, clone, "git", "rev-parse", "HEAD"))
 	ran(t, clone, "./e2e/release.sh", "1.2.3", out, "linux/amd64")
 	ran(t, out, "sha256sum", "-c", "SHA256SUMS")
+
+	// What it says of its size is of the files, not of this disk.
+	deb := "sidestream_1.2.3_amd64.deb"
+	files, said := 0, 0
+	for _, line := range strings.Split(ran(t, out, "dpkg-deb", "-c", deb), "\n") {
+		if words := strings.Fields(line); len(words) > 2 && line[0] == '-' {
+			size, err := strconv.Atoi(words[2])
+			if err != nil {
+				t.Fatal(line)
+			}
+			files += (size + 1023) / 1024
+		}
+	}
+	if said, _ = strconv.Atoi(strings.TrimSpace(ran(t, out, "dpkg-deb", "-f", deb, "Installed-Size"))); said != files {
+		t.Errorf("it says to have %d KiB, its files have %d", said, files)
+	}
+	// Where it is installed below another root, this machine's services are left alone.
+	ran(t, out, "dpkg-deb", "-e", deb, "control")
+	for _, script := range []string{"postinst configure", "prerm remove", "postrm remove"} {
+		name, word, _ := strings.Cut(script, " ")
+		text, err := os.ReadFile(filepath.Join(out, "control", name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		trial := strings.ReplaceAll(strings.ReplaceAll(string(text), "/run/systemd/system", "/"), "systemctl", "echo")
+		for below, want := range map[string]bool{"": true, "/somewhere": false} {
+			cmd := exec.Command("sh", "-c", trial, name, word)
+			cmd.Env = append(os.Environ(), "DPKG_ROOT="+below)
+			if done, err := cmd.CombinedOutput(); err != nil || strings.Contains(string(done), "daemon-reload") != (want && name != "prerm") || strings.Contains(string(done), "sidestream.service") != (want && name != "postrm") {
+				t.Errorf("%s below %q: %s, %v", script, below, done, err)
+			}
+		}
+	}
+	// Made once more in the same folder, beside another release's files, it is the same.
+	sums, err := os.ReadFile(filepath.Join(out, "SHA256SUMS"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(filepath.Join(clone, "dist"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(clone, "dist", "sidestream_1.2.2_linux_amd64.tar.gz"), nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	again := exec.Command("./e2e/release.sh", "1.2.3", "dist", "linux/amd64")
+	again.Dir, again.Env = clone, append(os.Environ(), "GOOS=windows", "GOAMD64=v3", "TZ=Asia/Tokyo")
+	if said, err := again.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, said)
+	}
+	if twice, err := os.ReadFile(filepath.Join(clone, "dist", "SHA256SUMS")); err != nil || string(twice) != string(sums) {
+		t.Errorf("%v; once it is\n%s, once\n%s", err, sums, twice)
+	}
 
 	for _, dir := range []string{"info", "updates"} {
 		if err := os.MkdirAll(filepath.Join(root, "var/lib/dpkg", dir), 0o755); err != nil {

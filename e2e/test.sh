@@ -52,6 +52,7 @@ command -v Xvfb >/dev/null || missing+=(xvfb)
 [ -x /usr/sbin/squid ] || missing+=(squid)
 command -v promtool >/dev/null || missing+=(prometheus)
 command -v systemd-analyze >/dev/null || missing+=(systemd)
+command -v git >/dev/null || missing+=(git)
 # The race detector links against C.
 command -v gcc >/dev/null || missing+=(gcc libc6-dev)
 if [ "${#missing[@]}" -gt 0 ]; then
