@@ -363,6 +363,31 @@ func (l *loader) admitting(s settings) access.Settings {
 }
 
 // check shows what messages are packed in.
+// A shared subscription of clients with streams of their own is divided among these.
+func TestCheckDoubtsSharedSubscriptions(t *testing.T) {
+	const path, doubt = "SSE_ROUTE_M_PATH=/m", "  doubt   SUBSCRIBE: $"
+	for _, c := range []struct {
+		settings string
+		want     bool
+	}{
+		{"SUBSCRIBE=$share/g/a 1", false},
+		{"SUBSCRIBE=b 1\n$share/g/{query.a} 1", true},
+		{"SUBSCRIBE=$queue/a|SCOPE=session", true},
+		{"SUBSCRIBE=$share/g/a|FORWARD=Cookie", true},
+		{"SUBSCRIBE={query.a}", false},
+		{`SUBSCRIBE=$share/g/a|CONNECT={"username":"{query.user}"}`, true},
+	} {
+		env := []string{path, "SSE_ROUTE_M_FROM=ws://h/mqtt", "SSE_ROUTE_M_PROTOCOL=mqtt"}
+		for setting := range strings.SplitSeq(c.settings, "|") {
+			env = append(env, "SSE_ROUTE_M_"+setting)
+		}
+		var out strings.Builder
+		if err := load(t, env...).Check(&out); err != nil || strings.Contains(out.String(), doubt) != c.want {
+			t.Errorf("%s: %v\n%s", c.settings, err, &out)
+		}
+	}
+}
+
 func TestCheckShowsDecode(t *testing.T) {
 	for setting, want := range map[string]string{"SSE_ROUTE_FEED_DECODE=zlib, msgpack": "  speaks  raw\n  decodes zlib,msgpack\n", "SSE_ROUTE_FEED_DECODE=": "  speaks  raw\n\nroute poll"} {
 		var out strings.Builder

@@ -37,11 +37,15 @@ func (c *Config) understood(line printer, rt *proxy.RouteSettings) {
 	}
 }
 
-// doubts are what works, and costs more than it has to.
+// doubts are what works, and costs more than it has to, or brings less than it seems to.
 func doubts(rt *proxy.RouteSettings) (all []string) {
 	if slices.ContainsFunc(rt.Upstream.Forwards(), func(name string) bool { return strings.EqualFold(name, "Cookie") }) {
 		all = append(all, "FORWARD=Cookie: browsers that differ in any cookie, such as one for analytics, have upstream connections of their own; if the service looks at "+
 			"one cookie only, write HEADERS=Cookie: sid={cookie.sid} instead")
+	}
+	if line := rt.Upstream.Divides(); line != "" {
+		all = append(all, "SUBSCRIBE: "+line+" is shared, and clients have streams of their own: the broker gives each message to one of these alone; leave out what tells clients apart, or "+
+			"subscribe to the topic")
 	}
 	return all
 }

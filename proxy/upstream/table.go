@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
 
 	"sidestream/translate"
 )
@@ -167,6 +168,19 @@ func (rt *Route) Needs() (needs []string) {
 		needs = appendNew(needs, p.text())
 	}
 	return needs
+}
+
+// Divides is a shared subscription of SUBSCRIBE's where clients have streams of their own, of which a broker gives each a part of the messages; "" none.
+func (rt *Route) Divides() string {
+	if rt.settings.Protocol != "mqtt" || rt.Shared() && !rt.settings.Session {
+		return ""
+	}
+	for line := range strings.Lines(rt.settings.Subscribe) {
+		if line = strings.TrimSpace(line); strings.HasPrefix(line, "$share/") || strings.HasPrefix(line, "$queue/") {
+			return line
+		}
+	}
+	return ""
 }
 
 // ClientHeaders are the names of the client's headers that go upstream or into a template.
