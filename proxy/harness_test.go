@@ -65,12 +65,13 @@ func (f *feed) serve(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
+	f.mu.Lock() // before the client knows: what is published once it does reaches it
 	c, err := websocket.Accept(w, r, nil)
 	if err != nil {
+		f.mu.Unlock()
 		return
 	}
 	f.dials.Add(1)
-	f.mu.Lock()
 	f.conns[c] = r.URL.RawQuery
 	f.mu.Unlock()
 	f.joined <- struct{}{}
