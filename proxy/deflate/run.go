@@ -7,8 +7,9 @@ import (
 	"time"
 )
 
-// level is that of runs: what a run comes to is compressed once for all who read it.
-const level = 6
+// level is that of runs: what a run comes to is compressed once for all who read it. Below 7 compress/flate of Go 1.27 forgets what it has had at each flush of less than
+// 128 bytes (findings/go-flate-small-flush.sh).
+const level = 7
 
 // Encoders bounds how many runs go on at once: what each remembers of its past takes 0.8 MiB. The runs with the most readers have them. Safe
 // for concurrent use.
