@@ -93,7 +93,11 @@ func tapOf(ctx context.Context, rt *RouteSettings, parts []*RouteSettings, words
 		return unlessDone(ctx, advised(err, rt, r))
 	}
 	defer seat.Leave()
-	return advised(tapRing(ctx, seat.Ring, seat.Start(), e), rt, r)
+	at := seat.Start()
+	if parts != nil { // their streams have begun just now, for this: what they have had before they were read for the first time is no past
+		at = 0
+	}
+	return advised(tapRing(ctx, seat.Ring, at, e), rt, r)
 }
 
 // requested is the request that words stand for, and what rt makes of it, which merges parts if there are some. end is to be called in any case, once

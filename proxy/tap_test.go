@@ -6,9 +6,12 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/coder/websocket"
 
 	"sidestream/translate"
 )
@@ -117,6 +120,28 @@ func TestTapMerges(t *testing.T) {
 		}
 	}
 	f.cut()
+}
+
+// TestTapMergesWhatComesAtOnce: what a part says as it is connected, before it is read for the first time, is no past of the tap's.
+func TestTapMergesWhatComesAtOnce(t *testing.T) {
+	service := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		c, err := websocket.Accept(w, r, nil)
+		if err != nil {
+			return
+		}
+		defer c.CloseNow()
+		if c.Write(r.Context(), websocket.MessageText, []byte(`"hello"`)) == nil {
+			c.Read(r.Context()) // until the tap has what it wants
+		}
+	}))
+	defer service.Close()
+	routes := configure(t, "SSE_ROUTE_A_PATH=/a", "SSE_ROUTE_A_FROM=ws"+strings.TrimPrefix(service.URL, "http")+"/ws", "SSE_ROUTE_ALL_PATH=/all", "SSE_ROUTE_ALL_FROM=routes:a").Routes
+	for range 20 {
+		var out bytes.Buffer
+		if err := TapNamed(t.Context(), routes, []string{"all", "-n", "1", "-for", "10s"}, &out, slog.New(slog.DiscardHandler)); err != nil || !strings.Contains(out.String(), `"hello"`) {
+			t.Fatalf("%v: %s", err, &out)
+		}
+	}
 }
 
 // TestTapOfAnOperation subscribes to what its words say, and says what is wrong with them, or with a route that no words are for.
