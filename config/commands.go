@@ -8,7 +8,7 @@ import (
 // Command is one of the program's commands, as its help, the manual page and shells know it.
 type Command struct {
 	Name    string // "" serves
-	Words   string // what may stand behind it
+	Words   string // its arguments, as help shows them
 	Meaning string
 	Flags   []Flag
 }

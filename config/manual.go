@@ -7,7 +7,8 @@ import (
 	"strings"
 )
 
-// Manual prints the manual page, or what a shell completes the program's words by: words are those behind the command. It fails where they name none of those.
+// Manual prints the manual page, or a completion script for a shell. words are the command's arguments: man, bash, zsh or fish; none means man. It fails with
+// [ErrUsage] for any others.
 func Manual(words []string, version string, w io.Writer) error {
 	kind := "man"
 	if len(words) > 0 {

@@ -21,7 +21,8 @@ type packetCutter struct {
 	cuts atomic.Int64
 }
 
-// startPacketCutter has cut decide over each packet of the client's, by its type and how many of that type have been before: -1 cuts before it has gone on, 1 behind it.
+// startPacketCutter asks cut about each packet that the client sends, by its type and how many of that type came before it: -1 cuts the connection instead of
+// passing it on, 1 right after that, 0 not at all.
 func startPacketCutter(t *testing.T, target string, cut func(kind byte, n int) int) *packetCutter {
 	t.Helper()
 	c := &packetCutter{}
@@ -79,7 +80,7 @@ const (
 	pubComp    = 7
 )
 
-// midHandshake cuts before and behind PUBREC and PUBCOMP, every few of the first of them: connections that are cut one after the other are waited for ever longer.
+// midHandshake cuts just before or just after a PUBREC or PUBCOMP, for a few of the first forty. More cuts in a row would only test the backoff, which grows with each.
 func midHandshake(kind byte, n int) int {
 	if kind != pubRec && kind != pubComp || n%9 != 4 || n > 36 {
 		return 0

@@ -69,7 +69,7 @@ func TestDialectBayeux(t *testing.T) {
 				t.Errorf("%d handshakes, want %d", now, handshakes)
 			}
 
-			// A server that has started anew knows nobody.
+			// A server that was restarted knows none of its clients.
 			events.got.Reset()
 			h.kill()
 			h.start(t)
