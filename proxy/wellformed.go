@@ -2,6 +2,7 @@
 // section 8.3.1), and what goes to the service is HTTP/1.1: so one check stands for both. The rules:
 //
 //   - A target or method with a blank or a control character would be another request line, or another request.
+//   - A target of a scheme without a host, such as mailto:a, is none of the forms there are (RFC 9112, section 3.2). It would be passed on as /.
 //   - The authority becomes Host, and is that of one host.
 //   - The names of trailers, and the protocols to switch to, are what net/http sends: it would fail for others as if the service had.
 //   - A trailer is what its sender has announced, and nothing that a head alone may say (RFC 9110, section 6.5.1).
@@ -21,6 +22,9 @@ func wellFormed(r *http.Request) bool {
 		if c := r.RequestURI[i]; c <= ' ' || c == 0x7f {
 			return false
 		}
+	}
+	if r.URL.Scheme != "" && r.URL.Host == "" {
+		return false
 	}
 	if !httpguts.ValidHostHeader(r.Host) || r.Host == "" && r.ProtoAtLeast(1, 1) {
 		return false
