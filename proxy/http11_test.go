@@ -78,7 +78,7 @@ func tellRequest(w http.ResponseWriter, r *http.Request) {
 	w.Write(b.Bytes())
 }
 
-// bytewise, halved and whole are ways to send a request.
+// bytewise sends each byte on its own.
 func bytewise(request string) []string { return strings.Split(request, "") }
 
 // lastLate holds back a request's last byte.
