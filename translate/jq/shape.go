@@ -93,9 +93,9 @@ func (s shaper) query(q *gojq.Query) (none part) {
 	return none
 }
 
-// piped is l | r. Where r is a constant gojq 0.12.20 fails in some places ({a: (.b or .c | 1)}), which is left to it.
+// piped is l | r, and none where one of them is. Where r is a constant gojq 0.12.20 fails in some places ({a: (.b or .c | 1)}), which is left to it.
 func piped(l, r part) part {
-	if r.fixed {
+	if l.run == nil || r.run == nil || r.fixed {
 		return part{}
 	}
 	return part{func(v any, in *pass, yield func(any) error) error {

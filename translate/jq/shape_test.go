@@ -95,6 +95,8 @@ func TestShapesAreFound(t *testing.T) {
 		`select(.a|not)`: true, "1,.a": true, "empty": true, `if .a == null then empty elif .b then . end`: true, `select(event == "tick")`: true,
 		"now": false, ".a|length": false, `"\(.a)"`: false, "..": false, ".a as $x|$x": false, "def f: 1; f": false, "[.a]": false, ".[1:]": false, "{(.a):1}": false,
 		"-1": false, "1.0": false, `select(.a[]=="x")`: false, ".[-1]": false,
+		".a[-1]": false, ".a[1:]": false, ".a[:2]": false, ".a[.b]": false, `.a["x\(.b)"]`: false, `.a."x\(.b)"`: false, `."x\(.b)"`: false, "(.a)[-1].b": false, ".a[-1]?": false, ".[0][-1]": false,
+		`{a:.b[-1]}`: false, `select(.a[-1]==1)`: false, ".a[1.5]": false, "{a:.b[1:]}|.a": false, "if .a[-1] then 1 else 2 end": false, ".a[-1] // .b": false,
 	} {
 		p, err := withShape(src)
 		if err != nil {
@@ -107,8 +109,8 @@ func TestShapesAreFound(t *testing.T) {
 
 // words are what random programs are made of; %s is another one.
 var shapeWords = []string{".", ".a", ".b", ".a.b", ".[]", ".a[]", ".[0]", ".b[1]", `.["a"]`, "1", "0", "2", `"x"`, `"tick"`, "null", "true", "false", "event", "$state", "state.n", "empty",
-	"not", "select(%s)", "%s|%s", "%s,%s", "%s==%s", "%s!=%s", "%s<%s", "%s<=%s", "%s>%s", "%s>=%s", "%s and %s", "%s or %s", "%s // %s", "{a:%s,b:(%s)}", "{a,b}", "{a:%s,b,a:%s}", "{$event}", "if %s then %s else %s end", "if %s then %s end",
-	"(%s)", "(%s)?", "(%s).a", "(%s)[]", ".a?", `{"c":%s}`, "if %s then %s elif %s then %s else %s end"}
+	"not", ".a[-1]", ".b[1:]", ".b[.a]", `.a["x\(.b)"]`, "select(%s)", "%s|%s", "%s,%s", "%s==%s", "%s!=%s", "%s<%s", "%s<=%s", "%s>%s", "%s>=%s", "%s and %s", "%s or %s", "%s // %s", "{a:%s,b:(%s)}", "{a,b}", "{a:%s,b,a:%s}", "{$event}", "if %s then %s else %s end", "if %s then %s end",
+	"(%s)", "(%s)?", "(%s).a", "(%s)[]", "(%s)[-1]", "(%s)[:%s]", "(%s)[%s]", ".a?", `{"c":%s}`, "if %s then %s elif %s then %s else %s end"}
 
 var shapeDocs = []string{`null`, `1`, `"x"`, `[]`, `{}`, `{"a":1,"b":2}`, `{"a":{"b":"x"},"b":[1,2,{"a":null}]}`, `[{"a":1},{"a":"x"},{"b":false},[3]]`, `{"a":[1,1.0,-0,0,1e3,1000,12345678901234567890],"b":"tick"}`,
 	`[[1,2],"a",null,true,{"a":{"b":[]}}]`, `{"a":-5,"b":-5.0}`, `{"a":"\u00e9","b":"z"}`}
@@ -116,7 +118,7 @@ var shapeDocs = []string{`null`, `1`, `"x"`, `[]`, `{}`, `{"a":1,"b":2}`, `{"a":
 func randomShape(rng *rand.Rand, depth int) string {
 	word := shapeWords[rng.IntN(len(shapeWords))]
 	if depth == 0 {
-		word = shapeWords[rng.IntN(22)]
+		word = shapeWords[rng.IntN(26)]
 	}
 	for strings.Contains(word, "%s") {
 		word = strings.Replace(word, "%s", randomShape(rng, depth-1), 1)
