@@ -47,6 +47,19 @@ func TestQuickHistory(t *testing.T) {
 	}
 }
 
+// The same for what TLS costs.
+func TestQuickTLS(t *testing.T) {
+	t.Parallel()
+	got := quickly(t, "-tls")
+	for _, r := range tlsRows {
+		for _, server := range terminators {
+			if v, ok := got[r.figure][server]; !ok || v < 0 || v == 0 && r.figure != idleRSS && r.figure != fannedRSS {
+				t.Errorf("%s of %s: %v, measured %v", r.figure, server, v, ok)
+			}
+		}
+	}
+}
+
 // The bench works: it ends by itself, and each figure of each server comes out. How large they are is the machine's.
 func TestQuick(t *testing.T) {
 	t.Parallel()

@@ -38,6 +38,8 @@ func (b *bench) kept(name string) (env []string, err error) {
 			return nil, err
 		}
 		return []string{"SSE_HISTORY=redis://" + s.addr}, nil
+	case "tls":
+		return []string{"SSE_TLS_CERT=" + b.certFile(), "SSE_TLS_KEY=" + b.keyFile()}, nil
 	}
 	return nil, nil
 }

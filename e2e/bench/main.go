@@ -35,6 +35,7 @@ var roles = map[string]func(args []string) error{
 	"plain":     func([]string) error { return servePlain() },
 	"load":      func([]string) error { return runLoad() },
 	"h2load":    func([]string) error { return runH2Load() },
+	"tlsload":   func([]string) error { return runTLSLoad() },
 }
 
 // size is how much one run measures.
@@ -64,6 +65,10 @@ var (
 	quick = size{many: 500, few: 200, manyRate: 20, fewRate: 100, rounds: 1, window: 500 * time.Millisecond, settle: 500 * time.Millisecond,
 		firstStep: 200, lastStep: 400, step: 500 * time.Millisecond, behind: 50, h2Conns: 10, h2Streams: 5, h2Rate: 20,
 		h2Window: 500 * time.Millisecond, reconnecting: 500}
+
+	// Of TLS: memory is given back once nothing has been asked for for a while, and the load client takes more of the machine.
+	fullTLS  = size{many: 5000, manyRate: 2, rounds: 3, window: 5 * time.Second, settle: 40 * time.Second}
+	quickTLS = size{many: 100, manyRate: 20, rounds: 1, window: 500 * time.Millisecond, settle: 500 * time.Millisecond}
 )
 
 func main() {
@@ -86,6 +91,7 @@ func run() error {
 	asJSON := flag.Bool("json", false, "print the figures as JSON")
 	only := flag.String("only", "", "servers to measure, comma-separated, of "+strings.Join(names, ", ")+"; empty: all")
 	history := flag.Bool("history", false, "measure what a history costs instead: the folder, and Redis, beside the ring alone")
+	overTLS := flag.Bool("tls", false, "measure what TLS costs over HTTP/1.1 instead: the sidecar with it, beside without, and beside nginx that terminates it")
 	hold := flag.String("hold", "", "for a profiler: only load the first server, with `RATE,CLIENTS,SECONDS`; rate 0 has its clients come and go instead, rate -1 come 100 events behind")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, unix.SIGTERM)
@@ -113,6 +119,9 @@ func run() error {
 		}
 		b.historyTable(os.Stdout)
 		return err
+	}
+	if *overTLS {
+		return b.runTLS(*small, *asJSON)
 	}
 	if err := b.start(*only); err != nil {
 		return err

@@ -51,6 +51,9 @@ func (b *bench) others() time.Duration {
 	for _, s := range b.servers {
 		own = append(own, s.pid(), s.load.process.Process.Pid)
 	}
+	for _, s := range b.stores {
+		own = append(own, s.pid())
+	}
 	for _, pid := range own {
 		used, _ := cpu(pid)
 		sum -= used

@@ -55,8 +55,10 @@ func (b *bench) startServer(name, loadRole string) (s *server, err error) {
 		}
 	}()
 	switch name {
-	case "ours", "file", "redis", "follower":
+	case "ours", "file", "redis", "follower", "clear", "tls":
 		err = b.startOurs(s)
+	case "nginx":
+		err = b.startTerminator(s)
 	case "nchan":
 		err = b.startNchan(s)
 	default:
@@ -177,10 +179,7 @@ http {
 
 // nchan finds nginx and its module where Debian puts them.
 func nchan() (nginx, module string, ok bool) {
-	nginx, err := exec.LookPath("nginx")
-	if err != nil {
-		nginx = "/usr/sbin/nginx"
-	}
+	nginx = nginxPath()
 	module = "/usr/lib/nginx/modules/ngx_nchan_module.so"
 	for _, file := range []string{nginx, module} {
 		if _, err := os.Stat(file); err != nil {
@@ -188,6 +187,14 @@ func nchan() (nginx, module string, ok bool) {
 		}
 	}
 	return nginx, module, true
+}
+
+// nginxPath is where nginx is, or would be.
+func nginxPath() string {
+	if nginx, err := exec.LookPath("nginx"); err == nil {
+		return nginx
+	}
+	return "/usr/sbin/nginx"
 }
 
 func (b *bench) startNchan(s *server) (err error) {
