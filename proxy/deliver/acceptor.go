@@ -352,7 +352,7 @@ func (a *acceptor) serve(fd int32, head []byte, fresh bool) bool {
 		a.clients.disconnected(ByShard, cl.Route, cl.hold(), cl.Leave, Left, r.RemoteAddr)
 		return true
 	}
-	s.begin(fd, cl, header, kind{unchunked: r.ProtoMinor == 0, local: a.local != nil}, false)
+	s.begin(cl, header, kind{fd: fd, unchunked: r.ProtoMinor == 0, local: a.local != nil}, false)
 	if a.unknown++; a.unknown == 1 {
 		a.since = time.Now()
 	}

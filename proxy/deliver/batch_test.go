@@ -60,14 +60,14 @@ func TestBatchSnapshotIsNotLost(t *testing.T) {
 			t.Fatalf("%d events", len(b.events))
 		}
 		b.prepend([]byte(pre))
-		took, rest, err := b.write(pair[0])
+		took, rest, err := b.write(outlet{fd: pair[0]})
 		if took != 1 || err != nil || string(rest) != pre+string(b.events[0]) {
 			t.Errorf("took %d, left %q, %v", took, rest, err)
 		}
 		ring.Append(say("next"))
 		b.load(ring, b.from, formPlain) // what was there is said again
 		b.prepend([]byte(pre))
-		if took, rest, _ := b.write(pair[0]); took != 0 || string(rest) != pre {
+		if took, rest, _ := b.write(outlet{fd: pair[0]}); took != 0 || string(rest) != pre {
 			t.Errorf("of what goes on where it was: took %d, left %q", took, rest)
 		}
 	}

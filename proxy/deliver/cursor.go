@@ -64,6 +64,7 @@ const (
 	isTerse    traits = 1 << iota // see Client.Terse
 	isDeflated                    // it takes gzip
 	isInRun                       // it has had all of the run that the event at its place is of: see stream.Ring.Deflated
+	isSealed                      // it is over TLS; its writer's
 )
 
 // cursor is where one client stands in its stream, and what it is owed.

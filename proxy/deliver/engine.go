@@ -1,6 +1,6 @@
 //go:build linux && !portable
 
-// This file takes HTTP/1 clients without TLS out of net/http: the head of the answer is written, the connection's descriptor is
+// This file takes HTTP/1 clients out of net/http: the head of the answer is written, the connection's descriptor is
 // kept, and everything else of the request, its goroutines and buffers can be collected. What a client then costs is
 // one slot of a few dozen bytes without pointers (see shard.go). The rules:
 //
@@ -8,14 +8,16 @@
 //     accepted the client: a burst of joins does not hold up the clients that are there.
 //   - The descriptor is a duplicate: net's own closes with its poller entry, the socket lives on, non-blocking. A connection that
 //     came past net/http (acceptor.go) has but one.
-//   - HTTP/2 has no descriptor of its own to write to: see h2_conn.go. HTTP/1 over TLS has neither, and keeps its
-//     goroutines (client.go).
+//   - With TLS what is kept besides is the library's connection, which seals what is written: see sealed.go.
+//   - HTTP/2 has no descriptor of its own to write to: see carrier.go.
 
 package deliver
 
 import (
 	"bytes"
+	"crypto/tls"
 	"maps"
+	"net"
 	"net/http"
 	"runtime"
 	"slices"
@@ -128,7 +130,7 @@ func (c *Clients) handOver(w http.ResponseWriter, r *http.Request, cl Client) bo
 	case r.ProtoMajor > 1:
 		return c.handOverStream(w, r, cl)
 	}
-	s, fd, err := c.hijack(w, r)
+	s, of, err := c.hijack(w, r)
 	if s == nil {
 		return false
 	}
@@ -137,21 +139,25 @@ func (c *Clients) handOver(w http.ResponseWriter, r *http.Request, cl Client) bo
 		c.disconnected(ByShard, cl.Route, cl.hold(), cl.Leave, Left, r.RemoteAddr)
 		return true
 	}
-	_, local := r.Context().Value(connKey{}).(*localConn)
-	s.begin(int32(fd), cl, w.Header(), kind{r.ProtoMinor == 0, local}, true)
+	s.begin(cl, w.Header(), of, true)
 	return true
 }
 
 // kind is what a connection is.
 type kind struct {
-	unchunked bool // HTTP/1.0
-	local     bool // a Unix socket's: the kernel does not cut it when its peer takes nothing
+	fd        int32
+	seal      *sealed // nil: in clear
+	unchunked bool    // HTTP/1.0
+	local     bool    // a Unix socket's: the kernel does not cut it when its peer takes nothing
 }
 
-// begin writes the first bytes of cl's answer, with header, to fd, and has the shard go on with it. tell: see join.
-func (s *shard) begin(fd int32, cl Client, header http.Header, of kind, tell bool) {
+// begin writes the first bytes of cl's answer, with header, and has the shard go on with it. tell: see join.
+func (s *shard) begin(cl Client, header http.Header, of kind, tell bool) {
 	now := s.clock.now()
-	j := joining{Client: cl, local: of.local, slot: slot{cursor: newCursor(&cl, now), fd: fd}}
+	j := joining{Client: cl, local: of.local, seal: of.seal, slot: slot{cursor: newCursor(&cl, now), fd: of.fd}}
+	if of.seal != nil {
+		j.slot.traits |= isSealed
+	}
 	if of.unchunked {
 		j.slot.flags |= isUnchunked
 	}
@@ -162,20 +168,33 @@ func (s *shard) begin(fd int32, cl Client, header http.Header, of kind, tell boo
 
 // hijack takes the connection of a request from net/http, for the shard that it returns; nil: it is still there. err is
 // that the connection was lost on the way.
-func (c *Clients) hijack(w http.ResponseWriter, r *http.Request) (s *shard, fd int, err error) {
-	conn, ok := r.Context().Value(connKey{}).(socket)
+func (c *Clients) hijack(w http.ResponseWriter, r *http.Request) (s *shard, of kind, err error) {
+	conn, _ := r.Context().Value(connKey{}).(net.Conn)
+	secure, _ := conn.(*tls.Conn)
+	if secure != nil {
+		if of.seal, _ = secure.NetConn().(*sealed); of.seal == nil {
+			return nil, of, nil
+		}
+		conn = of.seal.Conn
+	}
+	under, ok := conn.(socket)
 	if !ok || r.ProtoMajor != 1 {
-		return nil, 0, nil
+		return nil, of, nil
 	}
 	if s = c.engine.shard(c); s == nil {
-		return nil, 0, nil
+		return nil, of, nil
 	}
 	if _, _, err := http.NewResponseController(w).Hijack(); err != nil {
-		return nil, 0, nil
+		return nil, of, nil
 	}
-	fd, err = duplicate(conn)
-	conn.Close()
-	return s, fd, err
+	defer conn.Close()
+	fd, err := duplicate(under)
+	if err == nil && secure != nil {
+		of.seal.take(secure, fd)
+	}
+	_, of.local = conn.(*localConn)
+	of.fd, of.unchunked = int32(fd), r.ProtoMinor == 0
+	return s, of, err
 }
 
 // socket is a connection with a descriptor that can be written to past net: a *net.TCPConn or *localConn.
@@ -190,6 +209,7 @@ type joining struct {
 	Client
 	slot   slot
 	local  bool        // see kind
+	seal   *sealed     // the same
 	sum    deflate.Sum // of what it has got, where it takes gzip
 	rest   []byte      // of what was begun, for a socket that took no more
 	joined uint64      // the newest event when it came
@@ -228,7 +248,7 @@ func (j *joining) begin(head []byte, c *Clients, now tick) {
 	b.zip()
 	b.prepend(pre)
 	var took uint64
-	took, j.rest, j.err = b.write(int(j.slot.fd))
+	took, j.rest, j.err = b.write(outlet{int(j.slot.fd), j.seal})
 	j.slot.took(&f, took)
 	b.gave(&j.slot.cursor, took, &j.sum)
 	c.replays.back(turn - b.bytes(took) - b.saved)
@@ -240,7 +260,7 @@ func (j *joining) begin(head []byte, c *Clients, now tick) {
 
 // say writes p, which is all that there is.
 func (j *joining) say(p []byte) {
-	n, err := writeBytes(int(j.slot.fd), p)
+	n, err := outlet{int(j.slot.fd), j.seal}.bytes(p)
 	if j.err = err; n < len(p) {
 		j.rest = p[n:]
 	}

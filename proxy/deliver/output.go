@@ -45,6 +45,9 @@ func newOutput(w http.ResponseWriter, r *http.Request) *output {
 	o.conn, _ = r.Context().Value(connKey{}).(net.Conn)
 	if secured, ok := o.conn.(*tls.Conn); ok {
 		o.conn = secured.NetConn()
+		if below, ok := o.conn.(interface{ NetConn() net.Conn }); ok {
+			o.conn = below.NetConn()
+		}
 	}
 	if _, local := o.conn.(*localConn); local {
 		o.deadlines = true

@@ -139,7 +139,9 @@ func answered(in *bufio.Reader) string {
 }
 
 // The same over sockets, with as few goroutines as there can be.
-func TestRealPasses(t *testing.T) {
+func TestRealPasses(t *testing.T) { overEach(t, realPasses) }
+
+func realPasses(t *testing.T, newHarbour wire) {
 	h := newHarbour(t, stream.Bounds{Start: stream.StartAll}, 0)
 	h.ring.Append(say("1"))
 	joe, ann := access.NewPass(time.Time{}), access.NewPass(time.Now().Add(time.Hour))
@@ -212,7 +214,9 @@ func TestExpiryWithoutHeartbeats(t *testing.T) {
 }
 
 // TestRevokedWithAFullSocket: one that reads nothing is cut as well, with what it has.
-func TestRevokedWithAFullSocket(t *testing.T) {
+func TestRevokedWithAFullSocket(t *testing.T) { overEach(t, revokedWithAFullSocket) }
+
+func revokedWithAFullSocket(t *testing.T, newHarbour wire) {
 	h := newHarbour(t, stream.Bounds{Events: 10}, 0)
 	p := access.NewPass(time.Time{})
 	h.pass.Store(p)

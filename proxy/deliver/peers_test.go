@@ -52,6 +52,10 @@ func TestKernelWatchesOverEveryConnection(t *testing.T) {
 }
 
 func TestDisconnectedClientsAreNoticedWithoutAnEvent(t *testing.T) {
+	overEach(t, disconnectedClientsAreNoticed)
+}
+
+func disconnectedClientsAreNoticed(t *testing.T, newHarbour wire) {
 	for name, leave := range map[string]func(*net.TCPConn){
 		"close":      func(c *net.TCPConn) { c.Close() },
 		"half-close": func(c *net.TCPConn) { c.CloseWrite() },
@@ -62,7 +66,7 @@ func TestDisconnectedClientsAreNoticedWithoutAnEvent(t *testing.T) {
 			c, in := h.open(proto, "")
 			in.ReadString('\n')
 			eventually(t, "it is there", func() bool { return h.route.Stats.Clients.Load() == 1 })
-			leave(c.(*net.TCPConn))
+			leave(tcp(c))
 			eventually(t, name+" is noticed", func() bool { return h.route.Stats.Clients.Load() == 0 && h.left.Load() == 1 })
 			c.Close()
 			if n := h.route.Stats.Disconnected[Left].Load(); n != 1 {
@@ -73,7 +77,9 @@ func TestDisconnectedClientsAreNoticedWithoutAnEvent(t *testing.T) {
 }
 
 // TestReplayIsLargerThanASocket lets a client come back for more than its socket and several batches hold.
-func TestReplayIsLargerThanASocket(t *testing.T) {
+func TestReplayIsLargerThanASocket(t *testing.T) { overEach(t, replayIsLargerThanASocket) }
+
+func replayIsLargerThanASocket(t *testing.T, newHarbour wire) {
 	h := newHarbour(t, stream.Bounds{}, time.Hour)
 	const events = 5000
 	for i := 1; i <= events; i++ {

@@ -12,6 +12,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"net/netip"
 	"runtime"
 	"strings"
@@ -44,6 +45,7 @@ type harbour struct {
 	beats   atomic.Bool
 	pass    atomic.Pointer[access.Pass]
 	gzip    bool // every other client takes it
+	secure  bool // over TLS, every other client with 1.2
 	address atomic.Pointer[netip.Addr]
 }
 
@@ -62,14 +64,44 @@ func newHarbourOf(t *testing.T, bounds stream.Bounds, heartbeat time.Duration, r
 
 // newHarbourAt is newHarbourOf on l.
 func newHarbourAt(t *testing.T, l net.Listener, bounds stream.Bounds, heartbeat time.Duration, replay int, set ...func(*Pacing)) *harbour {
-	h := &harbour{t: t, retire: make(chan struct{}), ring: stream.NewRing(stream.NewEpoch(time.Now()), bounds, new(stream.Stats), false),
+	return newHarbourWith(t, l, nil, bounds, heartbeat, replay, set...)
+}
+
+// newSecureHarbour is newHarbour over TLS.
+func newSecureHarbour(t *testing.T, bounds stream.Bounds, heartbeat time.Duration, set ...func(*Pacing)) *harbour {
+	l, err := Listen("127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return newHarbourWith(t, l, selfSigned(), bounds, heartbeat, 0, set...)
+}
+
+// wire makes a harbour.
+type wire func(t *testing.T, bounds stream.Bounds, heartbeat time.Duration, set ...func(*Pacing)) *harbour
+
+// overEach runs f in clear and over TLS: what a client gets is the same.
+func overEach(t *testing.T, f func(t *testing.T, newHarbour wire)) {
+	t.Run("clear", func(t *testing.T) { f(t, newHarbour) })
+	t.Run("TLS", func(t *testing.T) { f(t, newSecureHarbour) })
+}
+
+// selfSigned is a server's configuration for tests.
+func selfSigned() *tls.Config {
+	certified := httptest.NewTLSServer(nil)
+	defer certified.Close()
+	return &tls.Config{Certificates: certified.TLS.Certificates, NextProtos: []string{"h2", "http/1.1"}}
+}
+
+// newHarbourWith is newHarbourAt, over TLS with a config.
+func newHarbourWith(t *testing.T, l net.Listener, config *tls.Config, bounds stream.Bounds, heartbeat time.Duration, replay int, set ...func(*Pacing)) *harbour {
+	h := &harbour{t: t, secure: config != nil, retire: make(chan struct{}), ring: stream.NewRing(stream.NewEpoch(time.Now()), bounds, new(stream.Stats), false),
 		route: Pacing{Heartbeat: heartbeat, Retry: time.Second, Stats: new(Stats), Log: slog.New(slog.DiscardHandler)}}
 	h.clients.Set(0, replay)
 	for _, f := range set {
 		f(&h.route)
 	}
 	h.addr, h.network = l.Addr().String(), l.Addr().Network()
-	stop := serving(&h.clients, l, h, h, nil)
+	stop := serving(&h.clients, l, h, h, config)
 	t.Cleanup(func() {
 		stop()
 		eventually(t, "every client has left", func() bool { return h.route.Stats.Clients.Load() == 0 })
@@ -130,9 +162,12 @@ func (h *harbour) open(proto, id string) (net.Conn, *bufio.Reader) {
 		h.t.Error(err)
 		return nil, nil
 	}
+	n := h.opened.Add(1)
+	if h.secure {
+		c = tls.Client(c, &tls.Config{InsecureSkipVerify: true, MaxVersion: tls.VersionTLS13 - uint16(n%2)})
+	}
 	c.SetDeadline(time.Now().Add(60 * time.Second))
 	more := ""
-	n := h.opened.Add(1)
 	if n%4 < 2 { // not in step with tests that take turns themselves
 		more = "Te: trailers\r\n"
 	}
@@ -160,6 +195,14 @@ func (h *harbour) unzipped(resp *http.Response) *bufio.Reader {
 		return bufio.NewReader(strings.NewReader(""))
 	}
 	return bufio.NewReader(in)
+}
+
+// tcp is what c is over.
+func tcp(c net.Conn) *net.TCPConn {
+	if secure, ok := c.(*tls.Conn); ok {
+		c = secure.NetConn()
+	}
+	return c.(*net.TCPConn)
 }
 
 func eventually(t *testing.T, what string, ok func() bool) {
@@ -248,13 +291,17 @@ func (h *harbour) publish(n int) {
 }
 
 func TestEveryByteReachesEveryClientZipped(t *testing.T) {
-	h := newHarbour(t, stream.Bounds{Start: stream.StartAll}, 5*time.Millisecond)
-	h.gzip = true
-	everyByteReachesEveryClient(t, h)
+	overEach(t, func(t *testing.T, newHarbour wire) {
+		h := newHarbour(t, stream.Bounds{Start: stream.StartAll}, 5*time.Millisecond)
+		h.gzip = true
+		everyByteReachesEveryClient(t, h)
+	})
 }
 
 func TestEveryByteReachesEveryClient(t *testing.T) {
-	everyByteReachesEveryClient(t, newHarbour(t, stream.Bounds{Start: stream.StartAll}, 5*time.Millisecond))
+	overEach(t, func(t *testing.T, newHarbour wire) {
+		everyByteReachesEveryClient(t, newHarbour(t, stream.Bounds{Start: stream.StartAll}, 5*time.Millisecond))
+	})
 }
 
 func everyByteReachesEveryClient(t *testing.T, h *harbour) {
@@ -287,11 +334,15 @@ func everyByteReachesEveryClient(t *testing.T, h *harbour) {
 
 // TestChurn lets clients come, return with their ids, read slowly, vanish in the middle of an event and leave by reset,
 // while events flow. Each checks every byte.
-func TestChurn(t *testing.T) { churn(t, false) }
+func TestChurn(t *testing.T) {
+	overEach(t, func(t *testing.T, newHarbour wire) { churn(t, newHarbour, false) })
+}
 
-func TestChurnZipped(t *testing.T) { churn(t, true) }
+func TestChurnZipped(t *testing.T) {
+	overEach(t, func(t *testing.T, newHarbour wire) { churn(t, newHarbour, true) })
+}
 
-func churn(t *testing.T, zipped bool) {
+func churn(t *testing.T, newHarbour wire, zipped bool) {
 	h := newHarbour(t, stream.Bounds{Start: stream.StartAll}, 3*time.Millisecond)
 	h.gzip = zipped
 	const events, workers = 1200, 16
@@ -321,7 +372,7 @@ func churn(t *testing.T, zipped bool) {
 				}
 				in.ReadByte() // somewhere in the next event
 				if random.IntN(2) == 0 {
-					c.(*net.TCPConn).SetLinger(0)
+					tcp(c).SetLinger(0)
 				}
 				c.Close()
 			}
@@ -336,7 +387,9 @@ func churn(t *testing.T, zipped bool) {
 	eventually(t, "all have left", func() bool { return h.left.Load() == visits.Load() })
 }
 
-func TestSlowReadersMissAndAreTold(t *testing.T) {
+func TestSlowReadersMissAndAreTold(t *testing.T) { overEach(t, slowReadersMissAndAreTold) }
+
+func slowReadersMissAndAreTold(t *testing.T, newHarbour wire) {
 	h := newHarbour(t, stream.Bounds{Events: 50}, time.Hour)
 	const events = 4000
 	var slow []*reference
@@ -373,7 +426,9 @@ func TestSlowReadersMissAndAreTold(t *testing.T) {
 	}
 }
 
-func TestCutsOverRealSockets(t *testing.T) {
+func TestCutsOverRealSockets(t *testing.T) { overEach(t, cutsOverRealSockets) }
+
+func cutsOverRealSockets(t *testing.T, newHarbour wire) {
 	for proto, want := range map[string]error{"1.1": io.ErrUnexpectedEOF, "1.0": syscall.ECONNRESET} {
 		for name, cut := range map[string]func(*harbour){
 			"drain":   func(h *harbour) { h.clients.Drain(50 * time.Millisecond) },
@@ -403,7 +458,9 @@ func TestCutsOverRealSockets(t *testing.T) {
 	}
 }
 
-func TestFinishedIsACleanEnd(t *testing.T) {
+func TestFinishedIsACleanEnd(t *testing.T) { overEach(t, finishedIsACleanEnd) }
+
+func finishedIsACleanEnd(t *testing.T, newHarbour wire) {
 	for _, proto := range []string{"1.1", "1.0"} {
 		h := newHarbour(t, stream.Bounds{Start: stream.StartAll}, time.Hour)
 		h.publish(200) // more than a socket takes at once
@@ -424,7 +481,9 @@ func TestFinishedIsACleanEnd(t *testing.T) {
 
 // Heartbeats as events say where the client stands: at once, and whenever nothing else was written for so long. They are
 // only for those that asked for them.
-func TestHeartbeatEvents(t *testing.T) {
+func TestHeartbeatEvents(t *testing.T) { overEach(t, heartbeatEvents) }
+
+func heartbeatEvents(t *testing.T, newHarbour wire) {
 	h := newHarbour(t, stream.Bounds{Start: stream.StartAll}, 150*time.Millisecond)
 	h.ring.Append(say("one"), translate.Message{ID: "own", Data: []byte("two")})
 	h.beats.Store(true)
@@ -460,7 +519,9 @@ func TestHeartbeatEvents(t *testing.T) {
 	}
 }
 
-func TestHeartbeatsOverRealSockets(t *testing.T) {
+func TestHeartbeatsOverRealSockets(t *testing.T) { overEach(t, heartbeatsOverRealSockets) }
+
+func heartbeatsOverRealSockets(t *testing.T, newHarbour wire) {
 	h := newHarbour(t, stream.Bounds{}, 40*time.Millisecond)
 	for _, proto := range []string{"1.1", "1.0"} {
 		c, in := h.open(proto, h.ring.Place(0))
@@ -478,7 +539,9 @@ func TestHeartbeatsOverRealSockets(t *testing.T) {
 	}
 }
 
-func TestManyStreamsInOneShard(t *testing.T) {
+func TestManyStreamsInOneShard(t *testing.T) { overEach(t, manyStreamsInOneShard) }
+
+func manyStreamsInOneShard(t *testing.T, newHarbour wire) {
 	var all []*harbour
 	for range 30 {
 		all = append(all, newHarbour(t, stream.Bounds{}, time.Hour))
@@ -497,7 +560,9 @@ func TestManyStreamsInOneShard(t *testing.T) {
 	}
 }
 
-func TestCoalesce(t *testing.T) {
+func TestCoalesce(t *testing.T) { overEach(t, coalesce) }
+
+func coalesce(t *testing.T, newHarbour wire) {
 	h := newHarbour(t, stream.Bounds{}, time.Hour, func(rt *Pacing) { rt.Coalesce = 50 * time.Millisecond })
 	c, in := h.open("1.1", "")
 	defer c.Close()
@@ -521,6 +586,10 @@ func TestCoalesce(t *testing.T) {
 }
 
 func TestCoalescedEventsLeaveBeforeTheCut(t *testing.T) {
+	overEach(t, coalescedEventsLeaveBeforeTheCut)
+}
+
+func coalescedEventsLeaveBeforeTheCut(t *testing.T, newHarbour wire) {
 	h := newHarbour(t, stream.Bounds{}, time.Hour, func(rt *Pacing) { rt.Coalesce = 10 * time.Second })
 	c, in := h.open("1.1", "")
 	defer c.Close()
@@ -606,7 +675,9 @@ func TestACoalescedFirstEventLeavesBeforeTheCut(t *testing.T) {
 
 // TestNothingIsMissedInAnEmptyShard lets clients come one after the other while events flow, so that the group
 // of each is new.
-func TestNothingIsMissedInAnEmptyShard(t *testing.T) {
+func TestNothingIsMissedInAnEmptyShard(t *testing.T) { overEach(t, nothingIsMissedInAnEmptyShard) }
+
+func nothingIsMissedInAnEmptyShard(t *testing.T, newHarbour wire) {
 	h := newHarbour(t, stream.Bounds{Events: 100}, time.Hour)
 	done := make(chan struct{})
 	var publishing sync.WaitGroup

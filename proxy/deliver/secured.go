@@ -36,6 +36,8 @@ type secured struct {
 }
 
 func (c *Clients) secured(l net.Listener, config *tls.Config, two *arrivals) *secured {
+	config = config.Clone()
+	config.DynamicRecordSizingDisabled = true // an event is a record, whatever its size, as is a batch: each is a write of its own
 	s := &secured{Listener: l, clients: c, config: config, plain: newArrivals(l.Addr()), two: two, failed: make(chan error),
 		handshakes: handshakes{most: handshakesMost, ended: make(chan struct{}, 1)}}
 	s.ctx, s.close = context.WithCancel(context.Background())
@@ -90,7 +92,7 @@ func (s *secured) receive(c net.Conn) error {
 
 // handshake does the handshake. One that fails is net/http's, which says so to the log, and to clients that speak plain HTTP.
 func (s *secured) handshake(ctx context.Context, c net.Conn) {
-	conn := tls.Server(c, s.config)
+	conn := tls.Server(&sealed{Conn: c}, s.config)
 	err := conn.HandshakeContext(ctx)
 	if err == nil && s.two != nil && conn.ConnectionState().NegotiatedProtocol == "h2" {
 		s.two.offer(h2Secured{newCarrier(conn, s.clients), conn})

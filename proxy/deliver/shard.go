@@ -97,6 +97,7 @@ type shard struct {
 	later     []*group // grown, but their clients were written to a moment ago
 	batches   [forms]vectored
 	sums      []deflate.Sum // by slot: of those that take gzip
+	seals     []*sealed     // by slot: of those over TLS
 }
 
 // parting is a client whose last bytes have been written.

@@ -38,6 +38,10 @@ func (s *shard) enter(j *joining) {
 		s.sums[index] = j.sum
 		g.ring.Deflates(1)
 	}
+	if j.seal != nil {
+		s.seals = append(s.seals, make([]*sealed, max(len(s.slots)-len(s.seals), 0))...)
+		s.seals[index] = j.seal
+	}
 	if j.local {
 		s.watch(index)
 	}
@@ -57,7 +61,7 @@ func (s *shard) enter(j *joining) {
 	case j.err != nil && j.err != unix.EAGAIN:
 		s.lose(index, why(j.err))
 		return
-	case s.poller.add(int(c.fd), unix.EPOLLRDHUP|unix.EPOLLOUT|unix.EPOLLET&0xffffffff, int32(index), int32(gen)) != nil:
+	case s.poller.add(int(c.fd), c.events(), int32(index), int32(gen)) != nil, !s.hear(index): // what has come with the request's head is no event
 		s.lose(index, Left)
 		return
 	case j.rest != nil || j.err != nil:
@@ -69,6 +73,52 @@ func (s *shard) enter(j *joining) {
 	s.forget() // the ring may not have been watched until now
 	s.serve(index, &facts{now: s.now, ring: ringGrown})
 	s.tally(s.groups[c.group])
+}
+
+// events are what the poller tells of a client. In clear nothing is read of what it says.
+func (c *slot) events() uint32 {
+	events := uint32(unix.EPOLLRDHUP | unix.EPOLLOUT | unix.EPOLLET&0xffffffff)
+	if c.traits&isSealed != 0 {
+		events |= unix.EPOLLIN
+	}
+	return events
+}
+
+// outlet is where a client's bytes go.
+func (s *shard) outlet(index uint32) outlet {
+	to := outlet{fd: int(s.slots[index].fd)}
+	if s.slots[index].traits&isSealed != 0 {
+		to.seal = s.seals[index]
+	}
+	return to
+}
+
+// hear takes in what a client has said over TLS. It returns false when that is that it leaves.
+func (s *shard) hear(index uint32) bool {
+	seal := s.outlet(index).seal
+	if seal == nil {
+		return true
+	}
+	if seal.hear() != nil {
+		seal.bye()
+		return false
+	}
+	if seal.waits() { // what it is answered with, to a change of keys, or something since before it came
+		s.slots[index].flags |= isBlocked
+	}
+	return true
+}
+
+// bye ends what a client is told over TLS. It reports whether that is still to leave.
+func (s *shard) bye(index uint32) (waits bool) {
+	seal := s.outlet(index).seal
+	if seal == nil {
+		return false
+	}
+	if seal.bye(); seal.waits() {
+		s.slots[index].flags |= isBlocked
+	}
+	return seal.waits()
 }
 
 // hold keeps what a client has of its own, and has it cut when its pass ends.
@@ -142,6 +192,10 @@ func (s *shard) ready(index, gen uint32, events uint32) {
 		s.lose(index, reason)
 		return
 	}
+	if events&unix.EPOLLIN != 0 && !s.hear(index) {
+		s.lose(index, Left)
+		return
+	}
 	if events&unix.EPOLLOUT != 0 && c.flags&(isBlocked|isParting) == isBlocked {
 		s.resume(index)
 	}
@@ -166,24 +220,47 @@ func (s *shard) block(index uint32, rest []byte) {
 // resume goes on with a client whose socket takes more.
 func (s *shard) resume(index uint32) {
 	c := &s.slots[index]
-	if rest := s.rests[index]; len(rest) > 0 {
-		n, err := writeBytes(int(c.fd), rest)
-		switch {
-		case err == unix.EAGAIN:
-			return
-		case err != nil:
-			s.lose(index, why(err))
-			return
-		case n < len(rest):
-			s.rests[index] = rest[n:]
-			return
-		}
-		delete(s.rests, index)
+	if err := s.empty(index); err == unix.EAGAIN {
+		return
+	} else if err != nil {
+		s.lose(index, why(err))
+		return
+	}
+	if c.flags&isOver != 0 { // its goodbye was what waited
+		s.lose(index, c.why)
+		return
 	}
 	c.freed(s.now)
 	s.forget()
 	s.serve(index, &facts{now: s.now, ring: ringGrown})
 	s.tally(s.groups[c.group])
+}
+
+// empty writes what waits for a client. err is EAGAIN while not all of it has left.
+func (s *shard) empty(index uint32) error {
+	to := s.outlet(index)
+	if to.waits() {
+		if err := to.seal.flush(); err != nil {
+			return err
+		}
+	}
+	rest := s.rests[index]
+	if len(rest) == 0 {
+		return nil
+	}
+	n, err := to.bytes(rest)
+	if err != nil {
+		return err
+	}
+	if n < len(rest) {
+		s.rests[index] = rest[n:]
+		return unix.EAGAIN
+	}
+	delete(s.rests, index)
+	if to.waits() {
+		return unix.EAGAIN
+	}
+	return nil
 }
 
 // lose notes that a client is disconnected, for why unless that is known already. Its slot is freed after the walk.
@@ -223,6 +300,9 @@ func (s *shard) bury() {
 		}
 		delete(s.rests, index)
 		delete(s.locals, index)
+		if c.traits&isSealed != 0 {
+			s.seals[index] = nil
+		}
 		delete(s.addresses, index)
 		why := int(c.why)
 		own := s.holds[index]

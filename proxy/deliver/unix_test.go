@@ -31,6 +31,7 @@ func TestEveryByteOverUnixSockets(t *testing.T) {
 		}
 		h := newHarbourAt(t, listenUnix(t, path, 0o600), stream.Bounds{Start: stream.StartAll}, 5*time.Millisecond, 0)
 		everyByteReachesEveryClient(t, h)
+		everyByteReachesEveryClient(t, newHarbourWith(t, listenUnix(t, path+"s", 0o600), selfSigned(), stream.Bounds{Start: stream.StartAll}, 5*time.Millisecond, 0))
 		direct, sharded := h.route.Stats.Direct.Load(), h.clients.ByWriter()[ByShard]
 		if abstracts && !portable && direct == 0 {
 			t.Errorf("%s: no client was taken past net/http, %d by shards now", path, sharded)

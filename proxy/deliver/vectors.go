@@ -75,19 +75,19 @@ func vector(p []byte) unix.Iovec {
 // end is the address after v.
 func end(v *unix.Iovec) uintptr { return uintptr(unsafe.Pointer(v.Base)) + uintptr(v.Len) }
 
-// write writes b to fd, which does not block. It returns how many events the socket took, and the rest of the one that
-// it took a part of; everything before that is written. err is EAGAIN when it took nothing. Where b leaps its first event is
+// write writes b to where it does not block. It returns how many events were taken, and the rest of the one that
+// a part was taken of; everything before that is written, or waits sealed. err is EAGAIN when nothing was taken. Where b leaps its first event is
 // taken in any case.
-func (b *vectored) write(fd int) (took uint64, rest []byte, err error) {
-	took, rest, err = b.put(fd)
+func (b *vectored) write(to outlet) (took uint64, rest []byte, err error) {
+	took, rest, err = b.put(to)
 	if took == 0 && (err == nil || err == unix.EAGAIN) && b.leaps() {
 		return 1, following(rest, b.events[0]), nil
 	}
 	return took, rest, err
 }
 
-// put writes what fd takes of b.
-func (b *vectored) put(fd int) (took uint64, rest []byte, err error) {
+// put writes what is taken of b.
+func (b *vectored) put(to outlet) (took uint64, rest []byte, err error) {
 	vectors := b.vectors
 	if len(b.pre) == 0 {
 		vectors = vectors[1:]
@@ -95,7 +95,7 @@ func (b *vectored) put(fd int) (took uint64, rest []byte, err error) {
 	if len(vectors) == 0 {
 		return 0, nil, nil
 	}
-	n, err := writeVectors(fd, vectors)
+	n, err := to.vectors(vectors)
 	if err != nil {
 		if err == unix.EAGAIN && len(b.pre) > 0 {
 			return 0, b.pre, nil

@@ -159,7 +159,8 @@ func (s *shard) give(index uint32, g *group, b *vectored, a action, f *facts) (w
 	}
 	b.zip()
 	b.prepend(pre)
-	took, rest, err := b.write(int(c.fd))
+	to := s.outlet(index)
+	took, rest, err := b.write(to)
 	b.prepend(nil)
 	if err != nil && err != unix.EAGAIN {
 		s.lose(index, why(err))
@@ -171,7 +172,7 @@ func (s *shard) give(index uint32, g *group, b *vectored, a action, f *facts) (w
 	}
 	s.events += int64(took)
 	s.bytes += int64(b.bytes(took))
-	if rest != nil || took < uint64(len(b.events)) {
+	if rest != nil || took < uint64(len(b.events)) || to.waits() {
 		s.block(index, rest)
 		return false
 	}
@@ -182,13 +183,13 @@ func (s *shard) give(index uint32, g *group, b *vectored, a action, f *facts) (w
 // say writes something that is not of the ring, whole: what the socket does not take waits in rests. It returns false
 // when the client is blocked or disconnected.
 func (s *shard) say(index uint32, p []byte) (whole bool) {
-	c := &s.slots[index]
-	n, err := writeBytes(int(c.fd), p)
+	to := s.outlet(index)
+	n, err := to.bytes(p)
 	if err != nil && err != unix.EAGAIN {
 		s.lose(index, why(err))
 		return false
 	}
-	if n < len(p) {
+	if n < len(p) || to.waits() {
 		s.block(index, p[n:])
 		return false
 	}
@@ -321,6 +322,8 @@ func (s *shard) end(index uint32, do deed) {
 	c := &s.slots[index]
 	if do == doCut && c.flags&isUnchunked != 0 { // the end of the connection is the end of the body, so it must be a reset
 		unix.SetsockoptLinger(int(c.fd), unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
+	} else if s.bye(index) && do == doFinish {
+		return // that it is complete is still to leave: see resume
 	}
 	s.lose(index, c.why)
 }

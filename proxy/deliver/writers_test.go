@@ -50,13 +50,6 @@ func (h *harbour) ask(t *testing.T, major int, config *tls.Config) (line string,
 	return line, func() { resp.Body.Close(); tr.CloseIdleConnections() }
 }
 
-// selfSigned is a server's configuration for tests.
-func selfSigned() *tls.Config {
-	certified := httptest.NewTLSServer(nil)
-	defer certified.Close()
-	return &tls.Config{Certificates: certified.TLS.Certificates, NextProtos: []string{"h2", "http/1.1"}}
-}
-
 // TestByWriter: what writes to a client is counted, whichever it is, and with SSE_WRITERS=goroutine, or where net/http is
 // another one, that is a goroutine.
 func TestByWriter(t *testing.T) {
@@ -67,10 +60,10 @@ func TestByWriter(t *testing.T) {
 		changed    error
 		want       map[string]int // the writer, by HTTP and TLS
 	}{
-		"as few goroutines as can be":  {false, nil, map[string]int{"1": ByShard, "2": ByH2, "1 TLS": ByGoroutine, "2 TLS": ByH2}},
+		"as few goroutines as can be":  {false, nil, map[string]int{"1": ByShard, "2": ByH2, "1 TLS": ByShard, "2 TLS": ByH2}},
 		"goroutines":                   {true, nil, map[string]int{}},
 		"goroutines, net/http changed": {true, errors.New("other frames"), map[string]int{}},
-		"net/http changed":             {false, errors.New("other frames"), map[string]int{"1": ByShard}},
+		"net/http changed":             {false, errors.New("other frames"), map[string]int{"1": ByShard, "1 TLS": ByShard}},
 	} {
 		checkH2 = func() error { return c.changed }
 		for _, config := range []*tls.Config{nil, selfSigned()} {
