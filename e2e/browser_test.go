@@ -30,7 +30,7 @@ type browser interface {
 // chromium is driven over the DevTools protocol.
 type chromium struct{ ctx context.Context }
 
-func startChromium(t *testing.T) *chromium {
+func startChromium(t *testing.T, more ...chromedp.ExecAllocatorOption) *chromium {
 	t.Helper()
 	options := []chromedp.ExecAllocatorOption{
 		chromedp.ExecPath("/usr/bin/chromium"), chromedp.NoFirstRun, chromedp.NoDefaultBrowserCheck, chromedp.NoSandbox,
@@ -39,7 +39,7 @@ func startChromium(t *testing.T) *chromium {
 		chromedp.Flag("disable-component-update", true), chromedp.Flag("disable-sync", true),
 		chromedp.Flag("disable-dev-shm-usage", true), chromedp.Flag("ignore-certificate-errors", true), chromedp.UserDataDir(t.TempDir()),
 	}
-	allocated, free := chromedp.NewExecAllocator(context.Background(), options...)
+	allocated, free := chromedp.NewExecAllocator(context.Background(), append(options, more...)...)
 	ctx, stop := chromedp.NewContext(allocated)
 	t.Cleanup(func() { chromedp.Cancel(ctx); stop(); free() })
 	if err := chromedp.Do(ctx); err != nil {

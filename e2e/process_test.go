@@ -70,9 +70,15 @@ func launch(t *testing.T, env []string, name string, args ...string) *process {
 // launchTo writes the program's stdout to copy too, if there is one, and closes it at the program's end.
 func launchTo(t *testing.T, copy io.WriteCloser, env []string, name string, args ...string) *process {
 	t.Helper()
+	return launchInto(t, nil, copy, env, name, args...)
+}
+
+// launchInto has the program read in as its stdin, nil for none.
+func launchInto(t *testing.T, in io.Reader, copy io.WriteCloser, env []string, name string, args ...string) *process {
+	t.Helper()
 	p := &process{Cmd: exec.Command(name, args...), ended: make(chan struct{})}
 	p.Env = append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir()}, env...)
-	p.Stdout, p.Stderr = &p.stdout, &p.stderr
+	p.Stdin, p.Stdout, p.Stderr = in, &p.stdout, &p.stderr
 	if copy != nil {
 		p.Stdout = io.MultiWriter(&p.stdout, copy)
 	}
