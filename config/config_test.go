@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"math"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -226,6 +227,9 @@ func TestBoundsInTags(t *testing.T) {
 			v := reflect.New(field.Type).Elem()
 			if f.max != "" && f.bound(f.min, v.Type()) >= f.bound(f.max, v.Type()) {
 				t.Errorf("%s: from %q to %q", f.env, f.min, f.max)
+			}
+			if f.max != "" && v.Kind() == reflect.Int && f.bound(f.max, v.Type()) > math.MaxInt32 { // in the binaries for armv7 it is an int's most
+				t.Errorf("%s: up to %q, which an int of 32 bits does not hold", f.env, f.max)
 			}
 		}
 	}

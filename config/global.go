@@ -28,7 +28,7 @@ func (l *loader) globals(vs values) *Config {
 			MaxClients:    int(g.MaxClients),
 			MaxStreams:    int(g.MaxStreams),
 			MaxPerAddress: int(g.MaxPerIP),
-			MaxReplay:     int(g.MaxReplay),
+			MaxReplay:     int64(g.MaxReplay),
 			MaxHeader:     int(g.MaxHeader),
 			Drain:         g.Drain.duration(),
 			Restart:       g.Restart.duration(),

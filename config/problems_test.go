@@ -35,7 +35,7 @@ func TestProblems(t *testing.T) {
 		{"retry long", []string{"SSE_RETRY=25h"}, []string{`SSE_RETRY: "25h" is out of bounds; write 1ms to 24h; it cannot be turned off`}},
 		{"replay 0", []string{"SSE_REPLAY_EVENTS=off"}, []string{`SSE_REPLAY_EVENTS: "off" is out of bounds; write 1 to 16777216; it cannot be turned off`}},
 		{"unbounded message", []string{"SSE_ROUTE_FEED_MAX_MESSAGE=0"}, []string{`SSE_ROUTE_FEED_MAX_MESSAGE: "0" is out of bounds; write 1 to 1GiB; it cannot be turned off`}},
-		{"huge message", []string{"SSE_MAX_MESSAGE=2GiB"}, []string{`SSE_MAX_MESSAGE: "2GiB" is out of bounds; write 1 to 1GiB; it cannot be turned off`}},
+		{"huge message", []string{"SSE_MAX_MESSAGE=1025MiB"}, []string{`SSE_MAX_MESSAGE: "1025MiB" is out of bounds; write 1 to 1GiB; it cannot be turned off`}},
 		{"size", []string{"SSE_REPLAY_BYTES=4MB"}, []string{`SSE_REPLAY_BYTES: "4MB" is not a size; write bytes or KiB, MiB, GiB, such as 65536 or 4MiB`}},
 		{"negative size", []string{"SSE_REPLAY_BYTES=-4KiB"}, []string{`SSE_REPLAY_BYTES: "-4KiB" is negative; write a size such as 4MiB`}},
 		{"size overflow", []string{"SSE_REPLAY_BYTES=9223372036854775807GiB"}, []string{`SSE_REPLAY_BYTES: "9223372036854775807GiB" is larger than any memory; write a size such as 4MiB`}},

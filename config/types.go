@@ -21,7 +21,7 @@ type (
 	pace   time.Duration // as span up to 1h, but off is less than 0
 	rhythm string        // Go duration from 10ms to 24h, 0 or off: none; or a jq program, which does not begin like a number
 	list   []string      // comma-separated, blanks around the items dropped
-	rate   int           // as size, a second, with /s or without
+	rate   int64         // as size, a second, with /s or without
 	mode   fs.FileMode   // permissions, in octal
 	start  int           // live, latest, all or a number of events, as Route.Start has it
 )
@@ -140,10 +140,21 @@ func (r rhythm) span() time.Duration {
 }
 
 func (b *size) UnmarshalText(text []byte) error {
-	s := strings.TrimSpace(string(text))
+	n, err := bytesOf(strings.TrimSpace(string(text)), math.MaxInt)
+	*b = size(n)
+	return err
+}
+
+func (r *rate) UnmarshalText(text []byte) error {
+	n, err := bytesOf(strings.TrimSuffix(strings.TrimSpace(string(text)), "/s"), math.MaxInt64)
+	*r = rate(n)
+	return err
+}
+
+// bytesOf reads a size of at most so many bytes. That of memory is an int, which has 32 bits on some machines.
+func bytesOf(s string, most int64) (int64, error) {
 	if s == "off" {
-		*b = 0
-		return nil
+		return 0, nil
 	}
 	digits, factor := s, int64(1)
 	for _, u := range units {
@@ -154,18 +165,13 @@ func (b *size) UnmarshalText(text []byte) error {
 	n, err := strconv.ParseInt(digits, 10, 64)
 	switch {
 	case err != nil:
-		return &valueError{s, "is not a size; write bytes or KiB, MiB, GiB, such as 65536 or 4MiB"}
+		return 0, &valueError{s, "is not a size; write bytes or KiB, MiB, GiB, such as 65536 or 4MiB"}
 	case n < 0:
-		return &valueError{s, "is negative; write a size such as 4MiB"}
-	case n > math.MaxInt/factor:
-		return &valueError{s, "is larger than any memory; write a size such as 4MiB"}
+		return 0, &valueError{s, "is negative; write a size such as 4MiB"}
+	case n > most/factor:
+		return 0, &valueError{s, "is larger than any memory; write a size such as 4MiB"}
 	}
-	*b = size(n * factor)
-	return nil
-}
-
-func (r *rate) UnmarshalText(text []byte) error {
-	return (*size)(r).UnmarshalText([]byte(strings.TrimSuffix(strings.TrimSpace(string(text)), "/s")))
+	return n * factor, nil
 }
 
 func (c *count) UnmarshalText(text []byte) error {

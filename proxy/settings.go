@@ -24,7 +24,7 @@ type Settings struct {
 	MaxClients     int                    // SSE clients at once; 0 no limit
 	MaxStreams     int                    // upstream connections at once; 0 no limit
 	MaxPerAddress  int                    // SSE clients at once of one address, or one /64 of IPv6; 0 no limit
-	MaxReplay      int                    // bytes a second of what was there before its client, for all SSE clients together; 0 no limit
+	MaxReplay      int64                  // bytes a second of what was there before its client, for all SSE clients together; 0 no limit
 	TrustedProxies []netip.Prefix         // whose X-Forwarded-For is believed
 	TrustLocal     bool                   // and of whoever comes over a Unix socket
 	MaxHeader      int                    // bytes of a client's request without its body

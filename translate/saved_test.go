@@ -1,6 +1,7 @@
 package translate
 
 import (
+	"encoding/json"
 	"errors"
 	"maps"
 	"testing"
@@ -8,7 +9,7 @@ import (
 
 func TestSavedState(t *testing.T) {
 	s := new(State)
-	if err := s.merge(map[string]any{"text": "a \"b\"\n", "number": 12345678901234567, "list": []any{1, "x", nil, true}, "empty": "", "object": map[string]any{"a": map[string]any{}}}); err != nil {
+	if err := s.merge(map[string]any{"text": "a \"b\"\n", "number": json.Number("12345678901234567"), "list": []any{1, "x", nil, true}, "empty": "", "object": map[string]any{"a": map[string]any{}}}); err != nil {
 		t.Fatal(err)
 	}
 	again := new(State)

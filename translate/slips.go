@@ -60,10 +60,20 @@ func field(q *gojq.Query) string {
 
 var undefined = regexp.MustCompile(`function not defined: ([A-Za-z_][A-Za-z0-9_]*)/0`)
 
+// missing is what jq has and programs here do not, and what stands in for it.
+var missing = map[string]string{
+	"keys_unsorted": "an object's members come in the order of their names: write keys", "debug": "sidestream tap shows what a program makes of each message", "stderr": "sidestream tap shows what a program makes of each message",
+	"input_line_number": "a program sees one message", "input_filename": "a program sees one message", "get_search_list": "of jq's functions it is one that is not there",
+}
+
 // hint spots the most common slips: a name without quotes or without its dot, and what other languages write.
 func hint(src string, err error) string {
 	text := err.Error()
 	switch name := undefined.FindStringSubmatch(text); {
+	case name != nil && missing[name[1]] != "":
+		return " (" + missing[name[1]] + ")"
+	case strings.Contains(text, "variable not defined: $__loc__"):
+		return " (of jq's functions it is one that is not there)"
 	case name != nil && !strings.ContainsAny(src, " .|()"):
 		return fmt.Sprintf(" (a constant is written with its quotes: %q) (a field with its dot: .%s)", src, name[1])
 	case name != nil:

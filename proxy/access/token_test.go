@@ -277,7 +277,7 @@ func TestSkewAndClaims(t *testing.T) {
 				t.Errorf("%s: %s", name, got)
 			}
 		}
-		p, err := g.Admit(t.Context(), bearer(good.token(t, claims(map[string]any{"email": "joe@example.com", "roles": []any{"a", "b"}, "level": 12345678901234567,
+		p, err := g.Admit(t.Context(), bearer(good.token(t, claims(map[string]any{"email": "joe@example.com", "roles": []any{"a", "b"}, "level": int64(12345678901234567),
 			"realm_access": map[string]any{"roles": []string{"x", "y"}}, "staff": true, "org": map[string]any{"id": 1}, "secret": "s", "sid": "77"}), nil)))
 		if err != nil {
 			t.Fatal(err)

@@ -156,11 +156,11 @@ func (c *Clients) init() {
 
 // Set sets how long the sidecar will be away once it has drained, and how many bytes a second all clients together are sent of what was
 // there before them; 0 any number. It may be called at any time.
-func (c *Clients) Set(restart time.Duration, replay int) {
+func (c *Clients) Set(restart time.Duration, replay int64) {
 	c.mu.Lock()
 	c.restart = restart
 	c.mu.Unlock()
-	c.replays.rate.Store(int64(replay))
+	c.replays.rate.Store(replay)
 }
 
 // enter counts a client in; false when the sidecar stops.

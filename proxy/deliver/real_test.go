@@ -54,7 +54,7 @@ func newHarbour(t *testing.T, bounds stream.Bounds, heartbeat time.Duration, set
 }
 
 // newHarbourOf is newHarbour with a limit of its own for what was there before a client, 0 for none.
-func newHarbourOf(t *testing.T, bounds stream.Bounds, heartbeat time.Duration, replay int, set ...func(*Pacing)) *harbour {
+func newHarbourOf(t *testing.T, bounds stream.Bounds, heartbeat time.Duration, replay int64, set ...func(*Pacing)) *harbour {
 	l, err := Listen("127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -63,7 +63,7 @@ func newHarbourOf(t *testing.T, bounds stream.Bounds, heartbeat time.Duration, r
 }
 
 // newHarbourAt is newHarbourOf on l.
-func newHarbourAt(t *testing.T, l net.Listener, bounds stream.Bounds, heartbeat time.Duration, replay int, set ...func(*Pacing)) *harbour {
+func newHarbourAt(t *testing.T, l net.Listener, bounds stream.Bounds, heartbeat time.Duration, replay int64, set ...func(*Pacing)) *harbour {
 	return newHarbourWith(t, l, nil, bounds, heartbeat, replay, set...)
 }
 
@@ -93,7 +93,7 @@ func selfSigned() *tls.Config {
 }
 
 // newHarbourWith is newHarbourAt, over TLS with a config.
-func newHarbourWith(t *testing.T, l net.Listener, config *tls.Config, bounds stream.Bounds, heartbeat time.Duration, replay int, set ...func(*Pacing)) *harbour {
+func newHarbourWith(t *testing.T, l net.Listener, config *tls.Config, bounds stream.Bounds, heartbeat time.Duration, replay int64, set ...func(*Pacing)) *harbour {
 	h := &harbour{t: t, secure: config != nil, retire: make(chan struct{}), ring: stream.NewRing(stream.NewEpoch(time.Now()), bounds, new(stream.Stats), false),
 		route: Pacing{Heartbeat: heartbeat, Retry: time.Second, Stats: new(Stats), Log: slog.New(slog.DiscardHandler)}}
 	h.clients.Set(0, replay)

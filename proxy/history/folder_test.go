@@ -82,7 +82,7 @@ func (m *model) append(t testing.TB, random *rand.Rand, n int) {
 	b := Batch{Kept: m.kept}
 	for range n {
 		m.seq++
-		e := Event{Position: Position{m.log.Epoch, m.seq}, At: time.UnixMilli(int64(random.IntN(1 << 40))), Data: []byte(strings.Repeat("x", random.IntN(300)))}
+		e := Event{Position: Position{m.log.Epoch, m.seq}, At: time.UnixMilli(random.Int64N(1 << 40)), Data: []byte(strings.Repeat("x", random.IntN(300)))}
 		if random.IntN(3) == 0 {
 			e.ID = fmt.Sprint("id", random.IntN(100))
 		}

@@ -265,7 +265,7 @@ func (s *centrifuge) admitted(r centReply, got *Received) error {
 		return errCent
 	}
 	s.connected, s.pong = true, r.Connect.Pong
-	s.ping = time.Duration(min(max(r.Connect.Ping, 0), int(maxCentPing/time.Second))) * time.Second
+	s.ping = time.Duration(min(max(r.Connect.Ping, 0), int64(maxCentPing/time.Second))) * time.Second
 	s.emit("connect", "", r.Connect.Data, got)
 	for channel, sub := range sortedSubs(r.Connect.Subs) {
 		s.taken(channel, sub, got)

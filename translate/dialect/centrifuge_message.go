@@ -39,7 +39,7 @@ var errCentOld = errors.New("the server speaks version 1 of its protocol, which 
 type centConnected struct {
 	Data json.RawMessage
 	Subs map[string]*centSubscribed
-	Ping int
+	Ping int64
 	Pong bool
 }
 

@@ -3,6 +3,7 @@ package jq
 import (
 	"context"
 	"math"
+	"math/bits"
 	"runtime"
 	"time"
 )
@@ -115,6 +116,14 @@ func (m *meter) work(n int) bool {
 func (m *meter) charge(bytes int) bool {
 	m.charged += bytes
 	return m.work(bytes >> 9)
+}
+
+// product is a times b, neither of which is negative, or the most that an int holds: of 32 bits it does not hold what some are.
+func product(a, b int) int {
+	if high, low := bits.Mul64(uint64(a), uint64(b)); high == 0 && low <= math.MaxInt {
+		return int(low)
+	}
+	return math.MaxInt
 }
 
 // answer charges for what a function is to return; false if that is too much.

@@ -75,7 +75,7 @@ func (m *machine) bounded(name string, next function) function {
 // copies is a function that makes factor bytes of each of its input, without what that refers to.
 func copies(factor int) native {
 	return func(m *machine, next function, v any, args []any) any {
-		if !m.answer(factor * shallow(v)) {
+		if !m.answer(product(factor, shallow(v))) {
 			return m.err
 		}
 		return next(v, args)
@@ -89,7 +89,7 @@ func whole(factor int) native {
 		if err != nil {
 			return err
 		}
-		if !m.answer(factor * bytes) {
+		if !m.answer(product(factor, bytes)) {
 			return m.err
 		}
 		return next(v, args)
@@ -140,7 +140,7 @@ func multiply(m *machine, next function, v any, args []any) any {
 	for i, arg := range args {
 		text, ok := arg.(string)
 		times, number := gojq.ToFloat64(args[1-i])
-		if ok && number && times > 0 && !m.answer(int(min(times, 1<<31)*float64(len(text)))) {
+		if ok && number && times > 0 && !m.answer(product(int(min(times, 1<<30)), len(text))) {
 			return m.err
 		}
 	}
@@ -243,7 +243,7 @@ func transpose(m *machine, next function, v any, args []any) any {
 			longest = max(longest, len(row))
 		}
 	}
-	if !m.answer((24 + 16*len(list)) * longest) {
+	if !m.answer(product(24+16*len(list), longest)) {
 		return m.err
 	}
 	return next(v, args)

@@ -122,7 +122,7 @@ func delpaths(m *machine, next function, v any, args []any) any {
 		}
 	}
 	// A part of a list is marked element by element, and a path of parts may copy what it leads through at each step.
-	if !m.answer(2*bytes) || sliced > 0 && !m.answer(sliced*bytes/8) {
+	if !m.answer(2*bytes) || sliced > 0 && !m.answer(product(sliced, bytes)/8) {
 		return m.err
 	}
 	if len(paths) < 64 {

@@ -210,7 +210,7 @@ func (a *matches) find() []int {
 	}
 	text := a.text[from:]
 	var found []int
-	if len(text)*a.size <= maxFind {
+	if product(len(text), a.size) <= maxFind {
 		found = re.FindStringSubmatchIndex(text)
 		a.work(1 + len(text)*a.size>>15)
 	} else {
