@@ -60,6 +60,19 @@ func TestQuickTLS(t *testing.T) {
 	}
 }
 
+// The same for what private streams cost.
+func TestQuickPrivate(t *testing.T) {
+	t.Parallel()
+	got := quickly(t, "-private")
+	for _, r := range privateRows {
+		for _, server := range privates {
+			if v, ok := got[r.figure][server]; !ok || v <= 0 {
+				t.Errorf("%s of %s: %v, measured %v", r.figure, server, v, ok)
+			}
+		}
+	}
+}
+
 // The bench works: it ends by itself, and each figure of each server comes out. How large they are is the machine's.
 func TestQuick(t *testing.T) {
 	t.Parallel()

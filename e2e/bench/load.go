@@ -3,7 +3,7 @@
 // The load client: one thread, bare sockets and epoll, a few bytes a connection. It is commanded by lines of JSON on
 // standard input and answers each with one on standard output:
 //
-//	{"op":"connect","n":10000,"addr":...,"request":...}  opens n more; answered when each has got its first bytes
+//	{"op":"connect","n":10000,"addr":...,"request":...}  opens n more, {n} of whose request is another number each; answered when each has got its first bytes
 //	{"op":"close","n":10000}                             closes the n oldest
 //	{"op":"count"}                                       what has come since the start, latency since the last reset
 //	{"op":"reset"}                                       begins the latency anew
@@ -22,6 +22,7 @@ import (
 	"runtime"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -200,7 +201,7 @@ func (l *loader) open() error {
 		err = unix.Connect(fd, &unix.SockaddrInet4{Addr: addr.Addr().As4(), Port: int(addr.Port())}) // loopback: at once
 	}
 	if err == nil {
-		_, err = unix.Write(fd, []byte(l.connecting.Request))
+		_, err = unix.Write(fd, []byte(strings.ReplaceAll(l.connecting.Request, "{n}", strconv.Itoa(l.opened))))
 	}
 	if err != nil {
 		unix.Close(fd)

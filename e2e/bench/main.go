@@ -36,33 +36,35 @@ var roles = map[string]func(args []string) error{
 	"load":      func([]string) error { return runLoad() },
 	"h2load":    func([]string) error { return runH2Load() },
 	"tlsload":   func([]string) error { return runTLSLoad() },
+	"shim":      func(args []string) error { return serveShim(args[0]) },
 }
 
 // size is how much one run measures.
 type size struct {
-	many, few    int // clients
-	private      int // clients with a stream of their own; many, where there are descriptors for them
-	manyRate     int // events/s to the many
-	fewRate      int // events/s to the few
-	rounds       int
-	window       time.Duration // of one round
-	settle       time.Duration // before memory is read
-	firstStep    int           // events/s that the search for the most begins with
-	lastStep     int
-	step         time.Duration
-	behind       int // clients that connect behind, a round
-	h2Conns      int
-	h2Streams    int // on each connection
-	h2Rate       int
-	h2Window     time.Duration
-	reconnecting int
+	many, few     int // clients
+	private       int // clients with a stream of their own; many, where there are descriptors for them
+	manyRate      int // events/s to the many
+	fewRate       int // events/s to the few
+	rounds        int
+	window        time.Duration // of one round
+	settle        time.Duration // before memory is read
+	privateSettle time.Duration // the same, where each client has a stream: what opening them needed is given back a while later
+	firstStep     int           // events/s that the search for the most begins with
+	lastStep      int
+	step          time.Duration
+	behind        int // clients that connect behind, a round
+	h2Conns       int
+	h2Streams     int // on each connection
+	h2Rate        int
+	h2Window      time.Duration
+	reconnecting  int
 }
 
 var (
-	full = size{many: 10000, few: 1000, manyRate: 5, fewRate: 100, rounds: 3, window: 2 * time.Second, settle: 6 * time.Second,
+	full = size{many: 10000, few: 1000, manyRate: 5, fewRate: 100, rounds: 3, window: 2 * time.Second, settle: 6 * time.Second, privateSettle: 25 * time.Second,
 		firstStep: 120, lastStep: 20000, step: 1500 * time.Millisecond, behind: 500, h2Conns: 200, h2Streams: 10, h2Rate: 20,
 		h2Window: 3 * time.Second, reconnecting: 10000}
-	quick = size{many: 500, few: 200, manyRate: 20, fewRate: 100, rounds: 1, window: 500 * time.Millisecond, settle: 500 * time.Millisecond,
+	quick = size{many: 500, few: 200, manyRate: 20, fewRate: 100, rounds: 1, window: 500 * time.Millisecond, settle: 500 * time.Millisecond, privateSettle: 500 * time.Millisecond,
 		firstStep: 200, lastStep: 400, step: 500 * time.Millisecond, behind: 50, h2Conns: 10, h2Streams: 5, h2Rate: 20,
 		h2Window: 500 * time.Millisecond, reconnecting: 500}
 
@@ -92,6 +94,8 @@ func run() error {
 	only := flag.String("only", "", "servers to measure, comma-separated, of "+strings.Join(names, ", ")+"; empty: all")
 	history := flag.Bool("history", false, "measure what a history costs instead: the folder, and Redis, beside the ring alone")
 	overTLS := flag.Bool("tls", false, "measure what TLS costs over HTTP/1.1 instead: the sidecar with it, beside without, and beside nginx that terminates it")
+	private := flag.Bool("private", false, "measure what private WebSocket streams cost instead, beside a shim in Go")
+	users := flag.Int("users", 5000, "with -private: how many, at most what descriptors allow")
 	hold := flag.String("hold", "", "for a profiler: only load the first server, with `RATE,CLIENTS,SECONDS`; rate 0 has its clients come and go instead, rate -1 come 100 events behind")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, unix.SIGTERM)
@@ -122,6 +126,20 @@ func run() error {
 	}
 	if *overTLS {
 		return b.runTLS(*small, *asJSON)
+	}
+	if *private {
+		if !*small {
+			b.size.private = min(*users, s.private)
+		}
+		var err error
+		if b.binary, err = b.build(); err == nil {
+			err = b.costOfPrivate(*only)
+		}
+		if err == nil && *asJSON {
+			return b.print(os.Stdout, false, true)
+		}
+		b.privateTable(os.Stdout)
+		return err
 	}
 	if err := b.start(*only); err != nil {
 		return err

@@ -72,8 +72,8 @@ func (b *bench) startServer(name, loadRole string) (s *server, err error) {
 }
 
 // startSelf starts this program as a server. It tells its address, and is fed by its standard input.
-func (b *bench) startSelf(s *server) error {
-	process, in, out, err := b.self(s.name)
+func (b *bench) startSelf(s *server, args ...string) error {
+	process, in, out, err := b.self(s.name, args...)
 	if err != nil {
 		return err
 	}
