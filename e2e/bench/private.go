@@ -5,6 +5,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -49,7 +50,7 @@ func serveShim(upstream string) error {
 		io.Copy(io.Discard, os.Stdin)
 		l.Close()
 	}()
-	return http.Serve(l, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	err = http.Serve(l, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		conn, _, err := websocket.Dial(r.Context(), upstream, &websocket.DialOptions{HTTPHeader: http.Header{"Cookie": r.Header["Cookie"]}})
 		if err != nil {
 			http.Error(w, err.Error(), http.StatusBadGateway)
@@ -68,6 +69,10 @@ func serveShim(upstream string) error {
 			}
 		}
 	}))
+	if errors.Is(err, net.ErrClosed) {
+		return nil
+	}
+	return err
 }
 
 // subscribers are the private upstream connections of one server.

@@ -111,10 +111,10 @@ func (k *keeper) check(alive context.Context) (time.Duration, error) {
 	if !time.Now().Before(next) {
 		k.pinged = time.Now()
 		next = k.pinged.Add(k.idle / 2)
-		k.pings.Go(func() { // ends with its pong, or when the connection would be idle
+		k.pings.Go(func() { // ends once it is written, or when the connection would be idle
 			ctx, cancel := context.WithTimeout(alive, k.idle/2)
 			defer cancel()
-			k.ws.Ping(ctx) // the pong counts where it is received
+			k.ws.SendPing(ctx) // its pong counts where it is received
 		})
 	}
 	if dead := last.Add(k.idle); dead.Before(next) {

@@ -21,10 +21,11 @@ import (
 	"sidestream/translate/dialect"
 )
 
-// socket is what a connection needs of a WebSocket, or of what stands in for one. See [websocket.Conn].
+// socket is what a connection needs of a WebSocket, or of what stands in for one. See [wsconn.Conn].
 type socket interface {
 	Reader(ctx context.Context) (websocket.MessageType, io.Reader, error)
-	Ping(ctx context.Context) error
+	Ping(ctx context.Context) error     // returns with its pong
+	SendPing(ctx context.Context) error // returns once it is sent
 	Close(code websocket.StatusCode, reason string) error
 	CloseNow() error
 	Subprotocol() string
@@ -156,6 +157,9 @@ func (p *posts) take() (one posted, ok bool) {
 
 // Ping does nothing: a server that holds a request is silent, and how long it may be the dialect knows.
 func (p *posts) Ping(context.Context) error { return nil }
+
+// SendPing does nothing.
+func (p *posts) SendPing(context.Context) error { return nil }
 
 // Close ends the requests that are held.
 func (p *posts) Close(websocket.StatusCode, string) error { return p.CloseNow() }

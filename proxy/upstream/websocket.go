@@ -154,6 +154,9 @@ func (c *wsConn) run(ctx context.Context, emit func([]translate.Message) error) 
 		defer close(kept)
 		c.keep(ctx, alive, end)
 	}()
+	if !c.q.Route.posts() {
+		defer context.AfterFunc(alive, func() { c.ws.CloseNow() })()
+	}
 	err := c.pump(alive, emit)
 	switch cause := context.Cause(alive); {
 	case ctx.Err() != nil:

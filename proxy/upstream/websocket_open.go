@@ -7,6 +7,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"net"
 	"net/http"
 	"net/http/httptrace"
 	"net/url"
@@ -14,6 +16,7 @@ import (
 
 	"github.com/coder/websocket"
 
+	"sidestream/proxy/upstream/wsconn"
 	"sidestream/translate"
 	"sidestream/translate/dialect"
 )
@@ -31,18 +34,16 @@ func (c *wsConn) handshake(ctx context.Context, d dialect.Dial) error {
 	host := d.Header.Get("Host")
 	d.Header.Del("Host")
 	options := &websocket.DialOptions{
-		HTTPClient:     c.q.Route.client(c.q.Route.pools().sockets, c.jar),
-		HTTPHeader:     d.Header,
-		Host:           host,
-		Subprotocols:   d.Subprotocols,
-		OnPingReceived: func(context.Context, []byte) bool { c.touch(); return true },
-		OnPongReceived: func(context.Context, []byte) { c.touch() },
+		HTTPClient:   c.q.Route.client(c.q.Route.pools().sockets, c.jar),
+		HTTPHeader:   d.Header,
+		Host:         host,
+		Subprotocols: d.Subprotocols,
 	}
 	if at, err := url.Parse(d.URL); err == nil {
 		c.host = at.Host
 	}
 	c.q.Route.compress(c.host, options)
-	ws, resp, err := websocket.Dial(ctx, d.URL, options)
+	ws, resp, err := c.upgrade(ctx, d.URL, options)
 	if err != nil {
 		c.doubted(err)
 		return c.refusal(resp, err)
@@ -51,7 +52,6 @@ func (c *wsConn) handshake(ctx context.Context, d dialect.Dial) error {
 		ws.CloseNow()
 		return errors.New("the upstream chose none of the subprotocols offered; " + c.unchosen())
 	}
-	ws.SetReadLimit(-1) // read has its own, which lets the connection live
 	c.ws, c.write1 = ws, func(ctx context.Context, f dialect.Frame) error {
 		kind := websocket.MessageText
 		if f.Binary {
@@ -61,6 +61,57 @@ func (c *wsConn) handshake(ctx context.Context, d dialect.Dial) error {
 	}
 	c.touchMessage() // the handshake may have taken longer than IDLE
 	return nil
+}
+
+// upgrade opens a WebSocket: the handshake is the library's, and what it would read and write then, with two buffers of 4 KiB for as long as the
+// connection lives, is taken from it.
+func (c *wsConn) upgrade(ctx context.Context, address string, o *websocket.DialOptions) (*wsconn.Conn, *http.Response, error) {
+	t := &upgrading{base: o.HTTPClient.Transport}
+	client := *o.HTTPClient
+	client.Transport, o.HTTPClient = t, &client
+	ws, resp, err := websocket.Dial(ctx, address, o)
+	if err != nil {
+		return nil, resp, err
+	}
+	body := t.opened.ReadWriteCloser
+	t.opened.taken = true
+	agreed := strings.Join(resp.Header.Values(extensions), ",")
+	defer ws.CloseNow()
+	conn, _ := c.conn.(net.Conn)
+	return wsconn.New(body, conn, wsconn.Options{Subprotocol: ws.Subprotocol(), Deflate: agreed != "",
+		Takeover: !strings.Contains(agreed, "server_no_context_takeover"), Heard: c.touch}), resp, nil
+}
+
+// upgrading lends the connection of an upgrade to the one who asks for it.
+type upgrading struct {
+	base   http.RoundTripper
+	opened *lent
+}
+
+// RoundTrip is http.RoundTripper's.
+func (u *upgrading) RoundTrip(req *http.Request) (*http.Response, error) {
+	resp, err := u.base.RoundTrip(req)
+	if err != nil || resp.StatusCode != http.StatusSwitchingProtocols {
+		return resp, err
+	}
+	if body, ok := resp.Body.(io.ReadWriteCloser); ok {
+		u.opened = &lent{ReadWriteCloser: body}
+		resp.Body = u.opened
+	}
+	return resp, nil
+}
+
+// lent is a connection that its borrower closes only until it is taken back.
+type lent struct {
+	io.ReadWriteCloser
+	taken bool
+}
+
+func (l *lent) Close() error {
+	if l.taken {
+		return nil
+	}
+	return l.ReadWriteCloser.Close()
 }
 
 // closer closes what a connection is made of.

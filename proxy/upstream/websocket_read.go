@@ -61,7 +61,7 @@ func (c *wsConn) read(ctx context.Context) (f dialect.Frame, skipped bool, err e
 	case stream: // a reader ends with its ctx, which here is that of a step: whole messages, then
 		limit = maxEarlyBytes
 	}
-	kind, r, err := c.ws.Reader(ctx)
+	kind, r, err := c.ws.Reader(c.watched(ctx))
 	if err != nil {
 		return f, false, c.closed(ctx, err)
 	}
@@ -92,6 +92,14 @@ func (c *wsConn) read(ctx context.Context) (f dialect.Frame, skipped bool, err e
 	return f, true, err
 }
 
+// watched is what ends a read before its time. Of a connection that runs it is nothing: the end of that closes it.
+func (c *wsConn) watched(ctx context.Context) context.Context {
+	if c.open && !c.q.Route.posts() {
+		return context.Background()
+	}
+	return ctx
+}
+
 // readPiece returns the next piece of a byte stream, whatever its messages are.
 func (c *wsConn) readPiece(ctx context.Context) (f dialect.Frame, err error) {
 	if c.buf.Cap() < pieceSize {
@@ -101,7 +109,7 @@ func (c *wsConn) readPiece(ctx context.Context) (f dialect.Frame, err error) {
 	for {
 		if c.rest == nil {
 			var r io.Reader
-			if c.kind, r, err = c.ws.Reader(ctx); err != nil {
+			if c.kind, r, err = c.ws.Reader(c.watched(ctx)); err != nil {
 				return f, c.closed(ctx, err)
 			}
 			c.q.Route.Stats.Received.Add(1)

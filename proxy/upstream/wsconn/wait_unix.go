@@ -1,0 +1,77 @@
+//go:build unix && !portable
+
+package wsconn
+
+import (
+	"errors"
+	"io"
+	"net"
+	"os"
+	"syscall"
+	"time"
+)
+
+// rawConn is what waits without a buffer: a socket of the system's of which nothing has been read ahead.
+func (c *Conn) rawConn() syscall.RawConn {
+	switch c.conn.(type) {
+	case *net.TCPConn, *net.UnixConn:
+	default:
+		return nil
+	}
+	raw, err := c.conn.(syscall.Conn).SyscallConn()
+	if err != nil {
+		return nil
+	}
+	c.try = c.read
+	// What has come with the answer to the upgrade is there at once.
+	c.conn.SetReadDeadline(time.Unix(1, 0))
+	defer c.conn.SetReadDeadline(time.Time{})
+	b := buffers.Get().(*buffer)
+	if n, _ := c.rw.Read(b.data[:]); n > 0 {
+		b.start, b.end = 0, n
+		c.in = b
+		c.rw = c.conn
+		return raw
+	}
+	buffers.Put(b)
+	c.rw = c.conn
+	return raw
+}
+
+// await is wait for such a socket.
+func (c *Conn) await() error {
+	c.got = nil
+	if err := c.raw.Read(c.try); err != nil {
+		for _, known := range []error{net.ErrClosed, os.ErrDeadlineExceeded} {
+			if errors.Is(err, known) {
+				return known
+			}
+		}
+		return err
+	}
+	return c.got
+}
+
+// read reads what there is; false: nothing.
+func (c *Conn) read(fd uintptr) bool {
+	b := buffers.Get().(*buffer)
+	n, err := syscall.Read(int(fd), b.data[:])
+	for err == syscall.EINTR {
+		n, err = syscall.Read(int(fd), b.data[:])
+	}
+	if n > 0 {
+		b.start, b.end = 0, n
+		c.in = b
+		return true
+	}
+	buffers.Put(b)
+	switch {
+	case err == syscall.EAGAIN:
+		return false
+	case err == nil:
+		c.got = io.EOF
+	default:
+		c.got = &net.OpError{Op: "read", Net: c.conn.LocalAddr().Network(), Source: c.conn.LocalAddr(), Addr: c.conn.RemoteAddr(), Err: os.NewSyscallError("read", err)}
+	}
+	return true
+}
