@@ -7,97 +7,145 @@ import (
 	"sync"
 	"time"
 
-	"github.com/coder/websocket"
-
 	"sidestream/translate/dialect"
 )
 
-// keeper does what time demands of a connection: pings, keepalives, giving up, and the farewell.
+// keeper does what time demands of a connection: pings, keepalives and giving up. It is one timer, and a goroutine only while something is due.
 type keeper struct {
 	*wsConn
-	timers dialect.Timers
-	idle   time.Duration  // 0 never
-	pinged time.Time      // when the last WebSocket ping went out
-	pings  sync.WaitGroup // those without their pong, and acknowledgements on their way
+	idle  time.Duration // 0 never
+	alive context.Context
+	end   context.CancelCauseFunc
+	work  sync.WaitGroup // ticks, pings and acknowledgements on their way
+
+	// The tick's.
+	pinged time.Time // when the last WebSocket ping went out
+
+	mu                  sync.Mutex // guards what follows; may be taken within wsConn.mu
+	timer               *time.Timer
+	timers              dialect.Timers
+	watch, app, silence time.Time // when they are due; zero never
+	busy                bool      // a tick is running, which sets the timer then
+	over                bool
 }
 
 var errSilence = errors.New("no message came for as long as the dialect allows")
 
-// keep works until alive is done. When ctx is, it closes the connection politely and ends alive.
-func (c *wsConn) keep(ctx, alive context.Context, end context.CancelCauseFunc) {
-	k := keeper{wsConn: c, timers: c.now(), idle: c.q.Route.settings.Idle, pinged: time.Now()}
+// newKeeper begins to keep c, until stop.
+func newKeeper(c *wsConn, alive context.Context, end context.CancelCauseFunc) *keeper {
+	now := time.Now()
+	k := &keeper{wsConn: c, idle: c.q.Route.settings.Idle, pinged: now, alive: alive, end: end}
 	if c.q.Route.posts() {
 		k.idle = 0 // there is nothing to ping, and the dialect knows how long the server may hold a request
 	}
-	defer k.pings.Wait()
-	watch, stop := timer(k.idle / 2)
-	defer stop()
-	app, stopApp := timer(k.timers.Every)
-	defer stopApp()
-	silence, stopSilence := timer(k.timers.Silence)
-	defer stopSilence()
-	for {
-		var err error
-		select {
-		case <-alive.Done():
-			return
-		case <-ctx.Done():
-			c.farewell(websocket.StatusGoingAway)
-			err = ctx.Err()
-		case <-c.retimed:
-			was := k.timers
-			k.timers = c.now()
-			rearm(app, was.Every, k.timers.Every)
-			rearm(silence, was.Silence, k.timers.Silence)
-		case <-app.C:
-			app.Reset(k.timers.Every)
-			if err = k.keepalive(alive); err == nil {
-				k.acknowledge(alive, end)
-			}
-		case <-silence.C:
-			left := time.Until(c.heard().Add(k.timers.Silence))
-			if left <= 0 {
-				err = fmt.Errorf("%w (%v)", errSilence, k.timers.Silence)
-			}
-			silence.Reset(left)
-		case <-watch.C:
-			var next time.Duration
-			next, err = k.check(alive)
-			watch.Reset(next)
-		}
-		if err != nil {
-			end(err)
-			return
-		}
-	}
-}
-
-// now is the session's timers.
-func (c *wsConn) now() dialect.Timers {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	k.mu.Lock()
+	defer k.mu.Unlock()
 	c.timers = c.session.Timers()
-	return c.timers
+	k.timers = c.timers
+	k.watch, k.app, k.silence = in(now, k.idle/2), in(now, k.timers.Every), in(now, k.timers.Silence)
+	k.timer = time.AfterFunc(time.Hour, k.tick)
+	k.arm()
+	c.keeper = k
+	return k
 }
 
-// timer is one that never fires when d is 0.
-func timer(d time.Duration) (t *time.Timer, stop func() bool) {
-	t = time.NewTimer(max(d, 1))
+// in is when d will have passed; never where it is 0.
+func in(now time.Time, d time.Duration) time.Time {
 	if d == 0 {
-		t.Stop()
+		return time.Time{}
 	}
-	return t, t.Stop
+	return now.Add(d)
 }
 
-// rearm sets t to its new span if that is another.
-func rearm(t *time.Timer, was, now time.Duration) {
-	switch {
-	case now == was:
-	case now == 0:
-		t.Stop()
-	default:
-		t.Reset(now)
+// arm sets the timer. mu is held.
+func (k *keeper) arm() {
+	var next time.Time
+	for _, at := range []time.Time{k.watch, k.app, k.silence} {
+		if !at.IsZero() && (next.IsZero() || at.Before(next)) {
+			next = at
+		}
 	}
+	if next.IsZero() || k.over {
+		k.timer.Stop()
+		return
+	}
+	k.timer.Reset(time.Until(next))
+}
+
+// retime takes the session's timers, which have changed.
+func (k *keeper) retime(t dialect.Timers) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	now := time.Now()
+	if t.Every != k.timers.Every {
+		k.app = in(now, t.Every)
+	}
+	if t.Silence != k.timers.Silence {
+		k.silence = in(now, t.Silence)
+	}
+	k.timers = t
+	if !k.busy {
+		k.arm()
+	}
+}
+
+// stop returns once nothing of the keeper's is on its way any more.
+func (k *keeper) stop() {
+	k.mu.Lock()
+	k.over = true
+	k.timer.Stop()
+	k.mu.Unlock()
+	k.work.Wait()
+}
+
+// tick does what is due.
+func (k *keeper) tick() {
+	k.mu.Lock()
+	if k.over || k.busy {
+		k.mu.Unlock()
+		return
+	}
+	k.busy = true
+	k.work.Add(1)
+	defer k.work.Done()
+	now := time.Now()
+	due := func(at time.Time) bool { return !at.IsZero() && !now.Before(at) }
+	watch, app, silence := due(k.watch), due(k.app), due(k.silence)
+	if app {
+		k.app = in(now, k.timers.Every)
+	}
+	limit := k.timers.Silence
+	k.mu.Unlock()
+	var err error
+	var next time.Duration
+	left := time.Until(k.heard().Add(limit))
+	switch {
+	case silence && left <= 0:
+		err = fmt.Errorf("%w (%v)", errSilence, limit)
+	case watch:
+		next, err = k.check(k.alive)
+	}
+	if err == nil && app {
+		if err = k.keepalive(k.alive); err == nil {
+			k.acknowledge(k.alive, k.end)
+		}
+	}
+	if err != nil {
+		k.end(err)
+		return
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if watch {
+		k.watch = now.Add(next)
+	}
+	if silence && due(k.silence) { // else it has changed meanwhile
+		k.silence = now.Add(left)
+	}
+	k.busy = false
+	k.arm()
 }
 
 // check pings a connection that was silent for half of idle and gives up one that was for all of it. It returns when to
@@ -111,7 +159,7 @@ func (k *keeper) check(alive context.Context) (time.Duration, error) {
 	if !time.Now().Before(next) {
 		k.pinged = time.Now()
 		next = k.pinged.Add(k.idle / 2)
-		k.pings.Go(func() { // ends once it is written, or when the connection would be idle
+		k.work.Go(func() { // ends once it is written, or when the connection would be idle
 			ctx, cancel := context.WithTimeout(alive, k.idle/2)
 			defer cancel()
 			k.ws.SendPing(ctx) // its pong counts where it is received
@@ -132,9 +180,9 @@ func latest(a, b time.Time) time.Time {
 
 // keepalive sends what the session wants to be sent from time to time.
 func (k *keeper) keepalive(ctx context.Context) error {
-	k.mu.Lock()
+	k.wsConn.mu.Lock()
 	frames, err := k.session.Ping()
-	k.mu.Unlock()
+	k.wsConn.mu.Unlock()
 	if err != nil {
 		return err
 	}
@@ -146,15 +194,15 @@ func (k *keeper) acknowledge(ctx context.Context, end context.CancelCauseFunc) {
 	if !k.taking.TryLock() {
 		return // not all that the session has taken is emitted; the next time will do
 	}
-	k.mu.Lock()
+	k.wsConn.mu.Lock()
 	acks := k.session.Acks()
-	k.retime()
-	k.mu.Unlock()
+	k.wsConn.retime()
+	k.wsConn.mu.Unlock()
 	if len(acks) == 0 {
 		k.taking.Unlock()
 		return
 	}
-	k.pings.Go(func() { // ends once all is kept and the frames are sent, at the latest with the stream's term
+	k.work.Go(func() { // ends once all is kept and the frames are sent, at the latest with the stream's term
 		defer k.taking.Unlock()
 		err := k.keeps()
 		if err == nil {

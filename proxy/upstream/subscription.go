@@ -151,7 +151,7 @@ func (s *subscription) dialled(ctx context.Context) (*wsConn, error) {
 	if err != nil {
 		return nil, later(mayPass(err))
 	}
-	c := &wsConn{subscription: s, start: time.Now(), retimed: make(chan struct{}, 1), turn: make(chan struct{}, 1)}
+	c := &wsConn{subscription: s, start: time.Now(), turn: make(chan struct{}, 1)}
 	return c, c.handshake(ctx, dial)
 }
 

@@ -43,7 +43,7 @@ const (
 
 var errIdle = errors.New("nothing was received within IDLE")
 
-// wsConn is one connection. Run's caller reads, and a keeper beside it writes what time demands.
+// wsConn is one connection. Run's caller reads, and a keeper writes what time demands.
 type wsConn struct {
 	*subscription
 	ws      socket
@@ -59,12 +59,12 @@ type wsConn struct {
 	last    atomic.Int64 // when something was received last, in ns since start
 	message atomic.Int64 // when a message, or a part of one, was
 	start   time.Time
-	retimed chan struct{} // has one element when the session's timers have changed
 	turn    chan struct{} // full while frames are being written
 	keeps   func() error  // returns once what was emitted is kept
 	taking  sync.Mutex    // held from when the session takes a frame until what came of it is emitted; never within mu
 
 	timers dialect.Timers // guarded by mu
+	keeper *keeper        // guarded by mu; nil until the connection is run
 
 	life   context.Context        // Run's
 	moving *move                  // to another address; nil: it stays. Run's goroutine alone looks at it
@@ -147,20 +147,24 @@ func (c *wsConn) run(ctx context.Context, emit func([]translate.Message) error) 
 	c.open, c.life = true, ctx
 	c.keeps = func() error { return emit(nil) }
 	c.taking.Lock() // for pump
-	// The connection outlives ctx by its closing handshake, which the library forbids once a reader is cancelled.
+	// The connection outlives ctx by its closing handshake.
 	alive, end := context.WithCancelCause(context.WithoutCancel(ctx))
-	kept := make(chan struct{})
-	go func() { // ends with alive
-		defer close(kept)
-		c.keep(ctx, alive, end)
-	}()
 	if !c.q.Route.posts() {
 		defer context.AfterFunc(alive, func() { c.ws.CloseNow() })()
 	}
+	keeper := newKeeper(c, alive, end)
+	left := make(chan struct{})
+	stay := context.AfterFunc(ctx, func() { // ends with the farewell
+		defer close(left)
+		c.farewell(websocket.StatusGoingAway)
+		end(ctx.Err())
+	})
 	err := c.pump(alive, emit)
+	if !stay() {
+		<-left
+	}
 	switch cause := context.Cause(alive); {
 	case ctx.Err() != nil:
-		<-kept // the keeper says goodbye
 		err = ctx.Err()
 	case cause != nil:
 		err = cause
@@ -168,7 +172,7 @@ func (c *wsConn) run(ctx context.Context, emit func([]translate.Message) error) 
 		c.goodbye(err)
 	}
 	end(err)
-	<-kept
+	keeper.stop()
 	c.ws.CloseNow()
 	return c.verdict(err)
 }

@@ -45,9 +45,8 @@ func (c *wsConn) retime() {
 		return
 	}
 	c.timers = t
-	select {
-	case c.retimed <- struct{}{}:
-	default:
+	if c.keeper != nil {
+		c.keeper.retime(t)
 	}
 }
 
