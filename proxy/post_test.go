@@ -47,7 +47,7 @@ func newHearing(t *testing.T) *hearing {
 			h.mu.Lock()
 			h.heard = append(h.heard, fmt.Sprintf("%s: %v %s", r.URL.RawQuery, kind, data))
 			h.mu.Unlock()
-			ws.Write(context.Background(), websocket.MessageText, append([]byte("re "), data...))
+			ws.Write(context.Background(), kind, append([]byte("re "), data...))
 		}
 	}))
 	t.Cleanup(func() { h.CloseClientConnections(); h.Server.Close() })

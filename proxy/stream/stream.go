@@ -51,7 +51,9 @@ type Stream struct {
 	release  Release         // how its clients leave then; set before
 	refused  atomic.Pointer[translate.Refused]
 	uplink   uplink
-	keys     *keys // shared with streams before and after it: see memory.go
+	session  *session // the stream's goroutine's; nil: it is not connected
+	wake     func()   // begins that goroutine again, once it has returned asleep
+	keys     *keys    // shared with streams before and after it: see memory.go
 
 	ends   sync.Mutex         // guards what follows, and writing alive
 	cancel context.CancelFunc // of alive
@@ -115,25 +117,52 @@ type Release struct {
 // Leaving is how its clients are sent away, once Retiring is closed.
 func (st *Stream) Leaving() *Release { return &st.release }
 
-// run is the stream's life: terms in which it runs the source, and follows others in between.
-func (st *Stream) run() {
-	defer close(st.done)
-	st.load()
-	for !st.over() && st.follow() && !st.lead() {
+// run is the stream's life: terms in which it runs the source, and follows others in between. It returns asleep where nothing comes on a connection that
+// tells when something does: st.wake is called then, and run is to be called again.
+func (st *Stream) run() (asleep bool) {
+	if st.session == nil {
+		st.load()
+	}
+	for st.session != nil || !st.over() && st.follow() {
+		ended, asleep := st.lead()
+		if asleep {
+			return true
+		}
+		if ended {
+			break
+		}
 	}
 	if st.kept != nil {
 		st.outbox.close()
 		st.kept.Close()
 	}
+	close(st.done)
+	return false
 }
 
-// lead connects, again and again, until the stream is finished, refused or not wanted any more, which is true, or the term is over.
-func (st *Stream) lead() (ended bool) {
+// session is a connection that is run.
+type session struct {
+	conn           upstream.Conn
+	dialled, since time.Time
+	failures       int // in a row, before it
+}
+
+// lead connects, again and again, until the stream is finished, refused or not wanted any more, which is true, or the term is over. Where a session is
+// asleep it goes on with that when it is called again.
+func (st *Stream) lead() (ended, asleep bool) {
 	for failures := 0; ; failures++ {
-		dialled := time.Now()
-		held, err := st.session()
+		dialled, held, err := time.Now(), time.Duration(-1), error(nil)
+		if st.session == nil {
+			err = st.connect(dialled, failures)
+		}
+		if s := st.session; s != nil {
+			if held, asleep, err = st.turn(); asleep {
+				return false, true
+			}
+			st.session, dialled, failures = nil, s.dialled, s.failures
+		}
 		if st.final(err) {
-			return true
+			return true, false
 		}
 		good := held >= healthyAfter || held >= 0 && st.heard
 		if good {
@@ -155,24 +184,22 @@ func (st *Stream) lead() (ended bool) {
 		case st.alive.Err() == nil:
 		case st.isGone():
 			st.log.Info("stream ended")
-			return true
+			return true, false
 		default:
 			st.log.Info("another replica runs the stream")
 			st.outbox.close()
-			return false
+			return false, false
 		}
 	}
 }
 
-// session is one connection from dialling to its end; held is for how long it was one, negative when it
-// never was.
-func (st *Stream) session() (held time.Duration, err error) {
-	dialled := time.Now()
+// connect makes a connection, which session is then.
+func (st *Stream) connect(dialled time.Time, failures int) error {
 	conn, err := st.source.Connect(st.alive)
 	if err != nil {
 		err = st.patient(st.req.Shown(err))
 		st.judge(err)
-		return -1, err
+		return err
 	}
 	since := time.Now()
 	if !st.polls() {
@@ -186,7 +213,20 @@ func (st *Stream) session() (held time.Duration, err error) {
 	st.uplink.connect(conn)
 	st.log.Info("upstream connected")
 	st.connected()
-	err = st.patient(st.req.Shown(conn.Run(st.alive, st.emit)))
+	st.session = &session{conn, dialled, since, failures}
+	return nil
+}
+
+// turn runs the connection until it ends, or is asleep; held is for how long it was one.
+func (st *Stream) turn() (held time.Duration, asleep bool, err error) {
+	if conn, ok := st.session.conn.(upstream.Dozer); ok {
+		if asleep, err = conn.Turn(st.alive, st.emit, st.wake); asleep {
+			return 0, true, nil // and maybe awake already: nothing of the stream is this goroutine's any more
+		}
+	} else {
+		err = st.session.conn.Run(st.alive, st.emit)
+	}
+	err = st.patient(st.req.Shown(err))
 	st.uplink.connect(nil)
 	if st.alive.Err() == nil && lost(err) {
 		st.owed = resumes(err)
@@ -199,7 +239,7 @@ func (st *Stream) session() (held time.Duration, err error) {
 		st.settle(false)
 	}
 	st.judge(err)
-	return time.Since(since), err
+	return time.Since(st.session.since), false, err
 }
 
 // lost reports whether events may have been missed when a connection ended with err.

@@ -166,14 +166,22 @@ func (s *Streams) open(req upstream.Request) *Stream {
 	st := newStream(s, req, s.sent.take(req.Key))
 	s.byKey[req.Key] = st
 	s.tell()
-	s.run.Go(func() { // ends with st.stop, which remove calls, or with s.end
-		st.run()
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		st.through = true
-		s.ended(st)
-	})
+	s.run.Add(1)
+	st.wake = func() { go s.drive(st) }
+	go s.drive(st) // ends with st.stop, which remove calls, or with s.end, and goes to sleep in between
 	return st
+}
+
+// drive runs st, until it is asleep or through.
+func (s *Streams) drive(st *Stream) {
+	if st.run() {
+		return
+	}
+	defer s.run.Done()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	st.through = true
+	s.ended(st)
 }
 
 // leave starts the linger time of a stream without clients.

@@ -204,7 +204,7 @@ func (k *keeper) acknowledge(ctx context.Context, end context.CancelCauseFunc) {
 	}
 	k.work.Go(func() { // ends once all is kept and the frames are sent, at the latest with the stream's term
 		defer k.taking.Unlock()
-		err := k.keeps()
+		err := k.term.emit(nil)
 		if err == nil {
 			err = k.send(ctx, acks)
 		}

@@ -16,7 +16,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync/atomic"
 	"time"
 
 	"github.com/coder/websocket"
@@ -42,31 +41,34 @@ type move struct {
 
 // Run is Conn's.
 func (c *wsConn) Run(ctx context.Context, emit func([]translate.Message) error) error {
+	_, err := c.Turn(ctx, emit, nil)
+	return err
+}
+
+// Turn is Dozer's. Once the connection has moved it stays awake.
+func (c *wsConn) Turn(ctx context.Context, emit func([]translate.Message) error, wake func()) (asleep bool, err error) {
 	source := c.subscription
-	for {
-		var stopped atomic.Bool // emit may be called by the keeper too
-		err := c.run(ctx, func(ms []translate.Message) error {
-			c.busy.Add(1)
-			err := emit(ms)
-			c.busy.Add(-1)
-			if err != nil {
-				stopped.Store(true)
-			}
-			return err
-		})
-		if c.moving == nil {
-			return err
+	for ; ; wake = nil {
+		if c.term == nil {
+			c.enter(ctx, emit)
 		}
-		if ctx.Err() != nil || stopped.Load() || final(err) { // nobody runs it
+		asleep, err := c.run(ctx, wake)
+		if asleep {
+			return true, nil
+		}
+		if c.moving == nil {
+			return false, err
+		}
+		if ctx.Err() != nil || c.term.stopped.Load() || final(err) { // nobody runs it
 			c.moving.giveUp()
-			return err
+			return false, err
 		}
 		next, failed := c.moved()
 		if failed != nil {
 			source.dropped = source.dropped || c.moving.to.dropped
 			var retry *Retry
 			resumes := errors.As(err, &retry) && retry.Resumes
-			return &Retry{Resumes: resumes, Err: failed}
+			return false, &Retry{Resumes: resumes, Err: failed}
 		}
 		source.mu.Lock()
 		source.session, source.state = next.session, next.state

@@ -44,6 +44,14 @@ type Conn interface {
 	Send(ctx context.Context, m translate.Message) error
 }
 
+// Dozer is a Conn that needs no goroutine while nothing comes.
+type Dozer interface {
+	Conn
+	// Turn is Run, but it may return with asleep true, once nothing is there to be read. wake is called then, once, when there is, or the connection or ctx has
+	// ended, and Turn is to be called again with the same arguments; wake must not block, and may be called before Turn has returned.
+	Turn(ctx context.Context, emit func([]translate.Message) error, wake func()) (asleep bool, err error)
+}
+
 // ErrRetired, or an error that wraps it, ends a stream from which its clients are to come back: what they find then is another one.
 var ErrRetired = errors.New("what the stream is made of is not what it was")
 

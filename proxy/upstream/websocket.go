@@ -21,6 +21,7 @@ import (
 
 	"github.com/coder/websocket"
 
+	"sidestream/proxy/upstream/wsconn"
 	"sidestream/translate"
 	"sidestream/translate/dialect"
 )
@@ -51,21 +52,21 @@ type wsConn struct {
 	conn    io.Closer                                        // below ws
 	host    string                                           // that was dialled
 	resumed bool
-	ended   error        // the dialect finished before it was ready
-	buf     bytes.Buffer // the frame being read
-	open    bool         // the session is ready
-	rest    io.Reader    // of the message being read in pieces; nil: none is
+	ended   error         // the dialect finished before it was ready
+	buf     *bytes.Buffer // the frame being read; nil: none is
+	open    bool          // the session is ready
+	rest    io.Reader     // of the message being read in pieces; nil: none is
 	kind    websocket.MessageType
 	last    atomic.Int64 // when something was received last, in ns since start
 	message atomic.Int64 // when a message, or a part of one, was
 	start   time.Time
 	turn    chan struct{} // full while frames are being written
-	keeps   func() error  // returns once what was emitted is kept
 	taking  sync.Mutex    // held from when the session takes a frame until what came of it is emitted; never within mu
 
 	timers dialect.Timers // guarded by mu
 	keeper *keeper        // guarded by mu; nil until the connection is run
 
+	term   *term                  // nil until the connection is run
 	life   context.Context        // Run's
 	moving *move                  // to another address; nil: it stays. Run's goroutine alone looks at it
 	next   atomic.Pointer[wsConn] // what has taken its place, and is ready; nil: nothing
@@ -142,28 +143,55 @@ func (c *wsConn) doubted(err error) {
 	}
 }
 
-// run is Run, until this connection ends.
-func (c *wsConn) run(ctx context.Context, emit func([]translate.Message) error) error {
-	c.open, c.life = true, ctx
-	c.keeps = func() error { return emit(nil) }
+// term is a connection that is run.
+type term struct {
+	emit    func([]translate.Message) error
+	stopped atomic.Bool // emit has failed; it may be called by the keeper too
+	alive   context.Context
+	end     context.CancelCauseFunc
+	keeper  *keeper
+	stay    func() bool   // ends the wait for ctx's end
+	left    chan struct{} // closed once the farewell then is through
+	first   bool          // what came before the connection was ready is emitted
+}
+
+// enter begins to run the connection.
+func (c *wsConn) enter(ctx context.Context, emit func([]translate.Message) error) {
+	t := &term{left: make(chan struct{})}
+	t.emit = func(ms []translate.Message) error {
+		c.busy.Add(1)
+		err := emit(ms)
+		c.busy.Add(-1)
+		if err != nil {
+			t.stopped.Store(true)
+		}
+		return err
+	}
+	c.open, c.life, c.term = true, ctx, t
 	c.taking.Lock() // for pump
 	// The connection outlives ctx by its closing handshake.
-	alive, end := context.WithCancelCause(context.WithoutCancel(ctx))
+	t.alive, t.end = context.WithCancelCause(context.WithoutCancel(ctx))
 	if !c.q.Route.posts() {
-		defer context.AfterFunc(alive, func() { c.ws.CloseNow() })()
+		context.AfterFunc(t.alive, func() { c.ws.CloseNow() })
 	}
-	keeper := newKeeper(c, alive, end)
-	left := make(chan struct{})
-	stay := context.AfterFunc(ctx, func() { // ends with the farewell
-		defer close(left)
+	t.keeper = newKeeper(c, t.alive, t.end)
+	t.stay = context.AfterFunc(ctx, func() { // ends with the farewell
+		defer close(t.left)
 		c.farewell(websocket.StatusGoingAway)
-		end(ctx.Err())
+		t.end(ctx.Err())
 	})
-	err := c.pump(alive, emit)
-	if !stay() {
-		<-left
+}
+
+// run is Turn, until this connection ends.
+func (c *wsConn) run(ctx context.Context, wake func()) (asleep bool, err error) {
+	t := c.term
+	if asleep, err = c.pump(t.alive, t.emit, wake); asleep {
+		return true, nil
 	}
-	switch cause := context.Cause(alive); {
+	if !t.stay() {
+		<-t.left
+	}
+	switch cause := context.Cause(t.alive); {
 	case ctx.Err() != nil:
 		err = ctx.Err()
 	case cause != nil:
@@ -171,10 +199,10 @@ func (c *wsConn) run(ctx context.Context, emit func([]translate.Message) error) 
 	default:
 		c.goodbye(err)
 	}
-	end(err)
-	keeper.stop()
+	t.end(err)
+	t.keeper.stop()
 	c.ws.CloseNow()
-	return c.verdict(err)
+	return false, c.verdict(err)
 }
 
 // verdict is err with what the session knows of the next connection.
@@ -215,8 +243,36 @@ func (c *wsConn) farewell(code websocket.StatusCode) {
 	c.ws.Close(code, "")
 }
 
-// pump reads until the connection ends. It begins with taking held.
-func (c *wsConn) pump(ctx context.Context, emit func([]translate.Message) error) error {
+// pump reads until the connection ends, or nothing is there to be read and wake tells when there is. It begins with taking held.
+func (c *wsConn) pump(ctx context.Context, emit func([]translate.Message) error, wake func()) (asleep bool, err error) {
+	if !c.term.first {
+		c.term.first = true
+		if err := c.before(ctx, emit); err != nil {
+			return false, err
+		}
+	}
+	for {
+		if c.dozes(wake) {
+			return true, nil
+		}
+		if err := c.one(ctx, emit); err != nil {
+			return false, err
+		}
+	}
+}
+
+// dozes reports whether wake will be called. A connection that moves to another address stays awake.
+func (c *wsConn) dozes(wake func()) bool {
+	if wake == nil || c.moving != nil || c.rest != nil {
+		return false
+	}
+	c.letGo()
+	ws, ok := c.ws.(*wsconn.Conn)
+	return ok && ws.Doze(wake)
+}
+
+// before is what comes before anything is read.
+func (c *wsConn) before(ctx context.Context, emit func([]translate.Message) error) error {
 	acks, err := c.first(ctx, emit)
 	c.taking.Unlock()
 	if err != nil {
@@ -231,27 +287,25 @@ func (c *wsConn) pump(ctx context.Context, emit func([]translate.Message) error)
 	if c.due {
 		c.move()
 	}
-	for {
-		frame, skipped, err := c.read(ctx)
-		if skipped {
-			if err := emit([]translate.Message{{Gap: translate.GapUpstream}}); err != nil {
-				return err
-			}
-		}
-		if err != nil {
-			return err
-		}
-		if skipped {
-			continue
-		}
-		frames, err := c.take(ctx, frame, emit)
-		if err != nil {
-			return err
-		}
-		if err := c.send(ctx, frames); err != nil {
+	return nil
+}
+
+// one reads a frame, and does what it asks for.
+func (c *wsConn) one(ctx context.Context, emit func([]translate.Message) error) error {
+	frame, skipped, err := c.read(ctx)
+	if skipped {
+		if err := emit([]translate.Message{{Gap: translate.GapUpstream}}); err != nil {
 			return err
 		}
 	}
+	if err != nil || skipped {
+		return err
+	}
+	frames, err := c.take(ctx, frame, emit)
+	if err != nil {
+		return err
+	}
+	return c.send(ctx, frames)
 }
 
 // first emits what came before the connection was ready, and returns what acknowledges it.

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync"
 	"time"
 
 	"github.com/coder/websocket"
@@ -60,16 +61,14 @@ func (c *wsConn) read(ctx context.Context) (f dialect.Frame, skipped bool, err e
 	case stream: // a reader ends with its ctx, which here is that of a step: whole messages, then
 		limit = maxEarlyBytes
 	}
+	c.letGo()
 	kind, r, err := c.ws.Reader(c.watched(ctx))
 	if err != nil {
 		return f, false, c.closed(ctx, err)
 	}
 	c.touchMessage()
 	r = lifeReader{r, c}
-	if c.buf.Cap() > 1<<20 {
-		c.buf = bytes.Buffer{} // one large message shall not be kept for the life of the connection
-	}
-	c.buf.Reset()
+	c.buf = messages.Get().(*bytes.Buffer)
 	if _, err := c.buf.ReadFrom(io.LimitReader(r, limit+1)); err != nil {
 		return f, false, c.closed(ctx, err)
 	}
@@ -91,6 +90,21 @@ func (c *wsConn) read(ctx context.Context) (f dialect.Frame, skipped bool, err e
 	return f, true, err
 }
 
+// messages are buffers of messages being read.
+var messages = sync.Pool{New: func() any { return new(bytes.Buffer) }}
+
+// letGo lets go of the buffer of the last frame, which is not needed any more.
+func (c *wsConn) letGo() {
+	if c.buf == nil {
+		return
+	}
+	if c.buf.Cap() <= 64<<10 { // what one large message has needed shall not be kept
+		c.buf.Reset()
+		messages.Put(c.buf)
+	}
+	c.buf = nil
+}
+
 // watched is what ends a read before its time. Of a connection that runs it is nothing: the end of that closes it.
 func (c *wsConn) watched(ctx context.Context) context.Context {
 	if c.open && !c.q.Route.posts() {
@@ -101,9 +115,10 @@ func (c *wsConn) watched(ctx context.Context) context.Context {
 
 // readPiece returns the next piece of a byte stream, whatever its messages are.
 func (c *wsConn) readPiece(ctx context.Context) (f dialect.Frame, err error) {
-	if c.buf.Cap() < pieceSize {
-		c.buf.Grow(pieceSize)
+	if c.buf == nil {
+		c.buf = messages.Get().(*bytes.Buffer)
 	}
+	c.buf.Grow(pieceSize)
 	piece := c.buf.AvailableBuffer()[:pieceSize]
 	for {
 		if c.rest == nil {

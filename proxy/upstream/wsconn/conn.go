@@ -42,11 +42,16 @@ type Conn struct {
 	pongs   []byte               // to be sent: each one byte of length and its payload
 	pings   map[string]chan bool // true: it was answered
 	pinged  uint64
+	wake    func() // of one who dozes; nil: nobody does
+	ready   bool   // there was something to be read since somebody dozed
+	hung    bool   // the end was seen; nobody dozes any more
+	watched int    // the descriptor that tells; less than 0: none does
 
 	// The reader's.
 	in      *buffer               // read ahead; nil: nothing is
 	try     func(fd uintptr) bool // reads what there is
-	got     error                 // why it did not
+	got     error                 // why it did not; kept for the next one who reads
+	drained bool                  // it has read all there was
 	first   [16]byte              // where reading waits, what it begins with
 	stop    func() bool           // ends the watch over the reader's ctx; nil: there is none
 	inside  bool                  // a message that is not read to its end
@@ -62,7 +67,7 @@ type Conn struct {
 // New takes an open connection over. rw is what the answer to the upgrade has come with, and conn what it is made on: rw and conn are closed by closing
 // either.
 func New(rw io.ReadWriteCloser, conn net.Conn, o Options) *Conn {
-	c := &Conn{options: o, rw: rw, conn: conn}
+	c := &Conn{options: o, rw: rw, conn: conn, watched: -1}
 	c.changed.L = &c.mu
 	c.raw = c.rawConn()
 	return c
@@ -102,11 +107,17 @@ func (c *Conn) CloseNow() error {
 	}
 	c.pings = nil
 	c.changed.Broadcast()
+	watched := c.watched >= 0
 	c.mu.Unlock()
 	if was {
 		return net.ErrClosed
 	}
-	return c.rw.Close()
+	if watched {
+		c.unwatch()
+	}
+	err := c.rw.Close()
+	c.awaken(true)
+	return err
 }
 
 // Close does the closing handshake, and closes. What arrives meanwhile is thrown away, unless somebody else reads.

@@ -152,6 +152,7 @@ func (c *Conn) payload(p []byte) (n int, err error) {
 	switch {
 	case c.in.len() == 0 && len(p) >= direct:
 		c.answer()
+		c.drained = false
 		n, err = c.rw.Read(p)
 		err = cut(err)
 	default:
@@ -212,14 +213,19 @@ func (c *Conn) next() (head, error) {
 		if h.op == opClose {
 			return h, c.closes(payload)
 		}
-		if c.options.Heard != nil {
-			c.options.Heard()
-		}
-		if h.op == opPing {
-			c.pong(payload)
-		} else {
-			c.ponged(payload)
-		}
+		c.heard(h.op, payload)
+	}
+}
+
+// heard takes a ping or a pong.
+func (c *Conn) heard(op byte, payload []byte) {
+	if c.options.Heard != nil {
+		c.options.Heard()
+	}
+	if op == opPing {
+		c.pong(payload)
+	} else {
+		c.ponged(payload)
 	}
 }
 
@@ -288,6 +294,7 @@ func (c *Conn) need(n int) error {
 			c.in.start = 0
 		}
 		c.answer()
+		c.drained = false
 		more, err := c.rw.Read(c.in.data[c.in.end:])
 		c.in.end += more
 		if more == 0 && err != nil {
@@ -311,6 +318,7 @@ func (c *Conn) wait() error {
 		c.in.start, c.in.end = 0, 0
 		p = c.in.data[:]
 	}
+	c.drained = false
 	n, err := c.rw.Read(p)
 	if n == 0 {
 		return err

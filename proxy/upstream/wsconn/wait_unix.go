@@ -40,7 +40,9 @@ func (c *Conn) rawConn() syscall.RawConn {
 
 // await is wait for such a socket.
 func (c *Conn) await() error {
-	c.got = nil
+	if c.got != nil {
+		return c.got
+	}
 	if err := c.raw.Read(c.try); err != nil {
 		for _, known := range []error{net.ErrClosed, os.ErrDeadlineExceeded} {
 			if errors.Is(err, known) {
@@ -59,6 +61,7 @@ func (c *Conn) read(fd uintptr) bool {
 	for err == syscall.EINTR {
 		n, err = syscall.Read(int(fd), b.data[:])
 	}
+	c.drained = n < len(b.data)
 	if n > 0 {
 		b.start, b.end = 0, n
 		c.in = b
