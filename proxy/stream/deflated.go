@@ -75,7 +75,7 @@ func (d *deflated) add(number uint64, e *event, now time.Time) {
 		return
 	}
 	ok := true
-	chunk, front := d.encode(len(e.chunk), func(dst []byte) []byte {
+	chunk, front := d.encode(d.bytes, len(e.chunk), func(dst []byte) []byte {
 		dst, ok = d.run.Append(dst, e.bytes(), d.readers, now)
 		return dst
 	})

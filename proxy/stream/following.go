@@ -153,7 +153,7 @@ func (r *Ring) jump(p history.Position) {
 // gapAt is a gap that no process has appended, at the place that id is.
 func (r *Ring) gapAt(id string) event {
 	e := event{at: time.Now(), id: id}
-	e.chunk, e.front = r.log.encode(len(id), func(dst []byte) []byte { return sse.AppendGap(dst, id, translate.GapHistory, -1) })
+	e.chunk, e.front = r.log.encode(r.log.bytes, len(id), func(dst []byte) []byte { return sse.AppendGap(dst, id, translate.GapHistory, -1) })
 	r.stats.gap(translate.GapHistory)
 	return e
 }

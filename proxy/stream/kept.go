@@ -44,7 +44,7 @@ func (r *Ring) Restore(l history.Loaded) {
 // take takes in e as the event numbered seq, or, where that is 0, only as the newest of its key.
 func (r *Ring) take(e history.Event, seq uint64) {
 	kept := event{at: e.At, id: e.ID}
-	kept.chunk, kept.front = r.log.encode(len(e.Data), func(dst []byte) []byte { return append(dst, e.Data...) })
+	kept.chunk, kept.front = r.log.encode(r.log.bytes, len(e.Data), func(dst []byte) []byte { return append(dst, e.Data...) })
 	r.snapshot.note(translate.Message{Key: e.Key}, &kept, seq, "", r.bounds)
 	if seq == 0 {
 		if kept.keyed != nil {

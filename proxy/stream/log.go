@@ -58,17 +58,19 @@ func (l *eventLog) find(id string) (cursor uint64, ok bool) {
 	return 0, false
 }
 
-// Blocks begin small, for the many streams of one user each, and grow with what goes through.
+// Blocks begin small, for the many streams of one user each, and grow with what is kept: what is not filled yet, or kept for its newest event alone, is
+// a fraction of that.
 const (
 	firstBlock = 512
+	fraction   = 4
 	lastBlock  = 64 << 10
 	overhead   = 64 // bytes of an event beside its fields, in most cases
 )
 
-// encode puts an event into the present block, as a chunk. about is the size of its fields.
-func (l *blocks) encode(about int, event func([]byte) []byte) (chunk []byte, front int) {
+// encode puts an event into the present block, as a chunk. kept is how many bytes are, of all blocks, and about the size of its fields.
+func (l *blocks) encode(kept, about int, event func([]byte) []byte) (chunk []byte, front int) {
 	if cap(l.block)-len(l.block) < about+overhead {
-		l.block = make([]byte, 0, max(about+overhead, min(lastBlock, max(firstBlock, 2*cap(l.block)))))
+		l.block = make([]byte, 0, max(about+overhead, min(lastBlock, max(firstBlock, kept/fraction))))
 	}
 	used := len(l.block)
 	all, front := AppendChunk(l.block[used:used:cap(l.block)], event)
@@ -80,6 +82,9 @@ func (l *blocks) encode(about int, event func([]byte) []byte) (chunk []byte, fro
 
 // add appends an event that has been given the number last.
 func (l *eventLog) add(e event) {
+	if n := len(l.events); n == cap(l.events) { // append would double it
+		l.events = append(make([]event, 0, n+max(4, n/fraction)), l.events...)
+	}
 	l.events = append(l.events, e)
 	l.bytes += len(e.chunk)
 }

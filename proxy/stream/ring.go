@@ -123,7 +123,7 @@ func (r *Ring) encode(m translate.Message, seq uint64, now time.Time) event {
 	if m.Gap == "" && m.Notice == "" && sse.ValidID(m.ID) && !r.lives.own(m.ID) {
 		e.id, id = m.ID, m.ID
 	}
-	e.chunk, e.front = r.log.encode(len(id)+len(m.Event)+len(m.Mark)+len(m.Data), func(dst []byte) []byte {
+	e.chunk, e.front = r.log.encode(r.log.bytes, len(id)+len(m.Event)+len(m.Mark)+len(m.Data), func(dst []byte) []byte {
 		if m.Mark != "" {
 			dst = sse.AppendMark(dst, m.Mark)
 		}
