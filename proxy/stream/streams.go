@@ -57,8 +57,9 @@ type Streams struct {
 	source func(upstream.Request, *slog.Logger) upstream.Source
 	alive  context.Context // until Close
 	end    context.CancelFunc
-	run    sync.WaitGroup // the streams' goroutines
-	mu     sync.Mutex     // guards what follows, and the fields of Stream that say so
+	run    sync.WaitGroup // the streams, and their goroutines
+	drivers
+	mu     sync.Mutex // guards what follows, and the fields of Stream that say so
 	closed bool
 	byKey  map[[sha256.Size]byte]*Stream
 	old    map[*Stream]struct{} // replaced, and releasing their clients
@@ -78,7 +79,7 @@ type refusal struct {
 func NewStreams(s Policy) *Streams {
 	alive, end := context.WithCancel(context.Background())
 	return &Streams{Policy: s, Stats: new(Stats), sent: new(memory), source: upstream.Request.Source, alive: alive, end: end, byKey: map[[sha256.Size]byte]*Stream{}, old: map[*Stream]struct{}{},
-		refuse: map[[sha256.Size]byte]refusal{}, health: health{State: Idle, Since: time.Now()}}
+		refuse: map[[sha256.Size]byte]refusal{}, drivers: drivers{ready: make(chan *Stream)}, health: health{State: Idle, Since: time.Now()}}
 }
 
 // Ring returns the ring of the stream with this key; nil: there is none now.
@@ -166,22 +167,10 @@ func (s *Streams) open(req upstream.Request) *Stream {
 	st := newStream(s, req, s.sent.take(req.Key))
 	s.byKey[req.Key] = st
 	s.tell()
-	s.run.Add(1)
-	st.wake = func() { go s.drive(st) }
-	go s.drive(st) // ends with st.stop, which remove calls, or with s.end, and goes to sleep in between
+	s.run.Add(1) // until it is through
+	st.wake = func() { s.drive(st) }
+	s.drive(st)
 	return st
-}
-
-// drive runs st, until it is asleep or through.
-func (s *Streams) drive(st *Stream) {
-	if st.run() {
-		return
-	}
-	defer s.run.Done()
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	st.through = true
-	s.ended(st)
 }
 
 // leave starts the linger time of a stream without clients.
