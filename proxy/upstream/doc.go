@@ -6,7 +6,8 @@
 //
 //   - settings.go: a route's texts. compile*.go: a route compiled from them. table.go: all its templates: expansion, identity, what a route
 //     needs of a client. template.go, escape.go: placeholders, and what each place allows. request.go: [Request].
-//   - source.go: [Source] and [Conn], what a stream sees. subscription.go, websocket*.go, handshake.go, keeper.go: the WebSocket.
+//   - source.go: [Source] and [Conn], what a stream sees. subscription.go, websocket*.go, handshake.go, keeper.go: the WebSocket, whose
+//     frames are package wsconn's.
 //     poll.go, pollpage.go, items.go: the poll. follow.go: the HTTP stream. redis*.go: a Redis' channels and streams.
 //   - judge.go, status.go, login.go: what answers mean. outgoing.go: the way up. cookies.go, coding.go, http.go, call.go: HTTP.
 //   - reread.go: credentials in files. shown.go: what of addresses and errors may be shown.
