@@ -153,4 +153,19 @@ func TestDozing(t *testing.T) {
 		synctest.Wait()
 		expect(t, a.Ring, 0, "last", Finished)
 	})
+	l.run = func(ctx context.Context, n int, emit func(...string) error) error {
+		if err := wait(ctx, time.Millisecond); err != nil {
+			return err
+		}
+		return errLost
+	}
+	bubble(t, Policy{}, l, func(t *testing.T, s *Streams) { // and is not dialled over and over
+		dozing(s)
+		join(t, s, "a")
+		time.Sleep(2 * time.Minute)
+		synctest.Wait()
+		if n := len(l.Dials()); n < 2 || n > 60 {
+			t.Errorf("%d dials in two minutes", n)
+		}
+	})
 }

@@ -109,6 +109,10 @@ func TestDoze(t *testing.T) {
 	io.WriteString(far, frame(fin, 0, "parts")+frame(fin, 1, big[:4080])+frame(fin, 1, big))
 	expectRead(t, read, "in parts", big[:4080], big)
 	asleep(t, c)
+	full := big[:len(buffer{}.data)-4] // one read takes exactly this, and what is left is told no more
+	io.WriteString(far, frame(fin, 1, full)+frame(fin, 1, "next"))
+	expectRead(t, read, full, "next")
+	asleep(t, c)
 	io.WriteString(far, frame(fin, 1, "last")) // and its end at once
 	far.Close()
 	expectRead(t, read, "last", "ended: EOF")

@@ -188,6 +188,7 @@ var cases = []struct {
 	{name: "opcode 11", said: frame(fin, 11, ""), told: []string{"close 1002"}, err: "opcode 11"},
 	{name: "opcode 15", said: frame(fin, 15, "a"), told: []string{"close 1002"}, err: "opcode 15"},
 	{name: "a length with the top bit", said: "\x81\x7f\x80\x00\x00\x00\x00\x00\x00\x01a", told: []string{"close 1002"}, err: "length"},
+	{name: "the same, of a large one", said: "\x82\x7f\x80\x00\x00\x00\x00\x01\x00\x00" + big[:1<<16], told: []string{"close 1002"}, err: "length"},
 	{name: "125 in two bytes", said: "\x81\x7e\x00\x7d" + big[:125], told: []string{"close 1002"}, err: "length"},
 	{name: "65535 in eight bytes", said: "\x81\x7f\x00\x00\x00\x00\x00\x00\xff\xff" + big[:0xffff], told: []string{"close 1002"}, err: "length"},
 	{name: "UTF-8", said: frame(fin, 1, "häß€𝄞"), want: []string{"thäß€𝄞"}},
@@ -529,12 +530,37 @@ func TestPings(t *testing.T) {
 		}
 	})
 	synctest.Test(t, func(t *testing.T) {
-		c, s := serve(frame(0, 1, big)+frame(fin, 9, "x")+"\x00", 0, false, Options{})
-		go readAll(c) // ends with the connection
+		near, far := net.Pipe()
+		c := New(near, near, Options{})
+		go c.Write(context.Background(), websocket.MessageText, []byte("x")) // which nobody takes; ends with the connection
 		synctest.Wait()
-		c.CloseNow()
-		if heard := s.heard(t); !slices.Equal(heard, []string{"pong x"}) {
-			t.Errorf("in the midst of a message the server has heard %q", heard)
+		go readAll(c) // ends with the connection
+		for i := range 2000 {
+			io.WriteString(far, frame(fin, 9, fmt.Sprintf("%0100d", i)))
 		}
+		synctest.Wait()
+		c.mu.Lock()
+		if n := len(c.pongs); n == 0 || n > maxPongs || !strings.HasSuffix(string(c.pongs), "1999") {
+			t.Errorf("%d bytes of pongs wait", n)
+		}
+		c.mu.Unlock()
+		c.CloseNow()
+		far.Close()
 	})
+	for _, part := range []string{frame(fin, 0, big)[:5000], "\x00"} {
+		synctest.Test(t, func(t *testing.T) {
+			c, s := serve(frame(0, 1, "a")+frame(fin, 9, "x")+part, 0, false, Options{})
+			go func() { // ends with the connection
+				_, r, err := c.Reader(context.Background())
+				for p := make([]byte, 64<<10); err == nil; {
+					_, err = r.Read(p)
+				}
+			}()
+			synctest.Wait()
+			c.CloseNow()
+			if heard := s.heard(t); !slices.Equal(heard, []string{"pong x"}) {
+				t.Errorf("in the midst of a message the server has heard %q", heard)
+			}
+		})
+	}
 }
