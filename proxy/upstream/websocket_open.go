@@ -79,7 +79,9 @@ func (c *wsConn) upgrade(ctx context.Context, address string, o *websocket.DialO
 	defer ws.CloseNow()
 	conn, _ := c.conn.(net.Conn)
 	return wsconn.New(body, conn, wsconn.Options{Subprotocol: ws.Subprotocol(), Deflate: agreed != "",
-		Takeover: !strings.Contains(agreed, "server_no_context_takeover"), Heard: c.touch}), resp, nil
+		Takeover: !strings.Contains(agreed, "server_no_context_takeover"),
+		Bytes:    c.q.Route.dialect.Stream, // brokers of STOMP put binary bodies into text
+		Heard:    c.touch}), resp, nil
 }
 
 // upgrading lends the connection of an upgrade to the one who asks for it.

@@ -22,6 +22,7 @@ type Options struct {
 	Subprotocol string
 	Deflate     bool   // messages may be compressed
 	Takeover    bool   // and refer to earlier ones
+	Bytes       bool   // a text message may be any bytes, as servers of some protocols put them there
 	Heard       func() // called by the reader for each ping and pong; may be nil
 }
 

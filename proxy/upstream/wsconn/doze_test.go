@@ -4,6 +4,7 @@ package wsconn
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -172,4 +173,40 @@ func TestDozers(t *testing.T) {
 		})
 	}
 	all.Wait()
+}
+
+// One after the other, each the only one: the lookout comes and goes with it.
+func TestDozersInTurn(t *testing.T) {
+	for range 500 {
+		near, far := dialTCP(t)
+		c := New(near, near, Options{})
+		read := dozer(c)
+		for i := range 3 {
+			asleep(t, c)
+			io.WriteString(far, frame(fin, 1, fmt.Sprint(i)))
+			expectRead(t, read, fmt.Sprint(i))
+		}
+		far.Close()
+		expectRead(t, read, "ended: EOF")
+		c.CloseNow()
+	}
+}
+
+// What is written after the peer's end would be lost without a word: it is an error, whoever has noticed the end.
+func TestWriteAfterEnd(t *testing.T) {
+	near, far := dialTCP(t)
+	c := New(near, near, Options{})
+	defer c.CloseNow()
+	if err := c.Write(t.Context(), websocket.MessageText, []byte("x")); err != nil {
+		t.Fatal(err)
+	}
+	far.(*net.TCPConn).CloseWrite()
+	for deadline := time.Now().Add(10 * time.Second); !c.gone(); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("the end is not seen")
+		}
+	}
+	if err := c.Write(t.Context(), websocket.MessageText, []byte("x")); !errors.Is(err, net.ErrClosed) {
+		t.Error(err)
+	}
 }

@@ -73,7 +73,7 @@ func (m *message) Read(p []byte) (int, error) {
 	}
 	defer c.leave(&c.reading)
 	n, err := c.content(p)
-	if c.kind == websocket.MessageText && (!c.text.add(p[:n]) || errors.Is(err, io.EOF) && !c.text.whole()) {
+	if c.kind == websocket.MessageText && !c.options.Bytes && (!c.text.add(p[:n]) || errors.Is(err, io.EOF) && !c.text.whole()) {
 		err = c.fail(websocket.StatusInvalidFramePayloadData, "a text message that is not UTF-8")
 		n = 0
 	}

@@ -564,3 +564,15 @@ func TestPings(t *testing.T) {
 		})
 	}
 }
+
+// Where the protocol inside is one of bytes, text may be any.
+func TestBytes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, s := serve(frame(fin, 1, "a\x00\xff"), 0, true, Options{Bytes: true})
+		if got, err := readAll(c); !slices.Equal(got, []string{"ta\x00\xff"}) || err != io.EOF {
+			t.Errorf("%q, %v", got, err)
+		}
+		c.CloseNow()
+		s.heard(t)
+	})
+}

@@ -78,3 +78,16 @@ func (c *Conn) read(fd uintptr) bool {
 	}
 	return true
 }
+
+// gone reports whether the peer has ended the connection, and nothing else is there to be read: what is written then goes nowhere, and no error says so.
+func (c *Conn) gone() (gone bool) {
+	if c.raw == nil {
+		return false
+	}
+	c.raw.Control(func(fd uintptr) {
+		var b [1]byte
+		n, _, err := syscall.Recvfrom(int(fd), b[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
+		gone = n == 0 && err == nil
+	})
+	return gone
+}

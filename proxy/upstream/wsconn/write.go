@@ -34,6 +34,9 @@ var outputs = sync.Pool{New: func() any { b := make([]byte, 0, 512); return &b }
 
 // Write sends a message as one frame. Where ctx ends before, so does the connection.
 func (c *Conn) Write(ctx context.Context, kind websocket.MessageType, data []byte) error {
+	if c.gone() {
+		return net.ErrClosed
+	}
 	return c.writeFrame(ctx, byte(kind), data)
 }
 
