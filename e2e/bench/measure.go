@@ -29,6 +29,8 @@ const (
 	behindCPU   = "CPU of a connect 100 events behind"
 	h2RSS       = "RSS per HTTP/2 client"
 	h2CPU       = "CPU per event, HTTP/2"
+	tabRSS      = "RSS per HTTP/2 connection with one client"
+	tabCPU      = "CPU per event, HTTP/2, one client a connection"
 	eventsLate  = 100 // events that a client behind has missed
 	warmClients = 50
 )

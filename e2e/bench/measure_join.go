@@ -175,22 +175,30 @@ func (b *bench) http2() error {
 		if !slices.ContainsFunc(b.servers, func(s *server) bool { return s.name == name }) {
 			continue
 		}
-		s, err := b.startServer(name, "h2load")
-		if err != nil {
-			return err
-		}
-		err = b.http2Of(s)
-		s.stop()
-		if err != nil {
-			return err
+		for _, of := range []tabs{{b.size.h2Conns, b.size.h2Streams, h2RSS, h2CPU}, {b.size.h2Conns * b.size.h2Streams / 2, 1, tabRSS, tabCPU}} {
+			s, err := b.startServer(name, "h2load")
+			if err != nil {
+				return err
+			}
+			err = b.http2Of(s, of)
+			s.stop()
+			if err != nil {
+				return err
+			}
 		}
 	}
 	return nil
 }
 
-func (b *bench) http2Of(s *server) error {
+// tabs are connections of HTTP/2 with so many clients each, and the figures that are of them.
+type tabs struct {
+	conns, streams int
+	rss, cpu       string
+}
+
+func (b *bench) http2Of(s *server, of tabs) error {
 	open := func(conns int) error {
-		_, err := s.load.tell(order{Op: "connect", N: conns, Addr: s.addr, Request: fmt.Sprint(b.size.h2Streams)})
+		_, err := s.load.tell(order{Op: "connect", N: conns, Addr: s.addr, Request: fmt.Sprint(of.streams)})
 		return err
 	}
 	if err := open(2); err != nil {
@@ -203,7 +211,7 @@ func (b *bench) http2Of(s *server) error {
 	if err != nil {
 		return err
 	}
-	if err := open(b.size.h2Conns); err != nil {
+	if err := open(of.conns); err != nil {
 		return err
 	}
 	if err := b.pause(b.size.settle / 2); err != nil {
@@ -213,8 +221,8 @@ func (b *bench) http2Of(s *server) error {
 	if err != nil {
 		return err
 	}
-	b.figures.set(h2RSS, s.name, max(0, float64(now-empty)/float64(b.size.h2Conns*b.size.h2Streams)))
+	b.figures.set(of.rss, s.name, max(0, float64(now-empty)/float64(of.conns*of.streams)))
 	cost, err := s.eventCost(int(b.size.h2Window.Seconds()*float64(b.size.h2Rate)), float64(b.size.h2Rate))
-	b.figures.set(h2CPU, s.name, cost)
+	b.figures.set(of.cpu, s.name, cost)
 	return err
 }
