@@ -104,7 +104,7 @@ go run honnef.co/go/tools/cmd/staticcheck@v0.8.2 -tags e2e ./...
 go run honnef.co/go/tools/cmd/staticcheck@v0.8.2 -tags portable ./proxy/...
 
 headline "go test -race"
-go test -race -timeout 8m ./...
+go test -race -p 3 -timeout 8m ./... # some packages wait more than they work
 
 # The delivery of systems other than Linux, on this one; and what an event's bytes are must not depend on the toolchain. Both wait more than they work.
 headline "go test -race of the portable delivery, and go test with Go 1.27"
@@ -122,17 +122,7 @@ portable=""
 
 # A count, not a time: at the end of a -fuzztime in seconds Go before 1.27 may fail without a finding (golang/go#75804).
 headline "fuzzing, 10,000 runs a target"
-# Each package is built once for all of its targets.
-fuzzed="$(grep -rEl --include='*_test.go' '^func Fuzz' . | xargs -r -n 1 dirname | sort -u)"
-fuzz="$(mktemp -d)"
-for package in $fuzzed; do
-  go test -c -fuzz . -o "$fuzz/program" "$package"
-  for target in $(sed -nE 's/^func (Fuzz[A-Za-z0-9_]*)\(.*/\1/p' "$package"/*_test.go); do
-    echo "$target in $package"
-    (cd "$package" && "$fuzz/program" -test.run '^$' -test.fuzz "^$target\$" -test.fuzztime 10000x -test.fuzzminimizetime 100x -test.fuzzcachedir "$fuzz/corpus/$target")
-  done
-done
-rm -rf "$fuzz"
+FUZZ_CORPUS= ./e2e/fuzz 10000x
 
 headline "servers in Go"
 wait "$servers"
