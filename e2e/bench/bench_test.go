@@ -47,6 +47,17 @@ func TestQuickHistory(t *testing.T) {
 	}
 }
 
+// The same for what jq costs a message.
+func TestQuickMessages(t *testing.T) {
+	t.Parallel()
+	got := quickly(t, "-messages")
+	for _, p := range programs {
+		if got[ownCPU][p.name] <= 0 {
+			t.Errorf("%s was not measured", p.title)
+		}
+	}
+}
+
 // The same for what TLS costs.
 func TestQuickTLS(t *testing.T) {
 	t.Parallel()

@@ -95,6 +95,7 @@ func run() error {
 	history := flag.Bool("history", false, "measure what a history costs instead: the folder, and Redis, beside the ring alone")
 	overTLS := flag.Bool("tls", false, "measure what TLS costs over HTTP/1.1 instead: the sidecar with it, beside without, and beside nginx that terminates it")
 	private := flag.Bool("private", false, "measure what private WebSocket streams cost instead, beside a shim in Go")
+	messages := flag.Bool("messages", false, "measure what jq costs a message instead: programs that are run without gojq beside the same by it")
 	users := flag.Int("users", 5000, "with -private: how many, at most what descriptors allow")
 	hold := flag.String("hold", "", "for a profiler: only load the first server, with `RATE,CLIENTS,SECONDS`; rate 0 has its clients come and go instead, rate -1 come 100 events behind")
 	flag.Parse()
@@ -126,6 +127,9 @@ func run() error {
 	}
 	if *overTLS {
 		return b.runTLS(*small, *asJSON)
+	}
+	if *messages {
+		return b.runMessages(*asJSON)
 	}
 	if *private {
 		if !*small {

@@ -55,7 +55,7 @@ func (b *bench) startServer(name, loadRole string) (s *server, err error) {
 		}
 	}()
 	switch name {
-	case "ours", "file", "redis", "follower", "clear", "tls":
+	case "ours", "file", "redis", "follower", "clear", "tls", "raw", "select", "selectjq", "members", "membersjq":
 		err = b.startOurs(s)
 	case "nginx":
 		err = b.startTerminator(s)
@@ -121,6 +121,7 @@ func (b *bench) startOurs(s *server) error {
 	env := append(kept, "SSE_ADMIN_LISTEN=off", "SSE_LOG_LEVEL=warn", "SSE_MAX_CLIENTS=0",
 		"SSE_IDLE=1h", "SSE_REPLAY_EVENTS=16384", "SSE_REPLAY_BYTES=16MiB", "SSE_ROUTE_FEED_PATH=/events",
 		"SSE_ROUTE_FEED_FROM=ws://"+legacy.Addr().String()+"/feed", "SSE_ROUTE_FEED_EAGER=true")
+	env = append(env, programOf(s.name)...)
 	if s.name == "follower" { // the holder is another one, which is there before
 		if _, err := b.sidecar(env); err != nil {
 			return err

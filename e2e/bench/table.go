@@ -38,7 +38,9 @@ var rows = []row{
 	{connectCPU, named("CPU of a connect"), micro},
 	{behindCPU, named("the same, with 100 events to replay"), micro},
 	{h2RSS, func(s size) string { return fmt.Sprintf("RSS per HTTP/2 client, %d × %d", s.h2Conns, s.h2Streams) }, kib},
-	{tabRSS, func(s size) string { return fmt.Sprintf("RSS per HTTP/2 connection with one client, %d", s.h2Conns*s.h2Streams/2) }, kib},
+	{tabRSS, func(s size) string {
+		return fmt.Sprintf("RSS per HTTP/2 connection with one client, %d", s.h2Conns*s.h2Streams/2)
+	}, kib},
 	{h2CPU, func(s size) string { return fmt.Sprintf("CPU per event to an HTTP/2 client, %d msg/s", s.h2Rate) }, micro},
 	{tabCPU, func(s size) string { return fmt.Sprintf("CPU per event to one of those, %d msg/s", s.h2Rate) }, micro},
 }

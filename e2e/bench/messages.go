@@ -1,0 +1,76 @@
+//go:build linux
+
+// This file is what jq costs a message, one stream and one client: programs that are recognised and run without gojq, beside the same by gojq, and beside none.
+
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"text/tabwriter"
+)
+
+// programs are the servers of this part, by the settings of their route. A pattern, as $x, is left to gojq.
+var programs = []struct{ name, title, setting string }{
+	{"raw", "no program", ""},
+	{"select", `SELECT=select(.symbol=="BENCH")`, `SELECT=select(.symbol=="BENCH")`},
+	{"selectjq", "the same, by gojq", `SELECT=select(.symbol=="BENCH") as $x|$x`},
+	{"members", "DATA={t,symbol,text}", "DATA={t,symbol,text}"},
+	{"membersjq", "the same, by gojq", "DATA={t,symbol,text} as $x|$x"},
+}
+
+// programOf is the setting of a server's route.
+func programOf(server string) (env []string) {
+	for _, p := range programs {
+		if p.name == server && p.setting != "" {
+			env = append(env, "SSE_ROUTE_FEED_"+p.setting)
+		}
+	}
+	return env
+}
+
+// runMessages measures and prints.
+func (b *bench) runMessages(asJSON bool) (err error) {
+	if b.binary, err = b.build(); err != nil {
+		return err
+	}
+	for _, p := range programs {
+		s, err := b.startServer(p.name, "load")
+		if err != nil {
+			return err
+		}
+		b.servers = append(b.servers, s)
+		if err := s.connect(1, s.request); err != nil {
+			return err
+		}
+	}
+	b.size.rounds *= 3 // they differ by more than what is looked for
+	if err := b.rounds(ownCPU, 10000, func(*server, count) {}); err != nil {
+		return err
+	}
+	if asJSON {
+		return b.print(os.Stdout, false, true)
+	}
+	b.messagesTable(os.Stdout)
+	return nil
+}
+
+// messagesTable prints the CPU of a message, and beside each program how many times what gojq takes for the same it is.
+func (b *bench) messagesTable(w io.Writer) {
+	fmt.Fprintf(w, "\n%s\n\n%s\n\n", machine(), ownCPU)
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	cost := b.figures[ownCPU]
+	for i, p := range programs {
+		fmt.Fprintf(t, "%s\t%s\t", p.title, micro(cost[p.name]))
+		if i%2 == 1 {
+			other := cost[programs[i+1].name]
+			fmt.Fprintf(t, "%.2f× the same by gojq, %.2f× of what the program adds", cost[p.name]/other, (cost[p.name]-cost["raw"])/(other-cost["raw"]))
+		}
+		fmt.Fprintln(t)
+	}
+	t.Flush()
+	for _, note := range b.notes {
+		fmt.Fprintln(w, note)
+	}
+}
