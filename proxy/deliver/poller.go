@@ -86,3 +86,8 @@ func (p *poller) wait(timeout time.Duration) []unix.EpollEvent {
 
 // hangUp is close(2), past the runtime: of a socket that does not linger it does not block, only costs.
 func hangUp(fd int32) { unix.RawSyscall(unix.SYS_CLOSE, uintptr(fd), 0, 0) }
+
+// reset has fd's connection end so that nobody takes that for the end of what was sent. What the kernel still holds is thrown away.
+func reset(fd int32) {
+	unix.SetsockoptLinger(int(fd), unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
+}

@@ -454,6 +454,9 @@ func TestSealedGoodbyeWaits(t *testing.T) {
 	if s.end(index, doFinish); len(s.dead) != 0 {
 		t.Fatal("it is gone with its goodbye")
 	}
+	if s.complete(index) {
+		t.Error("its answer is complete while its goodbye waits")
+	}
 	var reading sync.WaitGroup
 	reading.Go(func() {
 		if rest, err := io.ReadAll(client); len(rest) != sent || err != nil { // a close_notify, as the wiretap tells
@@ -461,7 +464,7 @@ func TestSealedGoodbyeWaits(t *testing.T) {
 		}
 	})
 	eventually(t, "it is gone", func() bool { s.resume(index); return len(s.dead) > 0 })
-	if c.why != Finished {
+	if c.why != Finished || !s.complete(index) {
 		t.Errorf("it is gone for %d", c.why)
 	}
 	hangUp(c.fd)
@@ -571,4 +574,28 @@ func TestSealedPieces(t *testing.T) {
 			t.Fatal("other bytes")
 		}
 	}
+}
+
+// With HTTP/1.0 the end of the connection is that of the answer: whatever ends one that is not complete, it must not look so.
+func TestOldAnswersThatAreCutAreReset(t *testing.T) {
+	overEach(t, func(t *testing.T, newHarbour wire) {
+		for name, cut := range map[string]func(h *harbour, c net.Conn){
+			"the client has nothing more to say": func(_ *harbour, c net.Conn) { c.(interface{ CloseWrite() error }).CloseWrite() },
+			"the sidecar ends":                   func(h *harbour, _ net.Conn) { h.clients.Close() },
+		} {
+			h := newHarbour(t, stream.Bounds{Start: stream.StartAll}, 0)
+			c, in := h.open("1.0", "")
+			if c == nil {
+				t.FailNow()
+			}
+			defer c.Close()
+			in.ReadString('\n')
+			eventually(t, "it is a shard's", func() bool { return h.clients.ByWriter()[ByShard] == 1 })
+			cut(h, c)
+			if _, err := io.ReadAll(in); !errors.Is(err, unix.ECONNRESET) {
+				t.Errorf("%s: the answer ended with %v", name, err)
+			}
+			eventually(t, "it has left", func() bool { return h.left.Load() == 1 })
+		}
+	})
 }

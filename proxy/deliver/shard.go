@@ -146,6 +146,9 @@ func (s *shard) join(j joining, tell bool) {
 	s.mu.Unlock()
 	switch {
 	case closing:
+		if j.slot.flags&isUnchunked != 0 {
+			reset(j.slot.fd)
+		}
 		unix.Close(int(j.slot.fd))
 		s.clients.disconnected(ByShard, j.Route, j.hold(), j.Leave, Left, "")
 	case tell:

@@ -100,7 +100,7 @@ func (s *shard) hear(index uint32) bool {
 		return true
 	}
 	if seal.hear() != nil {
-		seal.bye()
+		s.bye(index, false)
 		return false
 	}
 	if seal.waits() { // what it is answered with, to a change of keys, or something since before it came
@@ -109,10 +109,10 @@ func (s *shard) hear(index uint32) bool {
 	return true
 }
 
-// bye ends what a client is told over TLS. It reports whether that is still to leave.
-func (s *shard) bye(index uint32) (waits bool) {
+// bye ends what a client is told over TLS, unless it would take that for a complete answer that is none. It reports whether that is still to leave.
+func (s *shard) bye(index uint32, complete bool) (waits bool) {
 	seal := s.outlet(index).seal
-	if seal == nil {
+	if seal == nil || s.slots[index].flags&isUnchunked != 0 && !complete {
 		return false
 	}
 	if seal.bye(); seal.waits() {
@@ -284,6 +284,9 @@ func (s *shard) bury() {
 		if g.route.Log.Enabled(context.Background(), slog.LevelDebug) {
 			address = peer(int(c.fd))
 		}
+		if c.flags&isUnchunked != 0 && !s.complete(index) { // the end of the connection is that of the body
+			reset(c.fd)
+		}
 		hangUp(c.fd) // and out of epoll with it
 		moved := g.members[len(g.members)-1]
 		g.members[c.pos] = moved
@@ -315,6 +318,11 @@ func (s *shard) bury() {
 		s.clients.disconnected(ByShard, g.route, own, g.leave, why, address)
 	}
 	s.dead = s.dead[:0]
+}
+
+// complete reports whether a client that is over has been given all of a complete answer.
+func (s *shard) complete(index uint32) bool {
+	return s.slots[index].why == Finished && !s.outlet(index).waits()
 }
 
 // leaveAll cuts every client, when the shard ends.

@@ -319,13 +319,10 @@ func (s *shard) part() {
 
 // end ends a client's answer, and with it the connection.
 func (s *shard) end(index uint32, do deed) {
-	c := &s.slots[index]
-	if do == doCut && c.flags&isUnchunked != 0 { // the end of the connection is the end of the body, so it must be a reset
-		unix.SetsockoptLinger(int(c.fd), unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
-	} else if s.bye(index) && do == doFinish {
+	if s.bye(index, do == doFinish) && do == doFinish {
 		return // that it is complete is still to leave: see resume
 	}
-	s.lose(index, c.why)
+	s.lose(index, s.slots[index].why)
 }
 
 // holds reports whether the kernel has bytes that the peer has not acknowledged, which a reset would throw away.
