@@ -3,7 +3,7 @@
 #
 #   ./e2e/release.sh VERSION FOLDER [TARGET ...]
 #
-# TARGET is GOOS/GOARCH; all of them where none is named. None has 32 bits: what jq programs may hold is counted in an int. The commit must be clean. Needs Go, git and Debian's dpkg-dev, zip.
+# TARGET is GOOS/GOARCH; all of them where none is named. linux/arm is ARMv7. The commit must be clean. Needs Go, git and Debian's dpkg-dev, zip.
 set -euo pipefail
 [ $# -ge 2 ] || { echo "usage: $0 VERSION FOLDER [TARGET ...]" >&2; exit 2; }
 version="$1"
@@ -12,7 +12,7 @@ mkdir -p "$2"
 out="$(cd "$2" && pwd)"
 shift 2
 targets=("$@")
-[ $# -gt 0 ] || targets=(linux/amd64 linux/arm64 darwin/amd64 darwin/arm64 windows/amd64)
+[ $# -gt 0 ] || targets=(linux/amd64 linux/arm64 linux/arm darwin/amd64 darwin/arm64 windows/amd64)
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 programs=(go git)
 [[ " ${targets[*]}" != *" linux/"* ]] || programs+=(dpkg-deb)
@@ -22,7 +22,7 @@ changes="$(git status --porcelain)"
 [ -z "$changes" ] || { echo "there are changes that are not committed: a release is of a commit" >&2; exit 1; }
 revision="$(git rev-parse HEAD)"
 SOURCE_DATE_EPOCH="$(git log -1 --format=%ct)" # of all files in it
-export SOURCE_DATE_EPOCH CGO_ENABLED=0 TZ=UTC LC_ALL=C
+export SOURCE_DATE_EPOCH CGO_ENABLED=0 GOARM=7 TZ=UTC LC_ALL=C
 unset GOOS GOARCH GOFLAGS GOEXPERIMENT GOAMD64 GOARM64 GODEBUG # what a release is does not depend on who makes it
 umask 022
 work="$(mktemp -d)"
@@ -96,6 +96,7 @@ for target in "${targets[@]}"; do
   case "$target" in
   linux/amd64) debian "$work/deb-amd64" amd64 "$folder/$program" ;;
   linux/arm64) debian "$work/deb-arm64" arm64 "$folder/$program" ;;
+  linux/arm) debian "$work/deb-armhf" armhf "$folder/$program" ;;
   esac
   stamp "$folder"
   if [ "$GOOS" = windows ]; then
