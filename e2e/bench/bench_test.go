@@ -89,8 +89,8 @@ func TestQuick(t *testing.T) {
 	t.Parallel()
 	got := quickly(t)
 	// Memory of a few hundred clients may be within what is there anyway.
-	memory := map[string]bool{idleRSS: true, fannedRSS: true, backRSS: true, h2RSS: true}
-	only := map[string][]string{connectCPU: {"ours"}, behindCPU: {"ours"}, h2RSS: {"ours", "plain"}, h2CPU: {"ours", "plain"}}
+	memory := map[string]bool{idleRSS: true, fannedRSS: true, backRSS: true, h2RSS: true, tabRSS: true}
+	only := map[string][]string{connectCPU: {"ours"}, behindCPU: {"ours"}, h2RSS: {"ours", "plain"}, h2CPU: {"ours", "plain"}, tabRSS: {"ours", "plain"}, tabCPU: {"ours", "plain"}}
 	for _, r := range rows {
 		servers := only[r.figure]
 		if servers == nil {

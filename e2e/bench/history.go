@@ -10,7 +10,6 @@ import (
 	"net"
 	"os"
 	"os/exec"
-	"text/tabwriter"
 	"time"
 )
 
@@ -128,26 +127,6 @@ var historyRows = []row{
 
 // historyTable prints the figures, and beside each of the others how many times that of the ring alone it is.
 func (b *bench) historyTable(w io.Writer) {
-	fmt.Fprintf(w, "\n%s\n\n", machine())
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "\tring alone\tfolder\tRedis, holder\tRedis, follower")
-	for _, r := range historyRows {
-		fmt.Fprint(t, r.title(b.size))
-		for _, name := range keepers {
-			cell := ""
-			if v, ok := b.figures[r.figure][name]; ok {
-				cell = r.show(v)
-				if alone, ok := b.figures[r.figure]["ours"]; ok && name != "ours" && alone > 0 {
-					cell += fmt.Sprintf(" (%.2f×)", v/alone)
-				}
-			}
-			fmt.Fprint(t, "\t", cell)
-		}
-		fmt.Fprintln(t)
-	}
-	t.Flush()
-	fmt.Fprintln(w, "\nIn brackets: divided by the ring alone. CPU is user and system time of the process.")
-	for _, note := range b.notes {
-		fmt.Fprintln(w, note)
-	}
+	comparison{"\tring alone\tfolder\tRedis, holder\tRedis, follower", keepers, "ours", over, historyRows,
+		"divided by the ring alone. CPU is user and system time of the process."}.print(b, w)
 }

@@ -14,7 +14,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"text/tabwriter"
 	"time"
 
 	"github.com/coder/websocket"
@@ -237,23 +236,6 @@ func (s *server) settled(events int64) error {
 
 // privateTable prints the figures, and beside ours how many times the shim's they are.
 func (b *bench) privateTable(w io.Writer) {
-	fmt.Fprintf(w, "\n%s\n\n", machine())
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "\tshim\tSidestream\tSidestream, jq")
-	for _, r := range privateRows {
-		fmt.Fprint(t, r.title(b.size))
-		for _, name := range privates {
-			cell := ""
-			if v, ok := b.figures[r.figure][name]; ok {
-				cell = r.show(v)
-				if shim := b.figures[r.figure]["shim"]; name != "shim" && shim > 0 {
-					cell += fmt.Sprintf(" (%.2f×)", v/shim)
-				}
-			}
-			fmt.Fprint(t, "\t", cell)
-		}
-		fmt.Fprintln(t)
-	}
-	t.Flush()
-	fmt.Fprintln(w, "\nIn brackets: divided by the shim, a handler of net/http that dials with coder/websocket for each client, without replay. CPU is user and system time of the process.")
+	comparison{"\tshim\tSidestream\tSidestream, jq", privates, "shim", over, privateRows,
+		"divided by the shim, a handler of net/http that dials with coder/websocket for each client, without replay. CPU is user and system time of the process."}.print(b, w)
 }

@@ -17,7 +17,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"text/tabwriter"
 	"time"
 )
 
@@ -159,34 +158,10 @@ func (b *bench) startTerminator(s *server) error {
 }
 
 // tlsRows are the table's.
-var tlsRows = []row{rows[0], rows[1], rows[3], rows[5]}
+var tlsRows = []row{rows[0], rows[1], rows[3], {manyCPU, func(s size) string { return fmt.Sprintf("CPU per event, %d clients, %d msg/s", s.many, s.manyRate) }, micro}}
 
 // tlsTable prints the figures, and beside those of TLS how many times the others they are.
 func (b *bench) tlsTable(w io.Writer) {
-	fmt.Fprintf(w, "\n%s\n\n", machine())
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "HTTP/1.1\tin clear\twith TLS\tnginx with TLS in front")
-	for _, r := range tlsRows {
-		title := r.title(b.size)
-		if r.figure == manyCPU {
-			title = fmt.Sprintf("CPU per event, %d clients, %d msg/s", b.size.many, b.size.manyRate)
-		}
-		fmt.Fprint(t, title)
-		for _, name := range terminators {
-			cell := ""
-			if v, ok := b.figures[r.figure][name]; ok {
-				cell = r.show(v)
-				if ours, ok := b.figures[r.figure]["tls"]; ok && name != "tls" && v > 0 {
-					cell += fmt.Sprintf(" (%.2f×)", ours/v)
-				}
-			}
-			fmt.Fprint(t, "\t", cell)
-		}
-		fmt.Fprintln(t)
-	}
-	t.Flush()
-	fmt.Fprintln(w, "\nIn brackets: the sidecar with TLS divided by this one. CPU is user and system time of the process; nginx's without that of the sidecar behind it.")
-	for _, note := range b.notes {
-		fmt.Fprintln(w, note)
-	}
+	comparison{"HTTP/1.1\tin clear\twith TLS\tnginx with TLS in front", terminators, "tls", func(other, ours float64) float64 { return ours / other }, tlsRows,
+		"the sidecar with TLS divided by this one. CPU is user and system time of the process; nginx's without that of the sidecar behind it."}.print(b, w)
 }
