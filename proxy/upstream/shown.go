@@ -27,6 +27,7 @@ import (
 	"github.com/coder/websocket"
 
 	"sidestream/proxy/outbound"
+	"sidestream/proxy/upstream/wsconn"
 	"sidestream/translate"
 )
 
@@ -58,6 +59,10 @@ func kindOf(err error) string {
 	var network *net.OpError
 	var closed websocket.CloseError
 	var proxy *outbound.ProxyError
+	var broken wsconn.Violation
+	if errors.As(err, &broken) {
+		return broken.Error()
+	}
 	if errors.As(err, &closed) {
 		return fmt.Sprintf("closed with code %d", closed.Code)
 	}

@@ -116,6 +116,15 @@ func subscribed(t *testing.T, s SourceSettings, f *feed, do func(t *testing.T, k
 	})
 }
 
+// What of its protocol the upstream has broken is said by name, for whoever looks for the reason that nothing comes.
+func TestViolation(t *testing.T) {
+	f := &feed{talk: func(p *peer) { p.say("1", "caf\xe9") }}
+	subscribed(t, SourceSettings{}, f, func(t *testing.T, k *taking) {
+		time.Sleep(time.Second / 2)
+		k.expect("0s 1", "0s lost: connection lost: the upstream breaks the WebSocket protocol by a text message that is not UTF-8")
+	})
+}
+
 func TestSubscription(t *testing.T) {
 	f := &feed{talk: func(p *peer) {
 		p.say("1", "2")

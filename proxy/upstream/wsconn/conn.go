@@ -26,6 +26,13 @@ type Options struct {
 	Heard       func() // called by the reader for each ping and pong; may be nil
 }
 
+// Violation is what of the protocol the peer has broken, for which the connection was ended. Nothing of the peer's stands in it.
+type Violation string
+
+func (v Violation) Error() string {
+	return "the upstream breaks the WebSocket protocol by " + string(v)
+}
+
 // Conn is an open WebSocket. Its reader is one goroutine; all else may be called by any.
 type Conn struct {
 	options Options

@@ -366,7 +366,7 @@ func mayClose(code websocket.StatusCode) bool {
 
 // fail ends the connection for what the peer has done.
 func (c *Conn) fail(code websocket.StatusCode, what string) error {
-	err := errors.New(what)
+	err := Violation(what)
 	c.sayClose(code, what)
 	c.CloseNow()
 	c.mu.Lock()
