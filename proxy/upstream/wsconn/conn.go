@@ -138,7 +138,10 @@ func (c *Conn) Close(code websocket.StatusCode, reason string) error {
 	if !c.enter(&c.reading) {
 		return nil
 	}
-	defer c.leave(&c.reading)
+	defer func() { // nobody reads on where a message has lost a part
+		c.CloseNow()
+		c.leave(&c.reading)
+	}()
 	for {
 		if err := c.skip(); err != nil {
 			var closed websocket.CloseError
