@@ -15,20 +15,23 @@ import (
 type lookout struct {
 	fd    int
 	file  *os.File
-	conns map[int32]*Conn // by descriptor; guarded by lookouts
+	conns map[int32]seen // by descriptor; guarded by lookouts
+}
+
+// seen is a connection that is looked out for, and its mark: an event that was on its way when its descriptor became another connection's has another one.
+type seen struct {
+	*Conn
+	mark int32
 }
 
 var (
 	lookouts sync.Mutex // guards what follows; may be taken within Conn.mu
 	current  *lookout   // nil: nobody has dozed
+	marks    int32
 )
 
 // watch has c told, once for each time that something comes. It reports whether that is possible. c.mu is held.
-func (c *Conn) watch() bool {
-	fd := -1
-	if c.raw.Control(func(is uintptr) { fd = int(is) }) != nil {
-		return false
-	}
+func (c *Conn) watch() (watched bool) {
 	lookouts.Lock()
 	defer lookouts.Unlock()
 	if current == nil {
@@ -39,27 +42,50 @@ func (c *Conn) watch() bool {
 		current = l
 		go l.run() // ends with the last connection
 	}
-	event := &unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLRDHUP | unix.EPOLLET&0xffffffff, Fd: int32(fd)}
-	if unix.EpollCtl(current.fd, unix.EPOLL_CTL_ADD, fd, event) != nil {
-		return false
-	}
-	current.conns[int32(fd)] = c
-	c.watched = fd
-	return true
+	c.raw.Control(func(fd uintptr) { // within which it is no other connection's
+		marks++
+		event := &unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLRDHUP | unix.EPOLLET&0xffffffff, Fd: int32(fd), Pad: marks}
+		if unix.EpollCtl(current.fd, unix.EPOLL_CTL_ADD, int(fd), event) == nil {
+			current.conns[int32(fd)] = seen{c, marks}
+			c.watched, watched = int(fd), true
+		}
+	})
+	current.leave()
+	return watched
 }
 
 // unwatch comes before the descriptor is closed, which may be another connection's then. c.mu is not held.
 func (c *Conn) unwatch() {
 	lookouts.Lock()
 	defer lookouts.Unlock()
-	if current == nil || current.conns[int32(c.watched)] != c {
+	if current == nil || current.conns[int32(c.watched)].Conn != c {
 		return
 	}
 	unix.EpollCtl(current.fd, unix.EPOLL_CTL_DEL, c.watched, nil)
 	delete(current.conns, int32(c.watched))
-	if len(current.conns) == 0 {
-		current.file.Close()
+	current.leave()
+}
+
+// leave ends a lookout for nobody. lookouts is held.
+func (l *lookout) leave() {
+	if len(l.conns) == 0 {
+		l.file.Close()
 		current = nil
+	}
+}
+
+// end wakes those that nobody looks out for any more, whatever has ended it.
+func (l *lookout) end() {
+	lookouts.Lock()
+	if current == l {
+		current = nil
+	}
+	conns := l.conns
+	l.conns = nil
+	l.file.Close()
+	lookouts.Unlock()
+	for _, one := range conns {
+		one.awaken(true)
 	}
 }
 
@@ -72,10 +98,11 @@ func newLookout() (*lookout, error) {
 		unix.Close(fd)
 		return nil, err
 	}
-	return &lookout{fd: fd, file: os.NewFile(uintptr(fd), "epoll"), conns: map[int32]*Conn{}}, nil
+	return &lookout{fd: fd, file: os.NewFile(uintptr(fd), "epoll"), conns: map[int32]seen{}}, nil
 }
 
 func (l *lookout) run() {
+	defer l.end()
 	raw, err := l.file.SyscallConn()
 	if err != nil {
 		return
@@ -95,11 +122,11 @@ func (l *lookout) run() {
 			}
 		}
 	}
-	for raw.Read(look) == nil {
+	for raw.Read(look) == nil && n > 0 {
 		lookouts.Lock()
-		for _, e := range events[:max(n, 0)] {
-			if c := l.conns[e.Fd]; c != nil {
-				ready = append(ready, news{c, e.Events&^unix.EPOLLIN != 0})
+		for _, e := range events[:n] {
+			if one := l.conns[e.Fd]; one.Conn != nil && one.mark == e.Pad {
+				ready = append(ready, news{one.Conn, e.Events&^unix.EPOLLIN != 0})
 			}
 		}
 		lookouts.Unlock()

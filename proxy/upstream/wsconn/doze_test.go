@@ -145,6 +145,29 @@ func TestDozeEnds(t *testing.T) {
 	}
 }
 
+// Whatever ends who looks out for them: those that doze are woken, and wait by themselves from then on.
+func TestLookoutEnds(t *testing.T) {
+	near, far := dialTCP(t)
+	c := New(near, near, Options{})
+	defer c.CloseNow()
+	read := dozer(c)
+	asleep(t, c)
+	lookouts.Lock()
+	current.file.Close()
+	lookouts.Unlock()
+	io.WriteString(far, frame(fin, 1, "x"))
+	expectRead(t, read, "x")
+	io.WriteString(far, frame(fin, 1, "y"))
+	expectRead(t, read, "y")
+	near, far = dialTCP(t)
+	d := New(near, near, Options{})
+	defer d.CloseNow()
+	read = dozer(d)
+	asleep(t, d) // for whom somebody else looks out
+	io.WriteString(far, frame(fin, 1, "z"))
+	expectRead(t, read, "z")
+}
+
 // Many at once, each of which has all that it is sent.
 func TestDozers(t *testing.T) {
 	var all sync.WaitGroup
