@@ -298,7 +298,7 @@ func (c *wsConn) one(ctx context.Context, emit func([]translate.Message) error) 
 			return err
 		}
 	}
-	if err != nil || skipped {
+	if err != nil || skipped || c.q.Route.dialect.Stream && len(frame.Data) == 0 {
 		return err
 	}
 	frames, err := c.take(ctx, frame, emit)

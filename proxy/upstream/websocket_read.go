@@ -113,34 +113,30 @@ func (c *wsConn) watched(ctx context.Context) context.Context {
 	return ctx
 }
 
-// readPiece returns the next piece of a byte stream, whatever its messages are.
+// readPiece returns the next piece of a byte stream, whatever its messages are; none where it has come to the end of one.
 func (c *wsConn) readPiece(ctx context.Context) (f dialect.Frame, err error) {
+	if c.rest == nil {
+		var r io.Reader
+		if c.kind, r, err = c.ws.Reader(c.watched(ctx)); err != nil {
+			return f, c.closed(ctx, err)
+		}
+		c.q.Route.Stats.Received.Add(1)
+		c.touchMessage()
+		c.rest = lifeReader{r, c}
+	}
 	if c.buf == nil {
 		c.buf = messages.Get().(*bytes.Buffer)
 	}
 	c.buf.Grow(pieceSize)
 	piece := c.buf.AvailableBuffer()[:pieceSize]
-	for {
-		if c.rest == nil {
-			var r io.Reader
-			if c.kind, r, err = c.ws.Reader(c.watched(ctx)); err != nil {
-				return f, c.closed(ctx, err)
-			}
-			c.q.Route.Stats.Received.Add(1)
-			c.touchMessage()
-			c.rest = lifeReader{r, c}
-		}
-		n, err := c.rest.Read(piece)
-		if errors.Is(err, io.EOF) {
-			c.rest, err = nil, nil
-		}
-		if err != nil {
-			return f, c.closed(ctx, err)
-		}
-		if n > 0 {
-			return dialect.Frame{Binary: c.kind == websocket.MessageBinary, Data: piece[:n]}, nil
-		}
+	n, err := c.rest.Read(piece)
+	if errors.Is(err, io.EOF) {
+		c.rest, err = nil, nil
 	}
+	if err != nil {
+		return f, c.closed(ctx, err)
+	}
+	return dialect.Frame{Binary: c.kind == websocket.MessageBinary, Data: piece[:n]}, nil
 }
 
 // lifeReader notes that a message goes on arriving.
