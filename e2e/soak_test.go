@@ -264,7 +264,7 @@ func (s *sidecar) mean(t *testing.T, over time.Duration) (n takes) {
 
 // TestSoak: clients of a shared route, of private WebSockets and of private polls, over HTTP/1.1 in clear and with TLS, HTTP/2 and gzip, come and go, and what
 // they get is looked at. When all have gone the sidecars have what they had before. SSE_E2E_SOAK is how long and with how many clients, such as "2h 5000":
-// then what the sidecars take is measured too, and may not grow by more than 5 % after the first ten minutes, or a sixth of the time.
+// then what the sidecars take is measured too, and may not grow by more than 5 % after the first ten minutes, or a third of the time.
 func TestSoak(t *testing.T) {
 	length, clients, long := 12*time.Second, 120, false
 	if text := os.Getenv("SSE_E2E_SOAK"); text != "" {
@@ -375,9 +375,9 @@ func (l *soakLength) Scan(state fmt.ScanState, _ rune) error {
 	return err
 }
 
-// soakGrowth prints what the sidecars take, and holds the end against what it was after ten minutes, or a sixth of the time.
+// soakGrowth prints what the sidecars take, and holds the end against what it was after ten minutes, or a third of the time.
 func soakGrowth(t *testing.T, ctx context.Context, length time.Duration, sidecars map[string]*sidecar, stats *soakStats) {
-	warm, began := min(10*time.Minute, length/6), time.Now()
+	warm, began := min(10*time.Minute, length/3), time.Now()
 	window := min(time.Minute, warm/4)
 	at := map[string]takes{}
 	report := func(when string) {

@@ -55,6 +55,7 @@ type wsConn struct {
 	ended   error         // the dialect finished before it was ready
 	buf     *bytes.Buffer // the frame being read; nil: none is
 	open    bool          // the session is ready
+	foreign bool          // a text was not UTF-8
 	rest    io.Reader     // of the message being read in pieces; nil: none is
 	kind    websocket.MessageType
 	last    atomic.Int64 // when something was received last, in ns since start

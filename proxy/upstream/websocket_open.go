@@ -80,9 +80,13 @@ func (c *wsConn) upgrade(ctx context.Context, address string, o *websocket.DialO
 	conn, _ := c.conn.(net.Conn)
 	return wsconn.New(body, conn, wsconn.Options{Subprotocol: ws.Subprotocol(), Deflate: agreed != "",
 		Takeover: !strings.Contains(agreed, "server_no_context_takeover"),
-		Bytes:    c.q.Route.dialect.Stream, // brokers of STOMP put binary bodies into text
+		Bytes:    textOfAnyKind(c.q.Route.dialect),
 		Heard:    c.touch}), resp, nil
 }
+
+// textOfAnyKind reports whether text may be anything: brokers of STOMP put binary bodies into it, and old services their own encoding. Who speaks another
+// protocol speaks that of WebSockets, too.
+func textOfAnyKind(d dialect.Dialect) bool { return d.Stream || d.Name == "raw" }
 
 // upgrading lends the connection of an upgrade to the one who asks for it.
 type upgrading struct {

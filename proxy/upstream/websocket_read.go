@@ -10,6 +10,7 @@ import (
 	"io"
 	"sync"
 	"time"
+	"unicode/utf8"
 
 	"github.com/coder/websocket"
 
@@ -74,6 +75,10 @@ func (c *wsConn) read(ctx context.Context) (f dialect.Frame, skipped bool, err e
 	}
 	c.q.Route.Stats.Received.Add(1)
 	if int64(c.buf.Len()) <= limit {
+		if kind == websocket.MessageText && !c.foreign && !utf8.Valid(c.buf.Bytes()) {
+			c.foreign = true // said once for a connection
+			c.log.Warn("a text message is not UTF-8, clients see U+FFFD where it is not; the service has to send UTF-8 (RFC 6455, section 5.6)")
+		}
 		return dialect.Frame{Binary: kind == websocket.MessageBinary, Data: c.buf.Bytes()}, false, nil
 	}
 	c.q.Route.Stats.Oversize.Add(1)

@@ -118,10 +118,21 @@ func subscribed(t *testing.T, s SourceSettings, f *feed, do func(t *testing.T, k
 
 // What of its protocol the upstream has broken is said by name, for whoever looks for the reason that nothing comes.
 func TestViolation(t *testing.T) {
-	f := &feed{talk: func(p *peer) { p.say("1", "caf\xe9") }}
-	subscribed(t, SourceSettings{}, f, func(t *testing.T, k *taking) {
+	f := &feed{talk: func(p *peer) {
+		p.say("o", `a["1"]`, "a[\"caf\xe9\"]")
+	}}
+	subscribed(t, SourceSettings{Protocol: "sockjs"}, f, func(t *testing.T, k *taking) {
 		time.Sleep(time.Second / 2)
 		k.expect("0s 1", "0s lost: connection lost: the upstream breaks the WebSocket protocol by a text message that is not UTF-8")
+	})
+}
+
+// TestForeignText: a service that speaks no protocol of its own may put its own encoding into text. It did before anybody asked it for UTF-8.
+func TestForeignText(t *testing.T) {
+	f := &feed{talk: func(p *peer) { p.say("caf\xe9", "2") }}
+	subscribed(t, SourceSettings{}, f, func(t *testing.T, k *taking) {
+		time.Sleep(time.Second / 2)
+		k.expect("0s caf\xe9", "0s 2", "0s lost: connection lost: EOF")
 	})
 }
 
