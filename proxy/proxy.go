@@ -144,6 +144,7 @@ func (p *Proxy) newRoute(rc *RouteSettings, old *Route) *Route {
 		rt.guard = access.New(*rc.Access, log)
 	}
 	shared := settings(rc, log)
+	shared.Awake = p.clients.Goroutines
 	if shared.All, shared.Route = p.Streams, rc.Name; p.History != nil && !rc.Forgets {
 		shared.History = p.History
 	}

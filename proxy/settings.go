@@ -31,7 +31,7 @@ type Settings struct {
 	Drain          time.Duration          // over which clients are released, all when the sidecar stops or those of a route that a reload changes; 0 at once
 	Restart        time.Duration          // how long the sidecar is away after it has drained; 0 not at all
 	Doctor         bool                   // the probe answers, and its page
-	Goroutines     bool                   // each SSE client is written to by a goroutine of its own
+	Goroutines     bool                   // each SSE client is written to by a goroutine of its own, and each stream has one
 	Tunnel         *TunnelSettings        // WebSockets over events and POSTs; nil: off
 	Tickets        *access.TicketSettings // credentials in URLs; nil: there are none
 	MigrationDays  int                    // without an old client, after which a path is safe to switch off; at least 1

@@ -169,3 +169,27 @@ func TestDozing(t *testing.T) {
 		}
 	})
 }
+
+// TestAwake: where a goroutine of each stream is asked for, one waits for its connection.
+func TestAwake(t *testing.T) {
+	l := &legacy{run: func(ctx context.Context, _ int, emit func(...string) error) error {
+		if err := emit("1"); err != nil {
+			return err
+		}
+		return silent(ctx)
+	}}
+	bubble(t, Policy{Linger: time.Minute, Awake: true}, l, func(t *testing.T, s *Streams) {
+		var conns []*dozingConn
+		plain := s.source
+		s.source = func(q upstream.Request, log *slog.Logger) upstream.Source {
+			return dozingSource{plain(q, log).(*fakeSource), &conns}
+		}
+		a := join(t, s, "a")
+		synctest.Wait()
+		expect(t, a.Ring, 0, "1", Open)
+		if turns, _ := conns[0].state(); turns != 0 {
+			t.Errorf("%d turns", turns)
+		}
+		a.Leave()
+	})
+}

@@ -219,7 +219,7 @@ func (st *Stream) connect(dialled time.Time, failures int) error {
 
 // turn runs the connection until it ends, or is asleep; held is for how long it was one.
 func (st *Stream) turn() (held time.Duration, asleep bool, err error) {
-	if conn, ok := st.session.conn.(upstream.Dozer); ok {
+	if conn, ok := st.session.conn.(upstream.Dozer); ok && !st.streams.Awake {
 		if asleep, err = conn.Turn(st.alive, st.emit, st.wake); asleep {
 			return 0, true, nil // and maybe awake already: nothing of the stream is this goroutine's any more
 		}

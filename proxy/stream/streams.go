@@ -33,6 +33,8 @@ type Policy struct {
 	MaxAge time.Duration // so long after its upstream connected a stream is replaced; 0 never
 	Retry  time.Duration // clients come back after this to twice this
 	Log    *slog.Logger
+	// Awake has a goroutine of each stream wait for what its upstream sends, also where none is needed.
+	Awake bool
 	// RefuseAfter is for how long a stream that was connected before retries what is refused by a status that may pass; 0 not at all.
 	RefuseAfter time.Duration
 
