@@ -10,7 +10,6 @@ import (
 	"net"
 	"os"
 	"os/exec"
-	"time"
 )
 
 // keepers are the servers of this part: the ring alone, the folder, Redis at the replica that runs the source, and at one that follows it.
@@ -68,24 +67,14 @@ func (b *bench) costOfHistory() error {
 		}
 		b.servers = append(b.servers, s)
 	}
-	for _, step := range []struct {
-		name string
-		do   func() error
-	}{
-		{"fan-out", b.keptFanOut},
-		{"own work", b.ownWork},
-		{"private streams", b.privateStreams},
-		{"a start", b.restarts},
-		{"a planned end", b.handovers},
-		{"Redis", b.storeWork},
-	} {
-		begin := time.Now()
-		if err := step.do(); err != nil {
-			return fmt.Errorf("%s: %w", step.name, err)
-		}
-		b.say("%s: %.0f s", step.name, time.Since(begin).Seconds())
-	}
-	return nil
+	return b.steps(
+		measuring{"fan-out", b.keptFanOut},
+		measuring{"own work", b.ownWork},
+		measuring{"private streams", b.privateStreams},
+		measuring{"a start", b.restarts},
+		measuring{"a planned end", b.handovers},
+		measuring{"Redis", b.storeWork},
+	)
 }
 
 // keptFanOut is what an event costs. What a history adds is less than what one window differs from the next, so that there are more of them.

@@ -52,7 +52,7 @@ type size struct {
 	firstStep     int           // events/s that the search for the most begins with
 	lastStep      int
 	step          time.Duration
-	behind        int // clients that connect behind, a round
+	behind        int // clients of a round that connect with events to replay
 	h2Conns       int
 	h2Streams     int // on each connection
 	h2Rate        int
@@ -114,36 +114,21 @@ func run() error {
 	s.private = min(s.many, (limit-1000)/2) // here and in the sidecar each has two descriptors
 	b := &bench{ctx: ctx, size: s, dir: dir, figures: figures{}, progress: os.Stderr}
 	defer b.stop()
-	if *history {
-		var err error
-		if b.binary, err = b.build(); err == nil {
-			err = b.costOfHistory()
+	switch {
+	case *history:
+		return b.part(b.costOfHistory, b.historyTable, *asJSON)
+	case *overTLS:
+		if b.size = fullTLS; *small {
+			b.size = quickTLS
 		}
-		if err == nil && *asJSON {
-			return b.print(os.Stdout, false, true)
-		}
-		b.historyTable(os.Stdout)
-		return err
-	}
-	if *overTLS {
-		return b.runTLS(*small, *asJSON)
-	}
-	if *messages {
-		return b.runMessages(*asJSON)
-	}
-	if *private {
+		return b.part(b.costOfTLS, b.tlsTable, *asJSON)
+	case *messages:
+		return b.part(b.costOfMessages, b.messagesTable, *asJSON)
+	case *private:
 		if !*small {
 			b.size.private = min(*users, s.private)
 		}
-		var err error
-		if b.binary, err = b.build(); err == nil {
-			err = b.costOfPrivate(*only)
-		}
-		if err == nil && *asJSON {
-			return b.print(os.Stdout, false, true)
-		}
-		b.privateTable(os.Stdout)
-		return err
+		return b.part(func() error { return b.costOfPrivate(*only) }, b.privateTable, *asJSON)
 	}
 	if err := b.start(*only); err != nil {
 		return err
@@ -155,6 +140,36 @@ func run() error {
 		return err
 	}
 	return b.print(os.Stdout, *markdown, *asJSON)
+}
+
+// part measures something else than the whole, and prints what has come of it.
+func (b *bench) part(cost func() error, table func(io.Writer), asJSON bool) (err error) {
+	if b.binary, err = b.build(); err == nil {
+		err = cost()
+	}
+	if err == nil && asJSON {
+		return b.print(os.Stdout, false, true)
+	}
+	table(os.Stdout)
+	return err
+}
+
+// measuring is something that is measured.
+type measuring struct {
+	name string
+	do   func() error
+}
+
+// steps does one after the other, and says how long each has taken.
+func (b *bench) steps(all ...measuring) error {
+	for _, one := range all {
+		begin := time.Now()
+		if err := one.do(); err != nil {
+			return fmt.Errorf("%s: %w", one.name, err)
+		}
+		b.say("%s: %.0f s", one.name, time.Since(begin).Seconds())
+	}
+	return nil
 }
 
 func (b *bench) print(w io.Writer, markdown, asJSON bool) error {

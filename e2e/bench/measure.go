@@ -106,25 +106,15 @@ func (b *bench) stop() {
 
 // measure takes all figures.
 func (b *bench) measure() error {
-	for _, step := range []struct {
-		name string
-		do   func() error
-	}{
-		{"clients that idle", b.idle},
-		{"fan-out to many", b.fanOutMany},
-		{"reconnects", b.reconnect},
-		{"fan-out to few", b.fanOutFew},
-		{"clients with a replay", b.behind},
-		{"HTTP/2", b.http2},
-		{"the most", b.most},
-	} {
-		begin := time.Now()
-		if err := step.do(); err != nil {
-			return fmt.Errorf("%s: %w", step.name, err)
-		}
-		b.say("%s: %.0f s", step.name, time.Since(begin).Seconds())
-	}
-	return nil
+	return b.steps(
+		measuring{"clients that idle", b.idle},
+		measuring{"fan-out to many", b.fanOutMany},
+		measuring{"reconnects", b.reconnect},
+		measuring{"fan-out to few", b.fanOutFew},
+		measuring{"clients with a replay", b.behind},
+		measuring{"HTTP/2", b.http2},
+		measuring{"the most", b.most},
+	)
 }
 
 // each does something with one server after the other.

@@ -7,7 +7,6 @@ package main
 import (
 	"fmt"
 	"io"
-	"os"
 	"text/tabwriter"
 )
 
@@ -30,11 +29,8 @@ func programOf(server string) (env []string) {
 	return env
 }
 
-// runMessages measures and prints.
-func (b *bench) runMessages(asJSON bool) (err error) {
-	if b.binary, err = b.build(); err != nil {
-		return err
-	}
+// costOfMessages measures.
+func (b *bench) costOfMessages() error {
 	for _, p := range programs {
 		s, err := b.startServer(p.name, "load")
 		if err != nil {
@@ -46,14 +42,7 @@ func (b *bench) runMessages(asJSON bool) (err error) {
 		}
 	}
 	b.size.rounds *= 3 // they differ by more than what is looked for
-	if err := b.rounds(ownCPU, 10000, func(*server, count) {}); err != nil {
-		return err
-	}
-	if asJSON {
-		return b.print(os.Stdout, false, true)
-	}
-	b.messagesTable(os.Stdout)
-	return nil
+	return b.rounds(ownCPU, 10000, func(*server, count) {})
 }
 
 // messagesTable prints the CPU of a message, and beside each program how many times what gojq takes for the same it is.

@@ -26,21 +26,6 @@ var terminators = []string{"clear", "tls", "nginx"}
 // terminates reports whether a server of that name speaks TLS.
 func terminates(name string) bool { return name == "tls" || name == "nginx" }
 
-// runTLS measures and prints.
-func (b *bench) runTLS(small, asJSON bool) (err error) {
-	if b.size = fullTLS; small {
-		b.size = quickTLS
-	}
-	if b.binary, err = b.build(); err == nil {
-		err = b.costOfTLS()
-	}
-	if err == nil && asJSON {
-		return b.print(os.Stdout, false, true)
-	}
-	b.tlsTable(os.Stdout)
-	return err
-}
-
 // costOfTLS measures.
 func (b *bench) costOfTLS() error {
 	if err := b.certificate(); err != nil {
@@ -61,20 +46,10 @@ func (b *bench) costOfTLS() error {
 		}
 		b.servers = append(b.servers, s)
 	}
-	for _, step := range []struct {
-		name string
-		do   func() error
-	}{
-		{"clients that idle", b.idle},
-		{"fan-out", b.fanOutMany},
-	} {
-		begin := time.Now()
-		if err := step.do(); err != nil {
-			return fmt.Errorf("%s: %w", step.name, err)
-		}
-		b.say("%s: %.0f s", step.name, time.Since(begin).Seconds())
-	}
-	return nil
+	return b.steps(
+		measuring{"clients that idle", b.idle},
+		measuring{"fan-out", b.fanOutMany},
+	)
 }
 
 // certificate makes the key pair of all servers.
@@ -133,7 +108,7 @@ http {
 }
 `
 
-// startTerminator starts nginx with TLS, and a sidecar behind it. It is nginx that is measured.
+// startTerminator starts nginx, which terminates TLS in front of a sidecar. What is measured is nginx alone.
 func (b *bench) startTerminator(s *server) error {
 	behind := &server{name: "behind"}
 	if err := b.startOurs(behind); err != nil {

@@ -153,7 +153,7 @@ func (t *sealed) hear() error {
 	}
 }
 
-// bye says that nothing more comes (RFC 8446, section 6.1), once. It waits like anything else.
+// bye sends close_notify (RFC 8446, section 6.1): nothing more comes. Called once. What the socket does not take of it waits, as what is sealed does.
 func (t *sealed) bye() { t.tls.CloseWrite() }
 
 // kept is where a [tls.Conn] (go 1.26.8) has what it has read, and had at the handshake: some 4 KiB. It is nowhere where a release of Go has

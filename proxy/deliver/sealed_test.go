@@ -176,7 +176,7 @@ func TestSealedBatchIsOneRecord(t *testing.T) {
 	})
 }
 
-// What a client says that is not asked for is read up to a bound, and has no effect; that it leaves is noticed.
+// What a client sends unasked is read up to a bound and has no effect. That it disconnects is noticed.
 func TestSealedHearsLittle(t *testing.T) {
 	overVersions(t, func(t *testing.T, h *harbour, version uint16) {
 		c, _ := h.call(t, version, "1.1", "", "GET /more HTTP/1.1\r\nHost: x\r\n\r\n") // with the head
@@ -184,7 +184,7 @@ func TestSealedHearsLittle(t *testing.T) {
 		in.ReadString('\n')
 		h.sealed(t)
 		said := make(chan struct{})
-		go func() { // more than is heard, and no more than the kernel has room for, behind which a FIN would wait
+		go func() { // more than is read, but no more than the kernel buffers: a FIN would wait behind it
 			defer close(said)
 			for range 8 {
 				if _, err := c.Write(make([]byte, 4096)); err != nil {

@@ -75,7 +75,7 @@ func (c *wsConn) read(ctx context.Context) (f dialect.Frame, skipped bool, err e
 	}
 	c.q.Route.Stats.Received.Add(1)
 	if int64(c.buf.Len()) <= limit {
-		if kind == websocket.MessageText && !c.foreign && !utf8.Valid(c.buf.Bytes()) {
+		if kind == websocket.MessageText && !c.foreign && textOfAnyKind(c.q.Route.dialect) && !utf8.Valid(c.buf.Bytes()) {
 			c.foreign = true // said once for a connection
 			c.log.Warn("a text message is not UTF-8, clients see U+FFFD where it is not; the service has to send UTF-8 (RFC 6455, section 5.6)")
 		}

@@ -118,7 +118,7 @@ func (m *meter) charge(bytes int) bool {
 	return m.work(bytes >> 9)
 }
 
-// product is a times b, neither of which is negative, or the most that an int holds: of 32 bits it does not hold what some are.
+// product is a times b, neither of which is negative, or the most that an int holds where that is less: an int of 32 bits holds not all of them.
 func product(a, b int) int {
 	if high, low := bits.Mul64(uint64(a), uint64(b)); high == 0 && low <= math.MaxInt {
 		return int(low)

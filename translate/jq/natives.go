@@ -140,7 +140,7 @@ func multiply(m *machine, next function, v any, args []any) any {
 	for i, arg := range args {
 		text, ok := arg.(string)
 		times, number := gojq.ToFloat64(args[1-i])
-		if ok && number && times > 0 && !m.answer(product(int(min(times, 1<<30)), len(text))) {
+		if ok && number && times > 0 && !m.answer(product(int(min(times, 1<<31-1)), len(text))) {
 			return m.err
 		}
 	}
