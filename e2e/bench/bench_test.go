@@ -3,11 +3,18 @@
 package main
 
 import (
+	"bufio"
+	"context"
 	"encoding/json"
+	"io"
+	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"syscall"
 	"testing"
+	"time"
 )
 
 // quickly is what the bench measures with args, on a small scale.
@@ -17,16 +24,54 @@ func quickly(t *testing.T, args ...string) (got figures) {
 	if out, err := exec.Command("go", "build", "-o", binary, ".").CombinedOutput(); err != nil {
 		t.Fatalf("build the bench: %v\n%s", err, out)
 	}
-	c := exec.CommandContext(t.Context(), binary, append(args, "-quick", "-json")...)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+	defer cancel()
+	c := exec.CommandContext(ctx, binary, append(args, "-quick", "-json")...)
 	c.Stderr = os.Stderr
+	c.Cancel = func() error { return c.Process.Signal(syscall.SIGQUIT) } // which says where it waits
+	c.WaitDelay = 10 * time.Second
 	out, err := c.Output()
 	if err != nil {
-		t.Fatal(err)
+		t.Fatal(args, err)
 	}
 	if err := json.Unmarshal(out, &got); err != nil {
 		t.Fatalf("%v in %s", err, out)
 	}
 	return got
+}
+
+// Whoever connects to the bench's own service and says nothing is not waited for, and keeps nobody else away: a sidecar that is ended while it dials does so.
+func TestServiceGoesOn(t *testing.T) {
+	t.Parallel()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	for _, says := range []string{"", "GET / HT", "nothing of HTTP\r\n\r\n"} {
+		conn, err := net.Dial("tcp", l.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		io.WriteString(conn, says)
+		conn.Close()
+	}
+	subscriber, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer subscriber.Close()
+	io.WriteString(subscriber, "GET /feed HTTP/1.1\r\nHost: bench\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n")
+	conn, err := acceptWebSocket(l)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	subscriber.SetDeadline(time.Now().Add(time.Minute))
+	resp, err := http.ReadResponse(bufio.NewReader(subscriber), nil)
+	if err != nil || resp.StatusCode != http.StatusSwitchingProtocols || resp.Header.Get("Sec-WebSocket-Accept") != "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=" {
+		t.Errorf("%+v, %v", resp, err)
+	}
 }
 
 // The same for what histories cost.

@@ -88,21 +88,33 @@ func (f *feed) publish(n int, rate float64, most time.Duration) error {
 	return nil
 }
 
-// acceptWebSocket waits for the sidecar's subscription (RFC 6455, section 4.2.2). What it sends is thrown away: IDLE is
-// so long that it sends no pings.
+// acceptWebSocket waits for the sidecar's subscription. What it sends is thrown away: IDLE is so long that it sends no pings. A connection that says nothing,
+// as that of a sidecar that is ended while it dials, is not waited for; an error is the listener's.
 func acceptWebSocket(l net.Listener) (net.Conn, error) {
-	conn, err := l.Accept()
-	if err != nil {
-		return nil, err
+	for {
+		conn, err := l.Accept()
+		if err != nil {
+			return nil, err
+		}
+		conn.SetDeadline(time.Now().Add(10 * time.Second))
+		if err := upgrade(conn); err != nil {
+			conn.Close()
+			continue
+		}
+		conn.SetDeadline(time.Time{})
+		go io.Copy(io.Discard, conn) // ends with conn
+		return conn, nil
 	}
+}
+
+// upgrade is the server's half of the handshake (RFC 6455, section 4.2.2).
+func upgrade(conn net.Conn) error {
 	r, err := http.ReadRequest(bufio.NewReader(conn))
 	if err != nil {
-		conn.Close()
-		return nil, fmt.Errorf("read the subscription: %w", err)
+		return err
 	}
 	sum := sha1.Sum([]byte(r.Header.Get("Sec-WebSocket-Key") + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"))
 	_, err = fmt.Fprintf(conn, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: %s\r\n\r\n",
 		base64.StdEncoding.EncodeToString(sum[:]))
-	go io.Copy(io.Discard, conn) // ends with conn
-	return conn, err
+	return err
 }

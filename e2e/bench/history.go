@@ -10,6 +10,8 @@ import (
 	"net"
 	"os"
 	"os/exec"
+
+	"sidestream/e2e/ports"
 )
 
 // keepers are the servers of this part: the ring alone, the folder, Redis at the replica that runs the source, and at one that follows it.
@@ -46,7 +48,7 @@ func (b *bench) kept(name string) (env []string, err error) {
 func (b *bench) startRedis() (*server, error) {
 	s := &server{name: "redis-server"}
 	var err error
-	if s.addr, err = freeAddress(); err != nil {
+	if s.addr, err = ports.Address(); err != nil {
 		return nil, err
 	}
 	_, port, _ := net.SplitHostPort(s.addr)

@@ -15,6 +15,8 @@ import (
 	"os/exec"
 	"strings"
 	"time"
+
+	"sidestream/e2e/ports"
 )
 
 // users are a service of many private streams: each says n messages once it is connected, and then one each period.
@@ -37,7 +39,7 @@ func (b *bench) startUsers(n int, period time.Duration) (*users, error) {
 func (u *users) accept() {
 	for {
 		conn, err := acceptWebSocket(u.listener)
-		if err != nil && conn == nil {
+		if err != nil {
 			return
 		}
 		go u.talk(conn) // ends with conn
@@ -77,7 +79,7 @@ func (u *users) env(more ...string) []string {
 // sidecar starts one.
 func (b *bench) sidecar(env []string) (s *server, err error) {
 	s = &server{name: "sidecar"}
-	if s.addr, err = freeAddress(); err != nil {
+	if s.addr, err = ports.Address(); err != nil {
 		return nil, err
 	}
 	if err := b.launch(s, env); err != nil {
@@ -96,19 +98,23 @@ func read(addr string, u, events int) (net.Conn, error) {
 		} else if err != nil {
 			return nil, err
 		}
+		conn.SetDeadline(time.Now().Add(30 * time.Second))
 		fmt.Fprintf(conn, "GET /u?u=%d HTTP/1.1\r\nHost: bench\r\nAccept: text/event-stream\r\n\r\n", u)
 		r := bufio.NewReader(conn)
 		resp, err := http.ReadResponse(r, nil)
 		if err != nil || resp.StatusCode != http.StatusOK {
 			return nil, fmt.Errorf("answered %v, %w", resp, errors.Join(err))
 		}
-		lines := bufio.NewScanner(resp.Body)
-		for n := 0; n < events && lines.Scan(); {
+		lines, n := bufio.NewScanner(resp.Body), 0
+		for n < events && lines.Scan() {
 			if strings.HasPrefix(lines.Text(), "data: {\"t\"") {
 				n++
 			}
 		}
-		return conn, lines.Err()
+		if n < events {
+			return nil, fmt.Errorf("user %d has got %d of %d events: %w", u, n, events, errors.Join(lines.Err()))
+		}
+		return conn, conn.SetDeadline(time.Time{})
 	}
 }
 
@@ -247,12 +253,13 @@ func (b *bench) handovers() error {
 }
 
 // withoutHolder ends the holder, and returns for how long its lease was nobody's.
-func (b *bench) withoutHolder(store, holder *server) (time.Duration, error) {
+func (b *bench) withoutHolder(store, holder *server) (gone time.Duration, err error) {
 	conn, err := net.Dial("tcp", store.addr)
 	if err != nil {
 		return 0, err
 	}
 	defer conn.Close()
+	conn.SetDeadline(time.Now().Add(30 * time.Second))
 	r := bufio.NewReader(conn)
 	leases := func() (int, error) {
 		fmt.Fprintf(conn, "EVAL \"return #redis.call('KEYS', '*:l')\" 0\r\n")
@@ -262,7 +269,12 @@ func (b *bench) withoutHolder(store, holder *server) (time.Duration, error) {
 		return n, err
 	}
 	holder.process.Process.Signal(os.Interrupt)
-	defer holder.process.Wait()
+	defer func() {
+		late := time.AfterFunc(20*time.Second, func() { holder.process.Process.Kill() })
+		if holder.process.Wait(); !late.Stop() {
+			err = errors.Join(err, errors.New("the holder did not end"))
+		}
+	}()
 	var free time.Time
 	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
 		n, err := leases()

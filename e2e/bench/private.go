@@ -17,6 +17,8 @@ import (
 	"time"
 
 	"github.com/coder/websocket"
+
+	"sidestream/e2e/ports"
 )
 
 // privates are the servers of this part, in the order of the table's columns.
@@ -91,14 +93,12 @@ func (b *bench) startSubscribers() (*subscribers, error) {
 	go func() { // ends with the listener
 		for {
 			conn, err := acceptWebSocket(l)
-			if conn == nil {
+			if err != nil {
 				return
 			}
-			if err == nil {
-				u.mu.Lock()
-				u.conns = append(u.conns, conn)
-				u.mu.Unlock()
-			}
+			u.mu.Lock()
+			u.conns = append(u.conns, conn)
+			u.mu.Unlock()
 		}
 	}()
 	return u, nil
@@ -148,7 +148,7 @@ func (b *bench) startPrivate(name string, u *subscribers) (s *server, err error)
 		if name == "jq" {
 			env = append(env, `SSE_ROUTE_U_SELECT=select(.symbol=="BENCH")`)
 		}
-		if s.addr, err = freeAddress(); err == nil {
+		if s.addr, err = ports.Address(); err == nil {
 			err = b.launch(s, env)
 		}
 	}

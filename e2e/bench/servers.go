@@ -14,6 +14,8 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"sidestream/e2e/ports"
 )
 
 // names are the servers, in the order of the table's columns.
@@ -111,7 +113,7 @@ func (b *bench) startOurs(s *server) error {
 		return err
 	}
 	defer legacy.Close()
-	if s.addr, err = freeAddress(); err != nil {
+	if s.addr, err = ports.Address(); err != nil {
 		return err
 	}
 	kept, err := b.kept(s.name)
@@ -200,7 +202,7 @@ func nginxPath() string {
 
 func (b *bench) startNchan(s *server) (err error) {
 	nginx, module, _ := nchan()
-	if s.addr, err = freeAddress(); err != nil {
+	if s.addr, err = ports.Address(); err != nil {
 		return err
 	}
 	conf := filepath.Join(b.dir, "nginx.conf")
@@ -223,16 +225,6 @@ func (b *bench) startNchan(s *server) (err error) {
 	s.feed = feed{conn.(*net.TCPConn), framePost}
 	go io.Copy(io.Discard, conn) // the answers; ends with conn
 	return nil
-}
-
-// freeAddress is one that nobody listens on at the moment.
-func freeAddress() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
-	}
-	defer l.Close()
-	return l.Addr().String(), nil
 }
 
 // await waits until something listens.

@@ -18,6 +18,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"time"
+
+	"sidestream/e2e/ports"
 )
 
 // terminators are the servers of this part: the sidecar in clear, the sidecar with TLS, nginx with TLS in front of one in clear.
@@ -117,7 +119,7 @@ func (b *bench) startTerminator(s *server) error {
 	b.stores = append(b.stores, behind)
 	s.feed = behind.feed
 	var err error
-	if s.addr, err = freeAddress(); err != nil {
+	if s.addr, err = ports.Address(); err != nil {
 		return err
 	}
 	conf := filepath.Join(b.dir, "terminator.conf")

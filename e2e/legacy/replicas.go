@@ -19,6 +19,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"sidestream/e2e/ports"
 )
 
 // maxReplicas bounds what a demo starts.
@@ -113,7 +115,7 @@ func (r *Replicas) keep(n int, stdout io.Writer) (setting string, _ int, err err
 		fmt.Fprintln(stdout, "\n  redis-server is not installed: one sidecar, whose history is in a folder.")
 		return "SSE_HISTORY=file:" + filepath.Join(r.dir, "history"), 1, nil
 	}
-	addr, err := freeAddr()
+	addr, err := ports.Address()
 	if err != nil {
 		return "", 0, err
 	}
@@ -132,21 +134,12 @@ func (r *Replicas) keep(n int, stdout io.Writer) (setting string, _ int, err err
 	return "SSE_HISTORY=redis://" + addr, n, nil
 }
 
-func freeAddr() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
-	}
-	defer l.Close()
-	return l.Addr().String(), nil
-}
-
 // add starts one more replica.
 func (r *Replicas) add(n int, env []string) (err error) {
 	one := &replica{n: n}
 	var peer string
 	for _, addr := range []*string{&one.addr, &one.admin, &peer} {
-		if *addr, err = freeAddr(); err != nil {
+		if *addr, err = ports.Address(); err != nil {
 			return err
 		}
 	}

@@ -25,6 +25,8 @@ import (
 
 	"github.com/chromedp/chromedp"
 	"github.com/coder/websocket"
+
+	"sidestream/e2e/ports"
 )
 
 //go:embed bench.js
@@ -130,13 +132,10 @@ func startSidecar(ctx context.Context, upstream string) (addr string, stop func(
 		os.RemoveAll(dir)
 		return "", nil, fmt.Errorf("build the sidecar: %w\n%s", err, out)
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
+	if addr, err = ports.Address(); err != nil {
 		os.RemoveAll(dir)
 		return "", nil, err
 	}
-	addr = l.Addr().String()
-	l.Close()
 	cmd := exec.CommandContext(ctx, binary)
 	cmd.Env = []string{"SSE_LISTEN=" + addr, "SSE_ADMIN_LISTEN=off", "SSE_UPSTREAM=" + upstream, "SSE_TUNNEL=/", "SSE_DRAIN=0"}
 	cmd.Stderr = os.Stderr
