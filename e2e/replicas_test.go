@@ -26,7 +26,7 @@ type replicas struct {
 
 	// The store is one of these.
 	redis    *redistest.Server
-	holes    []*hole // to it, one of each replica
+	holes    []*link // to it, one of each replica
 	sentinel *redistest.Sentinel
 	cluster  *redistest.Cluster
 }
@@ -38,7 +38,7 @@ func startReplicas(t *testing.T, n int, env ...string) *replicas {
 	var stores []string
 	for i := range n {
 		r.holes = append(r.holes, startHole(t, r.redis.Addr))
-		stores = append(stores, "redis://"+r.holes[i].addr())
+		stores = append(stores, "redis://"+r.holes[i].addr)
 	}
 	r.start(t, stores, env)
 	return r
@@ -216,9 +216,9 @@ var harms = []harm{
 func (r *replicas) part(t *testing.T, s *sidecar, d time.Duration) {
 	for i, one := range r.all {
 		if one == s {
-			r.holes[i].set(true)
+			r.holes[i].silence(true)
 			pauseFor(t.Context(), d)
-			r.holes[i].set(false)
+			r.holes[i].silence(false)
 		}
 	}
 }

@@ -153,15 +153,32 @@ func startRoundRobin(t *testing.T, addrs ...string) string {
 // runNginx starts nginx with this in its http block, and in the location of all paths.
 func runNginx(t *testing.T, all, location string) string {
 	t.Helper()
+	_, front := nginxOf(t, "master_process off;", all, location)
+	return front
+}
+
+// startMaster starts nginx with a worker, which a SIGHUP has another one take the place of; the connections of the old one are cut a second later.
+func startMaster(t *testing.T, addr string) (*process, string) {
+	t.Helper()
+	main := "worker_processes 1;\nworker_shutdown_timeout 1s;"
+	if os.Geteuid() == 0 {
+		main += "\nuser root;" // the directory is closed to others
+	}
+	return nginxOf(t, main, "", "proxy_pass http://"+addr+"; proxy_http_version 1.1; proxy_set_header Connection \"\";")
+}
+
+// nginxOf is runNginx with what stands at the beginning of its configuration.
+func nginxOf(t *testing.T, main, all, location string) (*process, string) {
+	t.Helper()
 	dir, front := t.TempDir(), freeAddr(t)
 	conf := filepath.Join(dir, "nginx.conf")
 	var temp strings.Builder
 	for _, name := range []string{"client_body", "proxy", "fastcgi", "uwsgi", "scgi"} {
 		fmt.Fprintf(&temp, "  %s_temp_path %s;\n", name, filepath.Join(dir, name))
 	}
-	text := fmt.Sprintf("daemon off;\nmaster_process off;\npid %s;\nerror_log stderr;\nevents {}\nhttp {\n  access_log off;\n%s%s"+
+	text := fmt.Sprintf("daemon off;\n%s\npid %s;\nerror_log stderr;\nevents {}\nhttp {\n  access_log off;\n%s%s"+
 		"  server {\n    listen %s;\n    location / {\n      %s\n    }\n  }\n}\n",
-		filepath.Join(dir, "pid"), temp.String(), all, front, location)
+		main, filepath.Join(dir, "pid"), temp.String(), all, front, location)
 	if err := os.WriteFile(conf, []byte(text), 0o644); err != nil {
 		t.Fatal(err)
 	}
@@ -178,7 +195,7 @@ func runNginx(t *testing.T, all, location string) string {
 		}
 		return err == nil
 	})
-	return front
+	return p, front
 }
 
 // nginx is where Debian puts it, which is not in everybody's PATH.

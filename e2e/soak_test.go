@@ -251,6 +251,21 @@ func (n takes) String() string {
 	return fmt.Sprintf("%.1f MiB, %.0f descriptors, %.0f threads, %.0f goroutines", n.rss, n.descriptors, n.threads, n.goroutines)
 }
 
+// letsGo waits until the sidecar has what it had before its clients came, and so many descriptors and goroutines: after LINGER. What waits for the next client of a route stays, and for a
+// minute and a half connections that polls may use again.
+func (s *sidecar) letsGo(t *testing.T, name string, was takes, descriptors, goroutines float64) {
+	t.Helper()
+	now := s.takes(t)
+	for end := time.Now().Add(3 * patience); now.descriptors > was.descriptors+descriptors || now.goroutines > was.goroutines+goroutines; now = s.takes(t) {
+		if time.Now().After(end) {
+			t.Errorf("%s: what clients had is not let go of", name)
+			break
+		}
+		time.Sleep(200 * time.Millisecond)
+	}
+	t.Logf("%s: before %s; after %s", name, was, now)
+}
+
 // mean is what a process takes over so long.
 func (s *sidecar) mean(t *testing.T, over time.Duration) (n takes) {
 	const looks = 10
@@ -347,16 +362,7 @@ func TestSoak(t *testing.T) {
 		t.Error("not much has happened")
 	}
 	for name, s := range sidecars {
-		was, now := before[name], s.takes(t)
-		// After LINGER. What waits for the next client of a route stays, and for a minute and a half connections that polls may use again.
-		for end := time.Now().Add(3 * patience); now.descriptors > was.descriptors+24 || now.goroutines > was.goroutines+48; now = s.takes(t) {
-			if time.Now().After(end) {
-				t.Errorf("%s: what clients had is not let go of", name)
-				break
-			}
-			time.Sleep(200 * time.Millisecond)
-		}
-		t.Logf("%s: before %s; after %s", name, was, now)
+		s.letsGo(t, name, before[name], 24, 48)
 		s.drain(t)
 	}
 }
