@@ -313,7 +313,7 @@ func (w *world) end(t *testing.T) {
 	}
 	w.up.refuse(true) // nor does it keep a connection for another poll
 	w.up.cut(cutReset)
-	w.sidecar.letsGo(t, w.name, w.before, 4, 6)
+	w.sidecar.letsGo(t, w.name, w.before, 10, 12)
 	t.Logf("%d events", events)
 	w.sidecar.drain(t)
 }

@@ -37,8 +37,6 @@ type Records interface {
 	Next(p []byte) []Message
 	// End takes the proper end of the body, and returns the messages that are complete with it.
 	End() []Message
-	// LastID is the last id seen, for Last-Event-ID; "" none.
-	LastID() string
 	// Retry is how long the body asks to wait before it is requested again; 0 when it does not.
 	Retry() time.Duration
 }
@@ -52,7 +50,8 @@ type Body struct {
 	head    []byte // what has arrived before the decision, without white space in front
 	begun   bool   // what may be a byte order mark has been passed
 
-	verbatim bool // see NewVerbatimBody
+	verbatim bool   // see NewVerbatimBody
+	lastID   string // see GoOn
 }
 
 // NewBody reads a body with this Content-Type; format, if not empty, is one of the Format constants and decides. max bounds one
@@ -130,12 +129,27 @@ func recordsOf(format string, max int) Records {
 // Page reports whether the body has turned out to be a page of HTML, of which no records are made.
 func (b *Body) Page() bool { return b.page }
 
-// LastID is that of [Records].
-func (b *Body) LastID() string {
-	if b.decided == nil {
-		return ""
+// GoOn begins the body after the event with this id, which is the last one until the body has another: a body that was cut before its first event, or
+// that is none of events, has not taken it back. It is called before any byte.
+func (b *Body) GoOn(id string) {
+	b.lastID = id
+	if b.decided != nil {
+		goOn(b.decided, id)
 	}
-	return b.decided.LastID()
+}
+
+func goOn(r Records, id string) {
+	if events, ok := r.(interface{ GoOn(id string) }); ok {
+		events.GoOn(id)
+	}
+}
+
+// LastID is that of [Records], or where they have none that of GoOn.
+func (b *Body) LastID() string {
+	if events, ok := b.decided.(interface{ LastID() string }); ok {
+		return events.LastID()
+	}
+	return b.lastID
 }
 
 // Retry is that of [Records].
@@ -188,6 +202,7 @@ func (b *Body) decide(last bool) []Message {
 			return nil
 		}
 		b.decided = b.verbatimly(recordsOf(format, b.max))
+		goOn(b.decided, b.lastID)
 	}
 	head := b.head
 	b.head = nil

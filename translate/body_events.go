@@ -6,7 +6,7 @@ import "sidestream/translate/sse"
 type eventRecords struct{ *sse.Decoder }
 
 // newEventRecords returns records of which one may have max bytes.
-func newEventRecords(max int) Records { return eventRecords{sse.NewDecoder(max)} }
+func newEventRecords(max int) eventRecords { return eventRecords{sse.NewDecoder(max)} }
 
 func (r eventRecords) Next(p []byte) (out []Message) {
 	r.Decode(p, func(e sse.Event) {

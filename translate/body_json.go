@@ -34,7 +34,6 @@ const (
 
 func newJSONRecords(max int) Records { return &jsonRecords{max: max} }
 
-func (r *jsonRecords) LastID() string       { return "" }
 func (r *jsonRecords) Retry() time.Duration { return 0 }
 
 // jsonSpace is what may stand between values: white space, and the separator of JSON text sequences (RFC 7464).

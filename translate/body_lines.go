@@ -14,7 +14,6 @@ type lineRecords struct{ lines lines.Splitter }
 // newLineRecords reads lines; max bounds one, in bytes.
 func newLineRecords(max int) Records { return &lineRecords{lines.Splitter{Max: max + 2}} }
 
-func (r *lineRecords) LastID() string       { return "" }
 func (r *lineRecords) Retry() time.Duration { return 0 }
 
 func (r *lineRecords) Next(p []byte) (out []Message) {

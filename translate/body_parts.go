@@ -32,7 +32,6 @@ func newPartRecords(boundary string, max int) Records {
 	return &partRecords{lines: lines.Splitter{Max: max + 2}, max: max, delim: []byte("--" + boundary)}
 }
 
-func (r *partRecords) LastID() string       { return "" }
 func (r *partRecords) Retry() time.Duration { return 0 }
 
 func (r *partRecords) Next(p []byte) (out []Message) {

@@ -121,6 +121,7 @@ func (c *httpStreamConn) ask(ctx context.Context) error {
 		return err
 	}
 	c.records = translate.NewBody(resp.Header.Get("Content-Type"), rt.settings.Format, rt.settings.MaxMessage)
+	c.records.GoOn(c.lastID)
 	return nil
 }
 

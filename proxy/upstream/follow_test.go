@@ -117,6 +117,41 @@ func TestFollowResumes(t *testing.T) {
 	}
 }
 
+// An answer that is cut before its first event, or is none of events, does not take back the last id.
+func TestFollowKeepsTheLastID(t *testing.T) {
+	for text, media := range map[string]string{
+		":\n\n":                         "text/event-stream",
+		"id: 2\ndata: {\"rv\":2}\n":     "text/event-stream",
+		": welcome\ndata: {\"rv\":2}\n": "",
+		`{"rv":`:                        "application/json",
+	} {
+		a := &api{answer: func(n int, w http.ResponseWriter, r *http.Request) {
+			if n == 1 {
+				w.Header().Set("Content-Type", "text/event-stream")
+				io.WriteString(w, "id: 1\ndata: {\"rv\":11}\n\n")
+				return
+			}
+			w.Header()["Content-Type"] = []string{media}
+			io.WriteString(w, text)
+			http.NewResponseController(w).Flush()
+			panic(http.ErrAbortHandler)
+		}}
+		bubble(t, a.ServeHTTP, func(t *testing.T) {
+			source := expanded(t, compiled(t, SourceSettings{Mode: ModeStream, From: "http://legacy/watch", Cursor: "id"}), "/").Source(quietLog)
+			for range 3 {
+				conn, err := source.Connect(t.Context())
+				if err != nil {
+					t.Fatal(err)
+				}
+				conn.Run(t.Context(), func([]translate.Message) error { return nil })
+			}
+			if ids := a.told(func(r *http.Request) string { return r.Header.Get("Last-Event-ID") }); !slices.Equal(ids, []string{"", "1", "1"}) {
+				t.Errorf("%q: asked for what follows %q", text, ids)
+			}
+		})
+	}
+}
+
 func TestFollowVerdicts(t *testing.T) {
 	for name, test := range map[string]struct {
 		answer func(w http.ResponseWriter)

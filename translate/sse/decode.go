@@ -51,6 +51,9 @@ func NewDecoder(max int) *Decoder {
 	return &Decoder{max: max, lines: lines.Splitter{Max: max + fieldRoom, CR: true}}
 }
 
+// GoOn begins the stream after the event with this id, as one that is asked for again does: it stays the last id until the stream has another.
+func (d *Decoder) GoOn(id string) { d.lastID = id }
+
 // LastID is the last id of the stream, for Last-Event-ID; "" none.
 func (d *Decoder) LastID() string { return d.lastID }
 
