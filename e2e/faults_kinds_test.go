@@ -3,8 +3,11 @@
 package e2e
 
 import (
+	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -18,7 +21,8 @@ import (
 type fault struct {
 	name    string
 	do      func(t *testing.T, w *world)
-	forgets bool // a folder may have lost what clients were given; they are told, and may get it again
+	can     func(w *world) bool // nil: anywhere
+	forgets bool                // a folder may have lost what clients were given; they are told, and may get it again
 }
 
 // most is how long a fault lasts that nothing bounds.
@@ -183,14 +187,98 @@ var limitFaults = []fault{
 		}
 		w.limit(t, unix.RLIMIT_NOFILE, was)
 	}},
-	{name: "GOMEMLIMIT is reached", do: func(t *testing.T, w *world) {
-		for range 3 {
-			for _, c := range w.clients {
-				c.spring.say(300 + w.random.IntN(600))
-			}
-			w.passes(t, 0, most/4)
+	{name: "GOMEMLIMIT is reached", do: func(t *testing.T, w *world) { w.floods(t) }},
+	{name: "a cgroup's memory is used up", can: func(w *world) bool { return w.long && hasMemoryGroup() }, do: func(t *testing.T, w *world) {
+		leave := w.confine(t, uint64(2+w.random.IntN(20))<<20)
+		w.floods(t)
+		select {
+		case <-w.sidecar.ended: // killed
+			leave()
+			w.startAgain(t)
+		default:
+			leave()
 		}
 	}},
+}
+
+// floods has so much be said that rings fill.
+func (w *world) floods(t *testing.T) {
+	for range 3 {
+		for _, c := range w.clients {
+			c.spring.say(300 + w.random.IntN(600))
+		}
+		w.passes(t, 0, most/4)
+	}
+}
+
+// memoryGroups is where cgroups of memory are made, of version 1.
+const memoryGroups = "/sys/fs/cgroup/memory"
+
+func hasMemoryGroup() bool {
+	return unix.Access(filepath.Join(memoryGroups, "memory.limit_in_bytes"), unix.W_OK) == nil
+}
+
+// confine has the sidecar take so many bytes more than it has, or be killed, until leave.
+func (w *world) confine(t *testing.T, most uint64) (leave func()) {
+	t.Helper()
+	group := filepath.Join(memoryGroups, fmt.Sprint("sidestream-", w.sidecar.Process.Pid, "-", w.random.Uint32()))
+	set := func(path, text string) {
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Mkdir(group, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	set(filepath.Join(group, "memory.limit_in_bytes"), fmt.Sprint(most))
+	set(filepath.Join(group, "cgroup.procs"), fmt.Sprint(w.sidecar.Process.Pid))
+	return func() {
+		os.WriteFile(filepath.Join(memoryGroups, "cgroup.procs"), fmt.Append(nil, w.sidecar.Process.Pid), 0o600) // it may be gone
+		eventually(t, "the group to be removed", func() bool { return os.Remove(group) == nil })
+	}
+}
+
+// namespaceFaults are of the links between the sidecar's network and that of the others.
+var namespaceFaults = []fault{
+	{name: "the link to the upstream is down", do: func(t *testing.T, w *world) { w.takeDown(t, 1) }},
+	{name: "the link to clients is down", do: func(t *testing.T, w *world) { w.takeDown(t, 2) }},
+}
+
+// takeDown takes one end of the nth link down, for less than time-outs, or longer.
+func (w *world) takeDown(t *testing.T, n int) {
+	words := []string{"link", "set", fmt.Sprint(w.sidecar.within, "-", n)}
+	if w.random.IntN(2) == 0 {
+		words = []string{"-n", w.sidecar.within, "link", "set", fmt.Sprint("eth", n)}
+	}
+	ip(t, append(words, "down")...)
+	w.passes(t, 0, 3*idle)
+	ip(t, append(words, "up")...)
+}
+
+// ip runs the program of this name.
+func ip(t *testing.T, words ...string) {
+	t.Helper()
+	if out, err := exec.Command("ip", words...).CombinedOutput(); err != nil {
+		t.Fatalf("ip %s: %v: %s", strings.Join(words, " "), err, out)
+	}
+}
+
+// apart puts the sidecar-to-be into a network of its own, with two links: by the one it reaches 10.213.1.1, by the other it is reached at 10.213.2.2.
+func (w *world) apart(t *testing.T) (name string) {
+	t.Helper()
+	name = fmt.Sprint("sse", os.Getpid())
+	ip(t, "netns", "add", name)
+	t.Cleanup(func() { ip(t, "netns", "del", name) })
+	for n := 1; n <= 2; n++ {
+		here, there := fmt.Sprint(name, "-", n), fmt.Sprint("eth", n)
+		ip(t, "link", "add", here, "type", "veth", "peer", "name", there, "netns", name)
+		ip(t, "addr", "add", fmt.Sprintf("10.213.%d.1/30", n), "dev", here)
+		ip(t, "link", "set", here, "up")
+		ip(t, "-n", name, "addr", "add", fmt.Sprintf("10.213.%d.2/30", n), "dev", there)
+		ip(t, "-n", name, "link", "set", there, "up")
+	}
+	ip(t, "-n", name, "link", "set", "lo", "up")
+	return name
 }
 
 var diskFaults = []fault{

@@ -59,7 +59,13 @@ type pair struct {
 // startLink relays to target until the test ends.
 func startLink(t *testing.T, target string, random *rand.Rand) *link {
 	t.Helper()
-	l := &link{addr: freeAddr(t), target: target, pairs: map[*pair]bool{}, random: random}
+	return linkAt(t, freeAddr(t), target, random)
+}
+
+// linkAt is startLink with an address to listen on.
+func linkAt(t *testing.T, addr, target string, random *rand.Rand) *link {
+	t.Helper()
+	l := &link{addr: addr, target: target, pairs: map[*pair]bool{}, random: random}
 	l.refuse(false)
 	if l.listener == nil {
 		t.Fatalf("cannot listen on %s", l.addr)
@@ -169,7 +175,7 @@ func (l *link) accept(listener net.Listener) {
 }
 
 func (l *link) relay(by *net.TCPConn) {
-	to, err := net.Dial("tcp", l.target)
+	to, err := net.DialTimeout("tcp", l.target, patience/2)
 	if err != nil {
 		reset(by)
 		return

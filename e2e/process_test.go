@@ -141,20 +141,35 @@ type sidecar struct {
 	*process
 	addr, admin string
 	env         []string
+	within      string // the network namespace that it runs in; "" for that of the tests
+	program     string // what runs instead of binary; "" nothing
 }
 
 // startSidecar starts sidestream with env on ports of its own and waits until it is ready. Race reports are failures.
 func startSidecar(t *testing.T, env ...string) *sidecar {
 	t.Helper()
 	s := &sidecar{addr: freeAddr(t), admin: freeAddr(t)}
+	s.begin(t, env...)
+	return s
+}
+
+// begin starts it with env.
+func (s *sidecar) begin(t *testing.T, env ...string) {
+	t.Helper()
 	s.env = append([]string{"SSE_LISTEN=" + s.addr, "SSE_ADMIN_LISTEN=" + s.admin, "SSE_LOG_LEVEL=debug", "GORACE=exitcode=66"}, env...)
 	s.start(t)
-	return s
 }
 
 func (s *sidecar) start(t *testing.T, args ...string) {
 	t.Helper()
-	s.process = launch(t, s.env, binary, args...)
+	name := binary
+	if s.program != "" {
+		name = s.program
+	}
+	if s.within != "" {
+		name, args = "ip", append([]string{"netns", "exec", s.within, name}, args...)
+	}
+	s.process = launch(t, s.env, name, args...)
 	p := s.process
 	t.Cleanup(func() {
 		if strings.Contains(p.stderr.String(), "DATA RACE") {
