@@ -201,12 +201,6 @@ func (w *eventSource) reached(n int) bool {
 	return w.last >= n || w.dead
 }
 
-func (w *eventSource) wrongs() int {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return len(w.wrong)
-}
-
 // state is how far it is.
 func (w *eventSource) state() string {
 	w.mu.Lock()

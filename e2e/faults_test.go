@@ -270,7 +270,6 @@ func (w *world) turn(t *testing.T, f fault, random *rand.Rand) {
 	wrong, accepted := 0, map[*eventSource]int{}
 	for _, c := range w.clients {
 		c.turn()
-		wrong += c.wrongs()
 		accepted[c] = c.spring.accepted()
 	}
 	pauseFor(t.Context(), w.upTo(500*time.Millisecond))
@@ -292,9 +291,21 @@ func (w *world) turn(t *testing.T, f fault, random *rand.Rand) {
 			losses["history"] = w.starts
 		}
 		c.held(losses)
-		wrong -= c.wrongs()
+		wrong += w.report(t, c, f.name)
 	}
-	t.Logf("%s: %v, went on after %v, wrong %d", f.name, over.Sub(began).Round(time.Millisecond), time.Since(over).Round(time.Millisecond), -wrong)
+	t.Logf("%s: %v, went on after %v, wrong %d", f.name, over.Sub(began).Round(time.Millisecond), time.Since(over).Round(time.Millisecond), wrong)
+}
+
+// report tells what c should not have got, and how often that was.
+func (w *world) report(t *testing.T, c *eventSource, during string) (times int) {
+	t.Helper()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, wrong := range c.wrong[:min(len(c.wrong), 3)] {
+		t.Errorf("%s, %s: %s", during, c.name, wrong)
+	}
+	times, c.wrong = len(c.wrong), nil
+	return times
 }
 
 // upTo is a random time.
@@ -333,11 +344,7 @@ func (w *world) end(t *testing.T) {
 	events := 0
 	for _, c := range w.clients {
 		events += c.events
-		for i, wrong := range c.wrong {
-			if i < 5 {
-				t.Errorf("%s: %s", c.name, wrong)
-			}
-		}
+		w.report(t, c, "at the end")
 	}
 	w.up.refuse(true) // nor does it keep a connection for another poll
 	w.up.cut(cutReset)

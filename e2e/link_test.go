@@ -41,7 +41,8 @@ type link struct {
 	mu       sync.Mutex // guards what follows
 	listener net.Listener
 	sky      weather
-	swallow  bool // connections that are made now are swallowed at once
+	turned   chan struct{} // closed when the weather changes
+	swallow  bool          // connections that are made now are swallowed at once
 	pairs    map[*pair]bool
 	random   *rand.Rand
 	closed   bool
@@ -65,7 +66,7 @@ func startLink(t *testing.T, target string, random *rand.Rand) *link {
 // linkAt is startLink with an address to listen on.
 func linkAt(t *testing.T, addr, target string, random *rand.Rand) *link {
 	t.Helper()
-	l := &link{addr: addr, target: target, pairs: map[*pair]bool{}, random: random}
+	l := &link{addr: addr, target: target, pairs: map[*pair]bool{}, random: random, turned: make(chan struct{})}
 	l.refuse(false)
 	if l.listener == nil {
 		t.Fatalf("cannot listen on %s", l.addr)
@@ -104,6 +105,8 @@ func (l *link) turn(sky weather) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.sky = sky
+	close(l.turned)
+	l.turned = make(chan struct{})
 }
 
 // silence swallows what comes over the connections that there are, for ever, and over those that are made until it ends.
@@ -209,7 +212,7 @@ type segment struct {
 
 // carry moves what from sends to to, until from ends or the pair is cut.
 func (p *pair) carry(to, from *net.TCPConn, way int) {
-	under := make(chan segment, 64) // what is under way; a sender waits for room
+	under := make(chan segment, 64) // a sender waits for room
 	done := make(chan struct{})
 	go func() { defer close(done); p.arrive(to, from, way, under) }() // ends with under
 	var last time.Time
@@ -260,11 +263,17 @@ func (p *pair) send(under chan<- segment, b []byte, last time.Time) time.Time {
 	return last
 }
 
-// arrive gives to what is due.
+// arrive gives to what is due, or all that is under way once the weather is another.
 func (p *pair) arrive(to, from *net.TCPConn, way int, under <-chan segment) {
 	for s := range under {
-		if wait := time.Until(s.due); wait > 0 {
-			time.Sleep(wait)
+		p.link.mu.Lock()
+		turned, stormy := p.link.turned, p.link.sky != weather{}
+		p.link.mu.Unlock()
+		if stormy {
+			select {
+			case <-time.After(time.Until(s.due)):
+			case <-turned:
+			}
 		}
 		p.link.mu.Lock()
 		silenced, how, bytes, cut := p.silenced, p.how, s.bytes, false
