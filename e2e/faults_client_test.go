@@ -26,6 +26,7 @@ type eventSource struct {
 	url, user string
 	zip       bool
 	resumes   bool // the upstream has all that was said
+	own       bool // ids are the upstream's
 	kept      bool // so has the sidecar, whatever happens to it
 	transport http.RoundTripper
 	spring    *spring
@@ -192,6 +193,9 @@ func (w *eventSource) held(losses map[string]int) {
 		if most, ok := losses[reason]; n > most && (ok || reason != "evicted") {
 			w.complain("was told of %d gaps, %s, where there were at most %d", n, reason, most)
 		}
+	}
+	if n := w.gaps["restart"] + w.gaps["history"]; n > max(losses["restart"], losses["history"]) {
+		w.complain("was told of %d gaps for restarts, of which there were %d", n, losses["restart"])
 	}
 }
 

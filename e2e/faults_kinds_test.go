@@ -263,22 +263,23 @@ func ip(t *testing.T, words ...string) {
 	}
 }
 
-// apart puts the sidecar-to-be into a network of its own, with two links: by the one it reaches 10.213.1.1, by the other it is reached at 10.213.2.2.
-func (w *world) apart(t *testing.T) (name string) {
+// apart makes a network with two links: by the one what is in it reaches upstream, by the other it is reached itself.
+func apart(t *testing.T) (name, upstream, itself string) {
 	t.Helper()
 	name = fmt.Sprint("sse", os.Getpid())
+	address := func(n, end int) string { return fmt.Sprintf("10.213.%d.%d", os.Getpid()%120*2+n-1, end) } // two runs do not meet
 	ip(t, "netns", "add", name)
 	t.Cleanup(func() { ip(t, "netns", "del", name) })
 	for n := 1; n <= 2; n++ {
 		here, there := fmt.Sprint(name, "-", n), fmt.Sprint("eth", n)
 		ip(t, "link", "add", here, "type", "veth", "peer", "name", there, "netns", name)
-		ip(t, "addr", "add", fmt.Sprintf("10.213.%d.1/30", n), "dev", here)
+		ip(t, "addr", "add", address(n, 1)+"/30", "dev", here)
 		ip(t, "link", "set", here, "up")
-		ip(t, "-n", name, "addr", "add", fmt.Sprintf("10.213.%d.2/30", n), "dev", there)
+		ip(t, "-n", name, "addr", "add", address(n, 2)+"/30", "dev", there)
 		ip(t, "-n", name, "link", "set", there, "up")
 	}
 	ip(t, "-n", name, "link", "set", "lo", "up")
-	return name
+	return name, address(1, 1), address(2, 2)
 }
 
 var diskFaults = []fault{

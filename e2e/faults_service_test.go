@@ -104,7 +104,7 @@ func startService(t *testing.T, ours *authority.Authority, pace time.Duration, r
 	t.Helper()
 	s := &service{addr: freeAddr(t), ours: ours, pace: pace, springs: map[string]*spring{}, conns: map[net.Conn]bool{}, random: random}
 	if ours != nil {
-		s.certify(ours.Issue("legacy", "127.0.0.1", "10.213.1.1"))
+		s.certify(ours.Issue("legacy", "127.0.0.1"))
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	s.running.Go(func() { s.flow(ctx) }) // ends with stop

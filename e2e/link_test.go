@@ -60,14 +60,20 @@ type pair struct {
 // startLink relays to target until the test ends.
 func startLink(t *testing.T, target string, random *rand.Rand) *link {
 	t.Helper()
-	return linkAt(t, freeAddr(t), target, random)
+	return linkOn(t, "127.0.0.1", target, random)
 }
 
-// linkAt is startLink with an address to listen on.
-func linkAt(t *testing.T, addr, target string, random *rand.Rand) *link {
+// linkOn is startLink at an address of this host.
+func linkOn(t *testing.T, host, target string, random *rand.Rand) *link {
 	t.Helper()
-	l := &link{addr: addr, target: target, pairs: map[*pair]bool{}, random: random, turned: make(chan struct{})}
-	l.refuse(false)
+	l := &link{target: target, pairs: map[*pair]bool{}, random: random, turned: make(chan struct{})}
+	for range 5 { // another process may take a port first
+		_, port, _ := net.SplitHostPort(freeAddr(t))
+		l.addr = net.JoinHostPort(host, port)
+		if l.refuse(false); l.listener != nil {
+			break
+		}
+	}
 	if l.listener == nil {
 		t.Fatalf("cannot listen on %s", l.addr)
 	}
