@@ -320,17 +320,21 @@ func (w *world) passes(t *testing.T, some, most time.Duration) {
 // goesOn waits until each client has what is said from now on.
 func (w *world) goesOn(t *testing.T) {
 	t.Helper()
-	for _, c := range w.clients {
+	next := make([]int, len(w.clients))
+	for i, c := range w.clients {
 		n, _ := c.spring.said()
-		end := time.Now().Add(2 * patience)
-		for !c.reached(n + 1) {
+		next[i] = n + 1
+	}
+	end := time.Now().Add(2 * patience)
+	for i, c := range w.clients {
+		for !c.reached(next[i]) {
 			select {
 			case <-w.sidecar.ended:
 				t.Fatalf("the sidecar has ended: %s", &w.sidecar.stderr)
 			case <-time.After(5 * time.Millisecond):
 			}
 			if time.Now().After(end) {
-				t.Fatalf("%s does not get number %d", c.state(), n+1)
+				t.Fatalf("%s does not get number %d", c.state(), next[i])
 			}
 		}
 	}
