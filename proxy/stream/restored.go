@@ -35,10 +35,16 @@ func (st *Stream) load() {
 	if !kept.Brief() {
 		st.Ring.share(kept.Refresh)
 	}
-	st.restored, _ = st.Ring.Last()
+	st.restore()
 	if n := len(loaded.Events); n > 0 && string(loaded.State) == finishedState && time.Since(loaded.Events[n-1].At) < s.Linger {
 		st.Ring.Close(End{Kind: Finished})
 	}
+}
+
+// restore notes that what is in the ring was there before.
+func (st *Stream) restore() {
+	last, _ := st.Ring.Last()
+	st.restored.Store(last)
 }
 
 // follow returns when this process is to run the source, and begins the term; false: the stream is over.
@@ -63,6 +69,7 @@ func (st *Stream) begin(t history.Term) {
 	if st.led { // what the source knew is of then
 		st.source = st.streams.source(st.req, st.log)
 	}
+	first := !st.led
 	st.led = true
 	finished := string(t.State) == finishedState
 	st.resumes = !finished && len(t.State) > 0 && st.resume(t)
@@ -76,6 +83,9 @@ func (st *Stream) begin(t history.Term) {
 	st.outbox.open(written, t.Epoch == 0)
 	if t.Damaged {
 		st.append(translate.Message{Gap: translate.GapHistory})
+		if first { // who begins here has no place that it was lost after, or is told of that by itself
+			st.restore()
+		}
 	}
 	st.owed = t.Again && !t.Damaged && !finished
 }

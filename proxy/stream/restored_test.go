@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
@@ -242,6 +244,37 @@ func TestRestartSaysWhatWasLost(t *testing.T) {
 			fresh.comes(t, s)
 			if fresh.last != 0 {
 				t.Errorf("a new client of a live stream is given %d", fresh.last)
+			}
+			end()
+		})
+	}
+}
+
+// After a disk that was full, who opens the stream with an id that was never written is told of one gap, as is who has one that was.
+func TestDamageIsSaidOnce(t *testing.T) {
+	for name, id := range map[string]string{"known": "", "unknown": "999"} {
+		synctest.Test(t, func(t *testing.T) {
+			sv := &service{begun: time.Now(), resumable: true}
+			dir := t.TempDir()
+			s, end := process(t, dir, Policy{Bounds: Bounds{Events: 100}}, sv)
+			var c reader
+			seat, cursor := c.comes(t, s)
+			time.Sleep(3500 * time.Millisecond)
+			synctest.Wait()
+			c.read(t, seat.Ring, cursor, false)
+			end()
+			if err := os.WriteFile(filepath.Join(dir, "stale"), []byte("yes\n"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if epoch, _, _ := strings.Cut(c.id, "-"); id != "" {
+				c.id = epoch + "-" + id
+			}
+			s, end = process(t, dir, Policy{Bounds: Bounds{Events: 100}}, sv)
+			seat, cursor = c.comes(t, s)
+			time.Sleep(2 * time.Second)
+			synctest.Wait()
+			if c.read(t, seat.Ring, cursor, false); c.gaps != 1 || c.last != 5 {
+				t.Errorf("%s: %d gaps, up to %d", name, c.gaps, c.last)
 			}
 			end()
 		})

@@ -20,8 +20,8 @@ func (s *Seat) Start() uint64 {
 	case !s.Opened || s.lists:
 		return Begin
 	case s.kept != nil && s.streams.Bounds.Start == 0: // what was there before is no news
-		return s.restored
-	case s.kept != nil && s.restored > 0:
+		return s.restored.Load()
+	case s.kept != nil && s.restored.Load() > 0:
 		return Begin
 	}
 	return 0

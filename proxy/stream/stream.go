@@ -60,8 +60,8 @@ type Stream struct {
 	gone   bool               // the stream is not wanted any more
 
 	// Where a history is kept; set before loaded is closed.
-	kept     history.Log // nil: none is
-	restored uint64      // the number of the newest event that was there before
+	kept     history.Log   // nil: none is
+	restored atomic.Uint64 // the number of the newest event that was there before, or tells of it
 	outbox   outbox
 
 	// Guarded by Streams.mu.
