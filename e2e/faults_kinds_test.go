@@ -283,12 +283,11 @@ func apart(t *testing.T) (name, upstream, itself string) {
 }
 
 var diskFaults = []fault{
-	{name: "files may not grow", forgets: true, do: func(t *testing.T, w *world) { w.grows(t) }},
-	{name: "the disk is full", forgets: true, do: func(t *testing.T, w *world) {
-		if !w.mounted {
-			w.grows(t)
-			return
-		}
+	{name: "files may not grow", forgets: true, do: func(t *testing.T, w *world) {
+		w.grows(t)
+		w.writes(t)
+	}},
+	{name: "the disk is full", can: func(w *world) bool { return w.mounted }, forgets: true, do: func(t *testing.T, w *world) {
 		ballast := filepath.Join(w.disk, "ballast")
 		fill(t, ballast)
 		w.passes(t, most/4, most)
@@ -302,7 +301,16 @@ var diskFaults = []fault{
 		if dead {
 			w.startAgain(t)
 		}
+		w.writes(t)
 	}},
+}
+
+// writes waits until events are written again, which is tried once a second.
+func (w *world) writes(t *testing.T) {
+	t.Helper()
+	eventually(t, "the history to be written", func() bool {
+		return strings.Contains(fetchText("http://"+w.sidecar.admin+"/metrics"), "\nsidestream_history_up 1\n")
+	})
 }
 
 // grows has the sidecar's files grow no more for a while, in which it may be killed.
