@@ -26,6 +26,7 @@ type eventSource struct {
 	url, user string
 	zip       bool
 	resumes   bool // the upstream has all that was said
+	latest    bool // it begins with the latest event, and is told of what was lost after that, besides what was after its own place
 	own       bool // ids are the upstream's
 	kept      bool // so has the sidecar, whatever happens to it
 	transport http.RoundTripper
@@ -194,7 +195,7 @@ func (w *eventSource) held(losses map[string]int) {
 			w.complain("was told of %d gaps, %s, where there were at most %d", n, reason, most)
 		}
 	}
-	if n := w.gaps["restart"] + w.gaps["history"]; n > max(losses["restart"], losses["history"]) {
+	if n := w.gaps["restart"] + w.gaps["history"]; n > max(losses["restart"], losses["history"]) && !w.latest {
 		w.complain("was told of %d gaps for restarts, of which there were %d", n, losses["restart"])
 	}
 }

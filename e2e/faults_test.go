@@ -202,7 +202,7 @@ func (w *world) routes() (env []string) {
 		secure = "s"
 	}
 	for _, r := range []string{"SHARED /shared ws START=live", "PRIVATE /private ws FORWARD=Cookie",
-		"POLL /poll http ?after={stream.cursor:now} FORWARD=Cookie EVERY=200ms CURSOR=.next SELECT=.items[]", "SSE /sse http MODE=stream FORMAT=sse CURSOR=id"} {
+		"POLL /poll http ?after={stream.cursor:now} FORWARD=Cookie EVERY=200ms CURSOR=.next SELECT=.items[]", "SSE /sse http MODE=stream FORMAT=sse CURSOR=id START=live"} {
 		words := strings.Fields(r)
 		route, from := "SSE_ROUTE_"+words[0]+"_", words[2]+secure+"://"+w.up.addr+words[1]
 		for _, word := range words[3:] {
@@ -243,7 +243,7 @@ func (w *world) populate(t *testing.T) {
 	var all sync.WaitGroup
 	for i, path := range []string{"/shared", "/private", "/poll", "/sse"} {
 		for j, k := range kinds {
-			c := &eventSource{user: fmt.Sprint("user", (i+j)/2), url: scheme + w.down.addr + path, zip: k.zip, transport: k.by, resumes: i >= 2, own: path == "/sse", kept: w.disk != "", gaps: map[string]int{}}
+			c := &eventSource{user: fmt.Sprint("user", (i+j)/2), url: scheme + w.down.addr + path, zip: k.zip, transport: k.by, resumes: i >= 2, own: path == "/sse", latest: path == "/poll", kept: w.disk != "", gaps: map[string]int{}}
 			key := path
 			if path == "/private" || path == "/poll" {
 				key += " of " + c.user
