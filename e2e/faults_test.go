@@ -63,12 +63,12 @@ type worldKind struct {
 const idle = 3 * time.Second
 
 var worldKinds = []worldKind{
-	{name: "clear", faults: join(linkFaults, processFaults, serviceFaults), turns: 5},
-	{name: "TLS", secret: true, faults: join(linkFaults, processFaults, serviceFaults, certificateFaults), turns: 4},
-	{name: "folder", disk: true, faults: join(processFaults, diskFaults, linkFaults[:2], serviceFaults[:1]), turns: 4},
-	{name: "nginx", nginx: true, faults: join(nginxFaults, linkFaults[:2]), turns: 2},
-	{name: "limits", env: []string{"GOMEMLIMIT=32MiB", "SSE_REPLAY_EVENTS=8000", "SSE_REPLAY_BYTES=2MiB"}, faults: join(limitFaults, linkFaults[:2]), turns: 3},
-	{name: "small ring", env: []string{"SSE_REPLAY_EVENTS=30"}, faults: join(linkFaults, serviceFaults), turns: 3},
+	{name: "clear", faults: join(linkFaults, processFaults, serviceFaults), turns: 8},
+	{name: "TLS", secret: true, faults: join(linkFaults, processFaults, serviceFaults, certificateFaults), turns: 6},
+	{name: "folder", disk: true, faults: join(processFaults, diskFaults, linkFaults[:2], serviceFaults[:1]), turns: 5},
+	{name: "nginx", nginx: true, faults: join(nginxFaults, linkFaults[:2]), turns: 3},
+	{name: "limits", env: []string{"GOMEMLIMIT=32MiB", "SSE_REPLAY_EVENTS=8000", "SSE_REPLAY_BYTES=2MiB"}, faults: join(limitFaults, linkFaults[:2]), turns: 4},
+	{name: "small ring", env: []string{"SSE_REPLAY_EVENTS=30"}, faults: join(linkFaults, serviceFaults), turns: 4},
 	{name: "clock", clock: true, disk: true, env: []string{"SSE_REPLAY_AGE=1m"}, faults: clockFaults},
 	{name: "namespace", apart: true, faults: join(namespaceFaults, linkFaults[:2])},
 }
