@@ -187,6 +187,7 @@ func startWorld(t *testing.T, kind worldKind, seed uint64, long bool) *world {
 	t.Cleanup(func() {
 		if t.Failed() {
 			for _, c := range w.clients {
+				w.report(t, c, "before that")
 				t.Log(c.state())
 			}
 		}

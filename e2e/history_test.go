@@ -3,7 +3,6 @@
 package e2e
 
 import (
-	"bufio"
 	"context"
 	"fmt"
 	"math/rand/v2"
@@ -53,7 +52,7 @@ func numbers(t *testing.T) (addr string) {
 type follower struct {
 	addr    string
 	gateway bool // what it asks may answer 502 or 504 for one that is away
-	id      string
+	reader  eventReader
 	last    int
 	all     atomic.Int64 // numbers received
 	mayGap  atomic.Bool  // it may be told of a gap, after which any number may follow
@@ -81,8 +80,8 @@ func (f *follower) run(ctx context.Context) {
 func (f *follower) connect(ctx context.Context) {
 	r, _ := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+f.addr+"/numbers", nil)
 	r.Header.Set("Accept", "text/event-stream")
-	if f.id != "" {
-		r.Header.Set("Last-Event-ID", f.id)
+	if f.reader.id != "" {
+		r.Header.Set("Last-Event-ID", f.reader.id)
 	}
 	resp, err := http.DefaultTransport.RoundTrip(r)
 	if err != nil {
@@ -93,26 +92,10 @@ func (f *follower) connect(ctx context.Context) {
 		return
 	}
 	if resp.StatusCode != http.StatusOK {
-		f.complain("answered %d to %s", resp.StatusCode, f.id)
+		f.complain("answered %d to %s", resp.StatusCode, f.reader.id)
 		return
 	}
-	name, data, id := "", "", f.id
-	for lines := bufio.NewScanner(resp.Body); lines.Scan(); {
-		switch field, value, _ := strings.Cut(lines.Text(), ": "); field {
-		case "event":
-			name = value
-		case "data":
-			data = value
-		case "id":
-			id = value
-		case "":
-			if lines.Text() == "" && data != "" {
-				f.take(name, data)
-				f.id = id
-				name, data = "", ""
-			}
-		}
-	}
+	f.reader.read(resp.Body, func(m dispatched) { f.take(m.name, m.data) })
 }
 
 func (f *follower) take(name, data string) {

@@ -3,7 +3,6 @@
 package e2e
 
 import (
-	"bufio"
 	"compress/gzip"
 	"context"
 	"crypto/tls"
@@ -92,10 +91,10 @@ type soaker struct {
 	zip       bool
 	life      time.Duration // of one connection, about
 
-	stats *soakStats
-	id    string
-	last  int64 // the newest number; -1: none is known
-	owed  bool  // a gap has been said since
+	stats  *soakStats
+	reader eventReader
+	last   int64 // the newest number; -1: none is known
+	owed   bool  // a gap has been said since
 }
 
 type soakStats struct{ events, gaps, opened, cut, refused atomic.Int64 }
@@ -107,7 +106,7 @@ func (s *soaker) run(ctx context.Context, t *testing.T) {
 		s.connect(one, t)
 		cancel()
 		if rand.N(3) == 0 {
-			s.id, s.last = "", -1
+			s.reader.id, s.last = "", -1
 		}
 		select {
 		case <-ctx.Done():
@@ -120,8 +119,8 @@ func (s *soaker) connect(ctx context.Context, t *testing.T) {
 	r, _ := http.NewRequestWithContext(ctx, "GET", s.url, nil)
 	r.Header.Set("Accept", "text/event-stream")
 	r.Header.Set("Cookie", "user="+s.user)
-	if s.id != "" {
-		r.Header.Set("Last-Event-ID", s.id)
+	if s.reader.id != "" {
+		r.Header.Set("Last-Event-ID", s.reader.id)
 	}
 	if s.zip {
 		r.Header.Set("Accept-Encoding", "gzip")
@@ -145,40 +144,13 @@ func (s *soaker) connect(ctx context.Context, t *testing.T) {
 			return
 		}
 	}
-	s.read(bufio.NewReader(body), t)
+	s.reader.read(body, func(m dispatched) { s.event(m.name, m.data, t) })
 	if ctx.Err() == nil {
 		s.stats.cut.Add(1)
 	}
 }
 
-// read reads events and holds them against what must be.
-func (s *soaker) read(in *bufio.Reader, t *testing.T) {
-	var id, name, data string
-	for {
-		line, err := in.ReadString('\n')
-		if err != nil {
-			return
-		}
-		field, value, _ := strings.Cut(strings.TrimSuffix(line, "\n"), ": ")
-		switch field {
-		case "id":
-			id = value
-		case "event":
-			name = value
-		case "data":
-			data += value
-		case "":
-			if id != "" {
-				s.id = id
-			}
-			if data != "" || name != "" {
-				s.event(name, data, t)
-			}
-			id, name, data = "", "", ""
-		}
-	}
-}
-
+// event holds an event against what must be.
 func (s *soaker) event(name, data string, t *testing.T) {
 	switch name {
 	case "stream.gap":
