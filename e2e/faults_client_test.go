@@ -28,6 +28,7 @@ type eventSource struct {
 	resumes   bool // the upstream has all that was said
 	latest    bool // it begins with the latest event, and is told of what was lost after that, besides what was after its own place
 	own       bool // ids are the upstream's
+	short     bool // and the ring forgets them soon, so that nothing tells one that was let go of from one of another run
 	kept      bool // so has the sidecar, whatever happens to it
 	transport http.RoundTripper
 	spring    *spring
@@ -38,6 +39,7 @@ type eventSource struct {
 	last   int            // the newest number; 0: none is known
 	owed   []gapSaid      // gaps that were said since
 	gaps   map[string]int // how many were said in this turn, by their reason
+	before int            // connections when it began
 	wrong  []string       // what it should not have got
 	dead   bool           // it has got an answer after which an EventSource is closed for good
 	opened int            // connections
@@ -183,13 +185,16 @@ func (w *eventSource) told(reason string) bool {
 func (w *eventSource) turn() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.gaps = map[string]int{}
+	w.gaps, w.before = map[string]int{}, w.opened
 }
 
 // held complains of more gaps in this turn than there were losses.
 func (w *eventSource) held(losses map[string]int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if w.short {
+		losses["restart"] += w.opened - w.before
+	}
 	for reason, n := range w.gaps {
 		if most, ok := losses[reason]; n > most && (ok || reason != "evicted") {
 			w.complain("was told of %d gaps, %s, where there were at most %d", n, reason, most)

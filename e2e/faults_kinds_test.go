@@ -191,12 +191,19 @@ var limitFaults = []fault{
 	{name: "a cgroup's memory is used up", can: func(w *world) bool { return w.long && hasMemoryGroup() }, do: func(t *testing.T, w *world) {
 		leave := w.confine(t, uint64(2+w.random.IntN(20))<<20)
 		w.floods(t)
-		select {
-		case <-w.sidecar.ended: // killed
-			leave()
+		leave()
+		alive := false
+		eventually(t, "the sidecar to be killed, or to answer", func() bool {
+			select {
+			case <-w.sidecar.ended:
+				return true
+			default:
+				alive = status("http://"+w.sidecar.admin+"/livez") == 200
+				return alive
+			}
+		})
+		if !alive {
 			w.startAgain(t)
-		default:
-			leave()
 		}
 	}},
 }

@@ -183,7 +183,7 @@ func startWorld(t *testing.T, kind worldKind, seed uint64, long bool) *world {
 		w.front, target = startMaster(t, target)
 	}
 	w.down = startLink(t, target, seeded(seed, kind.name, "down"))
-	w.populate(t)
+	w.populate(t, kind.name == "small ring")
 	t.Cleanup(func() {
 		if t.Failed() {
 			for _, c := range w.clients {
@@ -219,7 +219,7 @@ func (w *world) routes() (env []string) {
 }
 
 // populate has clients of each route over each transport. Users have two clients, mostly over different ones.
-func (w *world) populate(t *testing.T) {
+func (w *world) populate(t *testing.T, small bool) {
 	dial := (&net.Dialer{Timeout: patience}).DialContext
 	plain := &http.Transport{DialContext: dial, DisableKeepAlives: true, DisableCompression: true, TLSHandshakeTimeout: patience}
 	tab := &http.Transport{DialContext: dial, DisableCompression: true, TLSHandshakeTimeout: patience, Protocols: new(http.Protocols)}
@@ -244,7 +244,7 @@ func (w *world) populate(t *testing.T) {
 	var all sync.WaitGroup
 	for i, path := range []string{"/shared", "/private", "/poll", "/sse"} {
 		for j, k := range kinds {
-			c := &eventSource{user: fmt.Sprint("user", (i+j)/2), url: scheme + w.down.addr + path, zip: k.zip, transport: k.by, resumes: i >= 2, own: path == "/sse", latest: path == "/poll", kept: w.disk != "", gaps: map[string]int{}}
+			c := &eventSource{user: fmt.Sprint("user", (i+j)/2), url: scheme + w.down.addr + path, zip: k.zip, transport: k.by, resumes: i >= 2, own: path == "/sse", short: small && path == "/sse", latest: path == "/poll", kept: w.disk != "", gaps: map[string]int{}}
 			key := path
 			if path == "/private" || path == "/poll" {
 				key += " of " + c.user
