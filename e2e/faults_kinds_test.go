@@ -210,9 +210,13 @@ var limitFaults = []fault{
 
 // floods has so much be said that rings fill.
 func (w *world) floods(t *testing.T) {
+	some := 100
+	if w.long {
+		some = 300
+	}
 	for range 3 {
 		for _, c := range w.clients {
-			c.spring.say(300 + w.random.IntN(600))
+			c.spring.say(some + w.random.IntN(2*some))
 		}
 		w.passes(t, 0, most/4)
 	}
