@@ -18,8 +18,10 @@ func (s *Streams) drive(st *Stream) {
 	case s.ready <- st:
 	default:
 		s.run.Go(func() { // ends with what it runs, or is one of a few that stay until s.end
-			for ; st != nil; st = s.stay() {
+			for st != nil {
 				s.turn(st)
+				st = nil // who stays holds nothing of a stream that may be through
+				st = s.stay()
 			}
 		})
 	}

@@ -3,9 +3,11 @@ package stream
 import (
 	"context"
 	"fmt"
+	"runtime"
 	"testing"
 	"testing/synctest"
 	"time"
+	"weak"
 
 	"sidestream/translate"
 )
@@ -179,5 +181,25 @@ func TestCloseWhileJoining(t *testing.T) {
 		synctest.Wait() // Close has told those who wait before it ends the rings
 		expect(t, seat.Ring, 0, "", Retired)
 		seat.Leave()
+	})
+}
+
+// TestNothingHoldsAStreamThatIsGone: neither do the goroutines that stay for the next one.
+func TestNothingHoldsAStreamThatIsGone(t *testing.T) {
+	bubble(t, Policy{Linger: time.Second}, &legacy{}, func(t *testing.T, s *Streams) {
+		gone := make([]weak.Pointer[Stream], spareDrivers)
+		for i := range gone {
+			a := join(t, s, fmt.Sprint(i))
+			gone[i] = weak.Make(a.Stream)
+			a.Leave()
+		}
+		time.Sleep(2 * time.Second)
+		synctest.Wait()
+		runtime.GC()
+		for i, st := range gone {
+			if st.Value() != nil {
+				t.Errorf("stream %d is still held", i)
+			}
+		}
 	})
 }
