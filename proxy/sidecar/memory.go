@@ -2,6 +2,7 @@ package sidecar
 
 import (
 	"context"
+	"runtime"
 	"runtime/debug"
 	"runtime/metrics"
 	"time"
@@ -11,6 +12,7 @@ import (
 // minutes, and then keeps room for as much again as is in use. So where little has been asked for lately, memory is collected and given back.
 const (
 	memoryTime = 10 * time.Second // how often it is looked
+	restTime   = time.Minute      // between two collections because nothing goes on any more
 	leastSpare = 2 << 20          // bytes that are worth giving back, at least; and a 32nd of what is in use
 	quiet      = 256 << 10        // bytes asked for since the last look up to which nothing is going on; and a 512th of what is in use
 )
@@ -34,21 +36,36 @@ func readHeap() heap {
 // isDue reports whether memory is to be given back, where the heap was as before at the last look. A collection costs what going through all that
 // is in use costs: at what is quiet here, one comes every 80 seconds at most, and by itself one would come every two minutes.
 func (h heap) isDue(before heap) bool {
-	return h.spare > max(leastSpare, h.live/32) && h.asked-before.asked < quiet+h.live/512
+	return h.spare > max(leastSpare, h.live/32) && h.isQuiet(before)
 }
+
+func (h heap) isQuiet(before heap) bool { return h.asked-before.asked < quiet+h.live/512 }
+
+// isMuch reports whether many may have gone, or looking again costs little. What sync.Pools had for them, such as the buffers of their connections, outlives the
+// first collection, and would stay until one comes by itself, after two minutes: some 5 KiB of each of them.
+func (h heap) isMuch() bool { return h.spare > h.live/4 || h.live < 64<<20 }
 
 // giveBack gives memory back to the system that is not needed any more, until ctx is done.
 func giveBack(ctx context.Context) {
 	tick := time.NewTicker(memoryTime)
 	defer tick.Stop()
+	var last time.Time
+	busy := false // something went on since: what was in use at the last collection may be garbage, which only another one tells
 	for before := readHeap(); ; {
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
 			now := readHeap()
-			if now.isDue(before) {
+			switch rests := now.isQuiet(before) && busy && time.Since(last) >= restTime; {
+			case now.isDue(before), rests:
+				if rests || now.isMuch() {
+					runtime.GC()
+				}
 				debug.FreeOSMemory()
+				busy, last = false, time.Now()
+			case !now.isQuiet(before):
+				busy = true
 			}
 			before = now
 		}

@@ -5,6 +5,7 @@ import (
 	"runtime"
 	"runtime/debug"
 	"runtime/metrics"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -30,7 +31,8 @@ func TestHeapIsDue(t *testing.T) {
 	}
 }
 
-// TestMemoryIsGivenBack: what was needed for a moment is the system's again soon after, and that is done once, not every time.
+// TestMemoryIsGivenBack: what was needed for a moment is the system's again soon after, also what lies in a sync.Pool for the next of a herd, and that is done once,
+// with two collections, not every time.
 func TestMemoryIsGivenBack(t *testing.T) {
 	held := func() uint64 {
 		all := []metrics.Sample{{Name: "/memory/classes/heap/objects:bytes"}, {Name: "/memory/classes/heap/free:bytes"}, {Name: "/memory/classes/heap/unused:bytes"}}
@@ -47,9 +49,12 @@ func TestMemoryIsGivenBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, stop := context.WithCancel(t.Context())
 		defer stop()
-		herd := make([][]byte, 64)
+		herd, pool := make([][]byte, 64), new(sync.Pool)
 		for i := range herd {
 			herd[i] = make([]byte, 1<<20)
+		}
+		for range 32 {
+			pool.Put(new([1 << 20]byte))
 		}
 		full := held()
 		runtime.KeepAlive(herd)
@@ -58,11 +63,42 @@ func TestMemoryIsGivenBack(t *testing.T) {
 		before := cycles()
 		time.Sleep(time.Minute)
 		synctest.Wait()
-		if left := held(); left > full-48<<20 {
+		runtime.KeepAlive(pool)
+		if left := held(); left > full-80<<20 {
 			t.Errorf("of %d MiB, %d are still held", full>>20, left>>20)
 		}
-		if n := cycles() - before; n != 1 {
+		if n := cycles() - before; n != 2 {
 			t.Errorf("%d collections", n)
+		}
+	})
+}
+
+// TestMemoryIsGivenBackAfterRest: what was in use when Go collected last, and is not any more, is given back when nothing goes on.
+func TestMemoryIsGivenBackAfterRest(t *testing.T) {
+	inUse := func() uint64 {
+		all := []metrics.Sample{{Name: "/memory/classes/heap/objects:bytes"}}
+		metrics.Read(all)
+		return all[0].Value.Uint64()
+	}
+	defer debug.SetGCPercent(debug.SetGCPercent(-1)) // nothing is collected but by what is tested
+	runtime.GC()
+	synctest.Test(t, func(t *testing.T) {
+		ctx, stop := context.WithCancel(t.Context())
+		defer stop()
+		go giveBack(ctx) // ends with ctx
+		synctest.Wait()
+		herd := make([][]byte, 64)
+		for i := range herd {
+			herd[i] = make([]byte, 1<<20)
+		}
+		runtime.GC()
+		full := inUse()
+		runtime.KeepAlive(herd)
+		herd = nil
+		time.Sleep(3 * memoryTime)
+		synctest.Wait()
+		if left := inUse(); left > full-48<<20 {
+			t.Errorf("of %d MiB, %d are still in use", full>>20, left>>20)
 		}
 	})
 }
