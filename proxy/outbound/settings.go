@@ -12,3 +12,7 @@ type Settings struct {
 
 // dialTime is how long a connection may take, and then TLS.
 const dialTime = 10 * time.Second
+
+// maxHead is how many bytes the head of an answer may have: room for as many cookies as an upstream may set. net/http's own bound, ten times that, costs three
+// times as much while it is read, and where thousands of streams ask the same service it would be theirs all at once.
+const maxHead = 1 << 20

@@ -77,7 +77,7 @@ func (t *Transport) current() *http.Transport {
 
 // new is a pool of connections made with keys.
 func (t *Transport) new(keys *Keys) *http.Transport {
-	tr := &http.Transport{Protocols: new(http.Protocols), TLSHandshakeTimeout: dialTime}
+	tr := &http.Transport{Protocols: new(http.Protocols), TLSHandshakeTimeout: dialTime, MaxResponseHeaderBytes: maxHead}
 	tr.Protocols.SetHTTP1(true)
 	tr.Protocols.SetHTTP2(t.HTTP2)
 	tr.ForceAttemptHTTP2 = t.HTTP2
@@ -158,7 +158,7 @@ func (t *Transport) asked() *http.Transport {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.proxied == nil {
-		t.proxied = &http.Transport{DialContext: t.base, TLSHandshakeTimeout: dialTime,
+		t.proxied = &http.Transport{DialContext: t.base, TLSHandshakeTimeout: dialTime, MaxResponseHeaderBytes: maxHead,
 			Proxy: func(r *http.Request) (*url.URL, error) { return t.proxy(r.URL), nil }}
 		t.proxied.Protocols = new(http.Protocols)
 		t.proxied.Protocols.SetHTTP1(true)
