@@ -153,7 +153,7 @@ func startRoundRobin(t *testing.T, addrs ...string) string {
 // runNginx starts nginx with this in its http block, and in the location of all paths.
 func runNginx(t *testing.T, all, location string) string {
 	t.Helper()
-	_, front := nginxOf(t, "master_process off;", all, location)
+	_, front := nginxOf(t, "master_process off;", "", all, location)
 	return front
 }
 
@@ -164,11 +164,11 @@ func startMaster(t *testing.T, addr string) (*process, string) {
 	if os.Geteuid() == 0 {
 		main += "\nuser root;" // the directory is closed to others
 	}
-	return nginxOf(t, main, "", "proxy_pass http://"+addr+"; proxy_http_version 1.1; proxy_set_header Connection \"\";")
+	return nginxOf(t, main, "", "", "proxy_pass http://"+addr+"; proxy_http_version 1.1; proxy_set_header Connection \"\";")
 }
 
-// nginxOf is runNginx with what stands at the beginning of its configuration.
-func nginxOf(t *testing.T, main, all, location string) (*process, string) {
+// nginxOf is runNginx with what stands at the beginning of its configuration, and in its events block.
+func nginxOf(t *testing.T, main, events, all, location string) (*process, string) {
 	t.Helper()
 	dir, front := t.TempDir(), freeAddr(t)
 	conf := filepath.Join(dir, "nginx.conf")
@@ -176,9 +176,9 @@ func nginxOf(t *testing.T, main, all, location string) (*process, string) {
 	for _, name := range []string{"client_body", "proxy", "fastcgi", "uwsgi", "scgi"} {
 		fmt.Fprintf(&temp, "  %s_temp_path %s;\n", name, filepath.Join(dir, name))
 	}
-	text := fmt.Sprintf("daemon off;\n%s\npid %s;\nerror_log stderr;\nevents {}\nhttp {\n  access_log off;\n%s%s"+
+	text := fmt.Sprintf("daemon off;\n%s\npid %s;\nerror_log stderr;\nevents {%s}\nhttp {\n  access_log off;\n%s%s"+
 		"  server {\n    listen %s;\n    location / {\n      %s\n    }\n  }\n}\n",
-		main, filepath.Join(dir, "pid"), temp.String(), all, front, location)
+		main, filepath.Join(dir, "pid"), events, temp.String(), all, front, location)
 	if err := os.WriteFile(conf, []byte(text), 0o644); err != nil {
 		t.Fatal(err)
 	}
