@@ -75,6 +75,7 @@ func NewBody(contentType, format string, max int) *Body {
 	default:
 		b.page = IsPage(contentType)
 	}
+	_, b.begun = b.decided.(eventRecords) // whose decoder passes one itself, and no second one
 	return b
 }
 

@@ -37,6 +37,7 @@ func TestBody(t *testing.T) {
 		// A byte order mark decides nothing.
 		{"application/x-ndjson", "", "\uFEFF{}\n[]\n", "#:{} #:[]"},
 		{"text/event-stream", "", "\uFEFFdata: 1\n\n", "#:1"},
+		{"text/event-stream", "", "\uFEFF\uFEFFdata: 1\n\ndata: 2\n\n", "#:2"},
 		{"", "", "\uFEFF\r\n text\n", "#:text"},
 		{"text/plain", "", "\uFEFF", ""},
 		// Events under other types.
