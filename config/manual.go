@@ -147,7 +147,8 @@ func fishCompletion() string {
 		if c.Name == "" {
 			continue
 		}
-		fmt.Fprintf(&b, "complete -c sidestream -n __fish_use_subcommand -a %s -d %s\n", c.Name, shellWord(firstWords(c.Meaning)))
+		// __fish_use_subcommand would take the env file for the command.
+		fmt.Fprintf(&b, "complete -c sidestream -f -n 'not __fish_seen_subcommand_from %s' -a %s -d %s\n", strings.Join(commandNames(), " "), c.Name, shellWord(firstWords(c.Meaning)))
 		for _, f := range c.Flags {
 			takes := ""
 			if f.Value != "" {

@@ -53,6 +53,8 @@ command -v Xvfb >/dev/null || missing+=(xvfb)
 command -v promtool >/dev/null || missing+=(prometheus)
 command -v systemd-analyze >/dev/null || missing+=(systemd)
 command -v git >/dev/null || missing+=(git)
+command -v zsh >/dev/null || missing+=(zsh)
+command -v fish >/dev/null || missing+=(fish)
 # The race detector links against C.
 command -v gcc >/dev/null || missing+=(gcc libc6-dev)
 if [ "${#missing[@]}" -gt 0 ]; then
