@@ -34,7 +34,7 @@ var hostileUpstreams = []peers{
 	{name: "a line of JSON without end", many: 50, few: 3, bound: 6 << 10, come: subscribed("/ndjson")},
 	{name: "a WebSocket message in fragments without end", many: 50, few: 3, bound: 6 << 10, come: subscribed("/fragments")},
 	{name: "a WebSocket message in empty fragments", many: 50, few: 3, bound: 256, come: subscribed("/nothing")},
-	{name: "pings without end", many: 50, few: 3, bound: 256, come: subscribed("/pings")},
+	{name: "pings without end", many: 50, few: 3, bound: 2 << 10, come: subscribed("/pings")},
 	{name: "30,000 new keys a poll, START=latest", many: 8, few: 1, bound: 96 << 10, come: subscribed("/keys")},
 	{name: "30,000 new elements a poll, MODE=items", many: 8, few: 1, bound: 96 << 10, come: subscribed("/items")},
 	{name: "30,000 new keys a poll, MODE=patch", many: 8, few: 1, bound: 96 << 10, come: subscribed("/patch")},
