@@ -124,7 +124,7 @@ func TestRefusedByNetHTTP(t *testing.T) {
 func TestBothWaysAnswerTheSame(t *testing.T) {
 	h := newHarbour(t, stream.Bounds{Start: stream.StartAll}, time.Hour)
 	for i := range 20 {
-		h.ring.Append(translate.Message{Data: []byte(payload(i))})
+		h.append(translate.Message{Data: []byte(payload(i))})
 	}
 	for _, proto := range []string{"1.0", "1.1"} {
 		var answers [2]string
@@ -276,7 +276,7 @@ func TestConnectsWhileEventsFlow(t *testing.T) {
 	eventually(t, "they are there", func() bool { return h.route.Stats.Clients.Load() == 20 })
 	readers.Go(func() {
 		for i := 1; i <= events; i++ {
-			h.ring.Append(translate.Message{Data: []byte(payload(i))})
+			h.append(translate.Message{Data: []byte(payload(i))})
 			<-time.After(10 * time.Millisecond)
 		}
 	})

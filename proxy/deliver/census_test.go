@@ -48,7 +48,7 @@ func TestCensus(t *testing.T) {
 		defer resp.Body.Close()
 	}
 	eventually(t, "all are there", func() bool { return len(census(&h.clients)) == 9 })
-	h.ring.Append(say("1"), say("2"))
+	h.append(say("1"), say("2"))
 	eventually(t, "all have both events", func() bool {
 		for _, s := range census(&h.clients) {
 			if s.At != 2 {

@@ -203,7 +203,7 @@ func TestZippedAnswers(t *testing.T) {
 			for i := range events {
 				m := ticker(i)
 				plain += len(m.Data)
-				h.ring.Append(m)
+				h.append(m)
 				if i%50 == 0 { // a socket takes them, mostly one by one
 					<-time.After(time.Millisecond)
 				}

@@ -23,7 +23,6 @@ func TestStallsOverUnixSockets(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer s.poller.close()
-	defer unix.Close(s.event)
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_NONBLOCK, 0)
 	if err != nil {
 		t.Fatal(err)

@@ -41,13 +41,13 @@ func bytesOf(t *testing.T, h *harbour, fields string, n int) string {
 func TestOpenTellsThePlace(t *testing.T) {
 	for _, fields := range []string{"", "Te: trailers\r\n"} { // past net/http, and by it
 		h := newHarbour(t, stream.Bounds{}, time.Hour)
-		h.ring.Append(translate.Message{ID: "theirs", Data: []byte("before")})
+		h.append(translate.Message{ID: "theirs", Data: []byte("before")})
 		open := "event: stream.open\ndata: {}\nid: " + h.ring.Place(1) + "\n\n"
 		retry, rest, _ := strings.Cut(bytesOf(t, h, fields, len("retry: 1000\n")+len(open)), "\n")
 		if rest != open || !strings.HasPrefix(retry, "retry: ") {
 			t.Fatalf("%q: got %q after %q, want %q", fields, rest, retry, open)
 		}
-		h.ring.Append(say("between"))
+		h.append(say("between"))
 		want := "data: between\nid: " + h.ring.Place(2) + "\n\n"
 		_, rest, _ = strings.Cut(bytesOf(t, h, fields+"Last-Event-ID: "+h.ring.Place(1)+"\r\n", len("retry: 1000\n")+len(want)), "\n")
 		if rest != want {
@@ -65,7 +65,7 @@ func TestNoOpenWhereAnEventTellsThePlace(t *testing.T) {
 	} {
 		for _, more := range []string{"", "Te: trailers\r\n"} {
 			h := newHarbour(t, stream.Bounds{Start: 1}, 20*time.Millisecond)
-			h.ring.Append(say("1"), say("2"))
+			h.append(say("1"), say("2"))
 			want := strings.ReplaceAll(c.want, "%s", h.ring.Epoch().String())
 			got := bytesOf(t, h, strings.ReplaceAll(c.fields, "%s", h.ring.Epoch().String())+more, len("retry: 1000\n")+len(want))
 			if _, rest, _ := strings.Cut(got, "\n"); rest != want {
@@ -94,7 +94,7 @@ func TestOpenWaitsForTheHistory(t *testing.T) {
 	if got := lines(3); !strings.HasSuffix(got, "\n:\n:\n") {
 		t.Fatalf("before the history: %q", got)
 	}
-	h.ring.Append(say("old"))
+	h.append(say("old"))
 	got := ""
 	for !strings.HasSuffix(got, "\n\n") {
 		if line := lines(1); line != ":\n" {
@@ -187,7 +187,7 @@ func TestNativeAnswersTakeInHalfAnEvent(t *testing.T) {
 	const native = "Cache-Control: no-cache\r\n"
 	for _, more := range []string{"", "Te: trailers\r\n"} { // past net/http, and by it
 		h := newHarbour(t, stream.Bounds{Start: stream.StartAll}, time.Hour)
-		h.ring.Append(say("1"), say("2"))
+		h.append(say("1"), say("2"))
 		for id, cut := range map[string]string{
 			h.ring.Place(1): ":\nevent: stream.cut\nid: " + h.ring.Place(1) + "\n\nretry: ",
 			"":              ":\nevent: stream.cut\nid:\n\nretry: ",

@@ -143,7 +143,7 @@ func TestRealPasses(t *testing.T) { overEach(t, realPasses) }
 
 func realPasses(t *testing.T, newHarbour wire) {
 	h := newHarbour(t, stream.Bounds{Start: stream.StartAll}, 0)
-	h.ring.Append(say("1"))
+	h.append(say("1"))
 	joe, ann := access.NewPass(time.Time{}), access.NewPass(time.Now().Add(time.Hour))
 	type client struct {
 		net.Conn
@@ -163,7 +163,7 @@ func realPasses(t *testing.T, newHarbour wire) {
 	if n := joe.End(401); n != 21 {
 		t.Errorf("%d were cut", n)
 	}
-	h.ring.Append(say("2"))
+	h.append(say("2"))
 	for i, c := range cut {
 		if got := answered(c.in); !strings.Contains(got, "data: 1\n") || !strings.HasSuffix(got, "event: stream.refused\ndata: {\"status\":401}\n\n") && !strings.Contains(got, "stream.refused\ndata: {\"status\":401}\nid: ") || strings.Contains(got, "data: 2") {
 			t.Errorf("%d: %q", i, got)
@@ -224,7 +224,7 @@ func revokedWithAFullSocket(t *testing.T, newHarbour wire) {
 	defer c.Close()
 	large := strings.Repeat("x", 4<<20)
 	for range 8 {
-		h.ring.Append(say(large))
+		h.append(say(large))
 	}
 	p.End(401)
 	eventually(t, "it is gone", func() bool { return h.route.Stats.Clients.Load() == 0 })

@@ -83,7 +83,7 @@ func replayIsLargerThanASocket(t *testing.T, newHarbour wire) {
 	h := newHarbour(t, stream.Bounds{}, time.Hour)
 	const events = 5000
 	for i := 1; i <= events; i++ {
-		h.ring.Append(translate.Message{Data: []byte(payload(i))})
+		h.append(translate.Message{Data: []byte(payload(i))})
 	}
 	for _, proto := range []string{"1.1", "1.0"} {
 		c, in := h.open(proto, h.ring.Position(0))

@@ -4,6 +4,7 @@ package deliver
 
 import (
 	"os"
+	"sync/atomic"
 	"syscall"
 	"time"
 	"unsafe"
@@ -21,9 +22,13 @@ type poller struct {
 	events []unix.EpollEvent
 	found  int
 	errno  syscall.Errno
-	timed  bool // there is a deadline
+	timed  bool // there is a deadline, or has been
 	look   func(fd uintptr) bool
+	woken  atomic.Bool // since the last wait
 }
+
+// past is a deadline that ends a wait.
+var past = time.Unix(1, 0)
 
 // newPoller makes one that reports so many events at once.
 func newPoller(events int) (*poller, error) {
@@ -65,23 +70,32 @@ func (p *poller) peek(uintptr) bool {
 	return p.found > 0 || errno != 0 && errno != unix.EINTR
 }
 
-// wait returns what has happened, once something has, or after timeout; less than 0 is none. The result is valid until the next call.
+// wait returns what has happened, once something has or wake was called, or after timeout; less than 0 is none. The result is valid until the next call.
+// One goroutine waits. What was left for it before a wake is to be looked for after wait.
 func (p *poller) wait(timeout time.Duration) []unix.EpollEvent {
-	if timeout == 0 {
-		p.peek(0)
-		return p.events[:p.found]
-	}
-	if timed := timeout > 0; timed {
+	if timeout > 0 {
 		p.file.SetReadDeadline(time.Now().Add(timeout))
 		p.timed = true
-	} else if p.timed {
+	} else if timeout < 0 && p.timed {
 		p.file.SetReadDeadline(time.Time{})
 		p.timed = false
 	}
-	if p.conn.Read(p.look) != nil { // the time is over, before or after the last look
+	// Woken from here on, Read fails: wake sets its deadline after the one above.
+	if timeout == 0 || p.woken.Load() {
+		p.peek(0)
+	} else if p.conn.Read(p.look) != nil { // the time is over, before or after the last look
+		p.timed = true
 		p.peek(0)
 	}
+	p.woken.Store(false)
 	return p.events[:p.found]
+}
+
+// wake ends the wait, or the next one: by the runtime alone, without a system call. It does not block, and may be called by any.
+func (p *poller) wake() {
+	if p.woken.CompareAndSwap(false, true) {
+		p.file.SetReadDeadline(past)
+	}
 }
 
 // hangUp is close(2), past the runtime: of a socket that does not linger it does not block, only costs.

@@ -32,6 +32,7 @@ import (
 
 // harbour is a server of one ring over TCP.
 type harbour struct {
+	turns   atomic.Int64
 	t       *testing.T
 	ring    *stream.Ring
 	route   Pacing
@@ -280,10 +281,19 @@ func (r *reference) check(block []string) (int, error) {
 	return n, nil
 }
 
+// append has the ring grow by who waits for something then, and by who does not, in turn.
+func (h *harbour) append(ms ...translate.Message) {
+	if h.turns.Add(1)%2 == 0 {
+		h.ring.Append(ms...)
+	} else {
+		h.ring.AppendLast(ms...)
+	}
+}
+
 // publish appends events 1..n, with a pause now and then.
 func (h *harbour) publish(n int) {
 	for i := 1; i <= n; i++ {
-		h.ring.Append(translate.Message{Data: []byte(payload(i))})
+		h.append(translate.Message{Data: []byte(payload(i))})
 		if i%7 == 0 {
 			<-time.After(time.Millisecond)
 		}
@@ -406,7 +416,7 @@ func slowReadersMissAndAreTold(t *testing.T, newHarbour wire) {
 	fast := reference{in: in, next: -1}
 	eventually(t, "all are there", func() bool { return h.route.Stats.Clients.Load() == 5 })
 	for i := 1; i <= events; i++ {
-		h.ring.Append(translate.Message{Data: []byte(payload(i))})
+		h.append(translate.Message{Data: []byte(payload(i))})
 		if _, err := fast.event(); err != nil { // in step: the slow ones do not hold it up
 			t.Fatal(err)
 		}
@@ -485,7 +495,7 @@ func TestHeartbeatEvents(t *testing.T) { overEach(t, heartbeatEvents) }
 
 func heartbeatEvents(t *testing.T, newHarbour wire) {
 	h := newHarbour(t, stream.Bounds{Start: stream.StartAll}, 150*time.Millisecond)
-	h.ring.Append(say("one"), translate.Message{ID: "own", Data: []byte("two")})
+	h.append(say("one"), translate.Message{ID: "own", Data: []byte("two")})
 	h.beats.Store(true)
 	_, fresh := h.open("1.1", "")
 	_, old := h.open("1.0", "own")
@@ -506,7 +516,7 @@ func heartbeatEvents(t *testing.T, newHarbour wire) {
 	read(fresh, "data: one\nid: "+h.ring.Epoch().String()+"-1\n\ndata: two\nid: own\n\n"+beat+beat)
 	read(old, beat+beat)
 	read(other, ":\n:\n")
-	h.ring.Append(say("three"))
+	h.append(say("three"))
 	next := "event: stream.heartbeat\ndata: {\"every\":150}\nid: " + h.ring.Epoch().String() + "-3\n"
 	for _, in := range []*bufio.Reader{fresh, old} {
 		for last := ""; !strings.HasSuffix(last, next); { // past those that were under way, and the event
@@ -549,7 +559,7 @@ func manyStreamsInOneShard(t *testing.T, newHarbour wire) {
 	for round := 1; round <= 3; round++ {
 		for _, h := range all {
 			c, in := h.open("1.1", "")
-			h.ring.Append(translate.Message{Data: []byte(payload(round))}) // a client that has an answer misses nothing from then on
+			h.append(translate.Message{Data: []byte(payload(round))}) // a client that has an answer misses nothing from then on
 			r := reference{in: in, next: round}
 			if _, err := r.event(); err != nil {
 				t.Fatal(err)
@@ -593,12 +603,12 @@ func coalescedEventsLeaveBeforeTheCut(t *testing.T, newHarbour wire) {
 	h := newHarbour(t, stream.Bounds{}, time.Hour, func(rt *Pacing) { rt.Coalesce = 10 * time.Second })
 	c, in := h.open("1.1", "")
 	defer c.Close()
-	h.ring.Append(translate.Message{Data: []byte(payload(1))})
+	h.append(translate.Message{Data: []byte(payload(1))})
 	r := reference{in: in, next: 1}
 	if _, err := r.event(); err != nil {
 		t.Fatal(err)
 	}
-	h.ring.Append(translate.Message{Data: []byte(payload(2))})
+	h.append(translate.Message{Data: []byte(payload(2))})
 	go h.clients.Drain(20 * time.Millisecond)
 	if _, err := r.event(); err != nil {
 		t.Fatal(err)
@@ -634,7 +644,7 @@ func TestNoWakeUpIsLost(t *testing.T) {
 	late := 0
 	for i := 1; i <= 4000; i++ {
 		began := time.Now()
-		h.ring.Append(translate.Message{Data: []byte(payload(i))})
+		h.append(translate.Message{Data: []byte(payload(i))})
 		for _, r := range all {
 			if _, err := r.event(); err != nil {
 				t.Fatal(err)
@@ -656,7 +666,7 @@ func TestACoalescedFirstEventLeavesBeforeTheCut(t *testing.T) {
 	h := newHarbour(t, stream.Bounds{}, time.Hour, func(rt *Pacing) { rt.Coalesce = 5 * time.Second })
 	warm, in := h.open("1.1", "")
 	defer warm.Close()
-	h.ring.Append(translate.Message{Data: []byte(payload(1))})
+	h.append(translate.Message{Data: []byte(payload(1))})
 	r := reference{in: in, next: 1}
 	if _, err := r.event(); err != nil { // the group was walked: what comes now is held back
 		t.Fatal(err)
@@ -664,7 +674,7 @@ func TestACoalescedFirstEventLeavesBeforeTheCut(t *testing.T) {
 	c, in := h.open("1.1", "")
 	defer c.Close()
 	eventually(t, "it is there", func() bool { return h.route.Stats.Clients.Load() == 2 })
-	h.ring.Append(translate.Message{Data: []byte(payload(2))})
+	h.append(translate.Message{Data: []byte(payload(2))})
 	go h.clients.Drain(0)
 	for _, r := range []*reference{{in: in, next: 2}, &r} {
 		if _, err := r.event(); err != nil {
@@ -683,7 +693,7 @@ func nothingIsMissedInAnEmptyShard(t *testing.T, newHarbour wire) {
 	var publishing sync.WaitGroup
 	publishing.Go(func() {
 		for i := 1; ; i++ {
-			h.ring.Append(translate.Message{Data: []byte(payload(i))})
+			h.append(translate.Message{Data: []byte(payload(i))})
 			select {
 			case <-done:
 				return

@@ -163,7 +163,7 @@ func TestSealedBatchIsOneRecord(t *testing.T) {
 		for i := range 30 {
 			batch = append(batch, say(fmt.Sprint(i, strings.Repeat("x", 200))))
 		}
-		h.ring.Append(batch...)
+		h.append(batch...)
 		for text := ""; !strings.HasPrefix(text, "data: 29x"); {
 			var err error
 			if text, err = in.ReadString('\n'); err != nil {
@@ -313,7 +313,7 @@ func TestSealedRubbish(t *testing.T) {
 			}
 			eventually(t, name+" ends it", func() bool { return h.route.Stats.Disconnected[Left].Load() == was+1 })
 		}
-		h.ring.Append(translate.Message{Data: []byte(payload(1))})
+		h.append(translate.Message{Data: []byte(payload(1))})
 		if _, err := (&reference{in: in, next: 1}).event(); err != nil {
 			t.Error(err)
 		}
@@ -365,7 +365,7 @@ func TestSealedWaitsWithOneRecord(t *testing.T) {
 		last, most := 0, 0
 		for last < 200 || waiting() == 0 {
 			last++
-			h.ring.Append(say(fmt.Sprint(last, ":", strings.Repeat("x", 50000))))
+			h.append(say(fmt.Sprint(last, ":", strings.Repeat("x", 50000))))
 			most = max(most, waiting())
 		}
 		if most > recordMost+256 {
@@ -401,7 +401,7 @@ func pairOf(t *testing.T) (s *shard, index uint32, client *tls.Conn) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { s.poller.close(); unix.Close(s.event) })
+	t.Cleanup(s.poller.close)
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_NONBLOCK, 0)
 	if err != nil {
 		t.Fatal(err)

@@ -1,7 +1,7 @@
 //go:build linux && !portable
 
 // This file serves clients without a goroutine each. A shard is one goroutine and one epoll instance; it owns its slots,
-// and others reach it only through its inbox. The rules:
+// and others reach it only through its inbox, but for who makes a ring grow that few clients have: see near. The rules:
 //
 //   - A ring that grows wakes each shard once, which walks the ring's clients: one non-blocking write each, of bytes that
 //     all share. Nothing is parsed, encoded, formatted or allocated for one client.
@@ -14,7 +14,6 @@
 package deliver
 
 import (
-	"encoding/binary"
 	"net/netip"
 	"sync"
 	"sync/atomic"
@@ -63,9 +62,7 @@ type group struct {
 type shard struct {
 	clients *Clients
 	poller  *poller
-	event   int // wakes the shard
 	clock   clock
-	kicked  atomic.Bool
 	ticking tick // when the slots are looked over next
 
 	mu      sync.Mutex // guards what follows: the inbox
@@ -78,7 +75,8 @@ type shard struct {
 
 	questions []question
 
-	// The shard's goroutine's own.
+	own sync.Mutex // guards what follows; the shard's goroutine has it but while it waits, and nobody else waits for it
+
 	slots     []slot
 	free      []uint32
 	groups    []*group
@@ -112,29 +110,12 @@ func newShard(c *Clients) (*shard, error) {
 	if err != nil {
 		return nil, err
 	}
-	event, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
-	if err != nil {
-		poller.close()
-		return nil, err
-	}
-	s := &shard{clients: c, poller: poller, event: event, clock: clock{time.Now()}, byRing: map[*stream.Ring]uint32{}, rests: map[uint32][]byte{},
-		slots: make([]slot, 1)} // slot 0 stands for the event descriptor
-	if err := poller.add(event, unix.EPOLLIN, 0, 0); err != nil {
-		poller.close()
-		unix.Close(event)
-		return nil, err
-	}
-	return s, nil
+	return &shard{clients: c, poller: poller, clock: clock{time.Now()}, byRing: map[*stream.Ring]uint32{}, rests: map[uint32][]byte{},
+		slots: make([]slot, 1)}, nil // slot 0 is nobody's
 }
 
 // kick wakes the shard. It does not block.
-func (s *shard) kick() {
-	if s.kicked.CompareAndSwap(false, true) {
-		var one [8]byte
-		binary.NativeEndian.PutUint64(one[:], 1)
-		unix.Write(s.event, one[:]) // full only if it is awake already
-	}
-}
+func (s *shard) kick() { s.poller.wake() }
 
 // join leaves a client in the inbox. tell wakes the shard for it; else that is up to the engine's kick.
 func (s *shard) join(j joining, tell bool) {
@@ -177,8 +158,11 @@ func (s *shard) close() {
 	s.kick()
 }
 
-// touch is called by a ring that has grown or ended.
-func (s *shard) touch(g *group) {
+// touch is called by who has made a ring grow or end; see [stream.Ring.Carry].
+func (s *shard) touch(g *group, near bool) {
+	if near && s.near(g) {
+		return
+	}
 	if g.dirty.CompareAndSwap(false, true) {
 		s.mu.Lock()
 		s.dirty = append(s.dirty, g)
@@ -187,12 +171,38 @@ func (s *shard) touch(g *group) {
 	}
 }
 
+// mostNear bounds the clients of a group that are written to by who makes its ring grow.
+const mostNear = 4
+
+// near walks g on the goroutine of who has made its ring grow, if that is little work and the shard is at nothing else. For an event that one client gets,
+// waking the shard costs more than the write. What else comes of it is the shard's.
+func (s *shard) near(g *group) (done bool) {
+	if !s.own.TryLock() {
+		return false
+	}
+	defer s.own.Unlock()
+	if len(g.members) > mostNear || g.route.Coalesce > 0 {
+		return false
+	}
+	s.now = s.clock.now()
+	waiting := len(s.away) + len(s.waits)
+	s.walk(g)
+	if len(s.dead) > 0 || len(s.away)+len(s.waits) != waiting {
+		s.kick()
+	}
+	return true
+}
+
 // run serves until close.
 func (s *shard) run() {
 	defer s.poller.close()
-	defer unix.Close(s.event)
+	s.own.Lock()
+	defer s.own.Unlock()
 	for {
-		events := s.poller.wait(s.timeout())
+		timeout := s.timeout()
+		s.own.Unlock()
+		events := s.poller.wait(timeout)
+		s.own.Lock()
 		s.now = s.clock.now()
 		for _, e := range events {
 			s.ready(uint32(e.Fd), uint32(e.Pad), e.Events)
@@ -265,6 +275,8 @@ func (s *shard) grown(dirty []*group) {
 		g.dirty.Store(false) // before the ring is read: what comes later wakes again
 		g.walked = now
 		s.walk(g)
+		s.now = s.clock.now() // a walk may take a while
+		s.bury()
 	}
 }
 

@@ -164,20 +164,12 @@ func (s *shard) group(j *joining) uint32 {
 		s.groups = append(s.groups, g)
 	}
 	s.byRing[j.Ring] = i
-	g.stop = j.Ring.Watch(func() { s.touch(g) })
+	g.stop = j.Ring.Carry(func(near bool) { s.touch(g, near) })
 	return i
 }
 
 // ready takes in what the poller reports of a client.
 func (s *shard) ready(index, gen uint32, events uint32) {
-	if index == 0 {
-		// In this order: a kick between the two finds the flag still set and writes nothing, but what it is about is
-		// taken from the inbox below. The other way round the flag would stay set over an empty descriptor, for ever.
-		var n [8]byte
-		unix.Read(s.event, n[:])
-		s.kicked.Store(false)
-		return
-	}
 	c := &s.slots[index]
 	if c.fd == 0 || c.gen != gen {
 		return

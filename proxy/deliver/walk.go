@@ -31,8 +31,6 @@ func (s *shard) walk(g *group) {
 		s.serve(g.members[at], &facts{now: s.now, ring: ringGrown})
 	}
 	s.tally(g)
-	s.now = s.clock.now() // a walk may take a while
-	s.bury()
 }
 
 // tally adds what was written since the last time to the counters of g's route, which others read and write.

@@ -64,7 +64,7 @@ func (r *Ring) BeginAlone(history bool) {
 // Follows lets the ring know that another process appends.
 func (r *Ring) Follows() {
 	r.mu.Lock()
-	defer r.mu.Unlock()
+	defer r.unlock(false)
 	r.follows = true
 	r.told()
 }
@@ -81,7 +81,7 @@ func (r *Ring) told() {
 // older are those that stand in for it as the newest of their key. past is what all of them come to; nil: as before.
 func (r *Ring) Follow(events, older []history.Event, past []byte, hole bool) {
 	r.mu.Lock()
-	defer r.mu.Unlock()
+	defer r.unlock(false)
 	if r.end.Kind != Open || len(events) == 0 {
 		return
 	}

@@ -13,7 +13,7 @@ import (
 // Restore takes in what is known of the stream from before, oldest first. Called once, before anything is appended.
 func (r *Ring) Restore(l history.Loaded) {
 	r.mu.Lock()
-	defer r.mu.Unlock()
+	defer r.unlock(false)
 	r.snapshot.telling = true
 	for _, e := range l.Events[:l.Older] {
 		r.take(e, 0)
@@ -156,7 +156,7 @@ func (r *Ring) since(dst []history.Event, seq uint64) []history.Event {
 // Publish appends what was prepared, in the same order, and returns the number of the newest event.
 func (r *Ring) Publish(prepared ...Prepared) uint64 {
 	r.mu.Lock()
-	defer r.mu.Unlock()
+	defer r.unlock(false)
 	n := 0
 	for _, p := range prepared {
 		if r.end.Kind != Open || len(p.events) > 0 && p.epoch != r.lives[len(r.lives)-1].epoch { // another process appends by now

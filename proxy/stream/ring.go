@@ -72,11 +72,11 @@ type Ring struct {
 	refresh  func(context.Context) // brings it up to date; nil: it always is
 	follows  bool                  // another process appends
 	watchers map[*watcher]struct{}
+	carriers []*carrier // never written to: whoever has let go of mu goes over them
+	woken    bool       // the carriers are to be told, by who holds mu, once it does not
 	snapshot snapshot
 	deflated *deflated // for clients that take gzip; nil: there are none
 }
-
-type watcher struct{ wake func() }
 
 // NewRing returns an empty ring whose own ids are of epoch. history: what is appended first was there before.
 func NewRing(epoch Epoch, bounds Bounds, stats *Stats, history bool) *Ring {
@@ -91,8 +91,14 @@ func (r *Ring) Epoch() Epoch {
 }
 
 // Append gives each message its id, encodes it once, keeps it and wakes the clients that wait. Nothing is appended after the end.
-func (r *Ring) Append(ms ...translate.Message) {
+func (r *Ring) Append(ms ...translate.Message) { r.append(false, ms) }
+
+// AppendLast is Append by who has nothing else to do before it waits for something: where that is the shorter way, clients are written to before it returns.
+func (r *Ring) AppendLast(ms ...translate.Message) { r.append(true, ms) }
+
+func (r *Ring) append(near bool, ms []translate.Message) {
 	r.mu.Lock()
+	defer r.unlock(near)
 	now := time.Now()
 	for _, m := range ms {
 		if r.end.Kind == Open {
@@ -100,7 +106,6 @@ func (r *Ring) Append(ms ...translate.Message) {
 		}
 	}
 	r.grown(len(ms), now)
-	r.mu.Unlock()
 }
 
 // grown sees to what follows when n events were added. mu is held.
@@ -190,7 +195,7 @@ func (r *Ring) Held() int {
 // Close ends the ring; a second end changes nothing.
 func (r *Ring) Close(e End) {
 	r.mu.Lock()
-	defer r.mu.Unlock()
+	defer r.unlock(false)
 	r.ends(e)
 }
 
@@ -203,32 +208,6 @@ func (r *Ring) ends(e End) {
 	}
 	r.end, r.history = e, false
 	r.wake()
-}
-
-// Wake has the watchers woken as if the ring had grown: something else about its stream has changed.
-func (r *Ring) Wake() {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.wake()
-}
-
-func (r *Ring) wake() {
-	for w := range r.watchers {
-		w.wake()
-	}
-}
-
-// Watch has wake called after each append and at the end, until stop. wake must not block, nor call the ring.
-func (r *Ring) Watch(wake func()) (stop func()) {
-	w := &watcher{wake}
-	r.mu.Lock()
-	r.watchers[w] = struct{}{}
-	r.mu.Unlock()
-	return func() {
-		r.mu.Lock()
-		delete(r.watchers, w)
-		r.mu.Unlock()
-	}
 }
 
 // maxBatch bounds what one call of After returns, in bytes: what a slow client has asked for once stays in memory until
