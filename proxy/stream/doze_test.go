@@ -25,7 +25,7 @@ type dozingConn struct {
 }
 
 // Turn is upstream.Dozer's.
-func (c *dozingConn) Turn(ctx context.Context, emit func([]translate.Message) error, wake func()) (asleep bool, err error) {
+func (c *dozingConn) Turn(ctx context.Context, emit func([]translate.Message) error, wake func(), _ bool) (asleep bool, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.turns++

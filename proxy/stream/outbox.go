@@ -46,7 +46,12 @@ type outbox struct {
 
 // append gives messages to the ring, once they are kept where a history is.
 func (st *Stream) append(ms ...translate.Message) {
-	if st.kept == nil {
+	switch {
+	case st.kept != nil:
+	case len(ms) > 0 && st.lull():
+		st.Ring.AppendLast(ms...)
+		return
+	default:
 		st.Ring.Append(ms...)
 		return
 	}

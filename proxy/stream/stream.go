@@ -220,7 +220,7 @@ func (st *Stream) connect(dialled time.Time, failures int) error {
 // turn runs the connection until it ends, or is asleep; held is for how long it was one.
 func (st *Stream) turn() (held time.Duration, asleep bool, err error) {
 	if conn, ok := st.session.conn.(upstream.Dozer); ok && !st.streams.Awake {
-		if asleep, err = conn.Turn(st.alive, st.emit, st.wake); asleep {
+		if asleep, err = conn.Turn(st.alive, st.emit, st.wake, st.kept == nil); asleep {
 			return 0, true, nil // and maybe awake already: nothing of the stream is this goroutine's any more
 		}
 	} else {
@@ -303,6 +303,15 @@ func (st *Stream) emit(ms []translate.Message) error {
 		st.settle(ms == nil && !polls)
 	}
 	return st.stopped()
+}
+
+// lull reports that the source, which emits, is about to wait.
+func (st *Stream) lull() bool {
+	if st.session == nil {
+		return false
+	}
+	conn, ok := st.session.conn.(upstream.Lull)
+	return ok && conn.Lull()
 }
 
 // judge makes known what has become of a connection, first to the clients that wait for it to be decided.

@@ -5,6 +5,7 @@ package upstream
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http/httptest"
 	"strings"
 	"testing"
@@ -43,7 +44,7 @@ func TestTurn(t *testing.T) {
 		return conn.(Dozer).Turn(ctx, func(ms []translate.Message) error {
 			got += write(ms) + ";"
 			return nil
-		}, func() { woken <- true })
+		}, func() { woken <- true }, false)
 	}
 	wakes := func() {
 		t.Helper()
@@ -82,6 +83,127 @@ func TestTurn(t *testing.T) {
 }
 
 // So does one of a byte stream, whose messages are read in pieces.
+// Where a message takes no time it is emitted in the place of the wake; what emitting it ends with is told by the next turn. Where a program is run, or emitting may
+// take its time, somebody is woken. Of messages one soon after the other somebody waits for the next, and sleeps again when it does not come.
+func TestTurnBrief(t *testing.T) {
+	for name, test := range map[string]struct {
+		s     SourceSettings
+		brief bool
+		woken bool
+	}{"raw": {SourceSettings{}, true, false}, "a program": {SourceSettings{Select: "."}, true, true}, "emit waits": {SourceSettings{}, false, true},
+		"a dialect": {SourceSettings{Protocol: "sockjs"}, true, true}} {
+		t.Run(name, func(t *testing.T) { turnsBrief(t, test.s, test.brief, test.woken) })
+	}
+}
+
+func turnsBrief(t *testing.T, s SourceSettings, brief, wakes bool) {
+	say := make(chan string)
+	f := &feed{talk: func(p *peer) {
+		if s.Protocol == "sockjs" {
+			p.say("o")
+		}
+		for text := range say {
+			p.say(text)
+		}
+	}}
+	f.begun = time.Now()
+	server := httptest.NewServer(f)
+	defer server.Close()
+	defer sockets.CloseIdleConnections()
+	defer close(say)
+	s.From, s.Idle = "ws"+strings.TrimPrefix(server.URL, "http"), time.Hour
+	frame := func(text string) string { return text }
+	if s.Protocol == "sockjs" {
+		frame = func(text string) string { return `a["` + text + `"]` }
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	conn, err := expanded(t, compiled(t, s), "/").Source(quietLog).Connect(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	type turned struct {
+		asleep bool
+		err    error
+	}
+	woken, turns, got := make(chan bool, 1), make(chan turned, 1), make(chan string, 1000)
+	refuse := errors.New("refused")
+	run := func() {
+		go func() {
+			asleep, err := conn.(Dozer).Turn(ctx, func(ms []translate.Message) error {
+				for _, m := range ms {
+					if strings.Contains(string(m.Data), "bad") {
+						return refuse
+					}
+					got <- string(m.Data)
+				}
+				return nil
+			}, func() { woken <- true }, brief)
+			turns <- turned{asleep, err}
+		}()
+	}
+	wait := func() turned {
+		t.Helper()
+		select {
+		case end := <-turns:
+			return end
+		case <-time.After(10 * time.Second):
+			t.Fatal("it does not sleep")
+		}
+		panic("")
+	}
+	was := 0
+	comes := func(text string) {
+		t.Helper()
+		for deadline := time.After(10 * time.Second); ; {
+			select {
+			case <-woken:
+				was++
+				run()
+				if end := wait(); !end.asleep {
+					t.Fatal(end.err)
+				}
+			case data := <-got:
+				if data != text {
+					t.Errorf("%q came, not %q", data, text)
+				}
+				return
+			case <-deadline:
+				t.Fatalf("%q did not come", text)
+			}
+		}
+	}
+	run()
+	if end := wait(); !end.asleep {
+		t.Fatal(end.err)
+	}
+	const n = 20
+	for i := range n {
+		say <- frame(fmt.Sprint(i))
+		comes(fmt.Sprint(i))
+		time.Sleep(busyGap + 10*time.Millisecond) // that it is not hurried
+	}
+	if wakes && was < n || !wakes && was > 3 { // a machine at its limit may have both
+		t.Errorf("%d wakes for %d messages", was, n)
+	}
+	for i := range 200 {
+		say <- frame(fmt.Sprint("soon ", i))
+	}
+	for i := range 200 {
+		comes(fmt.Sprint("soon ", i))
+	}
+	say <- frame("bad")
+	select {
+	case <-woken:
+		run()
+	case <-time.After(10 * time.Second):
+		t.Fatal("nobody is woken")
+	}
+	if end := wait(); end.asleep || !errors.Is(end.err, refuse) {
+		t.Errorf("%+v", end)
+	}
+}
+
 func TestTurnPieces(t *testing.T) {
 	say := make(chan string)
 	f := &feed{talk: func(p *peer) {
@@ -117,7 +239,7 @@ func TestTurnPieces(t *testing.T) {
 				asleep, err := conn.(Dozer).Turn(ctx, func(ms []translate.Message) error {
 					got += write(ms)
 					return nil
-				}, func() { woken <- true })
+				}, func() { woken <- true }, false)
 				if err == nil && !asleep {
 					err = errors.New("neither asleep nor over")
 				}

@@ -41,17 +41,18 @@ type move struct {
 
 // Run is Conn's.
 func (c *wsConn) Run(ctx context.Context, emit func([]translate.Message) error) error {
-	_, err := c.Turn(ctx, emit, nil)
+	_, err := c.Turn(ctx, emit, nil, false)
 	return err
 }
 
 // Turn is Dozer's. Once the connection has moved it stays awake.
-func (c *wsConn) Turn(ctx context.Context, emit func([]translate.Message) error, wake func()) (asleep bool, err error) {
+func (c *wsConn) Turn(ctx context.Context, emit func([]translate.Message) error, wake func(), brief bool) (asleep bool, err error) {
 	source := c.subscription
 	for ; ; wake = nil {
 		if c.term == nil {
 			c.enter(ctx, emit)
 		}
+		c.term.brief = brief && c.q.Route.brief()
 		asleep, err := c.run(ctx, wake)
 		if asleep {
 			return true, nil

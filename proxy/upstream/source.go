@@ -48,8 +48,15 @@ type Conn interface {
 type Dozer interface {
 	Conn
 	// Turn is Run, but it may return with asleep true, once nothing is there to be read. wake is called then, once, when there is, or the connection or ctx has
-	// ended, and Turn is to be called again with the same arguments; wake must not block, and may be called before Turn has returned.
-	Turn(ctx context.Context, emit func([]translate.Message) error, wake func()) (asleep bool, err error)
+	// ended, and Turn is to be called again with the same arguments; wake must not block, and may be called before Turn has returned. brief: emit waits for
+	// nothing, so that it may be called in wake's place.
+	Turn(ctx context.Context, emit func([]translate.Message) error, wake func(), brief bool) (asleep bool, err error)
+}
+
+// Lull is a Conn that knows what has arrived.
+type Lull interface {
+	// Lull reports that all that has arrived is read, so that whoever emits is about to wait. Only emit calls it, while it is given messages.
+	Lull() bool
 }
 
 // ErrRetired, or an error that wraps it, ends a stream from which its clients are to come back: what they find then is another one.
@@ -218,6 +225,11 @@ func (rt *Route) bounded(ctx context.Context, f func(context.Context) error) err
 	ctx, cancel := context.WithTimeout(ctx, programTime)
 	defer cancel()
 	return f(ctx)
+}
+
+// brief reports whether a message is emitted as it comes, which takes no time to speak of.
+func (rt *Route) brief() bool {
+	return rt.unparsed() && rt.dialect.Name == "raw" && len(rt.decode) == 0 && !rt.posts()
 }
 
 // unparsed reports whether no program ever runs.

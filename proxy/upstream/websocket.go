@@ -21,7 +21,6 @@ import (
 
 	"github.com/coder/websocket"
 
-	"sidestream/proxy/upstream/wsconn"
 	"sidestream/translate"
 	"sidestream/translate/dialect"
 )
@@ -61,8 +60,12 @@ type wsConn struct {
 	last    atomic.Int64 // when something was received last, in ns since start
 	message atomic.Int64 // when a message, or a part of one, was
 	start   time.Time
-	turn    chan struct{} // full while frames are being written
-	taking  sync.Mutex    // held from when the session takes a frame until what came of it is emitted; never within mu
+
+	previous int64 // when the last message was read, as message is
+	soon     int   // so many in a row have come soon after the one before
+
+	turn   chan struct{} // full while frames are being written
+	taking sync.Mutex    // held from when the session takes a frame until what came of it is emitted; never within mu
 
 	timers dialect.Timers // guarded by mu
 	keeper *keeper        // guarded by mu; nil until the connection is run
@@ -154,6 +157,9 @@ type term struct {
 	stay    func() bool   // ends the wait for ctx's end
 	left    chan struct{} // closed once the farewell then is through
 	first   bool          // what came before the connection was ready is emitted
+	brief   bool          // a message takes no time, and may be emitted by who tells that there is one
+	failed  error         // of one that was
+	glance  func() bool   // does so; nil: there is none yet
 }
 
 // enter begins to run the connection.
@@ -253,6 +259,9 @@ func (c *wsConn) pump(ctx context.Context, emit func([]translate.Message) error,
 		}
 	}
 	for {
+		if err := c.term.failed; err != nil {
+			return false, err
+		}
 		if c.dozes(wake) {
 			return true, nil
 		}
@@ -260,16 +269,6 @@ func (c *wsConn) pump(ctx context.Context, emit func([]translate.Message) error,
 			return false, err
 		}
 	}
-}
-
-// dozes reports whether wake will be called. A connection that moves to another address stays awake.
-func (c *wsConn) dozes(wake func()) bool {
-	if wake == nil || c.moving != nil || c.rest != nil {
-		return false
-	}
-	c.letGo()
-	ws, ok := c.ws.(*wsconn.Conn)
-	return ok && ws.Doze(wake)
 }
 
 // before is what comes before anything is read.
@@ -299,6 +298,7 @@ func (c *wsConn) one(ctx context.Context, emit func([]translate.Message) error) 
 			return err
 		}
 	}
+	c.pace()
 	if err != nil || skipped || c.q.Route.dialect.Stream && len(frame.Data) == 0 {
 		return err
 	}

@@ -50,26 +50,29 @@ type Conn struct {
 	pongs   []byte               // to be sent: each one byte of length and its payload
 	pings   map[string]chan bool // true: it was answered
 	pinged  uint64
-	wake    func() // of one who dozes; nil: nobody does
-	ready   bool   // there was something to be read since somebody dozed
-	hung    bool   // the end was seen; nobody dozes any more
-	watched int    // the descriptor that tells; less than 0: none does
+	wake    func()      // of one who dozes; nil: nobody does
+	glance  func() bool // of the same; nil: wake is called
+	ready   bool        // there was something to be read since somebody dozed
+	hung    bool        // the end was seen; nobody dozes any more
+	watched int         // the descriptor that tells; less than 0: none does
+	until   time.Time   // the deadline that Linger has set; zero: none
 
 	// The reader's.
-	in      *buffer               // read ahead; nil: nothing is
-	try     func(fd uintptr) bool // reads what there is
-	got     error                 // why it did not; kept for the next one who reads
-	drained bool                  // it has read all there was
-	first   [16]byte              // where reading waits, what it begins with
-	stop    func() bool           // ends the watch over the reader's ctx; nil: there is none
-	inside  bool                  // a message that is not read to its end
-	kind    websocket.MessageType
-	fin     bool  // the frame is the last of its message
-	left    int64 // of the frame
-	packed  *inflater
-	again   bool   // a compressed message went on after a block that said it was the last one
-	history []byte // the window, with Takeover
-	text    text
+	in       *buffer               // read ahead; nil: nothing is
+	try      func(fd uintptr) bool // reads what there is
+	got      error                 // why it did not; kept for the next one who reads
+	drained  bool                  // it has read all there was
+	first    [16]byte              // where reading waits, what it begins with
+	glancing bool                  // nothing is waited for
+	stop     func() bool           // ends the watch over the reader's ctx; nil: there is none
+	inside   bool                  // a message that is not read to its end
+	kind     websocket.MessageType
+	fin      bool  // the frame is the last of its message
+	left     int64 // of the frame
+	packed   *inflater
+	again    bool   // a compressed message went on after a block that said it was the last one
+	history  []byte // the window, with Takeover
+	text     text
 }
 
 // New takes an open connection over. rw is what the answer to the upgrade has come with, and conn what it is made on: rw and conn are closed by closing
@@ -83,6 +86,18 @@ func New(rw io.ReadWriteCloser, conn net.Conn, o Options) *Conn {
 
 // Subprotocol is what was agreed on.
 func (c *Conn) Subprotocol() string { return c.options.Subprotocol }
+
+// begin begins to read, and reports whether one may: the connection is not closed.
+func (c *Conn) begin() bool {
+	if !c.glancing {
+		return c.enter(&c.reading)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	may := !c.reading && !c.closed
+	c.reading = c.reading || may
+	return may
+}
 
 // enter waits until what is false, and makes it true; false: the connection is closed.
 func (c *Conn) enter(what *bool) bool {
@@ -134,7 +149,10 @@ func (c *Conn) Close(code websocket.StatusCode, reason string) error {
 	if err := c.sayClose(code, reason); err != nil {
 		return err
 	}
+	c.mu.Lock()
+	c.until = time.Time{}
 	c.conn.SetReadDeadline(time.Now().Add(closeTime)) // of whoever reads
+	c.mu.Unlock()
 	if !c.enter(&c.reading) {
 		return nil
 	}

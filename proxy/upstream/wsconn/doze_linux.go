@@ -6,6 +6,7 @@ import (
 	"os"
 	"sync"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -66,10 +67,10 @@ func (c *Conn) unwatch() {
 	current.leave()
 }
 
-// leave ends a lookout for nobody. lookouts is held.
+// leave ends a lookout for nobody. lookouts is held, which closing, that waits for what reads, must not be called with.
 func (l *lookout) leave() {
 	if len(l.conns) == 0 {
-		l.file.Close()
+		l.file.SetReadDeadline(time.Unix(1, 0))
 		current = nil
 	}
 }
@@ -101,6 +102,7 @@ func newLookout() (*lookout, error) {
 	return &lookout{fd: fd, file: os.NewFile(uintptr(fd), "epoll"), conns: map[int32]seen{}}, nil
 }
 
+// run hands on what there is from within the wait: what comes meanwhile has it look again, which it need not do before it waits.
 func (l *lookout) run() {
 	defer l.end()
 	raw, err := l.file.SyscallConn()
@@ -108,32 +110,69 @@ func (l *lookout) run() {
 		return
 	}
 	events := make([]unix.EpollEvent, 128)
-	type news struct {
-		c    *Conn
-		hung bool
-	}
 	var ready []news
-	n := 0
-	look := func(fd uintptr) bool {
-		var err error
-		for {
-			if n, err = unix.EpollWait(int(fd), events, 0); err != syscall.EINTR {
-				return n > 0 || err != nil
-			}
+	raw.Read(func(fd uintptr) (failed bool) {
+		n, err := unix.EpollWait(int(fd), events, 0)
+		for err == syscall.EINTR || n == len(events) {
+			ready = l.wake(ready, events[:max(n, 0)])
+			n, err = unix.EpollWait(int(fd), events, 0)
+		}
+		ready = l.wake(ready, events[:max(n, 0)])
+		return err != nil
+	})
+}
+
+// news is a connection of which there is something to be known; hung: its end, too.
+type news struct {
+	c    *Conn
+	hung bool
+}
+
+// mostGlances is how many connections have something at once at most, where the lookout itself sees to them: more are better seen to at the same time.
+const mostGlances = 4
+
+// wake lets the connections know that events are of. ready is for reuse.
+func (l *lookout) wake(ready []news, events []unix.EpollEvent) []news {
+	lookouts.Lock()
+	for _, e := range events {
+		if one := l.conns[e.Fd]; one.Conn != nil && one.mark == e.Pad {
+			ready = append(ready, news{one.Conn, e.Events&^unix.EPOLLIN != 0})
 		}
 	}
-	for raw.Read(look) == nil && n > 0 {
-		lookouts.Lock()
-		for _, e := range events[:n] {
-			if one := l.conns[e.Fd]; one.Conn != nil && one.mark == e.Pad {
-				ready = append(ready, news{one.Conn, e.Events&^unix.EPOLLIN != 0})
-			}
-		}
-		lookouts.Unlock()
-		for _, one := range ready {
+	lookouts.Unlock()
+	for _, one := range ready {
+		if len(ready) > mostGlances {
 			one.c.awaken(one.hung)
+		} else {
+			one.c.tell(one.hung)
 		}
-		clear(ready)
-		ready = ready[:0]
 	}
+	clear(ready)
+	return ready[:0]
+}
+
+// tell is awaken by who has the time for a glance.
+func (c *Conn) tell(hung bool) {
+	c.mu.Lock()
+	wake, glance := c.wake, c.glance
+	if hung || glance == nil {
+		c.mu.Unlock()
+		c.awaken(hung)
+		return
+	}
+	c.wake, c.glance, c.glancing = nil, nil, true
+	c.mu.Unlock()
+	if !c.arrived() || !glance() {
+		c.glancing = false
+		wake()
+	}
+}
+
+// arrived reads what there is, and reports whether that is whole messages alone.
+func (c *Conn) arrived() bool {
+	if !c.begin() {
+		return false
+	}
+	defer c.leave(&c.reading)
+	return c.in == nil && c.got == nil && c.peek() && c.drained && c.in.whole(true)
 }

@@ -39,7 +39,7 @@ func dozer(c *Conn) (read chan string) {
 	var turn func()
 	turn = func() {
 		for {
-			if c.Doze(func() { go turn() }) {
+			if c.Doze(func() { go turn() }, nil) {
 				return
 			}
 			_, r, err := c.Reader(context.Background())
@@ -127,7 +127,7 @@ func TestDozeEnds(t *testing.T) {
 	asleep(t, c)
 	c.CloseNow()
 	expectRead(t, read, "ended: "+net.ErrClosed.Error())
-	if c.Doze(func() {}) {
+	if c.Doze(func() {}, nil) {
 		t.Error("what is closed dozes")
 	}
 	far.Close()

@@ -33,7 +33,7 @@ func (b *buffer) len() int {
 // Reader waits for the next message. What it returns is to be read to its end, io.EOF, before the next call, and until then ctx is watched: where it ends,
 // so does the connection. A close of the peer's is a [websocket.CloseError].
 func (c *Conn) Reader(ctx context.Context) (websocket.MessageType, io.Reader, error) {
-	if !c.enter(&c.reading) {
+	if !c.begin() {
 		return 0, nil, c.end(net.ErrClosed)
 	}
 	defer c.leave(&c.reading)
@@ -68,7 +68,7 @@ func (m *message) Read(p []byte) (int, error) {
 	if len(p) == 0 {
 		return 0, nil
 	}
-	if !c.enter(&c.reading) {
+	if !c.begin() {
 		return 0, c.end(net.ErrClosed)
 	}
 	defer c.leave(&c.reading)
@@ -153,7 +153,7 @@ func (c *Conn) payload(p []byte) (n int, err error) {
 	case c.in.len() == 0 && len(p) >= direct:
 		c.answer()
 		c.drained = false
-		n, err = c.rw.Read(p)
+		n, err = c.from(p)
 		err = cut(err)
 	default:
 		if err = c.need(1); err == nil {
@@ -295,7 +295,7 @@ func (c *Conn) need(n int) error {
 		}
 		c.answer()
 		c.drained = false
-		more, err := c.rw.Read(c.in.data[c.in.end:])
+		more, err := c.from(c.in.data[c.in.end:])
 		c.in.end += more
 		if more == 0 && err != nil {
 			return cut(err)
@@ -319,7 +319,7 @@ func (c *Conn) wait() error {
 		p = c.in.data[:]
 	}
 	c.drained = false
-	n, err := c.rw.Read(p)
+	n, err := c.from(p)
 	if n == 0 {
 		return err
 	}

@@ -43,7 +43,11 @@ func (c *Conn) await() error {
 	if c.got != nil {
 		return c.got
 	}
-	if err := c.raw.Read(c.try); err != nil {
+	err := c.raw.Read(c.try)
+	for c.lapsed(err) {
+		err = c.raw.Read(c.try)
+	}
+	if err != nil {
 		for _, known := range []error{net.ErrClosed, os.ErrDeadlineExceeded} {
 			if errors.Is(err, known) {
 				return known

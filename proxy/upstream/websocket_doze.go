@@ -1,0 +1,64 @@
+// This file is how a connection waits for messages: without a goroutine, by one that is woken, or, where they come one soon after the other, by one that stays.
+
+package upstream
+
+import (
+	"time"
+
+	"sidestream/proxy/upstream/wsconn"
+)
+
+// dozes reports whether wake will be called. A connection that moves to another address stays awake.
+func (c *wsConn) dozes(wake func()) bool {
+	if wake == nil || c.moving != nil || c.rest != nil {
+		return false
+	}
+	c.letGo()
+	ws, ok := c.ws.(*wsconn.Conn)
+	if !ok {
+		return false
+	}
+	if c.soon >= busyRun && ws.Linger(lingerTime) {
+		return false
+	}
+	c.soon = 0
+	return ws.Doze(wake, c.glances(ws, wake))
+}
+
+// pace notes that a message was read.
+func (c *wsConn) pace() {
+	before := c.previous
+	c.previous = c.message.Load()
+	if c.soon++; time.Duration(c.previous-before) >= busyGap {
+		c.soon = 0
+	}
+}
+
+// glances is what the connection does in wake's place where that takes no time; nil: nothing.
+func (c *wsConn) glances(ws *wsconn.Conn, wake func()) func() bool {
+	if !c.term.brief {
+		return nil
+	}
+	if c.term.glance == nil {
+		c.term.glance = func() bool {
+			for ws.Whole() {
+				if err := c.one(c.term.alive, c.term.emit); err != nil {
+					c.term.failed = err
+					return false
+				}
+			}
+			c.letGo()
+			return c.soon < busyRun && ws.Doze(wake, c.term.glance)
+		}
+	}
+	return c.term.glance
+}
+
+// Where messages come within busyGap of one another, so many in a row, the next one is waited for, for lingerTime.
+const busyGap, busyRun, lingerTime = 50 * time.Millisecond, 8, 200 * time.Millisecond
+
+// Lull is [Lull]'s.
+func (c *wsConn) Lull() bool {
+	ws, ok := c.ws.(*wsconn.Conn)
+	return ok && c.rest == nil && ws.Drained()
+}

@@ -1,0 +1,209 @@
+//go:build linux && !portable
+
+package wsconn
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// glancer is dozer, but that it takes what comes whole from who tells.
+func glancer(c *Conn) (read chan string, glances, wakes *atomic.Int64) {
+	read, glances, wakes = make(chan string, 1<<16), new(atomic.Int64), new(atomic.Int64)
+	var mu sync.Mutex // nobody waits for it: one reads at a time
+	one := func() bool {
+		if !mu.TryLock() {
+			panic("two read")
+		}
+		defer mu.Unlock()
+		_, r, err := c.Reader(context.Background())
+		if err == nil {
+			var data []byte
+			if data, err = io.ReadAll(r); err == nil {
+				read <- string(data)
+			}
+		}
+		if err != nil {
+			read <- "ended: " + err.Error()
+			close(read)
+		}
+		return err == nil
+	}
+	var turn, wake func()
+	var glance func() bool
+	glance = func() bool {
+		for c.Whole() {
+			glances.Add(1)
+			if !one() {
+				return true
+			}
+		}
+		return c.Doze(wake, glance)
+	}
+	wake = func() {
+		wakes.Add(1)
+		go turn()
+	}
+	turn = func() {
+		for !c.Doze(wake, glance) && one() {
+		}
+	}
+	go turn() // ends with the connection
+	return read, glances, wakes
+}
+
+// What has come whole is read by who tells; what has not, is large or is about the connection by a reader that is woken. Nothing is lost, doubled or out of order.
+func TestGlance(t *testing.T) {
+	near, far := dialTCP(t)
+	go io.Copy(io.Discard, far) // the pongs; ends with the connection
+	c := New(near, near, Options{})
+	defer c.CloseNow()
+	read, glances, wakes := glancer(c)
+	for i := range 50 {
+		asleep(t, c)
+		io.WriteString(far, frame(fin, 1, fmt.Sprint(i))+frame(fin, 2, big[:130]))
+		expectRead(t, read, fmt.Sprint(i), big[:130])
+	}
+	asleep(t, c)
+	if g, w := glances.Load(), wakes.Load(); g < 90 || w > 5 { // two writes of one system call may still be seen as two
+		t.Errorf("%d messages by who tells, of 100, and %d wakes", g, w)
+	}
+	for _, woken := range []string{frame(0, 1, "in ") + frame(fin, 0, "parts"), frame(fin, 9, "ping") + frame(fin, 1, "in parts"), frame(fin, 1, "in parts") + frame(fin, 9, "ping"),
+		frame(fin, 1, "in parts")[:4]} {
+		asleep(t, c)
+		before := wakes.Load()
+		io.WriteString(far, woken)
+		if len(woken) == 4 {
+			for deadline := time.Now().Add(10 * time.Second); wakes.Load() == before && time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+			}
+			io.WriteString(far, frame(fin, 1, "in parts")[4:])
+		}
+		expectRead(t, read, "in parts")
+		if wakes.Load() == before {
+			t.Errorf("%q is read by who tells", woken)
+		}
+	}
+	random := rand.New(rand.NewPCG(1, 2))
+	var want []string
+	var all strings.Builder
+	for i := range 3000 {
+		text := fmt.Sprint(i, strings.Repeat("x", random.IntN(300)))
+		want = append(want, text)
+		switch random.IntN(20) {
+		case 0:
+			all.WriteString(frame(fin, 9, "p") + frame(0, 1, text[:1]) + frame(fin, 9, "p") + frame(fin, 0, text[1:]))
+		case 1:
+			all.WriteString(frame(fin, 10, "nobody asked") + frame(fin, 1, text))
+		default:
+			all.WriteString(frame(fin, 1, text))
+		}
+	}
+	go func() { // ends with what there is to write
+		for rest := all.String(); rest != ""; {
+			n := min(len(rest), 1+random.IntN(1500))
+			io.WriteString(far, rest[:n])
+			rest = rest[n:]
+			if random.IntN(4) == 0 {
+				time.Sleep(time.Duration(random.IntN(300)) * time.Microsecond)
+			}
+		}
+	}()
+	expectRead(t, read, want...)
+	asleep(t, c)
+	io.WriteString(far, frame(fin, 1, "last"))
+	far.(*net.TCPConn).CloseWrite()
+	expectRead(t, read, "last", "ended: EOF")
+}
+
+// A connection with half a message holds up no other, nor does one that is being closed, to whose end its peer says nothing.
+func TestGlanceHoldsNobodyUp(t *testing.T) {
+	half, farHalf := dialTCP(t)
+	closing, _ := dialTCP(t)
+	good, farGood := dialTCP(t)
+	h, k, g := New(half, half, Options{}), New(closing, closing, Options{}), New(good, good, Options{})
+	defer h.CloseNow()
+	defer g.CloseNow()
+	glancer(h)
+	glancer(k)
+	read, _, _ := glancer(g)
+	for _, c := range []*Conn{h, k, g} {
+		asleep(t, c)
+	}
+	closed, began := make(chan error, 1), time.Now()
+	go func() { closed <- k.Close(1000, "") }() // waits for a close that does not come
+	defer func() { k.CloseNow(); <-closed }()
+	for reads := false; !reads; time.Sleep(time.Millisecond) {
+		k.mu.Lock()
+		reads = k.said && k.reading
+		k.mu.Unlock()
+	}
+	k.tell(false) // as the lookout does where it is the first to see that something has come
+	io.WriteString(farHalf, frame(fin, 1, "whole")+frame(fin, 1, "not whole")[:5])
+	for i := range 100 {
+		asleep(t, g)
+		io.WriteString(farGood, frame(fin, 1, fmt.Sprint(i)))
+		expectRead(t, read, fmt.Sprint(i))
+	}
+	if took := time.Since(began); took >= closeTime-time.Second {
+		t.Errorf("it took %v", took)
+	}
+}
+
+// Linger waits for the next message, and not for longer than it is told, also when it is asked again within that, and its deadline ends no message that comes later.
+func TestLinger(t *testing.T) {
+	near, far := dialTCP(t)
+	c := New(near, near, Options{})
+	defer c.CloseNow()
+	next := func() string {
+		_, r, err := c.Reader(context.Background())
+		if err != nil {
+			t.Fatal(err)
+		}
+		p, err := io.ReadAll(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(p)
+	}
+	for i := range 3 {
+		if c.Linger(30 * time.Millisecond) {
+			t.Fatal("something was read")
+		}
+		go io.WriteString(far, frame(fin, 1, fmt.Sprint(i)))
+		if !c.Linger(time.Minute) || next() != fmt.Sprint(i) {
+			t.Fatal("nothing was read")
+		}
+	}
+	for _, parts := range [][]string{{frame(fin, 1, "in parts")[:1], frame(fin, 1, "in parts")[1:]}, {frame(fin, 1, "in parts")[:5], frame(fin, 1, "in parts")[5:]},
+		{frame(0, 1, "in "), frame(fin, 0, "parts")}} {
+		c.mu.Lock()
+		c.until = time.Now().Add(20 * time.Millisecond)
+		near.SetReadDeadline(c.until)
+		c.mu.Unlock()
+		go func() {
+			for _, part := range parts {
+				io.WriteString(far, part)
+				time.Sleep(50 * time.Millisecond) // past the deadline
+			}
+		}()
+		if got := next(); got != "in parts" {
+			t.Errorf("read %q", got)
+		}
+	}
+	c.mu.Lock()
+	c.until = time.Now().Add(20 * time.Millisecond)
+	near.SetReadDeadline(c.until)
+	c.mu.Unlock()
+	time.AfterFunc(60*time.Millisecond, func() { io.WriteString(far, frame(fin, 1, "late")) })
+	if got := next(); got != "late" {
+		t.Errorf("read %q", got)
+	}
+}
