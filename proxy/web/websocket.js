@@ -17,7 +17,7 @@
 //! classic
 (() => {
 "use strict";
-const tag = globalThis.document && document.currentScript;
+const tag = globalThis.document?.currentScript;
 // A worker is not told which script it loads, so its own address stands for it.
 const here = tag ? tag.src : location.href;
 //! module
@@ -25,7 +25,7 @@ const tag = null;
 const here = import.meta.url;
 //! both
 const prefixes = SIDESTREAM_PREFIXES; // the sidecar fills in the list
-const mode = tag && tag.dataset.mode || new URL(here).searchParams.get("mode");
+const mode = tag?.dataset.mode || new URL(here).searchParams.get("mode");
 // What stands before /_sidestream/ is where the sidecar is, whatever a proxy between has put it under.
 const base = new URL(here.includes("/_sidestream/") ? here.replace(/\/_sidestream\/[^]*/, "/") : "/", here).href;
 const tunnelURL = base + "_sidestream/tunnel";
@@ -38,7 +38,7 @@ const patience = 30000; // after the last sign of life
 const batch = 256 << 10;
 const CONNECTING = 0, OPEN = 1, CLOSING = 2, CLOSED = 3;
 const now = Date.now;
-const encoder = new TextEncoder();
+const encode = value => new TextEncoder().encode(value);
 const text = value => `${value}`; // unlike String, it refuses Symbols
 const wait = ms => new Promise(done => setTimeout(done, ms));
 
@@ -68,7 +68,7 @@ const targetOf = url => {
 
 const parse = url => {
   try {
-    const parsed = new URL(url, globalThis.document ? document.baseURI : location.href);
+    const parsed = new URL(url, globalThis.document?.baseURI || location.href);
     parsed.protocol = parsed.protocol.replace("http", "ws");
     if (/^wss?:$/.test(parsed.protocol)) return parsed;
   } catch {}
@@ -84,7 +84,7 @@ const listOf = protocols => {
 // Page is this document's, or worker's, connection to the sidecar. It is begun with the first tunnel and ends with the
 // last one.
 class Page {
-  id = Array.from(crypto.getRandomValues(new Uint8Array(16)), byte => byte.toString(16).padStart(2, "0")).join("");
+  id = crypto.getRandomValues(new Uint32Array(4)).join("-");
   tunnels = new Map();
   count = 0;
   last = "";
@@ -148,7 +148,7 @@ class Page {
       "stream.gap": () => this.fail(),
       "stream.busy": () => this.fail(),
     };
-    const address = own => tunnelURL + "?" + own + "&page=" + this.id + (this.last && "&lastEventId=" + this.last);
+    const address = own => tunnelURL + "?" + own + "&page=" + this.id + "&lastEventId=" + this.last;
     const source = this.source = new EventSource(address("heartbeat=event"), { withCredentials: true });
     for (const type in hear) source.addEventListener(type, hear[type]);
     setTimeout(() => some || import(base + "_sidestream/polls.mjs").then(polls => polls.start(source, hear, address, next => {
@@ -228,15 +228,21 @@ class Page {
     this.waiting.splice(0).forEach(go => go());
   }
 
-  // body is Blobs all the way: they hold Blobs that an application sends, and have no type, which spares a preflight.
+  // body is bytes, or a Blob where an application sends one, which has no length: Chromium fetches the content of a Blob from another process,
+  // which takes it a millisecond. Neither has a type, which spares a preflight.
   body(header, frames = []) {
-    return new Blob([JSON.stringify({ page: this.id, ...header }) + "\n", ...frames]);
+    const parts = [encode(JSON.stringify({ page: this.id, ...header }) + "\n"), ...frames];
+    const size = parts.reduce((sum, part) => sum + part.length, 0);
+    if (!size) return new Blob(parts);
+    const bytes = new Uint8Array(size);
+    parts.reduce((at, part) => (bytes.set(part, at), at + part.length), 0);
+    return bytes;
   }
 
   // post returns the answer's status, 0 when there was none. The answer is read to its end: one that is dropped before is shown as a
   // request that was cancelled.
   post(target, header, frames) {
-    return fetch(tunnelURL + "/" + target, { method: "POST", credentials: "include", signal: this.stop.signal, body: this.body(header, frames) }).then(async answer => (await answer.text(), answer.status)).catch(() => 0);
+    return fetch(tunnelURL + "/" + target, { method: "POST", credentials: "include", signal: this.stop.signal, body: this.body(header, frames) }).then(answer => answer.text().then(() => answer.status)).catch(() => 0);
   }
 }
 
@@ -360,7 +366,7 @@ class Tunnel {
       this.end(value, reason, clean);
     } else if (/text|binary/.test(kind) && this.readyState === OPEN) {
       if (kind === "binary") {
-        const bytes = Uint8Array.fromBase64 ? Uint8Array.fromBase64(value) : Uint8Array.from(atob(value), c => c.charCodeAt(0));
+        const bytes = Uint8Array.fromBase64?.(value) || Uint8Array.from(atob(value), c => c.charCodeAt(0));
         value = this.binaryType === "blob" ? new Blob([bytes]) : bytes.buffer;
       }
       this.fire(MessageEvent, "message", { data: value, origin: this.origin });
@@ -381,32 +387,28 @@ class Tunnel {
   // fail is an end that the sidecar does not know of.
   fail() {
     if (this.over) return;
-    this.post({ seq: this.seq + this.queue.length }, ["c0\n"]);
+    this.post({ seq: this.seq + this.queue.length }, [encode("c0\n")]);
     this.end();
   }
 
   send(data) {
     if (this.readyState === CONNECTING) throw new DOMException("Not open", "InvalidStateError");
-    const kind = Object.prototype.toString.call(data).slice(8, -1);
-    let size, mark = "b";
-    if (/Blob|File/.test(kind)) {
-      size = data.size;
-    } else {
-      if (kind === "ArrayBuffer" || ArrayBuffer.isView(data)) {
-        const { buffer = data, byteOffset, byteLength } = data;
-        data = new Uint8Array(buffer, byteOffset, byteLength).slice();
-      } else {
-        data = encoder.encode(text(data));
-        mark = "t";
-      }
-      size = data.length;
+    const kind = ({}).toString.call(data);
+    let mark = "b";
+    if (/ ArrayBuffer/.test(kind) || ArrayBuffer.isView(data)) {
+      const { buffer = data, byteOffset, byteLength } = data;
+      data = new Uint8Array(buffer, byteOffset, byteLength).slice();
+    } else if (!/Blob|File/.test(kind)) {
+      data = encode(text(data));
+      mark = "t";
     }
+    const size = data.size ?? data.length;
     this.bufferedAmount += size;
     if (this.readyState === OPEN) this.enqueue(mark, data, size, size);
   }
 
   enqueue(mark, data, length, size) {
-    this.queue.push({ parts: [mark + length + "\n", data], size });
+    this.queue.push({ parts: [encode(mark + length + "\n"), data], size });
     this.flush();
   }
 
@@ -434,8 +436,7 @@ class Tunnel {
         since = now();
       } else if (status === 410 || status === 413) {
         // The reason comes as an event, unless it was a proxy that found the message too large.
-        setTimeout(() => this.fail(), 10000);
-        return;
+        return setTimeout(() => this.fail(), 10000);
       } else if (status === 503 && now() - began > 5000) {
         // The upstream takes nothing at present; the sidecar has waited for it.
         since = now();
@@ -450,24 +451,18 @@ class Tunnel {
     if (this.readyState >= CLOSING) return;
     const connecting = this.readyState === CONNECTING;
     this.readyState = CLOSING;
-    if (this.native) this.native.close();
-    if (connecting) {
-      setTimeout(() => this.page ? this.fail() : this.end());
-      return;
-    }
-    const said = code === undefined ? "" : code + " " + reason;
-    this.enqueue("c", said, encoder.encode(said).length, 0);
+    this.native?.close();
+    if (connecting) return setTimeout(() => this.page ? this.fail() : this.end());
+    const said = encode(code === undefined ? "" : code + " " + reason);
+    this.enqueue("c", said, said.length, 0);
   }
 
   // leave closes the tunnel while the document goes away.
   leave() {
-    const url = tunnelURL + "/" + this.target, header = { tunnel: this.number, seq: this.seq };
-    const bye = this.readyState === CLOSING ? [] : ["c5\n1001 "];
+    const say = (seq, frames) => navigator.sendBeacon(tunnelURL + "/" + this.target, this.page.body({ tunnel: this.number, seq }, frames));
+    const bye = [encode("c5\n1001 ")];
     const frames = this.queue.flatMap(frame => frame.parts);
-    if (!navigator.sendBeacon(url, this.page.body(header, [...frames, ...bye]))) {
-      header.seq += this.queue.length;
-      navigator.sendBeacon(url, this.page.body(header, ["c5\n1001 "]));
-    }
+    say(this.seq, this.readyState === CLOSING ? frames : frames.concat(bye)) || say(this.seq + this.queue.length, bye);
   }
 }
 
@@ -509,7 +504,7 @@ class WebSocket extends EventTarget {
       if (code !== 1000 && !(code >= 3000 && code <= 4999)) throw new DOMException("Invalid code " + code, "InvalidAccessError");
     }
     reason = text(reason);
-    if (encoder.encode(reason).length > 123) throw new DOMException("Reason too long", "SyntaxError");
+    if (encode(reason).length > 123) throw new DOMException("Reason too long", "SyntaxError");
     if (tunnel.shown) tunnel.shown.close(...code === undefined ? [] : [code, reason]);
     else tunnel.close(code, reason);
   }
@@ -540,7 +535,7 @@ for (const type of ["open", "message", "error", "close"]) {
     configurable: true,
     get() {
       const tunnel = tunnels.get(this);
-      return tunnel ? (tunnel.handlers[type] || { handler: null }).handler : handler.get.call(this);
+      return tunnel ? tunnel.handlers[type]?.handler || null : handler.get.call(this);
     },
     set(given) {
       const tunnel = tunnels.get(this);
@@ -569,14 +564,14 @@ for (const [name, value] of [["name", "WebSocket"], [mark, true]]) define(WebSoc
 
 // A document that goes away closes its WebSockets. One that comes back out of the browser's cache finds them lost.
 let hidden = null;
-globalThis.addEventListener("pagehide", () => {
+addEventListener("pagehide", () => {
   if (!page) return;
   page.tunnels.forEach(tunnel => tunnel.leave());
   hidden = page;
   page.end();
 });
-globalThis.addEventListener("pageshow", event => {
-  if (event.persisted && hidden) hidden.fail();
+addEventListener("pageshow", event => {
+  if (event.persisted) hidden?.fail();
 });
 
 //! classic

@@ -1,8 +1,9 @@
-// Measures the browser's WebSocket and the tunnelled one in turn: first round trips one at a time, then COUNT messages
-// down, then up. figures is what was measured, round by round.
+// Measures the browser's WebSocket, the floor and the tunnelled one in turn: first round trips one at a time, then, without the floor,
+// COUNT messages down, then up. figures is what was measured, round by round.
 import { WebSocket as Tunnelled } from "/_sidestream/websocket.mjs";
 
-const [rounds, trips, COUNT] = new URLSearchParams(location.search).get("size").split(",").map(Number);
+const query = new URLSearchParams(location.search);
+const [rounds, trips, COUNT] = query.get("size").split(",").map(Number);
 const text = "x".repeat(100);
 window.figures = null;
 
@@ -14,8 +15,38 @@ const open = W => new Promise((done, fail) => {
 
 const hear = (ws, count = 1) => new Promise(done => ws.onmessage = () => --count || done());
 
-async function measure(W) {
-  const ws = await open(W), times = [];
+const encoder = new TextEncoder();
+let floors = 0;
+
+// Floor is a WebSocket only as far as measuring needs it: a fetch upward, whose answer is read, and an EventSource downward.
+class Floor {
+  path = "/send";
+  id = ++floors;
+
+  constructor() {
+    this.source = new EventSource(query.get("floor") + "/?id=" + this.id);
+    this.source.onopen = () => this.onopen();
+    this.source.onmessage = () => this.onmessage();
+  }
+
+  async send(text) {
+    const answer = await fetch(query.get("floor") + this.path + "?id=" + this.id, { method: "POST", body: encoder.encode(text) });
+    await answer.text();
+    if (this.path !== "/send") this.onmessage();
+  }
+
+  close() {
+    this.source.close();
+  }
+}
+
+// Answer is a floor where nothing but the POST's answer is awaited.
+class Answer extends Floor {
+  path = "/answer";
+}
+
+async function roundTrips(ws) {
+  const times = [];
   for (let n = 0; n < trips; n++) {
     const start = performance.now(), answer = hear(ws);
     ws.send(text);
@@ -23,6 +54,15 @@ async function measure(W) {
     times.push(performance.now() - start);
   }
   times.sort((a, b) => a - b);
+  return { median: times[times.length >> 1], p99: times[Math.floor(times.length * 0.99)] };
+}
+
+async function measure(W) {
+  const ws = await open(W), figures = await roundTrips(ws);
+  if (ws instanceof Floor) {
+    ws.close();
+    return figures;
+  }
   let start = performance.now();
   const all = hear(ws, COUNT);
   ws.send("burst " + COUNT);
@@ -36,15 +76,18 @@ async function measure(W) {
   const up = COUNT / (performance.now() - start) * 1000;
   ws.onclose = null;
   ws.close();
-  return { median: times[times.length >> 1], p99: times[Math.floor(times.length * 0.99)], down, up };
+  return { ...figures, down, up };
 }
 
-const figures = { websocket: [], tunnel: [] };
+const kinds = { websocket: WebSocket, answer: Answer, floor: Floor, tunnel: Tunnelled };
+const figures = {};
 try {
-  for (const W of [WebSocket, Tunnelled]) await measure(W); // to warm up
+  for (const kind in kinds) {
+    await measure(kinds[kind]); // to warm up
+    figures[kind] = [];
+  }
   for (let n = 0; n < rounds; n++) {
-    figures.websocket.push(await measure(WebSocket));
-    figures.tunnel.push(await measure(Tunnelled));
+    for (const kind in kinds) figures[kind].push(await measure(kinds[kind]));
   }
   window.figures = figures;
 } catch (error) {

@@ -1,5 +1,6 @@
-// Tunnel measures a page's WebSocket through the tunnel beside the browser's own, passed through the same sidecar, in
-// one run of Chromium. The two take turns, and the table has the medians of the rounds. It is run in the repository:
+// Tunnel measures a page's WebSocket through the tunnel beside the browser's own, passed through the same sidecar, and beside the floor: what
+// a POST and an event cost that browser without any tunnel. They take turns in one run of Chromium, over HTTP/1.1 and then over HTTP/2 with
+// TLS, and the table has the medians of the rounds. It is run in the repository:
 //
 //	go run ./e2e/bench/tunnel
 package main
@@ -15,6 +16,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -26,6 +28,7 @@ import (
 	"github.com/chromedp/chromedp"
 	"github.com/coder/websocket"
 
+	"sidestream/e2e/authority"
 	"sidestream/e2e/ports"
 )
 
@@ -35,10 +38,10 @@ var script string
 // figures are one round of one kind: milliseconds, and messages per second.
 type figures struct{ Median, P99, Down, Up float64 }
 
-// outcome is what the page has measured.
+// outcome is what the page has measured. Answer is a POST of the floor alone.
 type outcome struct {
-	WebSocket, Tunnel []figures
-	Problem           string
+	WebSocket, Floor, Answer, Tunnel []figures
+	Problem                          string
 }
 
 func main() {
@@ -55,23 +58,46 @@ func main() {
 }
 
 func run(ctx context.Context, w io.Writer, size string) error {
+	dir, err := os.MkdirTemp("", "sidestream-bench-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	if out, err := exec.CommandContext(ctx, "go", "build", "-o", filepath.Join(dir, "sidestream"), "sidestream").CombinedOutput(); err != nil {
+		return fmt.Errorf("build the sidecar: %w\n%s", err, out)
+	}
 	upstream := httptest.NewServer(http.HandlerFunc(serve))
 	defer upstream.Close()
 	defer upstream.CloseClientConnections()
-	addr, stop, err := startSidecar(ctx, upstream.URL)
+	pair := authority.New("bench").Issue("bench", "127.0.0.1")
+	plain, version, err := measure(ctx, dir, upstream.URL, size, nil)
 	if err != nil {
-		return err
+		return fmt.Errorf("over HTTP/1.1: %w", err)
+	}
+	secure, _, err := measure(ctx, dir, upstream.URL, size, &pair)
+	if err != nil {
+		return fmt.Errorf("over HTTP/2 with TLS: %w", err)
+	}
+	table(w, plain, secure, version)
+	return nil
+}
+
+// measure has the page measured with a sidecar of its own: with the pair over TLS, where browsers speak HTTP/2.
+func measure(ctx context.Context, dir, upstream, size string, pair *authority.Pair) (got outcome, version string, err error) {
+	floor := startFloor(pair)
+	defer floor.Close()
+	defer floor.CloseClientConnections()
+	addr, stop, err := startSidecar(ctx, dir, upstream, pair)
+	if err != nil {
+		return got, "", err
 	}
 	defer stop()
-	got, version, err := browse(ctx, "http://"+addr+"/?size="+size)
-	if err != nil {
-		return err
+	scheme, _, _ := strings.Cut(floor.URL, "://")
+	got, version, err = browse(ctx, scheme+"://"+addr+"/?size="+size+"&floor="+url.QueryEscape(floor.URL))
+	if err == nil && got.Problem != "" {
+		err = errors.New(got.Problem)
 	}
-	if got.Problem != "" {
-		return errors.New(got.Problem)
-	}
-	table(w, got, version)
-	return nil
+	return got, version, err
 }
 
 // serve is the page, and a WebSocket that echoes, sends as many messages as it is told, and counts.
@@ -121,32 +147,27 @@ func echo(ctx context.Context, conn *websocket.Conn) {
 
 func make100() []byte { return []byte(strings.Repeat("x", 100)) }
 
-// startSidecar builds the sidecar and starts it in front of upstream.
-func startSidecar(ctx context.Context, upstream string) (addr string, stop func(), err error) {
-	dir, err := os.MkdirTemp("", "sidestream-bench-")
-	if err != nil {
-		return "", nil, err
-	}
-	binary := filepath.Join(dir, "sidestream")
-	if out, err := exec.CommandContext(ctx, "go", "build", "-o", binary, "sidestream").CombinedOutput(); err != nil {
-		os.RemoveAll(dir)
-		return "", nil, fmt.Errorf("build the sidecar: %w\n%s", err, out)
-	}
+// startSidecar starts the sidecar that dir has in front of upstream.
+func startSidecar(ctx context.Context, dir, upstream string, pair *authority.Pair) (addr string, stop func(), err error) {
 	if addr, err = ports.Address(); err != nil {
-		os.RemoveAll(dir)
 		return "", nil, err
 	}
-	cmd := exec.CommandContext(ctx, binary)
+	cmd := exec.CommandContext(ctx, filepath.Join(dir, "sidestream"))
 	cmd.Env = []string{"SSE_LISTEN=" + addr, "SSE_ADMIN_LISTEN=off", "SSE_UPSTREAM=" + upstream, "SSE_TUNNEL=/", "SSE_DRAIN=0"}
+	if pair != nil {
+		cert, key := filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
+		if err := errors.Join(os.WriteFile(cert, pair.Cert, 0o600), os.WriteFile(key, pair.Key, 0o600)); err != nil {
+			return "", nil, err
+		}
+		cmd.Env = append(cmd.Env, "SSE_TLS_CERT="+cert, "SSE_TLS_KEY="+key)
+	}
 	cmd.Stderr = os.Stderr
 	if err := cmd.Start(); err != nil {
-		os.RemoveAll(dir)
 		return "", nil, err
 	}
 	stop = func() {
 		cmd.Process.Kill()
 		cmd.Wait()
-		os.RemoveAll(dir)
 	}
 	for ctx.Err() == nil {
 		if conn, err := net.Dial("tcp", addr); err == nil {
@@ -160,16 +181,16 @@ func startSidecar(ctx context.Context, upstream string) (addr string, stop func(
 }
 
 // browse opens the page and returns what it measures, and the browser's version.
-func browse(ctx context.Context, url string) (got outcome, version string, err error) {
+func browse(ctx context.Context, address string) (got outcome, version string, err error) {
 	ctx, free := chromedp.NewExecAllocator(ctx, chromedp.ExecPath("/usr/bin/chromium"), chromedp.NoFirstRun, chromedp.NoDefaultBrowserCheck,
 		chromedp.NoSandbox, chromedp.Headless, chromedp.DisableGPU, chromedp.WSURLReadTimeout(time.Minute),
 		chromedp.Flag("disable-background-networking", true), chromedp.Flag("disable-component-update", true),
-		chromedp.Flag("disable-sync", true), chromedp.Flag("disable-dev-shm-usage", true))
+		chromedp.Flag("ignore-certificate-errors", true), chromedp.Flag("disable-sync", true), chromedp.Flag("disable-dev-shm-usage", true))
 	defer free()
 	ctx, stop := chromedp.NewContext(ctx)
 	defer stop()
 	defer chromedp.Cancel(ctx)
-	if _, err := chromedp.Run(ctx, chromedp.Navigate(url)); err != nil {
+	if _, err := chromedp.Run(ctx, chromedp.Navigate(address)); err != nil {
 		return got, "", err
 	}
 	for ctx.Err() == nil {
@@ -187,17 +208,30 @@ func browse(ctx context.Context, url string) (got outcome, version string, err e
 }
 
 // table prints the figures as Markdown.
-func table(w io.Writer, got outcome, browser string) {
-	fmt.Fprintf(w, "%s, %d CPUs, %s, headless %s, loopback, HTTP/1.1, messages of 100 bytes, median of %d rounds:\n\n", processor(), runtime.NumCPU(),
-		runtime.Version(), browser, len(got.Tunnel))
-	fmt.Fprintln(w, "| | the browser's WebSocket, passed through | tunnel |\n|---|---|---|")
-	row := func(name, format string, value func(figures) float64) {
-		fmt.Fprintf(w, "| %s | "+format+" | "+format+" |\n", name, median(got.WebSocket, value), median(got.Tunnel, value))
+func table(w io.Writer, plain, secure outcome, browser string) {
+	fmt.Fprintf(w, "%s, %d CPUs, %s, headless %s, loopback, messages of 100 bytes, median of %d rounds:\n", processor(), runtime.NumCPU(),
+		runtime.Version(), browser, len(plain.Tunnel))
+	for _, over := range []struct {
+		name string
+		got  outcome
+	}{{"HTTP/1.1", plain}, {"HTTP/2 over TLS", secure}} {
+		fmt.Fprintf(w, "\n| %s | the browser's WebSocket, passed through | floor: a POST answered | floor: POST to event | tunnel |\n|---|---|---|---|---|\n", over.name)
+		row := func(name, format string, value func(figures) float64) {
+			fmt.Fprintf(w, "| %s |", name)
+			for _, kind := range [][]figures{over.got.WebSocket, over.got.Answer, over.got.Floor, over.got.Tunnel} {
+				if figure := median(kind, value); figure > 0 {
+					fmt.Fprintf(w, " "+format+" |", figure)
+				} else {
+					fmt.Fprint(w, " |")
+				}
+			}
+			fmt.Fprintln(w)
+		}
+		row("round trip, median", "%.2f ms", func(f figures) float64 { return f.Median })
+		row("round trip, 99 %", "%.2f ms", func(f figures) float64 { return f.P99 })
+		row("messages down, a second", "%.0f", func(f figures) float64 { return f.Down })
+		row("messages up, a second", "%.0f", func(f figures) float64 { return f.Up })
 	}
-	row("round trip, median", "%.2f ms", func(f figures) float64 { return f.Median })
-	row("round trip, 99 %", "%.2f ms", func(f figures) float64 { return f.P99 })
-	row("messages down, a second", "%.0f", func(f figures) float64 { return f.Down })
-	row("messages up, a second", "%.0f", func(f figures) float64 { return f.Up })
 }
 
 func median(all []figures, value func(figures) float64) float64 {
