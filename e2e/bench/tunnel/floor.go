@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"crypto/tls"
 	"fmt"
 	"io"
@@ -8,12 +9,13 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"sync"
+	"time"
 
 	"sidestream/e2e/authority"
 )
 
 // floor is what a tunnel could cost at best in a browser: net/http with an event stream, whose events are what is POSTed, and nothing else.
-// It answers a POST as it is read; the stream's handler writes its event meanwhile.
+// It answers a POST once it is read; the stream's handler writes its event meanwhile.
 type floor struct {
 	mu      sync.Mutex
 	streams map[string]chan []byte
@@ -37,13 +39,18 @@ func (f *floor) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Access-Control-Allow-Origin", "*") // the page is another server's
 	w.Header().Set("Cache-Control", "no-store")
 	events := f.stream(r.URL.Query().Get("id"))
+	if r.Method == http.MethodOptions { // a body that goes on is asked for first
+		return
+	}
 	if r.Method == http.MethodPost {
-		body, err := io.ReadAll(io.LimitReader(r.Body, 1<<20))
-		if err != nil {
-			return
-		}
-		if r.URL.Path == "/send" {
-			events <- body
+		buf := make([]byte, size)
+		for {
+			if _, err := io.ReadFull(r.Body, buf); err != nil {
+				break
+			}
+			if r.URL.Path != "/answer" {
+				events <- stamped(buf)
+			}
 		}
 		w.WriteHeader(http.StatusNoContent)
 		return
@@ -58,6 +65,14 @@ func (f *floor) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
+}
+
+// stamped is what answers a message: when it came where that is asked for, in microseconds, and of its size.
+func stamped(message []byte) []byte {
+	if !bytes.HasPrefix(message, []byte("time")) {
+		return message
+	}
+	return fmt.Appendf(nil, "%-*d", len(message), time.Now().UnixMicro())
 }
 
 func (f *floor) stream(id string) chan []byte {

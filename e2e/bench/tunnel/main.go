@@ -6,6 +6,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	_ "embed"
 	"encoding/json"
@@ -35,13 +36,16 @@ import (
 //go:embed bench.js
 var script string
 
-// figures are one round of one kind: milliseconds, and messages per second.
-type figures struct{ Median, P99, Down, Up float64 }
+// size is that of a message in bytes.
+const size = 100
 
-// outcome is what the page has measured. Answer is a POST of the floor alone.
+// figures are one round of one kind: milliseconds, There until the service has the message, and messages per second.
+type figures struct{ Median, P99, There, Down, Up float64 }
+
+// outcome is what the page has measured. Answer is a POST of the floor alone, Streamed one POST of the floor for all messages.
 type outcome struct {
-	WebSocket, Floor, Answer, Tunnel []figures
-	Problem                          string
+	WebSocket, Answer, Floor, Streamed, Tunnel []figures
+	Problem                                    string
 }
 
 func main() {
@@ -57,7 +61,7 @@ func main() {
 	}
 }
 
-func run(ctx context.Context, w io.Writer, size string) error {
+func run(ctx context.Context, w io.Writer, sizes string) error {
 	dir, err := os.MkdirTemp("", "sidestream-bench-")
 	if err != nil {
 		return err
@@ -70,11 +74,11 @@ func run(ctx context.Context, w io.Writer, size string) error {
 	defer upstream.Close()
 	defer upstream.CloseClientConnections()
 	pair := authority.New("bench").Issue("bench", "127.0.0.1")
-	plain, version, err := measure(ctx, dir, upstream.URL, size, nil)
+	plain, version, err := measure(ctx, dir, upstream.URL, sizes, nil)
 	if err != nil {
 		return fmt.Errorf("over HTTP/1.1: %w", err)
 	}
-	secure, _, err := measure(ctx, dir, upstream.URL, size, &pair)
+	secure, _, err := measure(ctx, dir, upstream.URL, sizes, &pair)
 	if err != nil {
 		return fmt.Errorf("over HTTP/2 with TLS: %w", err)
 	}
@@ -83,7 +87,7 @@ func run(ctx context.Context, w io.Writer, size string) error {
 }
 
 // measure has the page measured with a sidecar of its own: with the pair over TLS, where browsers speak HTTP/2.
-func measure(ctx context.Context, dir, upstream, size string, pair *authority.Pair) (got outcome, version string, err error) {
+func measure(ctx context.Context, dir, upstream, sizes string, pair *authority.Pair) (got outcome, version string, err error) {
 	floor := startFloor(pair)
 	defer floor.Close()
 	defer floor.CloseClientConnections()
@@ -93,7 +97,7 @@ func measure(ctx context.Context, dir, upstream, size string, pair *authority.Pa
 	}
 	defer stop()
 	scheme, _, _ := strings.Cut(floor.URL, "://")
-	got, version, err = browse(ctx, scheme+"://"+addr+"/?size="+size+"&floor="+url.QueryEscape(floor.URL))
+	got, version, err = browse(ctx, scheme+"://"+addr+"/?size="+sizes+"&floor="+url.QueryEscape(floor.URL))
 	if err == nil && got.Problem != "" {
 		err = errors.New(got.Problem)
 	}
@@ -127,7 +131,7 @@ func echo(ctx context.Context, conn *websocket.Conn) {
 		answers, n := 1, 0
 		switch _, err := fmt.Sscanf(string(data), "burst %d", &n); {
 		case err == nil:
-			data, answers = make100(), n
+			data, answers = bytes.Repeat([]byte("x"), size), n
 		case waits > 0:
 			if waits--; waits > 0 {
 				answers = 0
@@ -138,14 +142,12 @@ func echo(ctx context.Context, conn *websocket.Conn) {
 			}
 		}
 		for range answers {
-			if conn.Write(ctx, websocket.MessageText, data) != nil {
+			if conn.Write(ctx, websocket.MessageText, stamped(data)) != nil {
 				return
 			}
 		}
 	}
 }
-
-func make100() []byte { return []byte(strings.Repeat("x", 100)) }
 
 // startSidecar starts the sidecar that dir has in front of upstream.
 func startSidecar(ctx context.Context, dir, upstream string, pair *authority.Pair) (addr string, stop func(), err error) {
@@ -209,16 +211,17 @@ func browse(ctx context.Context, address string) (got outcome, version string, e
 
 // table prints the figures as Markdown.
 func table(w io.Writer, plain, secure outcome, browser string) {
-	fmt.Fprintf(w, "%s, %d CPUs, %s, headless %s, loopback, messages of 100 bytes, median of %d rounds:\n", processor(), runtime.NumCPU(),
-		runtime.Version(), browser, len(plain.Tunnel))
+	fmt.Fprintf(w, "%s, %d CPUs, %s, headless %s, loopback, messages of %d bytes, median of %d rounds:\n", processor(), runtime.NumCPU(),
+		runtime.Version(), browser, size, len(plain.Tunnel))
 	for _, over := range []struct {
 		name string
 		got  outcome
 	}{{"HTTP/1.1", plain}, {"HTTP/2 over TLS", secure}} {
-		fmt.Fprintf(w, "\n| %s | the browser's WebSocket, passed through | floor: a POST answered | floor: POST to event | tunnel |\n|---|---|---|---|---|\n", over.name)
+		fmt.Fprintf(w, "\n| %s | the browser's WebSocket, passed through | floor: a POST and its answer | floor: a POST each, and its event | floor: one POST for all, "+
+			"and its events | tunnel |\n|---|---|---|---|---|---|\n", over.name)
 		row := func(name, format string, value func(figures) float64) {
 			fmt.Fprintf(w, "| %s |", name)
-			for _, kind := range [][]figures{over.got.WebSocket, over.got.Answer, over.got.Floor, over.got.Tunnel} {
+			for _, kind := range [][]figures{over.got.WebSocket, over.got.Answer, over.got.Floor, over.got.Streamed, over.got.Tunnel} {
 				if figure := median(kind, value); figure > 0 {
 					fmt.Fprintf(w, " "+format+" |", figure)
 				} else {
@@ -228,6 +231,7 @@ func table(w io.Writer, plain, secure outcome, browser string) {
 			fmt.Fprintln(w)
 		}
 		row("round trip, median", "%.2f ms", func(f figures) float64 { return f.Median })
+		row("of that, until the service has it", "%.2f ms", func(f figures) float64 { return f.There })
 		row("round trip, 99 %", "%.2f ms", func(f figures) float64 { return f.P99 })
 		row("messages down, a second", "%.0f", func(f figures) float64 { return f.Down })
 		row("messages up, a second", "%.0f", func(f figures) float64 { return f.Up })
@@ -235,6 +239,9 @@ func table(w io.Writer, plain, secure outcome, browser string) {
 }
 
 func median(all []figures, value func(figures) float64) float64 {
+	if len(all) == 0 {
+		return 0
+	}
 	var some []float64
 	for _, f := range all {
 		some = append(some, value(f))
