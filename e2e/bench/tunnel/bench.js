@@ -46,7 +46,7 @@ class Answer extends Floor {
   path = "/answer";
 }
 
-// Streamed is a floor with one POST for all messages, whose body goes on. Browsers have that over HTTP/2 alone, and Chromium alone.
+// Streamed is a floor with one POST for all messages, whose body goes on. Chromium has that over HTTP/2 alone.
 class Streamed extends Floor {
   body = new TransformStream();
   writer = this.body.writable.getWriter();
