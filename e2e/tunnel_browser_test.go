@@ -185,7 +185,7 @@ func TestTunnelLeaves(t *testing.T) {
 		})
 	}
 	inBrowsers(t, func(t *testing.T, b browser) {
-		s := startSidecar(t, "SSE_UPSTREAM=http://"+addr, "SSE_TUNNEL=/", "SSE_DRAIN=200ms")
+		s := startSidecar(t, "SSE_UPSTREAM=http://"+addr, "SSE_TUNNEL=/", "SSE_DRAIN=200ms", "SSE_LINGER=10m")
 		front := startNginx(t, s.addr)
 		b.open(t, "http://"+front+"/always.html")
 		talk(t, b, "page", "/farewell", "x")
@@ -194,6 +194,14 @@ func TestTunnelLeaves(t *testing.T) {
 		b.eval(t, fmt.Sprintf(`for (let n = 0; n < 100; n++) talks.page.ws.send("say " + n); talks.page.ws.send(%q); location = "/elsewhere.html?%s"; ""`, last, last))
 		farewell(t, last+" 1001")
 		farewell(t, "arrived "+last)
+
+		// More than browsers take along from a page that goes away: it says at least that it does.
+		b.open(t, "http://"+front+"/always.html")
+		last = rand.Text()
+		talk(t, b, "much", "/farewell", last)
+		heard(t, b, "much", "open,"+last)
+		b.eval(t, fmt.Sprintf(`talks.much.ws.send(%q.repeat(4000)); dispatchEvent(new PageTransitionEvent("pagehide")); ""`, last))
+		farewell(t, last+" 1001")
 
 		b.open(t, "http://"+front+"/always.html")
 		talk(t, b, "cached", "/farewell", "")
