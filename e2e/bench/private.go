@@ -28,6 +28,7 @@ var privates = []string{"shim", "ours", "jq"}
 const (
 	openCPU    = "CPU to open a private stream"
 	privateCPU = "CPU per event of a private stream"
+	pollRSS    = "RSS per private poll"
 
 	privateEvents = 20   // that each user gets
 	privateRate   = 4000 // events/s, to all of them
@@ -38,6 +39,7 @@ var privateRows = []row{
 	{fannedRSS, named(fmt.Sprintf("the same after %d events each", privateEvents)), kib},
 	{openCPU, named("CPU to open one"), micro},
 	{privateCPU, named("CPU per event"), micro},
+	{pollRSS, func(s size) string { return fmt.Sprintf("RSS per private poll with its client, %d", s.private) }, kib},
 }
 
 // serveShim is what one writes first: a handler that dials for each client, and remembers nothing. It never pings, nor answers what it has not read.
@@ -136,15 +138,15 @@ func (u *subscribers) publish(n int, rate float64) error {
 }
 
 // startPrivate starts a server of private streams, and its load client.
-func (b *bench) startPrivate(name string, u *subscribers) (s *server, err error) {
+func (b *bench) startPrivate(name, from string, more ...string) (s *server, err error) {
 	s = &server{name: name, request: "GET /u HTTP/1.1\r\nHost: bench\r\nAccept: text/event-stream\r\nCookie: sid={n}\r\n\r\n"}
 	b.servers = append(b.servers, s)
-	address := "ws://" + u.listener.Addr().String() + "/"
 	if name == "shim" {
-		err = b.startSelf(s, address)
+		err = b.startSelf(s, from)
 	} else {
 		env := []string{"SSE_ADMIN_LISTEN=off", "SSE_LOG_LEVEL=error", "SSE_MAX_CLIENTS=0", "SSE_MAX_STREAMS=0", "SSE_IDLE=1h", "SSE_HEARTBEAT=1h",
-			"SSE_ROUTE_U_PATH=/u", "SSE_ROUTE_U_FORWARD=Cookie", "SSE_ROUTE_U_FROM=" + address}
+			"SSE_ROUTE_U_PATH=/u", "SSE_ROUTE_U_FORWARD=Cookie", "SSE_ROUTE_U_FROM=" + from}
+		env = append(env, more...)
 		if name == "jq" {
 			env = append(env, `SSE_ROUTE_U_SELECT=select(.symbol=="BENCH")`)
 		}
@@ -173,7 +175,38 @@ func (b *bench) costOfPrivate(only string) error {
 		}
 		b.say("%s: %.0f s", name, time.Since(begin).Seconds())
 	}
-	return nil
+	if only != "" && !slices.Contains(strings.Split(only, ","), "ours") {
+		return nil
+	}
+	return b.privatePolls()
+}
+
+// privatePolls is the memory of one at rest, each with its client. The shim has none.
+func (b *bench) privatePolls() error {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	b.closers = append(b.closers, l)
+	go http.Serve(l, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.Write(appendPayload(nil)) })) // ends with l
+	s, err := b.startPrivate("ours", "http://"+l.Addr().String()+"/", "SSE_ROUTE_U_EVERY=10s")
+	if err != nil {
+		return err
+	}
+	defer s.stop()
+	empty, err := resident(s.pid())
+	if err != nil {
+		return err
+	}
+	if err := s.connect(b.size.private, s.request); err != nil {
+		return err
+	}
+	if err := b.pause(b.size.privateSettle); err != nil {
+		return err
+	}
+	now, err := resident(s.pid())
+	b.figures.set(pollRSS, "ours", float64(now-empty)/float64(b.size.private))
+	return err
 }
 
 func (b *bench) private(name string) error {
@@ -182,7 +215,7 @@ func (b *bench) private(name string) error {
 		return err
 	}
 	defer u.Close()
-	s, err := b.startPrivate(name, u)
+	s, err := b.startPrivate(name, "ws://"+u.listener.Addr().String()+"/")
 	if err != nil {
 		return err
 	}

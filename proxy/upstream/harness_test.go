@@ -175,10 +175,20 @@ func (k *taking) session(ctx context.Context, source Source) (err error) {
 	if err != nil {
 		return err
 	}
-	return conn.Run(ctx, func(ms []translate.Message) error {
+	emit := func(ms []translate.Message) error {
 		k.note(write(ms))
 		return ctx.Err()
-	})
+	}
+	sleeper, ok := conn.(*pollConn)
+	if !ok {
+		return conn.Run(ctx, emit)
+	}
+	for woken := make(chan bool, 1); ; <-woken {
+		asleep, err := sleeper.Turn(ctx, emit, func() { woken <- true }, true)
+		if !asleep {
+			return err
+		}
+	}
 }
 
 func (k *taking) note(s string) {

@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -285,6 +286,52 @@ func TestPollRedirects(t *testing.T) {
 	polled(t, SourceSettings{Every: time.Minute}, a, func(k *taking) {
 		if synctest.Wait(); k.err == nil || len(a.at()) > 11 {
 			t.Errorf("a circle: %v, %d requests", k.err, len(a.at()))
+		}
+	})
+}
+
+// Between two requests a poll needs no goroutine: somebody is called once when it is time for the next, or the poll is not wanted any more.
+func TestPollSleeps(t *testing.T) {
+	a := &api{answer: func(n int, w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, n) }}
+	bubble(t, a.ServeHTTP, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		rt := compiled(t, SourceSettings{From: "http://legacy/feed", Every: 10 * time.Second})
+		conn, err := expanded(t, rt, "/").Source(quietLog).Connect(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		woken, got := make(chan bool, 10), ""
+		turn := func() (bool, error) {
+			return conn.(Dozer).Turn(ctx, func(ms []translate.Message) error {
+				got += write(ms) + ";"
+				return nil
+			}, func() { woken <- true }, true)
+		}
+		for range 3 {
+			if asleep, err := turn(); !asleep || err != nil {
+				t.Fatal(asleep, err)
+			}
+			began := time.Now()
+			if <-woken; time.Since(began) < 9*time.Second {
+				t.Errorf("woken after %v", time.Since(began))
+			}
+		}
+		if asleep, err := turn(); !asleep || err != nil || got != "1;2;3;4;" {
+			t.Fatal(asleep, err, got)
+		}
+		cancel()
+		synctest.Wait()
+		if len(woken) != 1 {
+			t.Fatalf("woken %d times", len(woken))
+		}
+		<-woken
+		if asleep, err := turn(); asleep || !errors.Is(err, context.Canceled) {
+			t.Error(asleep, err)
+		}
+		time.Sleep(time.Minute)
+		if len(woken) != 0 {
+			t.Error("woken again")
 		}
 	})
 }
