@@ -122,11 +122,20 @@ func (c *Conn) control() bool {
 
 // peek reads what there is, if there is anything. It returns false at the end of the connection, which Reader then tells.
 func (c *Conn) peek() bool {
-	err := c.raw.Read(func(fd uintptr) bool {
+	err := c.untilRead(func(fd uintptr) bool {
 		c.try(fd)
 		return true
 	})
 	return err == nil && c.got == nil
+}
+
+// untilRead waits until try is true, whatever deadline Linger has left.
+func (c *Conn) untilRead(try func(fd uintptr) bool) error {
+	for {
+		if err := c.raw.Read(try); !c.lapsed(err) {
+			return err
+		}
+	}
 }
 
 // awaken lets the reader know that there is something to be read; hung: its end, too, which is said only once.

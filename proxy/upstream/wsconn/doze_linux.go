@@ -162,10 +162,13 @@ func (c *Conn) tell(hung bool) {
 	}
 	c.wake, c.glance, c.glancing = nil, nil, true
 	c.mu.Unlock()
-	if !c.arrived() || !glance() {
-		c.glancing = false
-		wake()
+	if c.arrived() && glance() {
+		return
 	}
+	c.mu.Lock()
+	c.glancing, c.ready = false, true // it may not be read yet, as where Doze was about to return
+	c.mu.Unlock()
+	wake()
 }
 
 // arrived reads what there is, and reports whether that is whole messages alone.

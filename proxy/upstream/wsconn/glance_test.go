@@ -207,3 +207,79 @@ func TestLinger(t *testing.T) {
 		t.Errorf("read %q", got)
 	}
 }
+
+// A connection that dozes with a deadline of Linger's that has not come yet is told of what comes after that as of all else.
+func TestLingerThenDoze(t *testing.T) {
+	for _, glances := range []bool{true, false} {
+		near, far := dialTCP(t)
+		c := New(near, near, Options{})
+		defer c.CloseNow()
+		go io.WriteString(far, frame(fin, 1, "soon"))
+		if !c.Linger(time.Minute) {
+			t.Fatal("nothing came")
+		}
+		c.mu.Lock()
+		c.until = time.Now().Add(20 * time.Millisecond) // as if it had been asked to wait less
+		near.SetReadDeadline(c.until)
+		c.mu.Unlock()
+		var read chan string
+		if glances {
+			read, _, _ = glancer(c)
+		} else {
+			read = dozer(c)
+		}
+		expectRead(t, read, "soon")
+		asleep(t, c)
+		time.Sleep(40 * time.Millisecond) // past the deadline
+		io.WriteString(far, frame(fin, 1, "then")+frame(fin, 1, "at once"))
+		expectRead(t, read, "then", "at once")
+		asleep(t, c)
+		io.WriteString(far, frame(fin, 1, "later"))
+		expectRead(t, read, "later")
+	}
+}
+
+// Nor does it make whoever tells wake somebody who need not be.
+func TestGlancePastLinger(t *testing.T) {
+	near, far := dialTCP(t)
+	c := New(near, near, Options{})
+	defer c.CloseNow()
+	read, glances, _ := glancer(c)
+	const n = 10
+	for i := range n {
+		asleep(t, c)
+		time.Sleep(time.Millisecond) // that Doze has returned, mostly
+		c.mu.Lock()
+		c.until = time.Now()
+		near.SetReadDeadline(c.until)
+		c.mu.Unlock()
+		io.WriteString(far, frame(fin, 1, fmt.Sprint(i)))
+		expectRead(t, read, fmt.Sprint(i))
+	}
+	if g := glances.Load(); g < n/2 {
+		t.Errorf("%d of %d messages by who tells", g, n)
+	}
+}
+
+// What comes while who begins to doze is not through with that yet is read, too.
+func TestGlanceWhileFallingAsleep(t *testing.T) {
+	near, far := dialTCP(t)
+	c := New(near, near, Options{})
+	defer c.CloseNow()
+	read, _, _ := glancer(c)
+	for i := range 3 {
+		asleep(t, c)
+		if !c.enter(&c.reading) { // as Doze still has it once wake is left
+			t.Fatal("it is closed")
+		}
+		io.WriteString(far, frame(fin, 1, fmt.Sprint(i)))
+		for told := false; !told; time.Sleep(time.Millisecond) {
+			c.mu.Lock()
+			told = c.wake == nil
+			c.mu.Unlock()
+		}
+		time.Sleep(time.Millisecond) // that whoever is woken waits
+		c.leave(&c.reading)
+		expectRead(t, read, fmt.Sprint(i))
+	}
+}

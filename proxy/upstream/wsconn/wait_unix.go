@@ -43,11 +43,7 @@ func (c *Conn) await() error {
 	if c.got != nil {
 		return c.got
 	}
-	err := c.raw.Read(c.try)
-	for c.lapsed(err) {
-		err = c.raw.Read(c.try)
-	}
-	if err != nil {
+	if err := c.untilRead(c.try); err != nil {
 		for _, known := range []error{net.ErrClosed, os.ErrDeadlineExceeded} {
 			if errors.Is(err, known) {
 				return known
