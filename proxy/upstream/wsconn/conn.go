@@ -54,8 +54,9 @@ type Conn struct {
 	glance  func() bool // of the same; nil: wake is called
 	ready   bool        // there was something to be read since somebody dozed
 	hung    bool        // the end was seen; nobody dozes any more
+	closing bool        // Close has set the deadline below
 	watched int         // the descriptor that tells; less than 0: none does
-	until   time.Time   // the deadline that Linger has set; zero: none
+	until   time.Time   // the deadline that Close, or else Linger, has set; zero: none
 
 	// The reader's.
 	in       *buffer               // read ahead; nil: nothing is
@@ -150,8 +151,8 @@ func (c *Conn) Close(code websocket.StatusCode, reason string) error {
 		return err
 	}
 	c.mu.Lock()
-	c.until = time.Time{}
-	c.conn.SetReadDeadline(time.Now().Add(closeTime)) // of whoever reads
+	c.closing, c.until = true, time.Now().Add(closeTime)
+	c.conn.SetReadDeadline(c.until) // of whoever reads
 	c.mu.Unlock()
 	if !c.enter(&c.reading) {
 		return nil

@@ -58,15 +58,15 @@ func (c *Conn) Linger(d time.Duration) bool {
 	return !c.lapsed(c.raw.Read(c.try))
 }
 
-// lapsed reports whether err is no more than that Linger's deadline has come, which is none any more then.
+// lapsed reports whether err is no more than that Linger's deadline has come, which is none any more then, or is another one by now.
 func (c *Conn) lapsed(err error) bool {
 	if !errors.Is(err, os.ErrDeadlineExceeded) {
 		return false
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.until.IsZero() {
-		return false
+	if c.closing || c.until.IsZero() {
+		return c.closing && time.Now().Before(c.until)
 	}
 	c.until = time.Time{}
 	c.conn.SetReadDeadline(c.until)

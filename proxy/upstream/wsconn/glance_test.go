@@ -8,6 +8,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"net"
+	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -236,6 +237,36 @@ func TestLingerThenDoze(t *testing.T) {
 		asleep(t, c)
 		io.WriteString(far, frame(fin, 1, "later"))
 		expectRead(t, read, "later")
+	}
+}
+
+// A deadline of Linger's that comes as the connection is closed is no end of the time that the closing handshake has.
+func TestLingerWhileClosing(t *testing.T) {
+	near, _ := dialTCP(t)
+	c := New(near, near, Options{})
+	defer c.CloseNow()
+	if c.Linger(time.Millisecond) {
+		t.Fatal("something was read")
+	}
+	if c.lapsed(os.ErrDeadlineExceeded) {
+		t.Error("a deadline that was not Linger's")
+	}
+	closed := make(chan error, 1)
+	go func() { closed <- c.Close(1000, "") }() // waits for a close that does not come
+	defer func() { c.CloseNow(); <-closed }()
+	for reads := false; !reads; time.Sleep(time.Millisecond) {
+		c.mu.Lock()
+		reads = c.said && c.reading
+		c.mu.Unlock()
+	}
+	if !c.lapsed(os.ErrDeadlineExceeded) { // as by who has waited until then
+		t.Error("who reads takes it for the end")
+	}
+	c.mu.Lock()
+	c.until = time.Now().Add(-time.Millisecond)
+	c.mu.Unlock()
+	if c.lapsed(os.ErrDeadlineExceeded) {
+		t.Error("the closing handshake has no end")
 	}
 }
 
