@@ -82,7 +82,6 @@ func TestTurn(t *testing.T) {
 	}
 }
 
-// So does one of a byte stream, whose messages are read in pieces.
 // Where a message takes no time it is emitted in the place of the wake; what emitting it ends with is told by the next turn. Where a program is run, or emitting may
 // take its time, somebody is woken. Of messages one soon after the other somebody waits for the next, and sleeps again when it does not come.
 func TestTurnBrief(t *testing.T) {
@@ -204,6 +203,76 @@ func turnsBrief(t *testing.T, s SourceSettings, brief, wakes bool) {
 	}
 }
 
+// Of many messages that come at once somebody who is woken reads most: who tells all that doze has others to see to.
+func TestTurnBriefBurst(t *testing.T) {
+	const n = 200
+	say, began, said := make(chan bool), make(chan bool), make(chan bool)
+	f := &feed{talk: func(p *peer) {
+		<-say
+		p.say("0")
+		<-began
+		for i := range n {
+			p.say(fmt.Sprint(i + 1))
+		}
+		close(said)
+		p.hearAll()
+	}}
+	f.begun = time.Now()
+	server := httptest.NewServer(f)
+	defer server.Close()
+	defer sockets.CloseIdleConnections()
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	conn, err := expanded(t, compiled(t, SourceSettings{From: "ws" + strings.TrimPrefix(server.URL, "http"), Idle: time.Hour}), "/").Source(quietLog).Connect(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	emitted, woken, ended := 0, make(chan int, 1), make(chan error, 1)
+	turn := func() {
+		asleep, err := conn.(Dozer).Turn(ctx, func(ms []translate.Message) error {
+			if emitted == 0 {
+				close(began)
+				<-said // what comes meanwhile is there at once
+			}
+			for _, m := range ms {
+				if string(m.Data) != fmt.Sprint(emitted) {
+					return fmt.Errorf("%q after %d", m.Data, emitted)
+				}
+				if emitted++; emitted == n+1 {
+					return errors.New("all are there")
+				}
+			}
+			return nil
+		}, func() { woken <- emitted }, true)
+		if !asleep {
+			ended <- err
+		}
+	}
+	turn()
+	close(say)
+	first := 0
+	for {
+		select {
+		case at := <-woken:
+			if first == 0 {
+				first = at
+			}
+			go turn()
+		case err := <-ended:
+			if err == nil || !strings.Contains(err.Error(), "all are there") {
+				t.Fatal(err)
+			}
+			if first > busyRun+2 { // the first of them, and the next after that has waited, may not have come soon
+				t.Errorf("%d messages before somebody was woken", first)
+			}
+			return
+		case <-time.After(20 * time.Second):
+			t.Fatal("they do not come")
+		}
+	}
+}
+
+// So does one of a byte stream, whose messages are read in pieces.
 func TestTurnPieces(t *testing.T) {
 	say := make(chan string)
 	f := &feed{talk: func(p *peer) {

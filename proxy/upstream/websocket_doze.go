@@ -41,7 +41,7 @@ func (c *wsConn) glances(ws *wsconn.Conn, wake func()) func() bool {
 	}
 	if c.term.glance == nil {
 		c.term.glance = func() bool {
-			for ws.Whole() {
+			for c.soon < busyRun && ws.Whole() { // the rest of many is for the one who is woken
 				if err := c.one(c.term.alive, c.term.emit); err != nil {
 					c.term.failed = err
 					return false
