@@ -97,3 +97,35 @@ func TestNearBlocked(t *testing.T) {
 		}
 	}
 }
+
+// Nor does whoever appends give a client what was there before it came and it waits for its turn for, which may be much.
+func TestNearLeavesReplaysAlone(t *testing.T) {
+	h := newHarbour(t, stream.Bounds{}, time.Hour)
+	h.clients.replays.rate.Store(1)
+	for i := range 2000 {
+		h.ring.Append(translate.Message{Data: []byte(payload(i + 1))})
+	}
+	for range 2 { // the first has the turn that is saved up
+		c, _ := h.open("1.1", h.ring.Position(0))
+		defer c.Close()
+	}
+	eventually(t, "one waits for its turn", func() bool {
+		h.clients.engine.mu.Lock()
+		defer h.clients.engine.mu.Unlock()
+		for _, s := range h.clients.engine.shards {
+			s.own.Lock()
+			waits, groups := len(s.waits), s.groups
+			s.own.Unlock()
+			if waits == 0 {
+				continue
+			}
+			for _, g := range groups {
+				if g != nil && s.near(g) {
+					t.Error("it is written to")
+				}
+			}
+			return true
+		}
+		return false
+	})
+}

@@ -181,13 +181,13 @@ func (s *shard) near(g *group) (done bool) {
 		return false
 	}
 	defer s.own.Unlock()
-	if len(g.members) > mostNear || g.route.Coalesce > 0 {
+	if len(g.members) > mostNear || g.route.Coalesce > 0 || len(s.waits) > 0 { // whose turn it is gets much
 		return false
 	}
 	s.now = s.clock.now()
-	waiting := len(s.away) + len(s.waits)
+	away := len(s.away)
 	s.walk(g)
-	if len(s.dead) > 0 || len(s.away)+len(s.waits) != waiting {
+	if len(s.dead) > 0 || len(s.away) > away || len(s.waits) > 0 {
 		s.kick()
 	}
 	return true
