@@ -46,7 +46,8 @@ var arrows = map[string][]string{
 	"sidestream/proxy/upstream":        {"proxy/outbound", "proxy/redisconn", "proxy/upstream/wsconn", "translate", "translate/decode", "translate/dialect", "translate/graphql"},
 	"sidestream/proxy/upstream/wsconn": {},
 	"sidestream/proxy/web":             {},
-	"sidestream/e2e/legacy":            {},
+	"sidestream/e2e/legacy":            {"e2e/ports"},
+	"sidestream/e2e/ports":             {},
 
 	"sidestream/proxy/deliver/h2/h2test": {}, // for tests
 }
