@@ -45,29 +45,47 @@ func (h heap) isQuiet(before heap) bool { return h.asked-before.asked < quiet+h.
 // first collection, and would stay until one comes by itself, after two minutes: some 5 KiB of each of them.
 func (h heap) isMuch() bool { return h.spare > h.live/4 || h.live < 64<<20 }
 
+// giver decides when memory is given back.
+type giver struct {
+	before heap      // as of the last look
+	last   time.Time // when it was given back last
+	busy   bool      // something went on since: what was in use at the last collection may be garbage, which only another one tells
+	left   uint64    // what was spare all the same when it had been given back: for that nobody collects again
+}
+
+// look says what is to be done as the heap is now: give memory back, after a collection more than that takes where twice is true.
+func (g *giver) look(now heap, at time.Time) (give, twice bool) {
+	g.left = min(g.left, now.spare)
+	over := now
+	over.spare -= g.left
+	rests := now.isQuiet(g.before) && g.busy && at.Sub(g.last) >= restTime
+	if give = rests || over.isDue(g.before); give {
+		g.busy, g.last = false, at
+	} else if !now.isQuiet(g.before) {
+		g.busy = true
+	}
+	g.before = now
+	return give, rests || over.isMuch()
+}
+
 // giveBack gives memory back to the system that is not needed any more, until ctx is done.
 func giveBack(ctx context.Context) {
 	tick := time.NewTicker(memoryTime)
 	defer tick.Stop()
-	var last time.Time
-	busy := false // something went on since: what was in use at the last collection may be garbage, which only another one tells
-	for before := readHeap(); ; {
+	for g := (giver{before: readHeap()}); ; {
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
-			now := readHeap()
-			switch rests := now.isQuiet(before) && busy && time.Since(last) >= restTime; {
-			case now.isDue(before), rests:
-				if rests || now.isMuch() {
-					runtime.GC()
-				}
-				debug.FreeOSMemory()
-				busy, last = false, time.Now()
-			case !now.isQuiet(before):
-				busy = true
+			give, twice := g.look(readHeap(), time.Now())
+			if !give {
+				continue
 			}
-			before = now
+			if twice {
+				runtime.GC()
+			}
+			debug.FreeOSMemory()
+			g.left = readHeap().spare
 		}
 	}
 }

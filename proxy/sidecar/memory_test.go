@@ -31,6 +31,26 @@ func TestHeapIsDue(t *testing.T) {
 	}
 }
 
+// TestWhatStaysIsLeftAlone: what is spare all the same after memory was given back is no reason to collect again, and what comes to it is.
+func TestWhatStaysIsLeftAlone(t *testing.T) {
+	const mib = 1 << 20
+	g := giver{before: heap{2 * mib, 0, 0}}
+	at := time.Now()
+	for i, c := range []struct {
+		spare, left uint64 // MiB, before and after
+		want        bool
+	}{{1, 0, false}, {90, 10, true}, {10, 0, false}, {10, 0, false}, {12, 0, false}, {13, 9, true}, {9, 0, false}, {3, 0, false}, {5, 0, false}, {6, 0, true}, {1, 0, false}} {
+		at = at.Add(memoryTime)
+		give, _ := g.look(heap{2 * mib, c.spare * mib, 0}, at)
+		if give != c.want {
+			t.Errorf("look %d, %d MiB: %v", i, c.spare, give)
+		}
+		if give {
+			g.left = c.left * mib
+		}
+	}
+}
+
 // TestMemoryIsGivenBack: what was needed for a moment is the system's again soon after, also what lies in a sync.Pool for the next of a herd, and that is done once,
 // with two collections, not every time.
 func TestMemoryIsGivenBack(t *testing.T) {
