@@ -261,6 +261,7 @@ func TestMoveThatFailsIsForgotten(t *testing.T) {
 		if !errors.As(err, &retry) || !retry.Resumes || !strings.Contains(err.Error(), "the move to another address failed") {
 			t.Fatal(err)
 		}
+		synctest.Wait() // the second one has noticed that it is cut
 		if conn, err = source.Connect(t.Context()); err != nil || conn.Resumed() {
 			t.Fatalf("%v; nothing was lost, it says", err)
 		}
