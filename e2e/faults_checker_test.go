@@ -68,6 +68,7 @@ func TestLinkFails(t *testing.T) {
 		t.Errorf("refused: %d", code)
 	}
 	l.heal()
+	eventually(t, "no connection of before", func() bool { return len(l.all()) == 0 })
 	l.silence(true)
 	waiting := make(chan int)
 	go func() { waiting <- status("http://" + l.addr + "/page") }() // ends with heal
