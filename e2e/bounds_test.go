@@ -122,7 +122,7 @@ func (c *visitors) ended(t *testing.T) {
 	}
 }
 
-// bounds is a sidecar, nginx, and the services behind them.
+// bounds has a sidecar, an nginx, and the services that both pass requests to.
 type bounds struct {
 	whole   bool
 	service *http.ServeMux

@@ -100,7 +100,7 @@ func (w *world) stands(t *testing.T, some, most time.Duration) {
 	w.sidecar.Process.Signal(syscall.SIGCONT)
 }
 
-// moody has the service answer in its mood, where it is asked anew.
+// moody sets how the service answers from now on, and most times cuts connections, so that it is asked again.
 func (w *world) moody(t *testing.T, m mood) {
 	w.service.set(m)
 	if w.random.IntN(4) > 0 {

@@ -26,7 +26,7 @@ type cutHow int
 const (
 	cutReset   cutHow = iota // both sides get an RST
 	cutFin                   // both sides get a FIN
-	cutSilent                // nobody is told, and nothing passes any more, as behind a NAT that has forgotten the connection
+	cutSilent                // nothing passes any more and neither side is told, as when a NAT has forgotten the connection
 	cutOnlyTo                // the target gets an RST, and whoever has dialled hears nothing
 	cutOnlyBy                // whoever has dialled gets an RST, and the target hears nothing
 	cutHalf                  // whoever has dialled gets a FIN, and may go on to send

@@ -51,34 +51,44 @@ func TestWhatStaysIsLeftAlone(t *testing.T) {
 	}
 }
 
+// sumOf is what these of the runtime's metrics come to.
+func sumOf(names ...string) (sum uint64) {
+	for _, name := range names {
+		one := []metrics.Sample{{Name: name}}
+		metrics.Read(one)
+		sum += one[0].Value.Uint64()
+	}
+	return sum
+}
+
+// herd is what many need at once: 64 blocks of 1 MiB.
+func herd() [][]byte {
+	all := make([][]byte, 64)
+	for i := range all {
+		all[i] = make([]byte, 1<<20)
+	}
+	return all
+}
+
 // TestMemoryIsGivenBack: what was needed for a moment is the system's again soon after, also what lies in a sync.Pool for the next of a herd, and that is done once,
 // with two collections, not every time.
 func TestMemoryIsGivenBack(t *testing.T) {
 	held := func() uint64 {
-		all := []metrics.Sample{{Name: "/memory/classes/heap/objects:bytes"}, {Name: "/memory/classes/heap/free:bytes"}, {Name: "/memory/classes/heap/unused:bytes"}}
-		metrics.Read(all)
-		return all[0].Value.Uint64() + all[1].Value.Uint64() + all[2].Value.Uint64()
+		return sumOf("/memory/classes/heap/objects:bytes", "/memory/classes/heap/free:bytes", "/memory/classes/heap/unused:bytes")
 	}
-	cycles := func() uint64 {
-		all := []metrics.Sample{{Name: "/gc/cycles/total:gc-cycles"}}
-		metrics.Read(all)
-		return all[0].Value.Uint64()
-	}
+	cycles := func() uint64 { return sumOf("/gc/cycles/total:gc-cycles") }
 	defer debug.SetGCPercent(debug.SetGCPercent(-1)) // nothing is collected but by what is tested
 	runtime.GC()
 	synctest.Test(t, func(t *testing.T) {
 		ctx, stop := context.WithCancel(t.Context())
 		defer stop()
-		herd, pool := make([][]byte, 64), new(sync.Pool)
-		for i := range herd {
-			herd[i] = make([]byte, 1<<20)
-		}
+		many, pool := herd(), new(sync.Pool)
 		for range 32 {
 			pool.Put(new([1 << 20]byte))
 		}
 		full := held()
-		runtime.KeepAlive(herd)
-		herd = nil
+		runtime.KeepAlive(many)
+		many = nil
 		go giveBack(ctx) // ends with ctx
 		before := cycles()
 		time.Sleep(time.Minute)
@@ -95,11 +105,7 @@ func TestMemoryIsGivenBack(t *testing.T) {
 
 // TestMemoryIsGivenBackAfterRest: what was in use when Go collected last, and is not any more, is given back when nothing goes on.
 func TestMemoryIsGivenBackAfterRest(t *testing.T) {
-	inUse := func() uint64 {
-		all := []metrics.Sample{{Name: "/memory/classes/heap/objects:bytes"}}
-		metrics.Read(all)
-		return all[0].Value.Uint64()
-	}
+	inUse := func() uint64 { return sumOf("/memory/classes/heap/objects:bytes") }
 	defer debug.SetGCPercent(debug.SetGCPercent(-1)) // nothing is collected but by what is tested
 	runtime.GC()
 	synctest.Test(t, func(t *testing.T) {
@@ -107,14 +113,11 @@ func TestMemoryIsGivenBackAfterRest(t *testing.T) {
 		defer stop()
 		go giveBack(ctx) // ends with ctx
 		synctest.Wait()
-		herd := make([][]byte, 64)
-		for i := range herd {
-			herd[i] = make([]byte, 1<<20)
-		}
+		many := herd()
 		runtime.GC()
 		full := inUse()
-		runtime.KeepAlive(herd)
-		herd = nil
+		runtime.KeepAlive(many)
+		many = nil
 		time.Sleep(3 * memoryTime)
 		synctest.Wait()
 		if left := inUse(); left > full-48<<20 {

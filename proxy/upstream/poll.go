@@ -20,7 +20,6 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net/http"
-	"sync"
 	"time"
 
 	"sidestream/translate"
@@ -84,110 +83,6 @@ func (p *poll) Connect(ctx context.Context) (Conn, error) {
 	c := &pollConn{poll: p, has: a, resumed: !p.forgot}
 	p.forgot = false
 	return c, nil
-}
-
-// pollConn is a run of polls that succeed.
-type pollConn struct {
-	*poll
-	has     answer // that is to be emitted
-	resumed bool
-	slept   bool // it is time for the next request
-	rouse   rouse
-}
-
-// Resumed is false when RESET has forgotten the cursor since.
-func (c *pollConn) Resumed() bool { return c.resumed }
-
-// Run is Conn's.
-func (c *pollConn) Run(ctx context.Context, emit func([]translate.Message) error) error {
-	_, err := c.Turn(ctx, emit, nil, false)
-	return err
-}
-
-// Turn is Dozer's: between two requests there is nothing to be done.
-func (c *pollConn) Turn(ctx context.Context, emit func([]translate.Message) error, wake func(), _ bool) (asleep bool, err error) {
-	for {
-		if c.slept {
-			c.rouse.end()
-			if err := ctx.Err(); err != nil {
-				return false, err
-			}
-			c.slept = false
-			if c.has, err = c.ask(ctx); err != nil {
-				return false, err
-			}
-		}
-		if err := c.tell(emit); err != nil {
-			return false, err
-		}
-		c.slept = true
-		wait := time.Until(c.next())
-		if wake != nil && wait > 0 {
-			c.rouse.begin(ctx, wait, wake)
-			return true, nil
-		}
-		if err := sleep(ctx, wait); err != nil {
-			return false, err
-		}
-	}
-}
-
-// Lull is [Lull]'s: an answer's messages are emitted at once.
-func (c *pollConn) Lull() bool { return true }
-
-// tell emits what an answer has brought.
-func (c *pollConn) tell(emit func([]translate.Message) error) error {
-	a := c.has
-	c.has = answer{}
-	// The first answer of a list is history even when it is empty, so the stream is told of it in any case.
-	c.ahead = a.cursor
-	if a.first || len(a.messages) > 0 {
-		if err := emit(a.messages); err != nil {
-			return err
-		}
-	}
-	c.keep(a.cursor)
-	if a.done {
-		return translate.ErrFinished
-	}
-	return nil
-}
-
-// rouse calls somebody once, after a time or at the end of a context. The zero value calls nobody.
-type rouse struct {
-	mu    sync.Mutex // guards what follows: who is called may be sooner than begin returns
-	timer *time.Timer
-	stop  func() bool
-}
-
-func (r *rouse) begin(ctx context.Context, after time.Duration, wake func()) {
-	var once sync.Once
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.timer = time.AfterFunc(after, func() { once.Do(wake) })
-	r.stop = context.AfterFunc(ctx, func() { once.Do(wake) })
-}
-
-// end lets go of what begin has set, when somebody was called.
-func (r *rouse) end() {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.timer != nil {
-		r.timer.Stop()
-		r.stop()
-	}
-	r.timer, r.stop = nil, nil
-}
-
-func sleep(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-t.C:
-		return nil
-	}
 }
 
 // keep goes on from cursor. Validators are of another address then.

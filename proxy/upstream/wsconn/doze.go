@@ -36,8 +36,8 @@ func (c *Conn) Doze(wake func(), glance func() (dozes bool)) bool {
 	}
 }
 
-// Linger waits for something to be read, but no longer than d, and half of that at least, and reports whether there may be: where messages come one soon after the other that is less
-// to do than to doze. Only the reader calls it.
+// Linger waits for something to be read, for d at most and half of that at least, and reports whether there may be something. Where messages come one soon
+// after the other that costs less than to doze. Only the reader calls it.
 func (c *Conn) Linger(d time.Duration) bool {
 	if c.raw == nil || c.inside || c.in.len() > 0 || c.got != nil || !c.begin() {
 		return true

@@ -42,22 +42,29 @@ func dozer(c *Conn) (read chan string) {
 			if c.Doze(func() { go turn() }, nil) {
 				return
 			}
-			_, r, err := c.Reader(context.Background())
-			if err == nil {
-				var data []byte
-				if data, err = io.ReadAll(r); err == nil {
-					read <- string(data)
-				}
-			}
-			if err != nil {
-				read <- "ended: " + err.Error()
-				close(read)
+			if !readOne(c, read) {
 				return
 			}
 		}
 	}
 	go turn() // ends with the connection
 	return read
+}
+
+// readOne reads a message of c's, or how it has ended, which is false.
+func readOne(c *Conn, read chan<- string) bool {
+	_, r, err := c.Reader(context.Background())
+	if err == nil {
+		var data []byte
+		if data, err = io.ReadAll(r); err == nil {
+			read <- string(data)
+		}
+	}
+	if err != nil {
+		read <- "ended: " + err.Error()
+		close(read)
+	}
+	return err == nil
 }
 
 func expectRead(t *testing.T, read chan string, want ...string) {

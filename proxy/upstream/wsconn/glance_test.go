@@ -25,18 +25,7 @@ func glancer(c *Conn) (read chan string, glances, wakes *atomic.Int64) {
 			panic("two read")
 		}
 		defer mu.Unlock()
-		_, r, err := c.Reader(context.Background())
-		if err == nil {
-			var data []byte
-			if data, err = io.ReadAll(r); err == nil {
-				read <- string(data)
-			}
-		}
-		if err != nil {
-			read <- "ended: " + err.Error()
-			close(read)
-		}
-		return err == nil
+		return readOne(c, read)
 	}
 	var turn, wake func()
 	var glance func() bool
