@@ -106,15 +106,15 @@ go run honnef.co/go/tools/cmd/staticcheck@v0.8.2 -tags e2e ./...
 go run honnef.co/go/tools/cmd/staticcheck@v0.8.2 -tags portable ./proxy/...
 
 headline "go test -race"
-go test -race -p 3 -timeout 8m ./... # some packages wait more than they work
+go test -race -p 3 -parallel 8 -timeout 8m ./... # much of it waits more than it works
 
 # The delivery of systems other than Linux, on this one; and what an event's bytes are must not depend on the toolchain. Both wait more than they work.
 headline "go test -race of the portable delivery, and go test with Go 1.27"
 retry env GOTOOLCHAIN=go1.27.3 go version
 portable_log="$(mktemp)"
-go test -race -timeout 8m -tags portable ./proxy/... >"$portable_log" 2>&1 &
+go test -race -parallel 8 -timeout 8m -tags portable ./proxy/... >"$portable_log" 2>&1 &
 portable=$!
-GOTOOLCHAIN=go1.27.3 go test -timeout 8m ./...
+GOTOOLCHAIN=go1.27.3 go test -parallel 8 -timeout 8m ./...
 passed=0
 wait "$portable" || passed=$?
 cat "$portable_log"

@@ -101,6 +101,7 @@ func (s *sidecar) bothWays(t *testing.T, slow, request string, direct int64, qui
 
 // TestBothWaysAreOne asks for the same past net/http and by it: every byte and every counter must be the same.
 func TestBothWaysAreOne(t *testing.T) {
+	t.Parallel()
 	f := newFeed(t)
 	legacyAddr := legacy(t, echoLegacy)
 	s := serve(t, "SSE_UPSTREAM="+legacyAddr, "SSE_CORS_ORIGINS=https://app.example", "SSE_MAX_CLIENTS=3", "SSE_RETRY=1s",
@@ -187,6 +188,7 @@ func difference(before, after string) (text string) {
 
 // TestWhoWaitsHoldsUpNobody: a verdict that does not come is waited for by net/http's goroutine.
 func TestWhoWaitsHoldsUpNobody(t *testing.T) {
+	t.Parallel()
 	f := newFeed(t)
 	silent, err := net.Listen("tcp", "127.0.0.1:0") // takes connections and says nothing
 	if err != nil {

@@ -70,7 +70,7 @@ func TestMergedClientCosts(t *testing.T) {
 	}
 	names := strings.ReplaceAll(strings.Join(paths, ","), "/", "")
 	s := serve(t, append(env, "SSE_ROUTE_ALL_PATH=/all", "SSE_ROUTE_ALL_FROM=routes:"+names)...)
-	const n, events = 2000, 50
+	const n, events = 2000, 20
 	cost, cpu := map[string]float64{}, map[string]float64{}
 	routes := map[string]*Route{"plain": s.table().named("r0"), "route": s.table().named("all"), "set": s.table().set}
 	for _, one := range []struct{ name, path string }{{"plain", "/r0"}, {"route", "/all"}, {"set", setOf(paths...)}} {

@@ -165,6 +165,7 @@ func (c *reader) check(t *testing.T, who string, newest map[string]int) {
 
 // what it listens to may change.
 func TestMergedResumesExactly(t *testing.T) {
+	t.Parallel()
 	f := newFeed(t)
 	s := serve(t, "SSE_RETRY=100ms", "SSE_LINGER=30s",
 		"SSE_ROUTE_A_PATH=/a", "SSE_ROUTE_A_FROM="+f.ws()+"/ws?a", "SSE_ROUTE_B_PATH=/b/{id}", "SSE_ROUTE_B_FROM="+f.ws()+"/ws?b{path.id}",

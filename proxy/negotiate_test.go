@@ -221,6 +221,7 @@ func TestHTTP2(t *testing.T) {
 }
 
 func TestCertificateIsReloaded(t *testing.T) {
+	t.Parallel()
 	f := newFeed(t)
 	cert, key := keyPair(t, "one")
 	s := serve(t, routeEnv(f, "SSE_TLS_CERT="+cert, "SSE_TLS_KEY="+key)...)

@@ -298,6 +298,7 @@ func TestCertificatesAreOfTheRoute(t *testing.T) {
 
 // Keys and authorities change while the sidecar runs, which is told once by the log.
 func TestKeysAreReread(t *testing.T) {
+	t.Parallel()
 	first, second := authority.New("first"), authority.New("second")
 	var mu sync.Mutex
 	config := strict(first, "127.0.0.1")

@@ -49,6 +49,7 @@ func serveReplicas(t *testing.T, n int, change func(i int, c *Settings), env ...
 
 // Whatever a client speaks, it is given another replica's stream as it would be given its own, and its end is one that it comes back after.
 func TestRelayOverTCP(t *testing.T) {
+	t.Parallel()
 	up := newPeers(t)
 	webkit := []string{"Accept: text/event-stream", "Cache-Control: no-cache"}
 	for name, read := range map[string]func(t *testing.T, s *sidecar, path string, cut func()) error{

@@ -121,6 +121,7 @@ func TestRunBounds(t *testing.T) {
 
 // A run without clients is stopped after LINGER; one that nobody can know of at once.
 func TestRunWithoutClients(t *testing.T) {
+	t.Parallel()
 	m := newModel(t)
 	s := serve(t, runEnv(m, "SSE_ROUTE_A_LINGER=300ms", "SSE_ROUTE_A_KEEP=1s")...)
 	r, at := s.starts(t, "{}")
@@ -221,6 +222,7 @@ func TestRunOverHTTP2(t *testing.T) {
 
 // Bodies that do not arrive take a bounded room, and not for long when it is short.
 func TestRunSlowBodies(t *testing.T) {
+	t.Parallel()
 	m := newModel(t)
 	s := serve(t, runEnv(m)...)
 	rt := s.Routes()[0]

@@ -11,6 +11,7 @@ import (
 
 // Whatever it is for which the sidecar sends a client away, whoever has sent a POST cannot take it for the end of the answer.
 func TestRunIsNotWholeWhenSentAway(t *testing.T) {
+	t.Parallel()
 	for name, end := range map[string]func(t *testing.T, s *sidecar){
 		"drained": func(t *testing.T, s *sidecar) { s.Drain(0) },
 		"removed": func(t *testing.T, s *sidecar) {

@@ -424,6 +424,7 @@ func TestTunnelsOverBadNetworks(t *testing.T) {
 
 // Backpressure downward: what the page does not acknowledge is not read from the upstream.
 func TestTunnelHoldsTheUpstreamBack(t *testing.T) {
+	t.Parallel()
 	up := newPeers(t)
 	var written atomic.Int64
 	up.talk = func(ws *websocket.Conn, r *http.Request) {
