@@ -5,6 +5,7 @@ package e2e
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"math"
@@ -245,6 +246,21 @@ func goHeap(t *testing.T, admin string) func() float64 {
 	}
 }
 
+// streams is how many s has, lingering ones included.
+func (s *sidecar) streams(t *testing.T) int {
+	t.Helper()
+	resp, err := plain.Get("http://" + s.admin + "/api/streams")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	var list struct{ Total *int }
+	if err := json.NewDecoder(resp.Body).Decode(&list); err != nil || list.Total == nil {
+		t.Fatalf("%s: %v", resp.Status, err)
+	}
+	return *list.Total
+}
+
 // TestBounds: what hostile clients and upstreams cost at most, each. When they have gone, what they had cost is given back, and all along others are served.
 func TestBounds(t *testing.T) {
 	b := &bounds{whole: os.Getenv(boundsEnv) != "", service: http.NewServeMux(), over: t.Context()}
@@ -259,7 +275,7 @@ func TestBounds(t *testing.T) {
 	env = append(env, b.serveClients()...)
 	env = append(env, b.serveUpstreams()...)
 	if !b.whole {
-		env = append(env, "GOGC=20") // so that what is in use can be told from what was
+		env = append(env, "GOGC=20", "SSE_RETRY=200ms", "SSE_LINGER=500ms") // so that what is in use can be told from what was
 	}
 	s := startSidecar(t, env...)
 	b.sidecar = &victim{pid: s.Process.Pid, addr: map[string]string{"http1": s.addr, "http2": s.addr}}
@@ -295,6 +311,9 @@ func TestBounds(t *testing.T) {
 			}
 			if !b.whole {
 				t.Logf("each costs %.1f KiB, and %.1f requests", ours.each, ours.cpu)
+				if !p.thrown { // a stream that is wanted goes to its upstream again, at what the next ones cost
+					eventually(t, "what it had to be let go of", func() bool { return s.streams(t) == 0 })
+				}
 				return
 			}
 			for _, c := range thrown {

@@ -131,6 +131,6 @@ wait "$servers"
 servers=""
 
 headline "end to end"
-go test -race -tags e2e -timeout 28m -count=1 -parallel 4 ./e2e/... ./proxy/history/redis # they wait more than they work
+go test -race -tags e2e -timeout 28m -count=1 -parallel 6 ./e2e/... ./proxy/history/redis # they wait more than they work
 
 headline "all passed"
