@@ -15,8 +15,6 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
-	"regexp"
-	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -33,8 +31,9 @@ import (
 
 // soakService is a legacy service. What it sends is numbered, for each user and sidecar, and says whose it is.
 type soakService struct {
-	pace time.Duration // between two messages of a connection, about
-	cuts int           // a connection is cut after so many messages, about
+	pace, shared time.Duration // between two messages of a connection, about: of a private one, and of the shared one
+	cuts         int           // a connection is cut after so many messages, about
+	echo         echo
 
 	mu    sync.Mutex
 	next  map[string]*atomic.Int64
@@ -50,9 +49,16 @@ func (s *soakService) count(key string) *atomic.Int64 {
 	return s.next[key]
 }
 
-// ServeHTTP has WebSockets at /private and /shared, and a document at /poll.
+// ServeHTTP has WebSockets at /private, /shared and /echo, and a document at /poll.
 func (s *soakService) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	user := "everybody"
+	if r.URL.Path == "/echo" {
+		s.echo.ServeHTTP(w, r)
+		return
+	}
+	user, pace := "everybody", s.pace
+	if r.URL.Path == "/shared" {
+		pace = s.shared
+	}
 	if c, err := r.Cookie("user"); err == nil {
 		user = c.Value
 	}
@@ -70,7 +76,7 @@ func (s *soakService) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	ctx := c.CloseRead(r.Context())
 	for ctx.Err() == nil && rand.N(s.cuts) > 0 {
 		select {
-		case <-time.After(s.pace/2 + rand.N(s.pace)):
+		case <-time.After(pace/2 + rand.N(pace)):
 		case <-ctx.Done():
 			return
 		}
@@ -87,30 +93,42 @@ func (s *soakService) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // soaker is one client, over and over.
 type soaker struct {
 	url, user string
+	private   bool // what it gets says whose it is
 	transport http.RoundTripper
 	zip       bool
 	life      time.Duration // of one connection, about
+	pause     time.Duration // at most, between two connections
+	state     bool          // after a gap what is there is said, also what was said before
+	newest    *atomic.Int64 // the newest number that anybody has got there, if that is looked at
 
 	stats  *soakStats
 	reader eventReader
 	last   int64 // the newest number; -1: none is known
 	owed   bool  // a gap has been said since
+	heard  time.Time
 }
 
-type soakStats struct{ events, gaps, opened, cut, refused atomic.Int64 }
+type soakStats struct{ events, gaps, opened, cut, refused, echoed, tunnels, reattached atomic.Int64 }
+
+// lasts is how long a connection of this length does, all in all so long on the average.
+func lasts(life time.Duration) time.Duration { return life/4 + rand.N(life*3/2) }
+
+// rests waits for up to so long.
+func rests(ctx context.Context, most time.Duration) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(rand.N(most)):
+	}
+}
 
 func (s *soaker) run(ctx context.Context, t *testing.T) {
 	s.last = -1
-	for ctx.Err() == nil {
-		one, cancel := context.WithTimeout(ctx, s.life/4+rand.N(s.life*3/2))
+	for rests(ctx, s.pause); ctx.Err() == nil; rests(ctx, s.pause) {
+		one, cancel := context.WithTimeout(ctx, lasts(s.life))
 		s.connect(one, t)
 		cancel()
 		if rand.N(3) == 0 {
 			s.reader.id, s.last = "", -1
-		}
-		select {
-		case <-ctx.Done():
-		case <-time.After(rand.N(s.life / 4)):
 		}
 	}
 }
@@ -138,6 +156,7 @@ func (s *soaker) connect(ctx context.Context, t *testing.T) {
 		return
 	}
 	s.stats.opened.Add(1)
+	s.heard = time.Now()
 	var body io.Reader = resp.Body
 	if resp.Header.Get("Content-Encoding") == "gzip" {
 		if body, err = gzip.NewReader(resp.Body); err != nil {
@@ -147,6 +166,9 @@ func (s *soaker) connect(ctx context.Context, t *testing.T) {
 	s.reader.read(body, func(m dispatched) { s.event(m.name, m.data, t) })
 	if ctx.Err() == nil {
 		s.stats.cut.Add(1)
+	}
+	if quiet := time.Since(s.heard); quiet > 2*patience {
+		t.Errorf("%s of %s stood still for %s", s.url, s.user, quiet.Round(time.Second))
 	}
 }
 
@@ -170,122 +192,81 @@ func (s *soaker) event(name, data string, t *testing.T) {
 		return
 	}
 	s.stats.events.Add(1)
-	if want := s.user; e.User != want && !strings.Contains(s.url, "/shared") {
-		t.Errorf("%s got what is %s's, by %s", want, e.User, s.url)
+	s.heard = time.Now()
+	if s.private && e.User != s.user {
+		t.Errorf("%s got what is %s's, by %s", s.user, e.User, s.url)
 	}
-	if s.last >= 0 && (e.N <= s.last || e.N > s.last+1 && !s.owed) {
+	if s.newest != nil && s.newest.Load() < e.N { // another may come first with a newer one: near enough
+		s.newest.Store(e.N)
+	}
+	if again := e.N == s.last && s.state && s.owed; s.last >= 0 && !again && (e.N <= s.last || e.N > s.last+1 && !s.owed) {
 		t.Errorf("%s got %d after %d by %s (a gap was said: %v)", s.user, e.N, s.last, s.url, s.owed)
 	}
 	s.last, s.owed = e.N, false
 }
 
-// takes is what a process takes.
-type takes struct{ rss, descriptors, threads, goroutines float64 }
-
-var goroutinesMetric = regexp.MustCompile(`(?m)^go_goroutines ([0-9.e+]+)$`)
-
-func (s *sidecar) takes(t *testing.T) (n takes) {
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", s.Process.Pid))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for line := range strings.Lines(string(text)) {
-		fields := strings.Fields(line)
-		if len(fields) < 2 {
-			continue
-		}
-		v, _ := strconv.ParseFloat(fields[1], 64)
-		switch fields[0] {
-		case "VmRSS:":
-			n.rss = v / 1024
-		case "Threads:":
-			n.threads = v
-		}
-	}
-	open, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", s.Process.Pid))
-	if err != nil {
-		t.Fatal(err)
-	}
-	n.descriptors = float64(len(open))
-	resp, err := plain.Get("http://" + s.admin + "/metrics")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	metrics, _ := io.ReadAll(resp.Body)
-	if m := goroutinesMetric.FindSubmatch(metrics); m != nil {
-		n.goroutines, _ = strconv.ParseFloat(string(m[1]), 64)
-	}
-	return n
+// soakForm is how TestSoak is run.
+type soakForm struct {
+	length        time.Duration
+	clients       int
+	long          bool
+	life, pause   time.Duration // of a connection, and between two
+	pace, shared  time.Duration // between two messages
+	cuts, replay  int           // events; those of the long form's first ten minutes are gone by then
+	every, linger string
 }
 
-func (n takes) String() string {
-	return fmt.Sprintf("%.1f MiB, %.0f descriptors, %.0f threads, %.0f goroutines", n.rss, n.descriptors, n.threads, n.goroutines)
-}
-
-// letsGo waits until the sidecar has what it had before its clients came, and so many descriptors and goroutines: after LINGER. What waits for the next client of a route stays, and for a
-// minute and a half connections that polls may use again.
-func (s *sidecar) letsGo(t *testing.T, name string, was takes, descriptors, goroutines float64) {
-	t.Helper()
-	now := s.takes(t)
-	for end := time.Now().Add(3 * patience); now.descriptors > was.descriptors+descriptors || now.goroutines > was.goroutines+goroutines; now = s.takes(t) {
-		if time.Now().After(end) {
-			t.Errorf("%s: what clients had is not let go of", name)
-			break
-		}
-		time.Sleep(200 * time.Millisecond)
-	}
-	t.Logf("%s: before %s; after %s", name, was, now)
-}
-
-// mean is what a process takes over so long.
-func (s *sidecar) mean(t *testing.T, over time.Duration) (n takes) {
-	const looks = 10
-	for range looks {
-		time.Sleep(over / looks)
-		now := s.takes(t)
-		n.rss, n.descriptors, n.threads, n.goroutines = n.rss+now.rss/looks, n.descriptors+now.descriptors/looks, n.threads+now.threads/looks, n.goroutines+now.goroutines/looks
-	}
-	return n
-}
-
-// TestSoak: clients of a shared route, of private WebSockets and of private polls, over HTTP/1.1 in clear and with TLS, HTTP/2 and gzip, come and go, and what
-// they get is looked at. When all have gone the sidecars have what they had before. SSE_E2E_SOAK is how long and with how many clients, such as "2h 5000":
-// then what the sidecars take is measured too, and may not grow by more than 5 % after the first ten minutes, or a third of the time.
-func TestSoak(t *testing.T) {
-	length, clients, long := 12*time.Second, 120, false
+// soakFormOf is a short form for every day, and a long one that SSE_E2E_SOAK asks for: lives and paces of pages.
+func soakFormOf(t *testing.T) soakForm {
+	f := soakForm{length: 12 * time.Second, clients: 120, life: 3 * time.Second, pause: 750 * time.Millisecond, pace: time.Second, shared: time.Second, cuts: 60, replay: 200, every: "2s", linger: "5s"}
 	if text := os.Getenv("SSE_E2E_SOAK"); text != "" {
-		if _, err := fmt.Sscan(text, (*soakLength)(&length), &clients); err != nil {
+		f = soakForm{long: true, life: 5 * time.Minute, pace: 15 * time.Second, shared: 10 * time.Second, cuts: 40, replay: 20, every: "20s", linger: "15s"}
+		if _, err := fmt.Sscan(text, (*soakLength)(&f.length), &f.clients); err != nil {
 			t.Fatalf("SSE_E2E_SOAK=%q is none; write 2h 5000: %v", text, err)
 		}
-		long = true
+		f.life = min(f.life, f.length/5) // a short one sees them come and go too
+		f.pause = f.life / 12
+	}
+	return f
+}
+
+// env is that of a sidecar before the service at app, side tells one from another.
+func (f soakForm) env(app, side string, more []string) []string {
+	all := append([]string{"SSE_LOG_LEVEL=error", "SSE_UPSTREAM=http://" + app, "SSE_LINGER=" + f.linger, "SSE_RETRY=1s", "SSE_MAX_CLIENTS=0", "SSE_MAX_STREAMS=0", fmt.Sprint("SSE_REPLAY_EVENTS=", f.replay), "SSE_TUNNEL=/echo"}, more...)
+	for _, r := range []string{"SHARED shared ws COMPRESS=gzip", "PRIVATE private ws FORWARD=Cookie", "POLL poll http FORWARD=Cookie EVERY=" + f.every} {
+		words := strings.Fields(r)
+		route := "SSE_ROUTE_" + words[0] + "_"
+		all = append(all, route+"PATH=/"+words[1], route+"FROM="+words[2]+"://"+app+"/"+words[1]+"?"+side)
+		for _, w := range words[3:] {
+			all = append(all, route+w)
+		}
+	}
+	return all
+}
+
+// soakMix is what twenty clients are: half of them private.
+var soakMix = strings.Fields("shared private poll shared tunnel private shared dialect private shared poll shared private dialect tunnel shared private shared poll shared")
+
+// TestSoak: clients of a shared route, of private WebSockets, of private polls and of tunnels, over HTTP/1.1 in clear and with TLS, HTTP/2 and gzip, come and go, and what
+// they get is looked at. When all have gone the sidecars have what they had before. SSE_E2E_SOAK is how long and with how many clients, such as "2h 5000":
+// then there are all dialects too, and what the sidecars take is measured, and may not grow by more than 5 % after the first ten minutes, or a third of the time.
+func TestSoak(t *testing.T) {
+	form := soakFormOf(t)
+	var dialects soakDialects
+	if form.long {
+		dialects.start(t, form.length/20)
 	} else {
 		t.Parallel()
 	}
-	service := &soakService{pace: time.Second, cuts: 60, next: map[string]*atomic.Int64{}}
-	if long {
-		service.pace, service.cuts = 2*time.Second, 300
-	}
+	service := &soakService{pace: form.pace, shared: form.shared, cuts: form.cuts, next: map[string]*atomic.Int64{}}
 	server := httptest.NewServer(service)
 	t.Cleanup(server.Close)
 	app := strings.TrimPrefix(server.URL, "http://")
 	dir, ours := t.TempDir(), authority.New("ours")
 	pair := ours.Issue("sidecar", "127.0.0.1")
 	write(t, dir, map[string][]byte{"cert": pair.Cert, "key": pair.Key})
-	env := func(side string) []string {
-		all := []string{"SSE_LOG_LEVEL=error", "SSE_UPSTREAM=http://" + app, "SSE_LINGER=5s", "SSE_RETRY=1s", "SSE_MAX_CLIENTS=0", "SSE_MAX_STREAMS=0", "SSE_REPLAY_EVENTS=200"}
-		for _, r := range []string{"SHARED shared ws COMPRESS=gzip", "PRIVATE private ws FORWARD=Cookie", "POLL poll http FORWARD=Cookie EVERY=2s"} {
-			words := strings.Fields(r)
-			route := "SSE_ROUTE_" + words[0] + "_"
-			all = append(all, route+"PATH=/"+words[1], route+"FROM="+words[2]+"://"+app+"/"+words[1]+"?"+side)
-			for _, w := range words[3:] {
-				all = append(all, route+w)
-			}
-		}
-		return all
-	}
-	clear := startSidecar(t, env("clear")...)
-	secret := startSidecar(t, append(env("secret"), "SSE_TLS_CERT="+filepath.Join(dir, "cert"), "SSE_TLS_KEY="+filepath.Join(dir, "key"))...)
+	clear := startSidecar(t, form.env(app, "clear", dialects.env)...)
+	secret := startSidecar(t, append(form.env(app, "secret", dialects.env), "SSE_TLS_CERT="+filepath.Join(dir, "cert"), "SSE_TLS_KEY="+filepath.Join(dir, "key"))...)
 	sidecars := map[string]*sidecar{"clear": clear, "TLS": secret}
 	before := map[string]takes{}
 	for name, s := range sidecars {
@@ -294,45 +275,62 @@ func TestSoak(t *testing.T) {
 
 	trust := &tls.Config{RootCAs: ours.Pool(), MinVersion: tls.VersionTLS12}
 	dial := (&net.Dialer{Timeout: patience}).DialContext
-	one := &http.Transport{DialContext: dial, DisableKeepAlives: true, DisableCompression: true}
-	sealed := &http.Transport{DialContext: dial, DisableKeepAlives: true, DisableCompression: true, TLSClientConfig: trust.Clone(), TLSHandshakeTimeout: patience}
+	made := func(h2, once bool) *http.Transport {
+		return &http.Transport{DialContext: dial, DisableKeepAlives: once, DisableCompression: true, TLSClientConfig: trust.Clone(), TLSHandshakeTimeout: patience, ForceAttemptHTTP2: h2}
+	}
+	one := made(false, true)
 	var stats soakStats
 	var all sync.WaitGroup
-	ctx, stop := context.WithTimeout(t.Context(), length)
+	ctx, stop := context.WithTimeout(t.Context(), form.length)
 	defer stop()
-	var tabs []*http.Transport
-	for i := range clients {
-		s := &soaker{user: fmt.Sprint("user", i), stats: &stats, life: time.Minute}
-		if !long {
-			s.life = 3 * time.Second
-		}
-		path := []string{"/shared", "/shared", "/private", "/private", "/poll"}[i%5]
-		switch i / 5 % 4 {
-		case 0:
-			s.url, s.transport = "http://"+clear.addr+path, one
-		case 1:
-			s.url, s.transport, s.zip = "http://"+clear.addr+path, one, true
-		case 2:
-			s.url, s.transport = "https://"+secret.addr+path, sealed
-		default: // some of one browser
-			if len(tabs) == 0 || rand.N(5) == 0 {
-				tabs = append(tabs, &http.Transport{DialContext: dial, TLSClientConfig: trust.Clone(), TLSHandshakeTimeout: patience, ForceAttemptHTTP2: true, DisableCompression: true})
+	dialects.say(ctx, t, &all)
+	tabs, readers := []*http.Transport{one}, 0
+	for i := range form.clients {
+		kind, turn := soakMix[i%len(soakMix)], i/len(soakMix)
+		s := &soaker{user: fmt.Sprint("user", i), private: kind == "private" || kind == "poll", stats: &stats, life: form.life, pause: form.pause}
+		if kind == "dialect" {
+			if form.long {
+				of := dialects.routes[readers%len(dialects.routes)]
+				kind, s.newest, s.state = of.path, &of.newest, of.path == "ddp"
+				turn = readers / len(dialects.routes) // each over everything
+				readers++
+			} else {
+				kind = "shared"
 			}
-			s.url, s.transport = "https://"+secret.addr+path, tabs[len(tabs)-1]
+		}
+		base, h2 := "http://"+clear.addr, false
+		s.transport, s.zip = one, turn%4 == 1
+		switch turn % 4 {
+		case 2:
+			base = "https://" + secret.addr
+		case 3: // some of one browser
+			base, h2 = "https://"+secret.addr, true
+			if len(tabs) == 1 || rand.N(5) == 0 {
+				tabs = append(tabs, made(true, false))
+			}
+			s.transport = tabs[len(tabs)-1]
+		}
+		s.url = base + "/" + kind
+		if kind == "tunnel" {
+			tunnel := &soakTunnel{soaker: s, base: base, pace: form.pace, own: func() *http.Transport { return made(h2, false) }}
+			all.Go(func() { tunnel.run(ctx, t) }) // ends with ctx
+			continue
 		}
 		all.Go(func() { s.run(ctx, t) }) // ends with ctx
 	}
-	if long {
-		soakGrowth(t, ctx, length, sidecars, &stats)
+	if form.long {
+		soakGrowth(t, ctx, form.length, sidecars, &stats)
 	}
 	all.Wait()
-	for _, tab := range append(tabs, one, sealed) {
+	for _, tab := range tabs {
 		tab.CloseIdleConnections()
 	}
-	t.Logf("%d events, %d gaps, %d connections, %d of them cut, %d attempts failed, %d polls", stats.events.Load(), stats.gaps.Load(), stats.opened.Load(), stats.cut.Load(), stats.refused.Load(), service.polls.Load())
-	if stats.events.Load() < int64(clients) || stats.opened.Load() < int64(clients) {
+	t.Logf("%d events, %d gaps, %d connections, %d of them cut, %d attempts failed, %d polls; %d tunnels, %d messages there and back, %d times reattached", stats.events.Load(), stats.gaps.Load(), stats.opened.Load(), stats.cut.Load(), stats.refused.Load(),
+		service.polls.Load(), stats.tunnels.Load(), stats.echoed.Load(), stats.reattached.Load())
+	if stats.events.Load() < int64(form.clients) || stats.opened.Load() < int64(form.clients) || stats.echoed.Load() < int64(form.clients/10) {
 		t.Error("not much has happened")
 	}
+	dialects.look(t)
 	for name, s := range sidecars {
 		s.letsGo(t, name, before[name], 24, 48)
 		s.drain(t)
@@ -351,40 +349,4 @@ func (l *soakLength) Scan(state fmt.ScanState, _ rune) error {
 	d, err := time.ParseDuration(string(word))
 	*l = soakLength(d)
 	return err
-}
-
-// soakGrowth prints what the sidecars take, and holds the end against what it was after ten minutes, or a third of the time.
-func soakGrowth(t *testing.T, ctx context.Context, length time.Duration, sidecars map[string]*sidecar, stats *soakStats) {
-	warm, began := min(10*time.Minute, length/3), time.Now()
-	window := min(time.Minute, warm/4)
-	at := map[string]takes{}
-	report := func(when string) {
-		for name, s := range sidecars {
-			n := s.mean(t, window/2)
-			at[name+when] = n
-			fmt.Printf("%s after %s, %s: %s; %d events, %d gaps\n", name, time.Since(began).Round(time.Second), when, n, stats.events.Load(), stats.gaps.Load())
-		}
-	}
-	sleep := func(until time.Duration) {
-		select {
-		case <-time.After(until - time.Since(began)):
-		case <-ctx.Done():
-		}
-	}
-	sleep(warm - 2*window)
-	report("warm")
-	for next := 2 * warm; next < length-3*window; next += warm {
-		sleep(next)
-		report("on the way")
-	}
-	sleep(length - 2*window)
-	report("at the end")
-	for name := range sidecars {
-		was, now := at[name+"warm"], at[name+"at the end"]
-		for what, grown := range map[string][2]float64{"memory": {was.rss, now.rss}, "descriptors": {was.descriptors, now.descriptors}, "threads": {was.threads, now.threads}, "goroutines": {was.goroutines, now.goroutines}} {
-			if grown[1] > grown[0]*1.05+2 {
-				t.Errorf("%s: %s grew from %.1f to %.1f", name, what, grown[0], grown[1])
-			}
-		}
-	}
 }

@@ -30,30 +30,32 @@ type echo struct {
 func startEcho(t *testing.T) *echo {
 	t.Helper()
 	e := new(echo)
-	e.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		ws, err := websocket.Accept(w, r, &websocket.AcceptOptions{InsecureSkipVerify: true})
-		if err != nil {
-			return
-		}
-		defer ws.CloseNow()
-		ws.SetReadLimit(-1)
-		e.dials.Add(1)
-		for {
-			kind, data, err := ws.Read(context.Background())
-			if err == nil {
-				e.heard.Add(1)
-				err = ws.Write(context.Background(), kind, data)
-			}
-			if err != nil {
-				e.mu.Lock()
-				e.codes = append(e.codes, websocket.CloseStatus(err))
-				e.mu.Unlock()
-				return
-			}
-		}
-	}))
+	e.Server = httptest.NewServer(e)
 	t.Cleanup(func() { e.CloseClientConnections(); e.Server.Close() })
 	return e
+}
+
+func (e *echo) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	ws, err := websocket.Accept(w, r, &websocket.AcceptOptions{InsecureSkipVerify: true})
+	if err != nil {
+		return
+	}
+	defer ws.CloseNow()
+	ws.SetReadLimit(-1)
+	e.dials.Add(1)
+	for {
+		kind, data, err := ws.Read(context.Background())
+		if err == nil {
+			e.heard.Add(1)
+			err = ws.Write(context.Background(), kind, data)
+		}
+		if err != nil {
+			e.mu.Lock()
+			e.codes = append(e.codes, websocket.CloseStatus(err))
+			e.mu.Unlock()
+			return
+		}
+	}
 }
 
 func (e *echo) closed() []websocket.StatusCode {

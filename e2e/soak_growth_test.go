@@ -1,0 +1,125 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+// This file is what a sidecar takes: memory, descriptors, threads and goroutines, and whether that grows.
+
+// takes is what a process takes.
+type takes struct{ rss, descriptors, threads, goroutines float64 }
+
+var goroutinesMetric = regexp.MustCompile(`(?m)^go_goroutines ([0-9.e+]+)$`)
+
+func (s *sidecar) takes(t *testing.T) (n takes) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", s.Process.Pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(text)) {
+		fields := strings.Fields(line)
+		if len(fields) < 2 {
+			continue
+		}
+		v, _ := strconv.ParseFloat(fields[1], 64)
+		switch fields[0] {
+		case "VmRSS:":
+			n.rss = v / 1024
+		case "Threads:":
+			n.threads = v
+		}
+	}
+	open, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", s.Process.Pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	n.descriptors = float64(len(open))
+	resp, err := plain.Get("http://" + s.admin + "/metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	metrics, _ := io.ReadAll(resp.Body)
+	if m := goroutinesMetric.FindSubmatch(metrics); m != nil {
+		n.goroutines, _ = strconv.ParseFloat(string(m[1]), 64)
+	}
+	return n
+}
+
+func (n takes) String() string {
+	return fmt.Sprintf("%.1f MiB, %.0f descriptors, %.0f threads, %.0f goroutines", n.rss, n.descriptors, n.threads, n.goroutines)
+}
+
+// letsGo waits until the sidecar has what it had before its clients came, and so many descriptors and goroutines: after LINGER. What waits for the next client of a route stays, and for a
+// minute and a half connections that polls may use again.
+func (s *sidecar) letsGo(t *testing.T, name string, was takes, descriptors, goroutines float64) {
+	t.Helper()
+	now := s.takes(t)
+	for end := time.Now().Add(3 * patience); now.descriptors > was.descriptors+descriptors || now.goroutines > was.goroutines+goroutines; now = s.takes(t) {
+		if time.Now().After(end) {
+			t.Errorf("%s: what clients had is not let go of", name)
+			break
+		}
+		time.Sleep(200 * time.Millisecond)
+	}
+	t.Logf("%s: before %s; after %s", name, was, now)
+}
+
+// mean is what a process takes over so long.
+func (s *sidecar) mean(t *testing.T, over time.Duration) (n takes) {
+	const looks = 10
+	for range looks {
+		time.Sleep(over / looks)
+		now := s.takes(t)
+		n.rss, n.descriptors, n.threads, n.goroutines = n.rss+now.rss/looks, n.descriptors+now.descriptors/looks, n.threads+now.threads/looks, n.goroutines+now.goroutines/looks
+	}
+	return n
+}
+
+// soakGrowth prints what the sidecars take, and holds the end against what it was after ten minutes, or a third of the time.
+func soakGrowth(t *testing.T, ctx context.Context, length time.Duration, sidecars map[string]*sidecar, stats *soakStats) {
+	warm, began := min(10*time.Minute, length/3), time.Now()
+	window := min(time.Minute, warm/4)
+	at := map[string]takes{}
+	report := func(when string) {
+		for name, s := range sidecars {
+			n := s.mean(t, window/2)
+			at[name+when] = n
+			fmt.Printf("%s after %s, %s: %s; %d events, %d gaps\n", name, time.Since(began).Round(time.Second), when, n, stats.events.Load(), stats.gaps.Load())
+		}
+	}
+	sleep := func(until time.Duration) {
+		select {
+		case <-time.After(until - time.Since(began)):
+		case <-ctx.Done():
+		}
+	}
+	sleep(min(warm/5, warm-4*window)) // all have come
+	report("at the start")
+	sleep(warm - 2*window)
+	report("warm")
+	for next := 2 * warm; next < length-3*window; next += warm {
+		sleep(next)
+		report("on the way")
+	}
+	sleep(length - 2*window)
+	report("at the end")
+	for name := range sidecars {
+		was, now := at[name+"warm"], at[name+"at the end"]
+		for what, grown := range map[string][2]float64{"memory": {was.rss, now.rss}, "descriptors": {was.descriptors, now.descriptors}, "threads": {was.threads, now.threads}, "goroutines": {was.goroutines, now.goroutines}} {
+			if grown[1] > grown[0]*1.05+2 {
+				t.Errorf("%s: %s grew from %.1f to %.1f", name, what, grown[0], grown[1])
+			}
+		}
+	}
+}
