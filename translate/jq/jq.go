@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"sync/atomic"
 
 	"github.com/itchyny/gojq"
@@ -14,6 +15,7 @@ var (
 	ErrMemory = errors.New("takes too much memory")
 	ErrDepth  = errors.New("makes values that are nested too deeply")
 	ErrNumber = fmt.Errorf("counts with a number of more than %d digits", maxDigits)
+	ErrPanic  = errors.New("is something that gojq fails at") // a fault of gojq's, or of the package's
 )
 
 // Program is one compiled jq program. It is safe for concurrent use.
@@ -38,7 +40,7 @@ func Compile(query *gojq.Query, variables []string) (*Program, error) {
 }
 
 // Run calls f with every output of p over value, until f returns an error, which it returns. An error of the program is
-// returned too: its own, one of the package's, or that of ctx.
+// returned too: its own, one of the package's, or that of ctx. A panic is an error of the program, but for one of f's.
 func (p *Program) Run(ctx context.Context, value any, variables []any, f func(any) error) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -52,8 +54,23 @@ func (p *Program) Run(ctx context.Context, value any, variables []any, f func(an
 		given = n
 	}
 	m := p.take()
-	defer p.give(m)
 	m.begin(ctx, value, variables)
+	sound := false // a machine that stopped in the midst of a step can't begin again
+	defer func() {
+		m.end()
+		if sound {
+			p.idle.Store(m)
+		}
+	}()
+	err := m.run(value, variables, given, f)
+	sound = !errors.Is(err, ErrPanic)
+	return err
+}
+
+// run calls f with every output but those that it was given already.
+func (m *machine) run(value any, variables []any, given int, f func(any) error) (err error) {
+	guard := guard{f: f}
+	defer guard.end(&err)
 	iter := m.code.RunWithContext(&m.meter, value, variables...)
 	m.env = envOf(iter)
 	for {
@@ -71,9 +88,36 @@ func (p *Program) Run(ctx context.Context, value any, variables []any, f func(an
 			given--
 			continue
 		}
-		if err := f(v); err != nil {
+		if err := guard.call(v); err != nil {
 			return err
 		}
+	}
+}
+
+// guard makes errors of panics, but for those of f, which is not a program's.
+type guard struct {
+	f     func(any) error
+	calls bool // f runs
+}
+
+func (g *guard) call(v any) error {
+	g.calls = true
+	err := g.f(v)
+	g.calls = false
+	return err
+}
+
+// end is deferred.
+func (g *guard) end(err *error) {
+	if g.calls {
+		return
+	}
+	switch fault := recover().(type) {
+	case nil:
+	case runtime.Error: // whose text has nothing of a value
+		*err = fmt.Errorf("%w: %w", ErrPanic, fault)
+	default:
+		*err = ErrPanic
 	}
 }
 
@@ -83,11 +127,6 @@ func (p *Program) take() *machine {
 		return m
 	}
 	return newMachine(p)
-}
-
-func (p *Program) give(m *machine) {
-	m.end()
-	p.idle.Store(m)
 }
 
 // maxText is how long the JSON of one value may be.

@@ -4,6 +4,7 @@ import "context"
 
 // pass is one run of a shape.
 type pass struct {
+	guard
 	ctx   context.Context
 	known []any // the variables' values
 	steps int
@@ -26,13 +27,15 @@ func (in *pass) step() error {
 
 // runShape is Run for a program with a shape. It returns errShape, and how many outputs f has had, where gojq is to run it.
 func (p *Program) runShape(ctx context.Context, value any, variables []any, f func(any) error) (given int, err error) {
-	in := &pass{ctx: ctx, known: variables}
+	in := &pass{guard: guard{f: f}, ctx: ctx, known: variables}
+	defer func() { given = in.given }() // after a panic too
+	defer in.end(&err)
 	err = p.shape(value, in, func(v any) error {
 		if err := in.step(); err != nil {
 			return err
 		}
 		in.given++
-		return f(v)
+		return in.call(v)
 	})
-	return in.given, err
+	return 0, err
 }
