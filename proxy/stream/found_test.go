@@ -70,7 +70,7 @@ func TestFollowsFromTheMiddle(t *testing.T) {
 	if cursor, ok := r.Find("9-49"); !ok || full(r, cursor) != "y=9-50" {
 		t.Errorf("9-49 is at %d, %v", cursor, ok)
 	}
-	if got := full(r, 0); got != "missed 48 x=9-49 y=9-50" {
+	if got := full(r, 0); got != "missed some x=9-49 y=9-50" {
 		t.Errorf("%s", got)
 	}
 	r.Follow(theirs(9, 60, "z"), nil, nil, false) // which nobody called a hole

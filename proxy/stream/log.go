@@ -2,6 +2,8 @@ package stream
 
 import (
 	"time"
+
+	"sidestream/translate/sse"
 )
 
 // eventLog is where a ring keeps its events: numbered from 1, encoded, the oldest let go of first. It has no lock, its ring's mu
@@ -11,6 +13,8 @@ type eventLog struct {
 	head   int
 	last   uint64 // number of the newest event
 	bytes  int
+	gap    uint64 // number of the newest gap; 0: there was none
+	lapsed uint64 // of the newest that was let go of, or may have been
 	blocks
 }
 
@@ -82,6 +86,9 @@ func (l *blocks) encode(kept, about int, event func([]byte) []byte) (chunk []byt
 
 // add appends an event that has been given the number last.
 func (l *eventLog) add(e event) {
+	if sse.IsGap(e.bytes()) {
+		l.gap = l.last
+	}
 	if n := len(l.events); n == cap(l.events) { // append would double it
 		l.events = append(make([]event, 0, n+max(4, n/fraction)), l.events...)
 	}
@@ -98,6 +105,9 @@ func (l *eventLog) over(b Bounds, now time.Time) bool {
 func (l *eventLog) drop() *keyed {
 	e := &l.events[l.head]
 	k := e.keyed
+	if l.gap > l.before() && sse.IsGap(e.bytes()) { // only then there is one
+		l.lapsed = l.before() + 1
+	}
 	l.bytes -= len(e.chunk)
 	*e = event{}
 	l.head++

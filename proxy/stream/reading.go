@@ -21,7 +21,7 @@ type Reading struct {
 	State   []byte // what all events up to Next come to (MODE=patch); nil: nothing does. Not to be written to
 	Stands  bool   // State is to be given in the place of everything up to Next: there is no entry
 	Next    uint64 // the cursor after them
-	Missed  uint64 // so many before them are kept no more
+	Missed  uint64 // so many before them are kept no more; Unknown where a gap is one of these
 	Lost    bool   // the cursor's place does not exist any more: something is missing, and how much nobody knows
 	End     End    // what comes after Next
 }
@@ -43,7 +43,7 @@ func (r *Ring) Read(cursor uint64) (rd Reading) {
 		return rd
 	case Pending(cursor) && r.snapshot.standsIn(r.bounds), cursor < before && r.snapshot.any():
 		if !Pending(cursor) {
-			rd.Missed = r.snapshot.unseen(cursor, r.log.last)
+			rd.Missed = unsure(r.snapshot.unseen(cursor, r.log.last), cursor, r.log.gap)
 		}
 		rd.Next, rd.End, rd.Stands = r.log.last, r.end, r.snapshot.now != nil
 		rd.Entries = r.stand()
@@ -51,7 +51,7 @@ func (r *Ring) Read(cursor uint64) (rd Reading) {
 	}
 	if cursor = r.resolve(cursor); cursor < before {
 		if r.hole != before+1 { // else the next event tells
-			rd.Missed = before - cursor
+			rd.Missed = unsure(before-cursor, cursor, r.log.lapsed)
 		}
 		cursor = before
 	}

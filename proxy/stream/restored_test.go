@@ -380,7 +380,7 @@ func TestIDsOfSeveralEpochs(t *testing.T) {
 			t.Errorf("the place %d is %s, want %s", cursor, got, want)
 		}
 	}
-	if _, _, missed, _ := r.After(nil, 2); missed != 2 {
+	if _, _, missed, _ := r.After(nil, 2); missed != Unknown { // a gap may have been one of the two
 		t.Errorf("%d missed of what was let go of", missed)
 	}
 	if r.LastID() != "9-1" {

@@ -215,7 +215,7 @@ func (r *Ring) ends(e End) {
 const maxBatch = 256 << 10
 
 // After appends to dst the events after cursor, a batch at a time, and returns the cursor after them and how many were
-// missed before them. end is set once nothing comes after next any more. A cursor of Begin stays [Pending] while the
+// missed before them, [Unknown] where a gap is one of these. end is set once nothing comes after next any more. A cursor of Begin stays [Pending] while the
 // history is awaited.
 func (r *Ring) After(dst [][]byte, cursor uint64) (events [][]byte, next, missed uint64, end End) {
 	return r.after(dst, cursor, (*event).bytes)
@@ -245,7 +245,7 @@ func (r *Ring) read(dst [][]byte, cursor uint64, bytes func(*event) []byte) (eve
 	case Pending(cursor) && r.snapshot.standsIn(r.bounds), cursor < r.log.before() && r.snapshot.any():
 		if past, ok := r.snapshot.piece(r.lives, r.log.last); ok {
 			if !Pending(cursor) {
-				missed = r.snapshot.unseen(cursor, r.log.last)
+				missed = unsure(r.snapshot.unseen(cursor, r.log.last), cursor, r.log.gap)
 			}
 			return append(dst, bytes(&past)), r.log.last, missed, r.end
 		}
@@ -253,7 +253,7 @@ func (r *Ring) read(dst [][]byte, cursor uint64, bytes func(*event) []byte) (eve
 	cursor = r.resolve(cursor)
 	if before := r.log.before(); cursor < before {
 		if r.hole != before+1 { // else the next event tells
-			missed = before - cursor
+			missed = unsure(before-cursor, cursor, r.log.lapsed)
 		}
 		cursor = before
 	}
@@ -266,6 +266,17 @@ func (r *Ring) read(dst [][]byte, cursor uint64, bytes func(*event) []byte) (eve
 		end = r.end
 	}
 	return dst, cursor, missed, end
+}
+
+// Unknown is how many events a client has missed where a gap was among them.
+const Unknown = ^uint64(0)
+
+// unsure is missed, of which nobody knows how many they were where gap came after cursor.
+func unsure(missed, cursor, gap uint64) uint64 {
+	if missed > 0 && gap > cursor {
+		return Unknown
+	}
+	return missed
 }
 
 // resolve makes a place of a cursor that is [Pending].

@@ -6,6 +6,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"net/http/httputil"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -91,7 +92,11 @@ func (m *model) after(cursor uint64) (data string, next, missed uint64, end End)
 		}
 	}
 	if at < m.kept {
-		missed, at = uint64(m.kept-at), m.kept
+		missed = uint64(m.kept - at)
+		if slices.ContainsFunc(m.events[at:m.kept], func(e modelEvent) bool { return strings.HasPrefix(e.data, "event: stream.gap\n") }) {
+			missed = Unknown
+		}
+		at = m.kept
 	}
 	for _, e := range m.events[at:] {
 		data += e.data

@@ -144,7 +144,9 @@ func marker(epoch uint64) []history.Event {
 func full(r *Ring, cursor uint64) string {
 	events, _, missed, _ := r.After(nil, cursor)
 	text := ""
-	if missed > 0 {
+	if missed == Unknown {
+		text = "missed some "
+	} else if missed > 0 {
 		text = fmt.Sprintf("missed %d ", missed)
 	}
 	for _, e := range events {

@@ -61,8 +61,13 @@ func AppendVerbatim(dst []byte, id, name string, data []byte) []byte {
 	return append(dst, '\n')
 }
 
+const gapEvent = "stream.gap"
+
+// gapBegin is what a gap begins with.
+var gapBegin = []byte("event: " + gapEvent + "\n")
+
 // own are the names of the sidecar's own events.
-var own = []string{"stream.gap", "stream.refused", "stream.busy", "stream.open", "stream.cut", "stream.end", HeartbeatEvent}
+var own = []string{gapEvent, "stream.refused", "stream.busy", "stream.open", "stream.cut", "stream.end", HeartbeatEvent}
 
 // AppendGap appends a stream.gap event. reason is part of JSON and must be a plain word; missed is the number of events lost,
 // negative when unknown.
@@ -73,7 +78,15 @@ func AppendGap(dst []byte, id, reason string, missed int64) []byte {
 	} else {
 		data = append(strconv.AppendInt(data, missed, 10), '}')
 	}
-	return appendBlock(dst, id, "stream.gap", data)
+	return appendBlock(dst, id, gapEvent, data)
+}
+
+// IsGap reports whether event, which is whole, says that something is missing: [AppendGap] made it, or [AppendNotice] with its name, behind an [AppendMark] or not.
+func IsGap(event []byte) bool {
+	if len(event) > 0 && event[0] == ':' {
+		event = event[bytes.IndexByte(event, '\n')+1:]
+	}
+	return bytes.HasPrefix(event, gapBegin)
 }
 
 // AppendRefused appends a stream.refused event: the upstream will not serve this stream any more, for the reason that
