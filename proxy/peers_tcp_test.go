@@ -55,7 +55,7 @@ func TestRelayOverTCP(t *testing.T) {
 	for name, read := range map[string]func(t *testing.T, s *sidecar, path string, cut func()) error{
 		"HTTP/1.1": func(t *testing.T, s *sidecar, path string, cut func()) error {
 			r := s.get(t, path)
-			r.wantData(t, `[0,"page",524288,30000,"`+path[strings.LastIndex(path, "--"):]+`"]`)
+			r.wantData(t, `[0,"page",524288,30000,"`+path[strings.LastIndex(path, "--"):]+`",1]`)
 			cut()
 			_, err := r.rest()
 			return err

@@ -378,6 +378,12 @@ func TestTunnelAnswersAcrossReplicas(t *testing.T) {
 			}
 		}
 		ws := openTunnel(t, p, 1, "/socket")
+		if got := c.say(c.other(owner), p.ID, `"seq":1,"stream":1`, ""); got != http.StatusServiceUnavailable {
+			t.Errorf("a body that goes on: %d", got)
+		}
+		if got := c.say(here, p.ID, `"seq":1,"stream":1`, ""); got != http.StatusNoContent {
+			t.Errorf("a body that goes on, where the page is: %d", got)
+		}
 		if got := c.say(c.other(owner), p.ID, `"seq":3`, "t1\nx"); got != http.StatusConflict {
 			t.Errorf("a number left out: %d", got)
 		}
@@ -702,7 +708,7 @@ func TestTunnelWithoutPeers(t *testing.T) {
 	s := serve(t, tunnelEnv(up)...)
 	id := pageID + "--" + peer.NewID()
 	r := s.get(t, "/_sidestream/tunnel?page="+id)
-	if e := r.next(t); e.data != `[0,"page",524288,30000]` {
+	if e := r.next(t); e.data != `[0,"page",524288,30000,"",1]` {
 		t.Errorf("%+v", e)
 	}
 	if status, text := s.post(t, "/_sidestream/tunnel/socket", `{"page":"`+id+`","tunnel":1,"open":[]}`+"\n"); status != http.StatusAccepted {

@@ -309,22 +309,11 @@ func (p *Proxy) answered(r *http.Request, h http.Header) {
 	t.announce(r, h)
 }
 
-// Drain tells all SSE clients to come back, each at a random moment of window, and returns when they have gone.
-// Clients that come meanwhile are told the same at once. Where they are being released already, it only waits.
-func (p *Proxy) Drain(window time.Duration) { p.clients.Drain(window) }
-
 // Count counts the clients of each ring: see [deliver.Clients.Count].
 func (p *Proxy) Count(ctx context.Context) map[*stream.Ring]int { return p.clients.Count(ctx) }
 
 // Census shows SSE clients one by one, pages with tunnels included: see [deliver.Clients.Census].
 func (p *Proxy) Census(ctx context.Context, see func(deliver.Shown) bool) { p.clients.Census(ctx, see) }
-
-// StartDrain is Drain over the window of the settings, which it returns, and does not wait.
-func (p *Proxy) StartDrain() (window time.Duration) {
-	window = p.Window()
-	p.clients.StartDrain(window)
-	return window
-}
 
 // Window is over which clients are released when the sidecar drains: Settings.Drain, as of now.
 func (p *Proxy) Window() time.Duration { return p.table().settings.Drain }

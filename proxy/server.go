@@ -137,6 +137,28 @@ func (s *Server) Release(window, grace time.Duration) {
 	<-released
 }
 
+// Drain tells all SSE clients to come back, each at a random moment of window, and returns when they have gone.
+// Clients that come meanwhile are told the same at once. Where they are being released already, it only waits.
+func (p *Proxy) Drain(window time.Duration) {
+	p.startDrain(window)
+	p.clients.Drain(window)
+}
+
+// startDrain is Drain, but does not wait.
+func (p *Proxy) startDrain(window time.Duration) {
+	p.clients.StartDrain(window)
+	if p.Tunnel != nil {
+		p.Tunnel.Pages.StopStreams()
+	}
+}
+
+// StartDrain is Drain over the window of the settings, which it returns, and does not wait.
+func (p *Proxy) StartDrain() (window time.Duration) {
+	window = p.Window()
+	p.startDrain(window)
+	return window
+}
+
 // ErrorLog is a server's or ReverseProxy's of net/http, so that logger gets what matters of its complaints.
 func ErrorLog(logger *slog.Logger) *log.Logger { return log.New(&debugLog{log: logger}, "", 0) }
 

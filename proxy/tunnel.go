@@ -96,6 +96,9 @@ func (t *Tunnel) answer(w http.ResponseWriter, r *http.Request, path, query stri
 		if hasQuery {
 			path += "?" + query
 		}
+		if origin := w.Header().Get("Access-Control-Allow-Origin"); origin != "" {
+			w.Header().Set("Timing-Allow-Origin", origin) // by HTTP/2 the script sends in another way
+		}
 		t.Pages.Post(w, r, path, func() *http.Request { return webSocketRequest(r, path) }, t.proxy.clients.Draining())
 	}
 	return deliver.Answered

@@ -636,7 +636,7 @@ func TestTunnelSaysWhatCannotBeBridged(t *testing.T) {
 	s := serve(t, tunnelEnv(up)...)
 	const at = "/_sidestream/tunnel?page=" + pageID
 	r := s.get(t, at)
-	first := r.wantData(t, `[0,"page",524288,30000]`)
+	first := r.wantData(t, `[0,"page",524288,30000,"",1]`)
 	if status, _ := s.post(t, "/_sidestream/tunnel/socket", frames(`{"page":"`+pageID+`","tunnel":1,"open":[]}`)); status != 202 {
 		t.Fatal(status)
 	}
@@ -662,7 +662,7 @@ func TestTunnelLimits(t *testing.T) {
 		t.Errorf("a third tunnel: %d", status)
 	}
 	other := s.get(t, "/_sidestream/tunnel?page=another-page-0001")
-	other.wantData(t, `[0,"page",524288,30000]`)
+	other.wantData(t, `[0,"page",524288,30000,"",1]`)
 	if e := s.get(t, "/_sidestream/tunnel?page=another-page-0002").next(t); e.name != "stream.busy" {
 		t.Errorf("a third client: %+v", e)
 	}
@@ -700,7 +700,7 @@ func TestTunnelsOfOnePageAreBounded(t *testing.T) {
 		t.Error("3,000 tunnels were opened and refused, and nothing of it read")
 	}
 	other := "another-page-0001"
-	s.get(t, "/_sidestream/tunnel?page="+other).wantData(t, `[0,"page",2048,30000]`)
+	s.get(t, "/_sidestream/tunnel?page="+other).wantData(t, `[0,"page",2048,30000,"",1]`)
 	opened := 0
 	for n := 1; n <= 300; n++ {
 		status, _ := s.post(t, "/_sidestream/tunnel/socket", frames(fmt.Sprintf(`{"page":"%s","tunnel":%d,"open":[]}`, other, n)))

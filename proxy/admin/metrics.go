@@ -74,6 +74,7 @@ var (
 	expired    = define(counter, "tunnel_pages_expired_total", "Pages that did not return within LINGER.")
 	carried    = define(counter, "tunnel_messages_total", "Messages through tunnels, by direction: up to the upstream, down to the page.", "direction")
 	weight     = define(counter, "tunnel_bytes_total", "Bytes of the messages through tunnels, by direction.", "direction")
+	bodies     = define(counter, "tunnel_streams_total", "POSTs of pages whose body goes on, so that what is sent later costs no request of its own.")
 	pageGaps   = define(counter, "tunnel_gaps_total", "Gaps reported to pages, at which their tunnels fail.", "reason")
 	appends    = define(counter, "history_appends_total", "Batches of events written to the history.")
 	appended   = define(counter, "history_bytes_total", "Bytes written to the history, by cause: event, or tidy for what was copied to give room back.", "cause")
@@ -259,6 +260,7 @@ func tunnel(send func(metric, float64, ...string), t *proxy.Tunnel) {
 	send(carried, float64(st.Down.Load()), "down")
 	send(weight, float64(st.UpBytes.Load()), "up")
 	send(weight, float64(st.DownBytes.Load()), "down")
+	send(bodies, float64(st.Streams.Load()))
 	for i, reason := range stream.GapReasons {
 		send(pageGaps, float64(st.Rings.Gaps[i].Load()), reason)
 	}

@@ -65,6 +65,7 @@ type Stats struct {
 	Up, Down  atomic.Int64 // messages
 	UpBytes   atomic.Int64 // of them
 	DownBytes atomic.Int64
+	Streams   atomic.Int64 // POSTs whose body goes on
 	Rings     stream.Stats
 }
 
@@ -77,8 +78,9 @@ type Pages struct {
 	mu      sync.Mutex     // guards what follows, and the fields of page and tunnel that say so
 	closed  bool
 	byKey   map[pageKey]*page
-	pages   int // byKey has each of them once or more often
-	tunnels int // that have not ended
+	pages   int  // byKey has each of them once or more often
+	tunnels int  // that have not ended
+	calm    bool // no POST is taken whose body goes on
 }
 
 // New returns the pages of a sidecar; there are none yet.
@@ -126,6 +128,7 @@ type page struct {
 	origin  string  // of the first request that had one
 	clients int
 	live    int // tunnels that have not ended
+	streams int // of them, those with a POST whose body goes on
 	tunnels map[int]*tunnel
 	highest int
 	linger  *time.Timer
@@ -266,6 +269,7 @@ func (p *page) open(n int, target string, in *http.Request, protocols []string) 
 		t.run(in, protocols)
 		ps.mu.Lock()
 		defer ps.mu.Unlock()
+		t.stream.cut(errEnded)
 		p.live--
 		ps.tunnels--
 		ps.Tunnels.Give()

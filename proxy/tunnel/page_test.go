@@ -231,7 +231,7 @@ func TestDialIsGivenUp(t *testing.T) {
 		w.expect("1s given up")
 		time.Sleep(30 * time.Second)            // the second one was dialled when the first was given up
 		w.expect("1s given up", "31s given up") // dialTime
-		if got, want := told(c), `[0,"page",131072,30000] [1,"close",1006,"",false,0] [2,"close",1006,"",false,0]`; got != want {
+		if got, want := told(c), `[0,"page",131072,30000,"",1] [1,"close",1006,"",false,0] [2,"close",1006,"",false,0]`; got != want {
 			t.Errorf("told %s, want %s", got, want)
 		}
 		go w.post("/never", `"tunnel":3,"open":[]`)

@@ -15,12 +15,16 @@
 //
 //	[0,"page",W,L]                      always the first event of a page; tunnels may be opened from now on. L is LINGER in ms
 //	[0,"page",W,L,"SUFFIX"]             the same where there are several replicas: SUFFIX is appended to the page's id in all requests
-//	                                    from now on, so that any of them finds the one that has the page
+//	                                    from now on, so that any of them finds the one that has the page. "" is nothing
+//	[0,"page",W,L,"SUFFIX",1]           the same where the sidecar takes POSTs whose body goes on, see below
 //	[N,"open","protocol"]               tunnel N is open; protocol is what the upstream chose, "" when none was offered
 //	[N,"text","..."]                    a text message
 //	[N,"binary","..."]                  a binary message, in base64 (RFC 4648, section 4)
 //	[N,"close",code,"reason",clean,S]   the last event of tunnel N. clean false: error, then close with 1006. S is the
 //	                                    status with which the upstream answered the upgrade, 0 when that was not it
+//
+//	[N,"ack",K,S]                       all frames of tunnel N up to K that POST S has brought are written to the upstream, K being 0 for none
+//	[N,"ack",K,S,1]                     the same, and the sidecar takes no more from POST S
 //
 // and those with a name are said by the sidecar:
 //
@@ -78,6 +82,26 @@
 //
 // A POST is answered when its frames are written, so a script that sends faster than the upstream takes waits, with one
 // POST under way. Nothing is queued in the sidecar but the frame being written.
+//
+// # Upward: a POST whose body goes on
+//
+// Where the page's first event says so, a tunnel that is open may have one POST whose body goes on for as long as there is something to
+// send: to the same target, with the same credentials, and with the same frames, which are taken as they come. Its line has a number S from 1
+// to 2147483647, counting up and never used again on that tunnel:
+//
+//	{"page":"ID","tunnel":N,"seq":K,"stream":S}
+//	n<number>\n              between frames: what number the next one has, where that is not the next number
+//
+// The sidecar says [N,"ack",0,S] when it has the line, and of what it has written at least each 100 ms. A proxy may hold a body until it ends, so
+// a script sends nothing by it before it has heard that, and meanwhile by other POSTs. Afterwards it keeps what is not acknowledged, 256 KiB of it at most, and
+// sends it again by other POSTs when the request has ended, when "ack" says that it takes no more, or when none comes within 2 s: as
+// frames have numbers, it does not matter by which of them, or whether by both, they reach the sidecar. What is too large for that, and all that was
+// sent without a number being left out, may go by other POSTs at any time. Nothing else changes: while the events are lost, so are the acknowledgements.
+//
+// A body that is silent is not ended. The sidecar ends it when a frame that has begun does not go on for 30 s, or is not taken by the upstream for 1 s; when
+// the tunnel ends, or the sidecar is to stop; and when a later S takes its place. It is answered with 204 when it has ended, or with the reasons above,
+// besides 409 to one that has been replaced, or comes too late for that; 429 where a page has more than 8; and 503 where the sidecar is about to stop, where
+// the page is another replica's, and where it has not acknowledged its events.
 //
 // # The end
 //

@@ -7,7 +7,6 @@ import (
 	"io"
 	"net/http"
 	"strings"
-	"time"
 
 	"github.com/coder/websocket"
 
@@ -15,9 +14,6 @@ import (
 	"sidestream/proxy/stream"
 	"sidestream/translate"
 )
-
-// bodyTime is for the next part of a POST's body to arrive.
-const bodyTime = 30 * time.Second
 
 // ErrBusy means that there is no room for another page.
 var ErrBusy = errNoRoom
@@ -50,16 +46,26 @@ func (ps *Pages) Client(r *http.Request, id, lastID string) (c deliver.Client, e
 // says that no tunnel may be opened any more.
 func (ps *Pages) Post(w http.ResponseWriter, r *http.Request, target string, in func() *http.Request, stopping bool) {
 	w.Header().Set("Cache-Control", "no-store")
-	body := patient{r.Body, http.NewResponseController(w)}
-	defer body.control.SetReadDeadline(time.Time{})
+	body := newArriving(r.Body, http.NewResponseController(w))
+	defer body.end()
 	frames := bufio.NewReader(body)
 	h, line, err := readHeader(frames)
 	if err != nil {
 		refuse(w, err)
 		return
 	}
+	if h.Stream > 0 {
+		body.goesOn()
+		if r.ProtoMajor == 1 {
+			w.Header().Set("Connection", "close") // else net/http reads what is left, which may come at any time, before it answers
+		}
+	}
 	id, replica := ps.Owner(h.Page)
 	if replica != "" {
+		if h.Stream > 0 { // what is passed on is passed on whole
+			refuse(w, errNoRoom)
+			return
+		}
 		if !ps.Forward(w, r, replica, io.MultiReader(bytes.NewReader(append(line, '\n')), frames)) {
 			refuse(w, errNoPage)
 		}
@@ -69,6 +75,8 @@ func (ps *Pages) Post(w http.ResponseWriter, r *http.Request, target string, in 
 	p, err := ps.find(h, r)
 	switch {
 	case err != nil:
+	case h.Open == nil && h.Stream > 0:
+		err = p.follow(h, target, frames, body)
 	case h.Open != nil && stopping:
 		err = errNoRoom
 	case h.Open != nil:
@@ -108,7 +116,7 @@ func (p *page) take(h header, target string, in *bufio.Reader) error {
 			t.leaveSaying(websocket.StatusGoingAway, "", &tooLarge)
 		}
 		if err == nil {
-			err = t.take(number, f)
+			err = t.take(number, f, patience, nil)
 		}
 		if err != nil || f.kind == closeFrame {
 			return err
@@ -123,7 +131,7 @@ func refuse(w http.ResponseWriter, err error) {
 	case errors.Is(err, errMalformed):
 	case errors.Is(err, errNoPage), errors.Is(err, errNoTunnel):
 		status = http.StatusNotFound
-	case errors.Is(err, errSkipped):
+	case errors.Is(err, errSkipped), errors.Is(err, errReplaced):
 		status = http.StatusConflict
 	case errors.Is(err, errEnded):
 		status = http.StatusGone
@@ -138,17 +146,6 @@ func refuse(w http.ResponseWriter, err error) {
 		return
 	}
 	http.Error(w, err.Error(), status)
-}
-
-// patient is a body that must go on arriving.
-type patient struct {
-	io.Reader
-	control *http.ResponseController
-}
-
-func (p patient) Read(b []byte) (int, error) {
-	p.control.SetReadDeadline(time.Now().Add(bodyTime))
-	return p.Reader.Read(b)
 }
 
 // Under reports whether path, as it was sent, is prefix or below it. A path that climbs is under nothing.

@@ -59,8 +59,12 @@ type tunnel struct {
 	agreed    *ending       // what came of it, if it was answered
 	said      *ending       // what the page is told whatever comes of it
 
-	posts       int // under way; guarded by Pages.mu
-	cookiesSeen int // by the browser when it asked for the tunnel, as page.cookies counts them
+	// Guarded by Pages.mu.
+	posts       int       // under way
+	streams     int       // of them, those whose body goes on
+	stream      *arriving // the body of the latest of those, while it goes on
+	latest      int       // its number
+	cookiesSeen int       // by the browser when it asked for the tunnel, as page.cookies counts them
 }
 
 func newTunnel(p *page, n int, target string) *tunnel {
@@ -284,11 +288,12 @@ func closed(c <-chan struct{}) bool {
 	}
 }
 
-// take writes the frame with this number, unless it was taken before, and returns when it is written.
-func (t *tunnel) take(number uint64, f frame) error {
-	wait := time.NewTimer(patience)
+// take writes the frame with this number, unless it was taken before, and returns when it is written, or after so long, or when gone is closed:
+// then f may still be written, and is not to be touched.
+func (t *tunnel) take(number uint64, f frame, within time.Duration, gone <-chan struct{}) error {
+	wait := time.NewTimer(within)
 	defer wait.Stop()
-	if err := t.takeTurn(wait.C); err != nil {
+	if err := t.takeTurn(wait.C, gone); err != nil {
 		return err
 	}
 	switch {
@@ -314,11 +319,11 @@ func (t *tunnel) take(number uint64, f frame) error {
 		return errSkipped
 	}
 	t.taken = number
-	return t.write(f, wait.C)
+	return t.write(f, wait.C, gone)
 }
 
 // takeTurn waits until no other frame is being written.
-func (t *tunnel) takeTurn(wait <-chan time.Time) error {
+func (t *tunnel) takeTurn(wait <-chan time.Time, gone <-chan struct{}) error {
 	if t.isEnded() {
 		return errEnded
 	}
@@ -327,13 +332,15 @@ func (t *tunnel) takeTurn(wait <-chan time.Time) error {
 		return nil
 	case <-t.ended:
 		return errEnded
+	case <-gone:
+		return errReplaced
 	case <-wait:
 		return errBusy
 	}
 }
 
-// write gives the turn back when f is written, which may be after it has returned errBusy.
-func (t *tunnel) write(f frame, wait <-chan time.Time) error {
+// write gives the turn back when f is written, which may be after it has returned errBusy or errReplaced.
+func (t *tunnel) write(f frame, wait <-chan time.Time, gone <-chan struct{}) error {
 	kind := websocket.MessageText
 	if f.kind == binaryFrame {
 		kind = websocket.MessageBinary
@@ -356,6 +363,8 @@ func (t *tunnel) write(f frame, wait <-chan time.Time) error {
 			return errEnded // the reader has found out too
 		}
 		return nil
+	case <-gone:
+		return errReplaced
 	case <-wait:
 		return errBusy
 	}

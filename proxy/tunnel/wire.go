@@ -21,6 +21,7 @@ const (
 	textKind   = "text"
 	binaryKind = "binary"
 	closeKind  = "close"
+	ackKind    = "ack"
 )
 
 // The kinds of frames.
@@ -28,6 +29,7 @@ const (
 	textFrame   = 't'
 	binaryFrame = 'b'
 	closeFrame  = 'c'
+	numberFrame = 'n' // between frames of a body that goes on
 )
 
 const (
@@ -35,6 +37,7 @@ const (
 	maxReason  = 123      // bytes of a reason (RFC 6455, section 5.5)
 	maxNumber  = 1<<31 - 1
 	lengthSize = 10 // digits of a length
+	numberSize = 19 // and of a frame's number
 )
 
 func appendHead(dst []byte, n int, kind string) []byte {
@@ -47,8 +50,17 @@ func appendHead(dst []byte, n int, kind string) []byte {
 func appendPage(dst []byte, ackEvery int, linger time.Duration, owner string) []byte {
 	dst = strconv.AppendInt(appendHead(dst, 0, pageKind), int64(ackEvery), 10)
 	dst = strconv.AppendInt(append(dst, ','), linger.Milliseconds(), 10)
-	if owner != "" {
-		dst = appendString(append(dst, ','), []byte(owner))
+	dst = appendString(append(dst, ','), []byte(owner))
+	return append(dst, ",1]"...) // bodies that go on are taken
+}
+
+// appendAck says that what a tunnel has sent is written, up to the frame with this number. stream is the number of the POST that it
+// came by; over that nothing more is taken from that one.
+func appendAck(dst []byte, n int, written uint64, stream int, over bool) []byte {
+	dst = append(strconv.AppendInt(append(dst, '['), int64(n), 10), `,"`+ackKind+`",`...)
+	dst = strconv.AppendInt(append(strconv.AppendUint(dst, written, 10), ','), int64(stream), 10)
+	if over {
+		dst = append(dst, ",1"...)
 	}
 	return append(dst, ']')
 }
@@ -121,6 +133,7 @@ type header struct {
 	Open   *[]string `json:"open"` // subprotocols; nil: not to be opened
 	Seq    uint64    `json:"seq"`  // number of the first frame
 	Ack    string    `json:"ack"`
+	Stream int       `json:"stream"` // number of a POST whose body goes on; 0: it does not
 }
 
 // errMalformed is wrapped by the errors of a POST that does not follow the protocol.
@@ -140,6 +153,8 @@ func readHeader(in *bufio.Reader) (h header, line []byte, err error) {
 	switch {
 	case h.Tunnel < 1 || h.Tunnel > maxNumber:
 		return h, nil, fmt.Errorf(`%w: "tunnel" is not a number from 1 to %d`, errMalformed, maxNumber)
+	case h.Stream < 0 || h.Stream > maxNumber:
+		return h, nil, fmt.Errorf(`%w: "stream" is not a number from 1 to %d`, errMalformed, maxNumber)
 	case h.Open == nil && h.Seq < 1:
 		return h, nil, fmt.Errorf(`%w: "seq" is missing`, errMalformed)
 	case h.Open != nil:
@@ -222,6 +237,19 @@ func readFrame(in *bufio.Reader, buf *bytes.Buffer, most int) (f frame, err erro
 		f.code, f.reason, err = parseClose(string(f.data))
 	}
 	return f, err
+}
+
+// readNumber reads what follows the kind of a number frame.
+func readNumber(in *bufio.Reader) (uint64, error) {
+	digits, err := readLine(in, numberSize)
+	if err != nil {
+		return 0, err
+	}
+	number, err := strconv.ParseUint(string(digits), 10, 63)
+	if err != nil || number == 0 || digits[0] == '+' {
+		return 0, fmt.Errorf("%w: %.20q is not the number of a frame", errMalformed, digits)
+	}
+	return number, nil
 }
 
 func readLength(in *bufio.Reader) (int, error) {

@@ -69,7 +69,7 @@ func TestCloseEvent(t *testing.T) {
 	if got := string(appendClose(nil, 2, ending{code: 1006, status: 403})); got != `[2,"close",1006,"",false,403]` {
 		t.Error(got)
 	}
-	if got := string(appendPage(nil, 512, 30*time.Second, "")); got != `[0,"page",512,30000]` {
+	if got := string(appendPage(nil, 512, 30*time.Second, "")); got != `[0,"page",512,30000,"",1]` {
 		t.Error(got)
 	}
 }
