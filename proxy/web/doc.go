@@ -6,7 +6,7 @@
 //	NAME.src.js  the source itself
 //	NAME.d.ts    its types, for TypeScript
 //
-// polls.mjs and hub.mjs are loaded by the others, each when it is needed, and are modules only. So a script stays below 4 KiB, compressed.
+// polls.mjs, upward.mjs and hub.mjs are loaded by the others, each when it is needed, and are modules only. So a script stays below 4 KiB, compressed.
 //
 // The page /_sidestream/doctor, with its style and script, is served beside them: see package doctor, and package probe, which it asks.
 //

@@ -27,8 +27,16 @@ func part(source []byte, kind string) string {
 }
 
 // mangled are the names in the classes of websocket.js that neither a browser nor the wire knows: they are served shorter.
-const mangled = `^(acknowledge|add|again|id|last|busy|count|drop|enqueue|expect|fire|flush|handlers|hear|held|ports|limit|lost|moved|native|pass|posting|queue|quiet|retry|` +
-	`source|stop|timer|leave|connect|cut|parts|post|over|target|fail|take|end|number|protocols|opened|sent|shown|socket|tried|tryNative|tunnels|turn|waiting|watch|weight)$`
+const mangled = `^(acknowledge|add|again|id|last|busy|count|drop|enqueue|expect|fire|handlers|hear|held|ports|limit|lost|moved|native|pass|posting|quiet|retry|` +
+	`stop|timer|leave|connect|cut|over|target|fail|take|end|protocols|opened|shown|socket|tried|tryNative|tunnels|turn|up|upward|waiting|watch|weight)$|` + mangledShared
+
+// mangledShared are those that upward.js knows it by.
+const mangledShared = `^(flush|number|parts|post|queue|sent|source)$`
+
+// shared is what they are called in both. That stays as it is: after a deployment the two may be of different versions.
+func shared() map[string]any {
+	return map[string]any{"flush": "a", "number": "g", "parts": "b", "post": "c", "queue": "d", "sent": "e", "source": "f"}
+}
 
 // mangledEvents are those of events.js and hub.js. Not what the two know of each other, nor what tabs tell each other by: after a deployment they may have
 // different versions of it.
@@ -38,15 +46,17 @@ const mangledEvents = `^(alive|beat|beaten|busy|calm|alone|cut|doubt|ended|follo
 // minify makes what is served of a source.
 func minify(t *testing.T, name, kind string, format api.Format) []byte {
 	t.Helper()
-	props := ""
+	props, kept := "", map[string]any(nil)
 	switch name {
 	case "websocket":
-		props = mangled
+		props, kept = mangled, shared()
+	case "upward":
+		props, kept = mangledShared, shared()
 	case "events", "hub":
 		props = mangledEvents
 	}
 	made := api.Transform(part(read(name+".js"), kind), api.TransformOptions{MinifyWhitespace: true, MinifyIdentifiers: true,
-		MinifySyntax: true, MangleProps: props, Format: format, Target: api.ES2022, LegalComments: api.LegalCommentsNone, Sourcefile: name + ".js"})
+		MinifySyntax: true, MangleProps: props, MangleCache: kept, Format: format, Target: api.ES2022, LegalComments: api.LegalCommentsNone, Sourcefile: name + ".js"})
 	for _, problem := range append(made.Errors, made.Warnings...) {
 		t.Errorf("%s: %s %+v", name, problem.Text, problem.Location)
 	}
@@ -55,10 +65,10 @@ func minify(t *testing.T, name, kind string, format api.Format) []byte {
 
 // The minified files are made from the sources.
 func TestMinified(t *testing.T) {
-	for _, name := range append([]string{"polls", "hub", "doctor"}, names...) {
+	for _, name := range append([]string{"polls", "upward", "hub", "doctor"}, names...) {
 		kinds := map[string]string{".js": "classic", ".mjs": "module"}
 		switch name {
-		case "polls", "hub":
+		case "polls", "upward", "hub":
 			delete(kinds, ".js")
 		case "doctor":
 			delete(kinds, ".mjs")

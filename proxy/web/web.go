@@ -16,7 +16,7 @@ import (
 // Path is below what everything is served.
 const Path = "/_sidestream/"
 
-//go:embed *.d.ts websocket.js events.js hub.js polls.js doctor.js doctor.html doctor.css min
+//go:embed *.d.ts websocket.js events.js hub.js polls.js upward.js doctor.js doctor.html doctor.css min
 var content embed.FS
 
 const (
@@ -47,13 +47,15 @@ func New(prefixes []string) *Scripts {
 	}
 	s := &Scripts{files: map[string]*file{}}
 	s.add("polls.src.js", read("polls.js"))
+	s.add("upward.src.js", read("upward.js"))
 	s.add("hub.src.js", read("hub.js"))
 	s.add("doctor.src.js", read("doctor.js"))
 	s.add("doctor.js", read("min/doctor.js"))
 	s.add("doctor.css", read("doctor.css")).kind = "text/css; charset=utf-8"
 	s.add("doctor", read("doctor.html")).kind = page
-	s.add("polls.mjs", read("min/polls.mjs")) // which websocket.js loads
-	s.add("hub.mjs", read("min/hub.mjs"))     // which events.js loads
+	s.add("polls.mjs", read("min/polls.mjs")) // which websocket.js loads...
+	s.add("upward.mjs", read("min/upward.mjs"))
+	s.add("hub.mjs", read("min/hub.mjs")) // ...and this events.js
 	for _, name := range names {
 		s.add(name+".src.js", read(name+".js"))
 		s.add(name+".d.ts", read(name+".d.ts")).kind = "text/plain; charset=utf-8" // there is no registered type, and .ts is a film elsewhere

@@ -11,6 +11,8 @@
 //     loaded, and asked.
 //   - Each tunnel has one POST with frames under way. Frames wait in a queue until they are answered with 204, and are
 //     sent again, with the same numbers, when it is not known what became of them.
+//   - Where the sidecar and the browser have it, upward.js sends the frames in one POST whose body goes on. It is given the tunnel. After a
+//     deployment it may be of another version, so what it uses of it is not to change: see mangledShared, bufferedAmount, seq, page and body.
 //   - What differs between a classic script (websocket.js) and a module (websocket.mjs) stands behind a line that says so.
 //     What is served is made from this file: see web.go.
 
@@ -29,7 +31,7 @@ const mode = tag?.dataset.mode || new URL(here).searchParams.get("mode");
 // What stands before /_sidestream/ is where the sidecar is, whatever a proxy between has put it under.
 const base = new URL(here.includes("/_sidestream/") ? here.replace(/\/_sidestream\/[^]*/, "/") : "/", here).href;
 const tunnelURL = base + "_sidestream/tunnel";
-const basePath = new URL(base).pathname;
+const site = new URL(base);
 
 const Native = globalThis.WebSocket;
 const remembered = "sidestream.websocket";
@@ -60,9 +62,9 @@ const remember = () => {
 // be a native one.
 const targetOf = url => {
   const origin = url.origin.replace("ws", "http");
-  if (origin !== new URL(base).origin && origin !== location.origin || url.href.includes("#") || url.username || url.password) return;
-  if (!url.pathname.startsWith(basePath)) return;
-  const path = url.pathname.slice(basePath.length - 1);
+  if (origin !== site.origin && origin !== location.origin || url.href.includes("#") || url.username || url.password) return;
+  if (!url.pathname.startsWith(site.pathname)) return;
+  const path = url.pathname.slice(site.pathname.length - 1);
   if (prefixes.some(prefix => (path + "/").startsWith(prefix.replace(/\/$/, "") + "/"))) return path.slice(1) + url.search;
 };
 
@@ -70,7 +72,7 @@ const parse = url => {
   try {
     const parsed = new URL(url, globalThis.document?.baseURI || location.href);
     parsed.protocol = parsed.protocol.replace("http", "ws");
-    if (/^wss?:$/.test(parsed.protocol)) return parsed;
+    if (parsed.protocol.startsWith("ws")) return parsed;
   } catch {}
 };
 
@@ -124,8 +126,8 @@ class Page {
   }
 
   connect() {
-    let opened = Infinity, some;
-    this.expect(Math.min(this.quiet, this.lost ? this.lost + patience - now() : patience));
+    let opened, some;
+    this.expect(Math.min(this.quiet, (this.lost || now()) + patience - now()));
     const hear = {
       open: () => {
         opened = now();
@@ -139,7 +141,7 @@ class Page {
       },
       error: () => {
         this.leave();
-        if (!this.over) this.again(now() - opened < 500);
+        if (!this.over) this.again(!(now() - opened > 499));
       },
       "stream.heartbeat": event => {
         some = true;
@@ -198,6 +200,7 @@ class Page {
       if (this.limit) return this.fail();
       this.limit = rest[0];
       if (rest[2]) this.id += rest[2]; // which of several replicas has the page
+      if (rest[3] && base[4] === "s") import(base + "_sidestream/upward.mjs").then(upward => this.upward = upward); // over TLS alone
       this.tunnels.forEach(tunnel => tunnel.open());
     }
     const tunnel = this.tunnels.get(number);
@@ -241,8 +244,13 @@ class Page {
 
   // post returns the answer's status, 0 when there was none. The answer is read to its end: one that is dropped before is shown as a
   // request that was cancelled.
-  post(target, header, frames) {
-    return fetch(tunnelURL + "/" + target, { method: "POST", credentials: "include", signal: this.stop.signal, body: this.body(header, frames) }).then(answer => answer.text().then(() => answer.status)).catch(() => 0);
+  async post(target, header, frames, more) {
+    try {
+      const answer = await fetch(tunnelURL + "/" + target, { method: "POST", credentials: "include", signal: this.stop.signal, body: this.body(header, frames), ...more });
+      await answer.text();
+      return answer.status;
+    } catch {}
+    return 0;
   }
 }
 
@@ -279,12 +287,11 @@ class Tunnel {
   // take its place.
   tryNative() {
     const native = new Native(this.url, this.protocols);
-    let opened = false, heard = false;
+    let heard;
     const give = () => {
-      native.onopen = native.onclose = native.onerror = null;
+      native.onclose = native.onerror = null;
       clearTimeout(timer);
       native.close();
-      this.native = null;
       if (this.readyState === CONNECTING) {
         this.tried = true;
         this.join();
@@ -294,7 +301,6 @@ class Tunnel {
     this.native = { close: give };
     native.onopen = () => {
       clearTimeout(timer);
-      opened = true;
       native.binaryType = this.binaryType;
       this.native = this.shown = native;
       this.fire(Event, "open");
@@ -303,9 +309,9 @@ class Tunnel {
       heard = true;
       this.fire(MessageEvent, "message", event);
     };
-    native.onerror = () => opened && this.fire(Event, "error");
+    native.onerror = () => this.shown && this.fire(Event, "error");
     native.onclose = event => {
-      if (!opened) return give();
+      if (!this.shown) return give();
       if (event.code === 1006 && !heard) remember();
       this.fire(CloseEvent, "close", event);
     };
@@ -315,8 +321,8 @@ class Tunnel {
     this.socket.dispatchEvent(new Kind(type, init));
   }
 
-  post(header, frames) {
-    return this.page.post(this.target, { tunnel: this.number, ...header }, frames);
+  post(header, frames, more) {
+    return this.page.post(this.target, { tunnel: this.number, ...header }, frames, more);
   }
 
   // retry waits a second, and returns whether the POST that was answered with status is to be repeated.
@@ -364,6 +370,8 @@ class Tunnel {
       this.fire(Event, "open");
     } else if (kind === "close") {
       this.end(value, reason, clean);
+    } else if (kind === "ack") {
+      this.up.ack(value, reason, clean);
     } else if (/text|binary/.test(kind) && this.readyState === OPEN) {
       if (kind === "binary") {
         const bytes = Uint8Array.fromBase64?.(value) || Uint8Array.from(atob(value), c => c.charCodeAt(0));
@@ -392,7 +400,7 @@ class Tunnel {
   }
 
   send(data) {
-    if (this.readyState === CONNECTING) throw new DOMException("Not open", "InvalidStateError");
+    if (this.readyState === CONNECTING) throw new DOMException("Invalid state", "InvalidStateError");
     const kind = ({}).toString.call(data);
     let mark = "b";
     if (/ ArrayBuffer/.test(kind) || ArrayBuffer.isView(data)) {
@@ -416,23 +424,24 @@ class Tunnel {
   async flush() {
     if (this.busy) return;
     this.busy = true;
-    await null;
+    await 0;
     for (let since = now(); this.queue.length && !this.over;) {
+      if ((this.up ||= this.page.upward?.begin(this))?.send()) break;
       await this.page.turn();
-      const began = now(), frames = [];
+      const began = now(), frames = [], seq = this.seq;
       let count = 0, size = 0;
-      do {
-        const frame = this.queue[count++];
+      for (const frame of this.queue) {
+        if ((size += frame.size) >= batch && count) break;
+        count++;
         frames.push(...frame.parts);
-        size += frame.size;
         if (!frame.sent) this.bufferedAmount -= frame.size; // it is the network's now; its echo may be here before the answer
-        frame.sent = true;
-      } while (count < this.queue.length && size + this.queue[count].size < batch);
-      const status = await this.post({ seq: this.seq }, frames);
+        frame.sent = 1;
+      }
+      const status = await this.post({ seq }, frames);
       this.page.pass();
       if (status === 204) {
-        this.queue.splice(0, count);
-        this.seq += count;
+        this.queue.splice(0, count += seq - this.seq); // some may have been acknowledged otherwise
+        if (count > 0) this.seq += count;
         since = now();
       } else if (status === 410 || status === 413) {
         // The reason comes as an event, unless it was a proxy that found the message too large.
@@ -453,7 +462,7 @@ class Tunnel {
     this.readyState = CLOSING;
     this.native?.close();
     if (connecting) return setTimeout(() => this.page ? this.fail() : this.end());
-    const said = encode(code === undefined ? "" : code + " " + reason);
+    const said = encode(code ? code + " " + reason : "");
     this.enqueue("c", said, said.length, 0);
   }
 
@@ -475,18 +484,16 @@ const tunnels = new WeakMap();
 
 class WebSocket extends EventTarget {
   constructor(url, protocols = []) {
-    if (arguments.length) url = text(url);
-    const parsed = arguments.length && parse(url);
+    const given = arguments.length, parsed = given && parse(url = text(url));
     const target = parsed ? targetOf(parsed) : undefined;
-    if (target === undefined) return Reflect.construct(Native, arguments.length ? [url, protocols] : [], new.target);
+    if (target === undefined) return Reflect.construct(Native, given ? [url, protocols] : [], new.target);
     const list = listOf(protocols);
-    const socket = Reflect.construct(EventTarget, [], new.target);
-    tunnels.set(socket, new Tunnel(socket, parsed, target, list));
-    return socket;
+    super();
+    tunnels.set(this, new Tunnel(this, parsed, target, list));
   }
 
   static [Symbol.hasInstance](object) {
-    return Function.prototype[Symbol.hasInstance].call(this, object) || this === WebSocket && object instanceof Native;
+    return super[Symbol.hasInstance](object) || this === WebSocket && object instanceof Native;
   }
 
   send(data) {
@@ -504,8 +511,8 @@ class WebSocket extends EventTarget {
       if (code !== 1000 && !(code >= 3000 && code <= 4999)) throw new DOMException("Invalid code " + code, "InvalidAccessError");
     }
     reason = text(reason);
-    if (encode(reason).length > 123) throw new DOMException("Reason too long", "SyntaxError");
-    if (tunnel.shown) tunnel.shown.close(...code === undefined ? [] : [code, reason]);
+    if (encode(reason).length > 123) throw new DOMException("Invalid reason", "SyntaxError");
+    if (tunnel.shown) tunnel.shown.close(...code ? [code, reason] : []);
     else tunnel.close(code, reason);
   }
 }
@@ -560,15 +567,15 @@ for (const name of Object.getOwnPropertyNames(members)) {
   for (const object of [WebSocket, members]) define(object, name, { value, enumerable: true });
 });
 define(members, Symbol.toStringTag, { value: "WebSocket", configurable: true });
-for (const [name, value] of [["name", "WebSocket"], [mark, true]]) define(WebSocket, name, { value });
+define(WebSocket, "name", { value: "WebSocket" });
+define(WebSocket, mark, { value: true });
 
 // A document that goes away closes its WebSockets. One that comes back out of the browser's cache finds them lost.
 let hidden = null;
 addEventListener("pagehide", () => {
-  if (!page) return;
-  page.tunnels.forEach(tunnel => tunnel.leave());
   hidden = page;
-  page.end();
+  page?.tunnels.forEach(tunnel => tunnel.leave());
+  page?.end();
 });
 addEventListener("pageshow", event => {
   if (event.persisted) hidden?.fail();
