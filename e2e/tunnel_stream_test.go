@@ -120,14 +120,17 @@ func TestTunnelStreams(t *testing.T) {
 func TestTunnelStreamsThroughNginx(t *testing.T) {
 	t.Parallel()
 	s := startSidecar(t, "SSE_UPSTREAM=http://"+startTunnelServer(t, ""), "SSE_TUNNEL=/echo", "SSE_DRAIN=200ms")
-	holding, passing := freeAddr(t), freeAddr(t)
+	holding, passing, lacking := freeAddr(t), freeAddr(t), freeAddr(t)
 	var servers strings.Builder
 	pair := keyPair(t)
-	for addr, buffering := range map[string]string{holding: "on", passing: "off"} {
+	for addr, buffering := range map[string]string{holding: "on", passing: "off", lacking: "off"} {
 		fmt.Fprintf(&servers, "  server {\n    listen %s ssl http2;\n", addr)
 		for _, setting := range pair {
 			name, path, _ := strings.Cut(setting, "=")
 			fmt.Fprintf(&servers, "    %s %s;\n", map[string]string{"SSE_TLS_CERT": "ssl_certificate", "SSE_TLS_KEY": "ssl_certificate_key"}[name], path)
+		}
+		if addr == lacking {
+			servers.WriteString("    location = /_sidestream/upward.mjs { return 404; }\n")
 		}
 		fmt.Fprintf(&servers, "    location / { proxy_pass http://%s; proxy_http_version 1.1; proxy_set_header Host $http_host; proxy_request_buffering %s; }\n  }\n", s.addr, buffering)
 	}
@@ -155,5 +158,16 @@ func TestTunnelStreamsThroughNginx(t *testing.T) {
 		}
 		flows(t, c, 1)
 		endChat(t, c)
+	})
+	t.Run("lacking", func(t *testing.T) {
+		c := startChromium(t)
+		startChat(t, c, lacking)
+		eventually(t, "the script to be asked for", func() bool {
+			return c.eval(t, `String(performance.getEntriesByType("resource").some(({ name }) => name.endsWith("upward.mjs")))`) == "true"
+		})
+		chatUntil(t, c, "messages", func(now chat) bool { return now.Heard > 100 })
+		if problems := c.eval(t, "problems.join()"); endChat(t, c).Streams != 0 || problems != "" {
+			t.Error(problems)
+		}
 	})
 }

@@ -200,7 +200,7 @@ class Page {
       if (this.limit) return this.fail();
       this.limit = rest[0];
       if (rest[2]) this.id += rest[2]; // which of several replicas has the page
-      if (rest[3] && base[4] === "s") import(base + "_sidestream/upward.mjs").then(upward => this.upward = upward); // over TLS alone
+      if (rest[3] && base[4] === "s") import(base + "_sidestream/upward.mjs").then(upward => this.upward = upward, wait); // over TLS alone; without it all goes on
       this.tunnels.forEach(tunnel => tunnel.open());
     }
     const tunnel = this.tunnels.get(number);
