@@ -15,20 +15,24 @@ import (
 type chat struct {
 	Sent, Heard, Plain, Streams int
 	Ended                       int  // of Streams
+	Refused, Whole              int  // of them; Whole are those that the page has ended
 	Calm                        bool // for a while
 	Wrong                       string
 }
 
-// startChat opens always.html and has it send a number every few milliseconds. What it sends beside them is larger.
-func startChat(t *testing.T, c *chromium, addr string) {
+// startChat opens always.html, runs first in it, and has it send a number every few milliseconds. What it sends beside them is larger.
+func startChat(t *testing.T, c *chromium, addr string, first ...string) {
 	t.Helper()
 	c.open(t, "https://"+addr+"/always.html")
+	for _, js := range first {
+		c.eval(t, js)
+	}
 	c.eval(t, `(() => {
-		const chat = window.chat = { sent: 0, heard: 0, plain: 0, streams: 0, ended: 0, wrong: "" }, send = window.fetch;
+		const chat = window.chat = { sent: 0, heard: 0, plain: 0, streams: 0, ended: 0, refused: 0, whole: 0, wrong: "" }, send = window.fetch;
 		window.fetch = (url, options) => {
 			const goesOn = options.body instanceof ReadableStream, answer = send(url, options);
 			chat[goesOn ? "streams" : "plain"]++;
-			if (goesOn) answer.catch(() => {}).then(() => chat.ended++);
+			if (goesOn) answer.catch(() => {}).then(got => (chat.ended++, chat.refused += got?.status > 399, chat.whole += got?.status === 204));
 			return answer;
 		};
 		const ws = chat.ws = new WebSocket("/echo");
@@ -58,14 +62,16 @@ func chatUntil(t *testing.T, c *chromium, what string, enough func(chat) bool) (
 }
 
 // flows wants messages that cost no POST, once n bodies that go on have ended.
-func flows(t *testing.T, c *chromium, n int) {
+func flows(t *testing.T, c *chromium, n int) { t.Helper(); flow(t, c, n, 100) }
+
+func flow(t *testing.T, c *chromium, n, messages int) {
 	t.Helper()
 	before := chatUntil(t, c, "a body that goes on", func(now chat) bool { return now.Streams > n })
 	chatUntil(t, c, "messages that come by it", func(now chat) bool {
 		if now.Plain > before.Plain+2 { // it took its time to begin
 			before = now
 		}
-		return now.Heard > before.Heard+100
+		return now.Heard > before.Heard+messages
 	})
 }
 
@@ -103,6 +109,78 @@ func TestTunnelStreams(t *testing.T) {
 		c.eval(t, `for (let n = 0; n < 100; n++) chat.ws.send("n" + chat.sent++); ""`)
 		l.silence(false)
 		l.cut(cutReset)
+		endChat(t, c)
+	})
+	t.Run("silence", func(t *testing.T) { // says nothing about bodies
+		c, l := startChromium(t), startHole(t, s.addr)
+		startChat(t, c, l.addr)
+		for n := range 2 {
+			flows(t, c, n)
+			l.silence(true)
+			chatUntil(t, c, "it to be given up", func(now chat) bool { return now.Ended > n })
+			l.silence(false)
+			l.cut(cutReset)
+		}
+		flows(t, c, 2)
+		endChat(t, c)
+	})
+	t.Run("a replica that has not got the page", func(t *testing.T) { // is not asked again and again
+		c := startChromium(t)
+		startChat(t, c, s.addr, `(() => {
+			const send = window.fetch;
+			window.fetch = (url, options) => options.body instanceof ReadableStream ? Promise.resolve(new Response("", { status: 503 })) : send(url, options);
+			return "";
+		})()`)
+		chatUntil(t, c, "it to be tried", func(now chat) bool { return now.Refused > 0 })
+		before := seeChat(t, c)
+		chatUntil(t, c, "much more", func(now chat) bool { return now.Heard > before.Heard+1000 })
+		if now := endChat(t, c); now.Streams != 1 {
+			t.Errorf("tried %d times, want once", now.Streams)
+		}
+	})
+	t.Run("other cookies", func(t *testing.T) { // are found out, since no body goes on for long
+		c := startChromium(t)
+		startChat(t, c, s.addr, `(() => {
+			const send = window.fetch, later = setTimeout;
+			let opening = false; // what it begins to wait for is shorter
+			window.fetch = (url, options) => {
+				if (options.body instanceof ReadableStream) {
+					opening = true;
+					queueMicrotask(() => opening = false);
+				}
+				return send(url, options);
+			};
+			window.setTimeout = (run, ms) => opening && ms === 30000 ? later(() => {
+				opening = true;
+				run();
+				opening = false;
+			}, 1000) : later(run, ms);
+			return "";
+		})()`)
+		chatUntil(t, c, "another body", func(now chat) bool { return now.Whole > 0 && now.Streams > now.Whole })
+		c.eval(t, `document.cookie = "who=another", ""`)
+		eventually(t, "the end", func() bool { return c.eval(t, "chat.wrong") == "closed with 1006" })
+	})
+	t.Run("upstreams that do not answer to a close", func(t *testing.T) { // say nothing about bodies
+		c, l := startChromium(t), startHole(t, s.addr)
+		startChat(t, c, l.addr)
+		flows(t, c, 0)
+		before := seeChat(t, c)
+		c.eval(t, `(() => {
+			for (let n = 0; n < 2; n++) {
+				const ws = new WebSocket("/echo");
+				ws.onopen = () => (ws.send("deaf"), setInterval(() => ws.readyState === 1 && ws.send("large"), 20));
+				setTimeout(() => ws.close(4000), 3000);
+				ws.onclose = () => chat.deaf = (chat.deaf || 0) + 1;
+			}
+			return "";
+		})()`)
+		eventually(t, "their ends", func() bool { return c.eval(t, "String(chat.deaf)") == "2" })
+		if now := seeChat(t, c); now.Streams < before.Streams+2 {
+			t.Errorf("%d bodies, want theirs too", now.Streams-before.Streams)
+		}
+		l.cut(cutReset)
+		flows(t, c, seeChat(t, c).Streams)
 		endChat(t, c)
 	})
 	t.Run("HTTP/1.1", func(t *testing.T) {
@@ -168,6 +246,23 @@ func TestTunnelStreamsThroughNginx(t *testing.T) {
 		chatUntil(t, c, "messages", func(now chat) bool { return now.Heard > 100 })
 		if problems := c.eval(t, "problems.join()"); endChat(t, c).Streams != 0 || problems != "" {
 			t.Error(problems)
+		}
+	})
+	t.Run("passing, to the last byte", func(t *testing.T) {
+		c := startChromium(t)
+		startChat(t, c, passing, `(() => {
+			const often = setInterval;
+			window.setInterval = run => often(run, 200);
+			return "";
+		})()`)
+		flow(t, c, 0, 3)
+		endChat(t, c)
+		for n, size := range []int{40, 40, 40, 0} {
+			c.eval(t, fmt.Sprintf(`chat.ws.send("large".padEnd((256 << 10) - %d)), chat.ws.send("n" + chat.sent++), ""`, size))
+			chatUntil(t, c, fmt.Sprint("message ", n), func(now chat) bool { return now.Heard == now.Sent })
+		}
+		if now := chatUntil(t, c, "its end", func(now chat) bool { return now.Ended > 0 }); now.Refused > 0 {
+			t.Errorf("%d were refused", now.Refused)
 		}
 	})
 }

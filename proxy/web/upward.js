@@ -6,8 +6,9 @@
 //     beginning of the body is there.
 //   - What is sent over it is kept, with its number, until it is acknowledged by an event. Where that does not come soon, or the body ends, it
 //     is sent again by other POSTs, and the sidecar leaves out what it has. Where not even the beginning was acknowledged although the events
-//     come, or twice no message, no body goes on any more while this page lives.
-//   - It ends when nothing is sent for a while, since it costs the sidecar memory, and before it is larger than what proxies let through.
+//     come, or twice no message, no body goes on any more while this page lives. Where nothing comes at all, that says nothing about bodies.
+//   - It ends when nothing is sent for a while, since it costs the sidecar memory, and before it is larger than what proxies let through. It
+//     ends after a minute too: whose page it is, is asked with each POST, and who has logged out is to be noticed.
 
 const now = Date.now;
 const lively = 5000; // within which another message has it begun
@@ -16,6 +17,7 @@ const prompt = 2000; // for an acknowledgement, and as long as the bytes may tak
 const slow = 32; // ...which is so many in a millisecond
 const asleep = 10000; // a timer that is so late says nothing: the machine was asleep, and no event could come
 const rest = 1000; // after the end of one, until the next
+const pause = 30000; // likewise, where it was not acknowledged at all
 const idle = 30000; // without a message
 const inFlight = 256 << 10; // bytes that are not acknowledged
 const most = 768 << 10; // bytes of a body: nginx takes 1 MiB by default
@@ -25,6 +27,8 @@ const encode = text => new TextEncoder().encode(text);
 let places = 6; // of a page; the sidecar has 8
 let failures = 0; // one after the other
 let late = 0; // acknowledgements
+let said = 0; // when an event has come
+let watched; // the source of events whose events say so
 let off = true; // it cannot be had
 let multiplexed = false; // the sidecar was last reached by HTTP/2 or HTTP/3
 try {
@@ -50,6 +54,12 @@ const joined = parts => {
   return bytes;
 };
 
+const watch = source => {
+  if (source === watched) return;
+  watched = source;
+  for (const type of ["message", "stream.heartbeat"]) source.addEventListener(type, () => said = now());
+};
+
 // begin returns what sends for a tunnel of websocket.js.
 export function begin(tunnel) {
   let stream = null, count = 0, busy = 0, after = 0;
@@ -57,6 +67,7 @@ export function begin(tunnel) {
   // open has the body begin; what it is to carry comes when the sidecar says that it is there.
   const open = () => {
     const mine = stream = { id: ++count, source: tunnel.page.source, last: tunnel.seq - 1, bytes: 0, acked: 0 };
+    watch(mine.source);
     const body = new ReadableStream({ start: control => mine.control = control, cancel: () => mine.closed = true });
     mine.control.enqueue(tunnel.page.body({ tunnel: tunnel.number, seq: tunnel.seq, stream: count }));
     places--;
@@ -67,7 +78,7 @@ export function begin(tunnel) {
       leave(mine);
     });
     expect(mine, trial);
-    look(mine);
+    look(mine, true);
   };
 
   // expect gives it so long.
@@ -75,15 +86,16 @@ export function begin(tunnel) {
     const due = now() + ms;
     mine.timer = setTimeout(() => {
       const { page, readyState } = tunnel;
-      if (mine.source === page.source && mine.source.readyState === 1 && readyState < 3 && now() - due < asleep) off = !mine.heard || late++ > 0;
+      // A close frame is answered by the end, which takes the upstream what it takes.
+      if (mine.source === page.source && mine.source.readyState === 1 && readyState < 2 && now() - due < asleep && said > due - ms / 2) off ||= !mine.heard || late++ > 0;
       leave(mine);
     }, ms);
   };
 
-  // look ends it when nothing was sent for long, and after the tunnel's end.
-  const look = mine => setTimeout(() => {
+  // look ends it when nothing was sent for long, and after the tunnel's end, and the second time in any case.
+  const look = (mine, first) => setTimeout(() => {
     if (mine !== stream) return;
-    if (tunnel.readyState < 3 && (mine.timer || now() - busy < idle)) return look(mine);
+    if (first && tunnel.readyState < 3 && (mine.timer || now() - busy < idle)) return look(mine);
     close(mine);
     leave(mine);
   }, idle);
@@ -101,18 +113,20 @@ export function begin(tunnel) {
     mine.closed = true;
     if (mine !== stream) return;
     stream = null;
-    after = now() + rest;
+    after = now() + (mine.heard ? rest : pause);
     tunnel.flush();
   };
 
   // put has the body carry what it may of the queue. It returns the bytes that it carries and that are not acknowledged.
   const put = () => {
     const { queue, seq } = tunnel, parts = [];
-    let size = 0;
+    let full = false;
     if (seq > stream.last) stream.acked = stream.bytes;
     for (let at = Math.max(stream.last + 1 - seq, 0); at < queue.length; at++) {
       const frame = queue[at], [head, data] = frame.parts;
-      if (stream.closed || stream.bytes > most || data.size >= 0 || frame.size > inFlight || stream.bytes - stream.acked > inFlight) break;
+      if (stream.closed || data.size >= 0 || frame.size > inFlight || stream.bytes - stream.acked > inFlight) break;
+      full = stream.bytes + frame.size > most;
+      if (full) break;
       if (seq + at > stream.last + 1) parts.push(encode("n" + (seq + at) + "\n"));
       parts.push(head, data);
       stream.last = seq + at;
@@ -121,7 +135,7 @@ export function begin(tunnel) {
       frame.sent = 1;
     }
     if (parts.length) stream.control.enqueue(joined(parts));
-    if (stream.bytes > most) close(stream);
+    if (full) close(stream);
     return stream.bytes - stream.acked;
   };
 

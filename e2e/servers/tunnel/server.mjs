@@ -94,6 +94,7 @@ plain.on("connection", (ws, request) => {
     last = String(data);
     switch (word) {
       case "close": return a ? ws.close(Number(a), b) : ws.close();
+      case "deaf": return ws.pause();
       case "terminate": return ws.terminate();
       case "burst": return void burst(Number(a), n => ws.send(n % 2 ? bytes(n) : "n:" + n));
       case "count": return ws.send("count:" + seen());
