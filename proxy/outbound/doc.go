@@ -4,7 +4,8 @@
 // # Files
 //
 //   - settings.go: [Settings], which a route or pass-through has. address.go: http+unix:// and ws+unix://.
-//   - keys.go: PEM. trust.go: [Trust], which keeps up with the files. transport.go: [Transport]. tunnel.go: CONNECT and SOCKS.
+//   - keys.go: PEM. trust.go: [Trust], which keeps up with the files. transport.go: [Transport]. upgrade.go: upgrades without net/http's pool.
+//     tunnel.go: CONNECT and SOCKS.
 //   - proxies.go: HTTP_PROXY, HTTPS_PROXY, NO_PROXY.
 //
 // # Rules

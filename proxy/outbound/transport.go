@@ -16,6 +16,7 @@ type Transport struct {
 	Settings
 	HTTP2     bool                                                                 // is offered to servers, and spoken with those that take it
 	Tunnels   bool                                                                 // through forward proxies, for plain requests too: whatever is sent arrives as it is
+	Upgrades  bool                                                                 // each request for an upgrade has a connection of its own, without net/http's goroutines
 	Protocols []string                                                             // offered to servers (ALPN) without HTTP2
 	Tune      func(*http.Transport)                                                // sets the bounds of the pool, and what else is not about dialling; nil: Go's own
 	Wrap      func(net.Conn) net.Conn                                              // makes each connection what it returns; needs Tunnels; nil: nothing
@@ -32,6 +33,9 @@ type Transport struct {
 
 // RoundTrip is http.RoundTripper's. Where a forward proxy is in the way of a request the error is, or wraps, a *[ProxyError].
 func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) {
+	if t.upgrades(r) {
+		return t.upgrade(r)
+	}
 	via := t.proxy(r.URL)
 	if via == nil || t.tunnels(r, via) {
 		return t.current().RoundTrip(r)
@@ -89,20 +93,25 @@ func (t *Transport) new(keys *Keys) *http.Transport {
 		protocols = []string{"h2", "http/1.1"}
 	}
 	tr.DialTLSContext = func(ctx context.Context, _, address string) (net.Conn, error) {
-		hostname, _, err := net.SplitHostPort(address)
-		if err != nil {
-			return nil, err
-		}
-		c, err := t.dial(ctx, "https", address)
-		if err != nil {
-			return nil, err
-		}
-		return t.wrap(secure(ctx, c, t.Trust.config(keys, hostname, protocols)))
+		return t.secured(ctx, address, keys, protocols)
 	}
 	if t.Tune != nil {
 		t.Tune(tr)
 	}
 	return tr
+}
+
+// secured opens a connection over TLS.
+func (t *Transport) secured(ctx context.Context, address string, keys *Keys, protocols []string) (net.Conn, error) {
+	hostname, _, err := net.SplitHostPort(address)
+	if err != nil {
+		return nil, err
+	}
+	c, err := t.dial(ctx, "https", address)
+	if err != nil {
+		return nil, err
+	}
+	return t.wrap(secure(ctx, c, t.Trust.config(keys, hostname, protocols)))
 }
 
 // dial opens a connection for the scheme.

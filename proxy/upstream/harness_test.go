@@ -17,6 +17,7 @@ import (
 	"go.uber.org/goleak"
 
 	"sidestream/e2e/pipes"
+	"sidestream/proxy/outbound"
 	"sidestream/translate"
 )
 
@@ -40,7 +41,7 @@ func bubble(t *testing.T, handler http.HandlerFunc, f func(t *testing.T)) {
 			server.Serve(l)
 		}()
 		realSockets, realPolls := sockets, polls
-		sockets = &http.Client{Transport: &http.Transport{DialContext: l.Dial}, CheckRedirect: sameOrigin}
+		sockets = &http.Client{Transport: &outbound.Transport{Upgrades: true, Base: l.Dial}, CheckRedirect: sameOrigin}
 		polls = &http.Client{Transport: &http.Transport{DialContext: l.Dial}, CheckRedirect: sameOrigin}
 		f(t)
 		CloseIdle()

@@ -25,12 +25,9 @@ var (
 
 // newClient returns one with a pool of connections of its own.
 func newClient(s outbound.Settings, http2 bool) *http.Client {
-	return &http.Client{CheckRedirect: sameOrigin, Transport: &outbound.Transport{Settings: s, HTTP2: http2, Protocols: []string{"http/1.1"},
+	return &http.Client{CheckRedirect: sameOrigin, Transport: &outbound.Transport{Settings: s, HTTP2: http2, Upgrades: !http2, Protocols: []string{"http/1.1"},
 		Tune: func(t *http.Transport) {
 			t.MaxIdleConnsPerHost, t.IdleConnTimeout = 64, 90*time.Second
-			if !http2 { // what an upgrade and its answer need
-				t.ReadBufferSize, t.WriteBufferSize = 1<<10, 1<<10
-			}
 		}}}
 }
 

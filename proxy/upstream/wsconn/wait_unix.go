@@ -23,6 +23,9 @@ func (c *Conn) rawConn() syscall.RawConn {
 		return nil
 	}
 	c.try = c.read
+	if c.rw == c.conn {
+		return raw
+	}
 	// What has come with the answer to the upgrade is there at once.
 	c.conn.SetReadDeadline(time.Unix(1, 0))
 	defer c.conn.SetReadDeadline(time.Time{})
