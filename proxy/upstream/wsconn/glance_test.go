@@ -14,6 +14,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // glancer is dozer, but that it takes what comes whole from who tells.
@@ -111,6 +113,38 @@ func TestGlance(t *testing.T) {
 	io.WriteString(far, frame(fin, 1, "last"))
 	far.(*net.TCPConn).CloseWrite()
 	expectRead(t, read, "last", "ended: EOF")
+}
+
+// Of many that have something at once a few are read by who tells, and the others, meanwhile, by readers that are woken: by as many as it takes.
+func TestGlanceAtMany(t *testing.T) {
+	const many = mostGlances + 20
+	var events []unix.EpollEvent
+	var reads []chan string
+	var glanced, woken int64
+	var told, waked []*atomic.Int64
+	var l *lookout
+	for i := range many {
+		near, far := dialTCP(t)
+		c := New(near, near, Options{})
+		defer c.CloseNow()
+		read, glances, wakes := glancer(c)
+		asleep(t, c)
+		lookouts.Lock()
+		l = current
+		l.conns[int32(c.watched)] = seen{c, -1} // the lookout itself knows no such mark
+		lookouts.Unlock()
+		io.WriteString(far, frame(fin, 1, fmt.Sprint(i)))
+		events = append(events, unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(c.watched), Pad: -1})
+		reads, told, waked = append(reads, read), append(told, glances), append(waked, wakes)
+	}
+	l.wake(nil, events)
+	for i, read := range reads {
+		expectRead(t, read, fmt.Sprint(i))
+		glanced, woken = glanced+told[i].Load(), woken+waked[i].Load()
+	}
+	if glanced != mostGlances || woken != many-mostGlances {
+		t.Errorf("%d read by who tells, %d woken", glanced, woken)
+	}
 }
 
 // A connection with half a message holds up no other, nor does one that is being closed, to whose end its peer says nothing.
