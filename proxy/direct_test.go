@@ -186,7 +186,7 @@ func difference(before, after string) (text string) {
 	return text
 }
 
-// TestWhoWaitsHoldsUpNobody: a verdict that does not come is waited for by net/http's goroutine.
+// TestWhoWaitsHoldsUpNobody: a verdict that does not come is waited for, and no other client waits for it.
 func TestWhoWaitsHoldsUpNobody(t *testing.T) {
 	t.Parallel()
 	f := newFeed(t)
@@ -213,7 +213,7 @@ func TestWhoWaitsHoldsUpNobody(t *testing.T) {
 	eventually(t, "they wait", func() bool { return s.Routes()[1].own.Used() == 2 })
 	began := time.Now()
 	s.get(t, "/a")
-	if d := time.Since(began); d > 2*time.Second || s.Routes()[0].Clients.Direct.Load() != 1 {
+	if d := time.Since(began); d > 2*time.Second || s.Routes()[0].Clients.Direct.Load() != 2 {
 		t.Errorf("held up for %v, %d came past net/http", d, s.Routes()[0].Clients.Direct.Load())
 	}
 	for range 2 {
@@ -221,8 +221,29 @@ func TestWhoWaitsHoldsUpNobody(t *testing.T) {
 			t.Errorf("a verdict was not waited for: %v", d)
 		}
 	}
-	if n := s.Routes()[1].Clients.Direct.Load(); n != 0 {
-		t.Errorf("%d came past net/http without a verdict", n)
+	if n := s.Routes()[1].Clients.Direct.Load(); n != 2 {
+		t.Errorf("%d came past net/http, want 2", n)
+	}
+}
+
+// TestWhoLeavesWhileItWaits: the place of a client that does not wait for the verdict is given back before that is there.
+func TestWhoLeavesWhileItWaits(t *testing.T) {
+	silent, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer silent.Close()
+	s := serve(t, "SSE_ROUTE_A_PATH=/a", "SSE_ROUTE_A_FROM=ws://"+silent.Addr().String())
+	c, err := net.Dial("tcp", s.addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	io.WriteString(c, "GET /a HTTP/1.1\r\nHost: x\r\nAccept: text/event-stream\r\n\r\n")
+	eventually(t, "it waits", func() bool { return s.Routes()[0].own.Used() == 1 })
+	c.Close()
+	eventually(t, "its place is given back", func() bool { return s.Routes()[0].own.Used() == 0 })
+	if n := s.Routes()[0].Clients.Direct.Load(); n != 0 {
+		t.Errorf("%d were answered", n)
 	}
 }
 
@@ -244,7 +265,8 @@ func TestBesideTakesNothingUntilItSucceeds(t *testing.T) {
 		for i := 0; i < len(head); i += 2 {
 			r.Header.Set(head[i], head[i+1])
 		}
-		return s.Beside(r)
+		c, h, _, ok := s.Beside(r)
+		return c, h, ok
 	}
 	idle := trace()
 	for _, c := range [][]string{
@@ -304,8 +326,8 @@ func TestDrainOfThosePastNetHTTP(t *testing.T) {
 	f := newFeed(t)
 	s := serve(t, "SSE_ROUTE_A_PATH=/a", "SSE_ROUTE_A_FROM="+f.ws()+"/ws", "SSE_RETRY=1s")
 	clients := []*response{s.get(t, "/a"), s.get(t, "/a"), s.get(t, "/a")}
-	if n := s.Routes()[0].Clients.Direct.Load(); n != 2 {
-		t.Fatalf("%d came past net/http, want 2", n)
+	if n := s.Routes()[0].Clients.Direct.Load(); n != 3 {
+		t.Fatalf("%d came past net/http, want 3", n)
 	}
 	s.Drain(20 * time.Millisecond)
 	for i, c := range clients {

@@ -250,17 +250,18 @@ func (p *Proxy) answer(w http.ResponseWriter, r *http.Request) deliver.Rest {
 }
 
 // Beside is part of [deliver.Admission]: it admits a client that joins others, by the same rules as ServeHTTP.
-func (p *Proxy) Beside(r *http.Request) (c deliver.Client, header http.Header, ok bool) {
+func (p *Proxy) Beside(r *http.Request) (c deliver.Client, header http.Header, first deliver.First, ok bool) {
 	if !wellFormed(r) || headSize(r) > p.maxHeader || p.owns(r.URL.Path) || r.URL.Path == ticketPath || r.URL.Path == setPath {
-		return c, nil, false
+		return c, nil, nil, false
 	}
 	if path, _, _, ok := p.tunnelled(r); ok {
-		return p.Tunnel.beside(r, path)
+		c, header, ok = p.Tunnel.beside(r, path)
+		return c, header, nil, ok
 	}
 	if rt := p.table().enter(r); rt != nil && rt.wantsEvents(r) {
 		return rt.beside(r)
 	}
-	return c, nil, false
+	return c, nil, nil, false
 }
 
 // owns reports whether a path is of a script, a page or the probe, which are the sidecar's own.

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -78,44 +79,74 @@ func upgrades(r *http.Request) bool {
 }
 
 // beside is part of Proxy.Beside. What it takes it gives back where it does not succeed.
-func (rt *Route) beside(r *http.Request) (c deliver.Client, header http.Header, ok bool) {
+func (rt *Route) beside(r *http.Request) (c deliver.Client, header http.Header, first deliver.First, ok bool) {
 	if rt.Upstream.Merges() != nil { // there is more to it than can be known without waiting
-		return c, nil, false
+		return c, nil, nil, false
 	}
 	p := rt.proxy
 	t := p.table()
 	header = t.streamHead()
 	if !t.admit(header, r) || p.clients.Draining() || deliver.Polls(r) {
-		return c, nil, false
+		return c, nil, nil, false
 	}
 	g, ok := rt.known(r)
 	if !ok {
-		return c, nil, false
+		return c, nil, nil, false
 	}
 	req, err := rt.Upstream.ExpandFor(g.r, g.r.PathValue, g.pass.Claim)
 	if err != nil {
-		return c, nil, false
+		return c, nil, nil, false
 	}
 	if c, ok = rt.tables.Beside(req.Key); !ok {
-		return c, nil, false
+		return c, header, func(ctx context.Context) (deliver.Client, bool) { return rt.first(ctx, g, req) }, false
 	}
 	if g.gone, ok = p.table().addresses.take(r); !ok {
 		c.Leave()
-		return c, nil, false
+		return c, nil, nil, false
 	}
 	if !rt.takeBoth(req.Key, &g) {
 		g.leave()
 		c.Leave()
-		return c, nil, false
+		return c, nil, nil, false
 	}
 	rt.begins(&c, &g, (*stream.Ring).Find)
 	if over(c.Ring, c.Cursor) || c.Lost && c.Ring.Shared() {
 		g.leave()
 		c.Leave()
-		return c, nil, false
+		return c, nil, nil, false
 	}
-	return c, header, true
+	return c, header, nil, true
 }
+
+// first is what beside returns. Whatever is wrong is said by receive, which finds it again.
+func (rt *Route) first(ctx context.Context, g guest, req upstream.Request) (c deliver.Client, ok bool) {
+	if g.gone, ok = rt.proxy.table().addresses.take(g.r); !ok {
+		return c, false
+	}
+	if !rt.takeBoth(req.Key, &g) {
+		g.leave()
+		return c, false
+	}
+	seat, err := rt.Streams.Join(ctx, req)
+	if err != nil {
+		rt.give()
+		g.leave()
+		return c, false
+	}
+	c = rt.tables.First(req.Key, rt.seated(seat), seat.Decided)
+	unseat := c.Leave
+	rt.begins(&c, &g, func(ring *stream.Ring, id string) (uint64, bool) { return ring.FindAnywhere(ctx, id) })
+	if over(c.Ring, c.Cursor) {
+		rt.give()
+		g.leave()
+		time.AfterFunc(overTime, unseat) // the stream is still known to be over when receive asks
+		return c, false
+	}
+	return c, true
+}
+
+// overTime is for how long what is to be said of a stream that is over is kept at least.
+const overTime = time.Second
 
 // acceptVaries is what the head of every event stream has. It is not written to.
 var acceptVaries = http.Header{"Vary": {"Accept"}}
@@ -286,8 +317,12 @@ func (rt *Route) seat(w http.ResponseWriter, r *http.Request, req upstream.Reque
 			g.set.source, _ = seat.Source().(*merge.Source)
 		}
 	}
-	c = deliver.Client{Route: &rt.deliver, Ring: seat.Ring, Retiring: seat.Retiring(), Leaving: seat.Leaving(), Cursor: seat.Start(), Leave: seat.Leave}
-	return rt.tables.First(req.Key, c, seat.Decided), nil
+	return rt.tables.First(req.Key, rt.seated(seat), seat.Decided), nil
+}
+
+// seated is the client of a seat of its own.
+func (rt *Route) seated(s *stream.Seat) deliver.Client {
+	return deliver.Client{Route: &rt.deliver, Ring: s.Ring, Retiring: s.Retiring(), Leaving: s.Leaving(), Cursor: s.Start(), Leave: s.Leave}
 }
 
 // over reports whether a stream is finished and its client has all of it.

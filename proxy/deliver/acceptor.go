@@ -7,9 +7,9 @@
 //     when a client has been admitted are the bytes of its request taken out of the socket.
 //   - plain (plain.go) decides from the bytes whether net/http would make anything of the request but a plain GET. The
 //     request itself is made by net/http's own parser.
-//   - The only answer to be had here is an event stream that others read already: [Admission] decides whether it is one. For
-//     every other answer net/http gets the connection, and asks its handler, which knows nothing of the first attempt.
-//   - Nothing may wait here: one client that did would keep all others out.
+//   - The only answer to be had here is an event stream: [Admission] decides whether it is one. For every other answer net/http
+//     gets the connection, and asks its handler, which knows nothing of the first attempt.
+//   - Nothing may wait here: one client that did would keep all others out. The first client of a stream waits with a goroutine of its own (first.go).
 //   - A connection that says nothing waits in the poller, for a second at the most. Then it is net/http's, with its bounds.
 //   - All this happens within Accept: it has no goroutine of its own.
 //   - A burst of clients wakes a shard once: it is told of them when no more connections come, and 1 ms after the first one
@@ -48,13 +48,14 @@ const (
 // acceptor is a [net.Listener]: Accept answers the clients that can be answered at once, and returns every other connection,
 // but for HTTP/2.
 type acceptor struct {
-	clients *Clients
-	admits  Admission
-	two     *arrivals // of HTTP/2; nil: it is net/http's like the others
-	addr    net.Addr
-	local   *unixListener // nil: TCP
-	reserve Reserve       // nil: none
-	closed  atomic.Bool
+	clients  *Clients
+	admits   Admission
+	two      *arrivals // of HTTP/2; nil: it is net/http's like the others
+	addr     net.Addr
+	local    *unixListener // nil: TCP
+	reserve  Reserve       // nil: none
+	closed   atomic.Bool
+	returned returned
 
 	mu       sync.Mutex // held during Accept; guards what follows
 	shut     bool
@@ -177,6 +178,7 @@ func (a *acceptor) release() {
 		unix.Close(int(o.fd))
 	}
 	a.waiting, a.others = nil, nil
+	a.returned.close()
 	unix.Close(a.listener)
 	a.poller.close()
 	unix.Close(a.event)
@@ -198,6 +200,10 @@ func (a *acceptor) Accept() (net.Conn, error) {
 				a.tell()
 				return c, nil
 			}
+			continue
+		}
+		if back := a.returned.take(); len(back) > 0 {
+			a.others = append(a.others, back...)
 			continue
 		}
 		if err := a.failed; err != nil {
@@ -336,7 +342,13 @@ func (a *acceptor) serve(fd int32, head []byte, fresh bool) bool {
 	if s == nil {
 		return false
 	}
-	cl, header, ok := a.admit(r)
+	cl, header, first, ok := a.admit(r)
+	if first != nil {
+		if a.local != nil {
+			head = bytes.Clone(head)
+		}
+		return a.await(opener{fd, head, s, r, header, first})
+	}
 	if !ok {
 		return false
 	}
@@ -344,12 +356,7 @@ func (a *acceptor) serve(fd int32, head []byte, fresh bool) bool {
 		cl.leave()
 		return false
 	}
-	a.clients.joined(&cl, r)
-	a.clients.byWriter[ByShard].Add(1)
-	cl.Route.Stats.Direct.Add(1)
-	if a.consume(fd, head) != nil {
-		unix.Close(int(fd))
-		a.clients.disconnected(ByShard, cl.Route, cl.hold(), cl.Leave, Left, r.RemoteAddr)
+	if !a.takes(fd, head, &cl, r) {
 		return true
 	}
 	s.begin(cl, header, kind{fd: fd, unchunked: r.ProtoMinor == 0, local: a.local != nil}, false)
@@ -361,10 +368,10 @@ func (a *acceptor) serve(fd int32, head []byte, fresh bool) bool {
 
 // admit asks whether r's client can join others. A panic is a fault of the program, which net/http's handler has as well:
 // there it is logged and costs one connection, here it would cost the listener.
-func (a *acceptor) admit(r *http.Request) (c Client, header http.Header, ok bool) {
+func (a *acceptor) admit(r *http.Request) (c Client, header http.Header, first First, ok bool) {
 	defer func() {
 		if recover() != nil {
-			ok = false
+			first, ok = nil, false
 		}
 	}()
 	return a.admits.Beside(r)
@@ -383,16 +390,4 @@ func (a *acceptor) remote(fd int32, fresh bool) string {
 		return netip.AddrPortFrom(netip.AddrFrom16(a.from.Addr).Unmap(), port).String()
 	}
 	return peer(int(fd))
-}
-
-// consume takes a request out of the socket: it is answered now. The connection is lost if it fails.
-func (a *acceptor) consume(fd int32, head []byte) error {
-	into, flags := unsafe.Pointer(nil), unix.MSG_TRUNC // which throws it away
-	if a.local != nil {
-		into, flags = unsafe.Pointer(unsafe.SliceData(head)), 0 // only TCP knows how
-	}
-	if n, errno := receive(fd, into, len(head), flags); errno != 0 || n != len(head) {
-		return unix.ECONNRESET
-	}
-	return nil
 }

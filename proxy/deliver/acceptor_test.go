@@ -310,11 +310,11 @@ func TestConnectsWhileEventsFlow(t *testing.T) {
 // elsewhere is an [Admission] that knows no request at once.
 type elsewhere struct{ asked func(r *http.Request) }
 
-func (e elsewhere) Beside(r *http.Request) (c Client, header http.Header, ok bool) {
+func (e elsewhere) Beside(r *http.Request) (c Client, header http.Header, first First, ok bool) {
 	if e.asked != nil {
 		e.asked(r)
 	}
-	return c, nil, false
+	return c, nil, nil, false
 }
 
 // TestAPanicOfTheHandlerIsNetHTTPs: it must not end the listener.

@@ -1,6 +1,7 @@
 package deliver
 
 import (
+	"context"
 	"log/slog"
 	"math/rand/v2"
 	"net/http"
@@ -231,9 +232,13 @@ func (c *Clients) Draining() bool {
 type Admission interface {
 	// Beside returns the client that r is, to be served beside others that read the same stream, and what the head of its
 	// answer has beside an event stream's own, which stays as it is. ok is false where that, or anything else about r, is
-	// not known without waiting; until it is true nothing is taken or counted.
-	Beside(r *http.Request) (c Client, header http.Header, ok bool)
+	// not known without waiting; until it is true nothing is taken or counted. Where all that has to be waited for is a stream, first does so.
+	Beside(r *http.Request) (c Client, header http.Header, first First, ok bool)
 }
+
+// First opens the stream of its first client, and returns that. It waits until the stream is decided, ctx is done, or some seconds have passed. ok is false
+// where anything but an event stream is the answer, which net/http's handler gives: nothing is taken or counted then.
+type First func(ctx context.Context) (c Client, ok bool)
 
 // Rest is the rest of an answer, which the handler calls last: it returns when that is over. Where cut is true the handler
 // must panic with [http.ErrAbortHandler] then, so that no client takes the answer for complete. It is apart for the sake of

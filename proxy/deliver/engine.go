@@ -15,6 +15,7 @@ package deliver
 
 import (
 	"bytes"
+	"context"
 	"crypto/tls"
 	"maps"
 	"net"
@@ -40,6 +41,8 @@ type engine struct {
 	window   time.Duration
 	drained  bool
 	carriers map[*carrier]struct{} // connections of HTTP/2
+	alive    context.Context       // until drain or close; nil: nobody has asked for it
+	end      context.CancelFunc    // of alive
 	turn     atomic.Uint32
 	runners  runners
 }
@@ -68,9 +71,28 @@ func (e *engine) shard(c *Clients) *shard {
 	return e.shards[int(e.turn.Add(1))%len(e.shards)]
 }
 
+// undrained is done once clients are sent away.
+func (e *engine) undrained() context.Context {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.alive == nil {
+		e.alive, e.end = context.WithCancel(context.Background())
+		e.ends()
+	}
+	return e.alive
+}
+
+// ends ends alive where it is over. mu is held.
+func (e *engine) ends() {
+	if e.end != nil && (e.drained || e.closed) {
+		e.end()
+	}
+}
+
 func (e *engine) drain(window time.Duration) {
 	e.mu.Lock()
 	e.drained, e.window = true, window
+	e.ends()
 	for _, s := range e.shards {
 		s.drain(window)
 	}
@@ -84,6 +106,7 @@ func (e *engine) drain(window time.Duration) {
 func (e *engine) close() {
 	e.mu.Lock()
 	e.closed = true
+	e.ends()
 	for _, s := range e.shards {
 		s.close()
 	}

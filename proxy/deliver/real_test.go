@@ -139,7 +139,9 @@ func (h *harbour) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	finish(h.clients.Join(w, r, h.client(r)))
 }
 
-func (h *harbour) Beside(r *http.Request) (Client, http.Header, bool) { return h.client(r), nil, true }
+func (h *harbour) Beside(r *http.Request) (Client, http.Header, First, bool) {
+	return h.client(r), nil, nil, true
+}
 
 func (h *harbour) client(r *http.Request) Client {
 	cl := Client{Route: &h.route, Ring: h.ring, Retiring: h.retire, Leaving: &h.leaving, Cursor: stream.Begin, LastID: r.Header.Get("Last-Event-ID"),

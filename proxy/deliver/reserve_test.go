@@ -19,7 +19,9 @@ func (m *missing) Fill()       { m.short.Store(0); m.filled.Add(1) }
 // nobody is admitted: every request is the handler's.
 type nobody struct{}
 
-func (nobody) Beside(*http.Request) (c Client, header http.Header, ok bool) { return c, nil, false }
+func (nobody) Beside(*http.Request) (c Client, header http.Header, first First, ok bool) {
+	return c, nil, nil, false
+}
 
 // noting keeps the errors of a listener.
 type noting struct {
