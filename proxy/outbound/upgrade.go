@@ -23,14 +23,13 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"unicode"
 
 	"golang.org/x/net/http/httpguts"
+	"golang.org/x/net/idna"
 )
 
-const (
-	upgradeBuffer = 1 << 10 // bytes of an answer read at once
-	mostInterim   = 5       // answers before the one that counts, as net/http has it
-)
+const upgradeBuffer = 1 << 10 // bytes of an answer read at once
 
 // upgrades reports whether r is for a connection of its own.
 func (t *Transport) upgrades(r *http.Request) bool {
@@ -46,6 +45,9 @@ func (t *Transport) upgrade(r *http.Request) (*http.Response, error) {
 	ctx := r.Context()
 	conn, err := t.connect(ctx, r.URL.Scheme, address)
 	if err != nil {
+		if ctx.Err() != nil { // which is why, most likely, whatever it was that it ended
+			err = context.Cause(ctx)
+		}
 		return nil, err
 	}
 	trace := httptrace.ContextClientTrace(ctx)
@@ -55,9 +57,13 @@ func (t *Transport) upgrade(r *http.Request) (*http.Response, error) {
 	stop := context.AfterFunc(ctx, func() { conn.SetDeadline(time.Unix(1, 0)) })
 	e := &exchange{conn: conn, stop: stop, limit: io.LimitedReader{R: conn, N: maxHead}, in: heads.Get().(*bufio.Reader)}
 	e.in.Reset(&e.limit)
-	err = e.ask(r)
+	sent, err := e.ask(r)
 	if trace != nil && trace.WroteRequest != nil {
 		trace.WroteRequest(httptrace.WroteRequestInfo{Err: err})
+	}
+	if !sent {
+		e.Close()
+		return nil, err
 	}
 	resp, failed := e.answer(r)
 	if failed == nil {
@@ -75,6 +81,9 @@ func (t *Transport) upgrade(r *http.Request) (*http.Response, error) {
 
 // target is the address that r goes to. It fails where net/http would not send r.
 func target(r *http.Request) (string, error) {
+	if r.Method != "" && !httpguts.ValidHeaderFieldName(r.Method) { // both are tokens
+		return "", fmt.Errorf("net/http: invalid method %q", r.Method)
+	}
 	for name, values := range r.Header {
 		if !httpguts.ValidHeaderFieldName(name) {
 			return "", fmt.Errorf("net/http: invalid header field name %q", name)
@@ -96,9 +105,11 @@ func target(r *http.Request) (string, error) {
 	case port == "":
 		port = "80"
 	}
-	name, err := httpguts.PunycodeHostPort(r.URL.Hostname())
-	if err != nil {
-		name = r.URL.Hostname() // as net/http does: whoever resolves it says what is wrong
+	name := r.URL.Hostname()
+	if strings.ContainsFunc(name, func(c rune) bool { return c > unicode.MaxASCII }) {
+		if ascii, err := idna.Lookup.ToASCII(name); err == nil { // else whoever resolves it says what is wrong, as with net/http
+			name = ascii
+		}
 	}
 	return net.JoinHostPort(name, port), nil
 }
@@ -126,25 +137,25 @@ var (
 	requests = sync.Pool{New: func() any { return new(bytes.Buffer) }}
 )
 
-// ask writes r.
-func (e *exchange) ask(r *http.Request) error {
+// ask writes r. sent is false where there is nothing to be written, and so no answer to be waited for; otherwise an answer may be there even if it fails.
+func (e *exchange) ask(r *http.Request) (sent bool, err error) {
 	out := requests.Get().(*bytes.Buffer)
 	defer requests.Put(out)
 	out.Reset()
 	if err := r.Write(out); err != nil {
-		return err
+		return false, err
 	}
 	if e.packed = r.Header.Get("Accept-Encoding") == "" && r.Header.Get("Range") == "" && r.Method != http.MethodHead; e.packed {
 		out.Truncate(out.Len() - len("\r\n"))
 		out.WriteString("Accept-Encoding: gzip\r\n\r\n")
 	}
-	_, err := e.conn.Write(out.Bytes())
-	return err
+	_, err = e.conn.Write(out.Bytes())
+	return true, err
 }
 
-// answer reads the head of the answer, past those that come before it.
+// answer reads the head of the answer, past those that come before it: all together are bounded.
 func (e *exchange) answer(r *http.Request) (*http.Response, error) {
-	for range mostInterim + 1 {
+	for {
 		resp, err := http.ReadResponse(e.in, r)
 		switch {
 		case err != nil && e.limit.N <= 0:
@@ -158,7 +169,6 @@ func (e *exchange) answer(r *http.Request) (*http.Response, error) {
 			return resp, nil
 		}
 	}
-	return nil, errors.New("net/http: too many 1xx informational responses")
 }
 
 // switched gives the connection away.
@@ -193,7 +203,7 @@ func (a ahead) Read(p []byte) (int, error) { return a.in.Read(p) }
 func (e *exchange) refused(resp *http.Response) {
 	e.limit.N = math.MaxInt64
 	e.body = resp.Body
-	if e.packed && strings.EqualFold(resp.Header.Get("Content-Encoding"), "gzip") {
+	if e.packed && resp.ContentLength != 0 && strings.EqualFold(resp.Header.Get("Content-Encoding"), "gzip") {
 		resp.Header.Del("Content-Encoding")
 		resp.Header.Del("Content-Length")
 		resp.ContentLength, resp.Uncompressed = -1, true

@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -24,7 +25,9 @@ const agreed = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgra
 func asked(t testing.TB, upgrades bool, answer string, change ...func(*http.Request)) (request, outcome string) {
 	t.Helper()
 	read := make(chan string, 1)
-	dial := func(context.Context, string, string) (net.Conn, error) {
+	dialled := ""
+	dial := func(_ context.Context, _, address string) (net.Conn, error) {
+		dialled = address
 		near, far := net.Pipe()
 		go func() { // ends with the connection
 			defer far.Close()
@@ -61,7 +64,7 @@ func asked(t testing.TB, upgrades bool, answer string, change ...func(*http.Requ
 	defer resp.Body.Close()
 	body, err := io.ReadAll(resp.Body)
 	_, writes := resp.Body.(io.Writer)
-	return <-read, fmt.Sprintf("%d %v %q %v %v", resp.StatusCode, resp.Header, body, err != nil, writes)
+	return <-read, fmt.Sprintf("%d %v %d %q %v %v from %s", resp.StatusCode, resp.Header, resp.ContentLength, body, err != nil, writes, dialled)
 }
 
 func zipped(text string) string {
@@ -77,6 +80,7 @@ var upgradeAnswers = []string{
 	agreed + "\x81\x05hello",
 	agreed + strings.Repeat("x", 5000), // more than is read ahead
 	"HTTP/1.1 103 Early Hints\r\nLink: a\r\n\r\n" + agreed,
+	strings.Repeat("HTTP/1.1 103 Early Hints\r\nLink: a\r\n\r\n", 20) + agreed,
 	"HTTP/1.1 101 Switching Protocols\r\n\r\nnot agreed",
 	"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\n\r\n",
 	"HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\n\r\nno",
@@ -86,6 +90,8 @@ var upgradeAnswers = []string{
 	"HTTP/1.1 302 Found\r\nLocation: /other\r\nContent-Length: 0\r\nSet-Cookie: a=b\r\n\r\n",
 	"HTTP/1.1 500 No\r\nContent-Encoding: gzip\r\nConnection: close\r\n\r\n" + zipped("broken"),
 	"HTTP/1.1 500 No\r\nContent-Encoding: gzip\r\nContent-Length: 6\r\n\r\nbroken",
+	"HTTP/1.1 500 No\r\nContent-Encoding: gzip\r\nContent-Length: 0\r\n\r\n",
+	"HTTP/1.1 204 No Content\r\nContent-Encoding: gzip\r\n\r\n",
 	"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\ncut",
 	"HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n",
 	"HTTP/1.1 000 Odd\r\n\r\n", "HTTP/1.1 abc\r\n\r\n", "SSH-2.0-x\r\n\r\n", "HTTP/1.1 200 OK\r\nA: b", "", "\r\n",
@@ -107,11 +113,22 @@ func TestUpgradesAsNetHTTP(t *testing.T) {
 		"no agent":          func(r *http.Request) { r.Header["User-Agent"] = []string{""} },
 		"a port, a path":    func(r *http.Request) { r.URL.Host, r.URL.Path = "legacy.test:8080", "/a b" },
 		"another alphabet":  func(r *http.Request) { r.URL.Host = "bücher.test" },
+		"its capitals":      func(r *http.Request) { r.URL.Host = "BÜCHER.test" },
 		"IPv6":              func(r *http.Request) { r.URL.Host = "[::1]:9" },
 		"a line in a value": func(r *http.Request) { r.Header.Set("Cookie", "a\r\nEvil: b") },
 		"a line in a name":  func(r *http.Request) { r.Header["a\r\nEvil"] = []string{"b"} },
 		"another scheme":    func(r *http.Request) { r.URL.Scheme = "gopher" },
 		"no host":           func(r *http.Request) { r.URL.Host = "" },
+		"a line in a query": func(r *http.Request) { r.URL.RawQuery = "a\r\nEvil: b" },
+		"an odd host":       func(r *http.Request) { r.Host = "a b" },
+		"an odd method":     func(r *http.Request) { r.Method = "GET /\r\nEvil: b" },
+		"a post":            func(r *http.Request) { r.Method = "POST" },
+		"closing":           func(r *http.Request) { r.Close = true },
+		"a user":            func(r *http.Request) { r.URL.User = url.UserPassword("u", "p") },
+		"a zone":            func(r *http.Request) { r.URL.Host = "[fe80::1%25eth0]:9" },
+		"a fragment":        func(r *http.Request) { r.URL.Fragment = "f" },
+		"opaque":            func(r *http.Request) { r.URL.Opaque = "//legacy.test/x?y" },
+		"a range":           func(r *http.Request) { r.Header.Set("Range", "bytes=0-") },
 	} {
 		wantRequest, want := asked(t, false, agreed, change)
 		if request, got := asked(t, true, agreed, change); got != want || request != wantRequest {
@@ -190,4 +207,21 @@ func FuzzUpgrade(f *testing.F) {
 			t.Errorf("%q: got %s, want %s", answer, got, want)
 		}
 	})
+}
+
+// TestUpgradeIsGivenUpWhileDialling: the cause is the context's, as with net/http, whatever the dialler makes of it.
+func TestUpgradeIsGivenUpWhileDialling(t *testing.T) {
+	cause := errors.New("the stream is over")
+	for _, upgrades := range []bool{false, true} {
+		ctx, cancel := context.WithCancelCause(t.Context())
+		dial := func(context.Context, string, string) (net.Conn, error) {
+			cancel(cause)
+			return nil, &ProxyError{Proxy: "http://proxy.test", Err: errors.New("operation was canceled")}
+		}
+		req, _ := http.NewRequestWithContext(ctx, "GET", "http://legacy.test/", nil)
+		req.Header = http.Header{"Connection": {"Upgrade"}, "Upgrade": {"websocket"}}
+		if _, err := (&Transport{Upgrades: upgrades, Base: dial}).RoundTrip(req); err != cause {
+			t.Errorf("upgrades %v: %v", upgrades, err)
+		}
+	}
 }
