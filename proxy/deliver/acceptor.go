@@ -77,8 +77,9 @@ type acceptor struct {
 
 // other is a connection for net/http.
 type other struct {
-	fd  int32
-	two bool // HTTP/2
+	fd      int32
+	two     bool // HTTP/2
+	entered bool // it counts as a client; see arriving
 }
 
 // silent is a connection that has said nothing yet.
@@ -174,11 +175,10 @@ func (a *acceptor) release() {
 	for fd := range a.waiting {
 		unix.Close(int(fd))
 	}
-	for _, o := range a.others {
-		unix.Close(int(o.fd))
+	for _, o := range append(a.others, a.returned.close()...) {
+		o.close(a.clients)
 	}
 	a.waiting, a.others = nil, nil
-	a.returned.close()
 	unix.Close(a.listener)
 	a.poller.close()
 	unix.Close(a.event)
@@ -192,7 +192,7 @@ func (a *acceptor) Accept() (net.Conn, error) {
 		if n := len(a.others); n > 0 {
 			o := a.others[0]
 			a.others = a.others[1:]
-			switch c, err := connection(o.fd); {
+			switch c, err := o.connection(a.clients); {
 			case err != nil:
 			case o.two && a.two != nil:
 				a.two.offer(newCarrier(c, a.clients))
@@ -300,9 +300,9 @@ func (a *acceptor) classify(fd int32, fresh bool) {
 	case errno != 0 && errno != unix.EAGAIN, errno == 0 && n == 0:
 		unix.Close(int(fd))
 	case errno == 0 && bytes.HasPrefix(a.head[:n], []byte(h2.Preface)):
-		a.others = append(a.others, other{fd, true})
+		a.others = append(a.others, other{fd: fd, two: true})
 	case errno != 0 || n == len(a.head) || !plain(a.head[:n]) || !a.serve(fd, a.head[:n], fresh):
-		a.others = append(a.others, other{fd, false})
+		a.others = append(a.others, other{fd: fd})
 	}
 }
 
@@ -320,7 +320,7 @@ func (a *acceptor) expire() {
 			return
 		} else if waits {
 			a.unwatch(first.fd)
-			a.others = append(a.others, other{first.fd, false})
+			a.others = append(a.others, other{fd: first.fd})
 		}
 		a.queue = a.queue[1:]
 	}

@@ -207,8 +207,12 @@ func (c *Clients) hijack(w http.ResponseWriter, r *http.Request) (s *shard, of k
 	if s = c.engine.shard(c); s == nil {
 		return nil, of, nil
 	}
-	if _, _, err := http.NewResponseController(w).Hijack(); err != nil {
+	whole, _, err := http.NewResponseController(w).Hijack()
+	if err != nil {
 		return nil, of, nil
+	}
+	if over, ok := whole.(*arriving); ok {
+		over.arrive()
 	}
 	defer conn.Close()
 	fd, err := duplicate(under)

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -60,15 +61,17 @@ func listening(t *testing.T) net.Listener {
 	return l
 }
 
+var listens = map[string]func(*testing.T) net.Listener{"tcp": listening, "unix": func(t *testing.T) net.Listener {
+	l, err := ListenUnix(t.TempDir()+"/s", 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l
+}}
+
 // TestFirstClients: what a verdict waits for holds nobody up, a stream is answered past net/http, and anything else by it.
 func TestFirstClients(t *testing.T) {
-	for name, listen := range map[string]func(*testing.T) net.Listener{"tcp": listening, "unix": func(t *testing.T) net.Listener {
-		l, err := ListenUnix(t.TempDir()+"/s", 0o600)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return l
-	}} {
+	for name, listen := range listens {
 		t.Run(name, func(t *testing.T) {
 			v := newVerdicts(t, listen(t), answers)
 			var conns []net.Conn
@@ -147,6 +150,103 @@ func TestFirstClientsWhileDraining(t *testing.T) {
 	}
 }
 
+// TestAFirstClientsStreamByNetHTTP: where its handler has one after all, a shard serves it as any other, and a drain waits for it once.
+func TestAFirstClientsStreamByNetHTTP(t *testing.T) {
+	for name, listen := range listens {
+		t.Run(name, func(t *testing.T) {
+			handlers := make(chan http.Handler, 1)
+			v := newVerdicts(t, listen(t), func(w http.ResponseWriter, r *http.Request) { (<-handlers).ServeHTTP(w, r) })
+			handlers <- v.harbour
+			c, err := net.Dial(v.network, v.addr)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer c.Close()
+			c.SetDeadline(time.Now().Add(time.Minute))
+			io.WriteString(c, plainRequest)
+			<-v.asked
+			v.says <- false
+			resp, err := http.ReadResponse(bufio.NewReader(c), nil)
+			if err != nil || resp.StatusCode != http.StatusOK {
+				t.Fatal(resp, err)
+			}
+			if line, err := bufio.NewReader(resp.Body).ReadString('\n'); err != nil || !hint.MatchString(strings.TrimSuffix(line, "\n")) {
+				t.Errorf("%q, %v", line, err)
+			}
+			v.wantDirect(0)
+			if got := v.clients.ByWriter(); got[ByShard] != 1 {
+				t.Errorf("by %v", got)
+			}
+			v.clients.Drain(time.Millisecond)
+			if n := v.route.Stats.Clients.Load(); n != 0 {
+				t.Errorf("%d are there after the drain", n)
+			}
+		})
+	}
+}
+
+// late is an [Admission] whose verdicts are no streams, and come some time after they are not waited for any more.
+type late struct{ asked chan struct{} }
+
+func (l late) Beside(*http.Request) (Client, http.Header, First, bool) {
+	return Client{}, nil, func(ctx context.Context) (Client, bool) {
+		close(l.asked)
+		<-ctx.Done()
+		time.Sleep(50 * time.Millisecond)
+		return Client{}, false
+	}, false
+}
+
+// TestADrainWaitsForFirstClients: the server that is shut down after it has answered them.
+func TestADrainWaitsForFirstClients(t *testing.T) {
+	l := listening(t)
+	var c Clients
+	asked := make(chan struct{})
+	server := &http.Server{Handler: http.HandlerFunc(answers), ConnContext: WithConn}
+	var serves sync.WaitGroup
+	a := c.acceptor(l, late{asked}, nil)
+	serves.Go(func() { server.Serve(a) })
+	conn, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	conn.SetDeadline(time.Now().Add(30 * time.Second))
+	io.WriteString(conn, plainRequest)
+	<-asked
+	c.Drain(time.Millisecond)
+	if err := server.Shutdown(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if resp, err := http.ReadResponse(bufio.NewReader(conn), nil); err != nil || resp.StatusCode != http.StatusForbidden {
+		t.Error(resp, err)
+	}
+	c.Close()
+	serves.Wait()
+}
+
+// TestNobodyIsWatchedAfterStop: also where it comes while somebody looks.
+func TestNobodyIsWatchedAfterStop(t *testing.T) {
+	var looks atomic.Int32
+	stops, stopped := make(chan func(), 1), make(chan struct{})
+	stops <- watch(func() bool {
+		if looks.Add(1) == 2 {
+			go func() { defer close(stopped); (<-stops)() }() // ends when this has returned
+			select {
+			case <-stopped:
+				t.Error("it did not wait for who looks")
+			case <-time.After(20 * time.Millisecond):
+			}
+		}
+		return false
+	}, func() { t.Error("it is gone") })
+	<-stopped
+	time.Sleep(3 * goneTime)
+	if n := looks.Load(); n != 2 {
+		t.Errorf("looked %d times", n)
+	}
+}
+
 // TestTheListenerOfFirstClientsIsClosed: a verdict that comes then, whatever it is, leaves no connection open.
 func TestTheListenerOfFirstClientsIsClosed(t *testing.T) {
 	l := listening(t)
@@ -165,6 +265,7 @@ func TestTheListenerOfFirstClientsIsClosed(t *testing.T) {
 	a.Close()
 	accepting.Wait()
 	slow.says <- false
+	c.Drain(time.Millisecond) // which does not wait for it
 	conn.SetDeadline(time.Now().Add(30 * time.Second))
 	if n, err := conn.Read(make([]byte, 1)); n > 0 || err == nil {
 		t.Error(n, err)

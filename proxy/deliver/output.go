@@ -23,6 +23,9 @@ type connKey struct{}
 
 // WithConn is for [http.Server].ConnContext: it lets Serve reach the connection below net/http.
 func WithConn(ctx context.Context, c net.Conn) context.Context {
+	if over, ok := c.(interface{ below() net.Conn }); ok {
+		c = over.below()
+	}
 	return context.WithValue(ctx, connKey{}, c)
 }
 
