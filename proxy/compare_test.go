@@ -21,6 +21,7 @@ import (
 // faulty is a service that sends numbers to each WebSocket, a hundred a second, and does fault to what one of its connections is sent.
 type faulty struct {
 	*httptest.Server
+	late  atomic.Int64 // nanoseconds until it lets in who comes
 	conns atomic.Int64
 	fault func(conn int64, n int) []string // what connection number conn is sent for n
 }
@@ -36,6 +37,7 @@ func newFaulty(t *testing.T, fault func(conn int64, n int) []string) *faulty {
 			fmt.Fprintf(w, `{"n":%d,"list":[{"id":1,"v":%d},{"id":2,"v":7}],"text":"%s"}`, time.Since(begun)/(300*time.Millisecond), time.Since(begun)/(600*time.Millisecond), strings.Repeat("x", 300))
 			return
 		}
+		time.Sleep(time.Duration(f.late.Load()))
 		c, err := websocket.Accept(w, r, nil)
 		if err != nil {
 			return

@@ -59,6 +59,7 @@ type pairing struct {
 	ahead  atomic.Int64 // bytes of events that wait
 	missed atomic.Bool  // an event could not be taken
 	there  bool         // the old client has what the route asks for
+	up     bool         // the stream's upstream was connected, once
 	doc    any          // with MODE=patch: as of the last event
 
 	ring    *stream.Ring // that is read; nil: none
@@ -77,6 +78,7 @@ func (k *pairing) attend(ctx context.Context) {
 	}
 	ring := k.route.Streams.Ring(k.req.Key)
 	if ring == k.ring {
+		k.connected()
 		return
 	}
 	if k.ring != nil {
@@ -86,17 +88,25 @@ func (k *pairing) attend(ctx context.Context) {
 	if ring == nil {
 		return
 	}
-	k.ring, k.doc = ring, nil
+	k.ring, k.doc, k.up = ring, nil, false
 	at, _ := ring.Last()
 	if k.route.Upstream.Patches() {
 		at = stream.Begin // with the document as it is
-	} else {
-		k.c.There(true, time.Now())
 	}
+	k.connected()
 	ctx, k.stop = context.WithCancel(ctx)
 	k.reading.Go(func() { // ends with ctx, or with the ring
 		_, _ = deliver.Copy(ctx, ring, at, &ringReader{k: k, decoder: sse.NewDecoder(migrate.MaxMessage)})
 	})
+}
+
+// connected notes that the stream is there once its upstream is, which may take long: what the old client gets before, the stream has never been sent. That it
+// is interrupted later a gap says.
+func (k *pairing) connected() {
+	if k.ring != nil && !k.up && !k.route.Upstream.Patches() && k.route.Streams.Connected(k.req.Key) {
+		k.up = true
+		k.c.There(true, time.Now())
+	}
 }
 
 // leave stops reading, and forgets what was read and not taken.

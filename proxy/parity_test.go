@@ -145,6 +145,7 @@ func TestParityOutlivesTheStream(t *testing.T) {
 	eventually(t, "the stream to end", func() bool { return s.Routes()[0].Streams.Health().Streams == 0 })
 	<-time.After(4 * time.Second) // twice as long as a message waits for its equal
 	before := compared.Counts()[migrate.Equal]
+	f.late.Store(int64(2 * migrate.SettleTime)) // the stream is there before its upstream is
 	s.get(t, "/a")
 	eventually(t, "equal messages of the next stream", func() bool { return compared.Counts()[migrate.Equal] > before+100 })
 	<-time.After(3 * time.Second)

@@ -94,6 +94,14 @@ func (s *Streams) Ring(key [sha256.Size]byte) *Ring {
 	return nil
 }
 
+// Connected reports whether the upstream of the stream with this key is.
+func (s *Streams) Connected(key [sha256.Size]byte) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	st := s.byKey[key]
+	return st != nil && st.up
+}
+
 // Leave gives one seat up, whichever: for callers that keep no seats but count them.
 func (st *Stream) Leave() { st.streams.leave(st) }
 
