@@ -249,14 +249,9 @@ func goHeap(t *testing.T, admin string) func() float64 {
 // streams is how many s has, lingering ones included.
 func (s *sidecar) streams(t *testing.T) int {
 	t.Helper()
-	resp, err := plain.Get("http://" + s.admin + "/api/streams")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer resp.Body.Close()
 	var list struct{ Total *int }
-	if err := json.NewDecoder(resp.Body).Decode(&list); err != nil || list.Total == nil {
-		t.Fatalf("%s: %v", resp.Status, err)
+	if err := json.Unmarshal([]byte(body(t, "http://"+s.admin+"/api/streams")), &list); err != nil || list.Total == nil {
+		t.Fatalf("the list of streams: %v", err)
 	}
 	return *list.Total
 }

@@ -9,7 +9,6 @@
 //   - engine.go, shard.go, slots.go, walk.go, locals.go, vectors.go, poller.go: the shards, which write to HTTP/1 without goroutines. sealed.go: TLS below them.
 //   - carrier.go, subscriber.go: the clients of an HTTP/2 connection, over package h2.
 //   - listeners.go, acceptor.go, plain.go, first.go, secured.go, arrivals.go, tcp*.go, unix.go: how connections come in. engine_other.go: elsewhere than on Linux.
-//   - gzip.go, batch.go: what clients get that take gzip.
 //   - gzip.go, and form in batch.go: what clients get that take gzip.
 //   - tables.go: seats beside others. runners.go: goroutines with an owner.
 //

@@ -94,8 +94,8 @@
 //
 // The sidecar says [N,"ack",0,S] when it has the line, and of what it has written at least each 100 ms. A proxy may hold a body until it ends, so
 // a script sends nothing by it before it has heard that, and meanwhile by other POSTs. Afterwards it keeps what is not acknowledged, 256 KiB of it at most, and
-// sends it again by other POSTs when the request has ended, when "ack" says that it takes no more, or when none comes within 2 s: as
-// frames have numbers, it does not matter by which of them, or whether by both, they reach the sidecar. What is too large for that, and all that was
+// repeats it in ordinary POSTs once the request has ended, once an "ack" has the fifth element, or if 2 s pass without an "ack". Frames have
+// numbers, so they may reach the sidecar either way, or both ways. What is too large for that, and all that was
 // sent without a number being left out, may go by other POSTs at any time. Nothing else changes: while the events are lost, so are the acknowledgements.
 //
 // A body that is silent is not ended. The sidecar ends it when a frame that has begun does not go on for 30 s, or is not taken by the upstream for 1 s; when

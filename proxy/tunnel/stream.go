@@ -70,7 +70,7 @@ func (a *arriving) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// await says whether what is read next is the begin of a frame, for which there is all time.
+// await sets whether the next byte is the first of a frame, which may take any time to come.
 func (a *arriving) await(frame bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -91,7 +91,7 @@ func (a *arriving) cut(why error) {
 	}
 }
 
-// goesOn says that it may go on arriving for ever.
+// goesOn marks a body that need never end.
 func (a *arriving) goesOn() {
 	a.mu.Lock()
 	defer a.mu.Unlock()

@@ -54,8 +54,8 @@ func appendPage(dst []byte, ackEvery int, linger time.Duration, owner string) []
 	return append(dst, ",1]"...) // bodies that go on are taken
 }
 
-// appendAck says that what a tunnel has sent is written, up to the frame with this number. stream is the number of the POST that it
-// came by; over that nothing more is taken from that one.
+// appendAck appends an acknowledgement: the upstream has all frames of tunnel n up to written. stream is the number of the POST that
+// brought them; with over the sidecar takes no more from it.
 func appendAck(dst []byte, n int, written uint64, stream int, over bool) []byte {
 	dst = append(strconv.AppendInt(append(dst, '['), int64(n), 10), `,"`+ackKind+`",`...)
 	dst = strconv.AppendInt(append(strconv.AppendUint(dst, written, 10), ','), int64(stream), 10)

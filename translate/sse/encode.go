@@ -81,7 +81,7 @@ func AppendGap(dst []byte, id, reason string, missed int64) []byte {
 	return appendBlock(dst, id, gapEvent, data)
 }
 
-// IsGap reports whether event, which is whole, says that something is missing: [AppendGap] made it, or [AppendNotice] with its name, behind an [AppendMark] or not.
+// IsGap reports whether a whole event is a gap: one by [AppendGap], or by [AppendNotice] with its name. A line by [AppendMark] may stand before it.
 func IsGap(event []byte) bool {
 	if len(event) > 0 && event[0] == ':' {
 		event = event[bytes.IndexByte(event, '\n')+1:]
