@@ -127,8 +127,7 @@ func (r *Ring) meet(p history.Position) {
 	switch {
 	case p.Seq == 0 || newest.base+p.Seq == r.log.last+1:
 	case r.log.len() == 0 && newest.base+p.Seq > r.log.last:
-		r.log.last = newest.base + p.Seq - 1
-		r.log.lapsed = r.log.last // a gap may have been one of those before
+		r.log.begin(newest.base + p.Seq - 1)
 	default:
 		r.jump(p)
 	}

@@ -21,8 +21,7 @@ func (r *Ring) Restore(l history.Loaded) {
 	rest := l.Events[l.Older:]
 	if len(rest) > 0 {
 		// The number of an event of the first epoch is its seq, so that what was let go of is counted.
-		r.log.last = rest[0].Seq - 1
-		r.log.lapsed = r.log.last // a gap may have been one of them
+		r.log.begin(rest[0].Seq - 1)
 		r.turn(Epoch(rest[0].Epoch), 0)
 	}
 	for _, e := range rest {

@@ -13,8 +13,8 @@ type eventLog struct {
 	head   int
 	last   uint64 // number of the newest event
 	bytes  int
-	gap    uint64 // number of the newest gap; 0: there was none
-	lapsed uint64 // of the newest that was let go of, or may have been
+	gap    uint64 // number of the newest gap, or of what may have been one; 0: there was none
+	lapsed uint64 // of the newest that was let go of
 	blocks
 }
 
@@ -82,6 +82,11 @@ func (l *blocks) encode(kept, about int, event func([]byte) []byte) (chunk []byt
 		l.block = l.block[:used+len(all)]
 	}
 	return all[:len(all):len(all)], front
+}
+
+// begin has what is appended next come after event number last. A gap may have been among what was before: nobody knows.
+func (l *eventLog) begin(last uint64) {
+	l.last, l.gap, l.lapsed = last, last, last
 }
 
 // add appends an event that has been given the number last.

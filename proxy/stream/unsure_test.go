@@ -3,6 +3,7 @@ package stream
 import (
 	"testing"
 
+	"sidestream/proxy/history"
 	"sidestream/translate"
 )
 
@@ -35,5 +36,23 @@ func TestEvictedGap(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestEvictedBeforeARestart: what a process before this one has let go of may have had a gap among it, also where a newer event of each key stands for it.
+func TestEvictedBeforeARestart(t *testing.T) {
+	for _, key := range []string{"", "a"} {
+		r := NewRing(1, Bounds{Events: 2}, new(Stats), false)
+		events := theirs(9, 5, "x", "y")
+		events[0].Key, events[1].Key = key, key
+		r.Restore(history.Loaded{Events: events, Epoch: 9})
+		for cursor, want := range map[uint64]uint64{0: Unknown, 3: Unknown, 4: 0} {
+			if _, _, missed, _ := r.After(nil, cursor); missed != want {
+				t.Errorf("key %q: %d after %d, want %d", key, missed, cursor, want)
+			}
+			if rd := r.Read(cursor); rd.Missed != want {
+				t.Errorf("key %q: read: %d after %d, want %d", key, rd.Missed, cursor, want)
+			}
+		}
 	}
 }
