@@ -62,6 +62,9 @@ type pairing struct {
 	up     bool         // the stream's upstream was connected, once
 	doc    any          // with MODE=patch: as of the last event
 
+	looked  time.Time // when settle was called last
+	resumed time.Time // when the process went on after it had not run for a while
+
 	ring    *stream.Ring // that is read; nil: none
 	stop    context.CancelFunc
 	reading sync.WaitGroup
@@ -83,6 +86,7 @@ func (k *pairing) attend(ctx context.Context) {
 	}
 	if k.ring != nil {
 		k.leave()
+		k.taken()
 		k.c.Away(true)
 	}
 	if ring == nil {
@@ -109,28 +113,38 @@ func (k *pairing) connected() {
 	}
 }
 
-// leave stops reading, and forgets what was read and not taken.
+// leave stops reading.
 func (k *pairing) leave() {
-	if k.ring == nil {
-		return
+	if k.ring != nil {
+		k.stop()
+		k.reading.Wait()
+		k.ring = nil
 	}
-	k.stop()
-	k.reading.Wait()
-	k.ring = nil
+}
+
+// taken takes what was read of a stream that is not there any more.
+func (k *pairing) taken() {
 	for {
 		select {
 		case e := <-k.events:
-			k.ahead.Add(-int64(len(e.Data)))
+			k.new(e)
 		default:
 			return
 		}
 	}
 }
 
-// settle decides about what has waited for long enough. What has come since a client polled last it may get yet, or has left before.
+// settle decides about what has waited for long enough. What has come since a client polled last it may get yet, or has left before. Where the process
+// itself did not run for a while (stopped, starved, a machine that slept), what waited meanwhile waits as long again: its equal may lie unread.
 func (k *pairing) settle() {
 	k.forgive()
 	now := time.Now()
+	if !k.looked.IsZero() && now.Sub(k.looked) > 2*parityLook {
+		k.resumed = now
+	}
+	if k.looked = now; now.Sub(k.resumed) < k.c.Patience() {
+		return
+	}
 	if k.over.Polls() {
 		now = time.Unix(k.last.Load(), 0)
 	}

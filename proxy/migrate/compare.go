@@ -6,7 +6,7 @@
 //   - What one side has alone is reordered where the other has it elsewhere, changed where both have one of the same name there, else missing,
 //     if the old client has it, or extra.
 //   - What came before both sides were there, and for a second after, may have its equal, but need not. The same goes for what came while one
-//     side was interrupted.
+//     side was interrupted, and for a second before: one side may hear of the same message later than the other.
 
 package migrate
 
@@ -29,7 +29,7 @@ const (
 var Results = []string{Equal, Missing, Extra, Changed, Reordered}
 
 const (
-	// SettleTime is for how long after both sides are there what comes need not be on both.
+	// SettleTime is for how long after both sides are there, and before one of them is interrupted, what comes need not be on both.
 	SettleTime = time.Second
 	maxItems   = 20_000 // of one side that wait for a decision
 )
@@ -110,7 +110,7 @@ func (c *Comparison) Away(isNew bool) {
 	s := c.side(isNew)
 	s.there = false
 	for _, it := range c.side(!isNew).items {
-		if it.At.After(s.last) {
+		if it.At.After(s.last.Add(-SettleTime)) {
 			it.optional = true
 		}
 	}

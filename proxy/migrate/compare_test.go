@@ -298,3 +298,21 @@ func TestComparisonIsBounded(t *testing.T) {
 		t.Errorf("%d wait, %d were lost", len(c.sides[old].items), c.Lost())
 	}
 }
+
+// TestComparisonAway checks that what was on its way to one side when that was interrupted is no difference, where the other has heard of it earlier, and
+// that what came long before is one.
+func TestComparisonAway(t *testing.T) {
+	var told []string
+	c := &Comparison{Wait: 2 * time.Second, Tell: func(d Difference) { told = append(told, d.Result+" "+d.Old.Text) }}
+	c.There(false, start)
+	c.There(true, start)
+	c.Add(false, item(2*time.Second, "0"))
+	c.Add(false, item(4*time.Second, "1"))
+	c.Add(false, item(4010*time.Millisecond, "2"))
+	c.Add(true, item(4020*time.Millisecond, "1")) // which the new side has been told of when the old one had 2
+	c.Away(true)
+	c.Settle(start.Add(time.Minute))
+	if got := fmt.Sprint(c.Counts()[Equal], told); got != "1 [missing 0]" {
+		t.Error(got)
+	}
+}
