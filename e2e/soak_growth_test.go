@@ -16,10 +16,11 @@ import (
 
 // This file is what a sidecar takes: memory, descriptors, threads and goroutines, and whether that grows.
 
-// takes is what a process takes.
-type takes struct{ rss, descriptors, threads, goroutines float64 }
+// takes is what a process takes. Of its memory, in MiB: what is resident, what its heap has spans for, what it may grow to until garbage is collected (twice what is in use), and stacks.
+type takes struct{ rss, heap, goal, stacks, descriptors, threads, goroutines float64 }
 
-var goroutinesMetric = regexp.MustCompile(`(?m)^go_goroutines ([0-9.e+]+)$`)
+// runtimeMetrics are where the Go runtime says so.
+var runtimeMetrics = regexp.MustCompile(`(?m)^go_(goroutines|memstats_heap_inuse_bytes|memstats_next_gc_bytes|memstats_stack_inuse_bytes) ([0-9.e+]+)$`)
 
 func (s *sidecar) takes(t *testing.T) (n takes) {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", s.Process.Pid))
@@ -50,14 +51,24 @@ func (s *sidecar) takes(t *testing.T) (n takes) {
 	}
 	defer resp.Body.Close()
 	metrics, _ := io.ReadAll(resp.Body)
-	if m := goroutinesMetric.FindSubmatch(metrics); m != nil {
-		n.goroutines, _ = strconv.ParseFloat(string(m[1]), 64)
+	for _, m := range runtimeMetrics.FindAllSubmatch(metrics, -1) {
+		v, _ := strconv.ParseFloat(string(m[2]), 64)
+		switch string(m[1]) {
+		case "goroutines":
+			n.goroutines = v
+		case "memstats_heap_inuse_bytes":
+			n.heap = v / (1 << 20)
+		case "memstats_next_gc_bytes":
+			n.goal = v / (1 << 20)
+		case "memstats_stack_inuse_bytes":
+			n.stacks = v / (1 << 20)
+		}
 	}
 	return n
 }
 
 func (n takes) String() string {
-	return fmt.Sprintf("%.1f MiB, %.0f descriptors, %.0f threads, %.0f goroutines", n.rss, n.descriptors, n.threads, n.goroutines)
+	return fmt.Sprintf("%.1f MiB (heap %.1f, its goal %.1f, stacks %.1f), %.0f descriptors, %.0f threads, %.0f goroutines", n.rss, n.heap, n.goal, n.stacks, n.descriptors, n.threads, n.goroutines)
 }
 
 // letsGo waits until the sidecar has what it had before its clients came, and so many descriptors and goroutines: after LINGER. What waits for the next client of a route stays, and for a
@@ -81,7 +92,8 @@ func (s *sidecar) mean(t *testing.T, over time.Duration) (n takes) {
 	for range looks {
 		time.Sleep(over / looks)
 		now := s.takes(t)
-		n.rss, n.descriptors, n.threads, n.goroutines = n.rss+now.rss/looks, n.descriptors+now.descriptors/looks, n.threads+now.threads/looks, n.goroutines+now.goroutines/looks
+		n.rss, n.heap, n.goal, n.stacks = n.rss+now.rss/looks, n.heap+now.heap/looks, n.goal+now.goal/looks, n.stacks+now.stacks/looks
+		n.descriptors, n.threads, n.goroutines = n.descriptors+now.descriptors/looks, n.threads+now.threads/looks, n.goroutines+now.goroutines/looks
 	}
 	return n
 }
