@@ -2,14 +2,11 @@ package translate
 
 import (
 	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"slices"
 	"strings"
-	"unicode/utf8"
 )
 
 // input is a message as programs see it.
@@ -84,26 +81,6 @@ func statusValue(status int) any {
 		return nil
 	}
 	return status
-}
-
-var errNotJSON = errors.New("is not JSON")
-
-// ParseJSON parses data, which must be one JSON value in UTF-8. Numbers are kept as they are written: 9007199254740993 has no
-// float64. The error completes a sentence that begins with what data is, and quotes nothing of it.
-func ParseJSON(data []byte) (any, error) {
-	if !utf8.Valid(data) {
-		return nil, errors.New("is not UTF-8")
-	}
-	d := json.NewDecoder(bytes.NewReader(data))
-	d.UseNumber()
-	var v any
-	if err := d.Decode(&v); err != nil {
-		return nil, errNotJSON
-	}
-	if _, err := d.Token(); err != io.EOF {
-		return nil, fmt.Errorf("%w: something follows it", errNotJSON)
-	}
-	return v, nil
 }
 
 // ErrPayload is wrapped by Apply's error when the data is not what the route expects, whatever its programs.

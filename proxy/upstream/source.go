@@ -222,9 +222,9 @@ func (rt *Route) bounded(ctx context.Context, f func(context.Context) error) err
 	if rt.timed {
 		ctx = translate.At(ctx, time.Now())
 	}
-	ctx, cancel := context.WithTimeout(ctx, programTime)
-	defer cancel()
-	return f(ctx)
+	m := newMoment(ctx, programTime)
+	defer m.release()
+	return f(m)
 }
 
 // brief reports whether a message is emitted as it comes, which takes no time to speak of.
