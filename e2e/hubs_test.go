@@ -50,6 +50,9 @@ func (h *hub) kill() {
 	<-h.ended
 }
 
+// controls waits for a server that has not run for a while, as everything may on a machine with much to do.
+var controls = &http.Client{Transport: plain.Transport, Timeout: 2 * patience}
+
 // do gives a command and decodes what became of it into result, if that is not nil.
 func (h *hub) do(t *testing.T, command map[string]any, result any) {
 	t.Helper()
@@ -57,7 +60,7 @@ func (h *hub) do(t *testing.T, command map[string]any, result any) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	resp, err := plain.Post("http://"+h.addr+"/control", "application/json", bytes.NewReader(text))
+	resp, err := controls.Post("http://"+h.addr+"/control", "application/json", bytes.NewReader(text))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -212,15 +212,16 @@ type soakForm struct {
 	long          bool
 	life, pause   time.Duration // of a connection, and between two
 	pace, shared  time.Duration // between two messages
-	cuts, replay  int           // events; those of the long form's first ten minutes are gone by then
+	cuts, replay  int           // events
 	every, linger string
 }
 
-// soakFormOf is a short form for every day, and a long one that SSE_E2E_SOAK asks for: lives and paces of pages.
+// soakFormOf is a short form for every day, and a long one that SSE_E2E_SOAK asks for, with lives and paces of pages: after its first ten minutes everything that was there
+// at its start has gone twice, replay buffers hold what they always will, and what is taken then may be held against what is taken hours later.
 func soakFormOf(t *testing.T) soakForm {
 	f := soakForm{length: 12 * time.Second, clients: 120, life: 3 * time.Second, pause: 750 * time.Millisecond, pace: time.Second, shared: time.Second, cuts: 60, replay: 200, every: "2s", linger: "5s"}
 	if text := os.Getenv("SSE_E2E_SOAK"); text != "" {
-		f = soakForm{long: true, life: 5 * time.Minute, pace: 15 * time.Second, shared: 10 * time.Second, cuts: 40, replay: 20, every: "20s", linger: "15s"}
+		f = soakForm{long: true, life: 3 * time.Minute, pace: 9 * time.Second, shared: 9 * time.Second, cuts: 40, replay: 20, every: "20s", linger: "15s"}
 		if _, err := fmt.Sscan(text, (*soakLength)(&f.length), &f.clients); err != nil {
 			t.Fatalf("SSE_E2E_SOAK=%q is none; write 2h 5000: %v", text, err)
 		}
