@@ -22,6 +22,25 @@ type Program struct {
 	Strict bool
 }
 
+// briefData is the length of the longest message that is parsed and written in no time to speak of.
+const briefData = 4 << 10
+
+// Briefly returns a context with which Apply fails with an error that wraps [ErrLong] where it would take time to speak of.
+func Briefly(ctx context.Context) context.Context { return jq.Briefly(ctx) }
+
+// ErrLong is wrapped by Apply's error where that is to take no time, and would: see [Briefly].
+var ErrLong = jq.ErrLong
+
+// Brief reports whether most messages take no time to speak of: its programs are plain ones, and name no secret, which may have to be read.
+func (p *Program) Brief() bool {
+	for _, c := range []*Code{p.Select, p.Event, p.Data, p.ID, p.Done, p.Key} {
+		if c != nil && (!c.program.Brief() || c.secrets != nil) {
+			return false
+		}
+	}
+	return true
+}
+
 // Apply runs the route's jq programs over m: `.` is the data, $event, $id, $topic, $headers, $status and $state what is
 // known besides it. done reports that the stream ends after out. A *[ProgramError] means that a program failed or was cut by ctx; an
 // error wrapping [ErrPayload], that the program is strict and the data is not JSON. In both cases nothing of m is to be
@@ -29,6 +48,9 @@ type Program struct {
 func (p *Program) Apply(ctx context.Context, m Message) (out []Message, done bool, err error) {
 	if m.Gap != "" || m.Notice != "" || m.Last || p.Plain() && !p.Strict {
 		return []Message{m}, false, nil
+	}
+	if len(m.Data) > briefData && jq.IsBrief(ctx) {
+		return nil, false, jq.ErrLong
 	}
 	in, err := m.input(p.Strict)
 	if err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"reflect"
 	"strings"
@@ -350,6 +351,44 @@ func BenchmarkApplyPlain(b *testing.B) {
 	for b.Loop() {
 		if out, _, err := p.Apply(context.Background(), m); err != nil || len(out) != 1 {
 			b.Fatal(out, err)
+		}
+	}
+}
+
+// TestBriefly checks that what would take time to speak of is refused where that is to be, and done where there is time, and that what takes none is done alike.
+func TestBriefly(t *testing.T) {
+	items := "[" + strings.Repeat("1,", 400) + "1]"
+	for _, c := range []struct {
+		settings []string
+		data     string
+		long     bool
+		brief    bool
+	}{
+		{[]string{"SELECT=select(.a)"}, `{"a":1}`, false, true},
+		{[]string{"SELECT=select(.a)", "ID=.a", "DATA={a}"}, `{"a":1}`, false, true},
+		{[]string{"DATA={a}"}, `{"a":1,"b":"` + strings.Repeat("x", briefData) + `"}`, true, true},
+		{[]string{"SELECT=.[]"}, `[1,2]`, false, true},
+		{[]string{"SELECT=.[]"}, `{"a":1}`, true, true}, // which gojq does
+		{[]string{"SELECT=.[]"}, items, true, true},
+		{[]string{"DATA=.a|tostring"}, `{"a":1}`, true, false},
+		{[]string{"SELECT=.a", "DATA=.b|tostring"}, `{"a":{"b":1}}`, true, false},
+		{nil, strings.Repeat("x", 2*briefData), false, true},
+	} {
+		p := program(t, c.settings...)
+		if p.Brief() != c.brief {
+			t.Errorf("%q: brief %v", c.settings, p.Brief())
+		}
+		m := Message{Data: []byte(c.data)}
+		want, _, err := p.Apply(t.Context(), m)
+		if err != nil || len(want) == 0 {
+			t.Fatal(c.settings, err)
+		}
+		got, _, err := p.Apply(Briefly(t.Context()), m)
+		switch {
+		case c.long != errors.Is(err, ErrLong):
+			t.Errorf("%q: %v", c.settings, err)
+		case !c.long && fmt.Sprint(got) != fmt.Sprint(want):
+			t.Errorf("%q: %v, want %v", c.settings, got, want)
 		}
 	}
 }

@@ -82,20 +82,30 @@ func TestTurn(t *testing.T) {
 	}
 }
 
-// Where a message takes no time it is emitted in the place of the wake; what emitting it ends with is told by the next turn. Where a program is run, or emitting may
-// take its time, somebody is woken. Of messages one soon after the other somebody waits for the next, and sleeps again when it does not come.
+// Where a message takes no time it is emitted in the place of the wake; what emitting it ends with is told by the next turn. Where it may take its time, or emitting may,
+// somebody is woken, and it is emitted once. Of messages one soon after the other somebody waits for the next, and sleeps again when it does not come.
 func TestTurnBrief(t *testing.T) {
 	for name, test := range map[string]struct {
 		s     SourceSettings
 		brief bool
+		pad   int // of each message
 		woken bool
-	}{"raw": {SourceSettings{}, true, false}, "a program": {SourceSettings{Select: "."}, true, true}, "emit waits": {SourceSettings{}, false, true},
-		"a dialect": {SourceSettings{Protocol: "sockjs"}, true, true}} {
-		t.Run(name, func(t *testing.T) { turnsBrief(t, test.s, test.brief, test.woken) })
+	}{
+		"raw":                         {SourceSettings{}, true, 0, false},
+		"a plain program":             {SourceSettings{Select: "select(.!=null)"}, true, 0, false},
+		"a program of gojq's":         {SourceSettings{Select: ". as $x|$x"}, true, 0, true},
+		"a second program of gojq's":  {SourceSettings{Select: ".", ID: ". as $x|$x"}, true, 0, true},
+		"a program beside":            {SourceSettings{Reply: "empty"}, true, 0, true},
+		"long messages":               {SourceSettings{Select: "."}, true, 5 << 10, true},
+		"messages that gojq is to do": {SourceSettings{Select: ".[]"}, true, 0, true}, // of an object
+		"emit waits":                  {SourceSettings{}, false, 0, true},
+		"a dialect":                   {SourceSettings{Protocol: "sockjs"}, true, 0, true},
+	} {
+		t.Run(name, func(t *testing.T) { turnsBrief(t, test.s, test.brief, strings.Repeat("x", test.pad), test.woken) })
 	}
 }
 
-func turnsBrief(t *testing.T, s SourceSettings, brief, wakes bool) {
+func turnsBrief(t *testing.T, s SourceSettings, brief bool, pad string, wakes bool) {
 	say := make(chan string)
 	f := &feed{talk: func(p *peer) {
 		if s.Protocol == "sockjs" {
@@ -111,8 +121,11 @@ func turnsBrief(t *testing.T, s SourceSettings, brief, wakes bool) {
 	defer sockets.CloseIdleConnections()
 	defer close(say)
 	s.From, s.Idle = "ws"+strings.TrimPrefix(server.URL, "http"), time.Hour
-	frame := func(text string) string { return text }
-	if s.Protocol == "sockjs" {
+	frame := func(text string) string { return text + pad }
+	switch {
+	case s.Select == ".[]":
+		frame = func(text string) string { return `{"a":"` + text + `"}` }
+	case s.Protocol == "sockjs":
 		frame = func(text string) string { return `a["` + text + `"]` }
 	}
 	ctx, cancel := context.WithCancel(t.Context())
@@ -163,8 +176,8 @@ func turnsBrief(t *testing.T, s SourceSettings, brief, wakes bool) {
 					t.Fatal(end.err)
 				}
 			case data := <-got:
-				if data != text {
-					t.Errorf("%q came, not %q", data, text)
+				if data != text+pad {
+					t.Errorf("%.100q came, not %q", data, text)
 				}
 				return
 			case <-deadline:
@@ -200,6 +213,63 @@ func turnsBrief(t *testing.T, s SourceSettings, brief, wakes bool) {
 	}
 	if end := wait(); end.asleep || !errors.Is(end.err, refuse) {
 		t.Errorf("%+v", end)
+	}
+}
+
+// Of several messages in one frame those that take no time may be emitted before somebody is woken for the rest, in their order, each once.
+func TestTurnBriefRest(t *testing.T) {
+	say := make(chan string)
+	f := &feed{talk: func(p *peer) {
+		for text := range say {
+			p.say(text)
+		}
+	}}
+	f.begun = time.Now()
+	server := httptest.NewServer(f)
+	defer server.Close()
+	defer sockets.CloseIdleConnections()
+	defer close(say)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	s := SourceSettings{From: "ws" + strings.TrimPrefix(server.URL, "http"), Idle: time.Hour, Separator: ";", Select: ".[]"}
+	conn, err := expanded(t, compiled(t, s), "/").Source(quietLog).Connect(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	woken, got := make(chan bool, 1), make(chan string, 1000)
+	turn := func() {
+		t.Helper()
+		asleep, err := conn.(Dozer).Turn(ctx, func(ms []translate.Message) error {
+			if last := string(ms[len(ms)-1].Data); conn.(Lull).Lull() != (last == "4") {
+				t.Errorf("all that has arrived is read, or not, as of %q", last)
+			}
+			for _, m := range ms {
+				got <- string(m.Data)
+			}
+			return nil
+		}, func() { woken <- true }, true)
+		if !asleep {
+			t.Fatal(err)
+		}
+	}
+	turn()
+	for range 5 {
+		say <- `[1];[2];{"a":"text"};[3];{"a":"text"};[4]`
+		for _, want := range []string{"1", "2", "text", "3", "text", "4"} {
+			for data := ""; data == ""; {
+				select {
+				case <-woken:
+					turn()
+				case data = <-got:
+					if data != want {
+						t.Fatalf("%q came, not %q", data, want)
+					}
+				case <-time.After(10 * time.Second):
+					t.Fatalf("%q did not come", want)
+				}
+			}
+		}
+		time.Sleep(busyGap + 10*time.Millisecond)
 	}
 }
 

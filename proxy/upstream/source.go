@@ -155,9 +155,9 @@ func boundProgram() (context.Context, context.CancelFunc) {
 }
 
 // apply runs the route's programs over ms. A message that a program fails for is left out, counted and said at a bounded
-// rate; payload says that one was not what a poll must be.
+// rate; payload says that one was not what a poll must be. With a context of [translate.Briefly] it may be *unfinished, beside what has come of those before.
 func (rt *Route) apply(ctx context.Context, log *slog.Logger, ms []translate.Message) (out []translate.Message, done bool, payload error) {
-	for _, m := range ms {
+	for i, m := range ms {
 		var made []translate.Message
 		var last bool
 		err := rt.bounded(ctx, func(ctx context.Context) (err error) {
@@ -169,6 +169,9 @@ func (rt *Route) apply(ctx context.Context, log *slog.Logger, ms []translate.Mes
 		}
 		if ctx.Err() != nil {
 			return nil, false, ctx.Err() // the stream ends, which is no program's failure
+		}
+		if errors.Is(err, translate.ErrLong) {
+			return out, false, &unfinished{ms[i:]}
 		}
 		if m.Gap == "" {
 			rt.trace.applied(rt, len(made), err)
@@ -185,6 +188,11 @@ func (rt *Route) apply(ctx context.Context, log *slog.Logger, ms []translate.Mes
 	}
 	return out, false, nil
 }
+
+// unfinished are messages that would take time to speak of.
+type unfinished struct{ rest []translate.Message }
+
+func (*unfinished) Error() string { return translate.ErrLong.Error() }
 
 // drops tell of programs that make nothing of what arrives. Safe for concurrent use.
 type drops struct {
@@ -227,14 +235,17 @@ func (rt *Route) bounded(ctx context.Context, f func(context.Context) error) err
 	return f(m)
 }
 
-// brief reports whether a message is emitted as it comes, which takes no time to speak of.
+// brief reports whether what is to be done with a message takes no time to speak of, but for some.
 func (rt *Route) brief() bool {
-	return rt.unparsed() && rt.dialect.Name == "raw" && len(rt.decode) == 0 && !rt.posts()
+	return rt.program.Brief() && rt.onlyProgram() && rt.dialect.Name == "raw" && len(rt.decode) == 0 && !rt.posts()
 }
 
 // unparsed reports whether no program ever runs.
-func (rt *Route) unparsed() bool {
-	return rt.program.Plain() && rt.reply == nil && rt.state == nil && rt.pong == nil && len(rt.steps) == 0 && rt.cursor == nil && rt.next == nil &&
+func (rt *Route) unparsed() bool { return rt.program.Plain() && rt.onlyProgram() }
+
+// onlyProgram reports whether no program ever runs but those of rt.program.
+func (rt *Route) onlyProgram() bool {
+	return rt.reply == nil && rt.state == nil && rt.pong == nil && len(rt.steps) == 0 && rt.cursor == nil && rt.next == nil &&
 		rt.reset == nil && rt.refused == nil && rt.interval == nil && rt.settings.Mode != ModePatch
 }
 

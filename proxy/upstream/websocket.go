@@ -51,11 +51,12 @@ type wsConn struct {
 	conn    io.Closer                                        // below ws
 	host    string                                           // that was dialled
 	resumed bool
-	ended   error         // the dialect finished before it was ready
-	buf     *bytes.Buffer // the frame being read; nil: none is
-	open    bool          // the session is ready
-	foreign bool          // a text was not UTF-8
-	rest    io.Reader     // of the message being read in pieces; nil: none is
+	ended   error               // the dialect finished before it was ready
+	buf     *bytes.Buffer       // the frame being read; nil: none is
+	open    bool                // the session is ready
+	foreign bool                // a text was not UTF-8
+	undone  []translate.Message // of buf, that would have taken the lookout's time
+	rest    io.Reader           // of the message being read in pieces; nil: none is
 	kind    websocket.MessageType
 	last    atomic.Int64 // when something was received last, in ns since start
 	message atomic.Int64 // when a message, or a part of one, was
@@ -154,12 +155,13 @@ type term struct {
 	alive   context.Context
 	end     context.CancelCauseFunc
 	keeper  *keeper
-	stay    func() bool   // ends the wait for ctx's end
-	left    chan struct{} // closed once the farewell then is through
-	first   bool          // what came before the connection was ready is emitted
-	brief   bool          // a message takes no time, and may be emitted by who tells that there is one
-	failed  error         // of one that was
-	glance  func() bool   // does so; nil: there is none yet
+	stay    func() bool     // ends the wait for ctx's end
+	left    chan struct{}   // closed once the farewell then is through
+	first   bool            // what came before the connection was ready is emitted
+	brief   bool            // a message takes no time, and may be emitted by who tells that there is one
+	failed  error           // of one that was
+	briefly context.Context // glance's
+	glance  func() bool     // does so; nil: there is none yet
 }
 
 // enter begins to run the connection.
@@ -262,6 +264,9 @@ func (c *wsConn) pump(ctx context.Context, emit func([]translate.Message) error,
 		if err := c.term.failed; err != nil {
 			return false, err
 		}
+		if err := c.finish(ctx, emit); err != nil {
+			return false, err
+		}
 		if c.dozes(wake) {
 			return true, nil
 		}
@@ -353,13 +358,21 @@ func (c *wsConn) emit(ctx context.Context, ms []translate.Message, emit func([]t
 		return nil
 	}
 	out, done, err := c.q.Route.apply(ctx, c.log, ms)
-	if err != nil {
+	unfinished, long := errors.AsType[*unfinished](err)
+	if err != nil && !long {
 		return err
+	}
+	if long {
+		c.undone = unfinished.rest
 	}
 	if len(out) > 0 {
 		if err := emit(out); err != nil {
+			c.undone = nil
 			return err
 		}
+	}
+	if long {
+		return err
 	}
 	if done {
 		return translate.ErrFinished

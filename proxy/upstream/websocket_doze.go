@@ -1,11 +1,14 @@
-// This file is how a connection waits for messages: without a goroutine, by one that is woken, or, where they come one soon after the other, by one that stays.
+// This file is how a connection waits for messages: without a goroutine, by one that is woken, or, where they come one soon after the other, by one that stays. Where a message takes no time to
+// speak of, the lookout, who looks after all that sleep, emits it itself. Whether one does may turn out when it is begun: then it is left to one who is woken.
 
 package upstream
 
 import (
+	"context"
 	"time"
 
 	"sidestream/proxy/upstream/wsconn"
+	"sidestream/translate"
 )
 
 // dozes reports whether wake will be called. A connection that moves to another address stays awake.
@@ -40,9 +43,14 @@ func (c *wsConn) glances(ws *wsconn.Conn, wake func()) func() bool {
 		return nil
 	}
 	if c.term.glance == nil {
+		c.term.briefly = translate.Briefly(c.term.alive)
 		c.term.glance = func() bool {
 			for c.soon < busyRun && ws.Whole() { // the rest of many is for the one who is woken
-				if err := c.one(c.term.alive, c.term.emit); err != nil {
+				err := c.one(c.term.briefly, c.term.emit)
+				if c.undone != nil {
+					return false
+				}
+				if err != nil {
 					c.term.failed = err
 					return false
 				}
@@ -54,11 +62,23 @@ func (c *wsConn) glances(ws *wsconn.Conn, wake func()) func() bool {
 	return c.term.glance
 }
 
+// finish does what would have taken the time of who has looked.
+func (c *wsConn) finish(ctx context.Context, emit func([]translate.Message) error) error {
+	ms := c.undone
+	if ms == nil {
+		return nil
+	}
+	c.undone = nil
+	c.taking.Lock()
+	defer c.taking.Unlock()
+	return c.emit(ctx, ms, emit)
+}
+
 // Where messages come within busyGap of one another, so many in a row, the next one is waited for, for lingerTime.
 const busyGap, busyRun, lingerTime = 50 * time.Millisecond, 8, 200 * time.Millisecond
 
 // Lull is [Lull]'s.
 func (c *wsConn) Lull() bool {
 	ws, ok := c.ws.(*wsconn.Conn)
-	return ok && c.rest == nil && ws.Drained()
+	return ok && c.rest == nil && c.undone == nil && ws.Drained()
 }

@@ -16,6 +16,7 @@ var (
 	ErrDepth  = errors.New("makes values that are nested too deeply")
 	ErrNumber = fmt.Errorf("counts with a number of more than %d digits", maxDigits)
 	ErrPanic  = errors.New("is something that gojq fails at") // a fault of gojq's, or of the package's
+	ErrLong   = errors.New("is not known to take no time")    // see Briefly
 )
 
 // Program is one compiled jq program. It is safe for concurrent use.
@@ -52,6 +53,9 @@ func (p *Program) Run(ctx context.Context, value any, variables []any, f func(an
 			return err
 		}
 		given = n
+	}
+	if IsBrief(ctx) {
+		return ErrLong
 	}
 	m := p.take()
 	m.begin(ctx, value, variables)

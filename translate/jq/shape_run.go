@@ -19,7 +19,7 @@ func (in *pass) step() error {
 			return err
 		}
 	}
-	if in.steps > heavySteps {
+	if in.steps > heavySteps || in.steps == briefSteps && IsBrief(in.ctx) {
 		return errShape
 	}
 	return nil
