@@ -68,6 +68,7 @@ var hostileClients = []peers{
 			resp.Body.Close()
 		})
 	}},
+	{name: "bodies of a tunnel that go on and say nothing", many: 500, few: 20, bound: 128, come: silentBodies},
 	{name: "pages with tunnels, one each, and gone", many: 2000, few: 50, bound: 64, come: func(t *testing.T, c *visitors) {
 		c.each(func(int) {
 			resp, err := c.events("/_sidestream/tunnel?page="+rand.Text(), "")
@@ -274,6 +275,31 @@ func deafReaders(t *testing.T, c *visitors) {
 		c.tell(t, c.dial(t, true), "GET /flood HTTP/1.1\r\nHost: x\r\nAccept: text/event-stream\r\n\r\n")
 	})
 	c.linger()
+}
+
+// silentBodies are pages with a tunnel each, and a POST of it whose body begins and says nothing.
+func silentBodies(t *testing.T, c *visitors) {
+	c.each(func(int) {
+		page := rand.Text()
+		c.tell(t, c.dial(t, false), "GET /_sidestream/tunnel?page="+page+" HTTP/1.1\r\nHost: x\r\nAccept: text/event-stream\r\n\r\n")
+		const target = "/_sidestream/tunnel/quiet"
+		eventually(t, "a tunnel", func() bool { // once the page is there
+			r, _ := http.NewRequest("POST", "http://"+c.addr+target, strings.NewReader(`{"page":"`+page+`","tunnel":1,"open":[]}`+"\n"))
+			r.Host = "x"
+			resp, err := eager.RoundTrip(r)
+			if err != nil {
+				return false
+			}
+			resp.Body.Close()
+			return resp.StatusCode == http.StatusAccepted
+		})
+		line := `{"page":"` + page + `","tunnel":1,"seq":1,"stream":1}` + "\n"
+		c.tell(t, c.dial(t, false), fmt.Sprintf("POST %s HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n", target, len(line), line))
+	})
+	c.linger()
+	if now := metric(t, c.process, "sidestream_tunnel_streams_total"); now < float64(c.n) {
+		t.Errorf("%v bodies go on, want %d", now, c.n)
+	}
 }
 
 // events opens a stream of the sidecar's.

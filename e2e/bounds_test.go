@@ -130,6 +130,7 @@ type bounds struct {
 	app     string          // its address
 	over    context.Context // the test's
 	had     sync.Map        // *atomic.Int64 by path
+	process *sidecar
 	sidecar *victim
 	nginx   *victim
 }
@@ -273,6 +274,7 @@ func TestBounds(t *testing.T) {
 		env = append(env, "GOGC=20", "SSE_RETRY=200ms", "SSE_LINGER=500ms") // so that what is in use can be told from what was
 	}
 	s := startSidecar(t, env...)
+	b.process = s
 	b.sidecar = &victim{pid: s.Process.Pid, addr: map[string]string{"http1": s.addr, "http2": s.addr}}
 	polite := 3000
 	if !b.whole {
