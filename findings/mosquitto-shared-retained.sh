@@ -4,7 +4,7 @@
 # Instead: mosquitto sends each member that joins the retained messages of all topics that match, whatever the others of the group have had. Only one that
 #   asks for none, with Retain Handling 2, gets none.
 # Version: mosquitto 2.0.11 (Debian 12); npm mqtt 5.16.0, Node 20.
-# Why it matters: where jobs are retained, each worker does all of them at each of its starts, and at each reconnect without a session. Sidestream emits them too.
+# Why it matters: where jobs are retained, each worker does all of them at each of its starts, and at each reconnect without a session. Sidestream asks for none where it may.
 set -euo pipefail
 cd "$(mktemp -d)"; trap 'kill $(jobs -p) 2>/dev/null || true; wait 2>/dev/null || true; rm -rf "$PWD"' EXIT
 mosquitto="$(PATH="$PATH:/usr/sbin" command -v mosquitto)" || { echo "install Debian's mosquitto" >&2; exit 1; }

@@ -5,7 +5,7 @@
 #   channel stays open and nothing comes by it any more. (Subscribe returns nil then, too, as if it had been told to stop.)
 # Version: github.com/r3labs/sse/v2 v2.10.0, Go 1.26.
 # Why it matters: each server and proxy that ends answers cleanly when it restarts leaves such clients without events for good, and they look well. Sidestream cuts,
-#   but not over HTTP/2 where a client looks like WebKit, as this one does by its Cache-Control.
+#   but for WebKit over HTTP/2, which this one's Cache-Control is not enough to be taken for.
 set -euo pipefail
 cd "$(mktemp -d)"; trap 'rm -rf "$PWD"' EXIT
 cat >go.mod <<'MOD'

@@ -181,6 +181,31 @@ func TestLooksNative(t *testing.T) {
 	}
 }
 
+// TestEnding: a clean end is for those alone who notice no other.
+func TestEnding(t *testing.T) {
+	for _, c := range []struct {
+		major   int
+		control string
+		agent   string
+		want    flags
+	}{
+		{2, "no-cache", safari, isClean},
+		{1, "no-cache", safari, 0},
+		{2, "", safari, 0},
+		{2, "no-cache", chrome, 0},
+		{2, "no-cache", "Go-http-client/2.0", 0}, // r3labs/sse: it would never come back
+		{2, "no-cache", "", 0},
+	} {
+		r := httptest.NewRequest("GET", "/", nil)
+		r.ProtoMajor = c.major
+		r.Header.Set("Cache-Control", c.control)
+		r.Header.Set("User-Agent", c.agent)
+		if got := ending(looksNative(r), r); got != c.want {
+			t.Errorf("HTTP/%d, %q of %q: %v", c.major, c.control, c.agent, got)
+		}
+	}
+}
+
 // TestNativeAnswersTakeInHalfAnEvent: whatever is left of the answer before, what comes first completes it as an event that
 // no page listens for, with the client's own id.
 func TestNativeAnswersTakeInHalfAnEvent(t *testing.T) {

@@ -81,7 +81,7 @@ func (s *mqtt) publish(pk mqttPacket, r *mqttReader, got *Received) error {
 		return nil
 	}
 	same := s.remember(topic, sum)
-	if same && retained && s.reconnected {
+	if same && retained && s.reconnected && !s.resumed { // a session that goes on asks for none: what aedes marks so, it has kept
 		return nil
 	}
 	m := translate.Message{Topic: topic, Data: bytes.Clone(r.b)}

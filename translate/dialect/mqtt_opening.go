@@ -110,13 +110,21 @@ func (s *mqtt) subscribe() (frames []Frame) {
 			body = append(appendVarint(body, len(props)), props...)
 		}
 		for ; i < n; i++ {
-			body = append(appendMQTT(body, s.filters[i].filter), s.filters[i].qos)
+			body = append(appendMQTT(body, s.filters[i].filter), s.options(s.filters[i]))
 			s.asking[packetID] = append(s.asking[packetID], i)
 		}
 		frames = append(frames, packet(mqttSubscribe, 2, body))
 	}
 	s.bridges = s.asked && s.atLeastOnce()
 	return frames
+}
+
+// options are those of a line. What is retained is not for who shares a subscription (5.0, section 4.8.2), which mosquitto 2.0.11 has to be told (3.8.3.1, Retain Handling).
+func (s *mqtt) options(f mqttFilter) byte {
+	if _, _, shared := f.group(); shared && s.version == 5 {
+		return f.qos | 2<<4
+	}
+	return f.qos
 }
 
 func (s *mqtt) suback(r *mqttReader, got *Received) error {

@@ -394,6 +394,54 @@ func TestMQTTSessionOfAnother(t *testing.T) {
 	}
 }
 
+// What comes as retained in a session that goes on was kept for it, also where it is what was there before; in a new one that is known already.
+func TestMQTTRetainedInASession(t *testing.T) {
+	s := mqttGranted(t, `{"clientId":"c","cleanSession":false}`)
+	emitted := func(text string, id uint16) int {
+		t.Helper()
+		got, err := s.Receive(context.Background(), noon, Frame{Binary: true, Data: published(1, "a", id, []byte(text))})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(got.Messages)
+	}
+	emitted("on", 1)
+	for i, c := range []struct {
+		present byte
+		want    int
+	}{{0, 0}, {1, 1}, {1, 1}, {0, 0}} {
+		if got := mqttOpen(t, s, c.present, 1); got.Resumed != (c.present == 1) {
+			t.Fatalf("connection %d: resumed: %v", i+2, got.Resumed)
+		}
+		if n := emitted("on", uint16(i+2)); n != c.want {
+			t.Errorf("connection %d: emitted %d times, want %d", i+2, n, c.want)
+		}
+	}
+}
+
+// Who shares a subscription asks for nothing that is retained, where the protocol can say that.
+func TestMQTTSharedAsksForNothingRetained(t *testing.T) {
+	for connect, want := range map[string][]byte{`{"version":5}`: {1, 1 | 2<<4, 0 | 2<<4}, `{}`: {1, 1, 0}} {
+		s := newMQTT(Options{Connect: fixed(connect), Subscribe: fixedLines("a 1", "$share/g/b 1", "$queue/c 0")}).(*mqtt)
+		s.Open("mqtt")
+		var asked []byte
+		for _, f := range s.subscribe() {
+			r := mqttReader{b: f.Data[2:]}
+			r.uint16()
+			if s.version == 5 {
+				r.properties()
+			}
+			for len(r.b) > 0 && !r.bad {
+				_ = r.string()
+				asked = append(asked, r.byte())
+			}
+		}
+		if !bytes.Equal(asked, want) {
+			t.Errorf("%s: %v, want %v", connect, asked, want)
+		}
+	}
+}
+
 // A password may have the user's name in it.
 func TestMQTTSecretsInRefusals(t *testing.T) {
 	s := newMQTT(Options{Connect: fixed(`{"username":"admin","password":"admin-secret"}`), Subscribe: fixedLines("a")}).(*mqtt)
