@@ -1,6 +1,7 @@
 package stream
 
 import (
+	"slices"
 	"time"
 
 	"sidestream/translate/sse"
@@ -68,13 +69,14 @@ const (
 	firstBlock = 512
 	fraction   = 4
 	lastBlock  = 64 << 10
-	overhead   = 64 // bytes of an event beside its fields, in most cases
+	overhead   = 36 // bytes of an event beside its fields, where its data is one line: see AppendChunk and sse.AppendEvent
 )
 
 // encode puts an event into the present block, as a chunk. kept is how many bytes are, of all blocks, and about the size of its fields.
 func (l *blocks) encode(kept, about int, event func([]byte) []byte) (chunk []byte, front int) {
-	if cap(l.block)-len(l.block) < about+overhead {
-		l.block = make([]byte, 0, max(about+overhead, min(lastBlock, max(firstBlock, kept/fraction))))
+	if size := about + overhead; cap(l.block)-len(l.block) < size {
+		room := min(lastBlock, max(firstBlock, kept/fraction))
+		l.block = slices.Grow([]byte(nil), max(1, room/size)*size) // for so many of its size, and what the allocator has for them besides
 	}
 	used := len(l.block)
 	all, front := AppendChunk(l.block[used:used:cap(l.block)], event)

@@ -273,3 +273,22 @@ func BenchmarkKept(b *testing.B) {
 	b.ReportMetric(float64(with)/float64(alone), "ratio")
 	b.ReportMetric(float64(with-alone)/float64(b.N)/100, "ns-more/event")
 }
+
+// TestBlocksAreFilled: of the blocks of a small ring, as many private streams have, a quarter at most is neither an event nor what is still to be filled.
+func TestBlocksAreFilled(t *testing.T) {
+	for size := 20; size <= 2000; size += 20 {
+		r := NewRing(1, Bounds{}, new(Stats), false)
+		data, blocks := bytes.Repeat([]byte("x"), size), map[*byte]int{}
+		for range 12 {
+			r.Append(translate.Message{Data: data})
+			blocks[&r.log.block[:1][0]] = cap(r.log.block)
+		}
+		all := -(cap(r.log.block) - len(r.log.block))
+		for _, n := range blocks {
+			all += n
+		}
+		if all > r.log.bytes*4/3 {
+			t.Errorf("12 events of %d bytes of data take %d bytes of blocks, and are %d", size, all, r.log.bytes)
+		}
+	}
+}
