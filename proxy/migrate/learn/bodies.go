@@ -6,7 +6,6 @@ package learn
 import (
 	"encoding/json"
 	"fmt"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -333,7 +332,7 @@ func small(pairs []pair, restless []string) bool {
 }
 
 // restlessNames are fields that change although nothing has happened.
-var restlessNames = regexp.MustCompile(`(?i)time|date|now$|stamp|uptime|request_?id|trace|nonce|generated|fetched|elapsed|duration|took|age$|^ts$|^t$|clock`)
+var restlessNames = lazily(`(?i)time|date|now$|stamp|uptime|request_?id|trace|nonce|generated|fetched|elapsed|duration|took|age$|^ts$|^t$|clock`)
 
 // restless sets SELECT to leave out what changes with each answer and says when it was made, and returns it.
 func (d *draft) restless(pairs []pair) (paths []string) {

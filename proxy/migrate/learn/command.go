@@ -10,7 +10,6 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -190,7 +189,7 @@ func (c *command) print(r Report) error {
 }
 
 // placeholder is a value of the client's in a setting that has no default.
-var placeholder = regexp.MustCompile(`\{(path|query|header|cookie)\.([^{}:"\s]+)\}`)
+var placeholder = lazily(`\{(path|query|header|cookie)\.([^{}:"\s]+)\}`)
 
 // wants are the values of a client that the route needs, as words of tap.
 func (r *Route) wants() (words []string) {

@@ -3,7 +3,6 @@ package learn
 import (
 	"bytes"
 	"encoding/json"
-	"regexp"
 	"strings"
 )
 
@@ -32,7 +31,7 @@ func readGraphQL(c *Conversation) (s speech) {
 	return s
 }
 
-var isSubscription = regexp.MustCompile(`(?m)^\s*subscription\b`)
+var isSubscription = lazily(`(?m)^\s*subscription\b`)
 
 // operation adds an operation that is a subscription.
 func (s *speech) operation(payload json.RawMessage) {

@@ -2,7 +2,6 @@ package learn
 
 import (
 	"cmp"
-	"regexp"
 	"slices"
 	"strings"
 )
@@ -13,7 +12,7 @@ func isEngineIO(name string) bool {
 }
 
 // packet is a Socket.IO packet in an Engine.IO message: 4, type, attachments-, namespace, id, JSON.
-var packet = regexp.MustCompile(`^4([0-6])(?:[0-9]+-)?(/[^,]*)?,?([0-9]+)?(.*)$`)
+var packet = lazily(`^4([0-6])(?:[0-9]+-)?(/[^,]*)?,?([0-9]+)?(.*)$`)
 
 // readSocketIO reads:
 //

@@ -2,7 +2,6 @@ package learn
 
 import (
 	"net/url"
-	"regexp"
 	"slices"
 	"strings"
 )
@@ -323,7 +322,7 @@ func (g *group) topic(name string) string {
 }
 
 // queryPart is a value in a query that stands in a name.
-var queryPart = regexp.MustCompile(`[?&][^=&]+=[^&]+`)
+var queryPart = lazily(`[?&][^=&]+=[^&]+`)
 
 // equalParts reports whether all requests have part as the path's wildcard i.
 func (g *group) equalParts(i int, part string) bool {

@@ -10,7 +10,6 @@ package learn
 import (
 	"net/http"
 	"net/url"
-	"regexp"
 	"slices"
 	"strings"
 )
@@ -70,7 +69,7 @@ func (a *asks) equal(texts []string, of func(n int) string) bool {
 	return true
 }
 
-var templateName = regexp.MustCompile(`^[^{}:"'\s]{1,64}$`)
+var templateName = lazily(`^[^{}:"'\s]{1,64}$`)
 
 // inTemplate reports whether name may stand in a placeholder.
 func inTemplate(name string) bool { return templateName.MatchString(name) }
@@ -244,7 +243,7 @@ func (a *asks) headerNames() (names []string) {
 	return names
 }
 
-var tokenName = regexp.MustCompile(`^[A-Za-z0-9-]{1,64}$`)
+var tokenName = lazily(`^[A-Za-z0-9-]{1,64}$`)
 
 // cookieNames are the names in a header made of placeholders.
 func cookieNames(header string) string {

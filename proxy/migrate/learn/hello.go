@@ -1,7 +1,6 @@
 package learn
 
 import (
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -274,7 +273,7 @@ func (g *group) words(values []string) (string, bool) {
 }
 
 // ours is what would be taken for a placeholder though the client has sent it so.
-var ours = regexp.MustCompile(`\{(?:(?:path|query|header|cookie|auth|state|stream)\.[^{}:"\s]+|query)(?::[^{}]*)?\}`)
+var ours = lazily(`\{(?:(?:path|query|header|cookie|auth|state|stream)\.[^{}:"\s]+|query)(?::[^{}]*)?\}`)
 
 // line is a line of HELLO that sends text, or the value of PING where mark is ""; false when it cannot be written.
 func (g *group) line(text, mark string) (string, bool) {
@@ -327,7 +326,7 @@ func (g *group) partly(key string, values []string) string {
 }
 
 // placeholderIn is a placeholder for what of text matches; "" when nothing does.
-func (g *group) placeholderIn(text string, what *regexp.Regexp) string {
+func (g *group) placeholderIn(text string, what pattern) string {
 	if what.MatchString(text) {
 		return g.give("token")
 	}

@@ -3,7 +3,6 @@ package learn
 import (
 	"bytes"
 	"encoding/json"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -25,7 +24,7 @@ type leaf struct {
 	quoted   bool   // it is a string
 }
 
-var plainKey = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
+var plainKey = lazily(`^[A-Za-z_][A-Za-z0-9_]*$`)
 
 // jqKeywords cannot follow a dot in older versions of jq.
 var jqKeywords = []string{"and", "or", "not", "if", "then", "else", "elif", "end", "def", "as", "reduce", "foreach", "try", "catch", "label", "import", "include", "__loc__"}

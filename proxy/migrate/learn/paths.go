@@ -2,17 +2,16 @@ package learn
 
 import (
 	"net/url"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 )
 
 var (
-	digits  = regexp.MustCompile(`^[0-9]+$`)
-	hexes   = regexp.MustCompile(`(?i)^[0-9a-f]{12,}$`)
-	sockJS  = regexp.MustCompile(`^(.*)/[0-9]{3}/[^/]+/(?:websocket|xhr_streaming|xhr|eventsource)$`)
-	version = regexp.MustCompile(`^v[0-9]+$`)
+	digits  = lazily(`^[0-9]+$`)
+	hexes   = lazily(`(?i)^[0-9a-f]{12,}$`)
+	sockJS  = lazily(`^(.*)/[0-9]{3}/[^/]+/(?:websocket|xhr_streaming|xhr|eventsource)$`)
+	version = lazily(`^v[0-9]+$`)
 )
 
 // varies reports whether a segment of a path is a value rather than a name, for its looks.
@@ -102,7 +101,7 @@ func singular(segment string) string {
 	return name
 }
 
-var regexpName = regexp.MustCompile(`^[a-z][a-z0-9_]*$`)
+var regexpName = lazily(`^[a-z][a-z0-9_]*$`)
 
 // values are the parts of path that vary, where it is of this shape.
 func values(path, shape string) (all []string) {
@@ -153,12 +152,12 @@ func lettersOnly(s string) string {
 }
 
 var (
-	anyWildcard  = regexp.MustCompile(`\{[^{}]*\}`)
-	cleanSegment = regexp.MustCompile(`^(\{[a-z0-9_]+\}|[A-Za-z0-9._~-]*[A-Za-z0-9_~-][A-Za-z0-9._~-]*)$`)
+	anyWildcard  = lazily(`\{[^{}]*\}`)
+	cleanSegment = lazily(`^(\{[a-z0-9_]+\}|[A-Za-z0-9._~-]*[A-Za-z0-9_~-][A-Za-z0-9._~-]*)$`)
 )
 
 // plainPath is what the paths of routes are made of.
-var plainPath = regexp.MustCompile(`^(/([A-Za-z0-9_~!$()*+,;=:@%-][A-Za-z0-9._~!$()*+,;=:@%-]*|\{\}|\{sockjs\})?)*$`)
+var plainPath = lazily(`^(/([A-Za-z0-9_~!$()*+,;=:@%-][A-Za-z0-9._~!$()*+,;=:@%-]*|\{\}|\{sockjs\})?)*$`)
 
 // learnable reports whether a shape may be the path of FROM.
 func learnable(shape string) bool {

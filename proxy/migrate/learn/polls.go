@@ -5,7 +5,6 @@ package learn
 import (
 	"cmp"
 	"fmt"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -228,7 +227,7 @@ func (c *conclusion) poll(p pollAt) {
 }
 
 // busters are query names that keep caches away.
-var busters = regexp.MustCompile(`(?i)^(_|_t|t|ts|cb|rnd?|rand(om)?|nocache|no_cache|cache_?buster|cache|time|timestamp|_dc|dc|v|x)$`)
+var busters = lazily(`(?i)^(_|_t|t|ts|cb|rnd?|rand(om)?|nocache|no_cache|cache_?buster|cache|time|timestamp|_dc|dc|v|x)$`)
 
 // address sets FROM, and CURSOR and FIRST where a value of an answer comes back in the query.
 func (d *draft) address(a *asks, p pollAt, pattern string) {
@@ -316,8 +315,8 @@ func findCursor(all []sequence, name string) (path, initial string) {
 }
 
 var (
-	initials  = regexp.MustCompile(`(?i)^(0|-1|now|latest|\$|start|initial)$`)
-	allDigits = regexp.MustCompile(`[0-9]+`)
+	initials  = lazily(`(?i)^(0|-1|now|latest|\$|start|initial)$`)
+	allDigits = lazily(`[0-9]+`)
 )
 
 // cursorPaths are jq for values in an answer that are text, or one less than it.

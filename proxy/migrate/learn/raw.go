@@ -1,7 +1,6 @@
 package learn
 
 import (
-	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -379,4 +378,4 @@ func isText(data []byte) bool {
 	return strings.ToValidUTF8(string(data), "") == string(data)
 }
 
-var newlines = regexp.MustCompile(`[\r\n\x00-\x1f]`)
+var newlines = lazily(`[\r\n\x00-\x1f]`)

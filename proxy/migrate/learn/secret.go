@@ -1,21 +1,20 @@
 package learn
 
 import (
-	"regexp"
 	"strings"
 	"unicode"
 )
 
 // secretNames are what names have in them whose values are secret.
-var secretNames = regexp.MustCompile(`(?i)token|secret|^pass$|passw|^seed$|passcode|passphrase|ldap_?pass|pwd|api_?-?key|access_?-?key|master_?-?key|auth$|authorization|credential|jwt|signature|^sig$|^digest$|^resume$|ticket|session|^sid$|csrf|xsrf|bearer|nonce|otp$|^pin$|_key$|^key$|cookie|redacted`)
+var secretNames = lazily(`(?i)token|secret|^pass$|passw|^seed$|passcode|passphrase|ldap_?pass|pwd|api_?-?key|access_?-?key|master_?-?key|auth$|authorization|credential|jwt|signature|^sig$|^digest$|^resume$|ticket|session|^sid$|csrf|xsrf|bearer|nonce|otp$|^pin$|_key$|^key$|cookie|redacted`)
 
 // named reports whether a value of this name is secret, whatever it looks like.
 func named(name string) bool { return secretNames.MatchString(name) }
 
 // tokenRun is a piece of a text that could be a token or a part of one.
-var tokenRun = regexp.MustCompile(`[A-Za-z0-9_\-+/=]{16,}`)
+var tokenRun = lazily(`[A-Za-z0-9_\-+/=]{16,}`)
 
-var uuid = regexp.MustCompile(`(?i)[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}`)
+var uuid = lazily(`(?i)[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}`)
 
 // random reports whether s looks as if it were made by chance, as tokens are: a run of letters and digits that change too often for words.
 func random(s string) bool {
@@ -90,7 +89,7 @@ func secret(name, value string) bool {
 }
 
 // shownWord is what may be shown of what a service sent: words that tell messages apart.
-var shownWord = regexp.MustCompile(`^[\p{L}\p{N}_.:/ \-]{0,48}$`)
+var shownWord = lazily(`^[\p{L}\p{N}_.:/ \-]{0,48}$`)
 
 // shows reports whether a value may be part of a program.
 func shows(value string) bool { return shownWord.MatchString(value) && !random(value) }
@@ -147,10 +146,10 @@ func (v *vault) in(text string) bool {
 }
 
 // analytics are cookies of services of other companies, and of what a page remembers for itself: no service decides by them what a client may see.
-var analytics = regexp.MustCompile(`(?i)^(_ga|_gid|_gat|_gcl|_fb|_hj|__utm|_pk_|_cl(ck|sk)|_uet|_pin|_tt_|_scid|_rdt|_li_|ajs_|amp_|amplitude|mp_|optimizely|intercom-|hubspotutk|__hs|_mkto|_vis|__cf|cf_|_dc_|OptanonConsent|OptanonAlert|CookieConsent|cookie_?consent|euconsent|didomi|_dd_|_pendo|_ym_|sentry|plausible|matomo|theme|lang|locale|i18n|timezone|tz$|currency|color|dark|sidebar|consent)`)
+var analytics = lazily(`(?i)^(_ga|_gid|_gat|_gcl|_fb|_hj|__utm|_pk_|_cl(ck|sk)|_uet|_pin|_tt_|_scid|_rdt|_li_|ajs_|amp_|amplitude|mp_|optimizely|intercom-|hubspotutk|__hs|_mkto|_vis|__cf|cf_|_dc_|OptanonConsent|OptanonAlert|CookieConsent|cookie_?consent|euconsent|didomi|_dd_|_pendo|_ym_|sentry|plausible|matomo|theme|lang|locale|i18n|timezone|tz$|currency|color|dark|sidebar|consent)`)
 
 // sessions are the names by which frameworks call the cookie that says who a client is, and what people call it.
-var sessions = regexp.MustCompile(`(?i)^(__Host-|__Secure-)?(connect\.sid|sid|ssid|jsessionid|phpsessid|asp\.net_sessionid|\.aspnet.*|\.aspxauth|laravel_session|ci_session|rack\.session|sessionid|.*sess(ion)?(_?id)?|.*auth.*|.*token.*|.*jwt.*|remember.*|.*_sid|sid_.*|.*login.*|_oauth2_proxy.*|user(_?id)?)$`)
+var sessions = lazily(`(?i)^(__Host-|__Secure-)?(connect\.sid|sid|ssid|jsessionid|phpsessid|asp\.net_sessionid|\.aspnet.*|\.aspxauth|laravel_session|ci_session|rack\.session|sessionid|.*sess(ion)?(_?id)?|.*auth.*|.*token.*|.*jwt.*|remember.*|.*_sid|sid_.*|.*login.*|_oauth2_proxy.*|user(_?id)?)$`)
 
 // csrf are cookies that are compared with what a request that changes something sends, and mean nothing to one that reads.
-var csrf = regexp.MustCompile(`(?i)csrf|xsrf`)
+var csrf = lazily(`(?i)csrf|xsrf`)

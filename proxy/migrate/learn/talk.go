@@ -1,7 +1,6 @@
 package learn
 
 import (
-	"regexp"
 	"slices"
 	"strings"
 	"unicode/utf8"
@@ -68,7 +67,7 @@ func (s *said) unpack() {
 	}
 }
 
-var indexes = regexp.MustCompile(`\[[0-9]+\]`)
+var indexes = lazily(`\[[0-9]+\]`)
 
 // form is what shape is: the names of all fields, and the values of those that tell kinds apart.
 func (s *said) form() string {
@@ -93,7 +92,7 @@ func (s *said) form() string {
 	return strings.Join(parts, " ")
 }
 
-var digitRuns = regexp.MustCompile(`[0-9]{3,}`)
+var digitRuns = lazily(`[0-9]{3,}`)
 
 // newTalk looks at a conversation's frames.
 func newTalk(c *Conversation) *talk {
@@ -129,10 +128,10 @@ func (s *said) kind() string {
 }
 
 var (
-	pingLike    = regexp.MustCompile(`(?i)^([a-z]+[:._-])?(ping|pong|heart_?-?beat|hb|keep_?-?alive|ka|h)$`)
-	welcomeLike = regexp.MustCompile(`(?i)welcome|hello|auth_?required|connected|connection|ready|challenge|^status$|^info$|^open(ed)?$|^init`)
-	ackLike     = regexp.MustCompile(`(?i)subscribed|subscription|succe|^ok$|^ack|auth_?ok|authenticated|^result|response|reply|confirm|joined|ready|logged|accepted|welcome`)
-	refusalLike = regexp.MustCompile(`(?i)error|invalid|denied|unauthor|forbidden|reject|fail|not_?allowed`)
+	pingLike    = lazily(`(?i)^([a-z]+[:._-])?(ping|pong|heart_?-?beat|hb|keep_?-?alive|ka|h)$`)
+	welcomeLike = lazily(`(?i)welcome|hello|auth_?required|connected|connection|ready|challenge|^status$|^info$|^open(ed)?$|^init`)
+	ackLike     = lazily(`(?i)subscribed|subscription|succe|^ok$|^ack|auth_?ok|authenticated|^result|response|reply|confirm|joined|ready|logged|accepted|welcome`)
+	refusalLike = lazily(`(?i)error|invalid|denied|unauthor|forbidden|reject|fail|not_?allowed`)
 )
 
 // pings reports whether s looks like a keepalive.
@@ -165,7 +164,7 @@ func (s *said) accepts() bool {
 }
 
 // idKeys are fields that tie an answer to a question.
-var idKeys = regexp.MustCompile(`(?i)^(id|ref|seq|req_?id|request_?id|reply_?to|seq_?reply|nonce|msg_?id|message_?id|correlation_?id|rid|uuid)$`)
+var idKeys = lazily(`(?i)^(id|ref|seq|req_?id|request_?id|reply_?to|seq_?reply|nonce|msg_?id|message_?id|correlation_?id|rid|uuid)$`)
 
 // answers reports whether s has an id that question has.
 func (s *said) answers(question *said) bool {
@@ -184,7 +183,7 @@ func (s *said) answers(question *said) bool {
 }
 
 // dataLike are words for messages that hold what a feed is about.
-var dataLike = regexp.MustCompile(`(?i)snapshot|data|update|initial|state|full|list|history|message|event|change|delta|tick|price|trade`)
+var dataLike = lazily(`(?i)snapshot|data|update|initial|state|full|list|history|message|event|change|delta|tick|price|trade`)
 
 // echoes reports whether s is small, has a value of question, and does not look like what the feed is about: what is waited for is no event, so that a
 // snapshot must not be taken for an answer.
