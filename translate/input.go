@@ -96,3 +96,12 @@ func (m Message) Parse(strict bool) (Message, error) {
 	m.parsed = &in
 	return m, nil
 }
+
+// Check is Parse(true) for a message that no program runs over.
+func (m Message) Check() (Message, error) {
+	if err := checkJSON(m.Data); err != nil {
+		return m, fmt.Errorf("%w %w", ErrPayload, err)
+	}
+	m.checked = true
+	return m, nil
+}

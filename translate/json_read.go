@@ -38,6 +38,14 @@ func ParseJSON(data []byte) (any, error) {
 	return v, nil
 }
 
+// checkJSON is ParseJSON without the value.
+func checkJSON(data []byte) (err error) {
+	if !utf8.Valid(data) || !json.Valid(data) {
+		_, err = ParseJSON(data)
+	}
+	return err
+}
+
 // lenient is what encoding/json lets pass. UTF-8 is looked at before: what is not valid then is half of a surrogate pair.
 var lenient = []jsontext.Options{jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true)}
 

@@ -37,10 +37,11 @@ type Message struct {
 	// Binary marks Data, which is to be sent, as bytes rather than text.
 	Binary bool
 
-	item   any            // the value of Data, where a program has taken it out of another message unchanged
-	parsed *input         // Data as programs see it, see Parse
-	state  map[string]any // what the stream remembered after it, see SetState
-	answer any            // of the request of HELLO before it, see SetAnswer
+	item    any            // the value of Data, where a program has taken it out of another message unchanged
+	parsed  *input         // Data as programs see it, see Parse
+	checked bool           // Data is a JSON document, see Check
+	state   map[string]any // what the stream remembered after it, see SetState
+	answer  any            // of the request of HELLO before it, see SetAnswer
 }
 
 // Size is about how many bytes a message that a dialect has made takes.

@@ -49,6 +49,14 @@ func (p *Program) Apply(ctx context.Context, m Message) (out []Message, done boo
 	if m.Gap != "" || m.Notice != "" || m.Last || p.Plain() && !p.Strict {
 		return []Message{m}, false, nil
 	}
+	if p.Plain() {
+		if !m.checked && m.parsed == nil {
+			if m, err = m.Check(); err != nil {
+				return nil, false, err
+			}
+		}
+		return []Message{{Event: m.Event, ID: m.ID, Topic: m.Topic, Data: bytes.TrimSpace(m.Data)}}, false, nil
+	}
 	if len(m.Data) > briefData && jq.IsBrief(ctx) {
 		return nil, false, jq.ErrLong
 	}

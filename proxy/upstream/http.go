@@ -126,6 +126,9 @@ func newRequest(ctx context.Context, method, address string, h http.Header, body
 // nothing. A date is one of the answer's own clock.
 func retryAfter(h http.Header, name string) time.Duration {
 	value := h.Get(name)
+	if value == "" {
+		return 0
+	}
 	now, err := http.ParseTime(h.Get("Date"))
 	if err != nil {
 		now = time.Now()

@@ -12,8 +12,11 @@ import (
 // login is the error of an answer that is 2xx and a page to log in at rather than what was asked for, nil of any other: where a
 // redirect ends in another media type, and, where data is needed, any page of HTML that turned out to hold none.
 func login(resp *http.Response, needed, data bool) error {
+	if data {
+		return nil
+	}
 	media, _, err := mime.ParseMediaType(resp.Header.Get("Content-Type"))
-	if err != nil || data {
+	if err != nil {
 		return nil
 	}
 	if redirected(resp) && !acceptable(resp.Request.Header.Values("Accept"), media) {

@@ -16,10 +16,11 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
+	"hash"
 	"log/slog"
 	"math/rand/v2"
 	"net/http"
+	"sync"
 	"time"
 
 	"sidestream/translate"
@@ -319,16 +320,39 @@ func (p *poll) patches(ctx context.Context, out []translate.Message) (made []tra
 	return made, err
 }
 
+// digests are what digest has used before: those of all polls, of which few are busy at once.
+var digests = sync.Pool{New: func() any { return &digester{Hash: sha256.New()} }}
+
+// digester takes fields apart from each other.
+type digester struct {
+	hash.Hash
+	room []byte // of a field's size, or a name
+	sum  [sha256.Size]byte
+}
+
+func (d *digester) size(n int) {
+	d.room = binary.BigEndian.AppendUint64(d.room[:0], uint64(n))
+	d.Write(d.room)
+}
+
+func (d *digester) name(s string) {
+	d.size(len(s))
+	d.room = append(d.room[:0], s...)
+	d.Write(d.room)
+}
+
 // digest is equal for equal messages.
 func digest(ms ...translate.Message) [sha256.Size]byte {
-	h := sha256.New()
-	var size [8]byte
-	for _, m := range ms {
-		for _, field := range []string{m.Event, m.ID, string(m.Content())} {
-			binary.BigEndian.PutUint64(size[:], uint64(len(field)))
-			h.Write(size[:])
-			io.WriteString(h, field)
-		}
+	d := digests.Get().(*digester)
+	defer digests.Put(d)
+	d.Reset()
+	for i := range ms {
+		d.name(ms[i].Event)
+		d.name(ms[i].ID)
+		content := ms[i].Content()
+		d.size(len(content))
+		d.Write(content)
 	}
-	return [sha256.Size]byte(h.Sum(nil))
+	d.Sum(d.sum[:0])
+	return d.sum
 }

@@ -60,7 +60,11 @@ func (p *poll) fetch(ctx context.Context, address, cursor string) (pg reply, out
 		return pg, PollNotModified, nil
 	}
 	pg.body = body
-	pg.message, err = translate.Message{Data: body, Header: resp.Header, Status: resp.StatusCode}.Parse(true)
+	if pg.message = (translate.Message{Data: body, Header: resp.Header, Status: resp.StatusCode}); p.q.Route.unparsed() {
+		pg.message, err = pg.message.Check()
+	} else {
+		pg.message, err = pg.message.Parse(true)
+	}
 	if page := login(resp, !p.q.Route.unparsed(), err == nil); page != nil {
 		return pg, PollFailed, page
 	}
@@ -136,7 +140,7 @@ func (p *poll) body(ctx context.Context, resp *http.Response, alive func()) ([]b
 	if err != nil {
 		return nil, err
 	}
-	body, err := io.ReadAll(io.LimitReader(plain, limit+1))
+	body, err := whole(plain, limit+1, resp.ContentLength)
 	if err != nil {
 		return nil, noAnswer{because(ctx, fmt.Errorf("read the answer: %w", Kind(err)))}
 	}
@@ -147,6 +151,31 @@ func (p *poll) body(ctx context.Context, resp *http.Response, alive func()) ([]b
 	}
 	return bytes.TrimPrefix(body, byteOrderMark), nil
 }
+
+// whole is io.ReadAll of at most limit bytes of r, which said would be so many; less than 0: it did not say. It has room for no more than that, unless
+// what was said is much, and might be never sent.
+func whole(r io.Reader, limit, said int64) ([]byte, error) {
+	if said < 0 || said > mostTrusted {
+		return io.ReadAll(io.LimitReader(r, limit))
+	}
+	body := make([]byte, min(said+1, limit)) // one more, since that there is none is heard only by reading on
+	n := 0
+	for n < len(body) {
+		more, err := r.Read(body[n:])
+		n += more
+		if err == io.EOF {
+			return body[:n], nil
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	more, err := io.ReadAll(io.LimitReader(r, limit-int64(n))) // it has been decoded, and was said of what had not
+	return append(body, more...), err
+}
+
+// mostTrusted is how many bytes room is made for because an answer says that they come.
+const mostTrusted = 16 << 10
 
 // byteOrderMark is what some services begin their JSON with; parsers may ignore it (RFC 8259, section 8.1).
 var byteOrderMark = []byte("\uFEFF")

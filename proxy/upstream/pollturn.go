@@ -30,6 +30,11 @@ func (c *pollConn) Run(ctx context.Context, emit func([]translate.Message) error
 
 // Turn is Dozer's: between two requests there is nothing to be done.
 func (c *pollConn) Turn(ctx context.Context, emit func([]translate.Message) error, wake func(), _ bool) (asleep bool, err error) {
+	defer func() {
+		if !asleep {
+			c.rouse.release()
+		}
+	}()
 	for {
 		if c.slept {
 			c.rouse.end()
@@ -77,30 +82,57 @@ func (c *pollConn) tell(emit func([]translate.Message) error) error {
 	return nil
 }
 
-// rouse calls somebody once, after a time or at the end of a context. The zero value calls nobody.
+// rouse calls somebody once each time that it is begun, after a time or at the end of a context. The zero value calls nobody.
 type rouse struct {
 	mu    sync.Mutex // guards what follows: who is called may be sooner than begin returns
+	wake  func()     // who is to be called; nil: nobody
 	timer *time.Timer
-	stop  func() bool
+	stop  func() bool // waiting for the context's end
 }
 
+// begin is given the same context each time, until release.
 func (r *rouse) begin(ctx context.Context, after time.Duration, wake func()) {
-	var once sync.Once
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.timer = time.AfterFunc(after, func() { once.Do(wake) })
-	r.stop = context.AfterFunc(ctx, func() { once.Do(wake) })
+	r.wake = wake
+	if r.timer == nil {
+		r.timer = time.AfterFunc(after, r.call)
+		r.stop = context.AfterFunc(ctx, r.call)
+		return
+	}
+	if ctx.Err() != nil { // of which nobody was told
+		after = 0
+	}
+	r.timer.Reset(after)
 }
 
-// end lets go of what begin has set, when somebody was called.
+// call is what the timer, and the context's end, do.
+func (r *rouse) call() {
+	r.mu.Lock()
+	wake := r.wake
+	r.wake = nil
+	r.mu.Unlock()
+	if wake != nil {
+		wake()
+	}
+}
+
+// end has nobody called any more, until begin is called again.
 func (r *rouse) end() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.wake = nil
 	if r.timer != nil {
 		r.timer.Stop()
+	}
+}
+
+// release is end for good.
+func (r *rouse) release() {
+	r.end()
+	if r.stop != nil {
 		r.stop()
 	}
-	r.timer, r.stop = nil, nil
 }
 
 func sleep(ctx context.Context, d time.Duration) error {

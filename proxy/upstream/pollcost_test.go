@@ -1,0 +1,121 @@
+package upstream
+
+import (
+	"context"
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+	"testing/iotest"
+	"testing/synctest"
+	"time"
+
+	"sidestream/translate"
+)
+
+// TestPollRoundAllocates: what thousands of polls allocate each time that they ask is garbage for all of them.
+func TestPollRoundAllocates(t *testing.T) {
+	body := `{"a":[1,2,{"b":"` + strings.Repeat("x", 200) + `"}]}`
+	m := translate.Message{Event: "e", ID: "1", Data: []byte(body)}
+	text := strings.NewReader(body)
+	digest(m)
+	for what, c := range map[string]struct {
+		want float64
+		f    func()
+	}{
+		"digest":      {0, func() { digest(m) }},
+		"check":       {0, func() { m.Check() }},
+		"body":        {1, func() { text.Reset(body); whole(text, 1<<20, int64(len(body))) }},
+		"retry after": {0, func() { retryAfter(http.Header{}, "Retry-After") }},
+	} {
+		if got := testing.AllocsPerRun(100, c.f); got > c.want+0.5 { // the pool of digests may have been collected
+			t.Errorf("%s: %v allocations, want %v", what, got, c.want)
+		}
+	}
+	if read, _ := whole(strings.NewReader(body), 1<<20, int64(len(body))); cap(read) > len(body)*5/4 {
+		t.Errorf("%d bytes take %d", len(body), cap(read))
+	}
+}
+
+func TestWhole(t *testing.T) {
+	for _, c := range []struct {
+		text        string
+		limit, said int64
+		want        string
+	}{
+		{"", 10, 0, ""}, {"", 10, -1, ""}, {"12345", 10, 5, "12345"}, {"12345", 10, -1, "12345"}, {"12345", 10, 3, "12345"}, {"12345", 10, 0, "12345"},
+		{"12345", 10, 1 << 62, "12345"}, {"12345", 4, 5, "1234"}, {"12345", 4, 2, "1234"}, {"12345", 4, -1, "1234"}, {"12345", 5, 5, "12345"}, {"12345", 1, 0, "1"},
+		{strings.Repeat("x", 2*mostTrusted), mostTrusted + 2, 2 * mostTrusted, strings.Repeat("x", mostTrusted+2)},
+	} {
+		for _, r := range []io.Reader{strings.NewReader(c.text), iotest.OneByteReader(strings.NewReader(c.text)), iotest.DataErrReader(strings.NewReader(c.text))} {
+			if got, err := whole(r, c.limit, c.said); string(got) != c.want || err != nil {
+				t.Errorf("%.10q of %d up to %d: %.10q, %v", c.text, c.said, c.limit, got, err)
+			}
+		}
+		if _, err := whole(io.MultiReader(strings.NewReader("1"), iotest.ErrReader(io.ErrUnexpectedEOF)), 10, c.said); err != io.ErrUnexpectedEOF {
+			t.Errorf("cut, of %d: %v", c.said, err)
+		}
+	}
+}
+
+// TestPollCut: an answer that ends before all of it has come is none, also where what has come would be one.
+func TestPollCut(t *testing.T) {
+	a := &api{answer: func(n int, w http.ResponseWriter, r *http.Request) {
+		if n == 2 {
+			w.Header().Set("Content-Length", "5")
+		}
+		io.WriteString(w, "12")
+	}}
+	polled(t, SourceSettings{Every: time.Second, Mode: ModeEvery}, a, func(k *taking) {
+		time.Sleep(2500 * time.Millisecond)
+		if got := k.texts(); len(got) != 3 || got[0] != "12" || !strings.HasPrefix(got[1], "lost: read the answer") || got[2] != "12" {
+			t.Errorf("%q", got)
+		}
+	})
+}
+
+// TestRouse: whoever sleeps is roused once a time, by the clock or as its context ends, also where that was while nobody slept.
+func TestRouse(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		var r rouse
+		n := 0
+		wake := func() { n++ }
+		check := func(what string, want int) {
+			t.Helper()
+			if synctest.Wait(); n != want {
+				t.Errorf("%s: roused %d times, want %d", what, n, want)
+			}
+		}
+		for i := range 3 {
+			r.begin(ctx, time.Second, wake)
+			time.Sleep(999 * time.Millisecond)
+			check("before it is time", i)
+			time.Sleep(time.Millisecond)
+			check("in time", i+1)
+			r.end()
+		}
+		r.begin(ctx, time.Second, wake)
+		r.end()
+		time.Sleep(2 * time.Second)
+		check("ended", 3)
+		r.begin(ctx, time.Hour, wake)
+		cancel()
+		check("as the context ends", 4)
+		r.end()
+		r.begin(ctx, time.Hour, wake)
+		check("after its end", 5)
+		time.Sleep(2 * time.Hour)
+		check("once", 5)
+		r.release()
+
+		ctx, cancel = context.WithCancel(t.Context())
+		defer cancel()
+		var other rouse
+		other.begin(ctx, time.Second, wake)
+		other.release()
+		cancel()
+		time.Sleep(2 * time.Second)
+		check("released", 5)
+	})
+}
