@@ -5,7 +5,7 @@
 //
 //   - streams.go: the streams of a route by their identities: joining, lingering, ageing, remembered refusals, bounds.
 //     seat.go: the place of one client. replaced.go: the streams of a route that has changed.
-//   - stream.go: one stream's life: connect, run, lose, retry. uplink.go: the way up. health.go: how the upstream is.
+//   - stream.go: one stream's life: connect, run, lose, retry. lean.go: what it has once it needs it. uplink.go: the way up. health.go: how the upstream is.
 //   - restored.go: a stream whose history is kept elsewhere too: terms, and what a source goes on with. outbox.go: the way of its events there.
 //     kept.go: its ring, as one process fills it; following.go: as others do.
 //   - ring.go: the newest events, encoded; their clients' cursors; waking. log.go: where they are kept. id.go: their ids.

@@ -65,7 +65,7 @@ func (s *Streams) report(st *Stream, up bool, err error) {
 	}
 	if up && s.MaxAge > 0 && !st.aging {
 		st.aging = true
-		st.age.Reset(s.MaxAge)
+		st.age.set(s.MaxAge, func() { s.retire(st) })
 	}
 	if err != nil && !errors.Is(err, translate.ErrFinished) && !errors.Is(err, upstream.ErrRetired) {
 		s.health.Error, s.health.ErrorAt = err.Error(), time.Now()

@@ -18,7 +18,7 @@ func (s *Streams) Attach(key [sha256.Size]byte) *Seat {
 	}
 	st.clients++
 	if !st.finished {
-		st.linger.Stop()
+		st.linger.stop()
 	}
 	return &Seat{Stream: st, Decided: true}
 }

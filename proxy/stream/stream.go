@@ -66,37 +66,28 @@ type Stream struct {
 
 	// Guarded by Streams.mu.
 	clients  int
-	finished bool        // complete, and remembered for a while
-	up       bool        // the upstream is connected
-	through  bool        // its goroutine is
-	given    bool        // its place under the limits is given back
-	aging    bool        // it was once, so age runs
-	failure  string      // why the upstream was not connected last; "" it never failed
-	failed   time.Time   // when that was
-	linger   *time.Timer // until it is removed
-	age      *time.Timer // until it is replaced, then until it is removed
+	finished bool      // complete, and remembered for a while
+	up       bool      // the upstream is connected
+	through  bool      // its goroutine is
+	given    bool      // its place under the limits is given back
+	aging    bool      // it was once, so age runs
+	failure  string    // why the upstream was not connected last; "" it never failed
+	failed   time.Time // when that was
+	linger   alarm     // until it is removed
+	age      alarm     // until it is replaced, then until it is removed
 }
 
 func newStream(s *Streams, req upstream.Request, known *keys) *Stream {
 	now := time.Now()
 	epoch := NewEpoch(now)
-	st := &Stream{opened: now, req: req, streams: s, keys: known, log: s.Log.With("stream", epoch, "upstream", req.String()),
+	st := &Stream{opened: now, req: req, streams: s, keys: known, log: slog.New(&aboutStream{s.Log.Handler(), epoch, req.String()}),
 		loaded: make(chan struct{}), decided: make(chan struct{}), done: make(chan struct{}), retiring: make(chan struct{})}
 	st.source = s.source(req, st.log)
 	st.lists = st.source.History()
 	st.Ring = NewRing(epoch, s.Bounds, s.Stats, st.lists)
 	st.outbox.changed.L = &st.outbox.mu
 	st.alive, st.cancel = context.WithCancel(s.alive)
-	st.linger = stopped(func() { s.expire(st) })
-	st.age = stopped(func() { s.retire(st) })
 	return st
-}
-
-// stopped is a timer that calls f once it is set.
-func stopped(f func()) *time.Timer {
-	t := time.AfterFunc(time.Hour, f)
-	t.Stop()
-	return t
 }
 
 // Request is the one that opened the stream. Those of its other clients are identical.

@@ -157,7 +157,7 @@ func (s *Streams) sit(req upstream.Request) (*Seat, error) {
 	}
 	st.clients++
 	if !st.finished {
-		st.linger.Stop()
+		st.linger.stop()
 	}
 	return &Seat{Stream: st, Opened: opened}, nil
 }
@@ -193,7 +193,7 @@ func (s *Streams) leave(st *Stream) {
 	case replaced:
 		s.remove(st)
 	case s.byKey[st.req.Key] == st:
-		st.linger.Reset(s.Linger)
+		st.linger.set(s.Linger, func() { s.expire(st) })
 	}
 }
 
@@ -209,8 +209,8 @@ func (s *Streams) expire(st *Stream) {
 // remove forgets st, whose goroutine ends then. mu is held.
 func (s *Streams) remove(st *Stream) {
 	st.stop()
-	st.linger.Stop()
-	st.age.Stop()
+	st.linger.stop()
+	st.age.stop()
 	if s.byKey[st.req.Key] == st {
 		delete(s.byKey, st.req.Key)
 	} else if _, replaced := s.old[st]; !replaced {
@@ -249,8 +249,8 @@ func (s *Streams) ended(st *Stream) {
 	case s.closed:
 	case end.Kind == Finished || end.Kind == Refused && s.Ended > 0: // remembered, for clients that come back for the end
 		st.finished = true
-		st.age.Stop()
-		st.linger.Reset(cmp.Or(s.Ended, s.Linger))
+		st.age.stop()
+		st.linger.set(cmp.Or(s.Ended, s.Linger), func() { s.expire(st) })
 		s.mark(st, true)
 		if s.Ended > 0 {
 			s.give(st)
@@ -311,12 +311,12 @@ func (s *Streams) retire(st *Stream) {
 func (s *Streams) release(st *Stream, how Release, within time.Duration) {
 	delete(s.byKey, st.req.Key)
 	s.old[st] = struct{}{}
-	st.linger.Stop()
+	st.linger.stop()
 	s.give(st) // to the one that replaces it: else its clients would come back to a full house
 	st.release, st.aging = how, true
 	close(st.retiring)
 	st.Ring.Wake()
-	st.age.Reset(within)
+	st.age.set(within, func() { s.retire(st) })
 }
 
 // Keep holds the stream of req open until ctx is done, whether or not a client reads it: EAGER. tried is called once it has connected or

@@ -5,6 +5,7 @@ import (
 	"io"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/iotest"
 	"testing/synctest"
@@ -79,11 +80,12 @@ func TestRouse(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		var r rouse
-		n := 0
-		wake := func() { n++ }
+		var roused atomic.Int32
+		wake := func() { roused.Add(1) }
 		check := func(what string, want int) {
 			t.Helper()
-			if synctest.Wait(); n != want {
+			synctest.Wait()
+			if n := int(roused.Load()); n != want {
 				t.Errorf("%s: roused %d times, want %d", what, n, want)
 			}
 		}

@@ -19,9 +19,9 @@ type Request struct {
 	Route *Route
 	Key   [sha256.Size]byte // identity: address, headers, opening frames, body; {stream.*} by name only
 
-	shown   string  // see String
-	values  []value // what the route's table has become; nothing else of the client's request goes upstream
-	script  dialect.Script
+	shown   string                    // see String
+	values  []value                   // what the route's table has become; nothing else of the client's request goes upstream
+	script  *dialect.Script           // never written to; nil of a poll, and of what follows one request, which have none
 	private []string                  // values of the client's query, headers and cookies; see Shown
 	named   []Named                   // see Path
 	source  func(*slog.Logger) Source // of what is merged; nil: rt's own

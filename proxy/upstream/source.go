@@ -107,11 +107,12 @@ func (q Request) Source(log *slog.Logger) Source {
 // converse gives s a session of its own, which has no connection yet.
 func (s *subscription) converse() {
 	q := s.q
-	s.q.script.State, s.q.script.Bound = s.state, boundProgram
+	script := *q.script
+	script.State, script.Bound = s.state, boundProgram
 	if q.Route.ticketMethod != "" {
-		s.q.script.Ticket = s.ticket
+		script.Ticket = s.ticket
 	}
-	s.session = s.q.script.Wrap(q.Route.dialect.New(dialect.Options{
+	s.session = script.Wrap(q.Route.dialect.New(dialect.Options{
 		Operation: q.Route.Operates(), Posts: q.Route.posts(), Dial: s.dial, Connect: s.connect, Subscribe: s.subscribe,
 		Decode: q.Route.decode, Binary: q.Route.settings.Binary, MaxMessage: q.Route.settings.MaxMessage, Separator: q.Route.separator,
 		Speaks: q.Route.settings.Send || q.Route.settings.Reply != "" || q.Route.settings.Ping != "", Now: time.Now,

@@ -70,7 +70,10 @@ func (rt *Route) expand(c *clientRequest) (Request, error) {
 		}
 	}
 	h.Sum(q.Key[:0])
-	q.script = rt.script(&q)
+	if !rt.Polls() && !rt.Redis() {
+		script := rt.script(&q)
+		q.script = &script
+	}
 	q.private = append([]string(nil), c.private...)
 	q.named = append([]Named(nil), c.named...)
 	return q, nil
