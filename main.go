@@ -192,7 +192,7 @@ const grace = 2 * time.Second
 // serve runs the sidecar until ctx is done. started is called with the public address once it answers.
 func serve(ctx context.Context, c *config.Config, source config.Source, stderr io.Writer, grace time.Duration, started func(net.Addr)) error {
 	return sidecar.Sidecar{
-		Settings: c.Settings, Listen: c.Listen, ListenMode: c.ListenMode, History: c.History, Grace: grace, Stderr: stderr, LogFormat: c.LogFormat, LogLevel: c.LogLevel,
+		Settings: c.Settings, Listen: c.Listen, ListenMode: c.ListenMode, History: c.History, Grace: grace, Stderr: stderr, LogFormat: c.LogFormat, LogLevel: c.LogLevel, KeepPace: os.Getenv("GOGC") == "",
 		Admin: admin.Port{Version: version, Address: c.AdminListen, Hosts: c.AdminHosts, Token: c.AdminToken, Payloads: c.AdminPayloads},
 		Reloads: func(p *proxy.Proxy, level *slog.LevelVar, log *slog.Logger) (func(string) proxy.Reloaded, func(context.Context, <-chan os.Signal)) {
 			r := &config.Reloader{Source: source, Config: c, Reloads: &p.Reloads, Log: log}

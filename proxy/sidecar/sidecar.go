@@ -35,6 +35,7 @@ type Sidecar struct {
 	Stderr     io.Writer
 	LogFormat  string // auto, text or json
 	LogLevel   slog.Level
+	KeepPace   bool // how soon Go's garbage collector comes is the sidecar's to decide: nobody has set GOGC
 
 	// Reloads returns, once the proxy is there, what POST /api/reload does, and what reloads by itself until ctx is done, and whenever a
 	// signal comes.
@@ -140,6 +141,9 @@ func (s *running) run(ctx context.Context) (err error) {
 	kept.Go(func() { s.proxy.Eager(serving) })     // ends with serving
 	kept.Go(func() { s.watch(serving, s.hangUp) }) // the same
 	kept.Go(func() { giveBack(serving) })          // the same
+	if s.KeepPace {
+		kept.Go(func() { keepPace(serving, paceTime) }) // the same
+	}
 	var noting sync.WaitGroup
 	noting.Go(func() { s.proxy.KeepMigration(serving) }) // the same
 	select {
