@@ -3,6 +3,7 @@ package upstream
 import (
 	"context"
 	"errors"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -110,7 +111,11 @@ func address(scheme, host string) string {
 
 // newRequest makes a request of which Host may be one of the headers.
 func newRequest(ctx context.Context, method, address string, h http.Header, body string) (*http.Request, error) {
-	req, err := http.NewRequestWithContext(ctx, method, address, strings.NewReader(body))
+	var r io.Reader // nil where there is nothing: net/http copies even that with a buffer of 32 KiB
+	if body != "" {
+		r = strings.NewReader(body)
+	}
+	req, err := http.NewRequestWithContext(ctx, method, address, r)
 	if err != nil {
 		return nil, Kind(err)
 	}

@@ -121,3 +121,13 @@ func TestRouse(t *testing.T) {
 		check("released", 5)
 	})
 }
+
+// TestNothingIsSent: a request without a body has none, rather than an empty one, which would be copied.
+func TestNothingIsSent(t *testing.T) {
+	for body, want := range map[string]bool{"": false, "x": true} {
+		req, err := newRequest(t.Context(), http.MethodPost, "http://h/", http.Header{}, body)
+		if err != nil || (req.Body != nil) != want || req.ContentLength != int64(len(body)) {
+			t.Errorf("%q: %v, %v", body, req, err)
+		}
+	}
+}
