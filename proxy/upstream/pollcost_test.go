@@ -101,9 +101,11 @@ func TestRouse(t *testing.T) {
 		r.end()
 		time.Sleep(2 * time.Second)
 		check("ended", 3)
-		r.begin(ctx, time.Hour, wake)
+		r.begin(ctx, time.Second, wake)
 		cancel()
 		check("as the context ends", 4)
+		time.Sleep(2 * time.Second)
+		check("and not in time too", 4)
 		r.end()
 		r.begin(ctx, time.Hour, wake)
 		check("after its end", 5)
@@ -116,6 +118,9 @@ func TestRouse(t *testing.T) {
 		var other rouse
 		other.begin(ctx, time.Second, wake)
 		other.release()
+		if other.stop() {
+			t.Error("the end of the context was still waited for")
+		}
 		cancel()
 		time.Sleep(2 * time.Second)
 		check("released", 5)
