@@ -21,16 +21,16 @@ func TestPollRoundAllocates(t *testing.T) {
 	text := strings.NewReader(body)
 	digest(m)
 	for what, c := range map[string]struct {
-		want float64
+		most float64 // those of pools included, which the race detector has forget
 		f    func()
 	}{
-		"digest":      {0, func() { digest(m) }},
-		"check":       {0, func() { m.Check() }},
+		"digest":      {1, func() { digest(m) }},
+		"check":       {2, func() { m.Check() }},
 		"body":        {1, func() { text.Reset(body); whole(text, 1<<20, int64(len(body))) }},
 		"retry after": {0, func() { retryAfter(http.Header{}, "Retry-After") }},
 	} {
-		if got := testing.AllocsPerRun(100, c.f); got > c.want+0.5 { // the pool of digests may have been collected
-			t.Errorf("%s: %v allocations, want %v", what, got, c.want)
+		if got := testing.AllocsPerRun(100, c.f); got > c.most {
+			t.Errorf("%s: %v allocations, want %v at most", what, got, c.most)
 		}
 	}
 	if read, _ := whole(strings.NewReader(body), 1<<20, int64(len(body))); cap(read) > len(body)*5/4 {
