@@ -54,7 +54,7 @@ var arrows = map[string][]string{
 
 // foreign are the modules outside the standard library that a package may import, where that is part of the design.
 var foreign = map[string][]string{
-	"sidestream/translate":             {"github.com/itchyny/gojq"},
+	"sidestream/translate":             {"github.com/go-json-experiment/json/jsontext", "github.com/itchyny/gojq"},
 	"sidestream/translate/decode":      {},
 	"sidestream/translate/graphql":     {},
 	"sidestream/translate/dialect":     {},

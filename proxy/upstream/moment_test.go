@@ -48,12 +48,12 @@ func TestMoment(t *testing.T) {
 					}
 					at(c.cancels, cancel)
 					at(c.release, m.release)
-					var done time.Duration
+					done := make(chan time.Duration, 1)
 					if waits >= 0 {
 						go func() {
 							<-time.After(waits)
 							<-m.Done()
-							done = time.Since(begun)
+							done <- time.Since(begun)
 						}()
 					}
 					var over time.Duration
@@ -67,8 +67,11 @@ func TestMoment(t *testing.T) {
 						t.Errorf("%v after %v", err, over)
 					}
 					<-time.After(10 * time.Second)
-					if want := max(waits, c.after); waits >= 0 && (done < want || done > want+time.Millisecond) {
-						t.Errorf("whoever waits from %v on hears of it after %v", waits, done)
+					if waits >= 0 {
+						want, heard := max(waits, c.after), <-done
+						if heard < want || heard > want+time.Millisecond {
+							t.Errorf("whoever waits from %v on hears of it after %v", waits, heard)
+						}
 					}
 					if err := m.Err(); err == nil {
 						t.Error("it is not over any more")

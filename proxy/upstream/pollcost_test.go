@@ -117,13 +117,19 @@ func TestRouse(t *testing.T) {
 		defer cancel()
 		var other rouse
 		other.begin(ctx, time.Second, wake)
+		stop := other.stop
 		other.release()
-		if other.stop() {
+		if stop() {
 			t.Error("the end of the context was still waited for")
 		}
 		cancel()
 		time.Sleep(2 * time.Second)
 		check("released", 5)
+		ctx, cancel = context.WithCancel(t.Context())
+		defer cancel()
+		other.begin(ctx, time.Hour, wake)
+		cancel()
+		check("as another context ends", 6)
 	})
 }
 

@@ -130,9 +130,12 @@ func (r *rouse) end() {
 // release is end for good.
 func (r *rouse) release() {
 	r.end()
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	if r.stop != nil {
 		r.stop()
 	}
+	r.timer, r.stop = nil, nil
 }
 
 func sleep(ctx context.Context, d time.Duration) error {
