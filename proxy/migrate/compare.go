@@ -248,10 +248,10 @@ func (s *side) letGo(it *Item) {
 	}
 }
 
-// had reports whether an equal of it, from about the same time, was let go of: where two messages change places just as both sides have begun, one of them
-// need not be there and the other has to.
+// had reports whether one that may be what it is on this side, of the same name and from about the same time, was let go of: where two messages change places, or one
+// has changed, just as both sides have begun or are interrupted, one of them need not be there and the other has to.
 func (s *side) had(it *Item) bool {
-	return slices.ContainsFunc(s.let, func(o Item) bool { return o.Hash == it.Hash && o.At.Sub(it.At).Abs() < SettleTime })
+	return slices.ContainsFunc(s.let, func(o Item) bool { return o.Name == it.Name && o.At.Sub(it.At).Abs() < SettleTime })
 }
 
 // has reports whether an equal of it is not decided.

@@ -316,3 +316,29 @@ func TestComparisonAway(t *testing.T) {
 		t.Error(got)
 	}
 }
+
+// TestComparisonChangedAtTheEdge checks that a message that has changed, and need be there on one side only, as it came there a little earlier, is no difference.
+func TestComparisonChangedAtTheEdge(t *testing.T) {
+	var told []string
+	c := &Comparison{Wait: 2 * time.Second, Tell: func(d Difference) { told = append(told, d.Result) }}
+	c.There(false, start)
+	c.There(true, start)
+	edge := SettleTime
+	c.Add(false, item(edge-5*time.Millisecond, "m:changed"))
+	c.Add(true, item(edge+5*time.Millisecond, "m:1"))
+	for i := range 30 {
+		text := fmt.Sprint("m:", i+2)
+		c.Add(false, item(edge+time.Duration(i+1)*100*time.Millisecond, text))
+		c.Add(true, item(edge+time.Duration(i+1)*100*time.Millisecond+10*time.Millisecond, text))
+	}
+	edge += 4 * time.Second
+	c.Add(true, item(edge, "m:-1"))
+	c.Add(false, item(edge, "m:changed"))
+	c.Add(false, item(edge+5*time.Millisecond, "m:-2"))
+	c.Add(true, item(edge+10*time.Millisecond, "m:-2"))
+	c.Away(true)
+	c.Settle(start.Add(time.Minute))
+	if c.Counts()[Equal] < 30 || len(told) > 0 {
+		t.Errorf("%d are equal, %q", c.Counts()[Equal], told)
+	}
+}
