@@ -217,7 +217,7 @@ type soakForm struct {
 }
 
 // soakFormOf is a short form for every day, and a long one that SSE_E2E_SOAK asks for, with lives and paces of pages: after its first ten minutes everything that was there
-// at its start has gone twice, replay buffers hold what they always will, and what is taken then may be held against what is taken hours later.
+// at its start has gone, most of it several times, replay buffers hold what they always will, and what is taken then may be held against what is taken hours later.
 func soakFormOf(t *testing.T) soakForm {
 	f := soakForm{length: 12 * time.Second, clients: 120, life: 3 * time.Second, pause: 750 * time.Millisecond, pace: time.Second, shared: time.Second, cuts: 60, replay: 200, every: "2s", linger: "5s"}
 	if text := os.Getenv("SSE_E2E_SOAK"); text != "" {

@@ -26,7 +26,7 @@ func (p *parities) compare(ctx context.Context, c *oldClient) {
 	k.c.Wait, k.c.Brief = patience(c.route.RouteSettings, p.wait)
 	look := time.NewTicker(parityLook)
 	defer look.Stop()
-	defer k.leave()
+	defer k.unread()
 	for {
 		select {
 		case <-ctx.Done():
@@ -85,8 +85,10 @@ func (k *pairing) attend(ctx context.Context) {
 		return
 	}
 	if k.ring != nil {
-		k.leave()
+		k.unread()
 		k.taken()
+		k.forgive()
+		k.ring = nil
 		k.c.Away(true)
 	}
 	if ring == nil {
@@ -113,12 +115,11 @@ func (k *pairing) connected() {
 	}
 }
 
-// leave stops reading.
-func (k *pairing) leave() {
+// unread stops reading.
+func (k *pairing) unread() {
 	if k.ring != nil {
 		k.stop()
 		k.reading.Wait()
-		k.ring = nil
 	}
 }
 
@@ -139,10 +140,11 @@ func (k *pairing) taken() {
 func (k *pairing) settle() {
 	k.forgive()
 	now := time.Now()
-	if !k.looked.IsZero() && now.Sub(k.looked) > 2*parityLook {
+	clock := now.Round(0) // which goes on while a machine sleeps
+	if !k.looked.IsZero() && clock.Sub(k.looked) > 2*parityLook {
 		k.resumed = now
 	}
-	if k.looked = now; now.Sub(k.resumed) < k.c.Patience() {
+	if k.looked = clock; now.Sub(k.resumed) < k.c.Patience() {
 		return
 	}
 	if k.over.Polls() {

@@ -46,24 +46,39 @@ func TestParityAfterAStop(t *testing.T) {
 
 // TestParityAsAStreamEnds checks that events that were read of a stream count, too, where the stream has ended before they were compared.
 func TestParityAsAStreamEnds(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		c := configure(t, "SSE_UPSTREAM=http://a", "SSE_ROUTE_A_PATH=/a", "SSE_ROUTE_A_FROM=ws://a/ws")
-		k := &pairing{
-			oldClient: &oldClient{route: &Route{RouteSettings: c.Routes[0], Streams: &stream.Streams{}}, over: &upstream.Overheard{}},
-			seed:      maphash.MakeSeed(), events: make(chan sse.Event, 3), ring: new(stream.Ring), stop: func() {},
-		}
-		k.c.Wait = 10 * time.Second
-		k.c.There(false, time.Now())
-		k.c.There(true, time.Now())
+	for _, gap := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) { endsForParity(t, gap) })
+	}
+}
+
+// endsForParity has the first of what was read be a gap, or not.
+func endsForParity(t *testing.T, gap bool) {
+	c := configure(t, "SSE_UPSTREAM=http://a", "SSE_ROUTE_A_PATH=/a", "SSE_ROUTE_A_FROM=ws://a/ws")
+	k := &pairing{
+		oldClient: &oldClient{route: &Route{RouteSettings: c.Routes[0], Streams: &stream.Streams{}}, over: &upstream.Overheard{}},
+		seed:      maphash.MakeSeed(), events: make(chan sse.Event, 4), ring: new(stream.Ring), stop: func() {},
+	}
+	k.c.Wait = 10 * time.Second
+	k.c.There(false, time.Now())
+	k.c.There(true, time.Now())
+	<-time.After(2 * migrate.SettleTime)
+	if gap {
+		k.add(false, "", []byte("0"), time.Now()) // which the stream has lost
 		<-time.After(2 * migrate.SettleTime)
-		for _, n := range []string{"1", "2", "3"} {
-			k.add(false, "", []byte(n), time.Now())
-			k.events <- sse.Event{Data: []byte(n)}
-			<-time.After(2 * migrate.SettleTime)
-		}
-		k.attend(t.Context())
-		if n := k.c.Counts()[migrate.Equal]; n != 3 || k.ring != nil {
-			t.Errorf("%d are equal", n)
-		}
-	})
+		k.events <- sse.Event{Name: "stream.gap"}
+	}
+	for _, n := range []string{"1", "2", "3"} {
+		k.add(false, "", []byte(n), time.Now())
+		k.events <- sse.Event{Data: []byte(n)}
+		<-time.After(2 * migrate.SettleTime)
+	}
+	k.attend(t.Context())
+	if n := k.c.Counts()[migrate.Equal]; n != 3 || k.ring != nil {
+		t.Errorf("%d are equal", n)
+	}
+	<-time.After(time.Minute)
+	k.settle()
+	if n := k.c.Counts()[migrate.Missing]; n != 0 {
+		t.Errorf("%d are missing", n)
+	}
 }

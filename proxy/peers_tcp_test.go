@@ -51,7 +51,7 @@ func serveReplicas(t *testing.T, n int, change func(i int, c *Settings), env ...
 func TestRelayOverTCP(t *testing.T) {
 	t.Parallel()
 	up := newPeers(t)
-	webkit := []string{"Accept: text/event-stream", "Cache-Control: no-cache"}
+	webkit := []string{"Accept: text/event-stream", "Cache-Control: no-cache", "User-Agent: Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/26.0 Safari/605.1.15"}
 	for name, read := range map[string]func(t *testing.T, s *sidecar, path string, cut func()) error{
 		"HTTP/1.1": func(t *testing.T, s *sidecar, path string, cut func()) error {
 			r := s.get(t, path)

@@ -25,7 +25,6 @@ func ParseJSON(data []byte) (any, error) {
 		return nil, errors.New("is not UTF-8")
 	}
 	r := readers.Get().(*reader)
-	defer r.done(len(data))
 	r.data = *bytes.NewBuffer(data)
 	r.in.Reset(&r.data, lenient...)
 	v, err := r.value()
@@ -35,6 +34,7 @@ func ParseJSON(data []byte) (any, error) {
 	if _, err := r.in.ReadToken(); err != io.EOF {
 		return nil, fmt.Errorf("%w: something follows it", errNotJSON)
 	}
+	r.done(len(data))
 	return v, nil
 }
 
@@ -57,7 +57,7 @@ type reader struct {
 
 var readers = sync.Pool{New: func() any { return new(reader) }}
 
-// keptReader is the length of the longest text whose reader is used again: one of many levels has grown.
+// keptReader is the length of the longest text whose reader is used again: one of many levels has grown. After an error none is, as it may hold names of the text.
 const keptReader = 64 << 10
 
 // done lets go of the text.

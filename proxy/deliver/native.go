@@ -7,7 +7,8 @@
 //     what is left of an answer, and notice every end of one.
 //   - WebKit (tried: WebKitGTK 2.50.6) joins half an event to the first bytes of the next answer, so that begins with what
 //     takes it in. Over HTTP/2 it notices the end of an answer by END_STREAM alone, neither by RST_STREAM nor by GOAWAY.
-//   - Others that send that header may take a clean end for the end of all: r3labs/sse 2.10.0 for Go does not come back after one.
+//   - Others that send that header may take a clean end for the end of all: r3labs/sse 2.10.0 for Go does not come back after one. So that is for who says
+//     that it is WebKit, or, since an application may have it say anything, sends Sec-Fetch-Mode, as browsers do.
 
 package deliver
 
@@ -18,7 +19,7 @@ import (
 
 // ending is isClean where an answer to r, which looks native or not, must end cleanly for its client to come back: WebKit's.
 func ending(native bool, r *http.Request) flags {
-	if native && r.ProtoMajor > 1 && strings.Contains(r.UserAgent(), "AppleWebKit/") {
+	if native && r.ProtoMajor > 1 && (strings.Contains(r.UserAgent(), "AppleWebKit/") || r.Header.Get("Sec-Fetch-Mode") != "") {
 		return isClean
 	}
 	return 0

@@ -17,7 +17,8 @@ type moment struct {
 	mu     sync.Mutex // guards what follows
 	waited context.Context
 	stop   context.CancelFunc
-	over   bool // released
+	over   bool  // released
+	err    error // why it is over, once that was asked
 }
 
 // newMoment is over after d. It is to be released.
@@ -35,19 +36,19 @@ func (m *moment) Deadline() (time.Time, bool) { return m.until, true }
 // Err is context.Context's.
 func (m *moment) Err() error {
 	m.mu.Lock()
-	waited, over := m.waited, m.over
-	m.mu.Unlock()
+	defer m.mu.Unlock()
 	switch {
-	case waited != nil:
-		return waited.Err()
+	case m.err != nil: // which it stays
+	case m.waited != nil:
+		m.err = m.waited.Err()
 	case m.Context.Err() != nil:
-		return m.Context.Err()
+		m.err = m.Context.Err()
 	case !time.Now().Before(m.until):
-		return context.DeadlineExceeded
-	case over:
-		return context.Canceled
+		m.err = context.DeadlineExceeded
+	case m.over:
+		m.err = context.Canceled
 	}
-	return nil
+	return m.err
 }
 
 // Done is context.Context's. From the first call on there is a timer.

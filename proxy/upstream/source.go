@@ -236,7 +236,7 @@ func (rt *Route) bounded(ctx context.Context, f func(context.Context) error) err
 	return f(m)
 }
 
-// brief reports whether what is to be done with a message takes no time to speak of, but for some.
+// brief reports whether what is to be done with a message takes no time to speak of, but for some messages.
 func (rt *Route) brief() bool {
 	return rt.program.Brief() && rt.onlyProgram() && rt.dialect.Name == "raw" && len(rt.decode) == 0 && !rt.posts()
 }

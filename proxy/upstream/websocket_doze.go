@@ -1,5 +1,5 @@
 // This file is how a connection waits for messages: without a goroutine, by one that is woken, or, where they come one soon after the other, by one that stays. Where a message takes no time to
-// speak of, the lookout, who looks after all that sleep, emits it itself. Whether one does may turn out when it is begun: then it is left to one who is woken.
+// speak of, the lookout, who looks after all that sleep, emits it itself. Whether a message takes long may turn out only once it has been begun; it is then left to a goroutine that is woken.
 
 package upstream
 

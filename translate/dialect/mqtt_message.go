@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 
 	"sidestream/translate"
@@ -77,11 +78,12 @@ func (s *mqtt) publish(pk mqttPacket, r *mqttReader, got *Received) error {
 	if over || !wanted {
 		return nil
 	}
+	twice := pk.flags&8 != 0 && slices.Contains(s.seen, mqttSeen{id, sum}) // it may be: an identifier is soon used for another that says the same
 	if qos == 1 && s.again(pk.flags&8 != 0, id, sum) {
 		return nil
 	}
 	same := s.remember(topic, sum)
-	if same && retained && s.reconnected && !s.resumed { // a session that goes on asks for none: what aedes marks so, it has kept
+	if same && retained && s.reconnected && (!s.resumed || twice) { // a session that goes on asks for none: what aedes marks so, it has kept
 		return nil
 	}
 	m := translate.Message{Topic: topic, Data: bytes.Clone(r.b)}

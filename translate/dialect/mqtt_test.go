@@ -397,15 +397,19 @@ func TestMQTTSessionOfAnother(t *testing.T) {
 // What comes as retained in a session that goes on was kept for it, also where it is what was there before; in a new one that is known already.
 func TestMQTTRetainedInASession(t *testing.T) {
 	s := mqttGranted(t, `{"clientId":"c","cleanSession":false}`)
-	emitted := func(text string, id uint16) int {
+	emitted := func(flags byte, id uint16) int {
 		t.Helper()
-		got, err := s.Receive(context.Background(), noon, Frame{Binary: true, Data: published(1, "a", id, []byte(text))})
+		got, err := s.Receive(context.Background(), noon, Frame{Binary: true, Data: published(1|flags, "a", id, []byte("on"))})
 		if err != nil {
 			t.Fatal(err)
 		}
 		return len(got.Messages)
 	}
-	emitted("on", 1)
+	emitted(0, 1)
+	mqttOpen(t, s, 1, 1)
+	if n := emitted(8, 1); n != 0 { // its acknowledgement was lost
+		t.Errorf("what is sent again as a duplicate is emitted %d times more", n)
+	}
 	for i, c := range []struct {
 		present byte
 		want    int
@@ -413,7 +417,7 @@ func TestMQTTRetainedInASession(t *testing.T) {
 		if got := mqttOpen(t, s, c.present, 1); got.Resumed != (c.present == 1) {
 			t.Fatalf("connection %d: resumed: %v", i+2, got.Resumed)
 		}
-		if n := emitted("on", uint16(i+2)); n != c.want {
+		if n := emitted(0, uint16(i+2)); n != c.want {
 			t.Errorf("connection %d: emitted %d times, want %d", i+2, n, c.want)
 		}
 	}
