@@ -22,13 +22,16 @@ type Program struct {
 	Strict bool
 }
 
-// briefData is the length of the longest message that is parsed and written in no time to speak of.
-const briefData = 4 << 10
+// Brief is a context with which Apply fails with an error that wraps [ErrLong] where it would take more than some tens of microseconds since it was renewed.
+type Brief = jq.Brief
 
-// Briefly returns a context with which Apply fails with an error that wraps [ErrLong] where it would take time to speak of.
-func Briefly(ctx context.Context) context.Context { return jq.Briefly(ctx) }
+// BriefOf is the Brief that ctx is, or is made of; nil: none, whose time is always there.
+func BriefOf(ctx context.Context) *Brief { return jq.BriefOf(ctx) }
 
-// ErrLong is wrapped by Apply's error where that is to take no time, and would: see [Briefly].
+// Briefly returns one that ends with ctx, and is to be renewed first.
+func Briefly(ctx context.Context) *Brief { return jq.Briefly(ctx) }
+
+// ErrLong is wrapped by Apply's error where that is to take no time, and would: see [Brief].
 var ErrLong = jq.ErrLong
 
 // Brief reports whether most messages take no time to speak of: its programs are plain ones, and name no secret, which may have to be read.
@@ -57,7 +60,7 @@ func (p *Program) Apply(ctx context.Context, m Message) (out []Message, done boo
 		}
 		return []Message{{Event: m.Event, ID: m.ID, Topic: m.Topic, Data: bytes.TrimSpace(m.Data)}}, false, nil
 	}
-	if len(m.Data) > briefData && jq.IsBrief(ctx) {
+	if !jq.BriefOf(ctx).Bytes(len(m.Data)) {
 		return nil, false, jq.ErrLong
 	}
 	in, err := m.input(p.Strict)
@@ -155,6 +158,9 @@ func (p *Program) appendItem(ctx context.Context, out []Message, m Message, in i
 	value, ok := item, true
 	if p.Data != nil {
 		value, ok, err = p.Data.first(ctx, item, in.known)
+	}
+	if err == nil && ok && !jq.BriefOf(ctx).Writes(value) {
+		err = jq.ErrLong
 	}
 	if err != nil || !ok {
 		return out, done, err

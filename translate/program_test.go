@@ -357,7 +357,7 @@ func BenchmarkApplyPlain(b *testing.B) {
 
 // TestBriefly checks that what would take time to speak of is refused where that is to be, and done where there is time, and that what takes none is done alike.
 func TestBriefly(t *testing.T) {
-	items := "[" + strings.Repeat("1,", 400) + "1]"
+	doubled := "DATA={a:.,b:.}" + strings.Repeat("|{a:.,b:.}", 17) // a few steps, and 200,000 parts that are written
 	for _, c := range []struct {
 		settings []string
 		data     string
@@ -366,29 +366,54 @@ func TestBriefly(t *testing.T) {
 	}{
 		{[]string{"SELECT=select(.a)"}, `{"a":1}`, false, true},
 		{[]string{"SELECT=select(.a)", "ID=.a", "DATA={a}"}, `{"a":1}`, false, true},
-		{[]string{"DATA={a}"}, `{"a":1,"b":"` + strings.Repeat("x", briefData) + `"}`, true, true},
+		{[]string{"DATA={a}"}, `{"a":1,"b":"` + strings.Repeat("x", 1<<10) + `"}`, false, true},
+		{[]string{"DATA={a}"}, `{"a":1,"b":"` + strings.Repeat("x", 3500) + `"}`, true, true},
+		{[]string{"DATA={a}"}, strings.Repeat("[", 3500) + strings.Repeat("]", 3500), true, true},
 		{[]string{"SELECT=.[]"}, `[1,2]`, false, true},
 		{[]string{"SELECT=.[]"}, `{"a":1}`, true, true}, // which gojq does
-		{[]string{"SELECT=.[]"}, items, true, true},
+		{[]string{"SELECT=.[]"}, "[" + strings.Repeat("1,", 400) + "1]", true, true},
+		{[]string{"SELECT=.[]", "EVENT=.a", "ID=.b", "DATA={a}"}, "[" + strings.Repeat(`{"a":"1","b":"2"},`, 60) + `{"a":"1"}]`, true, true},
+		{[]string{doubled}, `"x"`, true, true},
+		{[]string{"DATA={a:.,b:.}|{a:.,b:.}"}, `"x"`, false, true},
 		{[]string{"DATA=.a|tostring"}, `{"a":1}`, true, false},
 		{[]string{"SELECT=.a", "DATA=.b|tostring"}, `{"a":{"b":1}}`, true, false},
-		{nil, strings.Repeat("x", 2*briefData), false, true},
+		{nil, strings.Repeat("x", 8<<10), false, true},
 	} {
 		p := program(t, c.settings...)
 		if p.Brief() != c.brief {
 			t.Errorf("%q: brief %v", c.settings, p.Brief())
 		}
 		m := Message{Data: []byte(c.data)}
-		want, _, err := p.Apply(t.Context(), m)
-		if err != nil || len(want) == 0 {
-			t.Fatal(c.settings, err)
-		}
-		got, _, err := p.Apply(Briefly(t.Context()), m)
+		want, _, wrong := p.Apply(t.Context(), m)
+		brief := Briefly(t.Context())
+		brief.Renew()
+		got, _, err := p.Apply(brief, m)
 		switch {
 		case c.long != errors.Is(err, ErrLong):
-			t.Errorf("%q: %v", c.settings, err)
-		case !c.long && fmt.Sprint(got) != fmt.Sprint(want):
+			t.Errorf("%.60q of %.60q: %v", c.settings, c.data, err)
+		case !c.long && (fmt.Sprint(got) != fmt.Sprint(want) || err != wrong):
 			t.Errorf("%q: %v, want %v", c.settings, got, want)
 		}
+	}
+}
+
+// TestBriefIsUsedUp checks that what is done one after the other has the time of one, until it is renewed.
+func TestBriefIsUsedUp(t *testing.T) {
+	p, m := program(t, "SELECT=select(.a)", "DATA={a}"), Message{Data: []byte(`{"a":1,"text":"` + strings.Repeat("x", 200) + `"}`)}
+	brief := Briefly(t.Context())
+	for range 3 {
+		brief.Renew()
+		n := 0
+		for ; n < 100; n++ {
+			if _, _, err := p.Apply(brief, m); errors.Is(err, ErrLong) {
+				break
+			}
+		}
+		if n < 5 || n > 20 {
+			t.Errorf("%d messages are brief", n)
+		}
+	}
+	if none := BriefOf(t.Context()); none != nil || !none.Message() || !none.Bytes(1<<30) || !none.Writes("x") {
+		t.Error("who is not to be brief has no time")
 	}
 }

@@ -96,7 +96,8 @@ func TestTurnBrief(t *testing.T) {
 		"a program of gojq's":         {SourceSettings{Select: ". as $x|$x"}, true, 0, true},
 		"a second program of gojq's":  {SourceSettings{Select: ".", ID: ". as $x|$x"}, true, 0, true},
 		"a program beside":            {SourceSettings{Reply: "empty"}, true, 0, true},
-		"long messages":               {SourceSettings{Select: "."}, true, 5 << 10, true},
+		"long messages":               {SourceSettings{Select: "."}, true, 3500, true},
+		"long messages, no program":   {SourceSettings{}, true, 3500, false},
 		"messages that gojq is to do": {SourceSettings{Select: ".[]"}, true, 0, true}, // of an object
 		"emit waits":                  {SourceSettings{}, false, 0, true},
 		"a dialect":                   {SourceSettings{Protocol: "sockjs"}, true, 0, true},
@@ -270,6 +271,61 @@ func TestTurnBriefRest(t *testing.T) {
 			}
 		}
 		time.Sleep(busyGap + 10*time.Millisecond)
+	}
+}
+
+// Of a frame of very many messages the first are emitted before somebody is woken, and not more than take no time.
+func TestTurnBriefMany(t *testing.T) {
+	for name, s := range map[string]SourceSettings{"raw": {}, "a program": {Select: "select(.)"}} {
+		t.Run(name, func(t *testing.T) {
+			say := make(chan string)
+			f := &feed{talk: func(p *peer) {
+				for text := range say {
+					p.say(text)
+				}
+			}}
+			f.begun = time.Now()
+			server := httptest.NewServer(f)
+			defer server.Close()
+			defer sockets.CloseIdleConnections()
+			defer close(say)
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			s.From, s.Idle, s.Separator = "ws"+strings.TrimPrefix(server.URL, "http"), time.Hour, ";"
+			conn, err := expanded(t, compiled(t, s), "/").Source(quietLog).Connect(ctx)
+			if err != nil {
+				t.Fatal(err)
+			}
+			woken, came, before := make(chan bool, 1), 0, 0
+			turn := func() {
+				t.Helper()
+				if asleep, err := conn.(Dozer).Turn(ctx, func(ms []translate.Message) error {
+					for _, m := range ms {
+						if came++; string(m.Data) != fmt.Sprint(came) {
+							t.Errorf("%q is number %d", m.Data, came)
+						}
+					}
+					return nil
+				}, func() { before = came; woken <- true }, true); !asleep {
+					t.Fatal(err)
+				}
+			}
+			turn()
+			const n = 700
+			var all []string
+			for i := range n {
+				all = append(all, fmt.Sprint(i+1))
+			}
+			say <- strings.Join(all, ";")
+			<-woken
+			if before < 5 || before > 60 {
+				t.Errorf("%d of %d were emitted before somebody was woken", before, n)
+			}
+			turn()
+			if came != n {
+				t.Errorf("%d came, want %d", came, n)
+			}
+		})
 	}
 }
 

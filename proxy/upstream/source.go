@@ -156,9 +156,13 @@ func boundProgram() (context.Context, context.CancelFunc) {
 }
 
 // apply runs the route's programs over ms. A message that a program fails for is left out, counted and said at a bounded
-// rate; payload says that one was not what a poll must be. With a context of [translate.Briefly] it may be *unfinished, beside what has come of those before.
+// rate; payload says that one was not what a poll must be. With a [translate.Brief] it may be *unfinished, beside what has come of those before.
 func (rt *Route) apply(ctx context.Context, log *slog.Logger, ms []translate.Message) (out []translate.Message, done bool, payload error) {
+	brief := translate.BriefOf(ctx)
 	for i, m := range ms {
+		if !brief.Message() {
+			return out, false, &unfinished{ms[i:]}
+		}
 		var made []translate.Message
 		var last bool
 		err := rt.bounded(ctx, func(ctx context.Context) (err error) {

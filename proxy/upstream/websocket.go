@@ -155,13 +155,13 @@ type term struct {
 	alive   context.Context
 	end     context.CancelCauseFunc
 	keeper  *keeper
-	stay    func() bool     // ends the wait for ctx's end
-	left    chan struct{}   // closed once the farewell then is through
-	first   bool            // what came before the connection was ready is emitted
-	brief   bool            // a message takes no time, and may be emitted by who tells that there is one
-	failed  error           // of one that was
-	briefly context.Context // glance's
-	glance  func() bool     // does so; nil: there is none yet
+	stay    func() bool      // ends the wait for ctx's end
+	left    chan struct{}    // closed once the farewell then is through
+	first   bool             // what came before the connection was ready is emitted
+	brief   bool             // a message takes no time, and may be emitted by who tells that there is one
+	failed  error            // of one that was
+	briefly *translate.Brief // glance's
+	glance  func() bool      // does so; nil: there is none yet
 }
 
 // enter begins to run the connection.

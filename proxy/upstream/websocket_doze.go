@@ -45,6 +45,7 @@ func (c *wsConn) glances(ws *wsconn.Conn, wake func()) func() bool {
 	if c.term.glance == nil {
 		c.term.briefly = translate.Briefly(c.term.alive)
 		c.term.glance = func() bool {
+			c.term.briefly.Renew()
 			for c.soon < busyRun && ws.Whole() { // the rest of many is for the one who is woken
 				err := c.one(c.term.briefly, c.term.emit)
 				if c.undone != nil {

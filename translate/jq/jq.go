@@ -16,7 +16,7 @@ var (
 	ErrDepth  = errors.New("makes values that are nested too deeply")
 	ErrNumber = fmt.Errorf("counts with a number of more than %d digits", maxDigits)
 	ErrPanic  = errors.New("is something that gojq fails at") // a fault of gojq's, or of the package's
-	ErrLong   = errors.New("is not known to take no time")    // see Briefly
+	ErrLong   = errors.New("is not known to take no time")    // see Brief
 )
 
 // Program is one compiled jq program. It is safe for concurrent use.
@@ -47,14 +47,18 @@ func (p *Program) Run(ctx context.Context, value any, variables []any, f func(an
 		return err
 	}
 	given := 0 // outputs that f has had already
+	brief := BriefOf(ctx)
+	if !brief.take(runShares) {
+		return ErrLong
+	}
 	if p.shape != nil {
-		n, err := p.runShape(ctx, value, variables, f)
+		n, err := p.runShape(ctx, brief, value, variables, f)
 		if err != errShape {
 			return err
 		}
 		given = n
 	}
-	if IsBrief(ctx) {
+	if brief != nil {
 		return ErrLong
 	}
 	m := p.take()

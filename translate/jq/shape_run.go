@@ -6,6 +6,7 @@ import "context"
 type pass struct {
 	guard
 	ctx   context.Context
+	brief *Brief
 	known []any // the variables' values
 	steps int
 	given int // outputs
@@ -19,15 +20,15 @@ func (in *pass) step() error {
 			return err
 		}
 	}
-	if in.steps > heavySteps || in.steps == briefSteps && IsBrief(in.ctx) {
+	if in.steps > heavySteps || !in.brief.take(1) {
 		return errShape
 	}
 	return nil
 }
 
 // runShape is Run for a program with a shape. It returns errShape, and how many outputs f has had, where gojq is to run it.
-func (p *Program) runShape(ctx context.Context, value any, variables []any, f func(any) error) (given int, err error) {
-	in := &pass{guard: guard{f: f}, ctx: ctx, known: variables}
+func (p *Program) runShape(ctx context.Context, brief *Brief, value any, variables []any, f func(any) error) (given int, err error) {
+	in := &pass{guard: guard{f: f}, ctx: ctx, brief: brief, known: variables}
 	defer func() { given = in.given }() // after a panic too
 	defer in.end(&err)
 	err = p.shape(value, in, func(v any) error {

@@ -128,7 +128,7 @@ type news struct {
 	hung bool
 }
 
-// mostGlances is how many of the connections that have something at once the lookout itself sees to, which takes it a millisecond or two. A reader that is woken
+// mostGlances is how many of the connections that have something at once the lookout itself sees to, which takes it a few milliseconds at most. A reader that is woken
 // costs more than what it reads, but several read at the same time: they have the rest, and begin before.
 const mostGlances = 64
 
