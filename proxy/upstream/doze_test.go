@@ -317,7 +317,11 @@ func TestTurnBriefMany(t *testing.T) {
 				all = append(all, fmt.Sprint(i+1))
 			}
 			say <- strings.Join(all, ";")
-			<-woken
+			select {
+			case <-woken:
+			case <-time.After(10 * time.Second):
+				t.Fatalf("nobody is woken for %d messages", n)
+			}
 			if before < 5 || before > 60 {
 				t.Errorf("%d of %d were emitted before somebody was woken", before, n)
 			}
