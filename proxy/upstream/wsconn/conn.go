@@ -71,7 +71,7 @@ type Conn struct {
 	fin      bool  // the frame is the last of its message
 	left     int64 // of the frame
 	packed   *inflater
-	again    bool   // a compressed message went on after a block that said it was the last one
+	again    bool   // a compressed message had a block that said it was the last one, before its end
 	history  []byte // the window, with Takeover
 	text     text
 }

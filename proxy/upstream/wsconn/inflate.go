@@ -94,12 +94,12 @@ func (c *Conn) inflate(b []byte) (int, error) {
 		case c.packed.err != nil:
 			return n, c.packed.err
 		case errors.Is(err, io.EOF):
+			c.again = c.again || c.packed.tail < len(tail)
 			if more, lost := c.more(); lost != nil {
 				return n, lost
 			} else if !more {
 				return n, io.EOF
 			}
-			c.again = true
 			c.packed.begin() // after a block that says it is the last one (RFC 7692, section 7.2.3.4)
 			err = nil
 		case err != nil:
