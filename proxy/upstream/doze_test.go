@@ -217,30 +217,36 @@ func turnsBrief(t *testing.T, s SourceSettings, brief bool, pad string, wakes bo
 	}
 }
 
-// Of several messages in one frame those that take no time may be emitted before somebody is woken for the rest, in their order, each once.
-func TestTurnBriefRest(t *testing.T) {
-	say := make(chan string)
-	f := &feed{talk: func(p *peer) {
-		for text := range say {
+// dozing is a connection that may sleep, of which the upstream says what it is given. Both end with the test.
+func dozing(t *testing.T, s SourceSettings) (ctx context.Context, conn Dozer, say chan<- string) {
+	t.Helper()
+	texts := make(chan string)
+	f := &feed{begun: time.Now(), talk: func(p *peer) {
+		for text := range texts {
 			p.say(text)
 		}
 	}}
-	f.begun = time.Now()
 	server := httptest.NewServer(f)
-	defer server.Close()
-	defer sockets.CloseIdleConnections()
-	defer close(say)
+	t.Cleanup(server.Close)
+	t.Cleanup(sockets.CloseIdleConnections)
+	t.Cleanup(func() { close(texts) })
 	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
-	s := SourceSettings{From: "ws" + strings.TrimPrefix(server.URL, "http"), Idle: time.Hour, Separator: ";", Select: ".[]"}
-	conn, err := expanded(t, compiled(t, s), "/").Source(quietLog).Connect(ctx)
+	t.Cleanup(cancel)
+	s.From, s.Idle = "ws"+strings.TrimPrefix(server.URL, "http"), time.Hour
+	c, err := expanded(t, compiled(t, s), "/").Source(quietLog).Connect(ctx)
 	if err != nil {
 		t.Fatal(err)
 	}
+	return ctx, c.(Dozer), texts
+}
+
+// Of several messages in one frame those that take no time may be emitted before somebody is woken for the rest, in their order, each once.
+func TestTurnBriefRest(t *testing.T) {
+	ctx, conn, say := dozing(t, SourceSettings{Separator: ";", Select: ".[]"})
 	woken, got := make(chan bool, 1), make(chan string, 1000)
 	turn := func() {
 		t.Helper()
-		asleep, err := conn.(Dozer).Turn(ctx, func(ms []translate.Message) error {
+		asleep, err := conn.Turn(ctx, func(ms []translate.Message) error {
 			if last := string(ms[len(ms)-1].Data); conn.(Lull).Lull() != (last == "4") {
 				t.Errorf("all that has arrived is read, or not, as of %q", last)
 			}
@@ -278,28 +284,12 @@ func TestTurnBriefRest(t *testing.T) {
 func TestTurnBriefMany(t *testing.T) {
 	for name, s := range map[string]SourceSettings{"raw": {}, "a program": {Select: "select(.)"}} {
 		t.Run(name, func(t *testing.T) {
-			say := make(chan string)
-			f := &feed{talk: func(p *peer) {
-				for text := range say {
-					p.say(text)
-				}
-			}}
-			f.begun = time.Now()
-			server := httptest.NewServer(f)
-			defer server.Close()
-			defer sockets.CloseIdleConnections()
-			defer close(say)
-			ctx, cancel := context.WithCancel(t.Context())
-			defer cancel()
-			s.From, s.Idle, s.Separator = "ws"+strings.TrimPrefix(server.URL, "http"), time.Hour, ";"
-			conn, err := expanded(t, compiled(t, s), "/").Source(quietLog).Connect(ctx)
-			if err != nil {
-				t.Fatal(err)
-			}
+			s.Separator = ";"
+			ctx, conn, say := dozing(t, s)
 			woken, came, before := make(chan bool, 1), 0, 0
 			turn := func() {
 				t.Helper()
-				if asleep, err := conn.(Dozer).Turn(ctx, func(ms []translate.Message) error {
+				if asleep, err := conn.Turn(ctx, func(ms []translate.Message) error {
 					for _, m := range ms {
 						if came++; string(m.Data) != fmt.Sprint(came) {
 							t.Errorf("%q is number %d", m.Data, came)
