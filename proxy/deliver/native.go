@@ -8,7 +8,7 @@
 //   - WebKit (tried: WebKitGTK 2.50.6) joins half an event to the first bytes of the next answer, so that begins with what
 //     takes it in. Over HTTP/2 it notices the end of an answer by END_STREAM alone, neither by RST_STREAM nor by GOAWAY.
 //   - Others that send that header may take a clean end for the end of all: r3labs/sse 2.10.0 for Go does not come back after one. So that is for who says
-//     that it is WebKit, or, since an application may have it say anything, sends Sec-Fetch-Mode, as browsers do.
+//     that it is WebKit, or, since an application may have it say anything, sends Sec-Fetch-Dest, as browsers do and Node's fetch does not.
 
 package deliver
 
@@ -17,9 +17,9 @@ import (
 	"strings"
 )
 
-// ending is isClean where an answer to r, which looks native or not, must end cleanly for its client to come back: WebKit's.
+// ending is isClean where an answer to r, which looks native or not, must end cleanly for its client to come back: WebKit's, or who may be that.
 func ending(native bool, r *http.Request) flags {
-	if native && r.ProtoMajor > 1 && (strings.Contains(r.UserAgent(), "AppleWebKit/") || r.Header.Get("Sec-Fetch-Mode") != "") {
+	if native && r.ProtoMajor > 1 && (strings.Contains(r.UserAgent(), "AppleWebKit/") || r.Header.Get("Sec-Fetch-Dest") != "") {
 		return isClean
 	}
 	return 0

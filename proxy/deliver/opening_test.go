@@ -187,15 +187,15 @@ func TestEnding(t *testing.T) {
 		major   int
 		control string
 		agent   string
-		mode    string
+		dest    string
 		want    flags
 	}{
-		{2, "no-cache", safari, "cors", isClean},
+		{2, "no-cache", safari, "empty", isClean},
 		{2, "no-cache", safari, "", isClean},
-		{2, "no-cache", "Shop/3.1 (iPhone)", "cors", isClean}, // an application's WebKit
-		{1, "no-cache", safari, "cors", 0},
-		{2, "", safari, "cors", 0},
-		{2, "no-cache", chrome, "cors", 0},
+		{2, "no-cache", "Shop/3.1 (iPhone)", "empty", isClean}, // an application's WebKit
+		{1, "no-cache", safari, "empty", 0},
+		{2, "", safari, "empty", 0},
+		{2, "no-cache", chrome, "empty", 0},
 		{2, "no-cache", "Go-http-client/2.0", "", 0}, // r3labs/sse: it would never come back
 		{2, "no-cache", "", "", 0},
 	} {
@@ -203,8 +203,8 @@ func TestEnding(t *testing.T) {
 		r.ProtoMajor = c.major
 		r.Header.Set("Cache-Control", c.control)
 		r.Header.Set("User-Agent", c.agent)
-		if c.mode != "" {
-			r.Header.Set("Sec-Fetch-Mode", c.mode)
+		if c.dest != "" {
+			r.Header.Set("Sec-Fetch-Dest", c.dest)
 		}
 		if got := ending(looksNative(r), r); got != c.want {
 			t.Errorf("HTTP/%d, %q of %q: %v", c.major, c.control, c.agent, got)

@@ -248,10 +248,19 @@ func (s *side) letGo(it *Item) {
 	}
 }
 
-// had reports whether one that may be what it is on this side, of the same name and from about the same time, was let go of: where two messages change places, or one
-// has changed, just as both sides have begun or are interrupted, one of them need not be there and the other has to.
+// had reports whether an item was let go of on this side for which it may stand, of the same name and from about the same time, and uses that up: where two messages change
+// places, or one has changed, just as both sides have begun or are interrupted, one of them need not be there and the other has to.
 func (s *side) had(it *Item) bool {
-	return slices.ContainsFunc(s.let, func(o Item) bool { return o.Name == it.Name && o.At.Sub(it.At).Abs() < SettleTime })
+	near := func(o Item) bool { return o.Name == it.Name && o.At.Sub(it.At).Abs() < SettleTime }
+	i := slices.IndexFunc(s.let, func(o Item) bool { return o.Hash == it.Hash && near(o) })
+	if i < 0 {
+		i = slices.IndexFunc(s.let, near)
+	}
+	if i < 0 {
+		return false
+	}
+	s.let = slices.Delete(s.let, i, i+1)
+	return true
 }
 
 // has reports whether an equal of it is not decided.

@@ -342,3 +342,23 @@ func TestComparisonChangedAtTheEdge(t *testing.T) {
 		t.Errorf("%d are equal, %q", c.Counts()[Equal], told)
 	}
 }
+
+// TestComparisonOneExcusesOne checks that what was let go of at an edge stands for one message, and that others that are missing there are told.
+func TestComparisonOneExcusesOne(t *testing.T) {
+	c := &Comparison{Wait: 2 * time.Second}
+	c.There(false, start)
+	c.There(true, start)
+	c.Add(true, item(SettleTime-50*time.Millisecond, "m:first"))
+	for i := range 20 {
+		c.Add(false, item(SettleTime+time.Duration(i)*40*time.Millisecond, fmt.Sprint("m:", i)))
+	}
+	for i := range 30 {
+		for _, isNew := range []bool{false, true} {
+			c.Add(isNew, item(SettleTime+time.Duration(i+20)*40*time.Millisecond, fmt.Sprint("m:both ", i)))
+		}
+	}
+	c.Settle(start.Add(time.Minute))
+	if counts := c.Counts(); counts[Missing] != 19 || counts[Equal] != 30 || len(counts) != 2 {
+		t.Error(counts)
+	}
+}

@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// Go collects when as much garbage has come as is in use: half of what a process takes is garbage, whatever it does. Collecting twice as often costs twice as much, which
+// Go collects when as much garbage has come as is in use: up to half of the heap is garbage. Collecting twice as often costs twice as much, which
 // is little for who makes little garbage, or has little to do. So the collector comes sooner than by itself for as long as what that costs in addition is within a bound.
 const (
 	usualPercent = 100 // Go's own: of what is in use, how much garbage may come to it
@@ -17,7 +17,7 @@ const (
 	extraOfUsed  = 0.01            // of the CPU that the process uses
 	extraOfCore  = 0.004           // and of one core
 	paceTime     = 5 * time.Second // how long what has been is remembered, about
-	leastChange  = 8               // a percent'th part that is worth a change, which stops the process for a moment
+	leastChange  = 8               // a change by less than an eighth is not worth it: each stops the process for a moment
 )
 
 // spent is CPU, in seconds since the process began.

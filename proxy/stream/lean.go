@@ -8,7 +8,7 @@ import (
 
 // This file is what a stream has only once it is needed, as there may be one for each of thousands of users.
 
-// alarm is a timer that is made when it is set first: few of a great many streams need theirs. The zero value is stopped.
+// alarm is a timer that is made when it is set first: most of a great many streams never set theirs. The zero value is stopped.
 type alarm struct{ timer *time.Timer }
 
 // set has f called after d, rather than when it was to be called. f is the same each time.
@@ -26,7 +26,7 @@ func (a *alarm) stop() {
 	}
 }
 
-// aboutStream is a log of one stream. What its lines begin with is written when there is one.
+// aboutStream is a log of one stream. What its lines have of that is put together when there is one.
 type aboutStream struct {
 	slog.Handler
 	epoch    Epoch
@@ -42,7 +42,7 @@ func (a *aboutStream) Handle(ctx context.Context, r slog.Record) error {
 	return a.named().Handle(ctx, r)
 }
 
-// WithAttrs adds to what lines begin with.
+// WithAttrs adds to what lines have.
 func (a *aboutStream) WithAttrs(attrs []slog.Attr) slog.Handler { return a.named().WithAttrs(attrs) }
 
 // WithGroup puts what follows into a group.

@@ -70,7 +70,11 @@ const (
 	fraction   = 4
 	lastBlock  = 64 << 10
 	overhead   = 36 // bytes of an event beside its fields, where its data is one line: see AppendChunk and sse.AppendEvent
+
+	lineOverhead = len("data: ") // of each further line
 )
+
+var newline, carriageReturn = []byte("\n"), []byte("\r")
 
 // encode puts an event into the present block, as a chunk. kept is how many bytes are, of all blocks, and about the size of its fields.
 func (l *blocks) encode(kept, about int, event func([]byte) []byte) (chunk []byte, front int) {
@@ -80,8 +84,10 @@ func (l *blocks) encode(kept, about int, event func([]byte) []byte) (chunk []byt
 	}
 	used := len(l.block)
 	all, front := AppendChunk(l.block[used:used:cap(l.block)], event)
-	if cap(all) == cap(l.block)-used { // else it was longer than it seemed, and has an array of its own
+	if cap(all) == cap(l.block)-used {
 		l.block = l.block[:used+len(all)]
+	} else { // it was longer than it seemed, and has an array of its own; so would those like it that follow
+		l.block = nil
 	}
 	return all[:len(all):len(all)], front
 }

@@ -1,6 +1,7 @@
 package stream
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"sync"
@@ -128,7 +129,8 @@ func (r *Ring) encode(m translate.Message, seq uint64, now time.Time) event {
 	if m.Gap == "" && m.Notice == "" && sse.ValidID(m.ID) && !r.lives.own(m.ID) {
 		e.id, id = m.ID, m.ID
 	}
-	e.chunk, e.front = r.log.encode(r.log.bytes, len(id)+len(m.Event)+len(m.Mark)+len(m.Data), func(dst []byte) []byte {
+	about := len(id) + len(m.Event) + len(m.Mark) + len(m.Data) + lineOverhead*(bytes.Count(m.Data, newline)+bytes.Count(m.Data, carriageReturn))
+	e.chunk, e.front = r.log.encode(r.log.bytes, about, func(dst []byte) []byte {
 		if m.Mark != "" {
 			dst = sse.AppendMark(dst, m.Mark)
 		}

@@ -274,6 +274,28 @@ func BenchmarkKept(b *testing.B) {
 	b.ReportMetric(float64(with-alone)/float64(b.N)/100, "ns-more/event")
 }
 
+// TestLinesAreInBlocks: events of several lines lie in blocks as others do, rather than each in an array of its own.
+func TestLinesAreInBlocks(t *testing.T) {
+	for _, end := range []string{"\n", "\r\n", "\r"} {
+		for lines := 1; lines <= 12; lines++ {
+			for size := 20; size <= 400; size += 20 {
+				r := NewRing(1, Bounds{}, new(Stats), false)
+				data, own := []byte(strings.Repeat(strings.Repeat("x", size/lines)+end, lines)), 0
+				for range 12 {
+					r.Append(translate.Message{Event: "update", Data: data})
+					chunk := r.log.events[len(r.log.events)-1].chunk
+					if r.log.block == nil || &r.log.block[len(r.log.block)-1] != &chunk[len(chunk)-1] {
+						own++
+					}
+				}
+				if own > 0 {
+					t.Errorf("%d of 12 events of %d bytes in %d lines that end with %q have arrays of their own", own, size, lines, end)
+				}
+			}
+		}
+	}
+}
+
 // TestBlocksAreFilled: of the blocks of a small ring, as many private streams have, a quarter at most is neither an event nor what is still to be filled.
 func TestBlocksAreFilled(t *testing.T) {
 	for size := 20; size <= 2000; size += 20 {

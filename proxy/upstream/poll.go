@@ -341,10 +341,18 @@ func (d *digester) name(s string) {
 	d.Write(d.room)
 }
 
+// done lets go of it, and of what one long name has needed.
+func (d *digester) done() {
+	if cap(d.room) > 1<<10 {
+		d.room = nil
+	}
+	digests.Put(d)
+}
+
 // digest is equal for equal messages.
 func digest(ms ...translate.Message) [sha256.Size]byte {
 	d := digests.Get().(*digester)
-	defer digests.Put(d)
+	defer d.done()
 	d.Reset()
 	for i := range ms {
 		d.name(ms[i].Event)

@@ -152,8 +152,8 @@ func (p *poll) body(ctx context.Context, resp *http.Response, alive func()) ([]b
 	return bytes.TrimPrefix(body, byteOrderMark), nil
 }
 
-// whole is io.ReadAll of at most limit bytes of r, which said would be so many; less than 0: it did not say. It has room for no more than that, unless
-// what was said is much, and might be never sent.
+// whole is io.ReadAll of at most limit bytes of r, which said would be so many; less than 0: it did not say. It has room for no more than that where it is not
+// encoded, unless what was said is much, and might be never sent.
 func whole(r io.Reader, limit, said int64) ([]byte, error) {
 	if said < 0 || said > mostTrusted {
 		return io.ReadAll(io.LimitReader(r, limit))

@@ -11,7 +11,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"slices"
 	"strings"
 
 	"sidestream/translate"
@@ -78,7 +77,7 @@ func (s *mqtt) publish(pk mqttPacket, r *mqttReader, got *Received) error {
 	if over || !wanted {
 		return nil
 	}
-	twice := pk.flags&8 != 0 && slices.Contains(s.seen, mqttSeen{id, sum}) // it may be: an identifier is soon used for another that says the same
+	twice := pk.flags&8 != 0 && s.newest(id) == sum // it may be: an identifier is soon used for another that says the same
 	if qos == 1 && s.again(pk.flags&8 != 0, id, sum) {
 		return nil
 	}

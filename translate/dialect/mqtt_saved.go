@@ -16,6 +16,16 @@ type mqttSeen struct {
 	sum [16]byte
 }
 
+// newest is the last message that had this identifier; zero: none is known.
+func (s *mqtt) newest(id uint16) (sum [16]byte) {
+	for _, one := range s.seen {
+		if one.id == id {
+			sum = one.sum
+		}
+	}
+	return sum
+}
+
 // again notes a message with QoS 1, and reports whether the broker has sent it before: it says so, with the same packet identifier and the same
 // contents (MQTT 5.0, 4.4). Where a connection's first identifier is 1 they may have started over (RabbitMQ), and then identify nothing.
 func (s *mqtt) again(dup bool, id uint16, sum [16]byte) bool {

@@ -423,6 +423,23 @@ func TestMQTTRetainedInASession(t *testing.T) {
 	}
 }
 
+// An identifier that has been another message's since says nothing about a message that says what that of before said.
+func TestMQTTRetainedUnderAnIdentifierOfOld(t *testing.T) {
+	s := mqttGranted(t, `{"clientId":"c","cleanSession":false}`)
+	for i, c := range []struct {
+		text string
+		id   uint16
+	}{{"on", 1}, {"off", 1}, {"on", 2}, {"on", 1}} {
+		if i%2 == 1 {
+			mqttOpen(t, s, 1, 1)
+		}
+		got, err := s.Receive(context.Background(), noon, Frame{Binary: true, Data: published(1|8, "a", c.id, []byte(c.text))})
+		if err != nil || len(got.Messages) != 1 {
+			t.Errorf("%d: %d are emitted, %v", i, len(got.Messages), err)
+		}
+	}
+}
+
 // Who shares a subscription asks for nothing that is retained, where the protocol can say that.
 func TestMQTTSharedAsksForNothingRetained(t *testing.T) {
 	for connect, want := range map[string][]byte{`{"version":5}`: {1, 1 | 2<<4, 0 | 2<<4}, `{}`: {1, 1, 0}} {

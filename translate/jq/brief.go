@@ -44,7 +44,7 @@ func (b *Brief) Message() bool { return b.take(messageShares) }
 // Bytes takes the time for so many bytes to be parsed, and reports whether it is there.
 func (b *Brief) Bytes(n int) bool { return b.take(n / 8) }
 
-// Writes reports whether it is there for v to be written.
+// Writes takes the time for v to be written, and reports whether it is there.
 func (b *Brief) Writes(v any) bool {
 	if b == nil {
 		return true
