@@ -263,6 +263,7 @@ func TestLossIsNotForgottenWithItsConnection(t *testing.T) {
 		r.add("a", entryID{1, 1}, "n", "0")
 		r.add("b", entryID{1, 1}, "n", "0")
 		time.Sleep(15 * time.Second)
+		synctest.Wait()
 		*w.seen = nil
 		r.trim("a", 0)
 		r.add("a", entryID{1, 2}, "n", "1")
