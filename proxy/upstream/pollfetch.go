@@ -174,7 +174,7 @@ func whole(r io.Reader, limit, said int64) ([]byte, error) {
 	return append(body, more...), err
 }
 
-// mostTrusted is how many bytes room is made for because an answer says that they come.
+// mostTrusted is the largest Content-Length, in bytes, for which memory is reserved before the body arrives.
 const mostTrusted = 16 << 10
 
 // byteOrderMark is what some services begin their JSON with; parsers may ignore it (RFC 8259, section 8.1).

@@ -156,7 +156,7 @@ func boundProgram() (context.Context, context.CancelFunc) {
 }
 
 // apply runs the route's programs over ms. A message that a program fails for is left out, counted and said at a bounded
-// rate; payload says that one was not what a poll must be. With a [translate.Brief] it may be *unfinished, beside what has come of those before.
+// rate; payload is the error of an answer that is not what a poll needs. With a [translate.Brief] it may be *unfinished; out is then what the messages before became.
 func (rt *Route) apply(ctx context.Context, log *slog.Logger, ms []translate.Message) (out []translate.Message, done bool, payload error) {
 	brief := translate.BriefOf(ctx)
 	for i, m := range ms {

@@ -156,7 +156,7 @@ type term struct {
 	end     context.CancelCauseFunc
 	keeper  *keeper
 	stay    func() bool      // ends the wait for ctx's end
-	left    chan struct{}    // closed once the farewell then is through
+	left    chan struct{}    // closed once the farewell is over
 	first   bool             // what came before the connection was ready is emitted
 	brief   bool             // a message takes no time, and may be emitted by who tells that there is one
 	failed  error            // of one that was

@@ -77,12 +77,7 @@ func (s *mqtt) publish(pk mqttPacket, r *mqttReader, got *Received) error {
 	if over || !wanted {
 		return nil
 	}
-	twice := pk.flags&8 != 0 && s.newest(id) == sum // it may be: an identifier is soon used for another that says the same
-	if qos == 1 && s.again(pk.flags&8 != 0, id, sum) {
-		return nil
-	}
-	same := s.remember(topic, sum)
-	if same && retained && s.reconnected && (!s.resumed || twice) { // a session that goes on asks for none: what aedes marks so, it has kept
+	if s.told(pk, id, topic, sum) {
 		return nil
 	}
 	m := translate.Message{Topic: topic, Data: bytes.Clone(r.b)}
@@ -91,6 +86,17 @@ func (s *mqtt) publish(pk mqttPacket, r *mqttReader, got *Received) error {
 	}
 	s.bytes(m, got)
 	return nil
+}
+
+// told notes a message, and is true if it was emitted before: the broker has sent it twice, or it is retained and has not changed.
+func (s *mqtt) told(pk mqttPacket, id uint16, topic string, sum [16]byte) bool {
+	qos, dup, retained := pk.flags>>1&3, pk.flags&8 != 0, pk.flags&1 != 0
+	twice := dup && s.newest(id) == sum // perhaps: an identifier is soon used for another that says the same
+	if qos == 1 && s.again(dup, id, sum) {
+		return true
+	}
+	same := s.remember(topic, sum)
+	return same && retained && s.reconnected && (!s.resumed || twice) // a session that goes on asks for none: what aedes marks so, it has kept
 }
 
 // full counts a message after an interruption, and reports whether the broker may have had no room for more.

@@ -21,7 +21,7 @@ type briefKey struct{}
 // Briefly returns a Brief that ends with ctx, and is to be renewed first.
 func Briefly(ctx context.Context) *Brief { return &Brief{Context: ctx} }
 
-// Renew has it begin anew.
+// Renew gives it its whole time.
 func (b *Brief) Renew() { b.left = briefShares }
 
 // Value is context.Context's.
