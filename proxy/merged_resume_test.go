@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"net"
 	"net/url"
@@ -144,6 +145,28 @@ func (c *reader) path(label string) string {
 	return c.paths[i]
 }
 
+// parts is the newest number of each part that it listens to, by what it calls them.
+func (c *reader) parts(said map[string]int) map[string]int {
+	if c.route {
+		return map[string]int{"a": said["/a"], "b": said["/b/1"], "c": said["/c"]}
+	}
+	newest := map[string]int{}
+	for _, path := range c.paths {
+		newest[path] = said[path]
+	}
+	return newest
+}
+
+// upTo is whether it has seen all of what was said, of the parts of which it has seen anything.
+func (c *reader) upTo(said map[string]int) bool {
+	for path, n := range c.parts(said) {
+		if saw := c.saw[path]; len(saw) > 0 && saw[len(saw)-1] < n {
+			return false
+		}
+	}
+	return true
+}
+
 // check holds that of each path the events from its first one on were seen, once, in order.
 func (c *reader) check(t *testing.T, who string, newest map[string]int) {
 	t.Helper()
@@ -195,15 +218,45 @@ func TestMergedResumesExactly(t *testing.T) {
 		}
 	}()
 	eventually(t, "all WebSockets", func() bool { return f.dials.Load() == 4 })
+	paths := []string{"/a", "/b/1", "/c", "/b/2"}
+	var begun sync.WaitGroup // each has its place in every part before it is cut: whatever is said from then on, it must see
+	for who, c := range clients {
+		begun.Go(func() {
+			end := time.Now().Add(time.Minute)
+			c.read(t, 1<<30, func() bool { return len(c.saw) == len(all) || time.Now().After(end) })
+			if len(c.saw) < len(all) {
+				t.Errorf("%s: it has seen events of %d parts in a minute", who, len(c.saw))
+			}
+		})
+	}
+	ready := make(chan struct{})
+	go func() { begun.Wait(); close(ready) }()
+	for waiting := true; waiting; {
+		select {
+		case <-ready:
+			waiting = false
+		case <-time.After(20 * time.Millisecond):
+			for _, path := range paths {
+				say(path)
+			}
+		}
+	}
+	if t.Failed() {
+		return
+	}
 	for round := range 40 {
+		before := maps.Clone(said)
 		var reading sync.WaitGroup
 		for _, c := range clients {
 			size := 300 + random.IntN(4000)
 			end := time.Now().Add(time.Duration(random.IntN(40)) * time.Millisecond)
-			reading.Go(func() { c.read(t, size, func() bool { return time.Now().After(end) }) })
+			hasty := random.IntN(4) == 0 // cut by the clock alone, wherever that is; the others read what was said before, so that they stay within the replay buffer
+			reading.Go(func() {
+				c.read(t, size, func() bool { return time.Now().After(end) && (hasty || c.upTo(before)) })
+			})
 		}
 		for range random.IntN(60) {
-			say([]string{"/a", "/b/1", "/c", "/b/2"}[random.IntN(4)])
+			say(paths[random.IntN(4)])
 		}
 		reading.Wait()
 		if round%3 == 2 { // its paths come and go, and change their order
@@ -211,25 +264,9 @@ func TestMergedResumesExactly(t *testing.T) {
 		}
 	}
 	for who, c := range clients {
-		newest := map[string]int{"a": said["/a"], "b": said["/b/1"], "c": said["/c"]}
-		if !c.route {
-			newest = map[string]int{}
-			for _, path := range c.paths {
-				newest[path] = said[path]
-			}
-		}
-		end := time.Now().Add(20 * time.Second)
-		c.read(t, 1<<30, func() bool {
-			if time.Now().After(end) {
-				return true
-			}
-			for path, n := range newest {
-				if saw := c.saw[path]; len(saw) == 0 || saw[len(saw)-1] < n {
-					return false
-				}
-			}
-			return true
-		})
+		newest := c.parts(said)
+		end := time.Now().Add(time.Minute)
+		c.read(t, 1<<30, func() bool { return c.upTo(said) || time.Now().After(end) })
 		for path := range c.saw {
 			if _, wanted := newest[path]; !wanted {
 				delete(c.saw, path) // it was let go of before the end
