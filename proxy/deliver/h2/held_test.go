@@ -196,3 +196,25 @@ func TestSlowHead(t *testing.T) {
 		})
 	}
 }
+
+// TestHeadsLeaveFirst: where an answer's data has to wait, its head has left before.
+func TestHeadsLeaveFirst(t *testing.T) {
+	inWorks(t, func(t *testing.T, wo *works) {
+		p, f := wo.dial()
+		defer p.Conn.Close()
+		p.Hold()
+		p.Ask("GET", "/", nil)
+		synctest.Wait()
+		f.pour(strings.Repeat("x", int(p.Left())-100))
+		synctest.Wait()
+		p.Flow()
+		for range 300 {
+			pass(2 * reserveTime)
+			id := p.Ask("GET", "/bulk?3000", nil) // the peer says where it hears of data first
+			f.pour("y")
+			for !p.Got(id).Ended && !t.Failed() {
+				pass(reserveTime)
+			}
+		}
+	})
+}

@@ -46,6 +46,7 @@ const (
 	complete = iota // nothing, or not all of a frame
 	waits           // a frame that has to wait, and all after it
 	dropped         // a frame that the client does not see, or not now
+	behind          // one that is to be held once what is before it has left: what is held leaves when it may
 )
 
 type following struct{ what, size int }
@@ -65,8 +66,12 @@ func (c *Conn) judge(p []byte) (run int, next following) {
 		s := c.streams[f.stream]
 		switch f.kind {
 		case frameData:
+			adopted := s != nil && s.adopted
+			if run > 0 && !adopted && c.holds(f, s) {
+				return run, following{behind, 0}
+			}
 			c.granted -= int64(f.size)
-			if s != nil && s.adopted {
+			if adopted {
 				c.owed -= int64(f.size) // which is 0: its handler writes nothing
 				c.begun = append(c.begun, s)
 				return run, following{dropped, size}
@@ -85,6 +90,9 @@ func (c *Conn) judge(p []byte) (run int, next following) {
 			}
 		case frameReset:
 			if s != nil && s.held > 0 {
+				if run > 0 {
+					return run, following{behind, 0}
+				}
 				c.hold(f, s, p[run+headSize:run+size])
 				return run, following{dropped, size}
 			}
