@@ -63,7 +63,7 @@ var foreign = map[string][]string{
 	"sidestream/translate/sse":         {},
 	"sidestream/proxy/access":          {"github.com/MicahParks/jwkset", "github.com/golang-jwt/jwt/v5", "golang.org/x/crypto/chacha20poly1305"},
 	"sidestream/proxy/deliver":         {"golang.org/x/sys/unix"},
-	"sidestream/proxy/deliver/h2":      {},
+	"sidestream/proxy/deliver/h2":      {"golang.org/x/net/http2/hpack"},
 	"sidestream/proxy/outbound":        {"golang.org/x/net/http/httpguts", "golang.org/x/net/http/httpproxy", "golang.org/x/net/idna", "golang.org/x/net/proxy"},
 	"sidestream/proxy/history":         {},
 	"sidestream/proxy/history/redis":   {"github.com/redis/rueidis"},

@@ -195,7 +195,7 @@ func (a *acceptor) Accept() (net.Conn, error) {
 			switch c, err := o.connection(a.clients); {
 			case err != nil:
 			case o.two && a.two != nil:
-				a.two.offer(newCarrier(c, a.clients))
+				a.two.offer(newCarrier(c, a.clients, a.two))
 			default:
 				a.tell()
 				return c, nil

@@ -23,8 +23,8 @@ func newArrivals(addr net.Addr) *arrivals {
 	return &arrivals{addr: addr, came: make(chan struct{}, 1), done: make(chan struct{})}
 }
 
-// offer leaves c for Accept, or closes it when the listener is closed. It does not wait.
-func (a *arrivals) offer(c net.Conn) {
+// offer leaves c for Accept, or closes it and returns false: the listener is closed. It does not wait.
+func (a *arrivals) offer(c net.Conn) bool {
 	a.mu.Lock()
 	closed := a.closed
 	if !closed {
@@ -33,9 +33,10 @@ func (a *arrivals) offer(c net.Conn) {
 	a.mu.Unlock()
 	if closed {
 		c.Close()
-		return
+		return false
 	}
 	a.tell()
+	return true
 }
 
 func (a *arrivals) tell() {

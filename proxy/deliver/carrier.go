@@ -10,6 +10,7 @@
 package deliver
 
 import (
+	"crypto/tls"
 	"net"
 	"net/http"
 	"net/netip"
@@ -26,6 +27,9 @@ import (
 // those that say otherwise.
 type carrier struct {
 	conn     *h2.Conn
+	secure   *tls.Conn // nil: in clear
+	socket   *parkable // nil: the connection is not parked
+	two      *arrivals // of net/http's, where it is
 	clients  *Clients
 	deadline deadline
 	batch    *batch // of the group that is walked; see h2.Writer.Scratch
@@ -65,13 +69,26 @@ type departed struct {
 }
 
 // newCarrier returns conn for a server of net/http that speaks nothing but HTTP/2 on it, and has no idle timeout. The
-// preface has not been read yet.
-func newCarrier(conn net.Conn, c *Clients) *h2.Conn {
+// preface has not been read yet. two is that server's, which gets the connection again where it was parked; nil: it is not.
+func newCarrier(conn net.Conn, c *Clients, two *arrivals) net.Conn {
 	c.init()
-	m := &carrier{clients: c, byRing: map[*stream.Ring]*h2Group{}}
-	m.conn = h2.Wrap(conn, m)
+	m := &carrier{clients: c, two: two, byRing: map[*stream.Ring]*h2Group{}}
+	m.secure, _ = conn.(*tls.Conn)
+	if two != nil && checkParking() == nil {
+		if m.secure == nil {
+			if m.socket = newParkable(conn); m.socket != nil {
+				conn = m.socket
+			}
+		} else if below, ok := m.secure.NetConn().(*sealed); ok {
+			if m.socket = newParkable(below.Conn); m.socket != nil {
+				below.Conn = m.socket
+			}
+		}
+	}
+	v := h2.Wrap(conn, m, m.socket != nil)
+	m.conn = v.Conn
 	c.engine.hold(m)
-	return m.conn
+	return m.visited(v)
 }
 
 // handOverStream takes a client over from net/http that came by HTTP/2, or returns false and has done nothing.
@@ -97,8 +114,8 @@ func (c *Clients) handOverStream(w http.ResponseWriter, r *http.Request, cl Clie
 // multiplexed is the connection that r came over, nil where it is none of ours.
 func multiplexed(r *http.Request) *h2.Conn {
 	switch c := r.Context().Value(connKey{}).(type) {
-	case *h2.Conn:
-		return c
+	case *h2.Visit:
+		return c.Conn
 	case h2Secured:
 		return c.Conn
 	}
@@ -244,6 +261,7 @@ func (m *carrier) Go(f func()) bool { return m.clients.engine.runners.start(f) }
 
 // Closed is [h2.Filler]'s.
 func (m *carrier) Closed() {
+	m.clients.engine.lobby.leave(m)
 	m.clients.deadlines.stop(&m.deadline)
 	m.clients.engine.release(m)
 }
@@ -253,6 +271,9 @@ func (m *carrier) Fill(w *h2.Writer, now time.Duration) (next time.Duration) {
 	all := w.Refilled() || m.ended.Load() && m.ended.Swap(false)
 	if !m.drained && closed(m.clients.draining) {
 		m.drained, all = true, true
+	}
+	if m.drained {
+		w.Depart()
 	}
 	next = h2.Never
 	first, n, short := m.first, len(m.groups), w.Starved()

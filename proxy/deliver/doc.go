@@ -7,7 +7,7 @@
 //   - cursor.go: what a client is told next, decided in one place. words.go: the text of it. batch*.go: what a ring has after a cursor.
 //   - client.go, output.go, wakegroup.go, deadlines.go: the writer that is a goroutine. copy.go: the one for tap.
 //   - engine.go, shard.go, slots.go, walk.go, locals.go, vectors.go, poller.go: the shards, which write to HTTP/1 without goroutines. sealed.go: TLS below them.
-//   - carrier.go, subscriber.go: the clients of an HTTP/2 connection, over package h2.
+//   - carrier.go, subscriber.go: the clients of an HTTP/2 connection, over package h2. lobby.go: where such connections wait without net/http.
 //   - listeners.go, acceptor.go, plain.go, first.go, secured.go, arrivals.go, tcp*.go, unix.go: how connections come in. engine_other.go: elsewhere than on Linux.
 //   - gzip.go, and form in batch.go: what clients get that take gzip.
 //   - tables.go: seats beside others. runners.go: goroutines with an owner.

@@ -45,6 +45,7 @@ type engine struct {
 	end      context.CancelFunc    // of alive
 	turn     atomic.Uint32
 	runners  runners
+	lobby    lobby
 }
 
 // shard returns the one for the next client, nil when there is none to be had.
@@ -112,6 +113,7 @@ func (e *engine) close() {
 	}
 	carriers := slices.Collect(maps.Keys(e.carriers))
 	e.mu.Unlock()
+	e.lobby.close()
 	for _, m := range carriers {
 		m.conn.Close()
 	}

@@ -113,7 +113,7 @@ func FuzzH2(f *testing.F) {
 		synctest.Test(t, func(t *testing.T) {
 			lo := newLoom(t, stream.Bounds{})
 			ours, theirs := net.Pipe()
-			lo.l.Offer(newCarrier(theirs, &lo.clients))
+			lo.l.Offer(newCarrier(theirs, &lo.clients, nil))
 			go io.Copy(io.Discard, ours) // ends with ours
 			ours.SetWriteDeadline(time.Now().Add(time.Second))
 			io.WriteString(ours, h2.Preface)

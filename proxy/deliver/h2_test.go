@@ -73,7 +73,7 @@ func (lo *loom) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // dial connects a peer. first is its settings.
 func (lo *loom) dial(first ...http2.Setting) *h2test.Peer {
 	ours, theirs := net.Pipe()
-	lo.l.Offer(newCarrier(theirs, &lo.clients))
+	lo.l.Offer(newCarrier(theirs, &lo.clients, nil))
 	return h2test.New(lo.t, ours, first...)
 }
 

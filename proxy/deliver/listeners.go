@@ -36,11 +36,17 @@ func (c *Clients) Listeners(l net.Listener, admits Admission, config *tls.Config
 // checkH2 is [h2.Check], done once.
 var checkH2 = sync.OnceValue(h2.Check)
 
+// checkParking is [h2.CheckParking], the same.
+var checkParking = sync.OnceValue(h2.CheckParking)
+
 // multiplexes reports whether clients of HTTP/2 can do without goroutines. Where net/http is not as that needs it, it logs so.
 func (c *Clients) multiplexes() bool {
 	err := checkH2()
 	if err != nil && c.Log != nil {
 		c.Log.Warn("each client of HTTP/2 is served by a goroutine, which costs memory: build with a release of Go that the sidecar knows", "err", err)
+	}
+	if err == nil && checkParking() != nil && c.Log != nil {
+		c.Log.Warn("each connection of HTTP/2 is read by a goroutine, which costs memory: build with a release of Go that the sidecar knows", "err", checkParking())
 	}
 	return err == nil
 }

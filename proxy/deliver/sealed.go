@@ -144,7 +144,7 @@ func (t *sealed) hear() error {
 	for {
 		_, err := t.tls.Read(buffer[:])
 		if errors.Is(err, os.ErrDeadlineExceeded) {
-			t.letGo()
+			letGo(t.tls)
 			return nil
 		}
 		if err != nil {
@@ -167,10 +167,10 @@ var kept = func() (at []uintptr) {
 	return at
 }()
 
-// letGo lets go of the buffers that nothing is in.
-func (t *sealed) letGo() {
+// letGo lets go of the buffers of c that nothing is in. Nobody reads it meanwhile.
+func letGo(c *tls.Conn) {
 	for _, at := range kept {
-		if b := (*bytes.Buffer)(unsafe.Add(unsafe.Pointer(t.tls), at)); b.Len() == 0 {
+		if b := (*bytes.Buffer)(unsafe.Add(unsafe.Pointer(c), at)); b.Len() == 0 {
 			*b = bytes.Buffer{}
 		}
 	}

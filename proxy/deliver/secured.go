@@ -95,7 +95,7 @@ func (s *secured) handshake(ctx context.Context, c net.Conn) {
 	conn := tls.Server(&sealed{Conn: c}, s.config)
 	err := conn.HandshakeContext(ctx)
 	if err == nil && s.two != nil && conn.ConnectionState().NegotiatedProtocol == "h2" {
-		s.two.offer(h2Secured{newCarrier(conn, s.clients), conn})
+		s.two.offer(newCarrier(conn, s.clients, s.two))
 		return
 	}
 	s.plain.offer(conn)
@@ -188,7 +188,7 @@ func (hs *handshakes) leave(h *handshake) {
 
 // h2Secured is a connection of HTTP/2 within TLS. It has no ConnectionState: net/http would speak HTTP/1 over it.
 type h2Secured struct {
-	*h2.Conn
+	*h2.Visit
 	secure *tls.Conn
 }
 

@@ -214,7 +214,7 @@ func TestConstructorsStartNothing(t *testing.T) {
 		var c Clients
 		c.secured(pipes.Listen(), config, newArrivals(&net.TCPAddr{}))
 		ours, _ := net.Pipe()
-		newCarrier(ours, &c)
+		newCarrier(ours, &c, nil)
 	})
 }
 
@@ -239,7 +239,7 @@ func TestCloseWaitsForWriters(t *testing.T) {
 	inLoom(t, stream.Bounds{}, func(t *testing.T, lo *loom) {
 		ours, theirs := net.Pipe()
 		conn := dawdling{theirs, make(chan struct{}, 1)}
-		lo.l.Offer(newCarrier(conn, &lo.clients))
+		lo.l.Offer(newCarrier(conn, &lo.clients, nil))
 		p := h2test.New(t, ours)
 		reads := make(chan struct{})
 		defer close(reads)

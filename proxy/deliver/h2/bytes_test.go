@@ -104,7 +104,11 @@ func FuzzConn(f *testing.F) {
 			go io.Copy(io.Discard, ours) // ends with ours
 			ours.SetWriteDeadline(time.Now().Add(time.Second))
 			io.WriteString(ours, Preface)
-			ours.Write(sent)
+			half := len(sent) / 2
+			ours.Write(sent[:half])
+			pass(2 * parkFirst)
+			ours.SetWriteDeadline(time.Now().Add(time.Second))
+			ours.Write(sent[half:])
 			wo.fountains[0].pour("1")
 			synctest.Wait()
 			wo.fountains[0].pour("2")

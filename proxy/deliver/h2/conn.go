@@ -41,8 +41,17 @@ type Filler interface {
 	WakeAt(c *Conn, at, now time.Time)
 	// Go runs f, which is waited for before the end, or returns false: the end has come, and Close is called.
 	Go(f func()) bool
-	// Closed is called when the connection is closed. WakeAt is not called after it.
+	// Closed is called when the connection is closed. None of those that follow net/http's comings and goings, nor WakeAt, is called after it, but it may
+	// be while one of them is.
 	Closed()
+
+	// Park has c.Attend called when there is something to read, or may be. Reads of the connection below do not wait from now on: they fail with
+	// [os.ErrDeadlineExceeded]. false: it cannot be done, and c is to be closed.
+	Park(c *Conn) bool
+	// Quiet is called when there is nothing more to read for now.
+	Quiet()
+	// Recall is Park's opposite: reads wait, and net/http is given v. false: there is no net/http any more.
+	Recall(v *Visit) bool
 }
 
 // Stream is one that is open.
@@ -59,14 +68,14 @@ type Stream struct {
 }
 
 // Conn is a connection of HTTP/2 without TLS, or within TLS, for a server of net/http that speaks nothing else on it, and has
-// no idle timeout. That reads it with one goroutine and writes it with one at a time; every other method may be called by any.
+// no idle timeout. That has it as a [Visit], which it reads with one goroutine and writes with one at a time; every method here may be called by any.
 type Conn struct {
 	net.Conn
 	filler Filler
 	start  time.Time
 
-	// The reader's own.
-	source  *bufio.Reader // of Conn; small, as most frames are
+	// The reader's own: net/http's, or attend's where the connection is parked.
+	source  *bufio.Reader // of Conn; small, as most frames are; nil where it is parked and nothing is in it
 	passing int           // bytes of a frame that are passed on as they are
 	queued  []byte        // to be returned before anything else
 	slow    bool          // there is a deadline for a head that has begun
@@ -74,13 +83,16 @@ type Conn struct {
 	in      [headSize + 16*6]byte
 
 	// The writer's own.
-	partial *[]byte   // of a frame, or a head, that net/http has not written completely
-	begun   []*Stream // that net/http is done with
+	partial *[]byte     // of a frame, or a head, that net/http has not written completely
+	begun   []*Stream   // that net/http is done with
+	writes  atomic.Bool // net/http does, or has written a part of a frame
 
 	writing sync.Mutex // held while frames are written
 
-	state   atomic.Int32 // of run
-	running func()       // run, made once
+	state     atomic.Int32 // of run
+	running   func()       // run, made once
+	attending atomic.Int32 // the state of attend
+	expecting atomic.Int32 // see parks
 
 	mu        sync.Mutex // guards what follows, and what the filler uses
 	room      sync.Cond  // held has become less, a stream is forgotten, or the connection is closed
@@ -103,16 +115,27 @@ type Conn struct {
 	blocked   time.Duration // since when net/http's writer waits; 0: it does not
 	moved     time.Duration // when the connection's window was last granted more
 	idle      time.Duration // without a stream, when it is to end; 0: not set
+
+	visit    *Visit        // net/http's; nil: the connection is parked
+	parkable bool          // it may be
+	returned bool          // it was
+	stirred  time.Duration // when a frame was last net/http's
+	told     told          // some of it is the reader's
+	settling settling
+	departs  bool // clients are to go elsewhere
+	parted   bool // ...which the client was told by GOAWAY
 }
 
-// Wrap returns conn for net/http, of which the preface has not been read yet, with a filler for what it adopts. It starts
-// nothing but a timer.
-func Wrap(conn net.Conn, filler Filler) *Conn {
+// Wrap returns conn, of which the preface has not been read yet, for net/http, and with a filler for what it adopts. It starts
+// nothing but a timer. parkable: the filler's Park may be called.
+func Wrap(conn net.Conn, filler Filler, parkable bool) *Visit {
 	c := &Conn{Conn: conn, filler: filler, start: time.Now(), source: bufio.NewReaderSize(conn, readAhead), passing: len(Preface),
-		streams: map[uint32]*Stream{}, granted: firstWindow, avail: firstWindow, initial: firstWindow, idle: idleTime}
+		streams: map[uint32]*Stream{}, granted: firstWindow, avail: firstWindow, initial: firstWindow, idle: idleTime,
+		parkable: parkable, told: told{table: newTable(), credit: firstWindow}}
 	c.room.L, c.running = &c.mu, c.run
+	c.visit = &Visit{Conn: c}
 	filler.WakeAt(c, c.start.Add(c.idle), c.start)
-	return c
+	return c.visit
 }
 
 // Filler is what Wrap was given.
@@ -160,6 +183,13 @@ func (c *Conn) Adopted() int {
 	return c.adopted
 }
 
+// Parked is whether net/http has left c, and nothing reads it but what attends to all that wait.
+func (c *Conn) Parked() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.visit == nil
+}
+
 // forget ends what is known of a stream. mu is held.
 func (c *Conn) forget(id uint32, stalled bool) {
 	s := c.streams[id]
@@ -177,7 +207,7 @@ func (c *Conn) forget(id uint32, stalled bool) {
 	}
 }
 
-// Close is called by net/http, and by the filler's owner: whatever is left ends.
+// Close is called for net/http, and by the filler's owner: whatever is left ends.
 func (c *Conn) Close() error {
 	c.mu.Lock()
 	if c.closed {

@@ -35,24 +35,27 @@ type connKey struct{}
 // works is a server of net/http whose answers to / are adopted, and filled with what is poured into their connection. What
 // is none: /bulk?n answers with n bytes, /head?n with n bytes of head, /echo with the body, /trailers?n with n bytes and a trailer.
 type works struct {
-	t *testing.T
-	l net.Listener
-	s *http.Server
+	t    *testing.T
+	l    net.Listener
+	back *pipes.Listener // of connections that net/http comes anew to
+	s    *http.Server
+	stay bool // net/http does not leave
 
 	mu        sync.Mutex  // guards what follows
 	fountains []*fountain // all that there were
 }
 
 func newWorks(t *testing.T, l net.Listener) *works {
-	wo := &works{t: t, l: l}
+	wo := &works{t: t, l: l, back: pipes.Listen()}
 	wo.s = &http.Server{Handler: wo, ConnContext: withConn, Protocols: new(http.Protocols), IdleTimeout: -1, ErrorLog: log.New(io.Discard, "", 0)}
 	wo.s.Protocols.SetUnencryptedHTTP2(true)
-	go wo.s.Serve(wo) // ends with close
+	go wo.s.Serve(wo)      // ends with close
+	go wo.s.Serve(wo.back) // the same
 	return wo
 }
 
 func withConn(ctx context.Context, c net.Conn) context.Context {
-	return context.WithValue(ctx, connKey{}, c.(*ledger).Conn)
+	return context.WithValue(ctx, connKey{}, c.(*ledger).Visit.Conn)
 }
 
 // Accept, Close and Addr are net.Listener's.
@@ -61,9 +64,10 @@ func (wo *works) Accept() (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	f := &fountain{joined: map[uint32]int{}}
-	f.conn = Wrap(c, f)
-	f.ledger = &ledger{Conn: f.conn, granted: firstWindow, reading: len(Preface)}
+	f := &fountain{joined: map[uint32]int{}, back: wo.back, queue: h2test.NewQueue(c)}
+	v := Wrap(f.queue, f, !wo.stay)
+	f.conn = v.Conn
+	f.ledger = &ledger{Visit: v, granted: firstWindow, reading: len(Preface)}
 	wo.mu.Lock()
 	wo.fountains = append(wo.fountains, f)
 	wo.mu.Unlock()
@@ -101,8 +105,11 @@ func (wo *works) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			w.Write([]byte("not adopted"))
 			return
 		}
-		if r.URL.Path == "/late" {
+		switch r.URL.Path {
+		case "/late":
 			time.Sleep(10 * time.Millisecond)
+		case "/slow":
+			time.Sleep(time.Second)
 		}
 		w.WriteHeader(http.StatusOK)
 		if http.NewResponseController(w).Flush() != nil {
@@ -128,20 +135,24 @@ func (wo *works) close() {
 // fountain is a Filler whose streams all get what is poured.
 type fountain struct {
 	conn    *Conn
+	queue   *h2test.Queue
+	back    *pipes.Listener
 	ledger  *ledger
 	running sync.WaitGroup
 	timer   *time.Timer
 
-	mu     sync.Mutex // guards what follows
-	at     time.Time  // of timer
-	closed bool
-	basins []*basin
-	poured []byte
-	joined map[uint32]int // each stream, and what had been poured before
-	gone   int
-	stall  int // of gone
-	first  int
-	ending bool // streams end once they have all
+	mu      sync.Mutex // guards what follows
+	at      time.Time  // of timer
+	closed  bool
+	basins  []*basin
+	poured  []byte
+	joined  map[uint32]int // each stream, and what had been poured before
+	gone    int
+	stall   int // of gone
+	first   int
+	ending  bool // streams end once they have all
+	departs bool // clients are to go elsewhere
+	parked  int  // how often
 }
 
 // basin is one stream of a fountain.
@@ -183,6 +194,9 @@ func (f *fountain) Fill(w *Writer, now time.Duration) (next time.Duration) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	next = Never
+	if f.departs {
+		w.Depart()
+	}
 	f.first++
 	for i := range f.basins {
 		b := f.basins[(i+f.first)%len(f.basins)]
@@ -254,6 +268,33 @@ func (f *fountain) Closed() {
 	defer f.mu.Unlock()
 	f.closed = true
 	f.timer.Stop()
+}
+
+func (f *fountain) Park(c *Conn) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.parked++
+	f.queue.Patient(c.Attend)
+	return true
+}
+
+func (f *fountain) Quiet() {}
+
+func (f *fountain) Recall(v *Visit) bool {
+	f.queue.Patient(nil)
+	f.mu.Lock()
+	had := f.ledger
+	f.ledger = &ledger{Visit: v, granted: had.sent + firstWindow, sent: had.sent, reading: len(Preface)}
+	l := f.ledger
+	f.mu.Unlock()
+	return f.back.Offer(l)
+}
+
+// over is whether it has heard of the connection's end.
+func (f *fountain) over() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.closed
 }
 
 // inWorks runs f in a bubble, with everything closed after it.

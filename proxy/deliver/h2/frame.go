@@ -13,9 +13,10 @@ const (
 	frameReset
 	frameSettings
 	_
-	_
+	framePing
 	frameGoAway
 	frameWindowUpdate
+	frameContinuation
 
 	flagEndStream  = 0x1
 	flagAck        = 0x1

@@ -12,8 +12,8 @@ import (
 	"time"
 )
 
-// Read is net/http's: it gets the frames that are for it.
-func (c *Conn) Read(p []byte) (int, error) {
+// read is v's Read.
+func (c *Conn) read(v *Visit, p []byte) (int, error) {
 	for {
 		if len(c.queued) > 0 {
 			n := copy(p, c.queued)
@@ -23,13 +23,21 @@ func (c *Conn) Read(p []byte) (int, error) {
 		if c.passing > 0 {
 			n, err := c.source.Read(p[:min(len(p), c.passing)])
 			c.passing -= n
+			c.told.block.goesOn(p[:n], &c.told.table)
 			return n, c.note(err)
 		}
 		if c.slow && c.headEnd {
 			c.slow = false
 			c.Conn.SetReadDeadline(time.Time{})
 		}
-		if err := c.receive(); err != nil {
+		if v.over.Load() {
+			return 0, io.EOF
+		}
+		c.settled()
+		switch err := c.receive(); {
+		case err == errParks:
+			return 0, c.lets()
+		case err != nil:
 			return 0, c.note(err)
 		}
 	}
@@ -48,10 +56,20 @@ func (c *Conn) note(err error) error {
 // receive reads the head of the next frame, and all of those that are looked into. What net/http gets of it is queued.
 func (c *Conn) receive() error {
 	first := c.in[:headSize]
-	if _, err := io.ReadFull(c.source, first); err != nil {
+	may := c.told.complete()
+	if may {
+		c.expecting.Store(expects)
+	}
+	next, err := c.source.Peek(headSize)
+	if may && !c.expecting.CompareAndSwap(expects, reads) {
+		return errParks
+	}
+	if err != nil {
 		return err
 	}
+	c.source.Discard(copy(first, next))
 	f := readHead(first)
+	c.told.block.begins(f)
 	c.limit(f)
 	switch {
 	case f.kind == frameWindowUpdate && f.size == 4, f.kind == frameSettings && f.flags&flagAck == 0 && f.size <= maxSettings*6:
@@ -101,6 +119,7 @@ func (c *Conn) refuse(f head) error {
 	if _, err := io.ReadFull(c.source, had[:front]); err != nil {
 		return err
 	}
+	c.told.block.goesOn(had[:front], &c.told.table)
 	rest := f.size - front
 	frame := head{rest + pad + 5, f.kind, f.flags | flagPriority, f.stream}.append(nil)
 	frame = append(frame, had[:pad]...)
@@ -140,8 +159,17 @@ func (c *Conn) notice(f head) int {
 	if c.leaving {
 		return ignored
 	}
+	c.stir()
 	s := c.streams[f.stream]
 	switch f.kind {
+	case frameData:
+		c.told.credit -= int64(f.size)
+	case framePing:
+		if f.flags&flagAck == 0 {
+			c.told.replies++
+		}
+	case frameSettings:
+		c.told.acked = c.told.acked || f.flags&flagAck != 0
 	case frameHeaders:
 		if s == nil && f.stream > c.newest {
 			c.newest = f.stream
@@ -170,6 +198,9 @@ func (c *Conn) heard(f head, payload []byte) (pass, flaw bool) {
 		return false, false
 	}
 	if f.kind == frameSettings {
+		c.stir()
+		c.told.set(payload)
+		c.told.owes = true
 		return true, !c.resize(payload)
 	}
 	more := int64(binary.BigEndian.Uint32(payload) & math.MaxInt32)

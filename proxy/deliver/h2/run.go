@@ -45,7 +45,7 @@ func (c *Conn) turn() (more bool) {
 	}
 	c.unlock()
 	if c.send(w.frames) != nil || w.over {
-		c.Conn.Close() // net/http's reader hears of it, and closes the rest
+		c.end()
 		more = false
 	}
 	if len(w.flown) > 0 {
@@ -55,6 +55,16 @@ func (c *Conn) turn() (more bool) {
 	w.conn = nil
 	c.filler.Settle()
 	return more
+}
+
+// end has the connection be closed: by net/http, whose reader hears of it, where it is there.
+func (c *Conn) end() {
+	c.mu.Lock()
+	parked := c.visit == nil
+	c.mu.Unlock()
+	if c.Conn.Close(); parked {
+		c.Close()
+	}
 }
 
 // look fills w with what is due, sets the timer for what is not, and returns whether there is more. mu is held.
@@ -73,7 +83,7 @@ func (c *Conn) look(w *Writer) (more bool) {
 	if c.heldFirst {
 		c.flush(w, framePayload, now)
 	}
-	if c.adopted > 0 {
+	if c.adopted > 0 || c.visit == nil {
 		next = min(next, c.filler.Fill(w, now))
 		more = w.Full()
 	}
@@ -86,7 +96,8 @@ func (c *Conn) look(w *Writer) (more bool) {
 		w.ended[i] = nil
 	}
 	w.ended = w.ended[:0]
-	if next != Never && !more {
+	c.parts(w)
+	if next = min(next, c.parks(now)); next != Never && !more {
 		c.filler.WakeAt(c, c.start.Add(next), clock)
 	}
 	return more
@@ -119,14 +130,30 @@ func (c *Conn) idles(w *Writer, now time.Duration) (next time.Duration) {
 		}
 	case len(c.streams) > 0:
 		return Never
-	case c.idle == 0:
+	case c.idle == 0 && !c.parted:
 		c.idle = now + idleTime
-	case now >= c.idle:
+	case now >= c.idle || c.parted:
 		c.leaving = true
 		c.idle = now + farewell
-		frame := head{8, frameGoAway, 0, 0}.append(w.frames)
-		frame = binary.BigEndian.AppendUint32(frame, c.newest)
-		w.frames = binary.BigEndian.AppendUint32(frame, 0) // NO_ERROR
+		c.goAway(w)
 	}
 	return c.idle
+}
+
+// parts tells the client of a parked connection to go elsewhere with its next request, as net/http tells those of others. mu is held.
+func (c *Conn) parts(w *Writer) {
+	if c.departs && !c.parted && c.visit == nil && !c.leaving {
+		c.parted = true
+		c.goAway(w)
+		if len(c.streams) == 0 {
+			c.Wake()
+		}
+	}
+}
+
+// goAway says GOAWAY (section 6.8). mu is held.
+func (c *Conn) goAway(w *Writer) {
+	frame := head{8, frameGoAway, 0, 0}.append(w.frames)
+	frame = binary.BigEndian.AppendUint32(frame, c.newest)
+	w.frames, w.open = binary.BigEndian.AppendUint32(frame, 0), nil // NO_ERROR
 }

@@ -7,6 +7,13 @@
 //   - It lets a client have as many streams at once as maxStreams, and says so.
 //   - A request that depends on itself gets a stream error, and the connection goes on.
 //   - A connection's window that becomes too large ends the connection with FLOW_CONTROL_ERROR.
+//
+// And of what comes anew to a connection (visit.go), which CheckParking tries:
+//
+//   - It says settings, grants more of the connection's window, acknowledges the client's settings, and resets the streams of two heads that are wrong,
+//     before it says anything else.
+//   - A head with a name in capitals gets a stream error, and what it has put into the table stays there.
+//   - After one of a stream, whatever becomes of that, all streams with lower numbers have ended.
 
 package h2
 
@@ -21,6 +28,8 @@ import (
 	"runtime"
 	"sync"
 	"time"
+
+	"golang.org/x/net/http2/hpack"
 )
 
 // selfTestTime is how long a connection in memory may take for what takes a millisecond.
@@ -35,21 +44,50 @@ func check(streamID func(http.ResponseWriter) uint32, between func(net.Conn) net
 	ours, theirs := net.Pipe()
 	ours.SetDeadline(time.Now().Add(selfTestTime))
 	f := &selfFiller{}
-	c := Wrap(theirs, f)
-	served := f.serve(between(c), c, streamID)
-	p := &selfPeer{conn: ours, came: make(chan selfFrame, 64)}
-	var running sync.WaitGroup
-	running.Go(p.read) // ends with ours
-	err := p.talk()
-	ours.Close()
-	c.Close()
-	running.Wait()
-	served()
-	f.running.Wait()
-	if err = errors.Join(f.err, err); err != nil {
+	v := Wrap(theirs, f, false)
+	if err := f.try(ours, v, between, streamID, (*selfPeer).talk); err != nil {
 		return fmt.Errorf("net/http of %s does not do what writing to HTTP/2 without goroutines builds on: %w", runtime.Version(), err)
 	}
 	return nil
+}
+
+// CheckParking tries what a connection that is parked needs of net/http besides. It fails with what is not as it was: then none is to be parkable.
+func CheckParking() error { return checkParking(func(c net.Conn) net.Conn { return c }) }
+
+func checkParking(between func(net.Conn) net.Conn) error {
+	ours, theirs := net.Pipe()
+	ours.SetDeadline(time.Now().Add(selfTestTime))
+	f := &selfFiller{}
+	c := Wrap(theirs, f, true).Conn
+	c.newest, c.passing = 7, 0
+	c.told.credit -= 100
+	c.told.settings = []setting{{settingWindow, 70_000}}
+	c.told.table.add(hpack.HeaderField{Name: ":path", Value: "/told"}) // among others: a pseudo-field after a field
+	c.told.table.add(hpack.HeaderField{Name: "x-told", Value: "yes"})
+	c.told.table.add(hpack.HeaderField{Name: ":authority", Value: "y"})
+	v := &Visit{Conn: c}
+	c.mu.Lock()
+	c.comes(v)
+	c.mu.Unlock()
+	if err := f.try(ours, v, between, StreamID, (*selfPeer).talkAnew); err != nil {
+		return fmt.Errorf("net/http of %s does not take up a connection where it has left it: %w", runtime.Version(), err)
+	}
+	return nil
+}
+
+// try has net/http serve v, whose client is at the other end, ours, and talks.
+func (f *selfFiller) try(ours net.Conn, v *Visit, between func(net.Conn) net.Conn, streamID func(http.ResponseWriter) uint32, talk func(*selfPeer) error) error {
+	served := f.serve(between(v), v.Conn, streamID)
+	p := &selfPeer{conn: ours, came: make(chan selfFrame, 64)}
+	var running sync.WaitGroup
+	running.Go(p.read) // ends with ours
+	err := talk(p)
+	ours.Close()
+	v.Conn.Close()
+	running.Wait()
+	served()
+	f.running.Wait()
+	return errors.Join(f.err, err)
 }
 
 // selfFiller writes one byte to each stream, and ends it.
@@ -74,6 +112,9 @@ func (f *selfFiller) Settle()                        {}
 func (f *selfFiller) WakeAt(_ *Conn, _, _ time.Time) {}                                 // it does not take so long
 func (f *selfFiller) Go(run func()) bool             { f.running.Go(run); return true } // ends with the connection
 func (f *selfFiller) Closed()                        {}
+func (f *selfFiller) Park(*Conn) bool                { return false } // it does not take so long
+func (f *selfFiller) Quiet()                         {}
+func (f *selfFiller) Recall(*Visit) bool             { return false }
 
 // serve has net/http serve conn, which is c or what is in front of it, and returns what ends that.
 func (f *selfFiller) serve(conn net.Conn, c *Conn, streamID func(http.ResponseWriter) uint32) (end func()) {
@@ -81,7 +122,7 @@ func (f *selfFiller) serve(conn net.Conn, c *Conn, streamID func(http.ResponseWr
 	s.Protocols.SetUnencryptedHTTP2(true)
 	s.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path != "/" {
-			io.WriteString(w, "ok")
+			io.WriteString(w, "ok"+r.Header.Get("X-Told"))
 			return
 		}
 		home := new(Stream)
@@ -156,16 +197,19 @@ var (
 	selfPlain = append(append(selfHead[:len(selfHead):len(selfHead)], 0x04, 6), "/plain"...)
 )
 
+// selfStep is what the client says, and what it is to hear then.
+type selfStep struct {
+	say  []byte
+	want string
+	ok   func(f selfFrame) bool
+}
+
 // talk is the conversation. It fails with what was not said.
 func (p *selfPeer) talk() error {
 	if err := p.say(append([]byte(Preface), head{0, frameSettings, 0, 0}.append(nil)...)); err != nil {
 		return err
 	}
-	for _, step := range []struct {
-		say  []byte
-		want string
-		ok   func(f selfFrame) bool
-	}{
+	return p.steps([]selfStep{
 		{nil, "settings with the number of streams", func(f selfFrame) bool { return f.kind == frameSettings && advertises(f.payload) == maxStreams }},
 		{head{0, frameSettings, flagAck, 0}.append(nil), "", nil},
 		{request(1, 0, selfRoot), "the head of an answer that goes on", func(f selfFrame) bool { return f.is(frameHeaders, 1, flagEndHeaders) }},
@@ -181,7 +225,27 @@ func (p *selfPeer) talk() error {
 		{largestUpdate, "the end of a connection whose window is too large", func(f selfFrame) bool {
 			return f.kind == frameGoAway && f.size >= 8 && binary.BigEndian.Uint32(f.payload[4:]) == flowError
 		}},
-	} {
+	})
+}
+
+// talkAnew is the conversation with a net/http that has come anew.
+func (p *selfPeer) talkAnew() error {
+	told := []byte{0x82, 0x86, 0xbe, 0xc0, 0xbf} // the three fields in the table
+	late := binary.BigEndian.AppendUint32(head{4, frameWindowUpdate, 0, 3}.append(nil), 1)
+	late = binary.BigEndian.AppendUint32(head{4, frameReset, 0, 5}.append(late), 8)
+	return p.steps([]selfStep{
+		{append(late, request(9, 0, told)...), "the head of an answer", func(f selfFrame) bool { return f.is(frameHeaders, 9, flagEndHeaders) }},
+		{nil, "the body of an answer to what the table has", func(f selfFrame) bool {
+			return f.is(frameData, 9, flagEndStream) && string(f.payload) == "okyes"
+		}},
+		{request(11, 0, selfRoot), "the head of an answer that goes on", func(f selfFrame) bool { return f.is(frameHeaders, 11, flagEndHeaders) }},
+		{nil, "what is written to an adopted stream", func(f selfFrame) bool { return f.is(frameData, 11, 0) && string(f.payload) == "x" }},
+	})
+}
+
+// steps has them taken, and fails with the first that went otherwise.
+func (p *selfPeer) steps(steps []selfStep) error {
+	for _, step := range steps {
 		if err := p.say(step.say); err != nil {
 			return fmt.Errorf("before %s: %w", step.want, err)
 		}

@@ -114,3 +114,10 @@ func TestCheckNoticesChanges(t *testing.T) {
 		})
 	}
 }
+
+// TestCheckParking: this is the net/http that parking builds on.
+func TestCheckParking(t *testing.T) {
+	if err := CheckParking(); err != nil {
+		t.Fatal(err)
+	}
+}

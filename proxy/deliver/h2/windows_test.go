@@ -214,7 +214,7 @@ func TestWrapStartsNothing(t *testing.T) {
 		ours, theirs := net.Pipe()
 		defer ours.Close()
 		f := &fountain{}
-		f.conn = Wrap(theirs, f)
+		f.conn = Wrap(theirs, f, false).Conn
 		if f.timer == nil || f.at.Sub(f.conn.Start()) != idleTime || f.conn.state.Load() != asleep {
 			t.Errorf("the timer is at %v, and run in state %d", f.at, f.conn.state.Load())
 		}

@@ -7,9 +7,11 @@ import "sync"
 // partials are for frames that net/http writes in pieces.
 var partials = sync.Pool{New: func() any { p := make([]byte, 0, headSize+framePayload); return &p }}
 
-// Write is net/http's: its frames are passed on, whole ones at a time, and those of a head together.
-func (c *Conn) Write(p []byte) (int, error) {
+// write is Visit's.
+func (c *Conn) write(p []byte) (int, error) {
 	given := len(p)
+	c.writes.Store(true)
+	defer func() { c.writes.Store(c.partial != nil) }()
 	if joined := c.partial; joined != nil {
 		*joined = append(*joined, p...)
 		p, c.partial = *joined, nil
@@ -36,6 +38,9 @@ func (c *Conn) Write(p []byte) (int, error) {
 				return 0, err
 			}
 		case dropped:
+			if err := c.send(next.instead); err != nil {
+				return 0, err
+			}
 			p = p[next.size:]
 		}
 	}
@@ -49,36 +54,46 @@ const (
 	behind          // one that is to be held once what is before it has left: what is held leaves when it may
 )
 
-type following struct{ what, size int }
+type following struct {
+	what, size int
+	instead    []byte // of what is dropped
+}
 
 // judge returns how much of p goes out as it is, and what comes after that.
 func (c *Conn) judge(p []byte) (run int, next following) {
 	c.mu.Lock()
 	defer c.unlock()
+	c.stir()
 	for {
 		f, size := readWhole(p[run:])
 		if size == 0 {
 			return run, following{}
 		}
+		payload := p[run+headSize : run+size]
+		if c.settling.resets > 0 {
+			if passes, instead := c.settles(f, payload); !passes {
+				return run, following{dropped, size, instead}
+			}
+		}
 		if c.mustWait(f) {
-			return run, following{waits, 0}
+			return run, following{what: waits}
 		}
 		s := c.streams[f.stream]
 		switch f.kind {
 		case frameData:
 			adopted := s != nil && s.adopted
 			if run > 0 && !adopted && c.holds(f, s) {
-				return run, following{behind, 0}
+				return run, following{what: behind}
 			}
 			c.granted -= int64(f.size)
 			if adopted {
 				c.owed -= int64(f.size) // which is 0: its handler writes nothing
 				c.begun = append(c.begun, s)
-				return run, following{dropped, size}
+				return run, following{what: dropped, size: size}
 			}
 			if c.holds(f, s) {
-				c.hold(f, s, p[run+headSize:run+size])
-				return run, following{dropped, size}
+				c.hold(f, s, payload)
+				return run, following{what: dropped, size: size}
 			}
 			c.avail -= int64(f.size)
 			if f.flags&flagEndStream != 0 {
@@ -91,12 +106,16 @@ func (c *Conn) judge(p []byte) (run int, next following) {
 		case frameReset:
 			if s != nil && s.held > 0 {
 				if run > 0 {
-					return run, following{behind, 0}
+					return run, following{what: behind}
 				}
-				c.hold(f, s, p[run+headSize:run+size])
-				return run, following{dropped, size}
+				c.hold(f, s, payload)
+				return run, following{what: dropped, size: size}
 			}
 			c.forget(f.stream, false)
+		case frameGoAway:
+			c.parkable = false // it is about to close the connection
+		default:
+			c.told.says(f, payload)
 		}
 		run += size
 	}

@@ -79,6 +79,9 @@ func (w *Writer) Stalls(s *Stream, since time.Duration) time.Duration {
 	return since + StallTime
 }
 
+// Depart has the client go elsewhere with whatever it asks next: clients are being sent away.
+func (w *Writer) Depart() { w.conn.departs = true }
+
 // End ends s as complete.
 func (w *Writer) End(s *Stream) {
 	w.frames, w.open = head{0, frameData, flagEndStream, s.id}.append(w.frames), nil

@@ -24,6 +24,7 @@ type Peer struct {
 
 	// To be set before the first request.
 	Fields   [][2]string     // further ones of each request
+	Rough    bool            // what comes after the end of a stream is no error, but counted: it is asked for
 	Answered func()          // called when a head has come, before anything else is read
 	Came     func(id uint32) // the same for data
 
@@ -38,6 +39,11 @@ type Peer struct {
 	grants  bool       // what came is granted again
 	streams map[uint32]*Heard
 	pings   int
+	after   int
+	settled int   // how often the other end has said its settings
+	acks    int   // of settings
+	allowed int64 // to be sent of bodies, ever
+	sent    int64 // of that
 	goAways int
 	why     http2.ErrCode // of the last GOAWAY
 	window  int64         // of the connection
@@ -109,7 +115,9 @@ func (p *Peer) read() {
 				p.mu.Unlock() // no more of the request is read
 				continue
 			}
-			p.t.Errorf("after the end of a stream: %v", f)
+			if p.after++; !p.Rough {
+				p.t.Errorf("after the end of a stream: %v", f)
+			}
 		}
 		switch f := f.(type) {
 		case *http2.MetaHeadersFrame:
@@ -122,10 +130,21 @@ func (p *Peer) read() {
 		case *http2.DataFrame:
 			p.data(s, f, answer)
 		case *http2.RSTStreamFrame:
+			if s == nil { // it was asked for in other ways
+				s = &Heard{}
+				p.streams[f.StreamID] = s
+			}
 			s.Reset = f.ErrCode
 		case *http2.SettingsFrame:
-			if !f.IsAck() {
-				answer((*http2.Framer).WriteSettingsAck)
+			if f.IsAck() {
+				p.acks++
+				break
+			}
+			p.settled++
+			answer((*http2.Framer).WriteSettingsAck)
+		case *http2.WindowUpdateFrame:
+			if f.StreamID == 0 {
+				p.allowed += int64(f.Increment)
 			}
 		case *http2.PingFrame:
 			p.pings++
@@ -180,6 +199,9 @@ func (p *Peer) Ask(method, target string, body []byte) uint32 {
 	p.framer.WriteContinuation(id, true, block[half:])
 	for len(body) > 0 {
 		n := min(len(body), 1+rand.IntN(16000))
+		p.mu.Lock()
+		p.sent += int64(n)
+		p.mu.Unlock()
 		p.framer.WriteData(id, n == len(body), body[:n])
 		body = body[n:]
 	}
@@ -278,6 +300,27 @@ func (p *Peer) Pings() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.pings
+}
+
+// After is how many frames have come after the ends of their streams.
+func (p *Peer) After() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.after
+}
+
+// Settings is how often the other end has said its own, and how often it has acknowledged those of p.
+func (p *Peer) Settings() (said, acks int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.settled, p.acks
+}
+
+// Allowed is what may be sent of bodies on the connection.
+func (p *Peer) Allowed() int64 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return FirstWindow + p.allowed - p.sent
 }
 
 // GoAways is how many GOAWAYs have come, and why the last one.

@@ -1,0 +1,238 @@
+// This file is a connection without net/http, for which there is nothing to do but to answer PINGs: where all streams are adopted, net/http would keep two
+// goroutines and their buffers, ten times what the rest is. The rules:
+//
+//   - It leaves when for a while nothing has come by that is its, and nothing is owed: no reply, no part of a frame. It comes with the first frame that is not
+//     one of those which are looked into here, and has that frame. So what is wrong with a frame is always said by net/http.
+//   - Who has the connection reads it. net/http's reader gives it up, when the time for its reading is over; and it has it again when it comes.
+//   - Nothing waits for a parked connection: the filler hears when there is something to read, and a goroutine reads what there is.
+
+package h2
+
+import (
+	"bufio"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"sync"
+	"time"
+)
+
+const (
+	parkFirst = 200 * time.Millisecond // how long net/http has nothing to do before it leaves for the first time
+	parkAgain = 5 * time.Second        // and after that: coming costs as much as a small request
+	repliesAt = 1 << 10                // bytes of replies that are written at once
+)
+
+var sources = sync.Pool{New: func() any { return bufio.NewReaderSize(nil, readAhead) }}
+
+// stir notes that a frame has come by that is net/http's, or was. mu is held.
+func (c *Conn) stir() { c.stirred = time.Since(c.start) }
+
+// parks has net/http leave if it may, and returns when to ask again. mu is held.
+func (c *Conn) parks(now time.Duration) (next time.Duration) {
+	if !c.parkable || c.visit == nil || c.adopted == 0 || c.leaving || c.farewell || c.departs {
+		return Never
+	}
+	quiet := parkFirst
+	if c.returned {
+		quiet = parkAgain
+	}
+	if next = c.stirred + quiet; now < next {
+		return next
+	}
+	if !c.dispensable() {
+		return now + quiet
+	}
+	c.visit.over.Store(true)
+	c.visit, c.returned = nil, true
+	c.Conn.SetReadDeadline(past) // its reader hears of it, and lets go
+	return Never
+}
+
+var past = time.Unix(1, 0)
+
+// dispensable is whether net/http knows nothing that one that comes anew would not. mu is held.
+func (c *Conn) dispensable() bool {
+	if c.adopted != len(c.streams) || len(c.held) > 0 || len(c.flawed) > 0 || c.blocked != 0 || c.settling.resets > 0 {
+		return false
+	}
+	if !c.told.acked || c.told.owes || c.told.replies != 0 || c.writes.Load() {
+		return false
+	}
+	for _, s := range c.streams {
+		if !s.live || s.held > 0 {
+			return false
+		}
+	}
+	return c.expecting.CompareAndSwap(expects, parksNow)
+}
+
+// What Conn.expecting says of net/http's reader.
+const (
+	reads    = iota
+	expects  // the next frame, of which nothing is read yet
+	parksNow // it is to let go of the connection instead
+)
+
+var errParks = errors.New("net/http leaves the connection")
+
+// lets is net/http's reader, which lets go of the connection. It returns what net/http is to take for its end.
+func (c *Conn) lets() error {
+	c.mu.Lock()
+	closed := c.closed
+	c.Conn.SetReadDeadline(time.Time{})
+	c.mu.Unlock()
+	if !closed {
+		if c.filler.Park(c) {
+			c.Attend()
+		} else {
+			c.Close()
+		}
+	}
+	return io.EOF
+}
+
+// Attend has read what there is to read of a parked connection. It does not block, and may be called at any time.
+func (c *Conn) Attend() {
+	if c.attending.Swap(again) == asleep {
+		c.filler.Go(c.attend) // ends when there is nothing to read
+	}
+}
+
+func (c *Conn) attend() {
+	for {
+		c.attending.Store(awake)
+		c.mu.Lock()
+		parked := c.visit == nil && !c.closed
+		c.mu.Unlock()
+		if parked && !c.catchUp() {
+			c.Close()
+		}
+		if c.attending.CompareAndSwap(awake, asleep) {
+			return
+		}
+	}
+}
+
+// catchUp reads what there is to read. It returns false where that is the end.
+func (c *Conn) catchUp() bool {
+	if c.source == nil {
+		c.source = sources.Get().(*bufio.Reader)
+		c.source.Reset(c.Conn)
+	}
+	var replies []byte
+	for {
+		var err error
+		var done bool
+		replies, done, err = c.overhear(replies)
+		if len(replies) > 0 && (done || err != nil || len(replies) >= repliesAt) {
+			if c.send(replies) != nil {
+				return false
+			}
+			replies = replies[:0]
+		}
+		switch {
+		case err == nil && done:
+			return true
+		case err == nil:
+		case errors.Is(err, os.ErrDeadlineExceeded): // for now
+			if c.source.Buffered() == 0 {
+				c.source.Reset(nil)
+				sources.Put(c.source)
+				c.source = nil
+			}
+			c.filler.Quiet()
+			return true
+		default:
+			c.note(err)
+			return false
+		}
+	}
+}
+
+// overhear reads the next frame of a parked connection, and appends what is replied. done: it is for net/http, which has come. err is of
+// os.ErrDeadlineExceeded where not all of the frame is there.
+func (c *Conn) overhear(replies []byte) (_ []byte, done bool, err error) {
+	if c.passing > 0 {
+		n, err := c.source.Discard(c.passing)
+		c.passing -= n
+		return replies, false, err
+	}
+	first, err := c.source.Peek(headSize)
+	if err != nil {
+		return replies, false, err
+	}
+	f := readHead(first)
+	if c.discards(f) {
+		c.source.Discard(headSize)
+		c.passing = f.size
+		return replies, false, nil
+	}
+	if !c.simple(f) {
+		return replies, true, c.recall()
+	}
+	whole, err := c.source.Peek(headSize + f.size)
+	if err != nil {
+		return replies, false, err
+	}
+	switch payload := whole[headSize:]; f.kind {
+	case framePing:
+		replies = append(head{8, framePing, flagAck, 0}.append(replies), payload...)
+	case frameReset:
+		c.notice(f)
+	case frameWindowUpdate:
+		update := [4]byte(payload)
+		if update[0]&0x7f|update[1]|update[2]|update[3] == 0 {
+			return replies, true, c.recall()
+		}
+		if _, flaw := c.heard(f, update[:]); flaw { // it is heard again
+			return replies, true, c.recall()
+		}
+	}
+	c.source.Discard(len(whole))
+	return replies, false, nil
+}
+
+// simple is whether f is a frame that asks nothing of net/http, if its payload does not.
+func (c *Conn) simple(f head) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch f.kind {
+	case framePing:
+		return f.size == 8 && f.stream == 0 && f.flags&flagAck == 0
+	case frameReset:
+		return f.size == 4 && f.stream != 0 && f.stream <= c.newest
+	case frameWindowUpdate:
+		return f.size == 4 && f.stream <= c.newest
+	}
+	return false
+}
+
+// discards is whether f is nothing to anybody: a kind of frame that is not known (section 4.1), or whatever comes after GOAWAY but for what streams go on with.
+func (c *Conn) discards(f head) bool {
+	simple := c.simple(f)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if f.size > framePayload {
+		return false
+	}
+	return c.leaving || f.kind > frameContinuation || c.parted && !simple
+}
+
+// recall has a net/http come anew, which reads on. What was not consumed is for it.
+func (c *Conn) recall() error {
+	v := &Visit{Conn: c}
+	c.mu.Lock()
+	if c.closed {
+		c.mu.Unlock()
+		return net.ErrClosed
+	}
+	c.comes(v)
+	c.unlock()
+	c.Wake() // which sees to it that it leaves
+	if !c.filler.Recall(v) {
+		return net.ErrClosed
+	}
+	return nil
+}
