@@ -127,13 +127,23 @@ func TestHTTP2Browsers(t *testing.T) {
 		if got := b.eval(t, "protocols()"); got != "h2" {
 			t.Errorf("the browser speaks %s", got)
 		}
-		b.eval(t, `downloading = false; ""`)
+		b.eval(t, `downloading = false; asked = 0; ""`)
+		for n := range 3 { // the page has been quiet, and asks for more
+			eventually(t, "the connection to be parked", func() bool { return metric(t, s, "sidestream_http2_connections_parked") > 0 })
+			f.tickLarge(t)
+			reached(62 + n)
+			b.eval(t, fmt.Sprintf(`document.cookie = "n=%d"; fetch("/bulk?again", { headers: { "X-N": "%d" } }).then(r => r.text()).then(text => { asked += text.length }); ""`, n, n))
+			eventually(t, "an answer", func() bool { return b.eval(t, "String(asked)") == fmt.Sprint((n+1)*bulkSize) })
+		}
+		if lost := b.eval(t, "String(lost)"); lost != "0" {
+			t.Errorf("%s streams are lost", lost)
+		}
 		s.drain(t)
 		s.start(t)
 		eventually(t, "the streams to be lost", func() bool { return b.eval(t, "String(lost)") == fmt.Sprint(manyStreams) })
 		open()
 		f.tickLarge(t)
-		reached(62)
+		reached(65)
 	})
 }
 

@@ -330,6 +330,9 @@ func (p *Proxy) Clients() (n int64) {
 // ClientsByWriter is how many SSE clients are connected now, by what writes to them: see [deliver.Writers].
 func (p *Proxy) ClientsByWriter() [len(deliver.Writers)]int64 { return p.clients.ByWriter() }
 
+// HTTP2Connections is how many connections of HTTP/2 there are without a goroutine for each client, and how many of these have none at all.
+func (p *Proxy) HTTP2Connections() (open, parked int) { return p.clients.Connections() }
+
 // Draining reports whether clients are being released.
 func (p *Proxy) Draining() bool { return p.clients.Draining() }
 

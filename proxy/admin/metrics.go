@@ -40,6 +40,8 @@ var (
 	draining   = define(gauge, "draining", "1 while clients are being released.")
 	clients    = define(gauge, "clients", "Clients connected now, by transport: sse, or websocket where the old protocol is passed through on the route's path.", "route", "transport")
 	byWriter   = define(gauge, "clients_by_writer", "SSE clients connected now, pages with tunnels included, by what writes to them: a goroutine of their own, a shard, or their connection of HTTP/2.", "writer")
+	overTwo    = define(gauge, "http2_connections", "Connections of HTTP/2 now, but for those whose every client has a goroutine of its own.")
+	parkedTwo  = define(gauge, "http2_connections_parked", "Those that have event streams alone and nothing else to do, and so no goroutine: 4 KiB each instead of 20.")
 	logLost    = define(counter, "log_lines_lost_total", "Log lines lost because their reader was stuck or gone.")
 	websockets = define(gauge, "passthrough_websockets", "Connections passed through as WebSockets now, on any path.")
 	heldBack   = define(counter, "held_back_total", "Pages that have found out that something between them and the sidecar holds events back, and go on with long polls.", "route")
@@ -130,6 +132,9 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	for i, n := range c.p.ClientsByWriter() {
 		send(byWriter, float64(n), deliver.Writers[i])
 	}
+	open, parked := c.p.HTTP2Connections()
+	send(overTwo, float64(open))
+	send(parkedTwo, float64(parked))
 	for i, reason := range proxy.Rejections {
 		send(rejected, float64(c.p.Rejected[i].Load()), reason)
 	}

@@ -151,6 +151,9 @@ func (c *Clients) ByWriter() (n [writers]int64) {
 	return n
 }
 
+// Connections is how many connections of HTTP/2 there are whose clients have no goroutines, and how many of these are parked.
+func (c *Clients) Connections() (open, parked int) { return c.engine.connections() }
+
 func (c *Clients) init() {
 	c.once.Do(func() { c.draining = make(chan struct{}) })
 }

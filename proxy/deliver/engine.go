@@ -136,6 +136,14 @@ func (e *engine) release(m *carrier) {
 	delete(e.carriers, m)
 }
 
+// connections is how many carriers there are, and how many of them wait in the lobby.
+func (e *engine) connections() (open, parked int) {
+	parked = e.lobby.count()
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return len(e.carriers), min(parked, len(e.carriers))
+}
+
 // kick wakes the shards that have new clients in their inbox.
 func (e *engine) kick() {
 	e.mu.Lock()

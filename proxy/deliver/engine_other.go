@@ -19,6 +19,8 @@ func (engine) drain(time.Duration) {}
 
 func (engine) close() {}
 
+func (engine) connections() (open, parked int) { return 0, 0 }
+
 func (engine) census(context.Context, func(Shown) bool) {}
 
 func (engine) count(context.Context, map[*stream.Ring]int) {}

@@ -73,6 +73,13 @@ func (l *lobby) leave(m *carrier) {
 	m.socket.raw.Control(func(fd uintptr) { unix.EpollCtl(l.poller.fd, unix.EPOLL_CTL_DEL, int(fd), nil) })
 }
 
+// count is how many are there.
+func (l *lobby) count() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.parked)
+}
+
 // run attends to connections. What comes for one that has left is no matter: Attend looks.
 func (l *lobby) run() {
 	for {

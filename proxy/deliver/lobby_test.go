@@ -59,13 +59,7 @@ func (pa *parking) dial() (p *h2test.Peer, id uint32) {
 
 // parked is how many connections are.
 func (pa *parking) parked() (n int) {
-	pa.clients.engine.mu.Lock()
-	defer pa.clients.engine.mu.Unlock()
-	for m := range pa.clients.engine.carriers {
-		if m.conn.Parked() {
-			n++
-		}
-	}
+	_, n = pa.clients.Connections()
 	return n
 }
 
@@ -76,8 +70,8 @@ func overBoth(t *testing.T, f func(t *testing.T, pa *parking)) {
 			f(t, pa)
 			pa.stop()
 			eventually(t, "every client has left", func() bool { return pa.route.Stats.Clients.Load() == 0 })
-			if n := pa.parked(); n != 0 {
-				t.Errorf("%d are still parked", n)
+			if open, parked := pa.clients.Connections(); open != 0 || parked != 0 {
+				t.Errorf("%d connections are open, %d of them parked", open, parked)
 			}
 		})
 	}
@@ -115,7 +109,10 @@ func TestLobby(t *testing.T) {
 		pa.ring.Append(say("third"))
 		eventually(t, "an event after that", got("data: third\n"))
 		p.Conn.Close()
-		eventually(t, "it has left", func() bool { return pa.route.Stats.Clients.Load() == 0 && pa.parked() == 0 })
+		eventually(t, "it has left", func() bool {
+			open, _ := pa.clients.Connections()
+			return open == 0 && pa.route.Stats.Clients.Load() == 0
+		})
 	})
 }
 
@@ -128,7 +125,7 @@ func TestLobbyDrains(t *testing.T) {
 		if n, why := p.GoAways(); n == 0 || why != http2.ErrCodeNo || !p.Got(id).Ended && p.Got(id).Reset == 0 {
 			t.Errorf("%d GOAWAYs, %v, ended %v, reset %v", n, why, p.Got(id).Ended, p.Got(id).Reset)
 		}
-		eventually(t, "nothing is left of the connection", func() bool { return pa.parked() == 0 })
+		eventually(t, "nothing is left of the connection", func() bool { open, _ := pa.clients.Connections(); return open == 0 })
 	})
 }
 
