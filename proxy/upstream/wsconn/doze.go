@@ -39,10 +39,13 @@ func (c *Conn) Doze(wake func(), glance func() (dozes bool)) bool {
 // Linger waits for something to be read, for d at most and half of that at least, and reports whether there may be something. Where messages come one soon
 // after the other that costs less than to doze. Only the reader calls it.
 func (c *Conn) Linger(d time.Duration) bool {
-	if c.raw == nil || c.inside || c.in.len() > 0 || c.got != nil || !c.begin() {
+	if c.raw == nil || c.inside || !c.begin() {
 		return true
 	}
 	defer c.leave(&c.reading)
+	if c.in.len() > 0 || c.got != nil { // which are Close's while that reads
+		return true
+	}
 	c.answer()
 	c.release()
 	c.mu.Lock()

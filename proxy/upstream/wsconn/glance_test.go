@@ -337,3 +337,29 @@ func TestGlanceWhileFallingAsleep(t *testing.T) {
 		expectRead(t, read, fmt.Sprint(i))
 	}
 }
+
+// While Close reads, what is read ahead is not Linger's to look at.
+func TestLingerBesideClose(t *testing.T) {
+	near, far := dialTCP(t)
+	c := New(near, near, Options{})
+	io.WriteString(far, frame(fin, 1, "read ahead"))
+	if !c.Linger(time.Minute) {
+		t.Fatal("nothing came")
+	}
+	closed := make(chan error, 1)
+	go func() { // ends with the connection
+		io.WriteString(far, frame(fin, 1, "more")+frame(fin, 8, closing(1000, "")))
+		closed <- c.Close(1000, "")
+	}()
+	for {
+		select {
+		case err := <-closed:
+			if err != nil || !c.Linger(time.Minute) { // Reader tells of the end
+				t.Errorf("closed: %v, or waited for what is closed", err)
+			}
+			return
+		default:
+			c.Linger(time.Minute)
+		}
+	}
+}
