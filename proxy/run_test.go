@@ -255,8 +255,9 @@ func TestRunIdempotency(t *testing.T) {
 // The end of an upstream that was cut is told from the end of an answer, by whoever reads it, and whoever comes later.
 func TestRunCut(t *testing.T) {
 	t.Parallel()
-	for name, env := range map[string][]string{"cut": nil, "too large": {"SSE_ROUTE_A_MAX_MESSAGE=1KiB"}, "silent": {"SSE_ROUTE_A_IDLE=100ms"}} {
+	for name, env := range map[string][]string{"cut": nil, "too large": {"SSE_ROUTE_A_MAX_MESSAGE=1KiB"}, "silent": {"SSE_ROUTE_A_IDLE=5s"}} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			m := newModel(t)
 			s := serve(t, runEnv(m, env...)...)
 			r, at := s.starts(t, `{}`)
