@@ -69,29 +69,32 @@ func TestFirstClientsEitherWay(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			var said, counted [2]string
-			for i := range said {
-				from, asked := refusing(t)
-				if from += "/" + c.from; c.from == "" {
-					from = f.ws() + "/ws"
+			for quiet := 1500 * time.Millisecond; quiet < 30*time.Second; quiet *= 4 { // a busy machine may say it later
+				for i := range said {
+					from, asked := refusing(t)
+					if from += "/" + c.from; c.from == "" {
+						from = f.ws() + "/ws"
+					}
+					l, err := deliver.Listen("127.0.0.1:0")
+					if i == 1 {
+						l, err = net.Listen("tcp", "127.0.0.1:0") // of which deliver knows nothing
+					}
+					if err != nil {
+						t.Fatal(err)
+					}
+					s := serveOn(t, l, configure(t, append(c.env, "SSE_ROUTE_A_PATH=/a", "SSE_ROUTE_A_FROM="+from)...), slog.New(slog.DiscardHandler))
+					said[i] = epoch.ReplaceAllString(say(t, s.addr, c.request, quiet), "id: ")
+					s.settle(t, 0)
+					counted[i] = s.counted()
+					if strings.HasPrefix(c.from, "4") { // after another answer it is asked again
+						counted[i] += fmt.Sprint(" asked ", asked.Load())
+					}
 				}
-				l, err := deliver.Listen("127.0.0.1:0")
-				if i == 1 {
-					l, err = net.Listen("tcp", "127.0.0.1:0") // of which deliver knows nothing
-				}
-				if err != nil {
-					t.Fatal(err)
-				}
-				s := serveOn(t, l, configure(t, append(c.env, "SSE_ROUTE_A_PATH=/a", "SSE_ROUTE_A_FROM="+from)...), slog.New(slog.DiscardHandler))
-				said[i] = epoch.ReplaceAllString(say(t, s.addr, c.request, 1500*time.Millisecond), "id: ")
-				s.settle(t, 0)
-				counted[i] = s.counted()
-				if strings.HasPrefix(c.from, "4") { // after another answer it is asked again
-					counted[i] += fmt.Sprint(" asked ", asked.Load())
+				if said[0] == said[1] && counted[0] == counted[1] && said[0] != "open" {
+					return
 				}
 			}
-			if said[0] != said[1] || counted[0] != counted[1] {
-				t.Errorf("past net/http %q, %s\nby it %q, %s", said[0], counted[0], said[1], counted[1])
-			}
+			t.Errorf("past net/http %q, %s\nby it %q, %s", said[0], counted[0], said[1], counted[1])
 		})
 	}
 }
