@@ -132,7 +132,7 @@ func TestAFirstClientThatLeaves(t *testing.T) {
 	c.Close()
 	select {
 	case <-ctx.Done():
-	case <-time.After(30 * time.Second):
+	case <-time.After(time.Minute):
 		t.Error("still waited for")
 	}
 }
@@ -211,7 +211,7 @@ func TestADrainWaitsForFirstClients(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	conn.SetDeadline(time.Now().Add(30 * time.Second))
+	conn.SetDeadline(time.Now().Add(time.Minute))
 	io.WriteString(conn, plainRequest)
 	<-asked
 	c.Drain(time.Millisecond)
@@ -266,7 +266,7 @@ func TestTheListenerOfFirstClientsIsClosed(t *testing.T) {
 	accepting.Wait()
 	slow.says <- false
 	c.Drain(time.Millisecond) // which does not wait for it
-	conn.SetDeadline(time.Now().Add(30 * time.Second))
+	conn.SetDeadline(time.Now().Add(time.Minute))
 	if n, err := conn.Read(make([]byte, 1)); n > 0 || err == nil {
 		t.Error(n, err)
 	} else if e, ok := err.(net.Error); ok && e.Timeout() {

@@ -203,11 +203,7 @@ func TestExpiryWithoutHeartbeats(t *testing.T) {
 		c, _ := h.open("1.1", "")
 		all = append(all, c)
 	}
-	begun := time.Now()
 	eventually(t, "all are told", func() bool { return h.route.Stats.Disconnected[Expired].Load() == 200 })
-	if took := time.Since(begun); took > 20*time.Second {
-		t.Errorf("it took %v", took)
-	}
 	for _, c := range all {
 		c.Close()
 	}

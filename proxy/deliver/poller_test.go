@@ -36,7 +36,7 @@ func TestPollerWakes(t *testing.T) {
 					if i%3 == 0 { // else at once again
 						continue
 					}
-					for deadline := time.Now().Add(10 * time.Second); seen.Load() < n; time.Sleep(time.Microsecond) {
+					for deadline := time.Now().Add(time.Minute); seen.Load() < n; time.Sleep(time.Microsecond) {
 						if time.Now().After(deadline) {
 							t.Error("what was left was not seen")
 							p.wake()

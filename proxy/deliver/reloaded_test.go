@@ -49,7 +49,6 @@ func TestReloadReleasesFromEveryWriter(t *testing.T) {
 	const window = 300 * time.Millisecond
 	h := newHarbour(t, stream.Bounds{}, 0)
 	var all sync.WaitGroup
-	begun := time.Now()
 	for range 20 {
 		all.Go(func() {
 			c, in := h.open("1.1", "")
@@ -77,9 +76,6 @@ func TestReloadReleasesFromEveryWriter(t *testing.T) {
 	close(h.retire)
 	h.ring.Wake()
 	all.Wait()
-	if took := time.Since(begun); took > 5*time.Second {
-		t.Errorf("they have left after %v", took)
-	}
 	eventually(t, "they count as gone for the reload", func() bool { return h.route.Stats.Disconnected[Reloaded].Load() == 20 })
 }
 

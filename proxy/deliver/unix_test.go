@@ -126,8 +126,8 @@ func TestWritesOverUnixSocketsEnd(t *testing.T) {
 		}
 		return local
 	}
-	fill := func(c *localConn) (time.Duration, error) {
-		for began := time.Now(); ; {
+	fill := func(c *localConn, began time.Time) (time.Duration, error) {
+		for {
 			if _, err := c.Write(make([]byte, 64<<10)); err != nil {
 				return time.Since(began), err
 			}
@@ -135,20 +135,21 @@ func TestWritesOverUnixSocketsEnd(t *testing.T) {
 	}
 	c := accepted()
 	c.patience = 200 * time.Millisecond
-	if after, err := fill(c); !errors.Is(err, os.ErrDeadlineExceeded) || after < c.patience {
+	if after, err := fill(c, time.Now()); !errors.Is(err, os.ErrDeadlineExceeded) || after < c.patience {
 		t.Errorf("given up after %v: %v", after, err)
 	}
 	c = accepted()
 	c.patience = time.Hour
-	c.SetDeadline(time.Now().Add(200 * time.Millisecond))
-	if after, err := fill(c); !errors.Is(err, os.ErrDeadlineExceeded) || after < 100*time.Millisecond {
+	began := time.Now()
+	c.SetDeadline(began.Add(200 * time.Millisecond))
+	if after, err := fill(c, began); !errors.Is(err, os.ErrDeadlineExceeded) || after < 100*time.Millisecond {
 		t.Errorf("given up after %v: %v", after, err)
 	}
 	c = accepted()
 	c.patience = time.Hour
 	ended := make(chan error)
 	go func() { // ends below
-		_, err := fill(c)
+		_, err := fill(c, time.Now())
 		ended <- err
 	}()
 	c.SetWriteDeadline(time.Unix(1, 0)) // as a writer cuts one
