@@ -164,10 +164,10 @@ func TestParityOfPollsFindsFaults(t *testing.T) {
 			t.Run(mode+map[int]string{0: " equal", 1: " wrong"}[i], func(t *testing.T) {
 				t.Parallel()
 				f := newFeed(t)
-				begun := time.Now()
+				state := lasting{least: 900 * time.Millisecond}
 				f.answer = func(w http.ResponseWriter, r *http.Request) {
 					w.Header().Set("Content-Type", "application/json")
-					n := int(time.Since(begun) / (900 * time.Millisecond))
+					n := state.told(r)
 					wrong := 0
 					if strings.Contains(r.URL.RawQuery, "wrong") && n%3 == 2 {
 						wrong = 1
@@ -184,7 +184,7 @@ func TestParityOfPollsFindsFaults(t *testing.T) {
 				}
 				base, _, _ := strings.Cut(path, "?")
 				s := serve(t, "SSE_UPSTREAM="+f.URL, "SSE_ROUTE_A_PATH=/a", "SSE_ROUTE_A_FROM="+f.URL+base, "SSE_ROUTE_A_EVERY=100ms", "SSE_ROUTE_A_MODE="+mode, "SSE_ROUTE_A_PARITY=true")
-				s.parities.wait = time.Second
+				s.parities.wait = 3 * time.Second
 				s.get(t, "/a")
 				compared := s.Routes()[0].Compared
 				ask := func() {
@@ -257,7 +257,7 @@ func TestLongLists(t *testing.T) {
 	growing(f)
 	env := []string{"SSE_UPSTREAM=" + f.URL, "SSE_ROUTE_A_PATH=/a", "SSE_ROUTE_A_FROM=" + f.URL + "/items", "SSE_ROUTE_A_EVERY=200ms", "SSE_ROUTE_A_MODE=items", "SSE_ROUTE_A_PARITY=true"}
 	s := serve(t, env...)
-	s.parities.wait = time.Second
+	s.parities.wait = 3 * time.Second
 	s.get(t, "/a")
 	out, err := compare(t, s.addr, env, []string{"a", "-for", "6s"})
 	if err != nil {
@@ -269,7 +269,7 @@ func TestLongLists(t *testing.T) {
 		<-time.After(100 * time.Millisecond)
 		return compared.Counts()[migrate.Equal] > 5
 	})
-	<-time.After(4 * time.Second) // the list grows, and nobody polls
+	<-time.After(8 * time.Second) // the list grows, and nobody polls
 	for result, n := range compared.Counts() {
 		if n > 0 && result != migrate.Equal {
 			t.Errorf("%d are %s", n, result)
