@@ -81,7 +81,7 @@ func TestProbeStops(t *testing.T) {
 		if err == io.EOF {
 			t.Error("a clean end")
 		}
-	case <-time.After(30 * time.Second):
+	case <-time.After(time.Minute):
 		t.Error("it waits for the probe's stream")
 		s.server.Close()
 	}

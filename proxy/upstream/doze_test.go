@@ -50,7 +50,7 @@ func TestTurn(t *testing.T) {
 		t.Helper()
 		select {
 		case <-woken:
-		case <-time.After(10 * time.Second):
+		case <-time.After(time.Minute):
 			t.Fatal("nobody is woken")
 		}
 	}
@@ -160,7 +160,7 @@ func turnsBrief(t *testing.T, s SourceSettings, brief bool, pad string, wakes bo
 		select {
 		case end := <-turns:
 			return end
-		case <-time.After(10 * time.Second):
+		case <-time.After(time.Minute):
 			t.Fatal("it does not sleep")
 		}
 		panic("")
@@ -168,7 +168,7 @@ func turnsBrief(t *testing.T, s SourceSettings, brief bool, pad string, wakes bo
 	was := 0
 	comes := func(text string) {
 		t.Helper()
-		for deadline := time.After(10 * time.Second); ; {
+		for deadline := time.After(time.Minute); ; {
 			select {
 			case <-woken:
 				was++
@@ -209,7 +209,7 @@ func turnsBrief(t *testing.T, s SourceSettings, brief bool, pad string, wakes bo
 	select {
 	case <-woken:
 		run()
-	case <-time.After(10 * time.Second):
+	case <-time.After(time.Minute):
 		t.Fatal("nobody is woken")
 	}
 	if end := wait(); end.asleep || !errors.Is(end.err, refuse) {
@@ -271,7 +271,7 @@ func TestTurnBriefRest(t *testing.T) {
 					if data != want {
 						t.Fatalf("%q came, not %q", data, want)
 					}
-				case <-time.After(10 * time.Second):
+				case <-time.After(time.Minute):
 					t.Fatalf("%q did not come", want)
 				}
 			}
@@ -309,7 +309,7 @@ func TestTurnBriefMany(t *testing.T) {
 			say <- strings.Join(all, ";")
 			select {
 			case <-woken:
-			case <-time.After(10 * time.Second):
+			case <-time.After(time.Minute):
 				t.Fatalf("nobody is woken for %d messages", n)
 			}
 			if before < 5 || before > 60 {
@@ -386,7 +386,7 @@ func TestTurnBriefBurst(t *testing.T) {
 				t.Errorf("%d messages before somebody was woken", first)
 			}
 			return
-		case <-time.After(20 * time.Second):
+		case <-time.After(time.Minute):
 			t.Fatal("they do not come")
 		}
 	}
@@ -439,7 +439,7 @@ func TestTurnPieces(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-			case <-time.After(10 * time.Second):
+			case <-time.After(time.Minute):
 				t.Fatal("it does not sleep")
 			}
 			if got == want {

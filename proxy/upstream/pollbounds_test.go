@@ -137,7 +137,7 @@ func TestPollProgramIsCut(t *testing.T) {
 	p := &poll{q: expanded(t, rt, "/"), log: slog.New(slog.DiscardHandler)}
 	began := time.Now()
 	a, outcome, err := p.exchange(context.Background())
-	if took := time.Since(began); took < programTime || took > 5*programTime {
+	if took := time.Since(began); took < programTime || took > time.Minute {
 		t.Errorf("cut after %v", took)
 	}
 	if err != nil || outcome != PollUnchanged || len(a.messages) != 0 || !a.dropped || p.etag != "" || rt.Stats.JQTimeouts.Load() != 1 || rt.Stats.JQFailed.Load() != 0 {

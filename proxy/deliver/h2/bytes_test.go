@@ -42,7 +42,7 @@ func TestEveryByte(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer conn.Close()
-		conn.SetDeadline(time.Now().Add(100 * time.Second))
+		conn.SetDeadline(time.Now().Add(5 * time.Minute))
 		p := h2test.New(t, conn, http2.Setting{ID: http2.SettingInitialWindowSize, Val: []uint32{0, 100, 1 << 20}[n]})
 		eventually(t, "it is accepted", func() bool { wo.mu.Lock(); defer wo.mu.Unlock(); return len(wo.fountains) == n+1 })
 		f := wo.fountain(n)

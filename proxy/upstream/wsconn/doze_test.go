@@ -75,7 +75,7 @@ func expectRead(t *testing.T, read chan string, want ...string) {
 			if got != w {
 				t.Errorf("read %.100q, want %.100q", got, w)
 			}
-		case <-time.After(10 * time.Second):
+		case <-time.After(time.Minute):
 			t.Fatalf("%.100q was not read", w)
 		}
 	}
@@ -84,7 +84,7 @@ func expectRead(t *testing.T, read chan string, want ...string) {
 // asleep waits until c is.
 func asleep(t *testing.T, c *Conn) {
 	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(time.Millisecond) {
 		c.mu.Lock()
 		is := c.wake != nil
 		c.mu.Unlock()
@@ -231,7 +231,7 @@ func TestWriteAfterEnd(t *testing.T) {
 		t.Fatal(err)
 	}
 	far.(*net.TCPConn).CloseWrite()
-	for deadline := time.Now().Add(10 * time.Second); !c.gone(); time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); !c.gone(); time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatal("the end is not seen")
 		}

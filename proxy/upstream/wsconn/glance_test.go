@@ -74,7 +74,7 @@ func TestGlance(t *testing.T) {
 		before := wakes.Load()
 		io.WriteString(far, woken)
 		if len(woken) == 4 {
-			for deadline := time.Now().Add(10 * time.Second); wakes.Load() == before && time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+			for deadline := time.Now().Add(time.Minute); wakes.Load() == before && time.Now().Before(deadline); time.Sleep(time.Millisecond) {
 			}
 			io.WriteString(far, frame(fin, 1, "in parts")[4:])
 		}
