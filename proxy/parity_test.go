@@ -259,7 +259,7 @@ func TestLongLists(t *testing.T) {
 	s := serve(t, env...)
 	s.parities.wait = 3 * time.Second
 	s.get(t, "/a")
-	out, err := compare(t, s.addr, env, []string{"a", "-for", "6s"})
+	out, err := proved(t, s.addr, env, 6*time.Second)
 	if err != nil {
 		t.Errorf("%v\n%s", err, out)
 	}
