@@ -123,7 +123,7 @@ func TestRunBounds(t *testing.T) {
 func TestRunWithoutClients(t *testing.T) {
 	t.Parallel()
 	m := newModel(t)
-	s := serve(t, runEnv(m, "SSE_ROUTE_A_LINGER=300ms", "SSE_ROUTE_A_KEEP=3s")...)
+	s := serve(t, runEnv(m, "SSE_ROUTE_A_LINGER=300ms", "SSE_ROUTE_A_KEEP=5s")...)
 	r, at := s.starts(t, "{}")
 	a := <-m.asks
 	r.conn.Close()
