@@ -135,7 +135,7 @@ func TestParityOutlivesTheStream(t *testing.T) {
 	t.Parallel()
 	f := newFaulty(t, func(_ int64, n int) []string { return []string{number(n)} })
 	s := serve(t, "SSE_UPSTREAM="+f.URL, "SSE_ROUTE_A_PATH=/a", "SSE_ROUTE_A_FROM=ws"+strings.TrimPrefix(f.URL, "http")+"/ws", "SSE_ROUTE_A_PARITY=true", "SSE_ROUTE_A_LINGER=100ms", "SSE_ROUTE_A_RETRY=10ms")
-	s.parities.wait = 2 * time.Second
+	s.parities.wait = 5 * time.Second
 	first := s.get(t, "/a")
 	old := s.dialOld(t, "/ws", nil)
 	go io.Copy(io.Discard, websocket.NetConn(t.Context(), old, websocket.MessageText)) // ends with the connection
@@ -143,12 +143,12 @@ func TestParityOutlivesTheStream(t *testing.T) {
 	eventually(t, "equal messages", func() bool { return compared.Counts()[migrate.Equal] > 50 })
 	first.conn.Close()
 	eventually(t, "the stream to end", func() bool { return s.Routes()[0].Streams.Health().Streams == 0 })
-	<-time.After(4 * time.Second) // twice as long as a message waits for its equal
+	<-time.After(10 * time.Second) // twice as long as a message waits for its equal
 	before := compared.Counts()[migrate.Equal]
 	f.late.Store(int64(2 * migrate.SettleTime)) // the stream is there before its upstream is
 	s.get(t, "/a")
 	eventually(t, "equal messages of the next stream", func() bool { return compared.Counts()[migrate.Equal] > before+100 })
-	<-time.After(3 * time.Second)
+	<-time.After(7 * time.Second)
 	for result, n := range compared.Counts() {
 		if n > 0 && result != migrate.Equal {
 			t.Errorf("%d are %s", n, result)
