@@ -14,6 +14,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // startLogging starts sidestream with a pipe for its log, of which it returns the end to read.
@@ -21,6 +23,9 @@ func startLogging(t *testing.T, env ...string) (s *sidecar, log *os.File) {
 	t.Helper()
 	read, write, err := os.Pipe()
 	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := unix.FcntlInt(write.Fd(), unix.F_SETPIPE_SZ, 4096); err != nil { // so that little fills it
 		t.Fatal(err)
 	}
 	s = &sidecar{addr: freeAddr(t), admin: freeAddr(t), process: &process{ended: make(chan struct{})}}

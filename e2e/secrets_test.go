@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"crypto/sha1"
 	"crypto/sha256"
@@ -240,13 +241,14 @@ type visitor struct {
 	base   string
 	header http.Header
 	query  string
+	waits  time.Duration // for an answer's end; 0: not for long, as streams have none
 }
 
 const pageID = "abcdefghijklmnop"
 
 // ask makes one request with further header fields, name and value in turns, and returns the answer's body, as far as it goes.
 func (c visitor) ask(ctx context.Context, method, target, body string, more ...string) string {
-	ctx, cancel := context.WithTimeout(ctx, 1500*time.Millisecond)
+	ctx, cancel := context.WithTimeout(ctx, cmp.Or(c.waits, 1500*time.Millisecond))
 	defer cancel()
 	r, err := http.NewRequestWithContext(ctx, method, c.base+target, strings.NewReader(body))
 	if err != nil {
@@ -330,7 +332,9 @@ func guardedRoutes(v *vault, service, cookie string) (env, paths []string) {
 
 // guarded asks for a ticket, uses it, and revokes what the client came with.
 func (c visitor) guarded(v *vault, admin string) {
-	answer := c.ask(c.t.Context(), "POST", "/_sidestream/ticket", `{"paths":["/auth/3"]}`)
+	patient := c
+	patient.waits = time.Minute
+	answer := patient.ask(c.t.Context(), "POST", "/_sidestream/ticket", `{"paths":["/auth/3"]}`)
 	var got struct{ Ticket string }
 	if json.Unmarshal([]byte(answer), &got) != nil || got.Ticket == "" {
 		c.t.Errorf("no ticket: %s", answer)
