@@ -122,8 +122,7 @@ type Conn struct {
 	stirred  time.Duration // when a frame was last net/http's
 	told     told          // some of it is the reader's
 	settling settling
-	departs  bool // clients are to go elsewhere
-	parted   bool // ...which the client was told by GOAWAY
+	departs  bool // clients are being sent away
 }
 
 // Wrap returns conn, of which the preface has not been read yet, for net/http, and with a filler for what it adopts. It starts

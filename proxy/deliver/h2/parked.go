@@ -209,15 +209,11 @@ func (c *Conn) simple(f head) bool {
 	return false
 }
 
-// discards is whether f is nothing to anybody: a kind of frame that is not known (section 4.1), or whatever comes after GOAWAY but for what streams go on with.
+// discards is whether f is nothing to anybody: a kind of frame that is not known (section 4.1), or whatever comes after GOAWAY.
 func (c *Conn) discards(f head) bool {
-	simple := c.simple(f)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if f.size > framePayload {
-		return false
-	}
-	return c.leaving || f.kind > frameContinuation || c.parted && !simple
+	return f.size <= framePayload && (c.leaving || f.kind > frameContinuation)
 }
 
 // recall has a net/http come anew, which reads on. What was not consumed is for it.

@@ -176,19 +176,35 @@ func TestParkedEnds(t *testing.T) {
 		f.mu.Unlock()
 		f.pour("1")
 		synctest.Wait()
-		if n, why := p.GoAways(); n != 1 || why != http2.ErrCodeNo || p.Got(id).Body.String() != "1" {
-			t.Errorf("%d GOAWAYs, %v, and %q", n, why, p.Got(id).Body.String())
+		if n, _ := p.GoAways(); n != 0 || p.Got(id).Body.String() != "1" {
+			t.Errorf("%d GOAWAYs while a stream goes on, and %q", n, p.Got(id).Body.String())
 		}
-		late := p.Ask("POST", "/echo", h2test.Bulk(1000))
-		p.Grant(id, 1)
-		f.pour("2")
 		f.end()
 		synctest.Wait()
-		if got := p.Got(id); got.Body.String() != "12" || !got.Ended || p.Got(late).Status != "" {
-			t.Errorf("%q, ended: %v; after GOAWAY it is answered %q", got.Body.String(), got.Ended, p.Got(late).Status)
+		if n, why := p.GoAways(); n != 1 || why != http2.ErrCodeNo || !p.Got(id).Ended {
+			t.Errorf("%d GOAWAYs, %v; the stream has ended: %v", n, why, p.Got(id).Ended)
+		}
+		late := p.Ask("POST", "/echo", h2test.Bulk(1000))
+		synctest.Wait()
+		if got := p.Got(late); got.Status != "" || got.Reset != 0 {
+			t.Errorf("after GOAWAY it is answered %q, reset %v", got.Status, got.Reset)
 		}
 		pass(farewell)
 		<-p.Done
+	})
+	inWorks(t, func(t *testing.T, wo *works) { // what is asked while clients are sent away is answered
+		p, f, _ := park(t, wo)
+		f.mu.Lock()
+		f.departs = true
+		f.mu.Unlock()
+		f.pour("1")
+		synctest.Wait()
+		echo := p.Ask("POST", "/echo", h2test.Bulk(1000))
+		synctest.Wait()
+		if got := p.Got(echo); got.Status != "200" || got.Body.Len() != 1000 {
+			t.Errorf("it is answered %q, with %d bytes", got.Status, got.Body.Len())
+		}
+		p.Conn.Close()
 	})
 }
 

@@ -96,7 +96,6 @@ func (c *Conn) look(w *Writer) (more bool) {
 		w.ended[i] = nil
 	}
 	w.ended = w.ended[:0]
-	c.parts(w)
 	if next = min(next, c.parks(now)); next != Never && !more {
 		c.filler.WakeAt(c, c.start.Add(next), clock)
 	}
@@ -121,8 +120,9 @@ func (c *Conn) cut(w *Writer) {
 	}
 }
 
-// idles ends a connection that has had no stream for long. It returns when to look again. mu is held.
+// idles ends a connection that has had no stream for long, or is parked and has none while clients are sent away. It returns when to look again. mu is held.
 func (c *Conn) idles(w *Writer, now time.Duration) (next time.Duration) {
+	away := c.departs && c.visit == nil // no net/http sees to it
 	switch {
 	case c.leaving:
 		if w.over = now >= c.idle; w.over {
@@ -130,30 +130,14 @@ func (c *Conn) idles(w *Writer, now time.Duration) (next time.Duration) {
 		}
 	case len(c.streams) > 0:
 		return Never
-	case c.idle == 0 && !c.parted:
+	case c.idle == 0 && !away:
 		c.idle = now + idleTime
-	case now >= c.idle || c.parted:
+	case now >= c.idle || away:
 		c.leaving = true
 		c.idle = now + farewell
-		c.goAway(w)
+		frame := head{8, frameGoAway, 0, 0}.append(w.frames)
+		frame = binary.BigEndian.AppendUint32(frame, c.newest)
+		w.frames, w.open = binary.BigEndian.AppendUint32(frame, 0), nil // NO_ERROR
 	}
 	return c.idle
-}
-
-// parts tells the client of a parked connection to go elsewhere with its next request, as net/http tells those of others. mu is held.
-func (c *Conn) parts(w *Writer) {
-	if c.departs && !c.parted && c.visit == nil && !c.leaving {
-		c.parted = true
-		c.goAway(w)
-		if len(c.streams) == 0 {
-			c.Wake()
-		}
-	}
-}
-
-// goAway says GOAWAY (section 6.8). mu is held.
-func (c *Conn) goAway(w *Writer) {
-	frame := head{8, frameGoAway, 0, 0}.append(w.frames)
-	frame = binary.BigEndian.AppendUint32(frame, c.newest)
-	w.frames, w.open = binary.BigEndian.AppendUint32(frame, 0), nil // NO_ERROR
 }

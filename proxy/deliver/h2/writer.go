@@ -79,7 +79,8 @@ func (w *Writer) Stalls(s *Stream, since time.Duration) time.Duration {
 	return since + StallTime
 }
 
-// Depart has the client go elsewhere with whatever it asks next: clients are being sent away.
+// Depart has the connection end with its last stream, where net/http does not see to it: clients are being sent away. GOAWAY is not said before, though
+// streams may go on after it (section 6.8): undici 7.30 takes it for the end of all.
 func (w *Writer) Depart() { w.conn.departs = true }
 
 // End ends s as complete.
