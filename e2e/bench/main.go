@@ -96,6 +96,8 @@ func run() error {
 	overTLS := flag.Bool("tls", false, "measure what TLS costs over HTTP/1.1 instead: the sidecar with it, beside without, and beside nginx that terminates it")
 	private := flag.Bool("private", false, "measure what private WebSocket streams cost instead, beside a shim in Go")
 	messages := flag.Bool("messages", false, "measure what jq costs a message instead: programs that are run without gojq beside the same by it")
+	beside := flag.String("beside", "", "with -messages: the `BINARY` of an earlier sidecar, to be measured in the same run")
+	rate := flag.Int("rate", 10000, "with -messages: how many a second")
 	users := flag.Int("users", 5000, "with -private: how many, at most what descriptors allow")
 	hold := flag.String("hold", "", "for a profiler: only load the first server, with `RATE,CLIENTS,SECONDS`; rate 0 has its clients come and go instead, rate -1 come 100 events behind")
 	flag.Parse()
@@ -112,7 +114,7 @@ func run() error {
 		s = quick
 	}
 	s.private = min(s.many, (limit-1000)/2) // here and in the sidecar each has two descriptors
-	b := &bench{ctx: ctx, size: s, dir: dir, figures: figures{}, progress: os.Stderr}
+	b := &bench{ctx: ctx, size: s, dir: dir, figures: figures{}, progress: os.Stderr, beside: *beside, rate: *rate}
 	defer b.stop()
 	switch {
 	case *history:

@@ -50,6 +50,8 @@ type bench struct {
 	size     size
 	dir      string
 	binary   string
+	beside   string // an earlier one; "" none
+	rate     int    // messages/s, where that is to be chosen
 	servers  []*server
 	figures  figures
 	baseline map[string]int // resident memory before the many came

@@ -7,6 +7,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"strings"
 	"text/tabwriter"
 )
 
@@ -19,10 +20,13 @@ var programs = []struct{ name, title, setting string }{
 	{"membersjq", "the same, by gojq", "DATA={t,symbol,text} as $x|$x"},
 }
 
+// earlier is what the names of servers of an earlier binary end with.
+const earlier = ", earlier"
+
 // programOf is the setting of a server's route.
 func programOf(server string) (env []string) {
 	for _, p := range programs {
-		if p.name == server && p.setting != "" {
+		if p.name == strings.TrimSuffix(server, earlier) && p.setting != "" {
 			env = append(env, "SSE_ROUTE_FEED_"+p.setting)
 		}
 	}
@@ -32,26 +36,35 @@ func programOf(server string) (env []string) {
 // costOfMessages measures.
 func (b *bench) costOfMessages() error {
 	for _, p := range programs {
-		s, err := b.startServer(p.name, "load")
-		if err != nil {
-			return err
+		of := []string{p.name}
+		if b.beside != "" {
+			of = append(of, p.name+earlier)
 		}
-		b.servers = append(b.servers, s)
-		if err := s.connect(1, s.request); err != nil {
-			return err
+		for _, name := range of {
+			s, err := b.startServer(name, "load")
+			if err != nil {
+				return err
+			}
+			b.servers = append(b.servers, s)
+			if err := s.connect(1, s.request); err != nil {
+				return err
+			}
 		}
 	}
 	b.size.rounds *= 3 // they differ by more than what is looked for
-	return b.rounds(ownCPU, 10000, func(*server, count) {})
+	return b.rounds(ownCPU, b.rate, func(*server, count) {})
 }
 
 // messagesTable prints the CPU of a message, and beside each program how many times what gojq takes for the same it is.
 func (b *bench) messagesTable(w io.Writer) {
-	fmt.Fprintf(w, "\n%s\n\n%s\n\n", machine(), ownCPU)
+	fmt.Fprintf(w, "\n%s\n\nCPU per message, one client, %d msg/s\n\n", machine(), b.rate)
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	cost := b.figures[ownCPU]
 	for i, p := range programs {
 		fmt.Fprintf(t, "%s\t%s\t", p.title, micro(cost[p.name]))
+		if old := cost[p.name+earlier]; old > 0 {
+			fmt.Fprintf(t, "%.2f× the earlier %s\t", cost[p.name]/old, micro(old))
+		}
 		if i%2 == 1 {
 			other := cost[programs[i+1].name]
 			fmt.Fprintf(t, "%.2f× the same by gojq, %.2f× of what the program adds", cost[p.name]/other, (cost[p.name]-cost["raw"])/(other-cost["raw"]))

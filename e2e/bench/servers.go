@@ -56,7 +56,7 @@ func (b *bench) startServer(name, loadRole string) (s *server, err error) {
 			err = fmt.Errorf("start %s: %w", name, err)
 		}
 	}()
-	switch name {
+	switch strings.TrimSuffix(name, earlier) {
 	case "ours", "file", "redis", "follower", "clear", "tls", "raw", "select", "selectjq", "members", "membersjq":
 		err = b.startOurs(s)
 	case "nginx":
@@ -148,7 +148,11 @@ func (b *bench) startOurs(s *server) error {
 
 // launch starts the sidecar at the server's address.
 func (b *bench) launch(s *server, env []string) error {
-	s.process = exec.Command(b.binary)
+	binary := b.binary
+	if strings.HasSuffix(s.name, earlier) {
+		binary = b.beside
+	}
+	s.process = exec.Command(binary)
 	s.process.Stderr = os.Stderr
 	s.process.Env = append(append(os.Environ(), "SSE_LISTEN="+s.addr), env...)
 	return s.process.Start()
