@@ -242,7 +242,12 @@ func (rt *Route) bounded(ctx context.Context, f func(context.Context) error) err
 
 // brief reports whether what is to be done with a message takes no time to speak of, but for some messages.
 func (rt *Route) brief() bool {
-	return rt.program.Brief() && rt.onlyProgram() && rt.dialect.Name == "raw" && len(rt.decode) == 0 && !rt.posts()
+	return rt.brisk() && rt.dialect.Name == "raw" && !rt.posts()
+}
+
+// brisk reports whether what is done with a small message takes none, whatever waits for what comes of it.
+func (rt *Route) brisk() bool {
+	return rt.program.Brief() && rt.onlyProgram() && len(rt.decode) == 0
 }
 
 // unparsed reports whether no program ever runs.

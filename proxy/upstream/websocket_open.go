@@ -81,7 +81,8 @@ func (c *wsConn) upgrade(ctx context.Context, address string, o *websocket.DialO
 	return wsconn.New(body, conn, wsconn.Options{Subprotocol: ws.Subprotocol(), Deflate: agreed != "",
 		Takeover: !strings.Contains(agreed, "server_no_context_takeover"),
 		Bytes:    textOfAnyKind(c.q.Route.dialect),
-		Heard:    c.touch}), resp, nil
+		Heard:    c.touch,
+		Brisk:    c.q.Route.brisk()}), resp, nil
 }
 
 // textOfAnyKind reports whether text may be anything: brokers of STOMP put binary bodies into it, and old services their own encoding. Who speaks another

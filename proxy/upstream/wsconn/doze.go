@@ -53,6 +53,10 @@ func (c *Conn) Linger(d time.Duration) bool {
 		c.mu.Unlock()
 		return true
 	}
+	if c.watched >= 0 { // else the lookout would be woken beside who waits here
+		c.unwatch()
+		c.watched = -1
+	}
 	if now := time.Now(); c.until.Sub(now) < d/2 || c.until.Sub(now) > d {
 		c.until = now.Add(d)
 		c.conn.SetReadDeadline(c.until)

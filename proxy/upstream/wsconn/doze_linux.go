@@ -7,12 +7,13 @@ import (
 	"sync"
 	"syscall"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
 
 // lookout tells connections that doze when there is something to be read: one epoll instance for all, and one goroutine, which waits by the runtime's
-// poller and so holds no thread. It is there while a connection is that has dozed.
+// poller and so holds no thread. It is there while a connection is that dozes, or has and is not lingered for.
 type lookout struct {
 	fd    int
 	file  *os.File
@@ -55,7 +56,7 @@ func (c *Conn) watch() (watched bool) {
 	return watched
 }
 
-// unwatch comes before the descriptor is closed, which may be another connection's then. c.mu is not held.
+// unwatch comes before the descriptor is closed, which may be another connection's then, or where nobody is to be told any more. c.mu is held, or c is closed.
 func (c *Conn) unwatch() {
 	lookouts.Lock()
 	defer lookouts.Unlock()
@@ -112,14 +113,23 @@ func (l *lookout) run() {
 	events := make([]unix.EpollEvent, 128)
 	var ready []news
 	raw.Read(func(fd uintptr) (failed bool) {
-		n, err := unix.EpollWait(int(fd), events, 0)
+		n, err := happened(int(fd), events)
 		for err == syscall.EINTR || n == len(events) {
-			ready = l.wake(ready, events[:max(n, 0)])
-			n, err = unix.EpollWait(int(fd), events, 0)
+			ready = l.wake(ready, events[:n])
+			n, err = happened(int(fd), events)
 		}
-		ready = l.wake(ready, events[:max(n, 0)])
+		ready = l.wake(ready, events[:n])
 		return err != nil
 	})
+}
+
+// happened is epoll_wait(2) that does not wait, past the runtime for the same reason as [Options.Brisk].
+func happened(fd int, events []unix.EpollEvent) (int, error) {
+	n, _, err := unix.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(events))), uintptr(len(events)), 0, 0, 0)
+	if err != 0 {
+		return 0, err
+	}
+	return int(n), nil
 }
 
 // news is a connection of which there is something to be known; hung: its end, too.

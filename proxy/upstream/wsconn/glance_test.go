@@ -263,6 +263,60 @@ func TestLingerThenDoze(t *testing.T) {
 	}
 }
 
+// Where somebody lingers for a connection the lookout is not woken as well. It looks out for it again once it dozes, also for what came before that, and for its end.
+func TestLingerAlone(t *testing.T) {
+	near, far := dialTCP(t)
+	c := New(near, near, Options{Brisk: true})
+	defer c.CloseNow()
+	read := make(chan string, 100)
+	woken := make(chan bool, 1)
+	expectDozing := func(want bool) {
+		t.Helper()
+		lookouts.Lock()
+		defer lookouts.Unlock()
+		watched := 0
+		if current != nil {
+			watched = len(current.conns)
+		}
+		if watched > 0 != want || c.watched >= 0 != want {
+			t.Fatalf("%d connections are looked out for, this one as %d", watched, c.watched)
+		}
+	}
+	for i := range 3 {
+		if !c.Doze(func() { woken <- true }, nil) {
+			t.Fatal("it does not doze")
+		}
+		expectDozing(true)
+		io.WriteString(far, frame(fin, 1, fmt.Sprint("woken ", i)))
+		<-woken
+		readOne(c, read)
+		go io.WriteString(far, frame(fin, 1, fmt.Sprint("lingered ", i)))
+		if !c.Linger(time.Minute) {
+			t.Fatal("nothing was read")
+		}
+		expectDozing(false)
+		readOne(c, read)
+		expectRead(t, read, fmt.Sprint("woken ", i), fmt.Sprint("lingered ", i))
+	}
+	io.WriteString(far, frame(fin, 1, "before"))
+	for !c.Doze(func() { woken <- true }, nil) { // it may not have arrived
+		readOne(c, read)
+		woken <- true
+	}
+	<-woken
+	if len(read) == 0 {
+		readOne(c, read)
+	}
+	expectRead(t, read, "before")
+	far.Close()
+	if c.Doze(func() { woken <- true }, nil) {
+		<-woken
+	}
+	if readOne(c, read) {
+		t.Error("it goes on after its end")
+	}
+}
+
 // A deadline of Linger's that comes as the connection is closed is no end of the time that the closing handshake has.
 func TestLingerWhileClosing(t *testing.T) {
 	near, _ := dialTCP(t)

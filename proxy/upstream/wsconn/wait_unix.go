@@ -59,10 +59,13 @@ func (c *Conn) await() error {
 
 // read reads what there is; false: nothing.
 func (c *Conn) read(fd uintptr) bool {
-	b := buffers.Get().(*buffer)
-	n, err := syscall.Read(int(fd), b.data[:])
+	b, from := buffers.Get().(*buffer), syscall.Read
+	if c.options.Brisk {
+		from = readBriskly
+	}
+	n, err := from(int(fd), b.data[:])
 	for err == syscall.EINTR {
-		n, err = syscall.Read(int(fd), b.data[:])
+		n, err = from(int(fd), b.data[:])
 	}
 	c.drained = n < len(b.data)
 	if n > 0 {
