@@ -28,10 +28,24 @@ type ended struct {
 	size   int
 }
 
+// find is take, where something is known; else it is nil, and nothing is to be given back.
+func (m *memory) find(stream [sha256.Size]byte) *keys {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.byStream[stream] == nil {
+		return nil
+	}
+	return m.use(stream)
+}
+
 // take returns what is known of the stream with this key, which is to be given back.
 func (m *memory) take(stream [sha256.Size]byte) *keys {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	return m.use(stream)
+}
+
+func (m *memory) use(stream [sha256.Size]byte) *keys {
 	m.sweep(time.Now())
 	k := m.byStream[stream]
 	switch {

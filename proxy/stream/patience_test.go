@@ -70,7 +70,7 @@ func TestRefusalThatStays(t *testing.T) {
 		replaced(l, time.Hour, test.err)
 		bubble(t, Policy{RefuseAfter: test.patience}, l, func(t *testing.T, s *Streams) {
 			a := join(t, s, "a")
-			<-a.done
+			<-a.done.passed()
 			first := l.Dials()[1]
 			if took := time.Since(l.begun) - first; took != test.want {
 				t.Errorf("%s: refused %v after the first time", name, took)
@@ -104,7 +104,7 @@ func TestPatienceIsForRefusalsInARow(t *testing.T) {
 	}
 	bubble(t, Policy{RefuseAfter: 10 * time.Second}, l, func(t *testing.T, s *Streams) {
 		a := join(t, s, "a")
-		<-a.done
+		<-a.done.passed()
 		again := l.Dials()[slices.Index(l.Dials(), last)+1]
 		if took := time.Since(l.begun); took != again+10*time.Second {
 			t.Errorf("refused at %v, the last refusals began at %v", took, again)

@@ -1,7 +1,6 @@
 package stream
 
 import (
-	"context"
 	"time"
 
 	"sidestream/proxy/history"
@@ -20,7 +19,7 @@ const finishedState = "\x00finished"
 
 // load takes in what is known of the stream. Until it is done, clients wait.
 func (st *Stream) load() {
-	defer close(st.loaded)
+	defer st.loaded.lift()
 	s := st.streams
 	if s.History == nil {
 		return
@@ -125,7 +124,7 @@ func (st *Stream) Follows() {
 func (st *Stream) TermOver() {
 	st.ends.Lock()
 	defer st.ends.Unlock()
-	st.cancel()
+	st.alive.end()
 }
 
 // stop ends the stream.
@@ -133,7 +132,7 @@ func (st *Stream) stop() {
 	st.ends.Lock()
 	defer st.ends.Unlock()
 	st.gone = true
-	st.cancel()
+	st.alive.end()
 }
 
 // isGone reports whether the stream has ended, rather than a term of its.
@@ -148,7 +147,7 @@ func (st *Stream) renew() {
 	st.ends.Lock()
 	defer st.ends.Unlock()
 	if !st.gone {
-		st.alive, st.cancel = context.WithCancel(st.streams.alive)
+		st.alive = new(living)
 	}
 }
 

@@ -31,12 +31,12 @@ func (s *Seat) Start() uint64 {
 func (s *Seat) Leave() { s.leave.Do(s.Stream.Leave) }
 
 // Ended is closed when the stream's goroutine is through, and its upstream connection with it.
-func (s *Seat) Ended() <-chan struct{} { return s.done }
+func (s *Seat) Ended() <-chan struct{} { return s.done.passed() }
 
 // Loaded returns once what is known of the stream from before is in its ring, or with ctx's error.
 func (s *Seat) Loaded(ctx context.Context) error {
 	select {
-	case <-s.loaded:
+	case <-s.loaded.passed():
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()
@@ -47,7 +47,7 @@ func (s *Seat) Loaded(ctx context.Context) error {
 func (s *Seat) hold(ctx context.Context) (aged bool) {
 	select {
 	case <-ctx.Done():
-	case <-s.done:
+	case <-s.done.passed():
 	case <-s.retiring:
 		return true
 	}

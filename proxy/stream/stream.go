@@ -1,7 +1,6 @@
 package stream
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -35,29 +34,27 @@ type Stream struct {
 	log     *slog.Logger
 	opened  time.Time
 
-	alive    context.Context // while the stream is wanted, and this process runs its source or waits to
-	lists    bool            // the source's first messages are history
-	led      bool            // this process has run the source for a term
-	loaded   chan struct{}   // closed when what is known of the stream is in the ring
-	decided  chan struct{}   // closed when the first attempt to connect has an outcome, or another replica makes it; not before loaded
-	told     bool            // it is
-	was      bool            // connected, once
-	heard    bool            // the last connection brought something
-	refusing time.Time       // since when a refusal that may pass is retried; zero: none is
-	owed     bool            // a gap, unless the next connection says that nothing was lost
-	resumes  bool            // which it can: it is not the first, or knows where the one in the process before stopped
-	done     chan struct{}   // closed when the goroutine is through
-	retiring chan struct{}   // closed when the stream has reached its age, or its route is replaced
-	release  Release         // how its clients leave then; set before
+	alive    *living       // while the stream is wanted, and this process runs its source or waits to
+	lists    bool          // the source's first messages are history
+	led      bool          // this process has run the source for a term
+	loaded   gate          // lifted when what is known of the stream is in the ring
+	decided  gate          // lifted when the first attempt to connect has an outcome, or another replica makes it; not before loaded
+	told     bool          // it is
+	was      bool          // connected, once
+	heard    bool          // the last connection brought something
+	refusing time.Time     // since when a refusal that may pass is retried; zero: none is
+	owed     bool          // a gap, unless the next connection says that nothing was lost
+	resumes  bool          // which it can: it is not the first, or knows where the one in the process before stopped
+	done     gate          // lifted when the goroutine is through
+	retiring chan struct{} // closed when the stream has reached its age, or its route is replaced
+	release  Release       // how its clients leave then; set before
 	refused  atomic.Pointer[translate.Refused]
 	uplink   uplink
 	session  *session // the stream's goroutine's; nil: it is not connected
 	wake     func()   // begins that goroutine again, once it has returned asleep
-	keys     *keys    // shared with streams before and after it: see memory.go
 
-	ends   sync.Mutex         // guards what follows, and writing alive
-	cancel context.CancelFunc // of alive
-	gone   bool               // the stream is not wanted any more
+	ends sync.Mutex // guards what follows, and writing alive
+	gone bool       // the stream is not wanted any more
 
 	// Where a history is kept; set before loaded is closed.
 	kept     history.Log   // nil: none is
@@ -73,6 +70,7 @@ type Stream struct {
 	aging    bool      // it was once, so age runs
 	failure  string    // why the upstream was not connected last; "" it never failed
 	failed   time.Time // when that was
+	keys     *keys     // shared with streams before and after it: see memory.go; nil: nothing was sent
 	linger   alarm     // until it is removed
 	age      alarm     // until it is replaced, then until it is removed
 }
@@ -81,12 +79,11 @@ func newStream(s *Streams, req upstream.Request, known *keys) *Stream {
 	now := time.Now()
 	epoch := NewEpoch(now)
 	st := &Stream{opened: now, req: req, streams: s, keys: known, log: slog.New(&aboutStream{s.Log.Handler(), epoch, req.String()}),
-		loaded: make(chan struct{}), decided: make(chan struct{}), done: make(chan struct{}), retiring: make(chan struct{})}
+		retiring: make(chan struct{}), alive: new(living)}
 	st.source = s.source(req, st.log)
 	st.lists = st.source.History()
 	st.Ring = NewRing(epoch, s.Bounds, s.Stats, st.lists)
 	st.outbox.changed.L = &st.outbox.mu
-	st.alive, st.cancel = context.WithCancel(s.alive)
 	return st
 }
 
@@ -127,7 +124,7 @@ func (st *Stream) run() (asleep bool) {
 		st.outbox.close()
 		st.kept.Close()
 	}
-	close(st.done)
+	st.done.lift()
 	return false
 }
 
@@ -320,7 +317,7 @@ func (st *Stream) judge(err error) {
 func (st *Stream) tell() {
 	if !st.told {
 		st.told = true
-		close(st.decided)
+		st.decided.lift()
 	}
 }
 

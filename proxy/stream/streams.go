@@ -116,11 +116,11 @@ func (s *Streams) Join(ctx context.Context, req upstream.Request) (*Seat, error)
 	wait := time.NewTimer(decisionTime)
 	defer wait.Stop()
 	select {
-	case <-seat.decided:
+	case <-seat.decided.passed():
 		seat.Decided = true
 	case <-wait.C:
 		select {
-		case <-seat.loaded:
+		case <-seat.loaded.passed():
 		default: // nobody can tell what the client's last id means
 			seat.Leave()
 			return nil, ErrBusy
@@ -174,7 +174,7 @@ func (s *Streams) open(req upstream.Request) *Stream {
 	if s.History != nil {
 		s.stopBefore(req.Key)
 	}
-	st := newStream(s, req, s.sent.take(req.Key))
+	st := newStream(s, req, s.sent.find(req.Key))
 	s.byKey[req.Key] = st
 	s.tell()
 	s.run.Add(1) // until it is through
@@ -217,7 +217,9 @@ func (s *Streams) remove(st *Stream) {
 		return
 	}
 	delete(s.old, st)
-	s.sent.give(st.req.Key, st.keys)
+	if st.keys != nil {
+		s.sent.give(st.req.Key, st.keys)
+	}
 	s.mark(st, false)
 	if st.through { // else ended does, so that what it still does, a program or a farewell, has its place
 		s.give(st)
@@ -326,7 +328,7 @@ func (s *Streams) Keep(ctx context.Context, req upstream.Request, tried func()) 
 		wait := refusalTime
 		if seat, err := s.sit(req); err == nil {
 			select {
-			case <-seat.decided:
+			case <-seat.decided.passed():
 			case <-ctx.Done():
 			}
 			if first {

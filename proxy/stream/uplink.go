@@ -139,7 +139,8 @@ func (st *Stream) Send(ctx context.Context, m translate.Message) (err error) {
 // SendOnce is Send, but for a key that was seen before it sends nothing and has the outcome of then. Its error may also be
 // [ErrReused]. ctx ends the wait only: what was begun is finished.
 func (st *Stream) SendOnce(ctx context.Context, key string, m translate.Message) error {
-	one, first := st.keys.remember(key, sha256.Sum256(m.Data))
+	known := st.known()
+	one, first := known.remember(key, sha256.Sum256(m.Data))
 	switch {
 	case one == nil:
 		return ErrReused
@@ -154,17 +155,32 @@ func (st *Stream) SendOnce(ctx context.Context, key string, m translate.Message)
 	one.err = st.sendClaimed(context.WithoutCancel(ctx), one, m)
 	var bad *upstream.BadMessage
 	if errors.Is(one.err, ErrDown) || errors.As(one.err, &bad) || errors.Is(one.err, ErrReused) {
-		st.keys.forget(one)
+		known.forget(one)
 	}
 	close(one.outcome)
 	return one.err
+}
+
+// known is what the stream was sent.
+func (st *Stream) known() *keys {
+	s := st.streams
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if st.keys != nil {
+		return st.keys
+	}
+	if _, replaced := s.old[st]; !replaced && s.byKey[st.req.Key] != st {
+		return new(keys) // it is not there any more, and what comes after it does not ask
+	}
+	st.keys = s.sent.take(st.req.Key)
+	return st.keys
 }
 
 // sendClaimed is Send, but for a message that another process has sent, or was about to, before it was replaced. Where the store is away,
 // this process alone remembers.
 func (st *Stream) sendClaimed(ctx context.Context, one *sent, m translate.Message) error {
 	select {
-	case <-st.loaded:
+	case <-st.loaded.passed():
 	default:
 		return ErrDown // nobody can have been connected
 	}

@@ -241,7 +241,7 @@ func TestSentKeysAreBounded(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if n, m := st.keys.order.Len(), len(st.keys.byKey); n != maxKeys || m != maxKeys {
+		if n, m := st.known().order.Len(), len(st.known().byKey); n != maxKeys || m != maxKeys {
 			t.Errorf("%d and %d keys are remembered", n, m)
 		}
 		sent := len(k.got)
