@@ -72,16 +72,16 @@ type Ring struct {
 	turns    uint32                // lives that it has had
 	refresh  func(context.Context) // brings it up to date; nil: it always is
 	follows  bool                  // another process appends
-	watchers map[*watcher]struct{}
-	carriers []*carrier // never written to: whoever has let go of mu goes over them
-	woken    bool       // the carriers are to be told, by who holds mu, once it does not
+	watchers map[*watcher]struct{} // nil: there was none
+	carriers []*carrier            // never written to: whoever has let go of mu goes over them
+	woken    bool                  // the carriers are to be told, by who holds mu, once it does not
 	snapshot snapshot
 	deflated *deflated // for clients that take gzip; nil: there are none
 }
 
 // NewRing returns an empty ring whose own ids are of epoch. history: what is appended first was there before.
 func NewRing(epoch Epoch, bounds Bounds, stats *Stats, history bool) *Ring {
-	return &Ring{own: epoch, lives: numbering{newLife(epoch, 0)}, bounds: bounds, stats: stats, history: history, watchers: map[*watcher]struct{}{}}
+	return &Ring{own: epoch, lives: numbering{newLife(epoch, 0)}, bounds: bounds, stats: stats, history: history}
 }
 
 // Epoch is the first half of the ids that the ring gives now.

@@ -48,6 +48,9 @@ func (r *Ring) unlock(near bool) {
 func (r *Ring) Watch(wake func()) (stop func()) {
 	w := &watcher{wake}
 	r.mu.Lock()
+	if r.watchers == nil {
+		r.watchers = map[*watcher]struct{}{}
+	}
 	r.watchers[w] = struct{}{}
 	r.mu.Unlock()
 	return func() {

@@ -88,13 +88,15 @@ func (p *poll) patience(ctx context.Context) (_ context.Context, alive, stop fun
 	if d == 0 {
 		return ctx, func() {}, func() {}
 	}
-	ctx, cancel := context.WithCancelCause(ctx)
+	whole := ctx // a context that is made of it would have it keep what only those have who wait for its end
+	ctx, cancel := context.WithCancelCause(context.WithoutCancel(whole))
+	over := whenOver(whole, func() { cancel(context.Cause(whole)) })
 	t := time.AfterFunc(d, func() { cancel(fmt.Errorf("%w (%v)", errPatience, d)) })
 	alive = func() {}
 	if p.q.Route.settings.Every == 0 {
 		alive = func() { t.Reset(d) }
 	}
-	return ctx, alive, func() { t.Stop(); cancel(nil) }
+	return ctx, alive, func() { t.Stop(); over(); cancel(nil) }
 }
 
 func (p *poll) request(ctx context.Context, address, cursor string) (*http.Request, error) {

@@ -97,7 +97,7 @@ func (r *rouse) begin(ctx context.Context, after time.Duration, wake func()) {
 	r.wake = wake
 	if r.timer == nil {
 		r.timer = time.AfterFunc(after, r.call)
-		r.stop = context.AfterFunc(ctx, r.call)
+		r.stop = whenOver(ctx, r.call)
 		return
 	}
 	if ctx.Err() != nil { // of which nobody was told
@@ -136,6 +136,14 @@ func (r *rouse) release() {
 		r.stop()
 	}
 	r.timer, r.stop = nil, nil
+}
+
+// whenOver is [context.AfterFunc], without a context for it where ctx can do so by itself.
+func whenOver(ctx context.Context, f func()) (stop func() bool) {
+	if ctx, ok := ctx.(interface{ AfterFunc(func()) func() bool }); ok {
+		return ctx.AfterFunc(f)
+	}
+	return context.AfterFunc(ctx, f)
 }
 
 func sleep(ctx context.Context, d time.Duration) error {
