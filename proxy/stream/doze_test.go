@@ -107,7 +107,7 @@ func TestDozing(t *testing.T) {
 	var conns []*dozingConn
 	dozing := func(s *Streams) {
 		plain := s.source
-		s.source = func(q upstream.Request, log *slog.Logger) upstream.Source {
+		s.source = func(q *upstream.Request, log *slog.Logger) upstream.Source {
 			return dozingSource{plain(q, log).(*fakeSource), &conns}
 		}
 	}
@@ -181,7 +181,7 @@ func TestAwake(t *testing.T) {
 	bubble(t, Policy{Linger: time.Minute, Awake: true}, l, func(t *testing.T, s *Streams) {
 		var conns []*dozingConn
 		plain := s.source
-		s.source = func(q upstream.Request, log *slog.Logger) upstream.Source {
+		s.source = func(q *upstream.Request, log *slog.Logger) upstream.Source {
 			return dozingSource{plain(q, log).(*fakeSource), &conns}
 		}
 		a := join(t, s, "a")

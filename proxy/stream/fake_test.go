@@ -130,7 +130,7 @@ func bubble(t *testing.T, settings Policy, l *legacy, f func(t *testing.T, s *St
 		settings.Log = slog.New(slog.DiscardHandler)
 		settings.All, settings.Own = NewLimit(limitOf(settings.All)), NewLimit(limitOf(settings.Own))
 		s := NewStreams(settings)
-		s.source = func(q upstream.Request, log *slog.Logger) upstream.Source {
+		s.source = func(q *upstream.Request, log *slog.Logger) upstream.Source {
 			l.mu.Lock()
 			defer l.mu.Unlock()
 			l.sources++

@@ -95,7 +95,7 @@ func (r *Ring) Follow(events, older []history.Event, past []byte, hole bool) {
 		r.followOne(&events[i])
 	}
 	if past != nil {
-		r.snapshot.now, r.snapshot.whole, r.snapshot.at = past, event{}, 0
+		r.snapshot.now, r.snapshot.whole, r.snapshot.at = past, nil, 0
 	}
 	r.told()
 	r.snapshot.dropped = nil // whoever appends has the store let go of keys

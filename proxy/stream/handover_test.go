@@ -44,8 +44,8 @@ func (h *handing) Run(ctx context.Context, emit func([]translate.Message) error)
 }
 
 // sourceOf is what makes every stream's source h.
-func sourceOf(h *handing) func(upstream.Request, *slog.Logger) upstream.Source {
-	return func(upstream.Request, *slog.Logger) upstream.Source { return h }
+func sourceOf(h *handing) func(*upstream.Request, *slog.Logger) upstream.Source {
+	return func(*upstream.Request, *slog.Logger) upstream.Source { return h }
 }
 
 // TestNothingIsLeftBehind: a ring that is retired ends before its source knows, which may be emitting. What clients cannot be given any more is not kept,

@@ -15,10 +15,10 @@ import (
 
 // TestStreamIsLean: a stream, of which there may be one for each of thousands of users, begins with what every one needs.
 func TestStreamIsLean(t *testing.T) {
-	const most = 2400 // bytes, its source apart
+	const most = 1500 // bytes, its source apart
 	s := NewStreams(Policy{Log: slog.New(slog.NewJSONHandler(io.Discard, nil)), All: NewLimit(0), Own: NewLimit(0)})
 	defer s.Close()
-	s.source = func(upstream.Request, *slog.Logger) upstream.Source { return &fakeSource{} }
+	s.source = func(*upstream.Request, *slog.Logger) upstream.Source { return &fakeSource{} }
 	var before, after runtime.MemStats
 	const n = 1000
 	runtime.ReadMemStats(&before)

@@ -55,7 +55,7 @@ func (st *Stream) append(ms ...translate.Message) {
 		st.Ring.Append(ms...)
 		return
 	}
-	o := &st.outbox
+	o := st.outbox
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if !o.running || st.stopped() != nil {
@@ -100,7 +100,7 @@ func (st *Stream) settle(really bool) {
 	if st.kept == nil {
 		return
 	}
-	o := &st.outbox
+	o := st.outbox
 	if really = really && !st.kept.Brief(); really {
 		defer context.AfterFunc(st.alive, o.wake)()
 	}
@@ -123,7 +123,7 @@ func (st *Stream) writeEnd(end int, state []byte) {
 	if st.kept == nil {
 		return
 	}
-	o := &st.outbox
+	o := st.outbox
 	o.mu.Lock()
 	if o.end = end; state != nil {
 		o.state = state
@@ -135,7 +135,7 @@ func (st *Stream) writeEnd(end int, state []byte) {
 
 // send has what waits be kept. mu is held, and let go of meanwhile where that is brief.
 func (st *Stream) send() {
-	o := &st.outbox
+	o := st.outbox
 	switch {
 	case o.busy || !o.running:
 	case st.kept.Brief():
@@ -151,7 +151,7 @@ func (st *Stream) send() {
 
 // keep sends batches until nothing waits.
 func (st *Stream) keep() {
-	o := &st.outbox
+	o := st.outbox
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	for o.running && o.due() {
@@ -207,7 +207,7 @@ func (o *outbox) due() bool {
 
 // Since is part of [history.Follower]: with what is on its way, which the store may have had already.
 func (st *Stream) Since(p history.Position) ([]history.Event, []byte) {
-	o := &st.outbox
+	o := st.outbox
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return st.Ring.Since(p, o.flying...)
@@ -244,7 +244,7 @@ func (o *outbox) close() {
 
 // Retry is part of [history.Follower].
 func (st *Stream) Retry(epoch uint64) {
-	o := &st.outbox
+	o := st.outbox
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if !o.running {

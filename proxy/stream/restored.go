@@ -66,7 +66,7 @@ func (st *Stream) follow() bool {
 // begin begins a term.
 func (st *Stream) begin(t history.Term) {
 	if st.led { // what the source knew is of then
-		st.source = st.streams.source(st.req, st.log)
+		st.source = st.streams.source(&st.req, st.log)
 	}
 	first := !st.led
 	st.led = true
@@ -94,7 +94,7 @@ func (st *Stream) resume(t history.Term) bool {
 	err := st.source.Restore(t.State, t.Past)
 	if err != nil {
 		st.log.Warn("what the upstream needs to go on cannot be read, it begins anew", "err", err)
-		st.source = st.streams.source(st.req, st.log)
+		st.source = st.streams.source(&st.req, st.log)
 	}
 	return err == nil
 }

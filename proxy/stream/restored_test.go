@@ -93,7 +93,7 @@ func process(t *testing.T, dir string, settings Policy, sv *service) (s *Streams
 	settings.Log, settings.History, settings.Route, settings.Linger = slog.New(slog.DiscardHandler), f, "r", 10*time.Minute
 	settings.All, settings.Own = new(Limit), new(Limit)
 	s = NewStreams(settings)
-	s.source = func(upstream.Request, *slog.Logger) upstream.Source { return &counting{service: sv} }
+	s.source = func(*upstream.Request, *slog.Logger) upstream.Source { return &counting{service: sv} }
 	return s, func() {
 		s.Close()
 		if err := f.Close(); err != nil {

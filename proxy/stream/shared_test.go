@@ -118,7 +118,7 @@ func sharing(t *testing.T, made func() (*store, *legacy), f func(t *testing.T, s
 		st, l := made()
 		l.begun = time.Now()
 		s := NewStreams(Policy{Log: slog.New(slog.DiscardHandler), History: st, Linger: time.Minute, All: new(Limit), Own: new(Limit), Bounds: Bounds{Events: 100}})
-		s.source = func(upstream.Request, *slog.Logger) upstream.Source { return &fakeSource{legacy: l} }
+		s.source = func(*upstream.Request, *slog.Logger) upstream.Source { return &fakeSource{legacy: l} }
 		f(t, st, l, s)
 		s.Close()
 		if !st.closed {
@@ -598,7 +598,7 @@ func TestSentElsewhere(t *testing.T) {
 		st := &claiming{&store{term: make(chan history.Term, 1)}, map[string]history.Claim{"sent": history.ClaimSent, "other": history.ClaimOther, "pending": history.ClaimPending}}
 		st.term <- history.Term{Epoch: 3}
 		s := NewStreams(Policy{Log: slog.New(slog.DiscardHandler), History: st, Linger: time.Minute, All: new(Limit), Own: new(Limit), Bounds: Bounds{Events: 100}})
-		s.source = func(upstream.Request, *slog.Logger) upstream.Source { return &fakeSource{legacy: l} }
+		s.source = func(*upstream.Request, *slog.Logger) upstream.Source { return &fakeSource{legacy: l} }
 		seat := join(t, s, "k")
 		for key, want := range map[string]error{"sent": nil, "other": ErrReused, "pending": errPending, "new": nil, "away": nil, "down": ErrDown} {
 			if err := seat.SendOnce(t.Context(), key, translate.Message{Data: []byte(key)}); !errors.Is(err, want) || err != nil && want == nil {

@@ -29,7 +29,7 @@ type snapshot struct {
 
 	now []byte // Message.State of the newest message that had one
 
-	whole event  // all of it, encoded
+	whole *event // all of it, encoded; nil: it is not
 	at    uint64 // for the newest event with this number; 0: not encoded
 }
 
@@ -52,7 +52,7 @@ func (s *snapshot) any() bool { return s.keys != nil || s.now != nil }
 // note takes in the event numbered seq, which is the newest.
 // id is what it has as its id.
 func (s *snapshot) note(m translate.Message, e *event, seq uint64, id string, b Bounds) {
-	s.whole, s.at = event{}, 0
+	s.whole, s.at = nil, 0
 	if m.State != nil {
 		s.now = append([]byte(nil), m.State...)
 	}
@@ -152,7 +152,7 @@ func (s *snapshot) piece(ids numbering, last uint64) (event, bool) {
 		return event{}, false
 	}
 	if s.at == last {
-		return s.whole, true
+		return *s.whole, true
 	}
 	size := len(s.now)
 	if s.now == nil {
@@ -161,8 +161,8 @@ func (s *snapshot) piece(ids numbering, last uint64) (event, bool) {
 		}
 	}
 	chunk, front := AppendChunk(make([]byte, 0, size+2*overhead), func(dst []byte) []byte { return s.append(dst, ids.id(last)) })
-	s.whole, s.at = event{chunk: chunk, front: front}, last
-	return s.whole, true
+	s.whole, s.at = &event{chunk: chunk, front: front}, last
+	return *s.whole, true
 }
 
 func (s *snapshot) append(dst []byte, id string) []byte {

@@ -59,7 +59,7 @@ type Stream struct {
 	// Where a history is kept; set before loaded is closed.
 	kept     history.Log   // nil: none is
 	restored atomic.Uint64 // the number of the newest event that was there before, or tells of it
-	outbox   outbox
+	outbox   *outbox
 
 	// Guarded by Streams.mu.
 	clients  int
@@ -80,10 +80,13 @@ func newStream(s *Streams, req upstream.Request, known *keys) *Stream {
 	epoch := NewEpoch(now)
 	st := &Stream{opened: now, req: req, streams: s, keys: known, log: slog.New(&aboutStream{s.Log.Handler(), epoch, req.String()}),
 		retiring: make(chan struct{}), alive: new(living)}
-	st.source = s.source(req, st.log)
+	st.source = s.source(&st.req, st.log)
 	st.lists = st.source.History()
 	st.Ring = NewRing(epoch, s.Bounds, s.Stats, st.lists)
-	st.outbox.changed.L = &st.outbox.mu
+	if s.History != nil {
+		st.outbox = new(outbox)
+		st.outbox.changed.L = &st.outbox.mu
+	}
 	return st
 }
 

@@ -56,7 +56,7 @@ type Streams struct {
 	Stats *Stats
 
 	sent   *memory
-	source func(upstream.Request, *slog.Logger) upstream.Source
+	source func(*upstream.Request, *slog.Logger) upstream.Source
 	alive  context.Context // until Close
 	end    context.CancelFunc
 	run    sync.WaitGroup // the streams, and their goroutines
@@ -80,7 +80,7 @@ type refusal struct {
 // NewStreams returns the streams of a route; there are none yet.
 func NewStreams(s Policy) *Streams {
 	alive, end := context.WithCancel(context.Background())
-	return &Streams{Policy: s, Stats: new(Stats), sent: new(memory), source: upstream.Request.Source, alive: alive, end: end, byKey: map[[sha256.Size]byte]*Stream{}, old: map[*Stream]struct{}{},
+	return &Streams{Policy: s, Stats: new(Stats), sent: new(memory), source: (*upstream.Request).SourceOf, alive: alive, end: end, byKey: map[[sha256.Size]byte]*Stream{}, old: map[*Stream]struct{}{},
 		refuse: map[[sha256.Size]byte]refusal{}, drivers: drivers{ready: make(chan *Stream)}, health: health{State: Idle, Since: time.Now()}}
 }
 

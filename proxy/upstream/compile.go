@@ -48,6 +48,9 @@ func Compile(s SourceSettings) (*Route, error) {
 	}
 	c.rt.display, _ = compile(c.rt.From(), s.PathNames, s.Secrets, func(string, bool) escape { return segment }) // what is wrong in it is said already
 	c.rt.enliven()
+	for _, e := range c.rt.table {
+		e.fixed = e.template.fixed()
+	}
 	return c.rt, errors.Join(c.problems...)
 }
 

@@ -44,7 +44,7 @@ const emptyPace = 500 * time.Millisecond
 
 // poll is the source of a poll route.
 type poll struct {
-	q     Request
+	q     *Request // the stream's
 	log   *slog.Logger
 	count translate.Counter // {stream.n}: counts requests
 	jar   *jar

@@ -134,7 +134,8 @@ func TestPollProgramIsCut(t *testing.T) {
 	defer server.Close()
 	defer polls.CloseIdleConnections()
 	rt := compiled(t, SourceSettings{From: server.URL, Data: "last(repeat(1))"})
-	p := &poll{q: expanded(t, rt, "/"), log: slog.New(slog.DiscardHandler)}
+	q := expanded(t, rt, "/")
+	p := &poll{q: &q, log: slog.New(slog.DiscardHandler)}
 	began := time.Now()
 	a, outcome, err := p.exchange(context.Background())
 	if took := time.Since(began); took < programTime || took > time.Minute {

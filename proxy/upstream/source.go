@@ -85,18 +85,21 @@ func (f *follow) History() bool { return false }
 func (p *poll) History() bool { return p.q.Route.settings.Mode == ModeItems }
 
 // Source returns the source of q. Nothing is dialled yet.
-func (q Request) Source(log *slog.Logger) Source {
+func (q Request) Source(log *slog.Logger) Source { return q.SourceOf(log) }
+
+// SourceOf is Source for who keeps q, and does not change it, as long as the source.
+func (q *Request) SourceOf(log *slog.Logger) Source {
 	switch {
 	case q.source != nil:
 		return q.source(log)
 	case q.Route.Redis():
 		return q.redis(log)
 	case q.Route.Follows():
-		return &follow{q: q, log: log, jar: q.Route.jar()}
+		return &follow{q: *q, log: log, jar: q.Route.jar()}
 	case q.Route.Polls():
 		return q.poll(log)
 	}
-	s := &subscription{q: q, log: log, jar: q.Route.jar(), mu: new(sync.Mutex), state: new(translate.State)}
+	s := &subscription{q: *q, log: log, jar: q.Route.jar(), mu: new(sync.Mutex), state: new(translate.State)}
 	s.converse()
 	if q.Route.Operates() {
 		return &faced{Source: s, log: log, shown: q.Shown}
@@ -119,7 +122,7 @@ func (s *subscription) converse() {
 	}))
 }
 
-func (q Request) poll(log *slog.Logger) *poll {
+func (q *Request) poll(log *slog.Logger) *poll {
 	p := &poll{q: q, log: log, jar: q.Route.jar()}
 	if q.Route.settings.Mode == ModePatch {
 		p.patcher = translate.NewPatcher(q.Route.key)

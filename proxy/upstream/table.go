@@ -32,6 +32,7 @@ type entry struct {
 	header   string // the header field that it is the value of; "" for all others
 	template template
 	field    field
+	fixed    translate.Text // what the template is for every client; empty: that depends
 }
 
 // value is what an entry has become with one client's request.
@@ -89,7 +90,10 @@ func (e *entry) expand(c *clientRequest) ([]translate.Text, error) {
 		}
 		return texts, nil
 	}
-	text, err := e.template.expand(c)
+	text, err := e.fixed, error(nil)
+	if text.Empty() {
+		text, err = e.template.expand(c)
+	}
 	switch {
 	case err != nil:
 	case e.field == addressField:

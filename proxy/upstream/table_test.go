@@ -2,11 +2,15 @@ package upstream
 
 import (
 	"fmt"
+	"maps"
 	"net/http"
 	"reflect"
 	"slices"
 	"strings"
 	"testing"
+	"time"
+
+	"sidestream/translate"
 )
 
 // full are routes that have every setting with a template between them; {query.FIELD:0} stands in each.
@@ -151,5 +155,31 @@ func TestIdentityHasNoSeams(t *testing.T) {
 			t.Errorf("%v and %s have one key", h, other)
 		}
 		keys[q.Key] = fmt.Sprint(h)
+	}
+}
+
+// TestFixed: what is the same for every client is there once, and means the same as if it were made for each.
+func TestFixed(t *testing.T) {
+	rt := compiled(t, SourceSettings{From: "http://legacy/feed", Headers: "X-Who: {query.who}\nX-All: one", Every: time.Second, MaxMessage: 1 << 20})
+	a, b := expanded(t, rt, "/?who=a"), expanded(t, rt, "/?who=b")
+	if a.Key == b.Key {
+		t.Error("two clients share a stream")
+	}
+	fixed := map[string]bool{}
+	for _, e := range rt.table {
+		fixed[e.setting+" "+e.header] = !e.fixed.Empty()
+		e.fixed = translate.Text{}
+	}
+	if !fixed["FROM "] || !fixed["HEADERS X-All"] || fixed["HEADERS X-Who"] {
+		t.Errorf("%v", fixed)
+	}
+	value := func(string) string { return "" }
+	for want, q := range map[string]Request{"a": a, "b": b} {
+		anew := expanded(t, rt, "/?who="+want)
+		from, h, err := q.fill(value, true)
+		from2, h2, err2 := anew.fill(value, true)
+		if anew.Key != q.Key || from != from2 || err != nil || err2 != nil || h.Get("X-Who") != want || h.Get("X-All") != "one" || !maps.EqualFunc(h, h2, slices.Equal) {
+			t.Errorf("%s with %v (%v), made anew %s with %v (%v)", from, h, err, from2, h2, err2)
+		}
 	}
 }

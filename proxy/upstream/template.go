@@ -218,6 +218,17 @@ func (p part) check(names []string) error {
 	return nil
 }
 
+// fixed is what expand makes of t where it is made of literals alone, and those do not change; else it is empty.
+func (t template) fixed() (text translate.Text) {
+	for _, p := range t.parts {
+		if p.kind != "" || p.live != nil {
+			return translate.Text{}
+		}
+		text = text.Append(p.literal)
+	}
+	return text
+}
+
 // expand fills in what is known of the client, leaving {stream.*}. The error is a *[BadRequest] or *[Unclaimed].
 func (t template) expand(c *clientRequest) (translate.Text, error) {
 	var text translate.Text
