@@ -2,6 +2,7 @@ package upstream
 
 import (
 	"context"
+	"errors"
 	"io"
 	"net/http"
 	"strings"
@@ -141,4 +142,56 @@ func TestNothingIsSent(t *testing.T) {
 			t.Errorf("%q: %v, %v", body, req, err)
 		}
 	}
+}
+
+// lasting is a context that has something done at its end by itself, as that of a stream.
+type lasting struct {
+	context.Context
+	after map[*func()]bool
+	asked bool // for what those wait for who wait
+}
+
+func (l *lasting) AfterFunc(f func()) (stop func() bool) {
+	l.after[&f] = true
+	return func() bool { waited := l.after[&f]; delete(l.after, &f); return waited }
+}
+
+func (l *lasting) Done() <-chan struct{} {
+	l.asked = true
+	return l.Context.Done()
+}
+
+// A request has nothing stay with the stream's context, which is there for as long as the stream is, and ends with it.
+func TestPatienceLeavesNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		rt := compiled(t, SourceSettings{From: "http://legacy/", Every: time.Second, Timeout: time.Minute, MaxMessage: 1 << 20})
+		q := expanded(t, rt, "/")
+		p := q.poll(quietLog)
+		whole, end := context.WithCancel(context.Background())
+		l := &lasting{Context: whole, after: map[*func()]bool{}}
+		for range 3 {
+			ctx, _, stop := p.patience(l)
+			if len(l.after) != 1 || l.asked {
+				t.Errorf("%d wait for the stream's end", len(l.after))
+			}
+			stop()
+			if <-ctx.Done(); len(l.after) != 0 || context.Cause(ctx) != context.Canceled {
+				t.Errorf("%d wait for the stream's end after it, which was %v", len(l.after), context.Cause(ctx))
+			}
+		}
+		ctx, _, stop := p.patience(l)
+		end()
+		for f := range l.after {
+			(*f)()
+		}
+		if <-ctx.Done(); context.Cause(ctx) != context.Canceled {
+			t.Errorf("a request that the stream's end has ended: %v", context.Cause(ctx))
+		}
+		stop()
+		ctx, _, stop = p.patience(t.Context())
+		if <-ctx.Done(); !errors.Is(context.Cause(ctx), errPatience) {
+			t.Errorf("one that takes too long: %v", context.Cause(ctx))
+		}
+		stop()
+	})
 }
