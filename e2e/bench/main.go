@@ -125,7 +125,7 @@ func run() error {
 		}
 		return b.part(b.costOfTLS, b.tlsTable, *asJSON)
 	case *messages:
-		return b.part(b.costOfMessages, b.messagesTable, *asJSON)
+		return b.part(func() error { return b.costOfMessages(*only) }, b.messagesTable, *asJSON)
 	case *private:
 		if !*small {
 			b.size.private = min(*users, s.private)

@@ -7,6 +7,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"text/tabwriter"
 )
@@ -34,8 +35,11 @@ func programOf(server string) (env []string) {
 }
 
 // costOfMessages measures.
-func (b *bench) costOfMessages() error {
+func (b *bench) costOfMessages(only string) error {
 	for _, p := range programs {
+		if only != "" && !slices.Contains(strings.Split(only, ","), p.name) {
+			continue
+		}
 		of := []string{p.name}
 		if b.beside != "" {
 			of = append(of, p.name+earlier)
@@ -61,12 +65,14 @@ func (b *bench) messagesTable(w io.Writer) {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	cost := b.figures[ownCPU]
 	for i, p := range programs {
+		if cost[p.name] == 0 {
+			continue
+		}
 		fmt.Fprintf(t, "%s\t%s\t", p.title, micro(cost[p.name]))
 		if old := cost[p.name+earlier]; old > 0 {
 			fmt.Fprintf(t, "%.2f× the earlier %s\t", cost[p.name]/old, micro(old))
 		}
-		if i%2 == 1 {
-			other := cost[programs[i+1].name]
+		if other := cost[programs[min(i+1, len(programs)-1)].name]; i%2 == 1 && other > 0 {
 			fmt.Fprintf(t, "%.2f× the same by gojq, %.2f× of what the program adds", cost[p.name]/other, (cost[p.name]-cost["raw"])/(other-cost["raw"]))
 		}
 		fmt.Fprintln(t)
