@@ -211,6 +211,37 @@ func TestSendOnceOverAnEnd(t *testing.T) {
 	})
 }
 
+// What a stream was sent that is there again is not let go of for what others were sent, also before it is sent something; one that is sent nothing has nothing.
+func TestSentKeysOfStreamsThatAreBack(t *testing.T) {
+	k := new(sink)
+	bubble(t, Policy{Linger: time.Second}, &legacy{send: k.send}, func(t *testing.T, s *Streams) {
+		remembered := func() (gone, all int) {
+			s.sent.mu.Lock()
+			defer s.sent.mu.Unlock()
+			return s.sent.gone.Len(), len(s.sent.byStream)
+		}
+		first := join(t, s, "a")
+		if err := first.SendOnce(t.Context(), "1", text("x")); err != nil {
+			t.Fatal(err)
+		}
+		first.Leave()
+		time.Sleep(2 * time.Second)
+		if gone, all := remembered(); gone != 1 || all != 1 {
+			t.Errorf("%d are of streams that have ended, of %d", gone, all)
+		}
+		back, silent := join(t, s, "a"), join(t, s, "b")
+		if gone, all := remembered(); gone != 0 || all != 1 || back.keys == nil || silent.keys != nil {
+			t.Errorf("%d are of streams that have ended, of %d", gone, all)
+		}
+		silent.Leave()
+		back.Leave()
+		time.Sleep(2 * time.Second)
+		if gone, all := remembered(); gone != 1 || all != 1 {
+			t.Errorf("%d are of streams that have ended, of %d, once they have left", gone, all)
+		}
+	})
+}
+
 // What is remembered of streams that have ended is bounded, the oldest of them are forgotten; a stream that has sent nothing leaves nothing.
 func TestSentKeysOfEndedStreamsAreBounded(t *testing.T) {
 	m := new(memory)
