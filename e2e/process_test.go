@@ -195,7 +195,7 @@ func (s *sidecar) drain(t *testing.T) {
 	}
 }
 
-var plain = &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 10 * time.Second}
+var plain = &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: time.Minute}
 
 // status returns the answer's status, 0 when there is none.
 func status(url string) int {
