@@ -3,7 +3,7 @@
 //
 //   - It leaves when for a while nothing has come by that is its, and nothing is owed: no reply, no part of a frame. It comes with the first frame that is not
 //     one of those which are looked into here, and has that frame. So what is wrong with a frame is always said by net/http.
-//   - Who has the connection reads it. net/http's reader gives it up, when the time for its reading is over; and it has it again when it comes.
+//   - Whoever has the connection reads it. net/http's reader gives it up where its read ends by a deadline that is set for that; one that comes has it again.
 //   - Nothing waits for a parked connection: the filler hears when there is something to read, and a goroutine reads what there is.
 
 package h2

@@ -56,7 +56,7 @@ func (c *Conn) note(err error) error {
 // receive reads the head of the next frame, and all of those that are looked into. What net/http gets of it is queued.
 func (c *Conn) receive() error {
 	first := c.in[:headSize]
-	may := c.told.complete()
+	may := c.told.between()
 	if may {
 		c.expecting.Store(expects)
 	}

@@ -149,8 +149,8 @@ func (b *block) goesOn(p []byte, t *table) {
 	b.left -= len(p)
 }
 
-// complete is whether no head is begun and not ended, and the table is known.
-func (d *told) complete() bool { return !d.block.open && d.table.whole() }
+// between is whether the client is between two heads, and what the table has is known.
+func (d *told) between() bool { return !d.block.open && d.table.whole() }
 
 // settling is what a net/http that has come says at first, and the client is not to hear.
 type settling struct {
