@@ -202,12 +202,15 @@ func (c *Conn) simple(f head) bool {
 	case framePing:
 		return f.size == 8 && f.stream == 0 && f.flags&flagAck == 0
 	case frameReset:
-		return f.size == 4 && f.stream != 0 && f.stream <= c.newest
+		return f.size == 4 && c.opened(f.stream)
 	case frameWindowUpdate:
-		return f.size == 4 && f.stream <= c.newest
+		return f.size == 4 && (f.stream == 0 || c.opened(f.stream))
 	}
 	return false
 }
+
+// opened is whether the client has opened the stream id, or one after it (section 5.1.1): those with even numbers are not its to open. mu is held.
+func (c *Conn) opened(id uint32) bool { return id%2 == 1 && id <= c.newest }
 
 // discards is whether f is nothing to anybody: a kind of frame that is not known (section 4.1), or whatever comes after GOAWAY.
 func (c *Conn) discards(f head) bool {
