@@ -46,7 +46,7 @@ type Filler interface {
 	Closed()
 
 	// Park has c.Attend called when there is something to read, or may be. Reads of the connection below do not wait from now on: they fail with
-	// [os.ErrDeadlineExceeded]. false: it cannot be done, and c is to be closed.
+	// [os.ErrDeadlineExceeded]. false: it cannot be done, and Recall follows.
 	Park(c *Conn) bool
 	// Quiet is called when there is nothing more to read for now.
 	Quiet()

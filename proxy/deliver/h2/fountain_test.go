@@ -153,6 +153,7 @@ type fountain struct {
 	ending  bool // streams end once they have all
 	departs bool // clients are to go elsewhere
 	parked  int  // how often
+	full    bool // it cannot be parked
 }
 
 // basin is one stream of a fountain.
@@ -275,7 +276,7 @@ func (f *fountain) Park(c *Conn) bool {
 	defer f.mu.Unlock()
 	f.parked++
 	f.queue.Patient(c.Attend)
-	return true
+	return !f.full
 }
 
 func (f *fountain) Quiet() {}

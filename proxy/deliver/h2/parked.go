@@ -83,10 +83,15 @@ func (c *Conn) lets() error {
 	closed := c.closed
 	c.Conn.SetReadDeadline(time.Time{})
 	c.mu.Unlock()
-	if !closed {
-		if c.filler.Park(c) {
-			c.Attend()
-		} else {
+	switch {
+	case closed:
+	case c.filler.Park(c):
+		c.Attend()
+	default: // the system has no room for it: it goes on as before
+		c.mu.Lock()
+		c.parkable = false
+		c.mu.Unlock()
+		if c.recall() != nil {
 			c.Close()
 		}
 	}

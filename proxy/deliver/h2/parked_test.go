@@ -208,6 +208,35 @@ func TestParkedEnds(t *testing.T) {
 	})
 }
 
+// TestParkedHasNoRoom: a connection that cannot be parked goes on with a net/http, which does not leave again.
+func TestParkedHasNoRoom(t *testing.T) {
+	inWorks(t, func(t *testing.T, wo *works) {
+		p, f := wo.dial()
+		defer p.Conn.Close()
+		f.mu.Lock()
+		f.full = true
+		f.mu.Unlock()
+		id := p.Ask("GET", "/", nil)
+		pass(parkFirst + time.Millisecond)
+		f.pour("1")
+		echo := p.Ask("POST", "/echo", h2test.Bulk(1000))
+		pass(3 * parkAgain)
+		f.pour("2")
+		synctest.Wait()
+		if got := p.Got(id); got.Body.String() != "12" || got.Ended || f.conn.Parked() {
+			t.Errorf("%q came, parked: %v", got.Body.String(), f.conn.Parked())
+		}
+		if got := p.Got(echo); !got.Ended || got.Body.Len() != 1000 {
+			t.Errorf("%d bytes came back", got.Body.Len())
+		}
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		if f.parked != 1 {
+			t.Errorf("it was tried %d times", f.parked)
+		}
+	})
+}
+
 // TestParkedStalls: a client that takes nothing of what is written to it is cut, parked or not.
 func TestParkedStalls(t *testing.T) {
 	inWorks(t, func(t *testing.T, wo *works) {
