@@ -28,6 +28,7 @@ const (
 	framePayload   = 16384 // what each client takes in one
 	firstWindow    = 65535 // of a connection, and of a stream unless the client says otherwise
 	largestWindow  = math.MaxInt32
+	settingTable   = 1 // SETTINGS_HEADER_TABLE_SIZE (section 6.5.2)
 	settingStreams = 3 // SETTINGS_MAX_CONCURRENT_STREAMS
 	settingWindow  = 4 // SETTINGS_INITIAL_WINDOW_SIZE
 	flowError      = 3 // FLOW_CONTROL_ERROR (section 7)

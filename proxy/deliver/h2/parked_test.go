@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math/rand/v2"
+	"net"
 	"slices"
 	"strings"
 	"testing"
@@ -235,6 +236,49 @@ func TestParkedHasNoRoom(t *testing.T) {
 			t.Errorf("it was tried %d times", f.parked)
 		}
 	})
+}
+
+// TestParkedTable: a table that the client has had be smaller for a while is that once more in the next head, which clients insist on (RFC 7541,
+// section 4.2).
+func TestParkedTable(t *testing.T) {
+	for _, stay := range []bool{true, false} {
+		inWorks(t, func(t *testing.T, wo *works) {
+			wo.stay = stay
+			ours, theirs := net.Pipe()
+			said := &recorded{Conn: ours}
+			p, f := wo.dialOver(said, theirs)
+			defer p.Conn.Close()
+			p.Ask("GET", "/", nil)
+			synctest.Wait()
+			for _, size := range []uint32{3000, 100, 1000} {
+				p.WriteRaw(frameOf(frameSettings, 0, 0, setting{settingTable, size}.append(nil)...))
+				synctest.Wait()
+			}
+			pass(parkFirst + time.Millisecond)
+			if f.conn.Parked() == stay {
+				t.Fatalf("parked: %v", !stay)
+			}
+			had := len(said.bytes)
+			p.Ask("GET", "/bulk?10", nil)
+			synctest.Wait()
+			want := appendNumber(appendNumber(nil, 0x20, 5, 100), 0x20, 5, 1000)
+			if got, size := readWhole(said.bytes[had:]); got.kind != frameHeaders || !bytes.HasPrefix(said.bytes[had+headSize:had+size], want) {
+				t.Errorf("net/http stays: %v: %+v, % x", stay, got, said.bytes[had:had+size])
+			}
+		})
+	}
+}
+
+// recorded keeps what was read.
+type recorded struct {
+	net.Conn
+	bytes []byte
+}
+
+func (r *recorded) Read(p []byte) (int, error) {
+	n, err := r.Conn.Read(p)
+	r.bytes = append(r.bytes, p[:n]...)
+	return n, err
 }
 
 // TestParkedStalls: a client that takes nothing of what is written to it is cut, parked or not.

@@ -61,7 +61,7 @@ func checkParking(between func(net.Conn) net.Conn) error {
 	c := Wrap(theirs, f, true).Conn
 	c.newest, c.passing = 7, 0
 	c.told.credit -= 100
-	c.told.settings = []setting{{settingWindow, 70_000}}
+	c.told.settings = []setting{{settingTable, tableMost}, {settingWindow, 70_000}}
 	c.told.table.add(hpack.HeaderField{Name: ":path", Value: "/told"}) // among others: a pseudo-field after a field
 	c.told.table.add(hpack.HeaderField{Name: "x-told", Value: "yes"})
 	c.told.table.add(hpack.HeaderField{Name: ":authority", Value: "y"})

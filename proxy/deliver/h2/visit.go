@@ -64,6 +64,7 @@ func (v *Visit) unlessOver(set func(time.Time) error, t time.Time) error {
 // told is what of a client's words a net/http that comes anew is told. It is guarded by mu, but for the table, which is the reader's.
 type told struct {
 	settings []setting
+	shrunk   uint32 // the smallest table that the client has asked net/http to use
 	table    table
 	block    block
 	credit   int64 // what the client may send of bodies on the connection
@@ -100,12 +101,34 @@ func (d *told) set(payload []byte) {
 			continue
 		}
 		i := slices.IndexFunc(d.settings, func(had setting) bool { return had.id == s.id })
+		if s.id == settingTable && (i < 0 || s.value < d.shrunk) {
+			d.shrunk = s.value
+		}
 		if i < 0 {
 			d.settings = append(d.settings, s)
 			continue
 		}
 		d.settings[i] = s
 	}
+}
+
+// append appends the client's settings, in the frames that they take. A table that was to be smaller for a while is said to be that again: the next head
+// must say so, if none has yet, and may say so anyway (RFC 7541, section 4.2).
+func (d *told) append(dst []byte) []byte {
+	for _, s := range d.settings {
+		if s.id == settingTable && d.shrunk < s.value {
+			dst = setting{s.id, d.shrunk}.append(head{6, frameSettings, 0, 0}.append(dst))
+		}
+	}
+	dst = head{6 * len(d.settings), frameSettings, 0, 0}.append(dst)
+	for _, s := range d.settings {
+		dst = s.append(dst)
+	}
+	return dst
+}
+
+func (s setting) append(dst []byte) []byte {
+	return binary.BigEndian.AppendUint32(binary.BigEndian.AppendUint16(dst, s.id), s.value)
 }
 
 // block is the fragment of a head's block that a frame has, among its padding and priority (sections 6.2 and 6.10).
@@ -161,12 +184,7 @@ type settling struct {
 // comes has a net/http be there anew. What it reads first is queued, before anything that the client says. mu is held, and nobody reads.
 func (c *Conn) comes(v *Visit) {
 	c.visit = v
-	first := []byte(Preface)
-	first = head{6 * len(c.told.settings), frameSettings, 0, 0}.append(first)
-	for _, s := range c.told.settings {
-		first = binary.BigEndian.AppendUint16(first, s.id)
-		first = binary.BigEndian.AppendUint32(first, s.value)
-	}
+	first := c.told.append([]byte(Preface))
 	first = head{0, frameSettings, flagAck, 0}.append(first)
 	c.granted = max(c.avail, firstWindow)
 	c.owed = c.granted - c.avail
