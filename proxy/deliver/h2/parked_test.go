@@ -209,6 +209,31 @@ func TestParkedEnds(t *testing.T) {
 	})
 }
 
+// TestParkedDespitePings: net/http leaves again where its client has nothing to say but PINGs.
+func TestParkedDespitePings(t *testing.T) {
+	inWorks(t, func(t *testing.T, wo *works) {
+		p, f := wo.dial()
+		defer p.Conn.Close()
+		p.Ask("GET", "/", nil)
+		pass(parkFirst + time.Millisecond)
+		p.Ask("GET", "/bulk?10", nil)
+		pass(time.Millisecond)
+		if f.conn.Parked() {
+			t.Fatal("net/http has not come")
+		}
+		for n := range 7 {
+			p.Ping()
+			pass(time.Second)
+			if p.Pings() != n+1 {
+				t.Errorf("%d PINGs of %d are answered", p.Pings(), n+1)
+			}
+		}
+		if !f.conn.Parked() {
+			t.Error("net/http has not left")
+		}
+	})
+}
+
 // TestParkedHasNoRoom: a connection that cannot be parked goes on with a net/http, which does not leave again.
 func TestParkedHasNoRoom(t *testing.T) {
 	inWorks(t, func(t *testing.T, wo *works) {

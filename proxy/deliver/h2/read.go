@@ -159,7 +159,9 @@ func (c *Conn) notice(f head) int {
 	if c.leaving {
 		return ignored
 	}
-	c.stir()
+	if f.kind != framePing { // which a parked connection answers, too
+		c.stir()
+	}
 	s := c.streams[f.stream]
 	switch f.kind {
 	case frameData:

@@ -63,11 +63,13 @@ type following struct {
 func (c *Conn) judge(p []byte) (run int, next following) {
 	c.mu.Lock()
 	defer c.unlock()
-	c.stir()
 	for {
 		f, size := readWhole(p[run:])
 		if size == 0 {
 			return run, following{}
+		}
+		if f.kind != framePing {
+			c.stir()
 		}
 		payload := p[run+headSize : run+size]
 		if c.settling.resets > 0 {
