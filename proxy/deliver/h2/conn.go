@@ -41,7 +41,7 @@ type Filler interface {
 	WakeAt(c *Conn, at, now time.Time)
 	// Go runs f, which is waited for before the end, or returns false: the end has come, and Close is called.
 	Go(f func()) bool
-	// Closed is called when the connection is closed. None of those that follow net/http's comings and goings, nor WakeAt, is called after it, but it may
+	// Closed is called when the connection is closed, perhaps twice. None of those that follow net/http's comings and goings, nor WakeAt, is called after it, but it may
 	// be while one of them is.
 	Closed()
 
@@ -83,9 +83,11 @@ type Conn struct {
 	in      [headSize + 16*6]byte
 
 	// The writer's own.
-	partial *[]byte     // of a frame, or a head, that net/http has not written completely
-	begun   []*Stream   // that net/http is done with
-	writes  atomic.Bool // net/http does, or has written a part of a frame
+	partial *[]byte      // of a frame, or a head, that net/http has not written completely
+	begun   []*Stream    // that net/http is done with
+	writes  atomic.Bool  // net/http does, or has written a part of a frame
+	stirs   bool         // what it writes is more than answers to PINGs
+	wrote   atomic.Int64 // when it has last written such, since start
 
 	writing sync.Mutex // held while frames are written
 
@@ -116,7 +118,8 @@ type Conn struct {
 	moved     time.Duration // when the connection's window was last granted more
 	idle      time.Duration // without a stream, when it is to end; 0: not set
 
-	visit    *Visit        // net/http's; nil: the connection is parked
+	visit    *Visit        // net/http's; nil: it is to leave, or has
+	parked   bool          // it has
 	parkable bool          // it may be
 	returned bool          // it was
 	stirred  time.Duration // when a frame was last net/http's
@@ -186,7 +189,7 @@ func (c *Conn) Adopted() int {
 func (c *Conn) Parked() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.visit == nil
+	return c.parked
 }
 
 // forget ends what is known of a stream. mu is held.

@@ -38,7 +38,7 @@ func (c *Conn) parks(now time.Duration) (next time.Duration) {
 	if c.returned {
 		quiet = parkAgain
 	}
-	if next = c.stirred + quiet; now < next {
+	if next = max(c.stirred, time.Duration(c.wrote.Load())) + quiet; now < next {
 		return next
 	}
 	if !c.dispensable() {
@@ -81,12 +81,15 @@ var errParks = errors.New("net/http leaves the connection")
 func (c *Conn) lets() error {
 	c.mu.Lock()
 	closed := c.closed
+	c.parked = !closed
 	c.Conn.SetReadDeadline(time.Time{})
 	c.mu.Unlock()
 	switch {
 	case closed:
 	case c.filler.Park(c):
-		c.Attend()
+		if c.Attend(); c.over() {
+			c.filler.Closed() // it did not know that the connection is parked
+		}
 	default: // the system has no room for it: it goes on as before
 		c.mu.Lock()
 		c.parkable = false
@@ -96,6 +99,13 @@ func (c *Conn) lets() error {
 		}
 	}
 	return io.EOF
+}
+
+// over is whether the connection is closed.
+func (c *Conn) over() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.closed
 }
 
 // Attend has read what there is to read of a parked connection. It does not block, and may be called at any time.
@@ -109,7 +119,7 @@ func (c *Conn) attend() {
 	for {
 		c.attending.Store(awake)
 		c.mu.Lock()
-		parked := c.visit == nil && !c.closed
+		parked := c.parked && !c.closed
 		c.mu.Unlock()
 		if parked && !c.catchUp() {
 			c.Close()

@@ -60,7 +60,7 @@ func (c *Conn) turn() (more bool) {
 // end has the connection be closed: by net/http, whose reader hears of it, where it is there.
 func (c *Conn) end() {
 	c.mu.Lock()
-	parked := c.visit == nil
+	parked := c.parked
 	c.mu.Unlock()
 	if c.Conn.Close(); parked {
 		c.Close()
@@ -83,7 +83,7 @@ func (c *Conn) look(w *Writer) (more bool) {
 	if c.heldFirst {
 		c.flush(w, framePayload, now)
 	}
-	if c.adopted > 0 || c.visit == nil {
+	if c.adopted > 0 || c.parked {
 		next = min(next, c.filler.Fill(w, now))
 		more = w.Full()
 	}
@@ -122,7 +122,7 @@ func (c *Conn) cut(w *Writer) {
 
 // idles ends a connection that has had no stream for long, or is parked and has none while clients are sent away. It returns when to look again. mu is held.
 func (c *Conn) idles(w *Writer, now time.Duration) (next time.Duration) {
-	away := c.departs && c.visit == nil // no net/http sees to it
+	away := c.departs && c.parked // no net/http sees to it
 	switch {
 	case c.leaving:
 		if w.over = now >= c.idle; w.over {

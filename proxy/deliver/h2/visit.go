@@ -183,7 +183,7 @@ type settling struct {
 
 // comes has a net/http be there anew. What it reads first is queued, before anything that the client says. mu is held, and nobody reads.
 func (c *Conn) comes(v *Visit) {
-	c.visit = v
+	c.visit, c.parked = v, false
 	first := c.told.append([]byte(Preface))
 	first = head{0, frameSettings, flagAck, 0}.append(first)
 	c.granted = max(c.avail, firstWindow)

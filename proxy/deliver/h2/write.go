@@ -2,7 +2,10 @@
 
 package h2
 
-import "sync"
+import (
+	"sync"
+	"time"
+)
 
 // partials are for frames that net/http writes in pieces.
 var partials = sync.Pool{New: func() any { p := make([]byte, 0, headSize+framePayload); return &p }}
@@ -11,7 +14,13 @@ var partials = sync.Pool{New: func() any { p := make([]byte, 0, headSize+framePa
 func (c *Conn) write(p []byte) (int, error) {
 	given := len(p)
 	c.writes.Store(true)
-	defer func() { c.writes.Store(c.partial != nil) }()
+	c.stirs = false
+	defer func() {
+		if c.stirs {
+			c.wrote.Store(int64(time.Since(c.start)))
+		}
+		c.writes.Store(c.partial != nil)
+	}()
 	if joined := c.partial; joined != nil {
 		*joined = append(*joined, p...)
 		p, c.partial = *joined, nil
@@ -70,6 +79,7 @@ func (c *Conn) judge(p []byte) (run int, next following) {
 		}
 		if f.kind != framePing {
 			c.stir()
+			c.stirs = true
 		}
 		payload := p[run+headSize : run+size]
 		if c.settling.resets > 0 {
