@@ -177,7 +177,7 @@ func startWorld(t *testing.T, kind worldKind, seed uint64, long bool) *world {
 	}
 	w.up = linkOn(t, host, w.service.addr, seeded(seed, kind.name, "up"))
 	w.sidecar.begin(t, append(env, w.routes()...)...)
-	w.before = w.sidecar.takes(t)
+	w.before = w.sidecar.atRest(t)
 	target := w.sidecar.addr
 	if kind.nginx {
 		w.front, target = startMaster(t, target)
@@ -352,7 +352,7 @@ func (w *world) end(t *testing.T) {
 	}
 	w.up.refuse(true) // nor does it keep a connection for another poll
 	w.up.cut(cutReset)
-	w.sidecar.letsGo(t, w.name, w.before, 10, 12)
+	w.sidecar.letsGo(t, w.name, w.before, 10, 14) // shards, the lobby, the lookout, and those that run streams are there once there has been a client
 	t.Logf("%d events", events)
 	w.sidecar.drain(t)
 }

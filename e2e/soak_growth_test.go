@@ -71,6 +71,23 @@ func (n takes) String() string {
 	return fmt.Sprintf("%.1f MiB (heap %.1f, its goal %.1f, stacks %.1f), %.0f descriptors, %.0f threads, %.0f goroutines", n.rss, n.heap, n.goal, n.stacks, n.descriptors, n.threads, n.goroutines)
 }
 
+// atRest is what the sidecar takes once it has begun with all that it begins with: it serves, and tells so, a little before.
+func (s *sidecar) atRest(t *testing.T) takes {
+	t.Helper()
+	looks, most := 0, 0.0
+	var now takes
+	eventually(t, "the sidecar to be at rest", func() bool {
+		now = s.takes(t)
+		looks++
+		if now.goroutines > most { // the one who tells may be one of them
+			looks, most = 0, now.goroutines
+		}
+		return looks == 20
+	})
+	now.goroutines = most
+	return now
+}
+
 // letsGo waits until the sidecar has what it had before its clients came, and so many descriptors and goroutines: after LINGER. What waits for the next client of a route stays, and for a
 // minute and a half connections that polls may use again.
 func (s *sidecar) letsGo(t *testing.T, name string, was takes, descriptors, goroutines float64) {

@@ -271,7 +271,7 @@ func TestSoak(t *testing.T) {
 	sidecars := map[string]*sidecar{"clear": clear, "TLS": secret}
 	before := map[string]takes{}
 	for name, s := range sidecars {
-		before[name] = s.takes(t)
+		before[name] = s.atRest(t)
 	}
 
 	trust := &tls.Config{RootCAs: ours.Pool(), MinVersion: tls.VersionTLS12}
