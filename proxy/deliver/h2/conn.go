@@ -91,9 +91,9 @@ type Conn struct {
 
 	writing sync.Mutex // held while frames are written
 
-	state     atomic.Int32 // of run
+	fills     errand       // run
 	running   func()       // run, made once
-	attending atomic.Int32 // the state of attend
+	attends   errand       // attend
 	expecting atomic.Int32 // see parks
 
 	mu        sync.Mutex // guards what follows, and what the filler uses

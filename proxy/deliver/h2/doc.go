@@ -6,8 +6,8 @@
 //     stream does not: when its handler returns, net/http ends the stream with an empty frame. That one is left out, and the
 //     stream goes on, written to by the filler.
 //   - No header is read or written here: the state of their compression stays between net/http and the client. Of what the client's do
-//     to it an account is kept (table.go), for a net/http that comes anew.
-//   - net/http leaves a connection that it has nothing to do with, and comes anew with the next request (parked.go, visit.go).
+//     to it an account is kept (table.go), for net/http's next visit.
+//   - net/http leaves a connection that it has nothing to do with, and is called back with the next request (parked.go, visit.go).
 //   - The connection's flow-control window is net/http's and ours: net/http takes all of it for its own. What it sends beyond
 //     what is left of it waits here, while everything else goes by (held.go).
 //   - net/http takes a connection without streams of its own for an idle one. So its timeout is off, and ours is here.

@@ -37,7 +37,7 @@ type connKey struct{}
 type works struct {
 	t    *testing.T
 	l    net.Listener
-	back *pipes.Listener // of connections that net/http comes anew to
+	back *pipes.Listener // of connections that net/http is called back to
 	s    *http.Server
 	stay bool // net/http does not leave
 

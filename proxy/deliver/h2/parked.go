@@ -1,9 +1,9 @@
 // This file is a connection without net/http, for which there is nothing to do but to answer PINGs: where all streams are adopted, net/http would keep two
 // goroutines and their buffers, ten times what the rest is. The rules:
 //
-//   - It leaves when for a while nothing has come by that is its, and nothing is owed: no reply, no part of a frame. It comes with the first frame that is not
-//     one of those which are looked into here, and has that frame. So what is wrong with a frame is always said by net/http.
-//   - Whoever has the connection reads it. net/http's reader gives it up where its read ends by a deadline that is set for that; one that comes has it again.
+//   - It leaves when for a while nothing has come by that is its, and nothing is owed: no reply, no part of a frame. It is called back with the first frame that is not
+//     one of those which are looked into here, and gets that frame. So what is wrong with a frame is always said by net/http.
+//   - Whoever has the connection reads it. net/http's reader gives it up where its read ends by a deadline that is set for that; once it is called back it has it again.
 //   - Nothing waits for a parked connection: the filler hears when there is something to read, and a goroutine reads what there is.
 
 package h2
@@ -52,7 +52,7 @@ func (c *Conn) parks(now time.Duration) (next time.Duration) {
 
 var past = time.Unix(1, 0)
 
-// dispensable is whether net/http knows nothing that one that comes anew would not. mu is held.
+// dispensable is whether net/http knows nothing that it would not be told when it is called back. mu is held.
 func (c *Conn) dispensable() bool {
 	if c.adopted != len(c.streams) || len(c.held) > 0 || len(c.flawed) > 0 || c.blocked != 0 || c.settling.resets > 0 {
 		return false
@@ -83,7 +83,7 @@ func (c *Conn) lets() error {
 	closed := c.closed
 	c.parked = !closed
 	c.Conn.SetReadDeadline(time.Time{})
-	c.mu.Unlock()
+	c.unlock()
 	switch {
 	case closed:
 	case c.filler.Park(c):
@@ -93,7 +93,7 @@ func (c *Conn) lets() error {
 	default: // the system has no room for it: it goes on as before
 		c.mu.Lock()
 		c.parkable = false
-		c.mu.Unlock()
+		c.unlock()
 		if c.recall() != nil {
 			c.Close()
 		}
@@ -110,24 +110,20 @@ func (c *Conn) over() bool {
 
 // Attend has read what there is to read of a parked connection. It does not block, and may be called at any time.
 func (c *Conn) Attend() {
-	if c.attending.Swap(again) == asleep {
+	if c.attends.wants() {
 		c.filler.Go(c.attend) // ends when there is nothing to read
 	}
 }
 
 func (c *Conn) attend() {
-	for {
-		c.attending.Store(awake)
+	c.attends.do(func() {
 		c.mu.Lock()
 		parked := c.parked && !c.closed
 		c.mu.Unlock()
 		if parked && !c.catchUp() {
 			c.Close()
 		}
-		if c.attending.CompareAndSwap(awake, asleep) {
-			return
-		}
-	}
+	})
 }
 
 // catchUp reads what there is to read. It returns false where that is the end.
@@ -234,7 +230,7 @@ func (c *Conn) discards(f head) bool {
 	return f.size <= framePayload && (c.leaving || f.kind > frameContinuation)
 }
 
-// recall has a net/http come anew, which reads on. What was not consumed is for it.
+// recall calls net/http back, which reads on: what was not consumed is for it.
 func (c *Conn) recall() error {
 	v := &Visit{Conn: c}
 	c.mu.Lock()

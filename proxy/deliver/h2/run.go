@@ -3,33 +3,46 @@ package h2
 import (
 	"encoding/binary"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
-// What Conn.state says of run.
+// errand is done by one goroutine, for as long as it is wanted.
+type errand struct{ state atomic.Int32 }
+
 const (
 	asleep = iota
 	awake
 	again // it has to look once more
 )
 
+// wants has it done, or done once more. It returns true where a goroutine has to begin.
+func (e *errand) wants() bool { return e.state.Swap(again) == asleep }
+
+// do does it until it is not wanted any more.
+func (e *errand) do(it func()) {
+	for {
+		e.state.Store(awake)
+		it()
+		if e.state.CompareAndSwap(awake, asleep) {
+			return
+		}
+	}
+}
+
 // Wake has the filler asked, and everything else looked at that may be due. It does not block.
 func (c *Conn) Wake() {
-	if c.state.Swap(again) == asleep {
+	if c.fills.wants() {
 		c.filler.Go(c.running) // ends when there is nothing to do
 	}
 }
 
 // run serves the connection while there is something to do.
 func (c *Conn) run() {
-	for {
-		c.state.Store(awake)
+	c.fills.do(func() {
 		for c.turn() {
 		}
-		if c.state.CompareAndSwap(awake, asleep) {
-			return
-		}
-	}
+	})
 }
 
 var writers = sync.Pool{New: func() any { return new(Writer) }}

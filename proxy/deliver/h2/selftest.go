@@ -8,7 +8,7 @@
 //   - A request that depends on itself gets a stream error, and the connection goes on.
 //   - A connection's window that becomes too large ends the connection with FLOW_CONTROL_ERROR.
 //
-// And of what comes anew to a connection (visit.go), which CheckParking tries:
+// And of net/http that is called back to a connection (visit.go), which CheckParking tries:
 //
 //   - It says settings, grants more of the connection's window, acknowledges the client's settings, and resets the streams of two heads that are wrong,
 //     before it says anything else.
@@ -69,7 +69,7 @@ func checkParking(between func(net.Conn) net.Conn) error {
 	c.mu.Lock()
 	c.comes(v)
 	c.mu.Unlock()
-	if err := f.try(ours, v, between, StreamID, (*selfPeer).talkAnew); err != nil {
+	if err := f.try(ours, v, between, StreamID, (*selfPeer).talkBack); err != nil {
 		return fmt.Errorf("net/http of %s does not take up a connection where it has left it: %w", runtime.Version(), err)
 	}
 	return nil
@@ -228,8 +228,8 @@ func (p *selfPeer) talk() error {
 	})
 }
 
-// talkAnew is the conversation with a net/http that has come anew.
-func (p *selfPeer) talkAnew() error {
+// talkBack is the conversation with a net/http that was called back.
+func (p *selfPeer) talkBack() error {
 	told := []byte{0x82, 0x86, 0xbe, 0xc0, 0xbf} // the three fields in the table
 	late := binary.BigEndian.AppendUint32(head{4, frameWindowUpdate, 0, 3}.append(nil), 1)
 	late = binary.BigEndian.AppendUint32(head{4, frameReset, 0, 5}.append(late), 8)

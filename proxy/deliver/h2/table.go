@@ -1,5 +1,5 @@
 // This file is the table of recent fields that a client's heads refer to (HPACK, RFC 7541). net/http has it, and says of it
-// nothing; a net/http that comes anew is given it. So what the client does to it is followed here.
+// nothing; a net/http that is called back has to be given it. So what the client does to it is followed here.
 
 package h2
 

@@ -60,7 +60,7 @@ func follows(t *testing.T, blocks [][]byte, last []byte) {
 	}
 }
 
-// TestTableFollows: whatever a client does to the table, a net/http that comes anew can be given it.
+// TestTableFollows: whatever a client does to the table, a net/http that is called back can be given it.
 func TestTableFollows(t *testing.T) {
 	for seed := range uint64(300) {
 		random := rand.New(rand.NewPCG(seed, 7))

@@ -1,7 +1,7 @@
-// This file is net/http's time with a connection. It is there from the start, leaves a connection that it has nothing to do with (parked.go), and comes
-// anew with a request. The rules:
+// This file is net/http's time with a connection. It is there from the start, leaves a connection that it has nothing to do with (parked.go), and is
+// called back with a request. The rules:
 //
-//   - The client sees nothing of either. What a net/http that comes says of itself stays here: the client has heard it.
+//   - The client sees nothing of either. What net/http says of itself each time stays here: the client has heard it.
 //   - It takes up where the last one has left: it is told the client's settings and the fields that its heads refer to, that every stream up to
 //     the newest has ended, and that the client has as much of each window as it has.
 
@@ -61,7 +61,7 @@ func (v *Visit) unlessOver(set func(time.Time) error, t time.Time) error {
 	return set(t)
 }
 
-// told is what of a client's words a net/http that comes anew is told. It is guarded by mu, but for the table, which is the reader's.
+// told is what of a client's words net/http is told when it is called back. It is guarded by mu, but for the table, which is the reader's.
 type told struct {
 	settings []setting
 	shrunk   uint32 // the smallest table that the client has asked net/http to use
@@ -181,7 +181,7 @@ type settling struct {
 	stream uint32 // which they are of
 }
 
-// comes has a net/http be there anew. What it reads first is queued, before anything that the client says. mu is held, and nobody reads.
+// comes has net/http be there again. What it reads first is queued, before anything that the client says. mu is held, and nobody reads.
 func (c *Conn) comes(v *Visit) {
 	c.visit, c.parked = v, false
 	first := c.told.append([]byte(Preface))

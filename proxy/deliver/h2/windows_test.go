@@ -215,8 +215,8 @@ func TestWrapStartsNothing(t *testing.T) {
 		defer ours.Close()
 		f := &fountain{}
 		f.conn = Wrap(theirs, f, false).Conn
-		if f.timer == nil || f.at.Sub(f.conn.Start()) != idleTime || f.conn.state.Load() != asleep {
-			t.Errorf("the timer is at %v, and run in state %d", f.at, f.conn.state.Load())
+		if f.timer == nil || f.at.Sub(f.conn.Start()) != idleTime || f.conn.fills.state.Load() != asleep {
+			t.Errorf("the timer is at %v, and run in state %d", f.at, f.conn.fills.state.Load())
 		}
 		f.conn.Close()
 		if f.timer.Stop() {

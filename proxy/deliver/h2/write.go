@@ -61,6 +61,7 @@ const (
 	waits           // a frame that has to wait, and all after it
 	dropped         // a frame that the client does not see, or not now
 	behind          // one that is to be held once what is before it has left: what is held leaves when it may
+	goes            // none: it is passed on like those before it
 )
 
 type following struct {
@@ -90,47 +91,58 @@ func (c *Conn) judge(p []byte) (run int, next following) {
 		if c.mustWait(f) {
 			return run, following{what: waits}
 		}
-		s := c.streams[f.stream]
-		switch f.kind {
-		case frameData:
-			adopted := s != nil && s.adopted
-			if run > 0 && !adopted && c.holds(f, s) {
-				return run, following{what: behind}
-			}
-			c.granted -= int64(f.size)
-			if adopted {
-				c.owed -= int64(f.size) // which is 0: its handler writes nothing
-				c.begun = append(c.begun, s)
-				return run, following{what: dropped, size: size}
-			}
-			if c.holds(f, s) {
-				c.hold(f, s, payload)
-				return run, following{what: dropped, size: size}
-			}
-			c.avail -= int64(f.size)
-			if f.flags&flagEndStream != 0 {
-				c.forget(f.stream, false)
-			}
-		case frameHeaders:
-			if f.flags&flagEndStream != 0 {
-				c.forget(f.stream, false)
-			}
-		case frameReset:
-			if s != nil && s.held > 0 {
-				if run > 0 {
-					return run, following{what: behind}
-				}
-				c.hold(f, s, payload)
-				return run, following{what: dropped, size: size}
-			}
-			c.forget(f.stream, false)
-		case frameGoAway:
-			c.parkable = false // it is about to close the connection
-		default:
-			c.told.says(f, payload)
+		what := c.leaves(f, payload, run == 0)
+		if what != goes {
+			return run, following{what: what, size: size}
 		}
 		run += size
 	}
+}
+
+// leaves takes in a frame that no other keeps waiting, and returns whether it goes, or what comes of it instead. alone: all before it has left. mu is held.
+func (c *Conn) leaves(f head, payload []byte, alone bool) (what int) {
+	s := c.streams[f.stream]
+	switch f.kind {
+	case frameData:
+		adopted := s != nil && s.adopted
+		holds := !adopted && c.holds(f, s)
+		if holds && !alone {
+			return behind
+		}
+		c.granted -= int64(f.size)
+		switch {
+		case adopted:
+			c.owed -= int64(f.size) // which is 0: its handler writes nothing
+			c.begun = append(c.begun, s)
+			return dropped
+		case holds:
+			c.hold(f, s, payload)
+			return dropped
+		}
+		c.avail -= int64(f.size)
+		if f.flags&flagEndStream != 0 {
+			c.forget(f.stream, false)
+		}
+	case frameHeaders:
+		if f.flags&flagEndStream != 0 {
+			c.forget(f.stream, false)
+		}
+	case frameReset:
+		switch {
+		case s == nil || s.held == 0:
+			c.forget(f.stream, false)
+		case !alone:
+			return behind
+		default:
+			c.hold(f, s, payload)
+			return dropped
+		}
+	case frameGoAway:
+		c.parkable = false // it is about to close the connection
+	default:
+		c.told.says(f, payload)
+	}
+	return goes
 }
 
 // begin has those streams filled whose head net/http has written, and nothing more to write.
