@@ -46,13 +46,8 @@ type outbox struct {
 
 // append gives messages to the ring, once they are kept where a history is.
 func (st *Stream) append(ms ...translate.Message) {
-	switch {
-	case st.kept != nil:
-	case len(ms) > 0 && st.lull():
-		st.Ring.AppendLast(ms...)
-		return
-	default:
-		st.Ring.Append(ms...)
+	if st.kept == nil {
+		st.appendNow(ms)
 		return
 	}
 	o := st.outbox
@@ -72,6 +67,22 @@ func (st *Stream) append(ms ...translate.Message) {
 	st.send()
 	for o.busy && o.size > maxGathered && o.running {
 		o.changed.Wait()
+	}
+}
+
+// appendNow gives messages to the ring, and wakes the clients when that costs least.
+func (st *Stream) appendNow(ms []translate.Message) {
+	comes := upstream.ComesLater
+	if len(ms) > 0 {
+		comes = st.comes()
+	}
+	switch comes {
+	case upstream.ComesNothing:
+		st.Ring.AppendLast(ms...)
+	case upstream.ComesMore:
+		st.Ring.AppendMore(ms...)
+	default:
+		st.Ring.Append(ms...)
 	}
 }
 

@@ -74,7 +74,7 @@ type Ring struct {
 	follows  bool                  // another process appends
 	watchers map[*watcher]struct{} // nil: there was none
 	carriers []*carrier            // never written to: whoever has let go of mu goes over them
-	woken    bool                  // the carriers are to be told, by who holds mu, once it does not
+	woken    bool                  // the watchers are to be told by who lets go of mu, and then the carriers
 	snapshot snapshot
 	deflated *deflated // for clients that take gzip; nil: there are none
 }
@@ -97,9 +97,21 @@ func (r *Ring) Append(ms ...translate.Message) { r.append(false, ms) }
 // AppendLast is Append by who has nothing else to do before it waits for something: where that is the shorter way, clients are written to before it returns.
 func (r *Ring) AppendLast(ms ...translate.Message) { r.append(true, ms) }
 
+// AppendMore is Append by who has more to append at once. Nobody is woken before the next append, also one of no messages, which must come without a wait.
+func (r *Ring) AppendMore(ms ...translate.Message) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.put(ms)
+}
+
 func (r *Ring) append(near bool, ms []translate.Message) {
 	r.mu.Lock()
 	defer r.unlock(near)
+	r.put(ms)
+}
+
+// put is what all appends do. mu is held.
+func (r *Ring) put(ms []translate.Message) {
 	now := time.Now()
 	for _, m := range ms {
 		if r.end.Kind == Open {

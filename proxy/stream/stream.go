@@ -296,13 +296,14 @@ func (st *Stream) emit(ms []translate.Message) error {
 	return st.stopped()
 }
 
-// lull reports that the source, which emits, is about to wait.
-func (st *Stream) lull() bool {
-	if st.session == nil {
-		return false
+// comes is what comes after what the source emits.
+func (st *Stream) comes() upstream.Coming {
+	if st.session != nil {
+		if conn, ok := st.session.conn.(upstream.Foreseer); ok {
+			return conn.Comes()
+		}
 	}
-	conn, ok := st.session.conn.(upstream.Lull)
-	return ok && conn.Lull()
+	return upstream.ComesLater
 }
 
 // judge makes known what has become of a connection, first to the clients that wait for it to be decided.

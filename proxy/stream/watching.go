@@ -20,20 +20,20 @@ func (r *Ring) Wake() {
 }
 
 // wake is followed by unlock. mu is held.
-func (r *Ring) wake() {
-	r.woken = true
-	for w := range r.watchers {
-		w.wake()
-	}
-}
+func (r *Ring) wake() { r.woken = true }
 
 // mostNear bounds the carriers that whoever appends does the work of.
 const mostNear = 4
 
-// unlock lets go of mu, and tells the carriers if the ring has grown.
+// unlock lets go of mu, and tells whoever waits if the ring has grown.
 func (r *Ring) unlock(near bool) {
 	woken, carriers := r.woken, r.carriers
 	r.woken = false
+	if woken {
+		for w := range r.watchers {
+			w.wake()
+		}
+	}
 	r.mu.Unlock()
 	if !woken {
 		return

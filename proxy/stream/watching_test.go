@@ -53,3 +53,29 @@ func TestCarry(t *testing.T) {
 	r.Wake()
 	expect(6, 4, false)
 }
+
+// Of what is appended with more to come nobody is told before the next append, whoever that is, but a reader that looks has it.
+func TestAppendMore(t *testing.T) {
+	r := NewRing(NewEpoch(time.Now()), Bounds{}, &Stats{}, false)
+	var carried []bool
+	watched := 0
+	defer r.Carry(func(near bool) { carried = append(carried, near) })()
+	defer r.Watch(func() { watched++ })()
+	say := translate.Message{Data: []byte("x")}
+	for i, follows := range []func(){
+		func() { r.AppendLast(say) }, func() { r.Append(say) }, func() { r.Append() }, func() { r.AppendLast() }, r.Wake, func() { r.Close(End{Kind: Finished}) },
+	} {
+		before, _ := r.Last()
+		r.AppendMore(say)
+		r.AppendMore(say, say)
+		if events, _, _, _ := r.After(nil, before); len(events) != 3 || len(carried) != i || watched != i {
+			t.Errorf("%d: %d events, %d and %d were told", i, len(events), len(carried), watched)
+		}
+		if follows(); len(carried) != i+1 || watched != i+1 || carried[i] != (i == 0 || i == 3) {
+			t.Errorf("%d: %v and %d were told", i, carried, watched)
+		}
+		if r.Append(); len(carried) != i+1 || watched != i+1 {
+			t.Errorf("%d: %v and %d were told twice", i, carried, watched)
+		}
+	}
+}

@@ -247,7 +247,7 @@ func TestTurnBriefRest(t *testing.T) {
 	turn := func() {
 		t.Helper()
 		asleep, err := conn.Turn(ctx, func(ms []translate.Message) error {
-			if last := string(ms[len(ms)-1].Data); conn.(Lull).Lull() != (last == "4") {
+			if last := string(ms[len(ms)-1].Data); (conn.(Foreseer).Comes() == ComesNothing) != (last == "4") {
 				t.Errorf("all that has arrived is read, or not, as of %q", last)
 			}
 			for _, m := range ms {

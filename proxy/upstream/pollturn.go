@@ -61,8 +61,8 @@ func (c *pollConn) Turn(ctx context.Context, emit func([]translate.Message) erro
 	}
 }
 
-// Lull is [Lull]'s: an answer's messages are emitted at once.
-func (c *pollConn) Lull() bool { return true }
+// Comes is [Foreseer]'s: an answer's messages are emitted at once.
+func (c *pollConn) Comes() Coming { return ComesNothing }
 
 // tell emits what an answer has brought.
 func (c *pollConn) tell(emit func([]translate.Message) error) error {

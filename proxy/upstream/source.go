@@ -53,11 +53,21 @@ type Dozer interface {
 	Turn(ctx context.Context, emit func([]translate.Message) error, wake func(), brief bool) (asleep bool, err error)
 }
 
-// Lull is a Conn that knows what has arrived.
-type Lull interface {
-	// Lull reports that all that has arrived is read, so that whoever emits is about to wait. Only emit calls it, while it is given messages.
-	Lull() bool
+// Foreseer is a Conn that knows what has arrived.
+type Foreseer interface {
+	// Comes returns what comes after the messages that are being emitted. Only emit calls it, while it is given some.
+	Comes() Coming
 }
+
+// Coming is what comes after an emit.
+type Coming int
+
+// What comes.
+const (
+	ComesLater   Coming = iota // nobody knows when
+	ComesNothing               // all that has arrived is read: whoever emits is about to wait
+	ComesMore                  // another message has arrived whole, and takes no time: emit is called again at once, or with no messages, which are not nil
+)
 
 // ErrRetired, or an error that wraps it, ends a stream from which its clients are to come back: what they find then is another one.
 var ErrRetired = errors.New("what the stream is made of is not what it was")

@@ -56,6 +56,8 @@ type wsConn struct {
 	open    bool                // the session is ready
 	foreign bool                // a text was not UTF-8
 	undone  []translate.Message // of buf, that would have taken the lookout's time
+	reads   bool                // what is emitted is the reader's; guarded by taking
+	held    bool                // [ComesMore] was said, and nothing emitted since
 	rest    io.Reader           // of the message being read in pieces; nil: none is
 	kind    websocket.MessageType
 	last    atomic.Int64 // when something was received last, in ns since start
@@ -197,6 +199,7 @@ func (c *wsConn) run(ctx context.Context, wake func()) (asleep bool, err error) 
 	if asleep, err = c.pump(t.alive, t.emit, wake); asleep {
 		return true, nil
 	}
+	c.followed(t.emit)
 	if !t.stay() {
 		<-t.left
 	}
@@ -266,6 +269,9 @@ func (c *wsConn) pump(ctx context.Context, emit func([]translate.Message) error,
 		}
 		if err := c.finish(ctx, emit); err != nil {
 			return false, err
+		}
+		if c.held && !c.more() {
+			c.followed(emit)
 		}
 		if c.dozes(wake) {
 			return true, nil
@@ -339,7 +345,11 @@ func (c *wsConn) first(ctx context.Context, emit func([]translate.Message) error
 // take emits what the session makes of a frame, and returns what to send then.
 func (c *wsConn) take(ctx context.Context, frame dialect.Frame, emit func([]translate.Message) error) ([]dialect.Frame, error) {
 	c.taking.Lock()
-	defer c.taking.Unlock()
+	c.reads = true
+	defer func() {
+		c.reads = false
+		c.taking.Unlock()
+	}()
 	got, err := c.receive(ctx, frame)
 	if got.Moving {
 		c.move()

@@ -48,13 +48,16 @@ func (c *wsConn) glances(ws *wsconn.Conn, wake func()) func() bool {
 			c.term.briefly.Renew()
 			for c.soon < busyRun && ws.Whole() { // the rest of many is for the one who is woken
 				err := c.one(c.term.briefly, c.term.emit)
-				if c.undone != nil {
-					return false
+				if c.undone == nil {
+					c.term.failed = err
 				}
 				if err != nil {
-					c.term.failed = err
-					return false
+					break
 				}
+			}
+			c.followed(c.term.emit)
+			if c.undone != nil || c.term.failed != nil {
+				return false
 			}
 			c.letGo()
 			return c.soon < busyRun && ws.Doze(wake, c.term.glance)
@@ -78,8 +81,34 @@ func (c *wsConn) finish(ctx context.Context, emit func([]translate.Message) erro
 // Where messages come within busyGap of one another, so many in a row, the next one is waited for, for lingerTime.
 const busyGap, busyRun, lingerTime = 50 * time.Millisecond, 8, 200 * time.Millisecond
 
-// Lull is [Lull]'s.
-func (c *wsConn) Lull() bool {
+// Comes is [Foreseer]'s.
+func (c *wsConn) Comes() Coming {
 	ws, ok := c.ws.(*wsconn.Conn)
-	return ok && c.rest == nil && c.undone == nil && ws.Drained()
+	if !ok || c.rest != nil || c.undone != nil {
+		return ComesLater
+	}
+	if c.reads {
+		c.held = c.term.brief && ws.Whole()
+		if c.held {
+			return ComesMore
+		}
+	}
+	if ws.Drained() {
+		return ComesNothing
+	}
+	return ComesLater
+}
+
+// more reports whether a message has arrived whole.
+func (c *wsConn) more() bool {
+	ws, ok := c.ws.(*wsconn.Conn)
+	return ok && ws.Whole()
+}
+
+// followed keeps the promise of [ComesMore] where no other message is read at once.
+func (c *wsConn) followed(emit func([]translate.Message) error) {
+	if c.held {
+		c.held = false
+		emit([]translate.Message{}) // whose error comes again
+	}
 }
