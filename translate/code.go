@@ -140,25 +140,29 @@ func (e *ProgramError) Unwrap() error { return e.Err }
 
 // each calls f with every output of c over value, until f returns an error.
 func (c *Code) each(ctx context.Context, value any, known []any, f func(any) error) error {
-	if c.secrets != nil {
-		known = slices.Clone(known)
-		known[secretIndex] = c.secrets.values()
-	}
-	err := c.program.Run(ctx, value, known, f)
+	err := c.program.Run(ctx, value, c.knows(known), f)
 	if err == nil || err == errStop {
 		return nil
 	}
 	return &ProgramError{c.setting, err}
 }
 
-var errStop = errors.New("first output is enough")
+// knows is known, with the secrets that c names.
+func (c *Code) knows(known []any) []any {
+	if c.secrets != nil {
+		known = slices.Clone(known)
+		known[secretIndex] = c.secrets.values()
+	}
+	return known
+}
+
+var errStop = errors.New("enough")
 
 // first returns the first output; ok is false when there is none.
 func (c *Code) first(ctx context.Context, value any, known []any) (v any, ok bool, err error) {
-	err = c.each(ctx, value, known, func(out any) error {
-		v, ok = out, true
-		return errStop
-	})
+	if v, ok, err = c.program.First(ctx, value, c.knows(known)); err != nil {
+		err = &ProgramError{c.setting, err}
+	}
 	return v, ok, err
 }
 

@@ -15,12 +15,18 @@ type input struct {
 	known []any // the values of variables
 }
 
+// nothingKnown is what is known of most messages. Nobody writes to it.
+var nothingKnown = []any{nil, nil, nil, nil, nil, map[string]any{}, nil, nil}
+
 // newInput parses m. Strict: data that is not JSON, or not UTF-8, is an error; otherwise it is a string.
 func newInput(m Message, strict bool) (input, error) {
-	in := input{known: []any{
-		orNull(m.Event), orNull(m.ID), orNull(m.Topic), headerValue(m.Header), statusValue(m.Status), stateValue(m.state), m.answer,
-		nil, // what is secret, which [Code.each] knows
-	}}
+	in := input{known: nothingKnown}
+	if m.Event != "" || m.ID != "" || m.Topic != "" || m.Header != nil || m.Status != 0 || m.state != nil || m.answer != nil {
+		in.known = []any{
+			orNull(m.Event), orNull(m.ID), orNull(m.Topic), headerValue(m.Header), statusValue(m.Status), stateValue(m.state), m.answer,
+			nil, // what is secret, which [Code.knows] adds
+		}
+	}
 	value, err := ParseJSON(m.Data)
 	switch {
 	case err == nil && !m.Text:
@@ -40,7 +46,13 @@ var (
 )
 
 // setState lets the programs that follow see values.
-func (in *input) setState(values map[string]any) { in.known[stateIndex] = stateValue(values) }
+func (in *input) setState(values map[string]any) { in.know(stateIndex, stateValue(values)) }
+
+// know sets a variable.
+func (in *input) know(index int, value any) {
+	in.known = slices.Clone(in.known)
+	in.known[index] = value
+}
 
 // input returns m parsed, once.
 func (m Message) input(strict bool) (input, error) {
@@ -71,7 +83,7 @@ func headerValue(h http.Header) any {
 // stateValue is never null, so that programs may look for names.
 func stateValue(values map[string]any) any {
 	if values == nil {
-		return map[string]any{}
+		return nothingKnown[stateIndex]
 	}
 	return values
 }

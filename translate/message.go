@@ -95,6 +95,6 @@ func (m *Message) SetState(s *State) {
 func (m *Message) SetAnswer(v any) {
 	m.answer = v
 	if m.parsed != nil {
-		m.parsed.known[answerIndex] = v
+		m.parsed.know(answerIndex, v)
 	}
 }

@@ -70,23 +70,23 @@ func (p *Program) Apply(ctx context.Context, m Message) (out []Message, done boo
 	if p.Strict {
 		m.Data = bytes.TrimSpace(m.Data) // around a JSON document white space means nothing, and would become lines of data
 	}
-	from := &origin{data: m.Data, value: in.value}
+	var from *origin
+	if p.Data == nil && (p.Select == nil || !p.Select.fresh) {
+		from = &origin{data: m.Data, value: in.value}
+	}
 	if p.Select == nil {
 		return p.appendItem(ctx, nil, m, in, in.value, from)
 	}
-	if p.Select.fresh {
-		from = nil
-	}
-	ctx, finished := jq.Share(ctx)
-	defer finished()
+	shared := jq.Share(ctx)
+	defer shared.Release()
 	size := 0
-	err = p.Select.each(ctx, in.value, in.known, func(item any) error {
+	err = p.Select.each(shared, in.value, in.known, func(item any) error {
 		if len(out) >= maxItems || size > maxOutput {
 			return errTooMuch
 		}
 		before := len(out)
 		var last bool
-		out, last, err = p.appendItem(ctx, out, m, in, item, from)
+		out, last, err = p.appendItem(shared, out, m, in, item, from)
 		done = done || last
 		if len(out) > before {
 			size += len(out[before].Data)

@@ -64,8 +64,11 @@ func (m *moment) Done() <-chan struct{} {
 	return m.waited.Done()
 }
 
-// release ends it.
+// release ends it. Of nil there is nothing to end.
 func (m *moment) release() {
+	if m == nil {
+		return
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.over = true; m.stop != nil {

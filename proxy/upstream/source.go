@@ -176,12 +176,7 @@ func (rt *Route) apply(ctx context.Context, log *slog.Logger, ms []translate.Mes
 		if !brief.Message() {
 			return out, false, &unfinished{ms[i:]}
 		}
-		var made []translate.Message
-		var last bool
-		err := rt.bounded(ctx, func(ctx context.Context) (err error) {
-			made, last, err = rt.program.Apply(ctx, m)
-			return err
-		})
+		made, last, err := rt.applied(ctx, m)
 		if errors.Is(err, translate.ErrPayload) {
 			return nil, false, err
 		}
@@ -199,7 +194,11 @@ func (rt *Route) apply(ctx context.Context, log *slog.Logger, ms []translate.Mes
 			continue
 		}
 		rt.drops.saw(log, len(made))
-		out = append(out, made...)
+		if out == nil {
+			out = made // of which nobody else has anything
+		} else {
+			out = append(out, made...)
+		}
 		if last {
 			return out, true, nil
 		}
@@ -242,15 +241,28 @@ func (d *drops) saw(log *slog.Logger, events int) {
 
 // bounded runs f, which runs programs over one message, for a second at most.
 func (rt *Route) bounded(ctx context.Context, f func(context.Context) error) error {
+	ctx, m := rt.inTime(ctx)
+	defer m.release()
+	return f(ctx)
+}
+
+// applied is what the route's programs make of one message, within the same bound.
+func (rt *Route) applied(ctx context.Context, msg translate.Message) (made []translate.Message, last bool, err error) {
+	ctx, m := rt.inTime(ctx)
+	defer m.release()
+	return rt.program.Apply(ctx, msg)
+}
+
+// inTime returns a context for programs over one message, and what to release then; nil: no program runs.
+func (rt *Route) inTime(ctx context.Context) (context.Context, *moment) {
 	if rt.unparsed() {
-		return f(ctx)
+		return ctx, nil
 	}
 	if rt.timed {
 		ctx = translate.At(ctx, time.Now())
 	}
 	m := newMoment(ctx, programTime)
-	defer m.release()
-	return f(m)
+	return m, m
 }
 
 // brief reports whether what is to be done with a message takes no time to speak of, but for some messages.

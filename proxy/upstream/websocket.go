@@ -9,7 +9,6 @@
 package upstream
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -52,7 +51,7 @@ type wsConn struct {
 	host    string                                           // that was dialled
 	resumed bool
 	ended   error               // the dialect finished before it was ready
-	buf     *bytes.Buffer       // the frame being read; nil: none is
+	buf     *incoming           // the frame being read; nil: none is
 	open    bool                // the session is ready
 	foreign bool                // a text was not UTF-8
 	undone  []translate.Message // of buf, that would have taken the lookout's time

@@ -20,13 +20,11 @@ import (
 // receive gives one frame to the session.
 func (c *wsConn) receive(ctx context.Context, f dialect.Frame) (got dialect.Received, err error) {
 	rt := c.q.Route
-	err = rt.bounded(ctx, func(ctx context.Context) (err error) {
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		got, err = c.session.Receive(ctx, time.Now(), f)
-		c.retime()
-		return err
-	})
+	if rt.onlyProgram() { // which has its time afterwards
+		got, err = c.given(ctx, f)
+	} else {
+		got, err = c.givenInTime(ctx, f)
+	}
 	rt.trace.received(f, got, err)
 	rt.decoding(c.log, got.Decoded)
 	for _, failed := range got.Failed {
@@ -38,6 +36,21 @@ func (c *wsConn) receive(ctx context.Context, f dialect.Frame) (got dialect.Rece
 		}
 	}
 	return got, err
+}
+
+// given is what the session makes of a frame.
+func (c *wsConn) given(ctx context.Context, f dialect.Frame) (dialect.Received, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	defer c.retime()
+	return c.session.Receive(ctx, time.Now(), f)
+}
+
+// givenInTime is given where programs run over it.
+func (c *wsConn) givenInTime(ctx context.Context, f dialect.Frame) (dialect.Received, error) {
+	ctx, m := c.q.Route.inTime(ctx)
+	defer m.release()
+	return c.given(ctx, f)
 }
 
 // retime lets the keeper know when the session's timers have changed. mu is held.
@@ -68,9 +81,8 @@ func (c *wsConn) read(ctx context.Context) (f dialect.Frame, skipped bool, err e
 		return f, false, c.closed(ctx, err)
 	}
 	c.touchMessage()
-	r = lifeReader{r, c}
-	c.buf = messages.Get().(*bytes.Buffer)
-	if _, err := c.buf.ReadFrom(io.LimitReader(r, limit+1)); err != nil {
+	c.buf = messages.Get().(*incoming)
+	if err := c.buf.fill(lifeReader{r, c}, limit+1); err != nil {
 		return f, false, c.closed(ctx, err)
 	}
 	c.q.Route.Stats.Received.Add(1)
@@ -83,7 +95,7 @@ func (c *wsConn) read(ctx context.Context) (f dialect.Frame, skipped bool, err e
 	}
 	c.q.Route.Stats.Oversize.Add(1)
 	c.log.Warn("message larger than MAX_MESSAGE skipped", "limit", limit)
-	n, err := io.Copy(io.Discard, io.LimitReader(r, maxSkipped))
+	n, err := io.Copy(io.Discard, io.LimitReader(lifeReader{r, c}, maxSkipped))
 	if err == nil && n == maxSkipped {
 		err = fmt.Errorf("a message of more than %d bytes", maxSkipped)
 	}
@@ -95,8 +107,35 @@ func (c *wsConn) read(ctx context.Context) (f dialect.Frame, skipped bool, err e
 	return f, true, err
 }
 
-// messages are buffers of messages being read.
-var messages = sync.Pool{New: func() any { return new(bytes.Buffer) }}
+// incoming is a message being read.
+type incoming struct {
+	bytes.Buffer
+	from lifeReader // while it is filled
+	left int64
+}
+
+// messages are those of messages that were read.
+var messages = sync.Pool{New: func() any { return new(incoming) }}
+
+// fill reads most bytes, or all that there are.
+func (b *incoming) fill(from lifeReader, most int64) error {
+	b.from, b.left = from, most
+	_, err := b.ReadFrom((*filling)(b))
+	b.from = lifeReader{}
+	return err
+}
+
+// filling is what a message is filled from.
+type filling incoming
+
+func (f *filling) Read(p []byte) (int, error) {
+	if f.left <= 0 {
+		return 0, io.EOF
+	}
+	n, err := f.from.Read(p[:min(int64(len(p)), f.left)])
+	f.left -= int64(n)
+	return n, err
+}
 
 // letGo lets go of the buffer of the last frame, which is not needed any more.
 func (c *wsConn) letGo() {
@@ -130,7 +169,7 @@ func (c *wsConn) readPiece(ctx context.Context) (f dialect.Frame, err error) {
 		c.rest = lifeReader{r, c}
 	}
 	if c.buf == nil {
-		c.buf = messages.Get().(*bytes.Buffer)
+		c.buf = messages.Get().(*incoming)
 	}
 	c.buf.Grow(pieceSize)
 	piece := c.buf.AvailableBuffer()[:pieceSize]

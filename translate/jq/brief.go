@@ -61,4 +61,4 @@ func (b *Brief) take(shares int) bool {
 }
 
 // Brief reports whether p may be run within one: it is a plain program, which gojq runs only where its input is not as plain.
-func (p *Program) Brief() bool { return p.shape != nil }
+func (p *Program) Brief() bool { return p.shape.run != nil }

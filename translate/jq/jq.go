@@ -23,7 +23,7 @@ var (
 type Program struct {
 	code    *gojq.Code
 	regexps *cache
-	shape   shape // nil: gojq runs it
+	shape   part // gojq runs it where that has none
 
 	idle atomic.Pointer[machine] // the one that is kept for the next run
 }
@@ -43,15 +43,12 @@ func Compile(query *gojq.Query, variables []string) (*Program, error) {
 // Run calls f with every output of p over value, until f returns an error, which it returns. An error of the program is
 // returned too: its own, one of the package's, or that of ctx. A panic is an error of the program, but for one of f's.
 func (p *Program) Run(ctx context.Context, value any, variables []any, f func(any) error) error {
-	if err := ctx.Err(); err != nil {
+	brief, err := begin(ctx)
+	if err != nil {
 		return err
 	}
 	given := 0 // outputs that f has had already
-	brief := BriefOf(ctx)
-	if !brief.take(runShares) {
-		return ErrLong
-	}
-	if p.shape != nil {
+	if p.shape.run != nil {
 		n, err := p.runShape(ctx, brief, value, variables, f)
 		if err != errShape {
 			return err
@@ -61,6 +58,54 @@ func (p *Program) Run(ctx context.Context, value any, variables []any, f func(an
 	if brief != nil {
 		return ErrLong
 	}
+	return p.runAll(ctx, value, variables, given, f)
+}
+
+// First returns the first output of p over value; ok is false when there is none. The error is Run's.
+func (p *Program) First(ctx context.Context, value any, variables []any) (v any, ok bool, err error) {
+	if p.shape.one == nil {
+		return first(func(f func(any) error) error { return p.Run(ctx, value, variables, f) })
+	}
+	brief, err := begin(ctx)
+	if err != nil {
+		return nil, false, err
+	}
+	if v, err = p.only(ctx, brief, value, variables); err != errShape {
+		return v, err == nil, err
+	}
+	if brief != nil {
+		return nil, false, ErrLong
+	}
+	return first(func(f func(any) error) error { return p.runAll(ctx, value, variables, 0, f) })
+}
+
+var errFirst = errors.New("the first is enough")
+
+// first is the first output that run gives.
+func first(run func(f func(any) error) error) (v any, ok bool, err error) {
+	err = run(func(out any) error {
+		v, ok = out, true
+		return errFirst
+	})
+	if err == errFirst {
+		err = nil
+	}
+	return v, ok, err
+}
+
+// begin sees whether there is time for a run, and returns the [Brief] that it is in.
+func begin(ctx context.Context) (brief *Brief, err error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	if brief = BriefOf(ctx); !brief.take(runShares) {
+		return nil, ErrLong
+	}
+	return brief, nil
+}
+
+// runAll has gojq run p from its beginning, of whose outputs so many are left out.
+func (p *Program) runAll(ctx context.Context, value any, variables []any, given int, f func(any) error) error {
 	m := p.take()
 	m.begin(ctx, value, variables)
 	sound := false // a machine that stopped in the midst of a step can't begin again
@@ -135,16 +180,4 @@ func (p *Program) take() *machine {
 		return m
 	}
 	return newMachine(p)
-}
-
-// maxText is how long the JSON of one value may be.
-const maxText = 64 << 20
-
-// Marshal returns v as compact JSON. It fails for what is too large or too deep: a program can make a value of a few parts that
-// would be written down for ever.
-func Marshal(v any) ([]byte, error) {
-	if s := (size{most: maxText}); !s.add(v, 0) {
-		return nil, s.err()
-	}
-	return gojq.Marshal(v)
 }

@@ -275,7 +275,7 @@ func TestSlots(t *testing.T) {
 	for range cap(slots) - 1 {
 		slots <- struct{}{}
 	}
-	ctx, done := Share(t.Context())
+	ctx := Share(t.Context())
 	outer := program(t, "last(range(200000)),1")
 	if err := run(ctx, outer, func(any) error { return run(ctx, long, nothing) }); err != nil || len(slots) != cap(slots) {
 		t.Errorf("inside each other: %v, %d of %d slots", err, len(slots), cap(slots))
@@ -288,7 +288,7 @@ func TestSlots(t *testing.T) {
 	if err := run(t.Context(), program(t, "1+1"), nothing); err != nil {
 		t.Errorf("a short one needs no slot: %v", err)
 	}
-	done()
+	ctx.Release()
 	if err := run(t.Context(), long, nothing); err != nil || len(slots) != cap(slots)-1 {
 		t.Errorf("afterwards: %v, %d slots are taken", err, len(slots))
 	}

@@ -29,11 +29,25 @@ type turn struct{ held bool }
 
 type turnKey struct{}
 
-// Share returns a context whose runs count as one where only so many may go on at once: needed where one is started by the
-// output of another. done is to be called after them all.
-func Share(ctx context.Context) (shared context.Context, done func()) {
-	t := new(turn)
-	return context.WithValue(ctx, turnKey{}, t), t.release
+// Shared is a context whose runs count as one where only so many may go on at once: needed where one is started by the
+// output of another. It is to be released after them all.
+type Shared struct {
+	context.Context
+	turn turn
+}
+
+// Share returns such a context, which ends with ctx.
+func Share(ctx context.Context) *Shared { return &Shared{Context: ctx} }
+
+// Release is called after all runs.
+func (s *Shared) Release() { s.turn.release() }
+
+// Value is context.Context's.
+func (s *Shared) Value(key any) any {
+	if key == (turnKey{}) {
+		return &s.turn
+	}
+	return s.Context.Value(key)
 }
 
 func (t *turn) release() {

@@ -39,8 +39,8 @@ func TestPanicsAreErrors(t *testing.T) {
 	}{
 		{"an index", func() {}, "gojq fails at: runtime error: index out of range"},
 		{"nothing", func() { wild = false }, ""},
-		{"a shape's text", func() { p.shape = func(any, *pass, func(any) error) error { panic(secret) } }, "gojq fails at"},
-		{"nothing again", func() { p.shape = nil }, ""},
+		{"a shape's text", func() { p.shape.run = func(any, *pass, func(any) error) error { panic(secret) } }, "gojq fails at"},
+		{"nothing again", func() { p.shape.run = nil }, ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			c.set()

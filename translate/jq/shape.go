@@ -19,11 +19,25 @@ type shape func(v any, in *pass, yield func(any) error) error
 // errShape means that gojq is to run the program.
 var errShape = errors.New("is for gojq")
 
+// worth is a part that has one output over v: it returns that, which takes no function to be made for it.
+type worth func(v any, in *pass) (any, error)
+
 // part is a shape, and what is known of it.
 type part struct {
-	run    shape
-	single bool // it has one output
-	fixed  bool // that is a constant
+	run   shape
+	one   worth // nil: it may have another number of outputs
+	fixed bool  // that is a constant
+}
+
+// single is a part with one output.
+func single(one worth) part {
+	return part{run: func(v any, in *pass, yield func(any) error) error {
+		out, err := one(v, in)
+		if err != nil {
+			return err
+		}
+		return yield(out)
+	}, one: one}
 }
 
 // shaper finds shapes.
@@ -32,19 +46,19 @@ type shaper struct {
 	functions map[string]string // of ours: the variable that each is
 }
 
-// shapeOf is the shape of a program; nil: it has none.
-func shapeOf(q *gojq.Query, variables []string) shape {
+// shapeOf is the shape of a program; it runs nothing where there is none.
+func shapeOf(q *gojq.Query, variables []string) (none part) {
 	s := shaper{variables, map[string]string{}}
 	for _, def := range q.FuncDefs {
 		body := def.Body
 		if len(def.Args) > 0 || body == nil || body.Term == nil || body.Term.Func == nil || len(body.Term.Func.Args) > 0 || body.Term.SuffixList != nil || s.variable(body.Term.Func.Name) < 0 {
-			return nil
+			return none
 		}
 		s.functions[def.Name] = body.Term.Func.Name
 	}
 	alone := *q
 	alone.FuncDefs = nil
-	return s.query(&alone).run
+	return s.query(&alone)
 }
 
 // variable is the place of a variable; less than 0: there is none of that name.
@@ -79,7 +93,7 @@ func (s shaper) query(q *gojq.Query) (none part) {
 			return r.run(v, in, yield)
 		}}
 	}
-	if !l.single || !r.single {
+	if l.one == nil || r.one == nil {
 		return none
 	}
 	switch q.Op {
@@ -98,74 +112,88 @@ func piped(l, r part) part {
 	if l.run == nil || r.run == nil || r.fixed {
 		return part{}
 	}
-	return part{func(v any, in *pass, yield func(any) error) error {
+	if l.one != nil && r.one != nil {
+		return single(func(v any, in *pass) (any, error) {
+			v, err := l.one(v, in)
+			if err == nil {
+				err = in.step()
+			}
+			if err != nil {
+				return nil, err
+			}
+			return r.one(v, in)
+		})
+	}
+	return part{run: func(v any, in *pass, yield func(any) error) error {
 		return l.run(v, in, func(v any) error {
 			if err := in.step(); err != nil {
 				return err
 			}
 			return r.run(v, in, yield)
 		})
-	}, l.single && r.single, false}
-}
-
-// one is the output of a part that has one.
-func (p part) one(v any, in *pass) (out any, err error) {
-	err = p.run(v, in, func(v any) error { out = v; return nil })
-	return out, err
+	}}
 }
 
 func truth(v any) bool { return v != nil && v != false }
 
 func combined(and bool, l, r part) part {
-	return part{func(v any, in *pass, yield func(any) error) error {
+	return single(func(v any, in *pass) (any, error) {
 		a, err := l.one(v, in)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		if truth(a) != and { // the other does not matter, nor is it run
-			return yield(!and)
+			return !and, nil
 		}
 		b, err := r.one(v, in)
-		if err != nil {
-			return err
-		}
-		return yield(truth(b))
-	}, true, false}
+		return truth(b), err
+	})
 }
 
 // chosen is what then yields where the condition holds, else what other yields. All are given the same.
-func chosen(then shape, condition, other part) part {
-	return part{func(v any, in *pass, yield func(any) error) error {
+func chosen(then, condition, other part) part {
+	if then.one != nil && other.one != nil {
+		return single(func(v any, in *pass) (any, error) {
+			c, err := condition.one(v, in)
+			switch {
+			case err != nil:
+				return nil, err
+			case truth(c):
+				return then.one(v, in)
+			}
+			return other.one(v, in)
+		})
+	}
+	return part{run: func(v any, in *pass, yield func(any) error) error {
 		c, err := condition.one(v, in)
 		switch {
 		case err != nil:
 			return err
 		case truth(c):
-			return then(v, in, yield)
+			return then.run(v, in, yield)
 		}
 		return other.run(v, in, yield)
-	}, other.single, false}
+	}}
 }
 
 // otherwise is l // r.
 func otherwise(l, r part) part {
-	return part{func(v any, in *pass, yield func(any) error) error {
+	return single(func(v any, in *pass) (any, error) {
 		a, err := l.one(v, in)
-		switch {
-		case err != nil:
-			return err
-		case truth(a):
-			return yield(a)
+		if err != nil || truth(a) {
+			return a, err
 		}
-		return r.run(v, in, yield)
-	}, true, false}
+		return r.one(v, in)
+	})
 }
 
 func constant(v any) part {
-	return part{func(_ any, _ *pass, yield func(any) error) error { return yield(v) }, true, true}
+	p := single(func(any, *pass) (any, error) { return v, nil })
+	p.fixed = true
+	return p
 }
 
-var identity = part{func(v any, _ *pass, yield func(any) error) error { return yield(v) }, true, false}
+var identity = single(func(v any, _ *pass) (any, error) { return v, nil })
 
 func (s shaper) term(t *gojq.Term) part {
 	p := s.simple(t)
@@ -224,17 +252,17 @@ func (s shaper) function(f *gojq.Func) (none part) {
 		name = ours
 	}
 	if at := s.variable(name); at >= 0 && len(f.Args) == 0 {
-		return part{func(_ any, in *pass, yield func(any) error) error { return yield(in.known[at]) }, true, false}
+		return single(func(_ any, in *pass) (any, error) { return in.known[at], nil })
 	}
 	switch {
 	case name == "select" && len(f.Args) == 1:
-		if condition := s.query(f.Args[0]); condition.run != nil && condition.single {
-			return part{run: chosen(identity.run, condition, part{run: nothing}).run}
+		if condition := s.query(f.Args[0]); condition.one != nil {
+			return chosen(identity, condition, part{run: nothing})
 		}
 	case name == "empty" && len(f.Args) == 0:
 		return part{run: nothing}
 	case name == "not" && len(f.Args) == 0:
-		return part{func(v any, _ *pass, yield func(any) error) error { return yield(!truth(v)) }, true, false}
+		return single(func(v any, _ *pass) (any, error) { return !truth(v), nil })
 	}
 	return none
 }
@@ -259,15 +287,15 @@ func member(at *gojq.Index) (none part) {
 }
 
 func field(name string) part {
-	return part{func(v any, _ *pass, yield func(any) error) error {
+	return single(func(v any, _ *pass) (any, error) {
 		switch v := v.(type) {
 		case map[string]any:
-			return yield(v[name])
+			return v[name], nil
 		case nil:
-			return yield(nil)
+			return nil, nil
 		}
-		return errShape
-	}, true, false}
+		return nil, errShape
+	})
 }
 
 // place is .[q], where q is a constant.
@@ -282,18 +310,18 @@ func place(q *gojq.Query) (none part) {
 	if q.Term.Type != gojq.TermTypeNumber || !ok {
 		return none
 	}
-	return part{func(v any, _ *pass, yield func(any) error) error {
+	return single(func(v any, _ *pass) (any, error) {
 		switch v := v.(type) {
 		case []any:
 			if n < len(v) {
-				return yield(v[n])
+				return v[n], nil
 			}
-			return yield(nil)
+			return nil, nil
 		case nil:
-			return yield(nil)
+			return nil, nil
 		}
-		return errShape
-	}, true, false}
+		return nil, errShape
+	})
 }
 
 // iterate is .[] of a list.
@@ -336,23 +364,25 @@ func (s shaper) object(o *gojq.Object) (none part) {
 		default:
 			m.value = field(m.name)
 		}
-		if m.value.run == nil || !m.value.single {
+		if m.value.one == nil {
 			return none
 		}
 		members = append(members, m)
 		fixed = fixed && m.value.fixed
 	}
-	return part{func(v any, in *pass, yield func(any) error) error {
+	p := single(func(v any, in *pass) (any, error) {
 		made := make(map[string]any, len(members))
 		for i := range members {
 			value, err := members[i].value.one(v, in)
 			if err != nil {
-				return err
+				return nil, err
 			}
 			made[members[i].name] = value
 		}
-		return yield(made)
-	}, true, fixed}
+		return made, nil
+	})
+	p.fixed = fixed
+	return p
 }
 
 func (s shaper) conditional(c *gojq.If) (none part) {
@@ -363,12 +393,10 @@ func (s shaper) conditional(c *gojq.If) (none part) {
 	branches := append([]*gojq.IfElif{{Cond: c.Cond, Then: c.Then}}, c.Elif...)
 	for i := len(branches) - 1; i >= 0; i-- {
 		condition, then := s.query(branches[i].Cond), s.query(branches[i].Then)
-		if condition.run == nil || !condition.single || then.run == nil || other.run == nil {
+		if condition.one == nil || then.run == nil || other.run == nil {
 			return none
 		}
-		single := then.single && other.single
-		other = chosen(then.run, condition, other)
-		other.single = single
+		other = chosen(then, condition, other)
 	}
 	return other
 }

@@ -11,33 +11,33 @@ import (
 // This file is how shapes compare values: those alone that are compared without counting with what is no small whole number.
 
 func compared(op gojq.Operator, l, r part) part {
-	return part{func(v any, in *pass, yield func(any) error) error {
+	return single(func(v any, in *pass) (any, error) {
 		a, err := l.one(v, in)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		b, err := r.one(v, in)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		c, ok := ordered(a, b)
 		if !ok {
-			return errShape
+			return nil, errShape
 		}
 		switch op {
 		case gojq.OpEq:
-			return yield(c == 0)
+			return c == 0, nil
 		case gojq.OpNe:
-			return yield(c != 0)
+			return c != 0, nil
 		case gojq.OpLt:
-			return yield(c < 0)
+			return c < 0, nil
 		case gojq.OpLe:
-			return yield(c <= 0)
+			return c <= 0, nil
 		case gojq.OpGt:
-			return yield(c > 0)
+			return c > 0, nil
 		}
-		return yield(c >= 0)
-	}, true, false}
+		return c >= 0, nil
+	})
 }
 
 // ordered compares two values as jq does; false: that is for gojq.

@@ -1,6 +1,9 @@
 package jq
 
-import "context"
+import (
+	"context"
+	"sync"
+)
 
 // pass is one run of a shape.
 type pass struct {
@@ -10,6 +13,8 @@ type pass struct {
 	known []any // the variables' values
 	steps int
 	given int // outputs
+
+	yield func(any) error // give
 }
 
 // step counts what a pipe passes on, and each output: all else of a program runs as often as it is written. It fails with the context, and when the run
@@ -26,17 +31,53 @@ func (in *pass) step() error {
 	return nil
 }
 
+// passes are those of runs that are over.
+var passes = sync.Pool{New: func() any {
+	in := new(pass)
+	in.yield = in.give
+	return in
+}}
+
+// passOf begins a run.
+func passOf(ctx context.Context, brief *Brief, variables []any, f func(any) error) *pass {
+	in := passes.Get().(*pass)
+	in.guard, in.ctx, in.brief, in.known = guard{f: f}, ctx, brief, variables
+	return in
+}
+
+// over ends it.
+func (in *pass) over() {
+	*in = pass{yield: in.yield}
+	passes.Put(in)
+}
+
+// give gives an output.
+func (in *pass) give(v any) error {
+	if err := in.step(); err != nil {
+		return err
+	}
+	in.given++
+	return in.call(v)
+}
+
 // runShape is Run for a program with a shape. It returns errShape, and how many outputs f has had, where gojq is to run it.
 func (p *Program) runShape(ctx context.Context, brief *Brief, value any, variables []any, f func(any) error) (given int, err error) {
-	in := &pass{guard: guard{f: f}, ctx: ctx, brief: brief, known: variables}
-	defer func() { given = in.given }() // after a panic too
+	in := passOf(ctx, brief, variables, f)
+	defer func() { // after a panic too
+		given = in.given
+		in.over()
+	}()
 	defer in.end(&err)
-	err = p.shape(value, in, func(v any) error {
-		if err := in.step(); err != nil {
-			return err
-		}
-		in.given++
-		return in.call(v)
-	})
-	return 0, err
+	return 0, p.shape.run(value, in, in.yield)
+}
+
+// only is First for a program with a shape that has one output. It returns errShape where gojq is to run it.
+func (p *Program) only(ctx context.Context, brief *Brief, value any, variables []any) (v any, err error) {
+	in := passOf(ctx, brief, variables, nil)
+	defer in.over()
+	defer in.end(&err)
+	if v, err = p.shape.one(value, in); err == nil {
+		err = in.step()
+	}
+	return v, err
 }

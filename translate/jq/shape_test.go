@@ -57,6 +57,7 @@ func sameAsGojq(t *testing.T, p *Program, src, doc string) {
 	}
 	known := []any{"tick", map[string]any{"n": json.Number("7")}}
 	alone := &Program{code: p.code, regexps: p.regexps}
+	sameFirst(t, p, alone, src, v, known)
 	for _, most := range []int{1, 1000} {
 		got, values, err := yielded(p, v, known, most)
 		want, wanted, wantErr := yielded(alone, v, known, most)
@@ -71,6 +72,16 @@ func sameAsGojq(t *testing.T, p *Program, src, doc string) {
 				t.Fatalf("%s of %s: a copy of a value", src, doc)
 			}
 		}
+	}
+}
+
+// sameFirst checks that the first output is the same with a shape and without.
+func sameFirst(t *testing.T, p, alone *Program, src string, v any, known []any) {
+	t.Helper()
+	got, any1, err := p.First(context.Background(), v, known)
+	want, any2, wantErr := alone.First(context.Background(), v, known)
+	if !reflect.DeepEqual(got, want) || any1 != any2 || fmt.Sprint(err) != fmt.Sprint(wantErr) {
+		t.Fatalf("the first of %s: %v, %v, %v, want %v, %v, %v", src, got, any1, err, want, any2, wantErr)
 	}
 }
 
@@ -101,7 +112,7 @@ func TestShapesAreFound(t *testing.T) {
 		p, err := withShape(src)
 		if err != nil {
 			t.Errorf("%s: %v", src, err)
-		} else if got := p.shape != nil; got != want {
+		} else if got := p.shape.run != nil; got != want {
 			t.Errorf("%s has a shape: %v, want %v", src, got, want)
 		}
 	}
@@ -133,7 +144,7 @@ func TestShapes(t *testing.T) {
 	for range 20_000 {
 		src := randomShape(rng, rng.IntN(4))
 		p, err := withShape(src)
-		if err != nil || p.shape == nil {
+		if err != nil || p.shape.run == nil {
 			continue
 		}
 		found++
@@ -152,7 +163,7 @@ func FuzzShape(f *testing.F) {
 		if len(src) > 200 || len(doc) > 2000 {
 			return
 		}
-		if p, err := withShape(src); err == nil && p.shape != nil {
+		if p, err := withShape(src); err == nil && p.shape.run != nil {
 			sameAsGojq(t, p, src, doc)
 		}
 	})
@@ -183,7 +194,7 @@ func TestShapeStops(t *testing.T) {
 func TestShapeIsBounded(t *testing.T) {
 	for _, src := range []string{strings.Repeat("(.,.)|", 40) + "empty", strings.Repeat("(.,.)|", 40) + ".", strings.Repeat("(.,.)|", 40) + "select(.b)"} {
 		p, err := withShape(src)
-		if err != nil || p.shape == nil {
+		if err != nil || p.shape.run == nil {
 			t.Fatalf("%s: %v", src, err)
 		}
 		ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
@@ -216,7 +227,7 @@ func TestShapeOfChoicesIsLinear(t *testing.T) {
 		src = "(" + src + " // .b)"
 	}
 	p, err := withShape(src)
-	if err != nil || p.shape == nil {
+	if err != nil || p.shape.run == nil {
 		t.Fatal(err)
 	}
 	ended := make(chan error, 1)
@@ -239,7 +250,7 @@ func BenchmarkShape(b *testing.B) {
 	for _, src := range []string{`select(.type=="price")`, ".symbol", "{price,volume}", `if .type=="x" then . else .price end`} {
 		b.Run(src, func(b *testing.B) {
 			p, err := withShape(src)
-			if err != nil || p.shape == nil {
+			if err != nil || p.shape.run == nil {
 				b.Fatal(err)
 			}
 			var took [2]time.Duration
