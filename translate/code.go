@@ -166,6 +166,23 @@ func (c *Code) first(ctx context.Context, value any, known []any) (v any, ok boo
 	return v, ok, err
 }
 
+// firstWritten is the first output in its written form.
+func (c *Code) firstWritten(ctx context.Context, value any, known []any) (text []byte, ok bool, err error) {
+	text, ok, err = c.program.Text(ctx, value, c.knows(known))
+	if err == nil {
+		return text, ok, nil
+	}
+	if err != jq.ErrUnwritten {
+		return nil, false, &ProgramError{c.setting, err}
+	}
+	v, ok, err := c.first(ctx, value, known)
+	if err != nil || !ok {
+		return nil, false, err
+	}
+	text, err = writtenIn(ctx, v)
+	return text, true, err
+}
+
 // truth returns whether the first output is neither null nor false, as jq's own select has it.
 func (c *Code) truth(ctx context.Context, value any, known []any) (bool, error) {
 	v, ok, err := c.first(ctx, value, known)

@@ -77,6 +77,16 @@ func (p *Program) Apply(ctx context.Context, m Message) (out []Message, done boo
 	if p.Select == nil {
 		return p.appendItem(ctx, nil, m, in, in.value, from)
 	}
+	if p.Select.program.AtMostOne() {
+		item, ok, err := p.Select.first(ctx, in.value, in.known)
+		if err != nil || !ok {
+			return nil, false, err
+		}
+		if out, done, err = p.appendItem(ctx, nil, m, in, item, from); err != nil {
+			return nil, false, err
+		}
+		return out, done, nil
+	}
 	shared := jq.Share(ctx)
 	defer shared.Release()
 	size := 0
@@ -155,16 +165,22 @@ func (p *Program) appendItem(ctx context.Context, out []Message, m Message, in i
 			return append(out, made), done, nil
 		}
 	}
-	value, ok := item, true
+	ok := true
 	if p.Data != nil {
-		value, ok, err = p.Data.first(ctx, item, in.known)
-	}
-	if err == nil && ok && !jq.BriefOf(ctx).Writes(value) {
-		err = jq.ErrLong
+		made.Data, ok, err = p.Data.firstWritten(ctx, item, in.known)
+	} else {
+		made.Data, err = writtenIn(ctx, item)
 	}
 	if err != nil || !ok {
 		return out, done, err
 	}
-	made.Data, err = Written(value)
-	return append(out, made), done, err
+	return append(out, made), done, nil
+}
+
+// writtenIn is [Written] where ctx has the time for it.
+func writtenIn(ctx context.Context, v any) ([]byte, error) {
+	if !jq.BriefOf(ctx).Writes(v) {
+		return nil, jq.ErrLong
+	}
+	return Written(v)
 }

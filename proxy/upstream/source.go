@@ -253,13 +253,16 @@ func (rt *Route) applied(ctx context.Context, msg translate.Message) (made []tra
 	return rt.program.Apply(ctx, msg)
 }
 
-// inTime returns a context for programs over one message, and what to release then; nil: no program runs.
+// inTime returns a context for programs over one message, and what to release then; nil: nothing.
 func (rt *Route) inTime(ctx context.Context) (context.Context, *moment) {
 	if rt.unparsed() {
 		return ctx, nil
 	}
 	if rt.timed {
 		ctx = translate.At(ctx, time.Now())
+	}
+	if translate.BriefOf(ctx) != nil { // which bounds it itself
+		return ctx, nil
 	}
 	m := newMoment(ctx, programTime)
 	return m, m

@@ -54,7 +54,7 @@ type wsConn struct {
 	buf     *incoming           // the frame being read; nil: none is
 	open    bool                // the session is ready
 	foreign bool                // a text was not UTF-8
-	undone  []translate.Message // of buf, that would have taken the lookout's time
+	undone  []translate.Message // of buf, that take time
 	reads   bool                // what is emitted is the reader's; guarded by taking
 	held    bool                // [ComesMore] was said, and nothing emitted since
 	rest    io.Reader           // of the message being read in pieces; nil: none is
@@ -161,7 +161,7 @@ type term struct {
 	first   bool             // what came before the connection was ready is emitted
 	brief   bool             // a message takes no time, and may be emitted by who tells that there is one
 	failed  error            // of one that was
-	briefly *translate.Brief // glance's
+	briefly *translate.Brief // shortly's
 	glance  func() bool      // does so; nil: there is none yet
 }
 
@@ -275,7 +275,7 @@ func (c *wsConn) pump(ctx context.Context, emit func([]translate.Message) error,
 		if c.dozes(wake) {
 			return true, nil
 		}
-		if err := c.one(ctx, emit); err != nil {
+		if err := c.one(c.shortly(ctx), emit); err != nil && c.undone == nil {
 			return false, err
 		}
 	}

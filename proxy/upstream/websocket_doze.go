@@ -43,11 +43,10 @@ func (c *wsConn) glances(ws *wsconn.Conn, wake func()) func() bool {
 		return nil
 	}
 	if c.term.glance == nil {
-		c.term.briefly = translate.Briefly(c.term.alive)
 		c.term.glance = func() bool {
-			c.term.briefly.Renew()
+			ctx := c.shortly(c.term.alive)
 			for c.soon < busyRun && ws.Whole() { // the rest of many is for the one who is woken
-				err := c.one(c.term.briefly, c.term.emit)
+				err := c.one(ctx, c.term.emit)
 				if c.undone == nil {
 					c.term.failed = err
 				}
@@ -66,7 +65,19 @@ func (c *wsConn) glances(ws *wsconn.Conn, wake func()) func() bool {
 	return c.term.glance
 }
 
-// finish does what would have taken the time of who has looked.
+// shortly returns a context with which messages take no time to speak of, and what takes some is left undone, where that is what most of them are: a clock costs more than these.
+func (c *wsConn) shortly(ctx context.Context) context.Context {
+	if !c.term.brief {
+		return ctx
+	}
+	if c.term.briefly == nil {
+		c.term.briefly = translate.Briefly(c.term.alive)
+	}
+	c.term.briefly.Renew()
+	return c.term.briefly
+}
+
+// finish does what was left undone.
 func (c *wsConn) finish(ctx context.Context, emit func([]translate.Message) error) error {
 	ms := c.undone
 	if ms == nil {

@@ -70,14 +70,17 @@ func (p *Program) First(ctx context.Context, value any, variables []any) (v any,
 	if err != nil {
 		return nil, false, err
 	}
-	if v, err = p.only(ctx, brief, value, variables); err != errShape {
-		return v, err == nil, err
+	if v, ok, err = p.only(ctx, brief, value, variables); err != errShape {
+		return v, ok, err
 	}
 	if brief != nil {
 		return nil, false, ErrLong
 	}
 	return first(func(f func(any) error) error { return p.runAll(ctx, value, variables, 0, f) })
 }
+
+// AtMostOne reports whether p is known to have one output at most.
+func (p *Program) AtMostOne() bool { return p.shape.one != nil }
 
 var errFirst = errors.New("the first is enough")
 

@@ -19,27 +19,6 @@ type shape func(v any, in *pass, yield func(any) error) error
 // errShape means that gojq is to run the program.
 var errShape = errors.New("is for gojq")
 
-// worth is a part that has one output over v: it returns that, which takes no function to be made for it.
-type worth func(v any, in *pass) (any, error)
-
-// part is a shape, and what is known of it.
-type part struct {
-	run   shape
-	one   worth // nil: it may have another number of outputs
-	fixed bool  // that is a constant
-}
-
-// single is a part with one output.
-func single(one worth) part {
-	return part{run: func(v any, in *pass, yield func(any) error) error {
-		out, err := one(v, in)
-		if err != nil {
-			return err
-		}
-		return yield(out)
-	}, one: one}
-}
-
 // shaper finds shapes.
 type shaper struct {
 	variables []string
@@ -93,7 +72,7 @@ func (s shaper) query(q *gojq.Query) (none part) {
 			return r.run(v, in, yield)
 		}}
 	}
-	if l.one == nil || r.one == nil {
+	if !l.sure || !r.sure {
 		return none
 	}
 	switch q.Op {
@@ -106,94 +85,6 @@ func (s shaper) query(q *gojq.Query) (none part) {
 	}
 	return none
 }
-
-// piped is l | r, and none where one of them is. Where r is a constant gojq 0.12.20 fails in some places ({a: (.b or .c | 1)}), which is left to it.
-func piped(l, r part) part {
-	if l.run == nil || r.run == nil || r.fixed {
-		return part{}
-	}
-	if l.one != nil && r.one != nil {
-		return single(func(v any, in *pass) (any, error) {
-			v, err := l.one(v, in)
-			if err == nil {
-				err = in.step()
-			}
-			if err != nil {
-				return nil, err
-			}
-			return r.one(v, in)
-		})
-	}
-	return part{run: func(v any, in *pass, yield func(any) error) error {
-		return l.run(v, in, func(v any) error {
-			if err := in.step(); err != nil {
-				return err
-			}
-			return r.run(v, in, yield)
-		})
-	}}
-}
-
-func truth(v any) bool { return v != nil && v != false }
-
-func combined(and bool, l, r part) part {
-	return single(func(v any, in *pass) (any, error) {
-		a, err := l.one(v, in)
-		if err != nil {
-			return nil, err
-		}
-		if truth(a) != and { // the other does not matter, nor is it run
-			return !and, nil
-		}
-		b, err := r.one(v, in)
-		return truth(b), err
-	})
-}
-
-// chosen is what then yields where the condition holds, else what other yields. All are given the same.
-func chosen(then, condition, other part) part {
-	if then.one != nil && other.one != nil {
-		return single(func(v any, in *pass) (any, error) {
-			c, err := condition.one(v, in)
-			switch {
-			case err != nil:
-				return nil, err
-			case truth(c):
-				return then.one(v, in)
-			}
-			return other.one(v, in)
-		})
-	}
-	return part{run: func(v any, in *pass, yield func(any) error) error {
-		c, err := condition.one(v, in)
-		switch {
-		case err != nil:
-			return err
-		case truth(c):
-			return then.run(v, in, yield)
-		}
-		return other.run(v, in, yield)
-	}}
-}
-
-// otherwise is l // r.
-func otherwise(l, r part) part {
-	return single(func(v any, in *pass) (any, error) {
-		a, err := l.one(v, in)
-		if err != nil || truth(a) {
-			return a, err
-		}
-		return r.one(v, in)
-	})
-}
-
-func constant(v any) part {
-	p := single(func(any, *pass) (any, error) { return v, nil })
-	p.fixed = true
-	return p
-}
-
-var identity = single(func(v any, _ *pass) (any, error) { return v, nil })
 
 func (s shaper) term(t *gojq.Term) part {
 	p := s.simple(t)
@@ -256,18 +147,16 @@ func (s shaper) function(f *gojq.Func) (none part) {
 	}
 	switch {
 	case name == "select" && len(f.Args) == 1:
-		if condition := s.query(f.Args[0]); condition.one != nil {
-			return chosen(identity, condition, part{run: nothing})
+		if condition := s.query(f.Args[0]); condition.sure {
+			return chosen(identity, condition, nothing)
 		}
 	case name == "empty" && len(f.Args) == 0:
-		return part{run: nothing}
+		return nothing
 	case name == "not" && len(f.Args) == 0:
 		return single(func(v any, _ *pass) (any, error) { return !truth(v), nil })
 	}
 	return none
 }
-
-func nothing(any, *pass, func(any) error) error { return nil }
 
 // member is .name, .["name"] or .[n].
 func member(at *gojq.Index) (none part) {
@@ -338,12 +227,14 @@ func iterate(v any, _ *pass, yield func(any) error) error {
 	return nil
 }
 
+// entry is a member of an object that is made.
+type entry struct {
+	name  string
+	value part
+}
+
 // object is {a, "b": .c, $event} of parts that have one output each.
 func (s shaper) object(o *gojq.Object) (none part) {
-	type entry struct {
-		name  string
-		value part
-	}
 	var members []entry
 	fixed := true
 	for _, kv := range o.KeyVals {
@@ -364,7 +255,7 @@ func (s shaper) object(o *gojq.Object) (none part) {
 		default:
 			m.value = field(m.name)
 		}
-		if m.value.one == nil {
+		if !m.value.sure {
 			return none
 		}
 		members = append(members, m)
@@ -381,7 +272,7 @@ func (s shaper) object(o *gojq.Object) (none part) {
 		}
 		return made, nil
 	})
-	p.fixed = fixed
+	p.text, p.fixed = written(members), fixed
 	return p
 }
 
@@ -393,7 +284,7 @@ func (s shaper) conditional(c *gojq.If) (none part) {
 	branches := append([]*gojq.IfElif{{Cond: c.Cond, Then: c.Then}}, c.Elif...)
 	for i := len(branches) - 1; i >= 0; i-- {
 		condition, then := s.query(branches[i].Cond), s.query(branches[i].Then)
-		if condition.one == nil || then.run == nil || other.run == nil {
+		if !condition.sure || then.run == nil || other.run == nil {
 			return none
 		}
 		other = chosen(then, condition, other)

@@ -71,13 +71,18 @@ func (p *Program) runShape(ctx context.Context, brief *Brief, value any, variabl
 	return 0, p.shape.run(value, in, in.yield)
 }
 
-// only is First for a program with a shape that has one output. It returns errShape where gojq is to run it.
-func (p *Program) only(ctx context.Context, brief *Brief, value any, variables []any) (v any, err error) {
+// only is First for a program with a shape that has one output, or none. It returns errShape where gojq is to run it.
+func (p *Program) only(ctx context.Context, brief *Brief, value any, variables []any) (v any, ok bool, err error) {
 	in := passOf(ctx, brief, variables, nil)
 	defer in.over()
 	defer in.end(&err)
-	if v, err = p.shape.one(value, in); err == nil {
+	v, err = p.shape.one(value, in)
+	switch err {
+	case nil:
 		err = in.step()
+		return v, err == nil, err
+	case errNone:
+		return nil, false, nil
 	}
-	return v, err
+	return nil, false, err
 }

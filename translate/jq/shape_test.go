@@ -2,6 +2,7 @@ package jq
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -82,6 +83,15 @@ func sameFirst(t *testing.T, p, alone *Program, src string, v any, known []any) 
 	want, any2, wantErr := alone.First(context.Background(), v, known)
 	if !reflect.DeepEqual(got, want) || any1 != any2 || fmt.Sprint(err) != fmt.Sprint(wantErr) {
 		t.Fatalf("the first of %s: %v, %v, %v, want %v, %v, %v", src, got, any1, err, want, any2, wantErr)
+	}
+	if text, ok, err := p.Text(context.Background(), v, known); err != ErrUnwritten {
+		written, wrong := Marshal(want)
+		if !any2 {
+			written, wrong = nil, nil
+		}
+		if string(text) != string(written) || ok != any2 || fmt.Sprint(err) != fmt.Sprint(cmp.Or(wantErr, wrong)) {
+			t.Fatalf("the text of %s: %s, %v, want %s, %v", src, text, err, written, wantErr)
+		}
 	}
 }
 
