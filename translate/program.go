@@ -70,23 +70,34 @@ func (p *Program) Apply(ctx context.Context, m Message) (out []Message, done boo
 	if p.Strict {
 		m.Data = bytes.TrimSpace(m.Data) // around a JSON document white space means nothing, and would become lines of data
 	}
-	var from *origin
-	if p.Data == nil && (p.Select == nil || !p.Select.fresh) {
-		from = &origin{data: m.Data, value: in.value}
+	if p.Select != nil && !p.Select.program.AtMostOne() {
+		return p.applyEach(ctx, m, in)
 	}
-	if p.Select == nil {
-		return p.appendItem(ctx, nil, m, in, in.value, from)
-	}
-	if p.Select.program.AtMostOne() {
-		item, ok, err := p.Select.first(ctx, in.value, in.known)
-		if err != nil || !ok {
+	item := in.value
+	if p.Select != nil {
+		var ok bool
+		if item, ok, err = p.Select.first(ctx, in.value, in.known); err != nil || !ok {
 			return nil, false, err
 		}
-		if out, done, err = p.appendItem(ctx, nil, m, in, item, from); err != nil {
-			return nil, false, err
-		}
-		return out, done, nil
 	}
+	out, done, err = p.appendItem(ctx, nil, m, in, item, p.origin(m, in))
+	if err != nil && p.Select != nil {
+		return nil, false, err
+	}
+	return out, done, err
+}
+
+// origin is what items of m may be a part of, as they are written there.
+func (p *Program) origin(m Message, in input) *origin {
+	if p.Data != nil || p.Select != nil && p.Select.fresh {
+		return nil
+	}
+	return &origin{data: m.Data, value: in.value}
+}
+
+// applyEach makes a message of each of SELECT's outputs.
+func (p *Program) applyEach(ctx context.Context, m Message, in input) (out []Message, done bool, err error) {
+	from := p.origin(m, in)
 	shared := jq.Share(ctx)
 	defer shared.Release()
 	size := 0

@@ -176,7 +176,10 @@ func (rt *Route) apply(ctx context.Context, log *slog.Logger, ms []translate.Mes
 		if !brief.Message() {
 			return out, false, &unfinished{ms[i:]}
 		}
-		made, last, err := rt.applied(ctx, m)
+		made, last, err := ms, false, error(nil)
+		if len(ms) > 1 || !rt.unparsed() || rt.program.Strict {
+			made, last, err = rt.applied(ctx, m)
+		}
 		if errors.Is(err, translate.ErrPayload) {
 			return nil, false, err
 		}
