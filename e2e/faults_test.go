@@ -269,8 +269,11 @@ func (w *world) turn(t *testing.T, f fault, random *rand.Rand) {
 	w.random, w.starts = random, 0
 	wrong, accepted := 0, map[*eventSource]int{}
 	for _, c := range w.clients {
-		c.turn()
 		accepted[c] = c.spring.accepted()
+	}
+	w.goesOn(t) // so that nobody is told during this turn of what was lost before these
+	for _, c := range w.clients {
+		c.turn()
 	}
 	pauseFor(t.Context(), w.upTo(500*time.Millisecond))
 	began := time.Now()
