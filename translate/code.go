@@ -179,8 +179,18 @@ func (c *Code) firstWritten(ctx context.Context, value any, known []any) (text [
 	if err != nil || !ok {
 		return nil, false, err
 	}
-	text, err = writtenIn(ctx, v)
+	if text, err = writtenIn(ctx, v); err != nil {
+		err = c.named(err)
+	}
 	return text, true, err
+}
+
+// named is err as c's, unless it is a program's already.
+func (c *Code) named(err error) error {
+	if _, named := errors.AsType[*ProgramError](err); named {
+		return err
+	}
+	return &ProgramError{c.setting, err}
 }
 
 // truth returns whether the first output is neither null nor false, as jq's own select has it.

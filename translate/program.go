@@ -82,7 +82,7 @@ func (p *Program) Apply(ctx context.Context, m Message) (out []Message, done boo
 	}
 	out, done, err = p.appendItem(ctx, nil, m, in, item, p.origin(m, in))
 	if err != nil && p.Select != nil {
-		return nil, false, err
+		return nil, false, p.Select.named(err)
 	}
 	return out, done, err
 }

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"sidestream/translate/jq"
 )
 
 // compiled compiles src, or nothing of "".
@@ -306,6 +308,19 @@ func TestOutputIsBounded(t *testing.T) {
 		replies, err := compiled(t, "REPLY", test.src).Outputs(context.Background(), Message{Data: []byte(test.data)})
 		if !errors.Is(err, errTooMuch) || len(replies) > maxItems+1 {
 			t.Errorf("REPLY, %s: %d outputs, %v", name, len(replies), err)
+		}
+	}
+}
+
+// What cannot be written is the failure of the program that has made it.
+func TestUnwrittenNamesItsProgram(t *testing.T) {
+	deep := Message{Data: []byte(strings.Repeat("[", 9999) + strings.Repeat("]", 9999))}
+	for _, test := range [][]string{{"SELECT={a:{b:{c:.}}}"}, {"SELECT=[[[.]]]"}, {"DATA={a:{b:{c:.}}}"}, {"DATA=[[[.]]]"}, {"SELECT=.", "DATA=[[[.]]]"}, {"SELECT=.[]?,.", "DATA={a:{b:{c:.}}}"}} {
+		_, _, err := program(t, test...).Apply(context.Background(), deep)
+		var failed *ProgramError
+		want, _, _ := strings.Cut(test[len(test)-1], "=")
+		if !errors.As(err, &failed) || failed.Setting != want || !errors.Is(err, jq.ErrDepth) {
+			t.Errorf("%q: %v", test, err)
 		}
 	}
 }

@@ -74,7 +74,8 @@ type Ring struct {
 	follows  bool                  // another process appends
 	watchers map[*watcher]struct{} // nil: there was none
 	carriers []*carrier            // never written to: whoever has let go of mu goes over them
-	woken    bool                  // the watchers are to be told by who lets go of mu, and then the carriers
+	unsaid   unsaid
+	woken    bool // the watchers are to be told by who lets go of mu, and then the carriers
 	snapshot snapshot
 	deflated *deflated // for clients that take gzip; nil: there are none
 }
@@ -97,11 +98,24 @@ func (r *Ring) Append(ms ...translate.Message) { r.append(false, ms) }
 // AppendLast is Append by who has nothing else to do before it waits for something: where that is the shorter way, clients are written to before it returns.
 func (r *Ring) AppendLast(ms ...translate.Message) { r.append(true, ms) }
 
-// AppendMore is Append by who has more to append at once. Nobody is woken before the next append, also one of no messages, which must come without a wait.
+// AppendMore is Append by who has more to append at once. Nobody is woken before the next append, also one of no messages, which must come without a wait; or
+// once what was not said is a good part of what the ring keeps.
 func (r *Ring) AppendMore(ms ...translate.Message) {
 	r.mu.Lock()
-	defer r.mu.Unlock()
 	r.put(ms)
+	if r.unsaid.most(r.bounds) {
+		r.unlock(false)
+		return
+	}
+	r.mu.Unlock()
+}
+
+// unsaid is what was appended since the last wake.
+type unsaid struct{ events, bytes int }
+
+// most reports whether it is as much as may be: so many that what comes next might evict them.
+func (u unsaid) most(b Bounds) bool {
+	return u.events >= 64 || b.Events > 0 && u.events >= b.Events/4 || b.Bytes > 0 && u.bytes >= b.Bytes/4
 }
 
 func (r *Ring) append(near bool, ms []translate.Message) {
@@ -115,7 +129,10 @@ func (r *Ring) put(ms []translate.Message) {
 	now := time.Now()
 	for _, m := range ms {
 		if r.end.Kind == Open {
-			r.add(m, r.encode(m, r.log.last+1, now))
+			e := r.encode(m, r.log.last+1, now)
+			r.unsaid.events++
+			r.unsaid.bytes += len(e.chunk)
+			r.add(m, e)
 		}
 	}
 	r.grown(len(ms), now)

@@ -28,7 +28,7 @@ const mostNear = 4
 // unlock lets go of mu, and tells whoever waits if the ring has grown.
 func (r *Ring) unlock(near bool) {
 	woken, carriers := r.woken, r.carriers
-	r.woken = false
+	r.woken, r.unsaid = false, unsaid{}
 	if woken {
 		for w := range r.watchers {
 			w.wake()
@@ -44,7 +44,7 @@ func (r *Ring) unlock(near bool) {
 	}
 }
 
-// Watch has wake called after each append and at the end, until stop. wake must not block, nor call the ring.
+// Watch has wake called after each append, or after several that come at once, and at the end, until stop. wake must not block, nor call the ring.
 func (r *Ring) Watch(wake func()) (stop func()) {
 	w := &watcher{wake}
 	r.mu.Lock()

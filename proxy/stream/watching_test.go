@@ -79,3 +79,24 @@ func TestAppendMore(t *testing.T) {
 		}
 	}
 }
+
+// Whoever reads as soon as it is told misses nothing of a burst, whatever the ring keeps.
+func TestAppendMoreEvictsNothingUnread(t *testing.T) {
+	for name, b := range map[string]Bounds{"few events": {Events: 64}, "one": {Events: 1}, "the usual": {Events: 1024}, "bytes": {Bytes: 16 << 10}} {
+		r := NewRing(NewEpoch(time.Now()), b, &Stats{}, false)
+		cursor, told, lost := uint64(0), 0, uint64(0)
+		defer r.Carry(func(bool) {
+			_, next, missed, _ := r.After(nil, cursor)
+			cursor, lost = next, lost+missed
+			told++
+		})()
+		const burst = 2000
+		for range burst {
+			r.AppendMore(translate.Message{Data: []byte("some text")})
+		}
+		r.Append()
+		if cursor != burst || lost > 0 || name == "the usual" && told > burst/50 {
+			t.Errorf("%s: at %d, %d lost, told %d times", name, cursor, lost, told)
+		}
+	}
+}

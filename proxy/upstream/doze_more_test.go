@@ -2,9 +2,11 @@ package upstream
 
 import (
 	"context"
+	"fmt"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -38,34 +40,12 @@ func TestTurnMoreFollows(t *testing.T) {
 		for _, brief := range []bool{true, false} {
 			t.Run(name+map[bool]string{true: "", false: ", not brief"}[brief], func(t *testing.T) {
 				t.Parallel()
-				say, over := make(chan []byte), make(chan struct{})
-				server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-					conn, _, err := w.(http.Hijacker).Hijack()
-					if err != nil {
-						t.Error(err)
-						return
-					}
-					go accept(conn, r, "") // ends with conn
-					for raw := range say {
-						conn.Write(raw)
-					}
-					conn.(*net.TCPConn).CloseWrite()
-					<-over
-					conn.Close()
-				}))
-				defer server.Close()
-				defer close(over)
-				ctx, cancel := context.WithCancel(t.Context())
-				defer cancel()
-				conn, err := expanded(t, compiled(t, SourceSettings{From: "ws" + strings.TrimPrefix(server.URL, "http"), Select: `select(.=="yes")`, Idle: time.Hour}), "/").Source(quietLog).Connect(ctx)
-				if err != nil {
-					t.Fatal(err)
-				}
+				ctx, conn, say := bursting(t, SourceSettings{Select: `select(.=="yes")`})
 				var said, came atomic.Int64
 				var owed atomic.Bool
 				woken := make(chan bool, 1)
 				turn := func() (asleep bool) {
-					asleep, _ = conn.(Dozer).Turn(ctx, func(ms []translate.Message) error {
+					asleep, _ = conn.Turn(ctx, func(ms []translate.Message) error {
 						more := len(ms) > 0 && conn.(Foreseer).Comes() == ComesMore
 						owed.Store(more)
 						if more {
@@ -116,5 +96,99 @@ func TestTurnMoreFollows(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// bursting is a connection that may sleep, of which the upstream says bytes as it is given them, and ends where there are no more.
+func bursting(t *testing.T, s SourceSettings) (ctx context.Context, conn Dozer, say chan<- []byte) {
+	t.Helper()
+	raw, over := make(chan []byte), make(chan struct{})
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		conn, _, err := w.(http.Hijacker).Hijack()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		go accept(conn, r, "") // ends with conn
+		for open := true; open; {
+			var bytes []byte
+			select {
+			case bytes, open = <-raw:
+				conn.Write(bytes)
+			case <-over:
+				open = false
+			}
+		}
+		conn.(*net.TCPConn).CloseWrite()
+		<-over
+		conn.Close()
+	}))
+	t.Cleanup(server.Close)
+	t.Cleanup(sockets.CloseIdleConnections)
+	t.Cleanup(func() { close(over) })
+	ctx, cancel := context.WithCancel(t.Context())
+	t.Cleanup(cancel)
+	s.From, s.Idle = "ws"+strings.TrimPrefix(server.URL, "http"), time.Hour
+	c, err := expanded(t, compiled(t, s), "/").Source(quietLog).Connect(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ctx, c.(Dozer), raw
+}
+
+// frames are whole text messages, each shorter than 126 bytes.
+func frames(texts ...string) (raw []byte) {
+	for _, text := range texts {
+		raw = append(append(raw, 0x81, byte(len(text))), text...)
+	}
+	return raw
+}
+
+// Where a message takes long, clients are told before of those that were emitted, whoever reads.
+func TestTurnTellsBeforeLong(t *testing.T) {
+	long := strings.Repeat("(.,.)|", 40) + "select(.b)" // it has no outputs, for as long as it may
+	for _, n := range []int{1, busyRun + 4} {           // the rest of many is for who is woken
+		t.Run(fmt.Sprint(n), func(t *testing.T) {
+			t.Parallel()
+			ctx, conn, say := bursting(t, SourceSettings{Select: "if .slow then " + long + " else . end"})
+			texts := slices.Repeat([]string{`{"a":1}`}, n)
+			texts = append(texts, `{"slow":1}`, `{"slow":1}`, `{"a":2}`)
+			var since time.Time // that more comes was said
+			worst, came, said := time.Duration(0), 0, 0
+			all, woken := make(chan bool, 1), make(chan bool, 1)
+			emit := func(ms []translate.Message) error {
+				if !since.IsZero() {
+					worst = max(worst, time.Since(since))
+				}
+				since = time.Time{}
+				if came += len(ms); came == n+1 {
+					all <- true
+				}
+				if len(ms) > 0 && conn.(Foreseer).Comes() == ComesMore {
+					said++
+					since = time.Now()
+				}
+				return nil
+			}
+			turn := func() {
+				if asleep, err := conn.Turn(ctx, emit, func() { woken <- true }, true); !asleep {
+					t.Error(err)
+				}
+			}
+			turn()
+			say <- frames(texts...)
+			for over := false; !over; {
+				select {
+				case <-woken:
+					turn()
+				case over = <-all:
+				case <-time.After(time.Minute):
+					t.Fatalf("%d of %d came", came, n+1)
+				}
+			}
+			if said < n-1 || worst > programTime/2 {
+				t.Errorf("said %d times that more comes, and then waited for %v", said, worst)
+			}
+		})
 	}
 }

@@ -66,7 +66,7 @@ type Coming int
 const (
 	ComesLater   Coming = iota // nobody knows when
 	ComesNothing               // all that has arrived is read: whoever emits is about to wait
-	ComesMore                  // another message has arrived whole, and takes no time: emit is called again at once, or with no messages, which are not nil
+	ComesMore                  // another message has arrived whole: once that is seen to, which takes no time, emit is called again, or with no messages, which are not nil
 )
 
 // ErrRetired, or an error that wraps it, ends a stream from which its clients are to come back: what they find then is another one.

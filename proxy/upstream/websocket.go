@@ -266,11 +266,11 @@ func (c *wsConn) pump(ctx context.Context, emit func([]translate.Message) error,
 		if err := c.term.failed; err != nil {
 			return false, err
 		}
+		if c.held && (c.undone != nil || !c.more()) {
+			c.followed(emit)
+		}
 		if err := c.finish(ctx, emit); err != nil {
 			return false, err
-		}
-		if c.held && !c.more() {
-			c.followed(emit)
 		}
 		if c.dozes(wake) {
 			return true, nil
@@ -341,7 +341,7 @@ func (c *wsConn) first(ctx context.Context, emit func([]translate.Message) error
 	return acks, err
 }
 
-// take emits what the session makes of a frame, and returns what to send then.
+// take emits what the session makes of a frame, and returns what to send then. Where some of it is left undone nothing is sent: only routes that send nothing leave any.
 func (c *wsConn) take(ctx context.Context, frame dialect.Frame, emit func([]translate.Message) error) ([]dialect.Frame, error) {
 	c.taking.Lock()
 	c.reads = true

@@ -70,7 +70,7 @@ func (s shaper) query(q *gojq.Query) (none part) {
 				return err
 			}
 			return r.run(v, in, yield)
-		}}
+		}, loads: l.loads}
 	}
 	if !l.sure || !r.sure {
 		return none
@@ -143,7 +143,9 @@ func (s shaper) function(f *gojq.Func) (none part) {
 		name = ours
 	}
 	if at := s.variable(name); at >= 0 && len(f.Args) == 0 {
-		return single(func(_ any, in *pass) (any, error) { return in.known[at], nil })
+		p := single(func(_ any, in *pass) (any, error) { return in.known[at], nil })
+		p.loads = true
+		return p
 	}
 	switch {
 	case name == "select" && len(f.Args) == 1:
@@ -236,7 +238,7 @@ type entry struct {
 // object is {a, "b": .c, $event} of parts that have one output each.
 func (s shaper) object(o *gojq.Object) (none part) {
 	var members []entry
-	fixed := true
+	loads := true
 	for _, kv := range o.KeyVals {
 		m := entry{name: kv.Key}
 		switch {
@@ -259,7 +261,7 @@ func (s shaper) object(o *gojq.Object) (none part) {
 			return none
 		}
 		members = append(members, m)
-		fixed = fixed && m.value.fixed
+		loads = loads && m.value.loads
 	}
 	p := single(func(v any, in *pass) (any, error) {
 		made := make(map[string]any, len(members))
@@ -272,7 +274,7 @@ func (s shaper) object(o *gojq.Object) (none part) {
 		}
 		return made, nil
 	})
-	p.text, p.fixed = written(members), fixed
+	p.text, p.loads = written(members), loads
 	return p
 }
 

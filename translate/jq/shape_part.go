@@ -15,7 +15,7 @@ type part struct {
 	one   worth // nil: it may have several outputs
 	sure  bool  // it has one, and never none
 	text  text  // nil: it is not known that the output is an object that it makes
-	fixed bool  // that is a constant
+	loads bool  // it begins with a constant or a variable, whatever its input is
 }
 
 // single is a part with one output.
@@ -39,9 +39,9 @@ func atMost(one worth) part {
 	}, one: one}
 }
 
-// piped is l | r, and none where one of them is. Where r is a constant gojq 0.12.20 fails in some places ({a: (.b or .c | 1)}), which is left to it.
+// piped is l | r, and none where one of them is. Where r begins with a constant or a variable gojq 0.12.20 fails in some places ({a: (.b or .c | 1)}), which is left to it.
 func piped(l, r part) part {
-	if l.run == nil || r.run == nil || r.fixed {
+	if l.run == nil || r.run == nil || r.loads {
 		return part{}
 	}
 	if l.one != nil && r.one != nil {
@@ -52,7 +52,7 @@ func piped(l, r part) part {
 			}
 			return r.one(v, in)
 		})
-		p.sure = l.sure && r.sure
+		p.sure, p.loads = l.sure && r.sure, l.loads
 		if r.text != nil {
 			p.text = func(v any, in *pass) ([]byte, error) {
 				v, err := passed(l, v, in)
@@ -71,7 +71,7 @@ func piped(l, r part) part {
 			}
 			return r.run(v, in, yield)
 		})
-	}}
+	}, loads: l.loads}
 }
 
 func truth(v any) bool { return v != nil && v != false }
@@ -140,7 +140,7 @@ func otherwise(l, r part) part {
 
 func constant(v any) part {
 	p := single(func(any, *pass) (any, error) { return v, nil })
-	p.fixed = true
+	p.loads = true
 	return p
 }
 
