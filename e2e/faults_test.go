@@ -64,7 +64,7 @@ const idle = 3 * time.Second
 
 var worldKinds = []worldKind{
 	{name: "clear", faults: join(linkFaults, processFaults, serviceFaults), turns: 8},
-	{name: "TLS", secret: true, faults: join(linkFaults, processFaults, serviceFaults, certificateFaults), turns: 6},
+	{name: "TLS", secret: true, faults: join(linkFaults, processFaults, serviceFaults, certificateFaults, certificateFaults), turns: 6}, // so that an hour has it fifty times
 	{name: "folder", disk: true, faults: join(processFaults, diskFaults, linkFaults[:2], serviceFaults[:1]), turns: 5},
 	{name: "nginx", nginx: true, faults: join(nginxFaults, linkFaults[:2]), turns: 3},
 	{name: "limits", env: []string{"GOMEMLIMIT=32MiB", "SSE_REPLAY_EVENTS=8000", "SSE_REPLAY_BYTES=2MiB"}, faults: join(limitFaults, linkFaults[:2]), turns: 4},
