@@ -139,6 +139,13 @@ func bursting(t *testing.T, s SourceSettings) (ctx context.Context, conn Dozer, 
 	t.Cleanup(server.Close)
 	t.Cleanup(sockets.CloseIdleConnections)
 	t.Cleanup(func() { close(over) })
+	ctx, conn = dozer(t, server, s)
+	return ctx, conn, raw
+}
+
+// dozer is a connection to server, which ends with the test.
+func dozer(t *testing.T, server *httptest.Server, s SourceSettings) (context.Context, Dozer) {
+	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	t.Cleanup(cancel)
 	s.From, s.Idle = "ws"+strings.TrimPrefix(server.URL, "http"), time.Hour
@@ -146,7 +153,7 @@ func bursting(t *testing.T, s SourceSettings) (ctx context.Context, conn Dozer, 
 	if err != nil {
 		t.Fatal(err)
 	}
-	return ctx, c.(Dozer), raw
+	return ctx, c.(Dozer)
 }
 
 // frames are whole text messages, each shorter than 126 bytes.

@@ -230,14 +230,8 @@ func dozing(t *testing.T, s SourceSettings) (ctx context.Context, conn Dozer, sa
 	t.Cleanup(server.Close)
 	t.Cleanup(sockets.CloseIdleConnections)
 	t.Cleanup(func() { close(texts) })
-	ctx, cancel := context.WithCancel(t.Context())
-	t.Cleanup(cancel)
-	s.From, s.Idle = "ws"+strings.TrimPrefix(server.URL, "http"), time.Hour
-	c, err := expanded(t, compiled(t, s), "/").Source(quietLog).Connect(ctx)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return ctx, c.(Dozer), texts
+	ctx, conn = dozer(t, server, s)
+	return ctx, conn, texts
 }
 
 // Of several messages in one frame those that take no time may be emitted before somebody is woken for the rest, in their order, each once.
