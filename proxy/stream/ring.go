@@ -98,26 +98,6 @@ func (r *Ring) Append(ms ...translate.Message) { r.append(false, ms) }
 // AppendLast is Append by who has nothing else to do before it waits for something: where that is the shorter way, clients are written to before it returns.
 func (r *Ring) AppendLast(ms ...translate.Message) { r.append(true, ms) }
 
-// AppendMore is Append by who has more to append at once. Nobody is woken before the next append, also one of no messages, which must come without a wait; or
-// once what was not said is a good part of what the ring keeps.
-func (r *Ring) AppendMore(ms ...translate.Message) {
-	r.mu.Lock()
-	r.put(ms)
-	if r.unsaid.most(r.bounds) {
-		r.unlock(false)
-		return
-	}
-	r.mu.Unlock()
-}
-
-// unsaid is what was appended since the last wake.
-type unsaid struct{ events, bytes int }
-
-// most reports whether it is as much as may be: so many that what comes next might evict them.
-func (u unsaid) most(b Bounds) bool {
-	return u.events >= 64 || b.Events > 0 && u.events >= b.Events/4 || b.Bytes > 0 && u.bytes >= b.Bytes/4
-}
-
 func (r *Ring) append(near bool, ms []translate.Message) {
 	r.mu.Lock()
 	defer r.unlock(near)

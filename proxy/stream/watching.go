@@ -1,12 +1,17 @@
 package stream
 
-import "slices"
+import (
+	"slices"
+
+	"sidestream/translate"
+)
 
 // This file is who waits for a ring to grow. The rules:
 //
 //   - Watchers are told within the ring's lock: they note it, and have somebody else look.
 //   - Carriers, which write to many clients, are told after it, and may write at once where who appends has nothing else to do: the way to another goroutine
 //     costs more than an event for one client.
+//   - Both are told once of what is appended at once, but before that could be evicted.
 
 type watcher struct{ wake func() }
 
@@ -42,6 +47,26 @@ func (r *Ring) unlock(near bool) {
 	for _, c := range carriers {
 		c.grown(near)
 	}
+}
+
+// AppendMore is Append by who has more to append at once. Nobody is woken before the next append, also one of no messages, which must come without a wait; or
+// once what was not said is a good part of what the ring keeps.
+func (r *Ring) AppendMore(ms ...translate.Message) {
+	r.mu.Lock()
+	r.put(ms)
+	if r.unsaid.most(r.bounds) {
+		r.unlock(false)
+		return
+	}
+	r.mu.Unlock()
+}
+
+// unsaid is what was appended since the last wake.
+type unsaid struct{ events, bytes int }
+
+// most reports whether it is as much as may be: so many that what comes next might evict them.
+func (u unsaid) most(b Bounds) bool {
+	return u.events >= 64 || b.Events > 0 && u.events >= b.Events/4 || b.Bytes > 0 && u.bytes >= b.Bytes/4
 }
 
 // Watch has wake called after each append, or after several that come at once, and at the end, until stop. wake must not block, nor call the ring.
