@@ -49,6 +49,6 @@ func (c *cursor) completes(say words) bool {
 
 // chunked is p as one chunk.
 func chunked(dst, p []byte) []byte {
-	dst, _ = stream.AppendChunk(dst, func(b []byte) []byte { return append(b, p...) })
+	dst = stream.AppendChunk(dst, func(b []byte) []byte { return append(b, p...) })
 	return dst
 }

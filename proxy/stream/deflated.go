@@ -41,13 +41,12 @@ type deflated struct {
 // piece is one event in its run.
 type piece struct {
 	chunk  []byte
-	front  int
 	begins bool // the run begins with it
 	part   deflate.Part
 }
 
 // body is the piece without its chunk.
-func (p *piece) body() []byte { return p.chunk[p.front : len(p.chunk)-len(ChunkEnd)] }
+func (p *piece) body() []byte { return inChunk(p.chunk) }
 
 // Deflates counts n more clients that take gzip, or fewer.
 func (r *Ring) Deflates(n int) {
@@ -75,7 +74,7 @@ func (d *deflated) add(number uint64, e *event, now time.Time) {
 		return
 	}
 	ok := true
-	chunk, front := d.encode(d.bytes, len(e.chunk), func(dst []byte) []byte {
+	chunk := d.encode(d.bytes, len(e.chunk), func(dst []byte) []byte {
 		dst, ok = d.run.Append(dst, e.bytes(), d.readers, now)
 		return dst
 	})
@@ -83,7 +82,7 @@ func (d *deflated) add(number uint64, e *event, now time.Time) {
 		d.forget()
 		return
 	}
-	d.pieces = append(d.pieces, piece{chunk, front, begins, deflate.SumOf(e.bytes())})
+	d.pieces = append(d.pieces, piece{chunk, begins, deflate.SumOf(e.bytes())})
 	d.bytes += len(chunk)
 	for d.bytes > piecesBytes && len(d.pieces)-d.head > 1 {
 		d.bytes -= len(d.pieces[d.head].chunk)

@@ -2,7 +2,6 @@ package stream
 
 import (
 	"context"
-	"time"
 
 	"sidestream/proxy/history"
 	"sidestream/translate"
@@ -99,7 +98,7 @@ func (r *Ring) Follow(events, older []history.Event, past []byte, hole bool) {
 	}
 	r.told()
 	r.snapshot.dropped = nil // whoever appends has the store let go of keys
-	r.evict(time.Now())
+	r.evict()
 	r.wake()
 }
 
@@ -152,8 +151,8 @@ func (r *Ring) jump(p history.Position) {
 
 // gapAt is a gap that no process has appended, at the place that id is.
 func (r *Ring) gapAt(id string) event {
-	e := event{at: time.Now(), id: id}
-	e.chunk, e.front = r.log.encode(r.log.bytes, len(id), func(dst []byte) []byte { return sse.AppendGap(dst, id, translate.GapHistory, -1) })
+	e := event{at: now(), id: id}
+	e.chunk = r.log.encode(r.log.bytes, len(id), func(dst []byte) []byte { return sse.AppendGap(dst, id, translate.GapHistory, -1) })
 	r.stats.gap(translate.GapHistory)
 	return e
 }

@@ -1,8 +1,6 @@
 package stream
 
 import (
-	"time"
-
 	"sidestream/proxy/history"
 	"sidestream/translate"
 )
@@ -35,7 +33,7 @@ func (r *Ring) Restore(l history.Loaded) {
 	if l.Past != nil {
 		r.snapshot.now = l.Past
 	}
-	r.evict(time.Now())
+	r.evict()
 	if l.Epoch != 0 { // what a list had before is there
 		r.told()
 	}
@@ -43,8 +41,8 @@ func (r *Ring) Restore(l history.Loaded) {
 
 // take takes in e as the event numbered seq, or, where that is 0, only as the newest of its key.
 func (r *Ring) take(e history.Event, seq uint64) {
-	kept := event{at: e.At, id: e.ID}
-	kept.chunk, kept.front = r.log.encode(r.log.bytes, len(e.Data), func(dst []byte) []byte { return append(dst, e.Data...) })
+	kept := event{at: min(momentOf(e.At), now()), id: e.ID}
+	kept.chunk = r.log.encode(r.log.bytes, len(e.Data), func(dst []byte) []byte { return append(dst, e.Data...) })
 	r.snapshot.note(translate.Message{Key: e.Key}, &kept, seq, "", r.bounds)
 	if seq == 0 {
 		if kept.keyed != nil {
@@ -61,7 +59,6 @@ type Prepared struct {
 	epoch  Epoch
 	ms     []translate.Message
 	events []event
-	at     time.Time
 	open   bool // the ring had not ended, and takes them
 }
 
@@ -73,9 +70,10 @@ func (r *Ring) Prepare(ahead int, ms ...translate.Message) (p Prepared) {
 	if r.end.Kind != Open {
 		return p
 	}
-	p = Prepared{epoch: r.lives[len(r.lives)-1].epoch, ms: ms, at: time.Now(), open: true}
+	p = Prepared{epoch: r.lives[len(r.lives)-1].epoch, ms: ms, open: true}
+	now := now()
 	for i, m := range ms {
-		p.events = append(p.events, r.encode(m, r.log.last+uint64(ahead+i)+1, p.at))
+		p.events = append(p.events, r.encode(m, r.log.last+uint64(ahead+i)+1, now))
 	}
 	return p
 }
@@ -134,7 +132,7 @@ func keyOf(m translate.Message) string {
 }
 
 func (e *event) kept(p history.Position, key string) history.Event {
-	return history.Event{Position: p, At: e.at, ID: e.id, Key: key, Data: e.bytes()}
+	return history.Event{Position: p, At: e.at.wall(), ID: e.id, Key: key, Data: e.bytes()}
 }
 
 // since appends the events after the one numbered seq, as far as they are there. mu is held.
@@ -167,7 +165,7 @@ func (r *Ring) Publish(prepared ...Prepared) uint64 {
 		}
 		n += len(p.ms)
 	}
-	r.grown(n, time.Now())
+	r.grown(n)
 	return r.log.last
 }
 

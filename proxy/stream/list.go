@@ -98,7 +98,7 @@ func (r *Ring) Contents() Contents {
 	defer r.mu.Unlock()
 	c := Contents{Epoch: r.lives[len(r.lives)-1].epoch, Events: r.log.last, Kept: r.log.len(), Bytes: r.log.bytes}
 	if e := r.log.newest(); e != nil {
-		c.Newest = e.at
+		c.Newest = e.at.wall()
 	}
 	return c
 }

@@ -26,14 +26,13 @@ type blocks struct {
 
 type event struct {
 	chunk []byte // as one chunk of a body (RFC 9112, section 7.1)
-	front int    // bytes of chunk before the event itself
 	id    string // "" for the ring's own
-	at    time.Time
+	at    moment // none is before that of an older event, nor was to come when it was added
 	keyed *keyed // as the newest of its key; nil: it has none
 }
 
 // bytes is the event without its chunk.
-func (e *event) bytes() []byte { return e.chunk[e.front : len(e.chunk)-len(ChunkEnd)] }
+func (e *event) bytes() []byte { return inChunk(e.chunk) }
 
 // len is how many events are kept.
 func (l *eventLog) len() int { return len(l.events) - l.head }
@@ -77,19 +76,19 @@ const (
 var newline, carriageReturn = []byte("\n"), []byte("\r")
 
 // encode puts an event into the present block, as a chunk. kept is how many bytes are, of all blocks, and about the size of its fields.
-func (l *blocks) encode(kept, about int, event func([]byte) []byte) (chunk []byte, front int) {
+func (l *blocks) encode(kept, about int, event func([]byte) []byte) (chunk []byte) {
 	if size := about + overhead; cap(l.block)-len(l.block) < size {
 		room := min(lastBlock, max(firstBlock, kept/fraction))
 		l.block = slices.Grow([]byte(nil), max(1, room/size)*size) // for so many of its size, and what the allocator has for them besides
 	}
 	used := len(l.block)
-	all, front := AppendChunk(l.block[used:used:cap(l.block)], event)
+	all := AppendChunk(l.block[used:used:cap(l.block)], event)
 	if cap(all) == cap(l.block)-used {
 		l.block = l.block[:used+len(all)]
 	} else { // it was longer than it seemed, and has an array of its own; so would those like it that follow
 		l.block = nil
 	}
-	return all[:len(all):len(all)], front
+	return all[:len(all):len(all)]
 }
 
 // begin has what is appended next come after event number last. A gap may have been among what was before: nobody knows.
@@ -97,8 +96,11 @@ func (l *eventLog) begin(last uint64) {
 	l.last, l.gap, l.lapsed = last, last, last
 }
 
-// add appends an event that has been given the number last.
+// add appends an event that has been given the number last. By another machine's clock it may have come before the event that it follows.
 func (l *eventLog) add(e event) {
+	if newest := l.newest(); newest != nil {
+		e.at = max(e.at, newest.at)
+	}
 	if sse.IsGap(e.bytes()) {
 		l.gap = l.last
 	}
@@ -110,8 +112,8 @@ func (l *eventLog) add(e event) {
 }
 
 // over reports whether the oldest event is over b's bounds.
-func (l *eventLog) over(b Bounds, now time.Time) bool {
-	return l.len() > 1 && (b.Events > 0 && l.len() > b.Events || b.Bytes > 0 && l.bytes > b.Bytes || b.Age > 0 && now.Sub(l.events[l.head].at) > b.Age)
+func (l *eventLog) over(b Bounds, now moment) bool {
+	return l.len() > 1 && (b.Events > 0 && l.len() > b.Events || b.Bytes > 0 && l.bytes > b.Bytes || b.Age > 0 && time.Duration(now-l.events[l.head].at) > b.Age)
 }
 
 // drop lets go of the oldest event and returns what it stood for.

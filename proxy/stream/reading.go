@@ -9,10 +9,10 @@ import (
 
 // Entry is one event of a ring.
 type Entry struct {
-	Bytes  []byte // as clients get it; not to be written to
-	Cursor uint64 // its number; 0 where it is older than what the ring counts
-	At     time.Time
-	Key    string // what a newer one replaces it by (KEY); "" none
+	Bytes  []byte    // as clients get it; not to be written to
+	Cursor uint64    // its number; 0 where it is older than what the ring counts
+	At     time.Time // when it came, by this process's clock; never before that of an older one. Zero where Cursor is
+	Key    string    // what a newer one replaces it by (KEY); "" none
 }
 
 // Reading is what a ring has after a cursor.
@@ -30,7 +30,7 @@ type Reading struct {
 func (r *Ring) Read(cursor uint64) (rd Reading) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.evict(time.Now())
+	r.evict()
 	rd.State = r.snapshot.now
 	cursor, rd.Lost = r.land(cursor)
 	before := r.log.before()
@@ -63,7 +63,7 @@ func (r *Ring) Read(cursor uint64) (rd Reading) {
 func (r *Ring) Backlog() (rd Reading) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.evict(time.Now())
+	r.evict()
 	if r.history {
 		return Reading{Next: Begin}
 	}
@@ -93,7 +93,7 @@ func (r *Ring) stand() (entries []Entry) {
 func (r *Ring) entries(dst []Entry, cursor uint64) []Entry {
 	for ; cursor < r.log.last; cursor++ {
 		e := r.log.at(cursor)
-		one := Entry{Bytes: e.bytes(), Cursor: cursor + 1, At: e.at}
+		one := Entry{Bytes: e.bytes(), Cursor: cursor + 1, At: e.at.time()}
 		if e.keyed != nil {
 			one.Key = e.keyed.key
 		}

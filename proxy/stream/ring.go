@@ -106,7 +106,7 @@ func (r *Ring) append(near bool, ms []translate.Message) {
 
 // put is what all appends do. mu is held.
 func (r *Ring) put(ms []translate.Message) {
-	now := time.Now()
+	now := now()
 	for _, m := range ms {
 		if r.end.Kind == Open {
 			e := r.encode(m, r.log.last+1, now)
@@ -115,14 +115,14 @@ func (r *Ring) put(ms []translate.Message) {
 			r.add(m, e)
 		}
 	}
-	r.grown(len(ms), now)
+	r.grown(len(ms))
 }
 
 // grown sees to what follows when n events were added. mu is held.
-func (r *Ring) grown(n int, now time.Time) {
+func (r *Ring) grown(n int) {
 	started := r.history
 	r.history = false
-	r.evict(now)
+	r.evict()
 	if started {
 		r.began = r.start()
 	}
@@ -132,14 +132,14 @@ func (r *Ring) grown(n int, now time.Time) {
 }
 
 // encode makes m the event numbered seq. mu is held.
-func (r *Ring) encode(m translate.Message, seq uint64, now time.Time) event {
+func (r *Ring) encode(m translate.Message, seq uint64, now moment) event {
 	e := event{at: now}
 	id := r.lives.next(seq)
 	if m.Gap == "" && m.Notice == "" && sse.ValidID(m.ID) && !r.lives.own(m.ID) {
 		e.id, id = m.ID, m.ID
 	}
 	about := len(id) + len(m.Event) + len(m.Mark) + len(m.Data) + lineOverhead*(bytes.Count(m.Data, newline)+bytes.Count(m.Data, carriageReturn))
-	e.chunk, e.front = r.log.encode(r.log.bytes, about, func(dst []byte) []byte {
+	e.chunk = r.log.encode(r.log.bytes, about, func(dst []byte) []byte {
 		if m.Mark != "" {
 			dst = sse.AppendMark(dst, m.Mark)
 		}
@@ -178,8 +178,12 @@ func (r *Ring) keep(e event) {
 }
 
 // evict lets go of what is over the bounds.
-func (r *Ring) evict(now time.Time) {
-	for r.log.over(r.bounds, now) {
+func (r *Ring) evict() {
+	var at moment
+	if r.bounds.Age > 0 {
+		at = now()
+	}
+	for r.log.over(r.bounds, at) {
 		r.snapshot.detach(r.log.drop(), r.bounds)
 	}
 	r.log.compact()
@@ -245,7 +249,7 @@ func (r *Ring) after(dst [][]byte, cursor uint64, bytes func(*event) []byte) (ev
 
 // read is after. mu is held.
 func (r *Ring) read(dst [][]byte, cursor uint64, bytes func(*event) []byte) (events [][]byte, next, missed uint64, end End) {
-	r.evict(time.Now())
+	r.evict()
 	cursor, lost := r.land(cursor)
 	switch {
 	case lost:
@@ -321,7 +325,7 @@ func (r *Ring) start() uint64 {
 func (r *Ring) Find(id string) (cursor uint64, ok bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.evict(time.Now())
+	r.evict()
 	if r.lives.own(id) {
 		return r.lives.cursor(id, r.log.last)
 	}

@@ -37,14 +37,13 @@ type snapshot struct {
 type keyed struct {
 	key   string
 	seq   uint64
-	chunk []byte // the event, as in the ring
-	front int
+	chunk []byte           // the event, as in the ring
 	own   bool             // chunk is its own, as the ring keeps the event no more
 	gone  bool             // there is a newer one, or it is over the bounds
 	was   history.Position // where it stood, if seq is 0
 }
 
-func (k *keyed) bytes() []byte { return (&event{chunk: k.chunk, front: k.front}).bytes() }
+func (k *keyed) bytes() []byte { return inChunk(k.chunk) }
 
 // any reports whether something stands in for the past.
 func (s *snapshot) any() bool { return s.keys != nil || s.now != nil }
@@ -65,7 +64,7 @@ func (s *snapshot) note(m translate.Message, e *event, seq uint64, id string, b 
 	if old := s.keys[m.Key]; old != nil {
 		s.forget(old)
 	}
-	e.keyed = &keyed{key: m.Key, seq: seq, chunk: e.chunk, front: e.front}
+	e.keyed = &keyed{key: m.Key, seq: seq, chunk: e.chunk}
 	if m.Stand != nil {
 		s.stand(e.keyed, m, id)
 	}
@@ -75,7 +74,7 @@ func (s *snapshot) note(m translate.Message, e *event, seq uint64, id string, b 
 
 // stand gives k what stands in for its event.
 func (s *snapshot) stand(k *keyed, m translate.Message, id string) {
-	k.chunk, k.front = AppendChunk(make([]byte, 0, len(m.Stand.Data)+len(m.Mark)+2*overhead), func(dst []byte) []byte {
+	k.chunk = AppendChunk(make([]byte, 0, len(m.Stand.Data)+len(m.Mark)+2*overhead), func(dst []byte) []byte {
 		if m.Mark != "" {
 			dst = sse.AppendMark(dst, m.Mark)
 		}
@@ -160,8 +159,8 @@ func (s *snapshot) piece(ids numbering, last uint64) (event, bool) {
 			size += len(el.Value.(*keyed).chunk)
 		}
 	}
-	chunk, front := AppendChunk(make([]byte, 0, size+2*overhead), func(dst []byte) []byte { return s.append(dst, ids.id(last)) })
-	s.whole, s.at = &event{chunk: chunk, front: front}, last
+	chunk := AppendChunk(make([]byte, 0, size+2*overhead), func(dst []byte) []byte { return s.append(dst, ids.id(last)) })
+	s.whole, s.at = &event{chunk: chunk}, last
 	return *s.whole, true
 }
 
