@@ -15,7 +15,7 @@ const (
 	usualPercent = 100 // Go's own: of what is in use, how much garbage may come to it
 	leastPercent = 25
 	extraOfUsed  = 0.01            // of the CPU that the process uses
-	extraOfCore  = 0.004           // and of one core
+	extraOfCore  = 0.002           // and of one core
 	paceTime     = 5 * time.Second // how long what has been is remembered, about
 	leastChange  = 8               // a change by less than an eighth is not worth it: each stops the process for a moment
 )
