@@ -13,6 +13,9 @@ import (
 type input struct {
 	value any
 	known []any // the values of variables
+
+	document bool // value is what the message is as JSON; else its text
+	partial  bool // of an object value holds no more than what programs read: see partial.go
 }
 
 // nothingKnown is what is known of most messages. Nobody writes to it.
@@ -20,23 +23,28 @@ var nothingKnown = []any{nil, nil, nil, nil, nil, map[string]any{}, nil, nil}
 
 // newInput parses m. Strict: data that is not JSON, or not UTF-8, is an error; otherwise it is a string.
 func newInput(m Message, strict bool) (input, error) {
-	in := input{known: nothingKnown}
-	if m.Event != "" || m.ID != "" || m.Topic != "" || m.Header != nil || m.Status != 0 || m.state != nil || m.answer != nil {
-		in.known = []any{
-			orNull(m.Event), orNull(m.ID), orNull(m.Topic), headerValue(m.Header), statusValue(m.Status), stateValue(m.state), m.answer,
-			nil, // what is secret, which [Code.knows] adds
-		}
-	}
+	in := input{known: known(m)}
 	value, err := ParseJSON(m.Data)
 	switch {
 	case err == nil && !m.Text:
-		in.value = value
+		in.value, in.document = value, true
 	case strict:
 		return in, err
 	default:
 		in.value = string(bytes.ToValidUTF8(m.Data, []byte("\uFFFD")))
 	}
 	return in, nil
+}
+
+// known are the values of variables of m.
+func known(m Message) []any {
+	if m.Event == "" && m.ID == "" && m.Topic == "" && m.Header == nil && m.Status == 0 && m.state == nil && m.answer == nil {
+		return nothingKnown
+	}
+	return []any{
+		orNull(m.Event), orNull(m.ID), orNull(m.Topic), headerValue(m.Header), statusValue(m.Status), stateValue(m.state), m.answer,
+		nil, // what is secret, which [Code.knows] adds
+	}
 }
 
 var (

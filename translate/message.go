@@ -38,6 +38,7 @@ type Message struct {
 	Binary bool
 
 	item    any            // the value of Data, where a program has taken it out of another message unchanged
+	whole   bool           // so it has been, and is JSON; item was not made
 	parsed  *input         // Data as programs see it, see Parse
 	checked bool           // Data is a JSON document, see Check
 	state   map[string]any // what the stream remembered after it, see SetState
@@ -73,10 +74,14 @@ const (
 // Content is Data in the one form in which equal values are equal: an upstream may write an object's names in another order
 // each time. It is Data itself unless a program has read it.
 func (m *Message) Content() []byte {
-	if m.item == nil {
+	item := m.item
+	if m.whole {
+		item, _ = ParseJSON(m.Data)
+	}
+	if item == nil {
 		return m.Data
 	}
-	text, err := Written(m.item)
+	text, err := Written(item)
 	if err != nil {
 		return m.Data
 	}

@@ -63,7 +63,7 @@ func (p *Program) Apply(ctx context.Context, m Message) (out []Message, done boo
 	if !jq.BriefOf(ctx).Bytes(len(m.Data)) {
 		return nil, false, jq.ErrLong
 	}
-	in, err := m.input(p.Strict)
+	in, err := p.input(m)
 	if err != nil {
 		return nil, false, fmt.Errorf("%w %w", ErrPayload, err)
 	}
@@ -71,8 +71,30 @@ func (p *Program) Apply(ctx context.Context, m Message) (out []Message, done boo
 		m.Data = bytes.TrimSpace(m.Data) // around a JSON document white space means nothing, and would become lines of data
 	}
 	if p.Select != nil && !p.Select.program.AtMostOne() {
-		return p.applyEach(ctx, m, in)
+		out, done, err = p.applyEach(ctx, m, in)
+	} else {
+		out, done, err = p.applyOnce(ctx, m, in)
 	}
+	if err == nil {
+		in.released()
+	}
+	return out, done, err
+}
+
+// input is m as p's programs see it, as far as they look.
+func (p *Program) input(m Message) (input, error) {
+	if m.parsed == nil {
+		if names, ok := p.wants(); ok {
+			if in, err := partOf(m, &names); err == nil {
+				return in, nil
+			}
+		}
+	}
+	return m.input(p.Strict)
+}
+
+// applyOnce makes a message of SELECT's output, if there is one.
+func (p *Program) applyOnce(ctx context.Context, m Message, in input) (out []Message, done bool, err error) {
 	item := in.value
 	if p.Select != nil {
 		var ok bool
@@ -87,9 +109,9 @@ func (p *Program) Apply(ctx context.Context, m Message) (out []Message, done boo
 	return out, done, err
 }
 
-// origin is what items of m may be a part of, as they are written there.
+// origin is what items of m may be a part of, as they are written there; nil: they are not.
 func (p *Program) origin(m Message, in input) *origin {
-	if p.Data != nil || p.Select != nil && p.Select.fresh {
+	if !in.document || p.Data != nil || p.Select != nil && p.Select.fresh {
 		return nil
 	}
 	return &origin{data: m.Data, value: in.value}
@@ -172,7 +194,10 @@ func (p *Program) appendItem(ctx context.Context, out []Message, m Message, in i
 	}
 	if p.Data == nil && from != nil {
 		if raw := from.bytes(item); raw != nil {
-			made.Data, made.item = raw, item
+			made.Data = raw
+			if made.whole = in.partial && itself(in.value, item); !made.whole {
+				made.item = item
+			}
 			return append(out, made), done, nil
 		}
 	}

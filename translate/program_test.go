@@ -45,6 +45,8 @@ func program(t testing.TB, settings ...string) *Program {
 			p.ID = code
 		case "DONE":
 			p.Done = code
+		case "KEY":
+			p.Key = code
 		case "strict":
 			p.Strict = true
 		default:
@@ -128,6 +130,11 @@ func TestApply(t *testing.T) {
 		"big interpolated": {[]string{`DATA="n=\(.n)"`}, Message{Data: []byte(`{"n":` + big + `}`)}, "#=n=" + big, false},
 		"big compared":     {[]string{`SELECT=select(.n==` + big + `)|.n`}, Message{Data: []byte(`{"n":` + big + `}`)}, "#=" + big, false},
 		"decimals stay":    {[]string{"SELECT=.[]"}, Message{Data: []byte(`[0.1,1.10,12345678901234567890.123]`)}, "#=0.1 | #=1.10 | #=12345678901234567890.123", false},
+
+		"made beside what is no JSON": {[]string{"SELECT=.,{a:1},[[2]]"}, Message{Data: []byte(`{"b":`)}, `#={"b": | #={"a":1} | #=[[2]]`, false},
+		"made beside nothing":         {[]string{"SELECT=.,{a:1}"}, Message{}, `#= | #={"a":1}`, false},
+		"made beside text":            {[]string{"SELECT=.,{a:1}"}, Message{Data: []byte(`[1`), Text: true}, `#=[1 | #={"a":1}`, false},
+		"empty objects keep bytes":    {[]string{"SELECT=select(.a==null)"}, Message{Data: []byte(` { } `)}, `#={ }`, false},
 
 		"strict":                    {[]string{"strict", "DATA=.a"}, Message{Data: []byte(" {\"a\":1}\n")}, `#=1`, false},
 		"strict alone, no programs": {[]string{"strict"}, Message{Data: []byte("\n {\"b\": 1, \"a\":2}\r\n")}, `#={"b": 1, "a":2}`, false},

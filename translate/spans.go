@@ -14,7 +14,7 @@ import (
 // origin is the document that items are taken out of.
 type origin struct {
 	data  []byte
-	value any
+	value any              // of which some members may not be there
 	spans map[place][2]int // of every object and list in data; nil until asked for
 }
 
@@ -38,6 +38,9 @@ func placeOf(value any) (p place, ok bool) {
 
 // bytes returns how item is written in the document, nil when it is no part of it.
 func (o *origin) bytes(item any) []byte {
+	if itself(o.value, item) {
+		return bytes.TrimSpace(o.data)
+	}
 	p, ok := placeOf(item)
 	if !ok {
 		return nil

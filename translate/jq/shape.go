@@ -70,7 +70,7 @@ func (s shaper) query(q *gojq.Query) (none part) {
 				return err
 			}
 			return r.run(v, in, yield)
-		}, loads: l.loads}
+		}, loads: l.loads, reads: within([]part{l, r})}
 	}
 	if !l.sure || !r.sure {
 		return none
@@ -143,7 +143,7 @@ func (s shaper) function(f *gojq.Func) (none part) {
 		name = ours
 	}
 	if at := s.variable(name); at >= 0 && len(f.Args) == 0 {
-		p := single(func(_ any, in *pass) (any, error) { return in.known[at], nil })
+		p := reading(readsNone, single(func(_ any, in *pass) (any, error) { return in.known[at], nil }))
 		p.loads = true
 		return p
 	}
@@ -178,7 +178,7 @@ func member(at *gojq.Index) (none part) {
 }
 
 func field(name string) part {
-	return single(func(v any, _ *pass) (any, error) {
+	return reading(reads{known: true, members: []string{name}}, single(func(v any, _ *pass) (any, error) {
 		switch v := v.(type) {
 		case map[string]any:
 			return v[name], nil
@@ -186,7 +186,7 @@ func field(name string) part {
 			return nil, nil
 		}
 		return nil, errShape
-	})
+	}))
 }
 
 // place is .[q], where q is a constant.
@@ -238,6 +238,7 @@ type entry struct {
 // object is {a, "b": .c, $event} of parts that have one output each.
 func (s shaper) object(o *gojq.Object) (none part) {
 	var members []entry
+	var values []part
 	loads := true
 	for _, kv := range o.KeyVals {
 		m := entry{name: kv.Key}
@@ -260,7 +261,7 @@ func (s shaper) object(o *gojq.Object) (none part) {
 		if !m.value.sure {
 			return none
 		}
-		members = append(members, m)
+		members, values = append(members, m), append(values, m.value)
 		loads = loads && m.value.loads
 	}
 	p := single(func(v any, in *pass) (any, error) {
@@ -274,7 +275,7 @@ func (s shaper) object(o *gojq.Object) (none part) {
 		}
 		return made, nil
 	})
-	p.text, p.loads = written(members), loads
+	p.text, p.loads, p.reads = written(members), loads, within(nil, values...)
 	return p
 }
 

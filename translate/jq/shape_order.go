@@ -11,7 +11,7 @@ import (
 // This file is how shapes compare values: those alone that are compared without counting with what is no small whole number.
 
 func compared(op gojq.Operator, l, r part) part {
-	return single(func(v any, in *pass) (any, error) {
+	return reading(within(nil, l, r), single(func(v any, in *pass) (any, error) {
 		a, err := l.one(v, in)
 		if err != nil {
 			return nil, err
@@ -37,7 +37,7 @@ func compared(op gojq.Operator, l, r part) part {
 			return c > 0, nil
 		}
 		return c >= 0, nil
-	})
+	}))
 }
 
 // ordered compares two values as jq does; false: that is for gojq.

@@ -15,6 +15,7 @@ type part struct {
 	one   worth // nil: it may have several outputs
 	sure  bool  // it has one, and never none
 	text  text  // nil: it is not known that the output is an object that it makes
+	reads reads // of an object
 	loads bool  // it begins with a constant or a variable, whatever its input is
 }
 
@@ -52,7 +53,7 @@ func piped(l, r part) part {
 			}
 			return r.one(v, in)
 		})
-		p.sure, p.loads = l.sure && r.sure, l.loads
+		p.sure, p.loads, p.reads = l.sure && r.sure, l.loads, through(l, r)
 		if r.text != nil {
 			p.text = func(v any, in *pass) ([]byte, error) {
 				v, err := passed(l, v, in)
@@ -71,7 +72,7 @@ func piped(l, r part) part {
 			}
 			return r.run(v, in, yield)
 		})
-	}, loads: l.loads}
+	}, loads: l.loads, reads: through(l, r)}
 }
 
 func truth(v any) bool { return v != nil && v != false }
@@ -86,7 +87,7 @@ func passed(l part, v any, in *pass) (any, error) {
 }
 
 func combined(and bool, l, r part) part {
-	return single(func(v any, in *pass) (any, error) {
+	return reading(within(nil, l, r), single(func(v any, in *pass) (any, error) {
 		a, err := l.one(v, in)
 		if err != nil {
 			return nil, err
@@ -96,7 +97,7 @@ func combined(and bool, l, r part) part {
 		}
 		b, err := r.one(v, in)
 		return truth(b), err
-	})
+	}))
 }
 
 // chosen is what then yields where the condition holds, else what other yields. All are given the same.
@@ -112,7 +113,7 @@ func chosen(then, condition, other part) part {
 			}
 			return other.one(v, in)
 		})
-		p.sure = then.sure && other.sure
+		p.sure, p.reads = then.sure && other.sure, within([]part{then, other}, condition)
 		return p
 	}
 	return part{run: func(v any, in *pass, yield func(any) error) error {
@@ -124,26 +125,32 @@ func chosen(then, condition, other part) part {
 			return then.run(v, in, yield)
 		}
 		return other.run(v, in, yield)
-	}}
+	}, reads: within([]part{then, other}, condition)}
 }
 
 // otherwise is l // r.
 func otherwise(l, r part) part {
-	return single(func(v any, in *pass) (any, error) {
+	return reading(within([]part{l, r}), single(func(v any, in *pass) (any, error) {
 		a, err := l.one(v, in)
 		if err != nil || truth(a) {
 			return a, err
 		}
 		return r.one(v, in)
-	})
+	}))
 }
 
 func constant(v any) part {
-	p := single(func(any, *pass) (any, error) { return v, nil })
+	p := reading(readsNone, single(func(any, *pass) (any, error) { return v, nil }))
 	p.loads = true
 	return p
 }
 
-var identity = single(func(v any, _ *pass) (any, error) { return v, nil })
+// reading is p, which reads r of an object.
+func reading(r reads, p part) part {
+	p.reads = r
+	return p
+}
 
-var nothing = atMost(func(any, *pass) (any, error) { return nil, errNone })
+var identity = reading(reads{known: true, itself: true}, single(func(v any, _ *pass) (any, error) { return v, nil }))
+
+var nothing = reading(readsNone, atMost(func(any, *pass) (any, error) { return nil, errNone }))
