@@ -25,11 +25,11 @@ func eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()
 	deadline := time.NewTimer(patience)
 	defer deadline.Stop()
-	look := time.NewTicker(10 * time.Millisecond)
-	defer look.Stop()
+	pause := 10 * time.Millisecond
 	for !ok() {
 		select {
-		case <-look.C:
+		case <-time.After(pause):
+			pause = min(pause+pause/20, 50*time.Millisecond) // to look costs something, in a browser not little: what takes long is looked at less often
 		case <-deadline.C:
 			t.Fatalf("waited in vain for: %s", what)
 		}
