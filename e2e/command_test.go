@@ -13,6 +13,7 @@ import (
 )
 
 func TestVersion(t *testing.T) {
+	t.Parallel()
 	code, stdout, _ := run(t, nil, "version")
 	if code != 0 || !strings.HasPrefix(stdout, "sidestream ") {
 		t.Errorf("status %d, %q", code, stdout)
@@ -20,6 +21,7 @@ func TestVersion(t *testing.T) {
 }
 
 func TestUnknownCommand(t *testing.T) {
+	t.Parallel()
 	code, _, stderr := run(t, nil, "serv")
 	if code != 2 || !strings.Contains(stderr, "serv") {
 		t.Errorf("status %d, %q; want 2 and the word", code, stderr)
@@ -27,6 +29,7 @@ func TestUnknownCommand(t *testing.T) {
 }
 
 func TestCheck(t *testing.T) {
+	t.Parallel()
 	code, stdout, stderr := run(t, legacy.Env("127.0.0.1:9"), "check")
 	if code != 0 {
 		t.Fatalf("status %d: %s", code, stderr)
@@ -39,6 +42,7 @@ func TestCheck(t *testing.T) {
 }
 
 func TestCheckHidesSecrets(t *testing.T) {
+	t.Parallel()
 	_, stdout, stderr := run(t, []string{
 		"SSE_ROUTE_A_PATH=/a", "SSE_ROUTE_A_FROM=http://user:hunter2@127.0.0.1:9/a?token=hunter3",
 		"SSE_ROUTE_A_HEADERS=Authorization: hunter4",
@@ -52,6 +56,7 @@ func TestCheckHidesSecrets(t *testing.T) {
 
 // TestBadConfiguration: every problem is said, each with its variable.
 func TestBadConfiguration(t *testing.T) {
+	t.Parallel()
 	bad := []string{
 		"SSE_LISTEN=nowhere", "SSE_MAX_CLIENTS=many", "SSE_DRAN=5s", "SSE_ROUTE_A_PATH=a", "SSE_ROUTE_A_FROM=ftp://x",
 		"SSE_ROUTE_A_EVERY=soon", "SSE_ROUTE_A_SELECT=.[", "SSE_ROUTE_B_PATH=/b",
@@ -74,6 +79,7 @@ func TestBadConfiguration(t *testing.T) {
 
 // What check is asked for twice over is no question.
 func TestCheckWordsThatExclude(t *testing.T) {
+	t.Parallel()
 	for _, words := range [][]string{{"-live", "-diff", "env"}, {"-diff", "env", "-live"}} {
 		if code, stdout, stderr := run(t, legacy.Env("127.0.0.1:9"), append([]string{"check"}, words...)...); code != 2 || stdout != "" || !strings.Contains(stderr, "not both") {
 			t.Errorf("%q: %d %q %q", words, code, stdout, stderr)
@@ -100,6 +106,7 @@ func TestEnvFile(t *testing.T) {
 }
 
 func TestTap(t *testing.T) {
+	t.Parallel()
 	addr := startLegacy(t, legacy.New())
 	p := launch(t, legacy.Env(addr), binary, "tap", "prices")
 	eventually(t, "three prices", func() bool { return strings.Count(p.stdout.String(), `"symbol"`) >= 3 })
@@ -117,6 +124,7 @@ func TestTap(t *testing.T) {
 
 // TestTapEnds: a finished stream ends the command.
 func TestTapEnds(t *testing.T) {
+	t.Parallel()
 	f := startFeed(t, nil)
 	p := launch(t, feedEnv(f), binary, "tap", "ticks")
 	f.tick(t)
@@ -127,6 +135,7 @@ func TestTapEnds(t *testing.T) {
 }
 
 func TestHealthcheck(t *testing.T) {
+	t.Parallel()
 	s := startSidecar(t, legacy.Env("127.0.0.1:9")...) // a legacy service that is away does not matter
 	for _, args := range [][]string{{"healthcheck"}, {"healthcheck", "-ready"}} {
 		if code, _, stderr := run(t, s.env, args...); code != 0 {
@@ -141,6 +150,7 @@ func TestHealthcheck(t *testing.T) {
 
 // TestSecondSignal: with clients to release over an hour, the second signal does not wait.
 func TestSecondSignal(t *testing.T) {
+	t.Parallel()
 	f := startFeed(t, nil)
 	s := startSidecar(t, append(feedEnv(f), "SSE_DRAIN=1h")...)
 	ask(t, s.addr, "HTTP/1.1", "/ticks", "retry: ")

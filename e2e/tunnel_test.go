@@ -200,6 +200,7 @@ func TestTunnelAcrossRestart(t *testing.T) {
 }
 
 func TestCheckShowsTunnel(t *testing.T) {
+	t.Parallel()
 	code, stdout, stderr := run(t, []string{"SSE_UPSTREAM=http://127.0.0.1:9", "SSE_TUNNEL=/socket,/cable"}, "check")
 	if code != 0 || !strings.Contains(stdout, "/socket, /cable") {
 		t.Errorf("status %d: %s%s", code, stdout, stderr)

@@ -59,6 +59,7 @@ func (s *stream) rest() error {
 const finalChunk = "0\r\n\r\n"
 
 func TestWireHead(t *testing.T) {
+	t.Parallel()
 	f := startFeed(t, nil)
 	s := startSidecar(t, feedEnv(f)...)
 	got := ask(t, s.addr, "HTTP/1.1", "/ticks", "retry: ").got.String()
@@ -81,6 +82,7 @@ func TestWireHead(t *testing.T) {
 
 // TestWireEvent takes one event to the byte.
 func TestWireEvent(t *testing.T) {
+	t.Parallel()
 	f := startFeed(t, nil)
 	s := startSidecar(t, feedEnv(f)...)
 	got := ask(t, s.addr, "HTTP/1.0", "/ticks", "retry: ")
@@ -96,6 +98,7 @@ func TestWireEvent(t *testing.T) {
 
 // TestWireComeBack: a cut must not look like an end to anybody on the way.
 func TestWireComeBack(t *testing.T) {
+	t.Parallel()
 	f := startFeed(t, nil)
 	s := startSidecar(t, feedEnv(f)...)
 	old := ask(t, s.addr, "HTTP/1.0", "/ticks", "retry: ")
@@ -127,6 +130,7 @@ func TestWireComeBack(t *testing.T) {
 var finishes = regexp.MustCompile(`data: \{"done":true\}\nid: \S+\n\n$`)
 
 func TestWireFinished(t *testing.T) {
+	t.Parallel()
 	f := startFeed(t, nil)
 	s := startSidecar(t, feedEnv(f)...)
 	old := ask(t, s.addr, "HTTP/1.0", "/ticks", "retry: ")
@@ -176,6 +180,7 @@ func TestWireFinished(t *testing.T) {
 
 // TestWireHTTP2 is the same over h2c: a reset of the stream against its end.
 func TestWireHTTP2(t *testing.T) {
+	t.Parallel()
 	protocols := new(http.Protocols)
 	protocols.SetUnencryptedHTTP2(true)
 	transport := &http.Transport{Protocols: protocols}
@@ -219,6 +224,7 @@ func TestWireHTTP2(t *testing.T) {
 // TestWireOpenMeansListening: a client that has been answered gets whatever is said from then on, also one that joined
 // a stream others had opened.
 func TestWireOpenMeansListening(t *testing.T) {
+	t.Parallel()
 	f := startFeed(t, nil)
 	s := startSidecar(t, feedEnv(f)...)
 	ask(t, s.addr, "HTTP/1.1", "/ticks", "retry: ")
