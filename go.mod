@@ -2,6 +2,8 @@ module sidestream
 
 go 1.26.0
 
+ignore node_modules // npm may write there while packages are looked for
+
 require (
 	github.com/MicahParks/jwkset v0.11.4
 	github.com/caarlos0/env/v11 v11.4.2

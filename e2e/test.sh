@@ -6,9 +6,22 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 step=""
 headline() { step="$1"; printf "\n=== %s (after %s s)\n" "$step" "$SECONDS"; }
-servers=""
-portable=""
-trap 'status=$?; kill $servers $portable 2>/dev/null || true; if [ "$status" -ne 0 ]; then printf "\n!!! FAILED: %s (exit status %s)\n" "$step" "$status" >&2; fi' EXIT
+logs="$(mktemp -d)"
+declare -A beside=() # process ids
+trap 'status=$?; kill "${beside[@]}" 2>/dev/null || true; rm -rf "$logs"; if [ "$status" -ne 0 ]; then printf "\n!!! FAILED: %s (exit status %s)\n" "$step" "$status" >&2; fi' EXIT
+
+# start NAME COMMAND: it runs beside what follows, until `await NAME`, which shows what it has said and fails where it did.
+start() {
+  "${@:2}" >"$logs/$1" 2>&1 &
+  beside[$1]=$!
+}
+await() {
+  local status=0
+  wait "${beside[$1]}" || status=$?
+  unset "beside[$1]"
+  cat "$logs/$1"
+  return "$status"
+}
 
 # retry COMMAND: networks and package mirrors fail now and then.
 retry() {
@@ -57,35 +70,29 @@ command -v zsh >/dev/null || missing+=(zsh)
 command -v fish >/dev/null || missing+=(fish)
 # The race detector links against C.
 command -v gcc >/dev/null || missing+=(gcc libc6-dev)
-if [ "${#missing[@]}" -gt 0 ]; then
-  echo "installing ${missing[*]}"
-  command -v apt-get >/dev/null || { echo "install these first, there is no apt-get: ${missing[*]}" >&2; exit 1; }
-  retry as_root apt-get update -q
-  retry as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "${missing[@]}"
-  # Debian's packages start these; the tests start their own, and nothing stays behind.
-  if [ -d /run/systemd/system ]; then
-    for service in nginx:nginx-light mosquitto rabbitmq-server redis-server etcd:etcd-server haproxy caddy apache2 varnish lighttpd squid prometheus prometheus-alertmanager icinga2:icinga2-bin janus; do
-      if [[ " ${missing[*]} " == *" ${service#*:} "* ]]; then as_root systemctl disable --now "${service%:*}.service"; fi
-    done
+# It waits for the network and the disk while the sources are looked at, which takes nothing of this.
+install() {
+  if [ "${#missing[@]}" -gt 0 ]; then
+    echo "installing ${missing[*]}"
+    command -v apt-get >/dev/null || { echo "install these first, there is no apt-get: ${missing[*]}" >&2; exit 1; }
+    retry as_root apt-get update -q
+    retry as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "${missing[@]}"
+    # Debian's packages start these; the tests start their own, and nothing stays behind.
+    if [ -d /run/systemd/system ]; then
+      for service in nginx:nginx-light mosquitto rabbitmq-server redis-server etcd:etcd-server haproxy caddy apache2 varnish lighttpd squid prometheus prometheus-alertmanager icinga2:icinga2-bin janus; do
+        if [[ " ${missing[*]} " == *" ${service#*:} "* ]]; then as_root systemctl disable --now "${service%:*}.service"; fi
+      done
+    fi
   fi
-fi
-go version
-echo "node $(node --version), npm $(npm --version)"
-
-headline "npm packages of e2e/clients and e2e/servers"
-(cd e2e/clients && retry npm ci --no-audit --no-fund)
-(cd e2e/servers && retry npm ci --no-audit --no-fund)
+  echo "node $(node --version), npm $(npm --version)"
+  (cd e2e/clients && retry npm ci --no-audit --no-fund)
+  (cd e2e/servers && retry npm ci --no-audit --no-fund)
+}
+start packages install
 
 headline "Go modules"
+go version
 retry go mod download
-# Servers of the end-to-end tests that are programs in Go: they are built while tests wait.
-build_servers() {
-  for server in centrifugo:github.com/centrifugal/centrifugo/v6 h2spec:github.com/summerwind/h2spec/cmd/h2spec nats:github.com/nats-io/nats-server/v2; do
-    retry nice -n 19 go -C "e2e/servers/${server%%:*}" build -o /dev/null "${server#*:}"
-  done
-}
-build_servers &
-servers=$!
 
 headline "gofmt"
 unformatted="$(find . -name node_modules -prune -o -name '*.go' -print0 | xargs -0 gofmt -l)"
@@ -105,32 +112,42 @@ go run honnef.co/go/tools/cmd/staticcheck@v0.8.2 ./...
 go run honnef.co/go/tools/cmd/staticcheck@v0.8.2 -tags e2e ./...
 go run honnef.co/go/tools/cmd/staticcheck@v0.8.2 -tags portable ./proxy/...
 
+headline "packages of Debian and npm"
+await packages
+
+# What later steps run is built while the machine has time: the tests once more, and the servers of the end-to-end tests that are programs in Go.
+build_ahead() {
+  renice -n 19 "$BASHPID" >/dev/null
+  retry env GOTOOLCHAIN=go1.27.3 go version
+  go list -race -tags portable -test -deps -export ./proxy/... >/dev/null
+  GOTOOLCHAIN=go1.27.3 go list -test -deps -export ./... >/dev/null
+  go list -race -tags e2e -test -deps -export ./e2e/... ./proxy/history/redis >/dev/null
+  for server in centrifugo:github.com/centrifugal/centrifugo/v6 h2spec:github.com/summerwind/h2spec/cmd/h2spec nats:github.com/nats-io/nats-server/v2; do
+    retry go -C "e2e/servers/${server%%:*}" build -o /dev/null "${server#*:}"
+  done
+}
+start ahead build_ahead
+
 headline "go test -race"
 go test -race -p 3 -parallel 8 -timeout 8m ./... # much of it waits more than it works
 
+# A count, not a time, and small; by hand it is hours: at the end of a -fuzztime in seconds Go before 1.27 may fail without a finding (golang/go#75804).
+# It takes what time the tests leave.
+start fuzz env FUZZ_CORPUS= nice -n 19 ./e2e/fuzz 3000x
+
 # The delivery of systems other than Linux, on this one; and what an event's bytes are must not depend on the toolchain. Both wait more than they work.
 headline "go test -race of the portable delivery, and go test with Go 1.27"
-retry env GOTOOLCHAIN=go1.27.3 go version
-portable_log="$(mktemp)"
-go test -race -parallel 8 -timeout 8m -tags portable ./proxy/... >"$portable_log" 2>&1 &
-portable=$!
+start portable go test -race -parallel 8 -timeout 8m -tags portable ./proxy/...
 GOTOOLCHAIN=go1.27.3 go test -parallel 8 -timeout 8m ./...
-passed=0
-wait "$portable" || passed=$?
-cat "$portable_log"
-rm -f "$portable_log"
-portable=""
-[ "$passed" -eq 0 ] || exit "$passed"
+await portable
 
-# A count, not a time, and small; by hand it is hours: at the end of a -fuzztime in seconds Go before 1.27 may fail without a finding (golang/go#75804).
-headline "fuzzing, 3,000 runs a target"
-FUZZ_CORPUS= ./e2e/fuzz 3000x
-
-headline "servers in Go"
-wait "$servers"
-servers=""
+headline "what was built ahead"
+await ahead
 
 headline "end to end"
 go test -race -tags e2e -timeout 28m -count=1 -parallel 6 ./e2e/... ./proxy/history/redis # they wait more than they work
+
+headline "fuzzing, 3,000 runs a target"
+await fuzz
 
 headline "all passed"
