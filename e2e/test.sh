@@ -137,7 +137,7 @@ start fuzz env FUZZ_CORPUS= nice -n 19 ./e2e/fuzz 3000x
 
 # The delivery of systems other than Linux, on this one; and what an event's bytes are must not depend on the toolchain. Both wait more than they work.
 headline "go test -race of the portable delivery, and go test with Go 1.27"
-start portable go test -race -parallel 8 -timeout 8m -tags portable ./proxy/...
+start portable go test -race -p 3 -parallel 8 -timeout 8m -tags portable ./proxy/deliver ./proxy/... # first what takes longest
 GOTOOLCHAIN=go1.27.3 go test -parallel 8 -timeout 8m ./...
 await portable
 
