@@ -58,7 +58,7 @@ func startRabbit(t *testing.T) *rabbit {
 func (r *rabbit) start(t *testing.T) {
 	t.Helper()
 	r.process = launch(t, r.env, "/usr/lib/rabbitmq/bin/rabbitmq-server")
-	eventually(t, "RabbitMQ to start", func() bool {
+	within(t, 3*patience, "RabbitMQ to start", func() bool {
 		select {
 		case <-r.ended:
 			t.Fatalf("RabbitMQ ended: %s%s", &r.stdout, &r.stderr)

@@ -23,7 +23,13 @@ const patience = 60 * time.Second
 // eventually waits until ok.
 func eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	deadline := time.NewTimer(patience)
+	within(t, patience, what, ok)
+}
+
+// within waits until ok for something that takes much of the machine.
+func within(t *testing.T, most time.Duration, what string, ok func() bool) {
+	t.Helper()
+	deadline := time.NewTimer(most)
 	defer deadline.Stop()
 	pause := 10 * time.Millisecond
 	for !ok() {
