@@ -4,9 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"net"
 	"net/http"
-	"net/http/httptrace"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -204,9 +202,9 @@ func webSocketRequest(r *http.Request, target string) *http.Request {
 
 // dialWebSocket opens the WebSocket that in asks for as if it passed through. See tunnel.Settings.
 func (p *Passthrough) dialWebSocket(ctx context.Context, in *http.Request, protocols []string,
-	pong func(context.Context, []byte) bool) (ws *websocket.Conn, conn net.Conn, answer tunnel.Answer, err error) {
-	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(got httptrace.GotConnInfo) { conn = got.Conn }})
-	client := &http.Client{Transport: upgrader{p, in, protocols}, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	pong func(context.Context, []byte) bool) (ws *websocket.Conn, wire *tunnel.Wire, answer tunnel.Answer, err error) {
+	upgrade := &tunnel.Upgrade{Base: upgrader{p, in, protocols}}
+	client := &http.Client{Transport: upgrade, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	ws, resp, err := websocket.Dial(ctx, "ws://"+p.upstream.Host, &websocket.DialOptions{HTTPClient: client, HTTPHeader: in.Header, Host: in.Host,
 		Subprotocols: protocols, CompressionMode: websocket.CompressionDisabled, OnPingReceived: pong})
 	if resp != nil {
@@ -215,7 +213,7 @@ func (p *Passthrough) dialWebSocket(ctx context.Context, in *http.Request, proto
 			answer.Status = resp.StatusCode
 		}
 	}
-	return ws, conn, answer, upstream.Kind(err)
+	return ws, upgrade.Wire, answer, upstream.Kind(err)
 }
 
 // upgrader makes the library's handshake the one that would have passed through.

@@ -5,8 +5,7 @@
 //
 //   - protocol.go: the wire protocol between the sidecar and the page's script (proxy/web/websocket.js). wire.go: its bytes.
 //   - page.go: [Pages], the pages and their life. tunnel.go: one WebSocket. serve.go: GETs and POSTs. stream.go: POSTs whose
-//     body goes on. cookies.go: whom a page
-//     belongs to, and the cookies that its upstreams set.
+//     body goes on. bye.go: the closing handshake. cookies.go: whom a page belongs to, and the cookies that its upstreams set.
 //
 // # Rules
 //

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"io"
 	"log/slog"
-	"net"
 	"net/http"
 	"sync"
 	"sync/atomic"
@@ -46,9 +45,9 @@ type Settings struct {
 	// has ended. Nil: nothing is called.
 	Opened func(in *http.Request, target string) (closed func())
 
-	// Dial connects to the upstream with the request of a WebSocket, offering protocols. conn is what ws runs on. pong is its
-	// OnPingReceived. The answer is what the upstream said to the upgrade, whether or not there is an error.
-	Dial func(ctx context.Context, in *http.Request, protocols []string, pong func(context.Context, []byte) bool) (ws *websocket.Conn, conn net.Conn, answer Answer, err error)
+	// Dial connects to the upstream with the request of a WebSocket, offering protocols. wire is what ws runs on, see
+	// [Upgrade]. pong is its OnPingReceived. The answer is what the upstream said to the upgrade, whether or not there is an error.
+	Dial func(ctx context.Context, in *http.Request, protocols []string, pong func(context.Context, []byte) bool) (ws *websocket.Conn, wire *Wire, answer Answer, err error)
 }
 
 // Answer is what the upstream said to an upgrade. The zero value is no answer.
@@ -217,7 +216,7 @@ func (p *page) remove() {
 	p.pages.Settings.Pages.Give()
 	p.ring.Close(stream.End{Kind: stream.Retired})
 	for _, t := range p.tunnels {
-		t.leave(websocket.StatusGoingAway, "")
+		t.leave(websocket.StatusGoingAway, "", shortBye)
 	}
 }
 

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -98,13 +97,14 @@ func bubble(t *testing.T, change func(*Settings), talk func(w *world, ws *websoc
 		transport := &http.Transport{DialContext: l.Dial}
 		s := Settings{Clients: deliver.Pacing{Stats: new(deliver.Stats)}, Linger: 30 * time.Second, Window: 1 << 20, MaxMessage: 1 << 20,
 			Pages: stream.NewLimit(100), Tunnels: stream.NewLimit(100), Log: slog.New(slog.DiscardHandler)}
-		s.Dial = func(ctx context.Context, in *http.Request, protocols []string, pong func(context.Context, []byte) bool) (*websocket.Conn, net.Conn, Answer, error) {
-			ws, resp, err := websocket.Dial(ctx, "ws://legacy"+in.URL.Path, &websocket.DialOptions{HTTPClient: &http.Client{Transport: transport}, OnPingReceived: pong})
+		s.Dial = func(ctx context.Context, in *http.Request, protocols []string, pong func(context.Context, []byte) bool) (*websocket.Conn, *Wire, Answer, error) {
+			upgrade := &Upgrade{Base: transport}
+			ws, resp, err := websocket.Dial(ctx, "ws://legacy"+in.URL.Path, &websocket.DialOptions{HTTPClient: &http.Client{Transport: upgrade}, OnPingReceived: pong})
 			answer := Answer{}
 			if resp != nil {
 				answer.Cookies = resp.Header["Set-Cookie"]
 			}
-			return ws, noConn{}, answer, err
+			return ws, upgrade.Wire, answer, err
 		}
 		if change != nil {
 			change(&s)
@@ -123,11 +123,6 @@ func bubble(t *testing.T, change func(*Settings), talk func(w *world, ws *websoc
 		time.Sleep(time.Hour) // the library's own goroutines notice
 	})
 }
-
-// noConn is for tests in which every upstream answers a close frame.
-type noConn struct{ net.Conn }
-
-func (noConn) Close() error { return nil }
 
 const id = "0123456789abcdef"
 

@@ -106,7 +106,7 @@
 // # The end
 //
 // The script closes with a c frame after all others. The sidecar closes the upstream with that code and reason, waits for
-// its answer, 5 s at most, and says "close" with the upstream's code (clean), or 1006 if there was no answer. When the page
+// its answer, 20 s at most as Firefox does, and says "close" with the upstream's code (clean), or 1006 if there was no answer. When the page
 // goes away (pagehide), navigator.sendBeacon(url, body) with what was not acknowledged and a c frame "1001 " does the same;
 // bodies of over 64 KiB are not sent by browsers, so then only the header with the true "seq" and the c frame can go,
 // numbered as if all before it had been sent: a c frame closes even when numbers before it are missing.

@@ -113,7 +113,7 @@ func (p *page) take(h header, target string, in *bufio.Reader) error {
 		case err == io.EOF:
 			return nil
 		case errors.Is(err, errTooLarge):
-			t.leaveSaying(websocket.StatusGoingAway, "", &tooLarge)
+			t.leaveSaying(websocket.StatusGoingAway, "", shortBye, &tooLarge)
 		}
 		if err == nil {
 			err = t.take(number, f, patience, nil)

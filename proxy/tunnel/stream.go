@@ -198,7 +198,7 @@ func (t *tunnel) followed(number uint64, in *bufio.Reader, body *arriving, acks 
 		}
 		f, err := readFrame(in, &buf, t.page.pages.MaxMessage)
 		if errors.Is(err, errTooLarge) {
-			t.leaveSaying(websocket.StatusGoingAway, "", &tooLarge)
+			t.leaveSaying(websocket.StatusGoingAway, "", shortBye, &tooLarge)
 		}
 		if err == nil {
 			err = t.take(number, f, slowTime, body.gone)

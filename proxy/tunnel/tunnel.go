@@ -6,7 +6,6 @@ import (
 	"crypto/sha256"
 	"errors"
 	"io"
-	"net"
 	"net/http"
 	"slices"
 	"sync"
@@ -18,7 +17,6 @@ import (
 
 const (
 	dialTime = 30 * time.Second // for the upstream's answer to the upgrade
-	byeTime  = 5 * time.Second  // for its answer to a close frame
 	patience = 20 * time.Second // for the upstream to take a frame, until the POST is answered without
 )
 
@@ -39,10 +37,11 @@ type tunnel struct {
 	giveUp   context.CancelFunc
 	answer   Answer        // of the upstream, once answered is closed
 	answered chan struct{} // closed when it has answered the upgrade, or will not
-	opened   chan struct{} // closed when ws and conn are set
+	opened   chan struct{} // closed when ws and wire are set
+	unread   chan struct{} // closed when nothing more is read of the upstream
 	ended    chan struct{} // closed when the last event is in the ring
 	ws       *websocket.Conn
-	conn     net.Conn // below ws
+	wire     *Wire // below ws
 
 	turn  chan struct{} // full while a frame is being written; for good at the end
 	taken uint64        // number of the last frame taken; belongs to the holder of the turn
@@ -52,11 +51,12 @@ type tunnel struct {
 	leaving chan struct{} // closed when the closing handshake is begun
 
 	mu        sync.Mutex    // guards what follows
-	connected bool          // ws and conn are set
+	connected bool          // ws and wire are set
 	abandoned bool          // it was given up before
 	over      bool          // nothing may be begun any more
 	left      chan struct{} // closed when the closing handshake is through; nil before it is begun
-	agreed    *ending       // what came of it, if it was answered
+	cut       *time.Timer   // ends it
+	until     time.Time     // when
 	said      *ending       // what the page is told whatever comes of it
 
 	// Guarded by Pages.mu.
@@ -68,7 +68,7 @@ type tunnel struct {
 }
 
 func newTunnel(p *page, n int, target string) *tunnel {
-	t := &tunnel{page: p, n: n, target: short(target), answered: make(chan struct{}), opened: make(chan struct{}), ended: make(chan struct{}),
+	t := &tunnel{page: p, n: n, target: short(target), answered: make(chan struct{}), opened: make(chan struct{}), unread: make(chan struct{}), ended: make(chan struct{}),
 		turn: make(chan struct{}, 1), leaving: make(chan struct{})}
 	t.alive, t.giveUp = context.WithCancel(context.Background())
 	return t
@@ -118,7 +118,7 @@ func (t *tunnel) dial(in *http.Request, protocols []string) error {
 	ctx, cancel := context.WithTimeout(t.alive, dialTime)
 	defer cancel()
 	t.catchUp(in)
-	ws, conn, answer, err := t.page.pages.Dial(ctx, in, protocols, t.pong)
+	ws, wire, answer, err := t.page.pages.Dial(ctx, in, protocols, t.pong)
 	answer.Cookies = withPath(bounded(answer.Cookies), in.RequestURI)
 	t.answer = answer
 	t.page.learn(answer.Cookies) // before the next one is dialled
@@ -136,7 +136,7 @@ func (t *tunnel) dial(in *http.Request, protocols []string) error {
 		ws.CloseNow()
 		return context.Canceled
 	}
-	t.ws, t.conn, t.connected = ws, conn, true
+	t.ws, t.wire, t.connected = ws, wire, true
 	return nil
 }
 
@@ -159,6 +159,7 @@ func (t *tunnel) end(how ending) {
 
 // read moves messages into the page's ring until the connection ends.
 func (t *tunnel) read() ending {
+	defer close(t.unread)
 	var buf bytes.Buffer
 	for {
 		kind, r, err := t.ws.Reader(context.Background())
@@ -175,10 +176,10 @@ func (t *tunnel) read() ending {
 		}
 		switch {
 		case buf.Len() > most:
-			t.leave(websocket.StatusMessageTooBig, "")
+			t.refuse(websocket.StatusMessageTooBig, r)
 			return tooLarge
 		case kind == websocket.MessageText && !utf8.Valid(buf.Bytes()):
-			t.leave(websocket.StatusInvalidFramePayloadData, "")
+			t.refuse(websocket.StatusInvalidFramePayloadData, r)
 			return lost
 		}
 		t.deliver(kind, buf.Bytes())
@@ -220,62 +221,6 @@ func (t *tunnel) pong(ctx context.Context, _ []byte) bool {
 // tooLarge is the end for a message that does not pass, in either direction.
 var tooLarge = ending{code: 1009, reason: "message over MAX_MESSAGE", clean: true}
 
-// ending is what err, with which reading has ended, means for the page.
-func (t *tunnel) ending(err error) ending {
-	t.mu.Lock()
-	left := t.left
-	t.mu.Unlock()
-	if left != nil {
-		<-left
-	}
-	var e websocket.CloseError
-	switch {
-	case left != nil && t.said != nil:
-		return *t.said
-	case errors.As(err, &e):
-		return ending{code: int(e.Code), reason: e.Reason, clean: true}
-	case left != nil && t.agreed != nil:
-		return *t.agreed
-	}
-	return lost
-}
-
-// leave begins the closing handshake, or gives up dialling. It does not wait.
-func (t *tunnel) leave(code websocket.StatusCode, reason string) { t.leaveSaying(code, reason, nil) }
-
-// leaveSaying has the page told said, if it is not nil, rather than what the upstream answers.
-func (t *tunnel) leaveSaying(code websocket.StatusCode, reason string, said *ending) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	switch {
-	case t.over || t.left != nil:
-		return
-	case !t.connected:
-		t.abandoned = true
-		t.giveUp()
-		return
-	}
-	t.left, t.said = make(chan struct{}), said
-	close(t.leaving)
-	go t.handshake(code, reason) // ends with t.left, which end waits for; byeTime at most
-}
-
-// handshake closes the connection politely. The library waits five seconds for each half of it, and for ever for the
-// rest of a frame that was begun.
-func (t *tunnel) handshake(code websocket.StatusCode, reason string) {
-	defer close(t.left)
-	cut := time.AfterFunc(byeTime, func() { t.conn.Close() })
-	err := t.ws.Close(code, reason)
-	var answer websocket.CloseError
-	switch {
-	case !cut.Stop():
-	case errors.As(err, &answer): // with another code than ours
-		t.agreed = &ending{code: int(answer.Code), reason: answer.Reason, clean: true}
-	case err == nil:
-		t.agreed = &ending{code: int(code), clean: true}
-	}
-}
-
 // isEnded reports whether the tunnel's last event is in the ring.
 func (t *tunnel) isEnded() bool { return closed(t.ended) }
 
@@ -299,7 +244,7 @@ func (t *tunnel) take(number uint64, f frame, within time.Duration, gone <-chan 
 	switch {
 	case f.kind == closeFrame:
 		<-t.turn
-		t.leave(websocket.StatusCode(f.code), f.reason)
+		t.leave(websocket.StatusCode(f.code), f.reason, longBye)
 		return nil
 	case closed(t.leaving):
 		<-t.turn
