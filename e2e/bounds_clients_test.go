@@ -34,7 +34,7 @@ var hostileClients = []peers{
 	{name: "heads of 1 MB", many: 200, few: 20, bound: 160, nginx: "http1", come: func(t *testing.T, c *visitors) {
 		c.say(t, "GET /document HTTP/1.1\r\nHost: x\r\n"+strings.Repeat("X-More: "+strings.Repeat("x", 3990)+"\r\n", 250)+"\r\n")
 	}},
-	{name: "rapid reset, 4,000 requests", many: 20, few: 2, bound: 16 << 10, nginx: "http2", come: rapidReset},
+	{name: "rapid reset, 4,000 requests", many: 20, few: 2, bound: 16 << 10, heavy: true, nginx: "http2", come: rapidReset},
 	{name: "CONTINUATION without end, 64 MB", many: 20, few: 2, bound: 2 << 10, nginx: "http2", come: continuations},
 	{name: "HPACK bombs, 1 KB for 4 MB, 100 requests", many: 20, few: 2, bound: 2 << 10, nginx: "http2", come: hpackBombs},
 	{name: "readers of events who read nothing", many: 500, few: 20, bound: 64, come: deafReaders},
@@ -42,7 +42,7 @@ var hostileClients = []peers{
 		c.each(func(int) { c.tell(t, c.dial(t, true), "GET /download HTTP/1.1\r\nHost: x\r\n\r\n") })
 		c.linger()
 	}},
-	{name: "HTTP/2, 100 downloads in a window of 0", many: 20, few: 2, bound: 100 * 96, nginx: "http2", come: noWindow},
+	{name: "HTTP/2, 100 downloads in a window of 0", many: 20, few: 2, bound: 100 * 96, heavy: true, nginx: "http2", come: noWindow},
 	{name: "uploads that nobody reads", many: 100, few: 10, bound: 160, come: func(t *testing.T, c *visitors) {
 		c.pour(t, "POST /deaf HTTP/1.1\r\nHost: x\r\nContent-Length: 1073741824\r\n\r\n", "", 16*c.mega())
 	}},
@@ -58,7 +58,7 @@ var hostileClients = []peers{
 	{name: "messages to a route, in chunks without end", many: 100, few: 10, bound: 2 << 10, come: func(t *testing.T, c *visitors) {
 		c.pour(t, "POST /feed HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n40000000\r\n", "", 16*c.mega())
 	}},
-	{name: "keys of their own, one each, and gone", many: 5000, few: 100, bound: 48, come: func(t *testing.T, c *visitors) {
+	{name: "keys of their own, one each, and gone", many: 5000, few: 100, bound: 48, heavy: true, come: func(t *testing.T, c *visitors) {
 		c.each(func(int) {
 			resp, err := c.events("/private", rand.Text())
 			if err != nil {

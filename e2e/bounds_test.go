@@ -40,6 +40,7 @@ type peers struct {
 	come   func(t *testing.T, c *visitors)
 	thrown bool   // the sidecar ends them
 	nginx  string // which face of nginx the same is done to; "": it has none like it
+	heavy  bool   // all of them take more than 50 MB where nothing limits that
 }
 
 // visitors are peers that are there.
@@ -194,6 +195,13 @@ func (v *victim) heaviest(t *testing.T) func() float64 {
 	return read
 }
 
+// lighten waits, so that what the next ones cost is not what those before have left.
+func (v *victim) lighten(t *testing.T) {
+	for end := time.Now().Add(25 * time.Second); v.weight(t) > v.base+(4<<20) && time.Now().Before(end); {
+		time.Sleep(200 * time.Millisecond)
+	}
+}
+
 // ask has n requests of a client that is not hostile, one after the other.
 func (v *victim) ask(t *testing.T, face string, n int) {
 	t.Helper()
@@ -257,19 +265,23 @@ func (s *sidecar) streams(t *testing.T) int {
 	return *list.Total
 }
 
-// TestBounds: what hostile clients and upstreams cost at most, each. When they have gone, what they had cost is given back, and all along others are served.
-func TestBounds(t *testing.T) {
-	b := &bounds{whole: os.Getenv(boundsEnv) != "", service: http.NewServeMux(), over: t.Context()}
-	if !b.whole {
-		t.Parallel()
-	}
+// startBounds starts the service, and returns what a sidecar in front of it is to know.
+func startBounds(t *testing.T, whole bool) (b *bounds, env []string) {
+	b = &bounds{whole: whole, service: http.NewServeMux(), over: t.Context()}
 	server := httptest.NewServer(b.service)
 	t.Cleanup(func() { server.CloseClientConnections(); server.Close() })
 	b.app = strings.TrimPrefix(server.URL, "http://")
 	b.service.HandleFunc("/document", func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, boundsDocument) })
-	env := []string{"SSE_LOG_LEVEL=error", "SSE_UPSTREAM=http://" + b.app, "SSE_TUNNEL=/", "SSE_RETRY=1s", "SSE_LINGER=3s"}
-	env = append(env, b.serveClients()...)
-	env = append(env, b.serveUpstreams()...)
+	env = []string{"SSE_LOG_LEVEL=error", "SSE_UPSTREAM=http://" + b.app, "SSE_TUNNEL=/", "SSE_RETRY=1s", "SSE_LINGER=3s"}
+	return b, append(append(env, b.serveClients()...), b.serveUpstreams()...)
+}
+
+// TestBounds: what hostile clients and upstreams cost at most, each. When they have gone, what they had cost is given back, and all along others are served.
+func TestBounds(t *testing.T) {
+	b, env := startBounds(t, os.Getenv(boundsEnv) != "")
+	if !b.whole {
+		t.Parallel()
+	}
 	if !b.whole {
 		env = append(env, "GOGC=20", "SSE_RETRY=200ms", "SSE_LINGER=500ms") // so that what is in use can be told from what was
 	}
@@ -317,9 +329,7 @@ func TestBounds(t *testing.T) {
 				c.ended(t)
 			}
 			thrown = nil
-			for end := time.Now().Add(25 * time.Second); b.sidecar.weight(t) > b.sidecar.base+(4<<20) && time.Now().Before(end); {
-				time.Sleep(200 * time.Millisecond) // so that what the next ones cost is not what these have left
-			}
+			b.sidecar.lighten(t)
 			theirs := "\t"
 			if p.nginx != "" {
 				n, there := b.suffer(t, b.nginx, p, p.nginx)
@@ -339,6 +349,7 @@ func TestBounds(t *testing.T) {
 // suffered is what peers cost a server, each.
 type suffered struct {
 	each float64 // KiB
+	top  float64 // bytes, of all that the server has
 	cpu  float64 // requests of others
 }
 
@@ -354,9 +365,9 @@ func (b *bounds) suffer(t *testing.T, v *victim, p peers, face string) (cost suf
 	p.come(t, c)
 	cost.cpu = (v.cpu(t) - cpu) / float64(cmp.Or(int(c.did.Load()), c.n)) / v.polite
 	v.ask(t, "http1", 3) // others are served
-	top := heaviest()
-	v.top = max(v.top, top)
-	cost.each = max(0, top-was) / float64(c.n) / 1024
+	cost.top = heaviest()
+	v.top = max(v.top, cost.top)
+	cost.each = max(0, cost.top-was) / float64(c.n) / 1024
 	return cost, c
 }
 

@@ -25,19 +25,19 @@ import (
 
 var hostileUpstreams = []peers{
 	{name: "a poll's gzip bomb, 1 MB for 1 GB", many: 50, few: 3, bound: 4 << 10, come: subscribed("/gzip")},
-	{name: "a WebSocket's deflate bomb, 1 MB for 1 GB", many: 50, few: 3, bound: 4 << 10, come: subscribed("/deflate")},
-	{name: "a packed message's gzip bomb, 1 MB for 1 GB", many: 50, few: 3, bound: 6 << 10, come: subscribed("/packed")},
-	{name: "an answer's head without end", many: 50, few: 3, bound: 4 << 10, come: subscribed("/head")},
+	{name: "a WebSocket's deflate bomb, 1 MB for 1 GB", many: 50, few: 3, bound: 4 << 10, heavy: true, come: subscribed("/deflate")},
+	{name: "a packed message's gzip bomb, 1 MB for 1 GB", many: 50, few: 3, bound: 6 << 10, heavy: true, come: subscribed("/packed")},
+	{name: "an answer's head without end", many: 50, few: 3, bound: 4 << 10, heavy: true, come: subscribed("/head")},
 	{name: "an answer's body without end", many: 50, few: 3, bound: 6 << 10, come: subscribed("/body")},
 	{name: "an answer's cookies, 900 KB", many: 50, few: 3, bound: 6 << 10, come: subscribed("/cookies")},
-	{name: "a line of events without end", many: 50, few: 3, bound: 6 << 10, come: subscribed("/sse")},
-	{name: "a line of JSON without end", many: 50, few: 3, bound: 6 << 10, come: subscribed("/ndjson")},
-	{name: "a WebSocket message in fragments without end", many: 50, few: 3, bound: 6 << 10, come: subscribed("/fragments")},
+	{name: "a line of events without end", many: 50, few: 3, bound: 6 << 10, heavy: true, come: subscribed("/sse")},
+	{name: "a line of JSON without end", many: 50, few: 3, bound: 6 << 10, heavy: true, come: subscribed("/ndjson")},
+	{name: "a WebSocket message in fragments without end", many: 50, few: 3, bound: 6 << 10, heavy: true, come: subscribed("/fragments")},
 	{name: "a WebSocket message in empty fragments", many: 50, few: 3, bound: 256, come: subscribed("/nothing")},
 	{name: "pings without end", many: 50, few: 3, bound: 2 << 10, come: subscribed("/pings")},
-	{name: "30,000 new keys a poll, START=latest", many: 8, few: 1, bound: 96 << 10, come: subscribed("/keys")},
-	{name: "30,000 new elements a poll, MODE=items", many: 8, few: 1, bound: 96 << 10, come: subscribed("/items")},
-	{name: "30,000 new keys a poll, MODE=patch", many: 8, few: 1, bound: 96 << 10, come: subscribed("/patch")},
+	{name: "30,000 new keys a poll, START=latest", many: 8, few: 1, bound: 96 << 10, heavy: true, come: subscribed("/keys")},
+	{name: "30,000 new elements a poll, MODE=items", many: 8, few: 1, bound: 96 << 10, heavy: true, come: subscribed("/items")},
+	{name: "30,000 new keys a poll, MODE=patch", many: 8, few: 1, bound: 96 << 10, heavy: true, come: subscribed("/patch")},
 }
 
 // subscribed has clients whose streams are of the hostile upstream at path. It waits until each has got the whole of it, or all that the sidecar takes.
