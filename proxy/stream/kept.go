@@ -41,7 +41,7 @@ func (r *Ring) Restore(l history.Loaded) {
 
 // take takes in e as the event numbered seq, or, where that is 0, only as the newest of its key.
 func (r *Ring) take(e history.Event, seq uint64) {
-	kept := event{at: min(momentOf(e.At), now()), id: e.ID}
+	kept := event{at: momentOf(e.At), id: e.ID}
 	kept.chunk = r.log.encode(r.log.bytes, len(e.Data), func(dst []byte) []byte { return append(dst, e.Data...) })
 	r.snapshot.note(translate.Message{Key: e.Key}, &kept, seq, "", r.bounds)
 	if seq == 0 {

@@ -9,10 +9,13 @@ var clockStart = time.Now()
 
 func now() moment { return moment(time.Since(clockStart)) }
 
-// momentOf is t as a moment, which it was as long ago as its own clock says.
+// longAgo is what nobody asks for more than, and leaves room to count with: what a store holds may say any time.
+const longAgo = 100 * 365 * 24 * time.Hour
+
+// momentOf is t as a moment, which it was as long ago as its own clock says, but not more than longAgo, nor is it to come.
 func momentOf(t time.Time) moment {
 	now := time.Now()
-	return moment(now.Sub(clockStart) - now.Sub(t))
+	return moment(now.Sub(clockStart) - min(max(now.Sub(t), 0), longAgo))
 }
 
 // time is m for comparing with others of this process.

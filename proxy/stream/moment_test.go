@@ -1,6 +1,7 @@
 package stream
 
 import (
+	"math"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -47,4 +48,22 @@ func TestClocksOfOthers(t *testing.T) {
 			}
 		}
 	})
+}
+
+// Whatever time a store says, an event grows older: one that does not would keep all that follow it.
+func TestTimesFarOff(t *testing.T) {
+	for name, at := range map[string]time.Time{"none": {}, "1970": time.UnixMilli(0), "long before": time.UnixMilli(-9e15), "the least": time.UnixMilli(math.MinInt64),
+		"long after": time.UnixMilli(9e15), "the most": time.UnixMilli(math.MaxInt64), "soon": time.Now().Add(time.Hour)} {
+		m := momentOf(at)
+		if age := time.Duration(now() - m); age < 0 {
+			t.Errorf("%s: it is still to come in %v", name, -age)
+		}
+		l := eventLog{events: []event{{at: m}, {at: m}}}
+		if !l.over(Bounds{Age: time.Minute}, now()+moment(time.Hour)) {
+			t.Errorf("%s: an hour later it is not older than a minute", name)
+		}
+		if wall := time.Since(m.wall()); wall < 0 || wall > longAgo+time.Minute {
+			t.Errorf("%s: it was %v ago", name, wall)
+		}
+	}
 }
