@@ -195,3 +195,28 @@ func (s *slow) Close() error {
 	s.once.Do(func() { close(s.closed) })
 	return s.ReadWriteCloser.Close()
 }
+
+// A POST whose answer was lost comes again: what it says has been done, also while the service's answer to its close frame is awaited. To the script a refusal is an end
+// that it waits for no longer than 10 s.
+func TestACloseIsSaidAgain(t *testing.T) {
+	bubble(t, func(s *Settings) { s.Dial = slowly(s.Dial, 15*time.Second) }, (*world).listen, func(w *world) {
+		client := w.enter()
+		w.post("/a", `"tunnel":1,"open":[]`)
+		synctest.Wait()
+		for range 2 {
+			if status := w.post("/a", `"tunnel":1,"seq":1`, "tone", "ttwo", "c4001 done"); status != 204 {
+				t.Error(status)
+			}
+			time.Sleep(5 * time.Second)
+		}
+		if status := w.post("/a", `"tunnel":1,"seq":3`, "tthree"); status != 410 {
+			t.Errorf("a message after the close frame: %d", status)
+		}
+		time.Sleep(5 * time.Second)
+		synctest.Wait()
+		w.expect("0s one", "0s two", "0s closed 4001")
+		if got := told(client); !strings.HasSuffix(got, `[1,"close",4001,"done",true,0]`) {
+			t.Errorf("the page is told %s", got)
+		}
+	})
+}

@@ -246,19 +246,19 @@ func (t *tunnel) take(number uint64, f frame, within time.Duration, gone <-chan 
 		<-t.turn
 		t.leave(websocket.StatusCode(f.code), f.reason, longBye)
 		return nil
-	case closed(t.leaving):
-		<-t.turn
-		return errEnded
-	case !closed(t.opened):
-		<-t.turn
-		return errSkipped
-	case number <= t.taken:
+	case number <= t.taken: // also after a close frame that came along, whose answer takes its time
 		failed := t.failed
 		<-t.turn
 		if failed {
 			return errEnded
 		}
 		return nil
+	case closed(t.leaving):
+		<-t.turn
+		return errEnded
+	case !closed(t.opened):
+		<-t.turn
+		return errSkipped
 	case number > t.taken+1:
 		<-t.turn
 		return errSkipped
