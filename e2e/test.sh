@@ -8,9 +8,10 @@ step=""
 headline() { step="$1"; printf "\n=== %s (after %s s)\n" "$step" "$SECONDS"; }
 logs="$(mktemp -d)"
 declare -A beside=() # process ids
-trap 'status=$?; kill "${beside[@]}" 2>/dev/null || true; rm -rf "$logs"; if [ "$status" -ne 0 ]; then printf "\n!!! FAILED: %s (exit status %s)\n" "$step" "$status" >&2; fi' EXIT
+trap 'status=$?; for job in "${beside[@]}"; do kill -- "-$job" 2>/dev/null || kill "$job" 2>/dev/null || true; done; rm -rf "$logs"; if [ "$status" -ne 0 ]; then printf "\n!!! FAILED: %s (exit status %s)\n" "$step" "$status" >&2; fi' EXIT
 
 # start NAME COMMAND: it runs beside what follows, until `await NAME`, which shows what it has said and fails where it did.
+# With setsid before it, what it has started ends with it where a step fails.
 start() {
   "${@:2}" >"$logs/$1" 2>&1 &
   beside[$1]=$!
@@ -133,11 +134,11 @@ go test -race -p 3 -parallel 8 -timeout 8m ./... # much of it waits more than it
 
 # A count, not a time, and small; by hand it is hours: at the end of a -fuzztime in seconds Go before 1.27 may fail without a finding (golang/go#75804).
 # It takes what time the tests leave.
-start fuzz env FUZZ_CORPUS= nice -n 19 ./e2e/fuzz 3000x
+start fuzz setsid env FUZZ_CORPUS= nice -n 19 ./e2e/fuzz 3000x
 
 # The delivery of systems other than Linux, on this one; and what an event's bytes are must not depend on the toolchain. Both wait more than they work.
 headline "go test -race of the portable delivery, and go test with Go 1.27"
-start portable go test -race -p 3 -parallel 8 -timeout 8m -tags portable ./proxy/deliver ./proxy/... # first what takes longest
+start portable setsid go test -race -p 3 -parallel 8 -timeout 8m -tags portable ./proxy/deliver ./proxy/... # first what takes longest
 GOTOOLCHAIN=go1.27.3 go test -parallel 8 -timeout 8m ./...
 await portable
 
