@@ -3,7 +3,7 @@
 #   does. At worst a client of another kind comes back with a mangled id, or without one.
 # Instead: clients that hand the id to fetch() or Headers as text do not come back at all once an event's id has a character beyond U+00FF: fetch takes a header's value by bytes, and throws.
 #   undici's own EventSource says "error" for each attempt and never sends a request again; so does @microsoft/fetch-event-source, whose error one sees; eventsource-client says nothing.
-#   (extended-eventsource 2.1.0 and event-source-plus 0.1.15 ended the program.) Where all characters are below U+0100 they come back, with the id in Latin-1: "é" is one byte, not two.
+#   Where all characters are below U+0100 they come back, with the id in Latin-1: "é" is one byte, not two.
 # Version: npm undici 7.30.2, eventsource-client 1.2.0, @microsoft/fetch-event-source 2.0.1, eventsource 5.1.5, Node 20.
 # Why it matters: a title or a file's name for an id is valid, all is well until the first cut, and no server sees why the page stays away. The sidecar gives an event an id of
 #   its own where the service's has other characters than [A-Za-z0-9._~:-]; who leaves it, or has such a client read the service itself, has to look at the ids first.
