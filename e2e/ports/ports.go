@@ -13,8 +13,8 @@ import (
 	"sync"
 )
 
-// first and usual bound the ports that are given, where the system does not say where its own begin.
-const first, usual = 10_000, 32_768
+// first and usual bound the ports that are given, where the system does not say where its own begin. 10080 is the last one that browsers refuse.
+const first, usual = 10_081, 32_768
 
 var given sync.Map // ports
 

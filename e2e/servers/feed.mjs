@@ -91,14 +91,14 @@ class Peer {
     this.every(ms / 4, () => Date.now() - this.heard > ms && this.kick(code, reason));
   }
 
-  // ping sends WebSocket pings every ms, and kicks the peer when one is not answered, with the same bytes, before the next.
+  // ping sends WebSocket pings every ms, each after the answer to the one before, with the same bytes, and kicks the peer when one is not answered for three seconds: machines are busy.
   ping(ms) {
     let sent = "";
     this.ws.on("pong", (data) => {
       if (data.toString() === sent) { sent = ""; seen.beats++; }
     });
     this.every(ms, () => {
-      if (sent) return this.kick();
+      if (sent) return Date.now() - Number(sent) > Math.max(ms, 3000) && this.kick();
       sent = String(Date.now());
       this.ws.ping(sent);
     });
