@@ -17,6 +17,7 @@ import (
 	"github.com/coder/websocket"
 
 	"sidestream/translate"
+	"sidestream/translate/dialect"
 )
 
 func TestCloseCodes(t *testing.T) {
@@ -62,6 +63,42 @@ func TestPoliteCloseWhileEmitting(t *testing.T) {
 		if heard != "closed 1001" {
 			t.Fatalf("the upstream heard %q", heard)
 		}
+	}
+}
+
+// After a session's last words nothing follows but the close: not its answer to the upstream's, which comes across, nor what a client sends.
+func TestLastWordsAreTheLast(t *testing.T) {
+	var heard []string
+	f := &feed{begun: time.Now(), talk: func(p *peer) {
+		p.hear()
+		p.say(`[2,1,{"roles":{"broker":{}}}]`)
+		p.hear()
+		p.say(`[33,1,7]`)
+		for len(heard) < 5 && !slices.Contains(heard, "closed 1001") {
+			heard = append(heard, p.hear())
+		}
+	}, options: websocket.AcceptOptions{Subprotocols: []string{"wamp.2.json"}}}
+	bubble(t, f.ServeHTTP, func(t *testing.T) {
+		s := SourceSettings{From: "ws://legacy/", Protocol: "wamp", Connect: `{"realm":"r"}`, Subscribe: "a", Send: true}
+		conn, err := expanded(t, compiled(t, s), "/").Source(quietLog).Connect(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := conn.(*wsConn)
+		if err := c.say(c.session.Leave()); err != nil {
+			t.Error(err)
+		}
+		got, _ := c.given(t.Context(), dialect.Frame{Data: []byte(`[6,{},"wamp.close.system_shutdown"]`)})
+		if err := c.send(t.Context(), got.Replies); err != nil || len(got.Replies) == 0 {
+			t.Errorf("%v, of %d replies", err, len(got.Replies))
+		}
+		if err := c.Send(t.Context(), translate.Message{Topic: "a", Data: []byte("[1]")}); err != errLeft {
+			t.Errorf("who sends gets %v", err)
+		}
+		c.ws.Close(websocket.StatusGoingAway, "")
+	})
+	if !slices.Equal(heard, []string{`[6,{},"wamp.close.normal"]`, "closed 1001"}) {
+		t.Errorf("the upstream heard %q", heard)
 	}
 }
 

@@ -17,6 +17,9 @@ import (
 // ErrNoUplink means that a route polls, or reads a Redis, so that nothing can be sent.
 var ErrNoUplink = errors.New("a route that polls, or reads a Redis, cannot send")
 
+// errLeft is of what is sent when the upstream was told that nothing more comes.
+var errLeft = errors.New("the connection to the upstream is being closed")
+
 // BadMessage means that the dialect cannot send a message, whichever client asks. Its text is for the client.
 type BadMessage struct{ Err error }
 
@@ -43,6 +46,9 @@ func (c *wsConn) Send(ctx context.Context, m translate.Message) error {
 		return err
 	}
 	defer c.giveTurn()
+	if c.left {
+		return errLeft
+	}
 	c.mu.Lock()
 	var frames []dialect.Frame
 	err := c.session.Admit(m)
@@ -78,5 +84,19 @@ func (c *wsConn) send(ctx context.Context, frames []dialect.Frame) error {
 		return err
 	}
 	defer c.giveTurn()
+	if c.left {
+		return nil
+	}
 	return c.write(ctx, frames)
+}
+
+// say sends the session's last words. What it would say after them, such as an answer to the upstream's, is not sent.
+func (c *wsConn) say(last []dialect.Frame) error {
+	if len(last) == 0 {
+		return nil
+	}
+	c.takeTurn(context.Background())
+	defer c.giveTurn()
+	c.left = true
+	return c.write(context.Background(), last)
 }

@@ -67,6 +67,7 @@ type wsConn struct {
 	soon     int   // so many in a row have come soon after the one before
 
 	turn   chan struct{} // full while frames are being written
+	left   bool          // the session has said its last words; belongs to the holder of turn
 	taking sync.Mutex    // held from when the session takes a frame until what came of it is emitted; never within mu
 
 	timers dialect.Timers // guarded by mu
@@ -248,7 +249,7 @@ func (c *wsConn) farewell(code websocket.StatusCode) {
 		c.ws.CloseNow()
 		return
 	}
-	if c.send(context.Background(), last) != nil {
+	if c.say(last) != nil {
 		return
 	}
 	c.ws.Close(code, "")
