@@ -13,11 +13,15 @@ import (
 
 // This file is what the acceptor does to single descriptors.
 
-// connection makes fd net's.
+// connection makes fd net's. One whose peer has reset it meanwhile is none: it has no remote address, which net/http's HTTP/2 asks for unseen.
 func connection(fd int32) (net.Conn, error) {
 	f := os.NewFile(uintptr(fd), "") // FileConn duplicates it
 	defer f.Close()
 	c, err := net.FileConn(f)
+	if err == nil && c.RemoteAddr() == nil {
+		c.Close()
+		return nil, net.ErrClosed
+	}
 	if local, ok := c.(*net.UnixConn); ok {
 		return &localConn{UnixConn: local, patience: stallTime}, err
 	}
