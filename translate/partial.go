@@ -6,7 +6,6 @@ import (
 	"bytes"
 	"errors"
 	"io"
-	"reflect"
 	"sync"
 	"unicode/utf8"
 
@@ -64,13 +63,6 @@ func (in *input) released() {
 		objects.Put(object)
 	}
 	*in = input{}
-}
-
-// itself reports whether item is the whole message, which value holds a part of.
-func itself(value, item any) bool {
-	one, ok := item.(map[string]any)
-	two, isObject := value.(map[string]any)
-	return ok && isObject && reflect.ValueOf(one).Pointer() == reflect.ValueOf(two).Pointer()
 }
 
 var errWhole = errors.New("is to be read as a whole")

@@ -195,7 +195,7 @@ func (p *Program) appendItem(ctx context.Context, out []Message, m Message, in i
 	if p.Data == nil && from != nil {
 		if raw := from.bytes(item); raw != nil {
 			made.Data = raw
-			if made.whole = in.partial && itself(in.value, item); !made.whole {
+			if made.whole = in.partial && from.whole(item); !made.whole {
 				made.item = item
 			}
 			return append(out, made), done, nil

@@ -134,6 +134,7 @@ func TestApply(t *testing.T) {
 		"made beside what is no JSON": {[]string{"SELECT=.,{a:1},[[2]]"}, Message{Data: []byte(`{"b":`)}, `#={"b": | #={"a":1} | #=[[2]]`, false},
 		"made beside nothing":         {[]string{"SELECT=.,{a:1}"}, Message{}, `#= | #={"a":1}`, false},
 		"made beside text":            {[]string{"SELECT=.,{a:1}"}, Message{Data: []byte(`[1`), Text: true}, `#=[1 | #={"a":1}`, false},
+		"so do those in others":       {[]string{"SELECT=.a,.b[]"}, Message{Data: []byte(`{"a":{ },"b":[{  },[ ]]}`)}, `#={ } | #={  } | #=[]`, false},
 		"empty objects keep bytes":    {[]string{"SELECT=select(.a==null)"}, Message{Data: []byte(` { } `)}, `#={ }`, false},
 
 		"strict":                    {[]string{"strict", "DATA=.a"}, Message{Data: []byte(" {\"a\":1}\n")}, `#=1`, false},

@@ -25,28 +25,32 @@ type place struct {
 	size int // -1 for objects
 }
 
-// placeOf returns where value is. Only objects and lists that hold something have a place of their own.
+// placeOf returns where value is. Objects have a place of their own, and lists that hold something.
 func placeOf(value any) (p place, ok bool) {
 	switch value := value.(type) {
 	case map[string]any:
-		return place{reflect.ValueOf(value).Pointer(), -1}, len(value) > 0
+		return place{reflect.ValueOf(value).Pointer(), -1}, value != nil
 	case []any:
 		return place{reflect.ValueOf(value).Pointer(), len(value)}, len(value) > 0
 	}
 	return place{}, false
 }
 
+// whole reports whether item is the document itself.
+func (o *origin) whole(item any) bool {
+	p, ok := placeOf(item)
+	document, has := placeOf(o.value)
+	return ok && has && p == document
+}
+
 // bytes returns how item is written in the document, nil when it is no part of it.
 func (o *origin) bytes(item any) []byte {
-	if itself(o.value, item) {
+	if o.whole(item) {
 		return bytes.TrimSpace(o.data)
 	}
 	p, ok := placeOf(item)
 	if !ok {
 		return nil
-	}
-	if whole, ok := placeOf(o.value); ok && p == whole {
-		return bytes.TrimSpace(o.data)
 	}
 	if o.spans == nil {
 		o.spans = map[place][2]int{}

@@ -360,8 +360,7 @@ func frame(dst []byte, flags flags, data []byte) []byte {
 	if flags&isUnchunked != 0 {
 		return append(dst, data...)
 	}
-	dst = stream.AppendChunk(dst, func(b []byte) []byte { return append(b, data...) })
-	return dst
+	return stream.AppendChunk(dst, func(b []byte) []byte { return append(b, data...) })
 }
 
 // duplicate returns another descriptor of c's socket.

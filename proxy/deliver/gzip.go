@@ -49,6 +49,5 @@ func (c *cursor) completes(say words) bool {
 
 // chunked is p as one chunk.
 func chunked(dst, p []byte) []byte {
-	dst = stream.AppendChunk(dst, func(b []byte) []byte { return append(b, p...) })
-	return dst
+	return stream.AppendChunk(dst, func(b []byte) []byte { return append(b, p...) })
 }

@@ -11,7 +11,7 @@ import (
 type Entry struct {
 	Bytes  []byte    // as clients get it; not to be written to
 	Cursor uint64    // its number; 0 where it is older than what the ring counts
-	At     time.Time // when it came, by this process's clock; never before that of an older one. Zero where Cursor is
+	At     time.Time // when it came, by this process's clock; never before that of an older one. Zero where it stands in for the past
 	Key    string    // what a newer one replaces it by (KEY); "" none
 }
 
