@@ -141,7 +141,7 @@ var (
 )
 
 // otherWords are in capitals and no settings.
-var otherWords = []string{"GET", "POST", "DELETE", "OPTIONS", "PERSISTED_QUERY_NOT_IN_LIST", "PERSISTED_QUERY_NOT_FOUND", "NAME", "SIGTERM", "SIGHUP", "GOMEMLIMIT", "GOGC", "FORBIDDEN", "UNAUTHENTICATED", "EIO", "SSE_ENV_FILE", "SSE_ROUTE", "TCP_USER_TIMEOUT", "GOTOOLCHAIN", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY", "SSL_CERT_FILE"}
+var otherWords = []string{"GET", "POST", "DELETE", "OPTIONS", "PERSISTED_QUERY_NOT_IN_LIST", "PERSISTED_QUERY_NOT_FOUND", "NAME", "SIGTERM", "SIGHUP", "GOMEMLIMIT", "GOGC", "FORBIDDEN", "UNAUTHENTICATED", "EIO", "SSE_ENV_FILE", "SSE_ROUTE", "TCP_USER_TIMEOUT", "GOTOOLCHAIN", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY", "SSL_CERT_FILE", "BUN_CONFIG_MAX_HTTP_REQUESTS"}
 
 // unknownNames returns what text calls by a variable's or setting's name that is none.
 func unknownNames(text string) (unknown []string) {
