@@ -91,6 +91,7 @@ func (p *Passthrough) Close() {
 // ServeHTTP passes r through. CONNECT, which asks for a tunnel to anywhere, is a 501. A w that wraps another one needs
 // Unwrap, as http.ResponseController has it.
 func (p *Passthrough) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	r = withoutH2C(r)
 	switch {
 	case r.Method == http.MethodConnect:
 		http.Error(w, "CONNECT is not supported", http.StatusNotImplemented)
@@ -103,6 +104,32 @@ func (p *Passthrough) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 func isUpgrade(r *http.Request) bool {
 	return httpguts.HeaderValuesContainsToken(r.Header["Connection"], "Upgrade") && r.Header.Get("Upgrade") != ""
+}
+
+// withoutH2C is r without an offer to go on with HTTP/2 in clear (RFC 7540, section 3.2; RFC 9113 has taken it back). It is for this hop, which does not take it up: what it needs is among the fields of
+// the hop and would not arrive, and a service that took it up would speak with the client past all that is decided for each request. Java's HttpClient offers it with each request in clear, and services in
+// Node that have a WebSocket answer whatever asks for an upgrade as one that is wrong. Other protocols, such as Docker's tcp, are passed on.
+func withoutH2C(r *http.Request) *http.Request {
+	const offer = "h2c"
+	if !httpguts.HeaderValuesContainsToken(r.Header["Upgrade"], offer) {
+		return r
+	}
+	var others []string
+	for _, protocols := range r.Header["Upgrade"] {
+		for protocol := range strings.SplitSeq(protocols, ",") {
+			if protocol = strings.TrimSpace(protocol); protocol != "" && !strings.EqualFold(protocol, offer) {
+				others = append(others, protocol)
+			}
+		}
+	}
+	r = r.WithContext(r.Context())
+	r.Header = r.Header.Clone()
+	r.Header.Del("Http2-Settings")
+	r.Header.Del("Upgrade")
+	if len(others) > 0 {
+		r.Header.Set("Upgrade", strings.Join(others, ", "))
+	}
+	return r
 }
 
 func (p *Passthrough) serveUpgrade(w http.ResponseWriter, r *http.Request) {

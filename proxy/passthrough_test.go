@@ -214,6 +214,34 @@ func TestUpgradeIsSpelledAsItsRFC(t *testing.T) {
 	}
 }
 
+// HTTP/2 in clear is offered to this hop alone, with whatever else; the request arrives as one that asks for nothing, or for the rest.
+func TestHTTP2IsNotOfferedOnwards(t *testing.T) {
+	for name, c := range map[string]struct{ sent, want string }{
+		"Java's HttpClient":  {"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAEAAEAA\r\n", ""},
+		"not named":          {"Connection: upgrade\r\nUpgrade: H2C\r\nHTTP2-Settings: AAEAAEAA\r\n", ""},
+		"among others":       {"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c ,tcp\r\nUpgrade: h2c\r\nHTTP2-Settings: AAEAAEAA\r\n", "tcp"},
+		"another":            {"Connection: Upgrade\r\nUpgrade: tcp\r\n", "tcp"},
+		"with a body":        {"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAEAAEAA\r\nContent-Length: 1\r\n", ""},
+		"no upgrade at all":  {"Upgrade: h2c\r\n", ""},
+		"a WebSocket before": {"Connection: Upgrade\r\nUpgrade: websocket, h2c\r\n", "websocket"},
+	} {
+		service := record(t, ok)
+		text := "GET /x HTTP/1.1\r\nHost: a\r\n" + c.sent + "\r\n"
+		if strings.Contains(c.sent, "Content-Length") {
+			text = strings.Replace(text, "GET", "POST", 1) + "y"
+		}
+		res, _ := send(t, front(t, passTo(t, "http://"+service.Addr().String())), "GET", text)
+		head := <-service.heads
+		r, err := http.ReadRequest(bufio.NewReader(strings.NewReader(head)))
+		if err != nil {
+			t.Fatal(name, err)
+		}
+		if got := r.Header.Get("Upgrade"); got != c.want || (r.Header.Get("Connection") != "") != (c.want != "") || r.Header.Get("Http2-Settings") != "" || res.StatusCode != 200 {
+			t.Errorf("%s: %d to %q", name, res.StatusCode, head)
+		}
+	}
+}
+
 // So do old clients.
 func TestSwitchIsSpelledAsItsRFC(t *testing.T) {
 	service := record(t, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: x\r\nsec-websocket-protocol: y\r\n\r\n")
