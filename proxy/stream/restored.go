@@ -17,22 +17,25 @@ import (
 // is finished in the next process too.
 const finishedState = "\x00finished"
 
-// load takes in what is known of the stream. Until it is done, clients wait.
+// load takes in what is known of the stream. Until it is done, clients wait; where this process leads at once, until its term has begun, which may
+// begin with a gap that whoever has no place is not to be told of too.
 func (st *Stream) load() {
-	defer st.loaded.lift()
 	s := st.streams
 	if s.History == nil {
+		st.loaded.lift()
 		return
 	}
 	kept, loaded, err := s.History.Open(st.alive, s.Route, st.req.Key, uint64(st.Ring.Epoch()))
 	if err != nil {
 		st.log.Error("the stream's history cannot be opened, it goes on without", "err", err)
+		st.loaded.lift()
 		return
 	}
 	st.kept = kept
 	st.Ring.Restore(loaded)
 	if !kept.Brief() {
 		st.Ring.share(kept.Refresh)
+		defer st.loaded.lift()
 	}
 	st.restore()
 	if n := len(loaded.Events); n > 0 && string(loaded.State) == finishedState && time.Since(loaded.Events[n-1].At) < s.Linger {
@@ -46,11 +49,22 @@ func (st *Stream) restore() {
 	st.restored.Store(last)
 }
 
+// missed appends the gap that is owed. Where it tells of what came since the process before, who begins here has no place that it was lost after, or
+// is told of that by itself.
+func (st *Stream) missed() {
+	was, _ := st.Ring.Last()
+	st.append(translate.Message{Gap: translate.GapUpstream})
+	if st.kept != nil && was == st.restored.Load() {
+		st.restore()
+	}
+}
+
 // follow returns when this process is to run the source, and begins the term; false: the stream is over.
 func (st *Stream) follow() bool {
 	if st.kept == nil {
 		return true
 	}
+	defer st.loaded.lift()
 	if st.led {
 		st.renew()
 	}
@@ -110,6 +124,7 @@ func (st *Stream) over() bool {
 	default:
 		return false
 	}
+	st.loaded.lift()
 	st.tell()
 	return true
 }

@@ -2,6 +2,8 @@ package stream
 
 import (
 	"context"
+	"crypto/sha256"
+	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
@@ -279,6 +281,115 @@ func TestDamageIsSaidOnce(t *testing.T) {
 			end()
 		})
 	}
+}
+
+// Who opens the stream with an id that was written and has not reached the disk is told of one gap, as the source begins anew, and so is who has one that has.
+func TestLossOfAMachineIsSaidOnce(t *testing.T) {
+	for name, id := range map[string]string{"known": "", "unknown": "999"} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				sv := &service{begun: time.Now()}
+				dir := t.TempDir()
+				s, end := process(t, dir, Policy{Bounds: Bounds{Events: 100}}, sv)
+				var c reader
+				seat, cursor := c.comes(t, s)
+				time.Sleep(3500 * time.Millisecond)
+				synctest.Wait()
+				c.read(t, seat.Ring, cursor, false)
+				end()
+				if epoch, _, _ := strings.Cut(c.id, "-"); id != "" {
+					c.id = epoch + "-" + id
+				}
+				time.Sleep(2 * time.Second)
+				s, end = process(t, dir, Policy{Bounds: Bounds{Events: 100}}, sv)
+				seat, cursor = c.comes(t, s)
+				time.Sleep(2 * time.Second)
+				synctest.Wait()
+				if c.read(t, seat.Ring, cursor, false); c.gaps != 1 || c.last != 7 {
+					t.Errorf("%d gaps, up to %d", c.gaps, c.last)
+				}
+				end()
+			})
+		})
+	}
+}
+
+// slow is a store of which a term takes a while to begin, as where many streams are read at once.
+type slow struct {
+	history.Store
+	by time.Duration
+}
+
+type slowLog struct {
+	history.Log
+	by time.Duration
+}
+
+func (s slow) Open(ctx context.Context, route string, identity [sha256.Size]byte, epoch uint64) (history.Log, history.Loaded, error) {
+	l, loaded, err := s.Store.Open(ctx, route, identity, epoch)
+	return slowLog{l, s.by}, loaded, err
+}
+
+func (l slowLog) Lead(ctx context.Context, f history.Follower) (history.Term, error) {
+	time.Sleep(l.by)
+	return l.Log.Lead(ctx, f)
+}
+
+// However long it takes until the term begins that says what was lost, a client whose id is not known is told once: it has no place before that. So has a
+// stream that merges this one.
+func TestDamageIsSaidOnceHoweverLate(t *testing.T) {
+	for name, enter := range map[string]func(t *testing.T, s *Streams) *Seat{
+		"a client": func(t *testing.T, s *Streams) *Seat {
+			begun := time.Now()
+			seat, err := s.Join(t.Context(), request(t, "a"))
+			for ; errors.Is(err, ErrBusy); seat, err = s.Join(t.Context(), request(t, "a")) {
+				time.Sleep(time.Second) // it comes back
+			}
+			if err != nil || time.Since(begun) < decisionTime {
+				t.Fatalf("joined after %v: %v", time.Since(begun), err)
+			}
+			return seat
+		},
+		"a part": func(t *testing.T, s *Streams) *Seat {
+			seat, err := s.Sit(request(t, "a"))
+			if err != nil || seat.Loaded(t.Context()) != nil {
+				t.Fatal(err)
+			}
+			return seat
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) { damagedAndSlow(t, enter) })
+		})
+	}
+}
+
+// damagedAndSlow has a client come that the last process has given what is not in the folder.
+func damagedAndSlow(t *testing.T, enter func(t *testing.T, s *Streams) *Seat) {
+	sv := &service{begun: time.Now(), resumable: true}
+	dir := t.TempDir()
+	s, end := process(t, dir, Policy{Bounds: Bounds{Events: 100}}, sv)
+	join(t, s, "a")
+	time.Sleep(3500 * time.Millisecond)
+	end()
+	if err := os.WriteFile(filepath.Join(dir, "stale"), []byte("yes\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s, end = process(t, dir, Policy{Bounds: Bounds{Events: 100}}, sv)
+	s.History = slow{s.History, 5 * time.Second}
+	seat := enter(t, s)
+	if _, ok := seat.Ring.Find("1-999"); ok {
+		t.Error("an id of nobody's is known")
+	}
+	var c reader
+	cursor := c.read(t, seat.Ring, seat.Start(), true)
+	time.Sleep(10 * time.Second)
+	synctest.Wait()
+	if c.read(t, seat.Ring, cursor, false); c.gaps != 1 || c.last == 0 {
+		t.Errorf("told of %d gaps, up to %d", c.gaps, c.last)
+	}
+	seat.Leave()
+	end()
 }
 
 // The client that opens a stream that was there before gets what comes from then on, and by START=latest the last event.

@@ -198,7 +198,7 @@ func (st *Stream) connect(dialled time.Time, failures int) error {
 	}
 	st.was, st.refusing, st.heard = true, time.Time{}, st.polls() // whose good answer it was
 	if st.owed && (!st.resumes || !conn.Resumed()) {
-		st.append(translate.Message{Gap: translate.GapUpstream})
+		st.missed()
 	}
 	st.owed, st.resumes = false, true
 	st.uplink.connect(conn)
