@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -333,4 +334,52 @@ func (l *logged) String() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.text.String()
+}
+
+// unread is a store that does not tell of streams until it is read.
+type unread struct {
+	history.Running
+	read chan struct{}
+}
+
+func (u unread) Open(ctx context.Context, route string, identity [sha256.Size]byte, epoch uint64) (history.Log, history.Loaded, error) {
+	select {
+	case <-u.read:
+	case <-ctx.Done():
+	}
+	return u.Running.Open(ctx, route, identity, epoch)
+}
+
+// TestUnreadHistory: whoever cannot be told what its last id means keeps it, and comes back as soon as any client does, rather than once others may have left.
+func TestUnreadHistory(t *testing.T) {
+	t.Parallel()
+	f := newFeed(t)
+	store, err := history.Settings{Dir: t.TempDir(), TTL: time.Hour}.Start(slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	slow := unread{store, make(chan struct{})}
+	c := configure(t, "SSE_ROUTE_B_PATH=/b", "SSE_ROUTE_B_FROM="+f.ws()+"/ws?b", "SSE_RETRY=4s")
+	c.History = slow
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := serveOn(t, l, c, slog.New(slog.DiscardHandler))
+	text, err := s.get(t, "/b", "Last-Event-ID: 12-3").rest()
+	var ms int
+	if _, retry, ok := strings.Cut(text, "retry: "); ok {
+		fmt.Sscan(retry, &ms)
+	}
+	if ms < 4000 || ms > 8000 || !strings.Contains(text, "event: stream.busy\ndata: {}\nid: 12-3\n") || !errors.Is(err, io.ErrUnexpectedEOF) {
+		t.Errorf("%q, %v", text, err)
+	}
+	if n, m := s.Rejected[Unread].Load(), s.Rejected[FullStreams].Load(); n != 1 || m != 0 {
+		t.Errorf("%d are counted, and %d as too many", n, m)
+	}
+	close(slow.read)
+	b := s.get(t, "/b", "Last-Event-ID: 12-3")
+	b.wantGap(t, "restart", "null")
+	f.publish(t, "b", "1")
+	b.wantData(t, "1")
 }

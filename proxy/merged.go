@@ -245,6 +245,8 @@ func rejectionOf(status int, err error) int {
 		return RefusedUp
 	case errors.Is(err, stream.ErrBusy):
 		return FullStreams
+	case errors.Is(err, stream.ErrUnread):
+		return Unread
 	case status == http.StatusUnauthorized || status == http.StatusForbidden:
 		return Unauthorized
 	case status == http.StatusServiceUnavailable:

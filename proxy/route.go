@@ -35,6 +35,7 @@ const (
 	Unauthorized        // by AUTH, or its ticket does not hold
 	Unsure              // AUTH cannot be asked now
 	FullAddress         // SSE_MAX_CLIENTS_PER_IP
+	Unread              // what is known of the stream from before is not read yet
 	rejections
 )
 
@@ -42,7 +43,7 @@ const (
 type Rejected [rejections]atomic.Int64
 
 // Rejections names the entries of Rejected.
-var Rejections = [rejections]string{"origin", "bad_request", "max_clients", "max_streams", "draining", "upstream", "auth", "auth_unavailable", "address"}
+var Rejections = [rejections]string{"origin", "bad_request", "max_clients", "max_streams", "draining", "upstream", "auth", "auth_unavailable", "address", "history"}
 
 // answer answers a request on the route's path.
 func (rt *Route) answer(w http.ResponseWriter, r *http.Request) deliver.Rest {
@@ -306,6 +307,9 @@ func (rt *Route) seat(w http.ResponseWriter, r *http.Request, req upstream.Reque
 		return c, p.reject(w, RefusedUp, refused.Status, fmt.Sprintf("the upstream refused this request (%d)", refused.Status))
 	case errors.Is(err, stream.ErrBusy):
 		return c, p.busy(w, r, FullStreams, id)
+	case errors.Is(err, stream.ErrUnread): // which takes a moment more, and no other client's leaving
+		p.Rejected[Unread].Add(1)
+		return c, deliver.Busy(w, r, id, rt.deliver.RetryHint())
 	case errors.Is(err, stream.ErrReplaced): // while the client was on its way; whoever replaces it is there
 		p.Rejected[Draining].Add(1)
 		return c, deliver.Busy(w, r, id, rt.deliver.RetryHint())

@@ -342,7 +342,7 @@ func TestDamageIsSaidOnceHoweverLate(t *testing.T) {
 		"a client": func(t *testing.T, s *Streams) *Seat {
 			begun := time.Now()
 			seat, err := s.Join(t.Context(), request(t, "a"))
-			for ; errors.Is(err, ErrBusy); seat, err = s.Join(t.Context(), request(t, "a")) {
+			for ; errors.Is(err, ErrUnread); seat, err = s.Join(t.Context(), request(t, "a")) {
 				time.Sleep(time.Second) // it comes back
 			}
 			if err != nil || time.Since(begun) < decisionTime {

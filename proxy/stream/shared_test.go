@@ -530,7 +530,7 @@ func TestSlowStore(t *testing.T) {
 		return st, new(legacy)
 	}, func(t *testing.T, st *store, _ *legacy, s *Streams) {
 		begun := time.Now()
-		if _, err := s.Join(t.Context(), request(t, "k")); !errors.Is(err, ErrBusy) || time.Since(begun) != decisionTime {
+		if _, err := s.Join(t.Context(), request(t, "k")); !errors.Is(err, ErrUnread) || time.Since(begun) != decisionTime {
 			t.Errorf("%v after %v", err, time.Since(begun))
 		}
 		s.Health() // what it takes is not held

@@ -26,6 +26,9 @@ const RetireTime = 10 * time.Second
 // ErrBusy means that no more streams are allowed now.
 var ErrBusy = errors.New("too many streams")
 
+// ErrUnread means that what is known of the stream from before is not read yet, without which nobody can tell what a client's last id means.
+var ErrUnread = errors.New("the history of the stream is not read yet")
+
 // Policy is what the streams of one route have in common.
 type Policy struct {
 	Bounds Bounds
@@ -107,7 +110,7 @@ func (st *Stream) Leave() { st.streams.leave(st) }
 
 // Join returns a seat in the stream of req, opening it if there is none. It returns once the upstream has connected,
 // failed or refused, and after 3 s in any case; until then and afterwards the stream keeps trying. The error is
-// [ErrBusy], [ErrReplaced], *[translate.Refused], or ctx's.
+// [ErrBusy], [ErrUnread], [ErrReplaced], *[translate.Refused], or ctx's.
 func (s *Streams) Join(ctx context.Context, req upstream.Request) (*Seat, error) {
 	seat, err := s.sit(req)
 	if err != nil {
@@ -121,9 +124,9 @@ func (s *Streams) Join(ctx context.Context, req upstream.Request) (*Seat, error)
 	case <-wait.C:
 		select {
 		case <-seat.loaded.passed():
-		default: // nobody can tell what the client's last id means
+		default:
 			seat.Leave()
-			return nil, ErrBusy
+			return nil, ErrUnread
 		}
 	case <-ctx.Done():
 		seat.Leave()
