@@ -16,6 +16,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -284,6 +285,51 @@ func TestKeysChange(t *testing.T) {
 			}
 			if n := b.log.count("certificates have changed"); n != 1 {
 				t.Errorf("told %d times", n)
+			}
+		})
+	}
+}
+
+// muted is a connection that leads nowhere once it is mute: nothing arrives any more, and nobody is told.
+type muted struct {
+	net.Conn
+	mute *atomic.Bool
+}
+
+func (m muted) Write(p []byte) (int, error) {
+	if m.mute.Load() {
+		return len(p), nil
+	}
+	return m.Conn.Write(p)
+}
+
+// A connection of HTTP/2 that leads nowhere any more is given up, and what is asked then goes over another one.
+func TestDeadConnection(t *testing.T) {
+	for _, http2 := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			b := startBench(t, authority.New("ours"), http2)
+			defer b.end()
+			dial, mute := b.Base, new(atomic.Bool)
+			b.Base = func(ctx context.Context, network, address string) (net.Conn, error) {
+				c, err := dial(ctx, network, address)
+				return muted{c, mute}, err
+			}
+			b.want("/", "one")
+			mute.Store(true)
+			b.Base = dial // those that are made from now on lead there
+			begun := time.Now()
+			for answer := ""; answer != "one"; {
+				ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+				req, _ := http.NewRequestWithContext(ctx, "GET", "https://legacy/", nil)
+				if resp, err := b.RoundTrip(req); err == nil {
+					body, _ := io.ReadAll(resp.Body)
+					resp.Body.Close()
+					answer = string(body)
+				}
+				cancel()
+				if took := time.Since(begun); took > 2*silentTime+10*time.Second {
+					t.Fatalf("HTTP/2 %v: no answer within %v", http2, took)
+				}
 			}
 		})
 	}

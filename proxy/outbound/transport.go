@@ -85,6 +85,7 @@ func (t *Transport) new(keys *Keys) *http.Transport {
 	tr.Protocols.SetHTTP1(true)
 	tr.Protocols.SetHTTP2(t.HTTP2)
 	tr.ForceAttemptHTTP2 = t.HTTP2
+	tr.HTTP2 = &http.HTTP2Config{SendPingTimeout: silentTime, PingTimeout: silentTime}
 	tr.DialContext = func(ctx context.Context, _, address string) (net.Conn, error) {
 		return t.wrap(t.dial(ctx, "http", address))
 	}
