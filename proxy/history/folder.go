@@ -43,6 +43,7 @@ type Folder struct {
 	current  *os.File   // the last one
 	streams  map[name]*entry
 	number   uint32 // of the stream that was given one last
+	gone     uint64 // the newest epoch of the streams that were forgotten: files may hold them still
 	buf      []byte
 	damaged  bool      // when it was opened; see Loaded.Damaged
 	failing  bool      // the last append failed
@@ -234,6 +235,7 @@ func (f *Folder) Stream(route string, identity [sha256.Size]byte, epoch uint64) 
 	}
 	e := f.streams[n]
 	if e == nil {
+		epoch = max(epoch, f.gone+1) // it may have been forgotten, and the clock set back since
 		f.number++
 		e = &entry{name: n, number: f.number, born: epoch}
 		f.streams[n] = e

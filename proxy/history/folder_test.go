@@ -546,3 +546,43 @@ func FuzzRecords(f *testing.F) {
 		}
 	})
 }
+
+// A stream that was forgotten, and is opened again by a clock that was set back since, is the new one after a restart, also where files still hold the old one.
+func TestForgottenByAnEarlierClock(t *testing.T) {
+	dir := t.TempDir()
+	f := open(t, dir, 1<<20)
+	say := func(epoch uint64, state string, texts ...string) {
+		l, _, err := f.Stream("r", identity(1), epoch)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b := Batch{State: []byte(state), Kept: len(texts)}
+		for i, text := range texts {
+			b.Events = append(b.Events, Event{Position: Position{l.Epoch, uint64(i + 1)}, At: time.UnixMilli(1), Data: []byte(text)})
+		}
+		if err := l.Append(b); err != nil {
+			t.Fatal(err)
+		}
+		l.Close()
+	}
+	say(1000, "old", "1", "2")
+	f.sweep(time.Now().Add(2 * time.Hour))
+	say(500, "new", "8", "9")
+	for _, restart := range []string{"a kill", "another"} {
+		f.kill()
+		f = open(t, dir, 1<<20)
+		l, loaded, err := f.Stream("r", identity(1), 600)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for _, e := range loaded.Events {
+			got = append(got, string(e.Data))
+		}
+		if !slices.Equal(got, []string{"8", "9"}) || string(loaded.State) != "new" || loaded.Damaged {
+			t.Errorf("after %s: %q, with the state %q, damaged %v", restart, got, loaded.State, loaded.Damaged)
+		}
+		l.Close()
+	}
+	f.kill()
+}

@@ -256,6 +256,7 @@ func (f *Folder) prune(e *entry) {
 // forget lets go of a stream. If it is read again before the segments have gone, it is too old then too.
 func (f *Folder) forget(e *entry) {
 	f.drop(e)
+	f.gone = max(f.gone, e.epoch)
 	delete(f.streams, e.name)
 	delete(f.lastSegment().defined, e)
 }
