@@ -38,7 +38,7 @@ func (st *Stream) load() {
 		defer st.loaded.lift()
 	}
 	st.restore()
-	if n := len(loaded.Events); n > 0 && string(loaded.State) == finishedState && time.Since(loaded.Events[n-1].At) < s.Linger {
+	if n := len(loaded.Events); n > 0 && string(loaded.State) == finishedState && time.Since(loaded.Events[n-1].At).Abs() < s.Linger { // the clock may have been set back since
 		st.Ring.Close(End{Kind: Finished})
 	}
 }

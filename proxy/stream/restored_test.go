@@ -466,6 +466,36 @@ func TestRestartOfAFinishedStream(t *testing.T) {
 	})
 }
 
+// stepped is a store that was written by a clock which was ahead of the one that there is now.
+type stepped struct {
+	history.Store
+	by time.Duration
+}
+
+func (s stepped) Open(ctx context.Context, route string, identity [sha256.Size]byte, epoch uint64) (history.Log, history.Loaded, error) {
+	l, loaded, err := s.Store.Open(ctx, route, identity, epoch)
+	for i := range loaded.Events {
+		loaded.Events[i].At = loaded.Events[i].At.Add(s.by)
+	}
+	return l, loaded, err
+}
+
+// However far the clock was set back since, what was finished begins again once LINGER is over.
+func TestFinishedByAnotherClock(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		sv := &service{begun: time.Now(), resumable: true, done: 2}
+		s, end := process(t, t.TempDir(), Policy{}, sv)
+		s.History = stepped{s.History, 24 * time.Hour}
+		join(t, s, "a").Leave()
+		time.Sleep(s.Linger + time.Minute)
+		sv.done = 0
+		if _, last := join(t, s, "a").Ring.Last(); last.Kind != Open {
+			t.Errorf("it is never begun again: %+v", last)
+		}
+		end()
+	})
+}
+
 // Ids of all epochs are known as far as their events were, and no further: what follows was lost with the machine.
 func TestIDsOfSeveralEpochs(t *testing.T) {
 	r := NewRing(9, Bounds{}, new(Stats), false)
