@@ -3,7 +3,10 @@
 package e2e
 
 import (
+	"errors"
 	"fmt"
+	"net"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -36,6 +39,7 @@ func TestFaultsAreSeen(t *testing.T) {
 		"evicted, another number": {event("1-1", 5) + gap("evicted", "4") + event("1-3", 9), "told that 4 are evicted, and missed 3"},
 		"two gaps for a loss":     {event("1-1", 5) + gap("upstream", "null") + gap("upstream", "null") + event("1-4", 9), "told of 2 gaps"},
 		"a gap for no loss":       {event("1-1", 5) + gap("history", "null") + event("1-3", 6), "told of 1 gaps"},
+		"a loss that goes on":     {event("1-1", 5) + gap("upstream", "null") + event("1-3", 9) + gap("upstream", "null"), ""},
 		"an unknown event":        {"event: x\ndata: y\n\n", "got x"},
 	} {
 		s := &spring{key: "/x", more: make(chan struct{})}
@@ -79,5 +83,36 @@ func TestLinkFails(t *testing.T) {
 	}
 	if code, page := text(t, plain, "http://"+l.addr+"/page"); code != 200 || len(page) != 10_000 {
 		t.Errorf("healed: %d, %d bytes", code, len(page))
+	}
+}
+
+// TestLinkHealsWhatIsBeingCut: a connection that goes silent while the link heals is ended like those that were silent before.
+func TestLinkHealsWhatIsBeingCut(t *testing.T) {
+	t.Parallel()
+	server, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer server.Close()
+	l := startLink(t, server.Addr().String(), seeded(1, "link"))
+	c, err := net.Dial("tcp", l.addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	eventually(t, "the connection", func() bool { return len(l.all()) == 1 })
+	p := l.all()[0]
+	l.cutAfter(func() cutHow { return cutSilent }, 1)
+	l.mu.Lock()
+	p.left = [2]int64{-1, 0}
+	l.mu.Unlock()
+	if _, cut, _, _ := p.takes(segment{bytes: []byte("x")}, 1); !cut {
+		t.Fatal("it is not cut")
+	}
+	l.heal()
+	p.end(cutSilent) // who cuts it comes late
+	c.SetReadDeadline(time.Now().Add(patience / 10))
+	if _, err := c.Read(make([]byte, 1)); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("the one who has dialled is not told: %v", err)
 	}
 }

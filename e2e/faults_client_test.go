@@ -188,10 +188,14 @@ func (w *eventSource) turn() {
 	w.gaps, w.before = map[string]int{}, w.opened
 }
 
-// held complains of more gaps in this turn than there were losses.
+// held complains of more gaps in this turn than there were losses. One after which nothing has come yet is of a loss that goes on, which is not counted
+// before it is over: who waits for others may lose its upstream again.
 func (w *eventSource) held(losses map[string]int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	for _, g := range w.owed {
+		w.gaps[g.Reason]--
+	}
 	if w.short {
 		losses["restart"] += w.opened - w.before
 	}

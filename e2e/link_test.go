@@ -33,6 +33,9 @@ const (
 	cutHowMany = int(cutHalf) + 1
 )
 
+// silences reports whether somebody is not told.
+func (h cutHow) silences() bool { return h == cutSilent || h == cutOnlyTo || h == cutOnlyBy }
+
 // link is a TCP relay whose network fails as it is told.
 type link struct {
 	addr, target string
@@ -281,16 +284,7 @@ func (p *pair) arrive(to, from *net.TCPConn, way int, under <-chan segment) {
 			case <-turned:
 			}
 		}
-		p.link.mu.Lock()
-		silenced, how, bytes, cut := p.silenced, p.how, s.bytes, false
-		if left := p.left[way]; left >= 0 && s.err == nil {
-			if cut = int64(len(bytes)) >= left; cut {
-				bytes, p.left = bytes[:left], [2]int64{-1, -1}
-			} else {
-				p.left[way] -= int64(len(bytes))
-			}
-		}
-		p.link.mu.Unlock()
+		silenced, cut, how, bytes := p.takes(s, way)
 		switch {
 		case silenced:
 		case s.err == io.EOF:
@@ -307,10 +301,28 @@ func (p *pair) arrive(to, from *net.TCPConn, way int, under <-chan segment) {
 	}
 }
 
+// takes returns what arrives of a segment, and whether, and how, the pair is cut after it. One that is silenced then is so from here on: heal may come before the bytes
+// have arrived, and has to find it.
+func (p *pair) takes(s segment, way int) (silenced, cut bool, how cutHow, bytes []byte) {
+	p.link.mu.Lock()
+	defer p.link.mu.Unlock()
+	left := p.left[way]
+	silenced, bytes = p.silenced, s.bytes
+	switch {
+	case left < 0 || s.err != nil:
+	case int64(len(bytes)) < left:
+		p.left[way] -= int64(len(bytes))
+	default:
+		cut, bytes, p.left = true, bytes[:left], [2]int64{-1, -1}
+		p.silenced = p.silenced || p.how.silences()
+	}
+	return silenced, cut, p.how, bytes
+}
+
 // end ends the pair.
 func (p *pair) end(how cutHow) {
 	p.link.mu.Lock()
-	p.silenced = p.silenced || how == cutSilent || how == cutOnlyTo || how == cutOnlyBy
+	p.silenced = p.silenced || how.silences()
 	p.link.mu.Unlock()
 	switch how {
 	case cutReset:
