@@ -159,7 +159,8 @@ func (c *conn) Resumed() bool { return true }
 // Send is for streams that have an upstream.
 func (c *conn) Send(context.Context, translate.Message) error { return upstream.ErrNoUplink }
 
-// Run emits what the parts bring.
+// Run emits what the parts bring. Whatever else ends it than a part's end, its clients come back to another stream: this one cannot go on, as it would begin
+// with all that its parts have once more.
 func (c *conn) Run(ctx context.Context, emit func([]translate.Message) error) error {
 	s := c.source
 	defer func() {
@@ -169,6 +170,9 @@ func (c *conn) Run(ctx context.Context, emit func([]translate.Message) error) er
 	}()
 	for first := true; ; first = false {
 		end, err := s.turn(ctx, c, first, emit)
+		if err != nil && ctx.Err() == nil && !errors.Is(err, upstream.ErrRetired) {
+			err = fmt.Errorf("%w: %w", upstream.ErrRetired, err)
+		}
 		if err != nil {
 			return err
 		}

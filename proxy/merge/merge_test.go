@@ -342,6 +342,33 @@ func TestPartsEnd(t *testing.T) {
 	})
 }
 
+// A part that has reached its age, and finds no place, ends the stream for its clients, who are to come back: a source does not begin twice, or all that its
+// parts have would come again.
+func TestPartFindsNoPlace(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := build(t, time.Minute, stream.Bounds{Events: 8})
+		defer h.close()
+		h.open()
+		c := h.come()
+		h.parts[0].say("a")
+		h.want("at first", c.read(), "0=a")
+		places := h.plan.Parts[0].Streams.All
+		places.Take() // another route's
+		places.Set(1) // fewer than there are, by a reload
+		time.Sleep(61 * time.Second)
+		synctest.Wait()
+		places.Give()
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if _, end := c.ring.Last(); end.Kind != stream.Retired {
+			t.Errorf("the end is %+v, want one from which clients come back", end)
+		}
+		h.want("until then", c.read(), "")
+		h.come()
+		h.parts[0].say("b")
+	})
+}
+
 // A client may be ahead of what the merged stream has read of a part: it had another connection before. And its place may be older than all that is kept.
 func TestPlaces(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
