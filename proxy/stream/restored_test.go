@@ -488,6 +488,7 @@ func TestFinishedByAnotherClock(t *testing.T) {
 		s.History = stepped{s.History, 24 * time.Hour}
 		join(t, s, "a").Leave()
 		time.Sleep(s.Linger + time.Minute)
+		synctest.Wait()
 		sv.done = 0
 		if _, last := join(t, s, "a").Ring.Last(); last.Kind != Open {
 			t.Errorf("it is never begun again: %+v", last)
