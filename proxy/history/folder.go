@@ -11,7 +11,6 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"strings"
 	"sync"
 	"time"
 )
@@ -46,6 +45,9 @@ type Folder struct {
 	gone     uint64 // the newest epoch of the streams that were forgotten: files may hold them still
 	buf      []byte
 	damaged  bool      // when it was opened; see Loaded.Damaged
+	stale    bool      // the file of that name says so
+	owing    int       // streams that owe events
+	unnoted  int       // of these, those of which no file knows
 	failing  bool      // the last append failed
 	tried    time.Time // when the last append was tried
 	closed   bool
@@ -77,6 +79,8 @@ type entry struct {
 	open   Follower   // of the log; nil: all is held
 	opened bool       // it was, by this process
 	lacks  bool       // events that its state stood after were not found
+	owes   bool       // clients may have been given events that it does not have; see owed.go
+	owed   ref        // which says so
 	idle   time.Time  // when it was closed
 	sorted int        // how many keyed events it takes for those that are not held to be looked for
 }
@@ -104,7 +108,7 @@ func Open(s Settings) (*Folder, error) {
 	if err := f.take(); err != nil {
 		return nil, err
 	}
-	for _, step := range []func() error{f.readKey, f.readStale, f.recover, f.begin} {
+	for _, step := range []func() error{f.readKey, f.readStale, f.recover, f.begin, f.noteOwed} {
 		if err := step(); err != nil {
 			f.release()
 			return nil, fmt.Errorf("the folder %s: %w", s.Dir, plain(err))
@@ -145,33 +149,6 @@ func (f *Folder) readKey() error {
 	}
 	rand.Read(f.key[:])
 	return os.WriteFile(f.path("key"), f.key[:], 0o600)
-}
-
-// staleFile holds whether clients were given events that are not in the folder, since the disk was full. It is as long as what is
-// written into it, so that writing takes no room.
-const staleFile = "stale"
-
-// readStale notes whether the last process ended so.
-func (f *Folder) readStale() error {
-	if was, err := os.ReadFile(f.path(staleFile)); err == nil && strings.HasPrefix(string(was), "yes") {
-		f.damaged = true
-	}
-	return os.WriteFile(f.path(staleFile), []byte("no \n"), 0o600)
-}
-
-// markStale notes whether the folder lacks what clients were given.
-func (f *Folder) markStale(stale bool) {
-	file, err := os.OpenFile(f.path(staleFile), os.O_WRONLY, 0)
-	if err != nil {
-		return
-	}
-	defer file.Close()
-	text := "no \n"
-	if stale {
-		text = "yes\n"
-	}
-	file.WriteAt([]byte(text), 0)
-	file.Sync()
 }
 
 // begin begins a segment.
@@ -245,6 +222,8 @@ func (f *Folder) Stream(route string, identity [sha256.Size]byte, epoch uint64) 
 		f.Log.Warn("a stream's history cannot be read and begins anew", "err", plain(err))
 		f.Stats.Damaged.Add(1)
 		f.drop(e)
+		f.owe(e)
+		f.mark()
 		e.born = max(epoch, e.epoch+1)
 		loaded = Loaded{Epoch: e.epoch, Damaged: true}
 	}
@@ -305,7 +284,7 @@ func (r *reader) read(at ref) (record, error) {
 
 // load reads what is known of e.
 func (f *Folder) load(e *entry) (l Loaded, err error) {
-	l = Loaded{Epoch: e.epoch, Damaged: (f.damaged && e.epoch != 0 || e.lacks) && !e.opened, Older: len(e.keyed)}
+	l = Loaded{Epoch: e.epoch, Damaged: e.owes || (f.damaged && e.epoch != 0 || e.lacks) && !e.opened, Older: len(e.keyed)}
 	r := reader{f, map[*segment]*os.File{}}
 	defer r.close()
 	for _, k := range append(e.keyed[:len(e.keyed):len(e.keyed)], e.events...) {

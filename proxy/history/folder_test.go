@@ -586,3 +586,101 @@ func TestForgottenByAnEarlierClock(t *testing.T) {
 	}
 	f.kill()
 }
+
+// owing is a stream that keeps again what it owes.
+type owing struct {
+	model
+	owed Batch
+}
+
+func (o *owing) Retry(uint64) { o.log.Append(o.owed) }
+
+// TestOwed: what was given to clients and could not be written is known of each stream, until it is written or told of, whatever others have written meanwhile
+// and however soon the next process ends.
+func TestOwed(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "x")
+	f := open(t, dir, 1<<20)
+	event := func(epoch, seq uint64) Batch {
+		return Batch{Events: []Event{{Position: Position{epoch, seq}, Data: []byte("x")}}, Kept: 10}
+	}
+	var streams [3]owing
+	for i := range streams {
+		l, _, err := f.Stream("r", identity(i), 5)
+		if err != nil {
+			t.Fatal(err)
+		}
+		streams[i].log, streams[i].owed = l, event(5, 2)
+		lead(t, l, &streams[i])
+		if err := l.Append(event(5, 1)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	whole, err := f.current, error(nil)
+	if f.current, err = os.Open(whole.Name()); err != nil { // which cannot be written
+		t.Fatal(err)
+	}
+	for i := range 2 {
+		if streams[i].log.Append(event(5, 2)) == nil {
+			t.Error("a full disk is not noticed")
+		}
+	}
+	f.current.Close()
+	f.current, f.tried = whole, time.Time{}
+	if err := streams[2].log.Append(event(5, 2)); err != nil {
+		t.Fatal(err)
+	}
+	damaged := func(f *Folder, n int) bool {
+		t.Helper()
+		l, loaded, err := f.Stream("r", identity(n), 6)
+		if err != nil {
+			t.Fatal(err)
+		}
+		l.Close()
+		return loaded.Damaged
+	}
+	killed := func() (dir string) { // what the process leaves if it is killed now
+		dir = filepath.Join(t.TempDir(), "x")
+		if err := os.CopyFS(dir, os.DirFS(f.Dir)); err != nil {
+			t.Fatal(err)
+		}
+		return dir
+	}
+	left := killed()
+	for range 2 { // the first of which nobody comes to
+		died := open(t, left, 1<<20)
+		died.kill()
+	}
+	died := open(t, left, 200)
+	if !damaged(died, 0) || !damaged(died, 1) {
+		t.Error("another stream was written, and what these owe is forgotten")
+	}
+	for _, n := range []int{0, 2} {
+		l, _, _ := died.Stream("r", identity(n), 7)
+		for seq := range uint64(50) { // it is told of, and files come and go
+			b := event(l.Epoch, seq+1)
+			if b.Kept = 1; l.Append(b) != nil {
+				t.Fatal("it is not written")
+			}
+			died.tidied(t)
+		}
+	}
+	died.kill()
+	if _, err := os.Stat(filepath.Join(left, segmentName(2))); err == nil {
+		t.Error("the file that says so first is still there")
+	}
+	died = open(t, left, 1<<20)
+	if damaged(died, 0) || !damaged(died, 1) {
+		t.Error("one that was told of is to be told again, or one that was not is not")
+	}
+	died.kill()
+
+	streams[0].log.Close()
+	if !damaged(f, 0) {
+		t.Error("it is opened again in the same process, and nothing is said")
+	}
+	f.collect()
+	if damaged(f, 1) || !damaged(f, 0) {
+		t.Error("what is owed is not collected")
+	}
+	f.kill()
+}

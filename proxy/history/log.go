@@ -64,10 +64,20 @@ func (l *FolderLog) Append(b Batch) error {
 		return ErrClosed
 	}
 	if f.failing && time.Since(f.tried) < retryTime {
+		if len(b.Events) > 0 {
+			f.owe(e)
+		}
 		return errFailing
 	}
 	f.tried = time.Now()
 	err := f.append(e, b)
+	switch {
+	case len(b.Events) == 0:
+	case err == nil:
+		f.pay(e)
+	default:
+		f.owe(e)
+	}
 	f.report(err)
 	if err == nil && f.Sync == 0 {
 		if err := f.current.Sync(); err != nil { // it is written all the same, and would be a second time
@@ -88,10 +98,12 @@ func (f *Folder) report(err error) {
 	if err != nil {
 		f.Stats.Failures.Add(1)
 	}
-	if failing := err != nil; failing != f.failing {
-		f.failing = failing
+	failing := err != nil
+	changed := failing != f.failing
+	f.failing = failing
+	f.mark()
+	if changed {
 		f.Stats.Failing.Store(failing)
-		f.markStale(failing)
 		if failing {
 			f.Log.Error("events cannot be written to the history, streams go on without it", "err", plain(err))
 		} else {
@@ -256,6 +268,9 @@ func (f *Folder) prune(e *entry) {
 // forget lets go of a stream. If it is read again before the segments have gone, it is too old then too.
 func (f *Folder) forget(e *entry) {
 	f.drop(e)
+	if e.owed.free(); e.owes { // which is known as long as files have anything of it
+		f.owing--
+	}
 	f.gone = max(f.gone, e.epoch)
 	delete(f.streams, e.name)
 	delete(f.lastSegment().defined, e)

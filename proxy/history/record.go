@@ -2,7 +2,7 @@
 //
 //	lock       locked by the process that has the folder (flock)
 //	key        32 random bytes: streams are named by an HMAC of their identity, so that the folder tells no cookie or token
-//	stale      "yes" where events were given to clients that could not be written, since the disk was full; else "no"
+//	stale      "yes" where events were given to clients that could not be written, since the disk was full, and no record says so; else "no"
 //	NNNNNNNN   segments, eight hexadecimal digits, in the order in which they were begun
 //
 // A segment begins with the 8 bytes "sidehst1", then records one after the other:
@@ -20,6 +20,7 @@
 //	        event before, 8 each, stand before the data
 //	state   epoch 8, seq 8 of the event that it stands after, then what the source needs to go on there
 //	past    epoch 8, seq 8 of the event that it stands after, then what all events up to there come to
+//	owes    epoch 8, seq 8 of the event that it stands after: where that is the newest one, clients may have been given some after it
 //
 // Records of a batch stand together, and all but the last have the bit more in their kind. A batch that is cut short at the end of the
 // last segment was being written when the process ended: nothing of it was given to a client. Whatever else does not read is damage.
@@ -49,6 +50,7 @@ const (
 	kindEvent
 	kindState
 	kindPast
+	kindOwes
 
 	more kind = 0x80 // the batch goes on
 )

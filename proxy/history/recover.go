@@ -39,6 +39,8 @@ type find struct {
 	events      []foundEvent
 	state, past ref
 	upTo        Position // that state and past stand after, the later one
+	owed        ref
+	owedAt      Position // that it stands after
 }
 
 type foundEvent struct {
@@ -118,6 +120,10 @@ func (found finds) take(at *find, r record, where ref) *find {
 			at.epoch = max(at.epoch, e.Epoch)
 			at.events = append(at.events, foundEvent{kept{e.Position, where, e.Key}, before})
 		}
+	case kindOwes:
+		if p, _, ok := r.blob(); ok {
+			at.owed, at.owedAt = where, p
+		}
 	case kindState, kindPast:
 		p, _, ok := r.blob()
 		if !ok {
@@ -147,10 +153,18 @@ func (f *Folder) adopt(found finds) {
 		if e.last.Before(at.upTo) { // a power failure has taken events, and left what was written after them
 			e.lacks, e.state, e.past = true, ref{}, ref{}
 		}
+		if f.stale {
+			f.owe(e)
+		}
+		if at.owed.segment != nil && !at.owedAt.Before(e.last) { // else its events tell of it
+			f.owe(e)
+			e.owed = at.owed
+			f.unnoted--
+		}
 		for _, k := range append(e.events[:len(e.events):len(e.events)], e.keyed...) {
 			k.segment.live += int64(k.size)
 		}
-		for _, blob := range []ref{e.state, e.past} {
+		for _, blob := range []ref{e.state, e.past, e.owed} {
 			if blob.segment != nil {
 				blob.segment.live += int64(blob.size)
 			}

@@ -62,13 +62,14 @@ func (f *Folder) Report() Report {
 	return r
 }
 
-// Run syncs, tidies up, and forgets streams that have not been open for TTL, until ctx is done.
+// Run syncs, tidies up, asks for what could not be written, and forgets streams that have not been open for TTL, until ctx is done.
 func (f *Folder) Run(ctx context.Context) {
 	every := f.Sync
 	if every <= 0 {
 		every = time.Second // for the garbage
 	}
-	sync, sweep := time.NewTicker(every), time.NewTicker(min(sweepTime, max(f.TTL, time.Second)))
+	sync, sweep, again := time.NewTicker(every), time.NewTicker(min(sweepTime, max(f.TTL, time.Second))), time.NewTicker(retryTime)
+	defer again.Stop()
 	defer sync.Stop()
 	defer sweep.Stop()
 	f.tidy() // each process begins a segment, and what the ones before have left may not be needed any more
@@ -80,6 +81,8 @@ func (f *Folder) Run(ctx context.Context) {
 			f.sync(f.Sync >= 0)
 		case <-sweep.C:
 			f.sweep(time.Now())
+		case <-again.C:
+			f.collect()
 		case <-f.untidy:
 			for f.rewrite(ctx) {
 			}
@@ -263,6 +266,10 @@ func (e *entry) places(r record, at ref) (all []*ref) {
 	case kindPast:
 		if e.past == at {
 			all = append(all, &e.past)
+		}
+	case kindOwes:
+		if e.owed == at {
+			all = append(all, &e.owed)
 		}
 	case kindEvent:
 		event, _, _ := r.event()

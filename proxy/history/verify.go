@@ -64,7 +64,7 @@ func (f *Folder) verifyStreams(w io.Writer, report *findings) {
 	var oldest, newest time.Time
 	for n, e := range f.streams {
 		loaded, err := f.load(e)
-		if err != nil || e.lacks {
+		if err != nil || e.lacks || e.owes {
 			report.found++
 			fmt.Fprintf(w, "damage   a stream, %x: %v\n", n[:8], orLacks(err))
 			continue
@@ -88,7 +88,7 @@ func (f *Folder) verifyStreams(w io.Writer, report *findings) {
 
 func orLacks(err error) error {
 	if err == nil {
-		return errors.New("events are missing that what its source goes on with comes after")
+		return errors.New("events are missing that clients were given, or that what its source goes on with comes after")
 	}
 	return plain(err)
 }

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -312,6 +313,64 @@ func TestLossOfAMachineIsSaidOnce(t *testing.T) {
 			})
 		})
 	}
+}
+
+// flaky is a store that takes nothing while it is away, as a folder whose disk is full.
+type flaky struct {
+	history.Store
+	away *atomic.Bool
+	led  *history.Follower
+}
+
+type flakyLog struct {
+	history.Log
+	flaky
+}
+
+func (s flaky) Open(ctx context.Context, route string, identity [sha256.Size]byte, epoch uint64) (history.Log, history.Loaded, error) {
+	l, loaded, err := s.Store.Open(ctx, route, identity, epoch)
+	return flakyLog{l, s}, loaded, err
+}
+
+func (l flakyLog) Lead(ctx context.Context, f history.Follower) (history.Term, error) {
+	*l.led = f
+	return l.Log.Lead(ctx, f)
+}
+
+func (l flakyLog) Append(b history.Batch) error {
+	if l.away.Load() {
+		return history.ErrAway
+	}
+	return l.Log.Append(b)
+}
+
+// What a folder could not take it is given once it asks for it, though nothing comes any more: after a restart nothing is missing, and no id is unknown.
+func TestOwedIsCollected(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		sv := &service{begun: time.Now(), resumable: true}
+		dir := t.TempDir()
+		s, end := process(t, dir, Policy{Bounds: Bounds{Events: 100}}, sv)
+		store := flaky{s.History, new(atomic.Bool), new(history.Follower)}
+		s.History = store
+		var c reader
+		seat, cursor := c.comes(t, s)
+		time.Sleep(1500 * time.Millisecond)
+		store.away.Store(true)
+		time.Sleep(2 * time.Second)
+		synctest.Wait()
+		c.read(t, seat.Ring, cursor, false)
+		store.away.Store(false)
+		(*store.led).Retry(0)
+		end()
+		s, end = process(t, dir, Policy{Bounds: Bounds{Events: 100}}, sv)
+		seat, cursor = c.comes(t, s)
+		time.Sleep(2 * time.Second)
+		synctest.Wait()
+		if c.read(t, seat.Ring, cursor, false); c.gaps != 0 || c.last != 5 {
+			t.Errorf("%d gaps, up to %d", c.gaps, c.last)
+		}
+		end()
+	})
 }
 
 // slow is a store of which a term takes a while to begin, as where many streams are read at once.
