@@ -44,7 +44,7 @@ type Folder struct {
 	number   uint32 // of the stream that was given one last
 	gone     uint64 // the newest epoch of the streams that were forgotten: files may hold them still
 	buf      []byte
-	damaged  bool      // when it was opened; see Loaded.Damaged
+	damaged  bool      // when it was opened
 	stale    bool      // the file of that name says so
 	owing    int       // streams that owe events
 	unnoted  int       // of these, those of which no file knows
@@ -61,6 +61,7 @@ type segment struct {
 	size    int64
 	live    int64           // bytes of it that are still needed
 	dirty   bool            // something of it is not synced
+	hurt    bool            // not all of it can be read: it is rewritten before any other
 	defined map[*entry]bool // the streams that it defines; nil once it is full
 }
 
@@ -284,7 +285,7 @@ func (r *reader) read(at ref) (record, error) {
 
 // load reads what is known of e.
 func (f *Folder) load(e *entry) (l Loaded, err error) {
-	l = Loaded{Epoch: e.epoch, Damaged: e.owes || (f.damaged && e.epoch != 0 || e.lacks) && !e.opened, Older: len(e.keyed)}
+	l = Loaded{Epoch: e.epoch, Damaged: e.owes || e.lacks && !e.opened, Older: len(e.keyed)}
 	r := reader{f, map[*segment]*os.File{}}
 	defer r.close()
 	for _, k := range append(e.keyed[:len(e.keyed):len(e.keyed)], e.events...) {

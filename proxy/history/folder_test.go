@@ -587,6 +587,52 @@ func TestForgottenByAnEarlierClock(t *testing.T) {
 	f.kill()
 }
 
+// TestDamageOnce: a file that is damaged is told of by each stream once, however soon the process ends that has found it, and however often others follow.
+func TestDamageOnce(t *testing.T) {
+	for _, last := range []bool{false, true} { // where the damage is
+		dir := t.TempDir()
+		f := open(t, dir, 1<<20)
+		for n := range 2 {
+			l, _, err := f.Stream("r", identity(n), 5)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for seq := range uint64(9) {
+				if err := l.Append(Batch{Events: []Event{{Position: Position{5, seq + 1}, Data: []byte("x")}}, Kept: 9}); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		f.kill()
+		path := filepath.Join(dir, segmentName(1))
+		if !last {
+			open(t, dir, 1<<20).kill()
+		}
+		data, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		data[len(data)-3] ^= 1
+		os.WriteFile(path, data, 0o600)
+		open(t, dir, 1<<20).kill() // nobody comes to it
+		for process := range 3 {
+			f = open(t, dir, 1<<20)
+			l, loaded, err := f.Stream("r", identity(0), 6)
+			if err != nil || loaded.Damaged != (process == 0) {
+				t.Errorf("last %v, process %d: %v, damaged %v", last, process, err, loaded.Damaged)
+			}
+			l.Append(Batch{Events: []Event{{Position: Position{l.Epoch, 1}, Data: []byte("x")}}, Kept: 10})
+			f.tidied(t)
+			f.kill()
+		}
+		f = open(t, dir, 1<<20)
+		if _, loaded, err := f.Stream("r", identity(1), 6); err != nil || !loaded.Damaged || len(loaded.Events) != 8 {
+			t.Errorf("last %v: %v, %+v", last, err, loaded)
+		}
+		f.kill()
+	}
+}
+
 // owing is a stream that keeps again what it owes.
 type owing struct {
 	model

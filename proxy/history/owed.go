@@ -5,12 +5,12 @@ import (
 	"strings"
 )
 
-// This file is about events that clients were given and the folder does not have, since the disk was full. The rules:
+// This file is about events that clients were given and the folder does not have, since the disk was full, or a file is damaged. The rules:
 //
 //   - A stream whose events could not be written owes them. It is asked for them again once a second, and opened as damaged, until some of its events are written:
 //     these begin with what it owes, or with a gap.
-//   - While writing fails, or something is owed of which no file knows, the file stale says so. The next process takes every stream for one that owes, and writes
-//     that down before anything else, for each stream: it may end before they are opened.
+//   - While writing fails, or something is owed of which no record tells, the file stale says so. The next process takes every stream for one that owes, as it does
+//     where a file is damaged, and writes that down before anything else, for each stream: it may end before they are opened.
 
 // staleFile is as long as what is written into it, so that writing takes no room.
 const staleFile = "stale"

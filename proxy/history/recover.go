@@ -96,7 +96,7 @@ func zero(data []byte) bool { return len(bytes.Trim(data, "\x00")) == 0 }
 
 // hurt notes that a segment is damaged.
 func (f *Folder) hurt(s *segment, why string) {
-	f.damaged = true
+	f.damaged, s.hurt = true, true
 	f.Stats.Damaged.Add(1)
 	f.Log.Error("the history is damaged, and clients are told that events may be missing", "file", segmentName(s.number), "err", why)
 }
@@ -153,7 +153,7 @@ func (f *Folder) adopt(found finds) {
 		if e.last.Before(at.upTo) { // a power failure has taken events, and left what was written after them
 			e.lacks, e.state, e.past = true, ref{}, ref{}
 		}
-		if f.stale {
+		if f.stale || f.damaged {
 			f.owe(e)
 		}
 		if at.owed.segment != nil && !at.owedAt.Before(e.last) { // else its events tell of it

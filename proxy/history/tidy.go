@@ -163,6 +163,10 @@ func (f *Folder) victim() *segment {
 	var size, live int64
 	var worst *segment
 	for _, s := range f.segments[:len(f.segments)-1] {
+		if s.hurt {
+			s.hurt = false // it is tried once
+			return s
+		}
 		size, live = size+s.size, live+s.live
 		if s.live == 0 || worst == nil || s.live < worst.live {
 			if worst = s; s.live == 0 {
