@@ -161,6 +161,8 @@ func (rt *Route) unwelcome(w http.ResponseWriter, r *http.Request, g guest, err 
 	var unclaimed *upstream.Unclaimed
 	var none *errNoPart
 	switch {
+	case errors.As(err, &none) && none.soon:
+		return rt.unread(w, r, &g)
 	case errors.As(err, &none) && none.status == http.StatusServiceUnavailable:
 		return p.busy(w, r, FullStreams, g.busyID())
 	case errors.As(err, &none):
@@ -181,6 +183,12 @@ func (rt *Route) unwelcome(w http.ResponseWriter, r *http.Request, g guest, err 
 		return deliver.Answered // the client has gone
 	}
 	return p.reject(w, BadRequest, http.StatusBadRequest, err.Error())
+}
+
+// unread tells a client to come back soon: what is known of its stream from before is still being read, which takes a moment, and no other client's leaving.
+func (rt *Route) unread(w http.ResponseWriter, r *http.Request, g *guest) deliver.Rest {
+	rt.proxy.Rejected[Unread].Add(1)
+	return deliver.Busy(w, r, g.busyID(), rt.deliver.RetryHint())
 }
 
 // leave gives back what was taken for g alone.

@@ -27,21 +27,14 @@ import (
 	"sidestream/proxy/merge"
 	"sidestream/proxy/stream"
 	"sidestream/proxy/upstream"
-	"sidestream/translate"
 	"sidestream/translate/sse"
 )
-
-// errNoPart means that none of a merged route's parts is there for a client.
-type errNoPart struct{ status int }
-
-func (e *errNoPart) Error() string {
-	return fmt.Sprintf("each route that this one merges has refused this request (%d)", e.status)
-}
 
 // member is a part as one client has it, or the status with which it does not.
 type member struct {
 	label, about string
-	status       int // 0: it is there
+	status       int  // 0: it is there
+	soon         bool // it will be: its history is being read
 	route        *Route
 	request      upstream.Request
 	set          *set // of a part that is merged itself
@@ -58,6 +51,7 @@ type set struct {
 	ids     []string // what it has received last of those that are; nil: nothing of any
 	passes  []*access.Pass
 	busy    bool          // there was only no room for one
+	soon    bool          // there will be soon
 	left    func()        // gives back what is taken in the parts by a client of the stream
 	source  *merge.Source // of the stream; nil: of a route, whose clients have no places in the parts, and which another process may run
 }
@@ -78,7 +72,11 @@ func (rt *Route) expand(ctx context.Context, g *guest) (upstream.Request, error)
 	asking.Wait()
 	g.set = rt.gather(members, merge.Plan{Route: rt.Upstream, Keys: rt.Start == stream.StartKeys, Events: rt.ReplayEvents})
 	if g.set.request.Route == nil {
-		return upstream.Request{}, &errNoPart{members[0].status}
+		none := &errNoPart{members[0].status, g.set.soon}
+		if g.set.busy { // which passes, unlike what others are refused for
+			none.status = http.StatusServiceUnavailable
+		}
+		return upstream.Request{}, none
 	}
 	return g.set.request, ctx.Err()
 }
@@ -147,6 +145,8 @@ func (rt *Route) join(ctx context.Context, g *guest, err error, m *member) {
 	if m.status = partStatus(err); m.status == 0 {
 		return
 	}
+	none, _ := errors.AsType[*errNoPart](err)
+	m.soon = errors.Is(err, stream.ErrUnread) || none != nil && none.soon
 	rt.deliver.Log.Debug("part not joined", "client", g.r.RemoteAddr, "status", m.status, "err", err)
 	rt.proxy.Rejected[rejectionOf(m.status, err)].Add(1)
 	m.leave()
@@ -213,48 +213,6 @@ func (m *member) stand() {
 	}
 }
 
-// partStatus is the status that a client would have got from a part by itself; 0: its events.
-func partStatus(err error) int {
-	var denied *access.Denied
-	var unclaimed *upstream.Unclaimed
-	var bad *upstream.BadRequest
-	var refused *translate.Refused
-	var none *errNoPart
-	switch {
-	case err == nil:
-		return 0
-	case errors.As(err, &denied):
-		return denied.Status
-	case errors.As(err, &unclaimed):
-		return http.StatusForbidden
-	case errors.As(err, &bad):
-		return http.StatusBadRequest
-	case errors.As(err, &refused):
-		return refused.Status
-	case errors.As(err, &none):
-		return none.status
-	}
-	return http.StatusServiceUnavailable // which alone would be stream.busy
-}
-
-// rejectionOf is for what a part is counted as rejected.
-func rejectionOf(status int, err error) int {
-	var refused *translate.Refused
-	switch {
-	case errors.As(err, &refused):
-		return RefusedUp
-	case errors.Is(err, stream.ErrBusy):
-		return FullStreams
-	case errors.Is(err, stream.ErrUnread):
-		return Unread
-	case status == http.StatusUnauthorized || status == http.StatusForbidden:
-		return Unauthorized
-	case status == http.StatusServiceUnavailable:
-		return Unsure
-	}
-	return BadRequest
-}
-
 // gather makes a set of members by plan, which lacks its parts. The set's request is the zero one when none is there.
 func (rt *Route) gather(members []member, plan merge.Plan) *set {
 	s := &set{members: members}
@@ -273,7 +231,7 @@ func (rt *Route) gather(members []member, plan merge.Plan) *set {
 		hash(m.about)
 		if m.status != 0 {
 			hash("refused")
-			s.busy = s.busy || m.status == http.StatusServiceUnavailable
+			s.busy, s.soon = s.busy || m.status == http.StatusServiceUnavailable, s.soon || m.soon
 			s.words = appendRefused(s.words, plan.Marks, m, "", m.status)
 			continue
 		}
@@ -305,7 +263,7 @@ func (s *set) include(marks bool, m *member) {
 		return
 	}
 	s.passes = append(s.passes, m.set.passes...)
-	s.busy = s.busy || m.set.busy
+	s.busy, s.soon = s.busy || m.set.busy, s.soon || m.set.soon
 	for i := range m.set.members {
 		if inner := &m.set.members[i]; inner.status != 0 {
 			s.words = appendRefused(s.words, marks, m, inner.about+",", inner.status)
@@ -337,6 +295,14 @@ func (s *set) leave() {
 	}
 }
 
+// again is after how long a client is to come back for the parts that there was no room for.
+func (s *set) again(pacing *deliver.Pacing) time.Duration {
+	if s.soon {
+		return pacing.RetryHint()
+	}
+	return busyTime + rand.N(busyTime)
+}
+
 // settle finds out where c begins, whose seat is in the merged stream, and has it keep what it has taken in the parts. false: the stream is not there yet.
 func (s *set) settle(ctx context.Context, g *guest, c *deliver.Client) bool {
 	if placeless := g.id == "" || c.Lost; placeless && !c.Ring.Told(ctx, merge.ReadyTime) { // what the parts bring meanwhile is not its past
@@ -357,7 +323,7 @@ func (s *set) settle(ctx context.Context, g *guest, c *deliver.Client) bool {
 	}
 	until, passes := time.Time{}, s.passes
 	if s.busy {
-		until = time.Now().Add(busyTime + rand.N(busyTime))
+		until = time.Now().Add(s.again(c.Route))
 	}
 	if g.pass != nil {
 		passes = append(passes, g.pass)

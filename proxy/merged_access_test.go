@@ -130,6 +130,25 @@ func TestMergedNothingLeft(t *testing.T) {
 	}
 }
 
+// A client for whom one part has no room, and that the others refuse, is told to come back: for good is only what all parts say.
+func TestMergedRefusedAndFull(t *testing.T) {
+	f, a := newFeed(t), newApp(t, map[string]string{"s=1": "joe"})
+	s := serve(t, private(f, a, "SSE_ROUTE_PAIR_PATH=/pair", "SSE_ROUTE_PAIR_FROM=routes:a,news", "SSE_ROUTE_NEWS_MAX_CLIENTS=1")...)
+	there := s.get(t, "/news")
+	there.wantOpen(t)
+	late := s.get(t, "/pair", "Last-Event-ID: 12-3")
+	if text, err := late.rest(); late.StatusCode != http.StatusOK || !strings.Contains(text, "event: stream.busy\ndata: {}\nid: 12-3\n") {
+		t.Errorf("%s: %q, %v", late.Status, text, err)
+	}
+	there.conn.Close()
+	eventually(t, "there is room", func() bool {
+		return !slices.ContainsFunc(s.Routes(), func(rt *Route) bool { return rt.Clients.Clients.Load() > 0 })
+	})
+	back := s.get(t, "/pair", "Last-Event-ID: 12-3")
+	back.wantRefused(t, `{"status":401,"route":"a"}`)
+	back.wantGap(t, "restart", "null")
+}
+
 // The limits of a part count for those who have it with others, and are given back; who has it not for want of room comes back before long.
 func TestMergedLimits(t *testing.T) {
 	f, a := newFeed(t), newApp(t, nil)

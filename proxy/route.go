@@ -215,7 +215,7 @@ func (rt *Route) place(w http.ResponseWriter, r *http.Request, g *guest, req ups
 	case g.set != nil && !g.set.settle(r.Context(), g, &c):
 		g.leave()
 		c.Leave()
-		return c, p.busy(w, r, FullStreams, g.busyID())
+		return c, rt.unread(w, r, g)
 	}
 	return c, nil
 }
@@ -307,9 +307,8 @@ func (rt *Route) seat(w http.ResponseWriter, r *http.Request, req upstream.Reque
 		return c, p.reject(w, RefusedUp, refused.Status, fmt.Sprintf("the upstream refused this request (%d)", refused.Status))
 	case errors.Is(err, stream.ErrBusy):
 		return c, p.busy(w, r, FullStreams, id)
-	case errors.Is(err, stream.ErrUnread): // which takes a moment more, and no other client's leaving
-		p.Rejected[Unread].Add(1)
-		return c, deliver.Busy(w, r, id, rt.deliver.RetryHint())
+	case errors.Is(err, stream.ErrUnread):
+		return c, rt.unread(w, r, g)
 	case errors.Is(err, stream.ErrReplaced): // while the client was on its way; whoever replaces it is there
 		p.Rejected[Draining].Add(1)
 		return c, deliver.Busy(w, r, id, rt.deliver.RetryHint())

@@ -4,7 +4,6 @@ package proxy
 
 import (
 	"encoding/json"
-	"math/rand/v2"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -183,7 +182,7 @@ func (p *Proxy) answerNone(w http.ResponseWriter, r *http.Request, g *guest) del
 	h.Add("Vary", "Accept")
 	h.Set("Content-Type", sse.ContentType)
 	h.Set("Cache-Control", "no-cache, no-store, no-transform")
-	text := append(sse.AppendRetry(nil, busyTime+rand.N(busyTime)), g.set.words...)
+	text := append(sse.AppendRetry(nil, g.set.again(&p.table().set.deliver)), g.set.words...)
 	w.Write(text) // a client that has disconnected is no error
 	return deliver.Answered
 }
