@@ -128,10 +128,7 @@ func (p *stompParser) next(version string) (f stompFrame, ok bool, err error) {
 // head reads command and headers.
 func (p *stompParser) head(version string) (bool, error) {
 	p.buf = bytes.TrimLeft(p.buf, "\r\n")
-	end, after := bytes.Index(p.buf, []byte("\n\n")), 2
-	if crlf := bytes.Index(p.buf, []byte("\n\r\n")); crlf >= 0 && (end < 0 || crlf < end) {
-		end, after = crlf, 3
-	}
+	end, after := stompHeadEnd(p.buf[:min(len(p.buf), maxStompHead+len("\n\r\n"))])
 	if end < 0 || end > maxStompHead {
 		if len(p.buf) > maxStompHead || bytes.IndexByte(p.buf, 0) >= 0 {
 			return false, errStompFraming
@@ -165,6 +162,26 @@ func (p *stompParser) head(version string) (bool, error) {
 		}
 	}
 	return true, nil
+}
+
+// stompHeadEnd is where the headers at the beginning of buf end, and how many bytes part them from what follows; end is -1 where they do not end. It looks no further:
+// many small frames may have come at once.
+func stompHeadEnd(buf []byte) (end, after int) {
+	for end < len(buf) {
+		line := bytes.IndexByte(buf[end:], '\n')
+		if line < 0 {
+			break
+		}
+		end += line
+		switch rest := buf[end+1:]; {
+		case bytes.HasPrefix(rest, []byte("\n")):
+			return end, 2
+		case bytes.HasPrefix(rest, []byte("\r\n")):
+			return end, 3
+		}
+		end++
+	}
+	return -1, 0
 }
 
 // body reads up to and with the NUL.

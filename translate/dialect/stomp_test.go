@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"strings"
 	"testing"
+	"time"
 
 	"sidestream/translate"
 )
@@ -103,6 +104,25 @@ func TestStompBounds(t *testing.T) {
 		if len(s.parser.buf) > 2*maxStompHead {
 			t.Errorf("%s: %d bytes are kept", name, len(s.parser.buf))
 		}
+	}
+}
+
+// Many small frames in one message take as long as they are: the search for the end of each one's headers goes no further.
+func TestStompManyFramesAtOnce(t *testing.T) {
+	s := stompSession(t, 1<<20, "/topic/a")
+	data := append([]byte("CONNECTED\nversion:1.2\n\n\x00"), bytes.Repeat([]byte("X\n\n\x00"), 1<<20)...)
+	ended := make(chan error, 1)
+	go func() { // ends with the message
+		_, err := s.Receive(context.Background(), noon, Frame{Data: append(data, "MESSAGE\nsubscription:sub-0\n\nx\x00"...)})
+		ended <- err
+	}()
+	select {
+	case err := <-ended:
+		if err != nil || len(s.parser.buf) > 0 {
+			t.Errorf("%v, %d bytes are left", err, len(s.parser.buf))
+		}
+	case <-time.After(time.Minute):
+		t.Fatal("it takes for ever")
 	}
 }
 
