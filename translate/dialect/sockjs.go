@@ -219,6 +219,12 @@ func (s *sockjs) Ping() ([]Frame, error) {
 	return wrapped(frames)
 }
 
+// Acks has the same form as whatever else is sent.
+func (s *sockjs) Acks() []Frame {
+	frames, _ := wrapped(s.Session.Acks()) // those of a dialect in SockJS are text
+	return frames
+}
+
 // Closed before o is not for the inner dialect to decide.
 func (s *sockjs) Closed(code int, reason string) error {
 	if !s.open {

@@ -136,6 +136,22 @@ func TestSockJSInner(t *testing.T) {
 	}
 }
 
+// What acknowledges is in SockJS's form too, also where it is asked for later: here the connect that waits for its interval.
+func TestSockJSAcknowledgements(t *testing.T) {
+	s := sockSession(t, "sockjs+bayeux", Options{Connect: fixed(""), Subscribe: fixedLines("/a")})
+	s.Open("")
+	bayeux := func(text string) string { return "a[" + string(jsonString(text)) + "]" }
+	sioSay(t, s, "o", bayeux(`[{"channel":"/meta/handshake","successful":true,"clientId":"c","ext":{"ack":true},"advice":{"interval":1000}}]`),
+		bayeux(`[{"channel":"/meta/subscribe","successful":true,"subscription":"/a"}]`), bayeux(`[{"channel":"/meta/connect","successful":true,"ext":{"ack":1}}]`))
+	acks := s.Acks()
+	if len(acks) != 1 || !strings.HasPrefix(string(acks[0].Data), `["[{\"channel\":\"/meta/connect\"`) {
+		t.Errorf("%+v", acks)
+	}
+	if acks = s.Acks(); acks != nil {
+		t.Errorf("%d are sent again", len(acks))
+	}
+}
+
 func FuzzSockJS(f *testing.F) {
 	f.Add(pieces("\x00o", "\x00a[\"0{}\",\"40{\\\"sid\\\":\\\"a\\\"}\"]", "\x00m\"42[\\\"a\\\",1]\"", "\x00h", "\x04[\"a\"]", "\x00c[3000,\"x\"]", "\x06"))
 	f.Add(pieces("\x00c[1", "\x00o", "\x00a{}", "\x02o", "\x00a[\"2\"]", "\x05", "\x03"))
