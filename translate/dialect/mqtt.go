@@ -121,6 +121,7 @@ type mqtt struct {
 	pinged      bool             // without an answer so far
 	settled     time.Duration    // for how long PINGREQs have been answered
 	most        byte             // the QoS that may be published with
+	limits      mqttLimits       // of what is published
 	numbered    bool             // lines have subscription identifiers
 	asking      map[uint16][]int // lines in a SUBSCRIBE without an answer
 	heard       bool             // a message with QoS 1 has come
@@ -152,6 +153,7 @@ func (s *mqtt) Open(string) (frames []Frame, err error) {
 	s.parser = mqttParser{max: s.MaxMessage}
 	s.step, s.resumed, s.bridges, s.pinged, s.settled = mqttConnecting, false, false, false, 0
 	s.heard, s.goesOn, s.most, s.numbered, s.asking = false, false, 2, false, nil
+	s.limits = mqttLimits{}
 	s.reconnected = s.opened
 	s.every = mqttKeepAlive
 	if s.settings.KeepAlive != nil {

@@ -84,6 +84,7 @@ func (s *mqtt) taken(kind byte, r *mqttReader, got *Received) {
 		return
 	}
 	s.under = slices.DeleteFunc(s.under, func(one uint16) bool { return one == id })
+	got.Replies = append(got.Replies, s.limits.answered(id)...)
 	if kind != mqttPubcomp && code >= 0x80 {
 		text := fmt.Sprintf("a message that was sent is refused with code %d (0x%02x)", code, code)
 		if reason != "" {

@@ -7,11 +7,8 @@ import (
 	"container/list"
 	"crypto/sha256"
 	"encoding/binary"
-	"encoding/json"
 	"errors"
-	"fmt"
 	"net/http"
-	"strings"
 
 	"sidestream/translate"
 )
@@ -140,42 +137,4 @@ func (s *mqtt) remember(topic string, sum [16]byte) (same bool) {
 		delete(s.topics, s.order.Remove(s.order.Front()).(*mqttLast).topic)
 	}
 	return false
-}
-
-// Send publishes {"topic","payload","qos","retain"}. A payload that is a string is sent as it is, any other as JSON.
-func (s *mqtt) Send(m translate.Message) ([]Frame, error) {
-	const form = `write {"topic":"a/b","payload":"text or JSON","qos":0,"retain":false}, qos 0, 1 or 2`
-	var send struct {
-		Topic   string
-		Payload json.RawMessage
-		QoS     byte
-		Retain  bool
-	}
-	if err := json.Unmarshal(m.Data, &send); err != nil || send.Topic == "" || strings.ContainsAny(send.Topic, "+#\x00") ||
-		len(send.Topic) > 1<<16-1 || send.QoS > 2 {
-		return nil, errors.New("is not an MQTT message; " + form)
-	}
-	if send.QoS > s.most {
-		return nil, fmt.Errorf("the broker takes messages with QoS %d at the most", s.most)
-	}
-	payload := []byte(send.Payload)
-	if len(payload) > 0 && payload[0] == '"' {
-		var text string
-		if err := json.Unmarshal(payload, &text); err != nil {
-			return nil, errors.New("is not an MQTT message; " + form)
-		}
-		payload = []byte(text)
-	}
-	flags := send.QoS << 1
-	if send.Retain {
-		flags |= 1
-	}
-	body := appendMQTT(nil, send.Topic)
-	if send.QoS > 0 {
-		body = binary.BigEndian.AppendUint16(body, s.number(send.QoS == 2))
-	}
-	if s.version == 5 {
-		body = append(body, 0)
-	}
-	return []Frame{packet(mqttPublish, flags, append(body, payload...))}, nil
 }

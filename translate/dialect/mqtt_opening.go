@@ -68,6 +68,7 @@ func (s *mqtt) connack(r *mqttReader, got *Received) error {
 		if n, set := numbers[propSubscriptions]; set && n == 0 {
 			s.numbered = false
 		}
+		s.limits.read(numbers)
 	}
 	if r.bad {
 		return errMQTTFraming

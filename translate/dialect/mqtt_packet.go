@@ -37,6 +37,8 @@ const (
 	propReceiveMaximum  = 0x21
 	propTopicAlias      = 0x23
 	propMaximumQoS      = 0x24
+	propRetain          = 0x25 // whether anything is retained
+	propMaximumPacket   = 0x27
 	propSubscriptions   = 0x29 // whether there are identifiers of subscriptions
 )
 
@@ -173,11 +175,11 @@ func (r *mqttReader) properties() (numbers map[int]uint32, reason string) {
 	numbers = map[int]uint32{}
 	for len(in.b) > 0 && !in.bad {
 		switch id := int(in.byte()); id {
-		case 0x01, 0x17, 0x19, propMaximumQoS, 0x25, 0x28, propSubscriptions, 0x2a:
+		case 0x01, 0x17, 0x19, propMaximumQoS, propRetain, 0x28, propSubscriptions, 0x2a:
 			numbers[id] = uint32(in.byte())
 		case propServerKeepAlive, propReceiveMaximum, 0x22, propTopicAlias:
 			numbers[id] = uint32(in.uint16())
-		case 0x02, propSessionExpiry, 0x18, 0x27:
+		case 0x02, propSessionExpiry, 0x18, propMaximumPacket:
 			numbers[id] = binary.BigEndian.Uint32(in.take(4))
 		case propSubscription:
 			one, n := varint(in.b)
