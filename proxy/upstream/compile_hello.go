@@ -21,7 +21,7 @@ func (c *compiler) hello() {
 		}
 		switch {
 		case mark == '>':
-			c.add(entry{setting: "HELLO", template: c.template("HELLO", lines[i], inText())})
+			c.add(entry{setting: "HELLO", template: c.template("HELLO", lines[i], c.framePlace(lines[i]))})
 		case lines[i] == "":
 			c.bad("HELLO", "line %d: %s is missing after %c", i+1, missingAfter(mark), mark)
 		case mark == '@':
@@ -38,6 +38,14 @@ func (c *compiler) hello() {
 	if n := len(c.rt.steps); n > 0 && c.rt.steps[n-1].headers() {
 		c.bad("HELLO", "line %d: is a header, and no request follows it; write @ and the address in the next line", n)
 	}
+}
+
+// framePlace tells how values are written in a line that sends.
+func (c *compiler) framePlace(line string) place {
+	if at, _ := placeholders(line); c.rt.dialect.Operates && !(len(at) == 1 && at[0].from == 0 && at[0].to == len(line)) { // which is all the client's
+		return inDocument()
+	}
+	return inText()
 }
 
 func missingAfter(mark byte) string {

@@ -112,10 +112,10 @@ func inText() place {
 
 // inLine is for one line of SUBSCRIBE: a value in the topic cannot make another topic of it.
 func inLine(kind dialect.Place, line string) place {
-	text := inText()
 	if kind == dialect.TextLine || kind == dialect.NoSubscribe || kind == dialect.PathLine && !strings.HasPrefix(line, "/") {
-		return text
+		return inDocument()
 	}
+	text := inText()
 	line = methodOf(kind, line)
 	at, _ := placeholders(line)
 	whole := len(at) > 0 && at[0].from == 0 && (at[0].to == len(line) || strings.IndexByte(" \t", line[at[0].to]) >= 0)
@@ -142,6 +142,28 @@ func inLine(kind dialect.Place, line string) place {
 		}
 		return topic(barred(kind, whole, before))
 	}
+}
+
+// inDocument is for a document of GraphQL, or JSON. Outside of brackets and strings there are names alone, which a value must not go beyond: after it everything may be
+// a comment.
+func inDocument() place {
+	var at nesting
+	return func(literal string, _ bool) escape {
+		for _, r := range literal {
+			at.read(r)
+		}
+		if at.string == nil && at.depth == 0 {
+			return documentName
+		}
+		return at.escape(0)
+	}
+}
+
+func documentName(v string) (string, error) {
+	if !bareWord.MatchString(v) {
+		return "", errors.New("is outside of what has brackets or quotes around it, where only letters, digits, - and _ are allowed")
+	}
+	return v, nil
 }
 
 // dotted reports whether a topic has a dot beside the values in it.
@@ -201,7 +223,18 @@ type nesting struct {
 	depth  int      // of brackets and braces
 	string *nesting // inside a string: where in what it holds
 	begun  string   // inside a string: the escape sequence begun
+	head   string   // what was read outside of brackets, as long as it may be the head of a GraphQL operation
+	parens bool     // it was: parentheses are brackets too
 }
+
+// graphQLHead is the beginning of an operation up to the first parenthesis of its variables, or of a directive's arguments.
+var graphQLHead = func() *regexp.Regexp {
+	const ignored = `(?:[\s,]|#[^\n]*\n)` // blanks, commas and comments
+	return regexp.MustCompile(`^` + ignored + `*(?:subscription|query|mutation)\b(?:\w|` + ignored + `)*(?:\(` + ignored + `*\$|@\w+` + ignored + `*\()$`)
+}()
+
+// maxOperationHead bounds how far a head is read, in bytes.
+const maxOperationHead = 1 << 10
 
 // read takes the next character.
 func (n *nesting) read(r rune) {
@@ -226,7 +259,33 @@ func (n *nesting) outside(r rune) {
 	case '{', '[':
 		n.depth++
 	case '}', ']':
-		n.depth = max(0, n.depth-1) // one that closes nothing opens nothing either
+		n.close()
+	case '(':
+		if n.parens {
+			n.depth++
+		}
+	case ')':
+		if n.parens {
+			n.close()
+		}
+	}
+	n.heads(r)
+}
+
+// close ends a bracket. One that closes nothing opens nothing either.
+func (n *nesting) close() { n.depth = max(0, n.depth-1) }
+
+// heads looks out for the head of an operation, of which a document may have several.
+func (n *nesting) heads(r rune) {
+	switch {
+	case n.parens || n.depth > 0 || len(n.head) > maxOperationHead:
+	case r == '}':
+		n.head = ""
+	default:
+		n.head += string(r)
+		if n.parens = graphQLHead.MatchString(n.head); n.parens {
+			n.depth++
+		}
 	}
 }
 

@@ -18,6 +18,20 @@ func TestLevelsOfTopics(t *testing.T) {
 		"centrifuge": {"{query.v}-news": "private:a", "pre{query.v}": ":a"},
 		"appsync":    {"/default/{query.v}": "a/b", "/{query.v}/news": "a/b", "/default/x{query.v}": "*", "subscription { a(b: {query.v}) { c } }": "1) { d } b(c: 2", `{"query":"subscription { a }","variables":{"v":{query.v}}}`: `1},"query":{"a":2`},
 
+		// A value in the head of an operation is no other document.
+		"graphql-transport-ws": {
+			"subscription S($n: Int = {query.v}) { a(n: $n) }":                                "1) { secret } #",
+			"subscription S ( $n: Int, $m: Int = {query.v}) { a(n: $n) }":                     "1) { secret } #",
+			"subscription @live(n: {query.v}) { a }":                                          "1) { secret } #",
+			"subscription S{query.v} { a }":                                                   "x { secret } #",
+			"subscription S($n: Int) @live { a(n: {query.v}) }":                               "1) { secret } #",
+			"fragment F on T { b } subscription S($n: Int = {query.v}) { a(n: $n) }":          "1) { secret } #",
+			`{"query":"subscription S($n: Int = {query.v}) { a(n: $n) }"}`:                    "1) { secret } #",
+			`{"query":"# of a\nsubscription S(\n  $n: Int = {query.v}) { a(n: $n) }"}`:        "1) { secret } #",
+			`{"query":"fragment F on T { b } query S($n: [Int] = [{query.v}]) { a(n: $n) }"}`: "1) { secret } #",
+		},
+		"graphql-ws": {"subscription S($n: Int = {query.v}) { a(n: $n) }": "1) { secret } #"},
+
 		// Nor does a value that names a hub name a method, which would be invoked.
 		"signalr-classic": {"{query.v}": "Admin.Reset", "{query.v}.Watch [1]": "Admin.Reset", "Admin{query.v}": ".Reset", "Chat.{query.v}": "a.b"},
 	} {
@@ -34,7 +48,7 @@ func TestLevelsOfTopics(t *testing.T) {
 			}
 		}
 	}
-	for protocol, line := range map[string]string{"stomp": "/topic/orders/{query.v} {\"a\":\"b.c\"}", "wamp": "{query.v}", "nats": "{query.v} {\"stream\":\"A\"}", "centrifuge": "news:{query.v}"} {
+	for protocol, line := range map[string]string{"graphql-transport-ws": `{"query":"subscription S($n: Int) { a(n: $n, b: \"{query.v}\") }"}`, "actioncable": `{"channel":"C","text":"(query S($n: {query.v})"}`, "stomp": "/topic/orders/{query.v} {\"a\":\"b.c\"}", "wamp": "{query.v}", "nats": "{query.v} {\"stream\":\"A\"}", "centrifuge": "news:{query.v}"} {
 		rt := compiled(t, SourceSettings{From: "ws://legacy", Protocol: protocol, Connect: logins[protocol], Subscribe: line})
 		q, err := rt.Expand(newGet("/?v=a.b:c"), func(string) string { return "" })
 		if err == nil {
@@ -42,6 +56,24 @@ func TestLevelsOfTopics(t *testing.T) {
 		}
 		if err != nil {
 			t.Errorf("%s: %v", protocol, err)
+		}
+	}
+}
+
+// Nor does a value of HELLO's make another document, unless the document is the client's.
+func TestDocumentsOfHello(t *testing.T) {
+	const value = "x { secret } #"
+	for line, want := range map[string]string{"mutation {query.v} { a }": "", "mutation M($n: Int = {query.v}) { a(n: $n) }": "", `mutation { a(n: "{query.v}") }`: `mutation { a(n: "x { secret } #") }`, "{query.v}": value} {
+		rt := compiled(t, SourceSettings{From: "ws://legacy", Protocol: "graphql-ws", Subscribe: "subscription { a }", Hello: "> " + line})
+		q, err := rt.Expand(newGet("/?"+url.Values{"v": {value}}.Encode()), func(string) string { return "" })
+		if (err == nil) != (want != "") {
+			t.Errorf("%s: %v", line, err)
+		}
+		if err != nil {
+			continue
+		}
+		if got, err := q.script.Steps[0].Send.Fill(one); err != nil || got != want {
+			t.Errorf("%s: %s, %v", line, got, err)
 		}
 	}
 }
