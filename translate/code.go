@@ -33,6 +33,7 @@ type Code struct {
 	fresh   bool     // see [fresh]
 	same    bool     // see [constant]
 	timed   bool     // it asks what time it is
+	assigns bool     // see [assigns]
 	secrets *Secrets // nil: it names none
 }
 
@@ -44,6 +45,14 @@ func (c *Code) String() string { return c.spelled }
 
 // Constant reports whether c yields the same for every message: a slip where a program is meant to read it.
 func (c *Code) Constant() bool { return c.same }
+
+// Asks returns an error where c assigns (.a = "b"), so that it is true for every message: a slip where a program is asked whether something is so.
+func (c *Code) Asks() error {
+	if c.assigns {
+		return errAssigns
+	}
+	return nil
+}
 
 // Timed reports whether c asks what time it is (now).
 func (c *Code) Timed() bool { return c.timed }
@@ -71,7 +80,7 @@ func (s *Secrets) CompileJQ(setting, src string) (*Code, error) {
 	if err != nil {
 		return nil, err
 	}
-	code := &Code{setting: setting, fresh: fresh(query), same: constant(query), spelled: query.String(), timed: mentions(query, "now")}
+	code := &Code{setting: setting, fresh: fresh(query), same: constant(query), spelled: query.String(), timed: mentions(query, "now"), assigns: assigns(query)}
 	if confides {
 		code.secrets = s
 	}

@@ -113,6 +113,20 @@ func (c *compiler) reading(setting, label, src string) *translate.Code {
 	return code
 }
 
+// asking is a program that must look at what it is given, and is asked whether something is so.
+func (c *compiler) asking(setting, label, src string) *translate.Code {
+	code := c.reading(setting, label, src)
+	if code == nil {
+		return nil
+	}
+	if err := code.Asks(); err != nil && label != setting {
+		c.bad(setting, "%s %v", label, err)
+	} else if err != nil {
+		c.bad(setting, "%v", err)
+	}
+	return code
+}
+
 var methodToken = regexp.MustCompile("^[A-Z]+$")
 
 func (c *compiler) defaults() {

@@ -14,7 +14,7 @@ func (c *compiler) keepalive() {
 	s, rt := c.s, c.rt
 	c.entry(entry{setting: "PING"}, s.Ping, inText())
 	rt.pingEvery = c.code("PING_EVERY", "PING_EVERY", s.PingProgram)
-	rt.pong = c.reading("PONG", "PONG", s.Pong)
+	rt.pong = c.asking("PONG", "PONG", s.Pong)
 	if s.PingProgram != "" && (s.Ping == "" || s.State == "") {
 		c.bad("PING_EVERY", "a program computes from $state how often PING is sent; set PING and STATE too, or write a duration such as 30s")
 	}
@@ -27,7 +27,7 @@ func (c *compiler) keepalive() {
 func (c *compiler) memory() {
 	s, rt := c.s, c.rt
 	rt.state = c.code("STATE", "STATE", s.State)
-	rt.resumed = c.reading("RESUMED", "RESUMED", s.Resumed)
+	rt.resumed = c.asking("RESUMED", "RESUMED", s.Resumed)
 	if s.Resumed != "" && (s.State == "" || !c.waits()) {
 		c.bad("RESUMED", "looks at the opening's messages, with what STATE remembers; set STATE, and have a line in HELLO that waits (< jq)")
 	}

@@ -15,7 +15,7 @@ func (c *compiler) hello() {
 	marks, lines := dialect.SplitHello(c.s.Hello)
 	for i, mark := range marks {
 		st := step{mark: mark}
-		compiled := c.reading
+		compiled := c.asking
 		if mark == '=' {
 			compiled = c.code // it reads nothing but the state
 		}

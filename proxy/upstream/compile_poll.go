@@ -12,10 +12,10 @@ import (
 func (c *compiler) cursor() {
 	s, rt := c.s, c.rt
 	rt.cursor = c.reading("CURSOR", "CURSOR", s.Cursor)
-	if rt.reset = c.reading("RESET", "RESET", s.Reset); rt.reset != nil {
+	if rt.reset = c.asking("RESET", "RESET", s.Reset); rt.reset != nil {
 		rt.forgets = forgetful(rt.reset)
 	}
-	rt.refused = c.reading("REFUSED", "REFUSED", s.Refused)
+	rt.refused = c.asking("REFUSED", "REFUSED", s.Refused)
 	var err error
 	if rt.statuses, err = parseStatuses(s.Status); err != nil {
 		c.bad("STATUS", "%v", err)
@@ -93,7 +93,7 @@ func (c *compiler) programs() {
 		Event:  c.code("EVENT", "EVENT", s.Event),
 		Data:   c.code("DATA", "DATA", s.Data),
 		ID:     c.reading("ID", "ID", s.ID),
-		Done:   c.reading("DONE", "DONE", s.Done),
+		Done:   c.asking("DONE", "DONE", s.Done),
 		Key:    c.code("KEY", "KEY", s.Key),
 		Strict: rt.Polls() && !rt.Follows(),
 	}
