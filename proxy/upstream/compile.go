@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 
 	"sidestream/proxy/outbound"
@@ -225,7 +226,15 @@ func (c *compiler) from() {
 	u, err := url.Parse(replaced(c.s.From, "x"))
 	if err != nil || u.Host == "" || u.Hostname() == "" {
 		c.bad("FROM", "is not an address; write it as scheme://host[:port]/path")
+	} else if port := u.Port(); port != "" && !isPort(port) {
+		c.bad("FROM", "has a port that is none; write 1 to 65535, or leave it out")
 	}
+}
+
+// isPort reports whether something may listen there.
+func isPort(text string) bool {
+	n, err := strconv.ParseUint(text, 10, 16)
+	return err == nil && n > 0
 }
 
 // hopByHop are the headers of one connection, which are ours to set, in canonical form.

@@ -97,6 +97,11 @@ func (c *compiler) programs() {
 		Key:    c.code("KEY", "KEY", s.Key),
 		Strict: rt.Polls() && !rt.Follows(),
 	}
+	if rt.Polls() && !rt.Follows() {
+		c.unnamed("EVENT", s.Event)
+		c.unnamed("ID", s.ID)
+		c.unnamed("KEY", s.Key)
+	}
 	if s.Mode == ModePatch && rt.Polls() {
 		rt.key, rt.program.Key = rt.program.Key, nil
 		if s.Event != "" {
@@ -112,6 +117,14 @@ func (c *compiler) programs() {
 			accept = "text/event-stream, application/x-ndjson, application/json;q=0.9"
 		}
 		c.add(entry{setting: "HEADERS", header: "Accept", field: headerField, template: literal(accept)})
+	}
+}
+
+// unnamed notes a program of a poll that is one of the values which only other sources have, where a field is meant.
+func (c *compiler) unnamed(setting, src string) {
+	switch name := strings.TrimPrefix(strings.TrimSpace(src), "$"); name {
+	case "event", "id", "topic":
+		c.bad(setting, "is $%s, what the message itself was called, which the answer to a poll does not have; the field is .%[1]s", name)
 	}
 }
 

@@ -431,6 +431,8 @@ func TestCompileProblems(t *testing.T) {
 		setting, want string
 	}{
 		"scheme":                         {SourceSettings{From: "ftp://h/"}, "FROM", "must begin with ws://"},
+		"port":                           {SourceSettings{From: "ws://h:65536/"}, "FROM", "has a port that is none"},
+		"port 0":                         {SourceSettings{From: "http://h:0/"}, "FROM", "has a port that is none"},
 		"no host":                        {SourceSettings{From: "ws:///x"}, "FROM", "is not an address"},
 		"host":                           {SourceSettings{From: "ws://{query.h}/x"}, "FROM", "{query.h} is not allowed here"},
 		"user":                           {SourceSettings{From: "ws://{query.u}@h/x"}, "FROM", "{query.u} is not allowed here"},
@@ -455,6 +457,9 @@ func TestCompileProblems(t *testing.T) {
 		"jq that assigns, RESUMED":       {SourceSettings{From: "ws://h/", State: "{a}", Hello: "< .a", Resumed: ".resumed=true"}, "RESUMED", "assigns with ="},
 		"jq that assigns, REFUSED":       {SourceSettings{From: "http://h/", Refused: ".error=\"x\""}, "REFUSED", "assigns with ="},
 		"jq that assigns, RESET":         {SourceSettings{From: "http://h/?{stream.cursor:0}", Cursor: ".n", Reset: "$status=410"}, "RESET", "assigns with ="},
+		"a poll's id":                    {SourceSettings{From: "http://h/", Mode: ModePatch, Key: "id"}, "KEY", "is $id, what the message itself was called, which the answer to a poll does not have; the field is .id"},
+		"a poll's event":                 {SourceSettings{From: "http://h/", Event: " $event"}, "EVENT", "the field is .event"},
+		"a poll's topic":                 {SourceSettings{From: "http://h/", Mode: ModeItems, ID: "topic"}, "ID", "the field is .topic"},
 		"jq missing":                     {SourceSettings{From: "ws://h/", Hello: "<"}, "HELLO", "a jq program is missing after <"},
 		"nested too far":                 {SourceSettings{From: "ws://h/", Hello: strings.Repeat(`{"a":"`, 1) + deep(6) + "{query.a}"}, "HELLO", "is not allowed here"},
 		"method":                         {SourceSettings{From: "http://h/", Method: "get"}, "METHOD", "is not a method"},
@@ -466,6 +471,16 @@ func TestCompileProblems(t *testing.T) {
 		if !errors.As(err, &bad) || bad.Setting != test.setting || !strings.Contains(bad.Problem, test.want) {
 			t.Errorf("%s: %v, want %s %s", name, err, test.setting, test.want)
 		}
+	}
+}
+
+// What has names and ids of its own may use them.
+func TestNamesOfMessages(t *testing.T) {
+	for _, s := range []SourceSettings{
+		{From: "http://h/", Mode: ModeStream, Event: "event", ID: "id", Key: "id"}, {From: "ws://h/", Event: "event", ID: "$id", Key: "topic"}, {From: "http://h/", Event: ".event", ID: ".id", Key: "id // .id"},
+		{From: "routes:a", Event: "topic"},
+	} {
+		compiled(t, s)
 	}
 }
 
