@@ -262,9 +262,10 @@ func TestRecipeSalesforce(t *testing.T) {
 	if got := events.got.String(); strings.Contains(got, "event: Order__e") || strings.Contains(got, "event: ChangeEvents") {
 		t.Errorf("besides: %q", got)
 	}
-	// The token expires: the file has the new one.
-	write("second-token")
+	// The token expires: the file has the new one, a little later.
 	f.do(t, "expire", fields{"token": "second-token"}, nil)
+	eventually(t, "the old token to be refused", func() bool { return strings.Contains(s.stderr.String(), "retried for REFUSE_AFTER") })
+	write("second-token")
 	first := n + 1
 	event(1)
 	come(first)

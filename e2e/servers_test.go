@@ -18,6 +18,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/coder/websocket"
 
@@ -91,12 +92,22 @@ func (f *feed) serve(w http.ResponseWriter, r *http.Request) {
 
 // cut drops the connections without a word.
 func (f *feed) cut() {
+	for end := time.Now().Add(3 * time.Second); !f.subscribed() && time.Now().Before(end); { // whoever has been answered may not be among them yet
+		time.Sleep(5 * time.Millisecond)
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for conn := range f.conns {
 		delete(f.conns, conn)
 		go conn.CloseNow() // ends at once: it only closes the socket
 	}
+}
+
+// subscribed reports whether there is a connection.
+func (f *feed) subscribed() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return len(f.conns) > 0
 }
 
 // say sends text once somebody has subscribed.

@@ -32,6 +32,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"maps"
 	"net/http"
 	"strconv"
 	"strings"
@@ -61,14 +62,15 @@ type bayeux struct {
 	asked    map[string]bool // channels whose subscription is not confirmed
 	old      bool            // it goes on with the id of the client before
 	ready    bool
-	interval time.Duration // between an answer and the next connect
-	waiting  bool          // for that, until Ping
-	at       string        // id of the connect at the server
-	renewed  bool          // it went out since the last frame came
-	spun     int           // so many in a row came back at once, with nothing
-	answered time.Time     // when the last one did
-	away     time.Duration // how long no server was heard before it
-	heard    bool          // something came
+	interval time.Duration     // between an answer and the next connect
+	waiting  bool              // for that, until Ping
+	at       string            // id of the connect at the server
+	renewed  bool              // it went out since the last frame came
+	spun     int               // so many in a row came back at once, with nothing
+	answered time.Time         // when the last one did
+	away     time.Duration     // how long no server was heard before it
+	heard    bool              // something came
+	before   map[string]string // positions, as it began
 
 	// Over all connections.
 	bayeuxPlace
@@ -98,6 +100,7 @@ func (s *bayeux) Dial(*HTTPResponse) (Dial, error) { return s.Options.Dial() }
 
 func (s *bayeux) Open(string) ([]Frame, error) {
 	s.sent, s.asked, s.ready, s.waiting, s.heard, s.spun = 0, map[string]bool{}, false, false, false, 0
+	s.before = maps.Clone(s.positions)
 	s.interval = 0
 	if s.held == 0 {
 		s.held = bayeuxPatient

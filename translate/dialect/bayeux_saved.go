@@ -13,9 +13,10 @@ import (
 // HandOn keeps the client at the server.
 func (s *bayeux) HandOn() { s.handed = true }
 
-// Save is the client's id, the last batch, and the last id of each channel.
+// Save is the client's id, the last batch, and the last id of each channel. Without a client, as while a handshake goes on or is refused for now, the channels' ids
+// are what counts.
 func (s *bayeux) Save() (saved []byte) {
-	if s.client == "" {
+	if s.client == "" && !s.replays {
 		return nil
 	}
 	fields := []string{s.client, s.ack, "", strconv.FormatInt(s.seen.Unix(), 10)}
@@ -37,6 +38,14 @@ func (s *bayeux) Save() (saved []byte) {
 // bayeuxNumber is what is said back to a server as it has said it.
 var bayeuxNumber = regexp.MustCompile(`^-?[0-9]{1,31}$`)
 
+// Failed lets go of what a connection has brought that was not ready: with replay it is asked for again.
+func (s *bayeux) Failed() bool {
+	if s.replays {
+		s.positions = maps.Clone(s.before)
+	}
+	return s.replays
+}
+
 // Restore is Save's other half.
 func (s *bayeux) Restore(saved []byte) error {
 	fields, err := translate.AllFields(saved)
@@ -47,7 +56,7 @@ func (s *bayeux) Restore(saved []byte) error {
 		return translate.ErrSaved
 	}
 	seen, err := strconv.ParseInt(fields[3], 10, 64)
-	if err != nil || fields[0] == "" || len(fields[0]) > maxBayeuxID || fields[1] != "" && !bayeuxNumber.MatchString(fields[1]) {
+	if err != nil || fields[0] == "" && fields[2] == "" || len(fields[0]) > maxBayeuxID || fields[1] != "" && !bayeuxNumber.MatchString(fields[1]) {
 		return translate.ErrSaved
 	}
 	place := bayeuxPlace{client: fields[0], ack: fields[1], replays: fields[2] != "", seen: time.Unix(seen, 0), positions: map[string]string{}}

@@ -77,6 +77,42 @@ func TestBayeuxReplayExpires(t *testing.T) {
 	}
 }
 
+// TestBayeuxPlaceOutlivesARefusal: a handshake that is refused, as while a token is renewed, forgets nothing of where the channels were, nor does the process that goes on meanwhile.
+func TestBayeuxPlaceOutlivesARefusal(t *testing.T) {
+	const hello = `[{"channel":"/meta/handshake","successful":true,"clientId":"c","ext":{"replay":true}}]`
+	const ready = `[{"channel":"/meta/subscribe","successful":true,"subscription":"/a"}]`
+	s := bayeuxSession("", "/a")
+	_, _ = s.Open("")
+	s.hears(t, noon, hello)
+	s.hears(t, noon, ready)
+	s.hears(t, noon, `[{"channel":"/a","data":{"event":{"replayId":7}}}]`)
+	_ = s.Closed(1000, "")
+	_, _ = s.Open("")
+	if _, err := s.Receive(t.Context(), noon.Add(time.Second), Frame{Data: []byte(`[{"channel":"/meta/handshake","successful":false,"error":"401::Authentication invalid"}]`)}); err == nil {
+		t.Fatal("not refused")
+	}
+	if !s.Failed() || s.positions["/a"] != "7" {
+		t.Fatal("what was known is given up")
+	}
+	_, _ = s.Open("") // what comes before it is ready, and then fails, was given to nobody
+	s.hears(t, noon.Add(time.Second), hello)
+	s.hears(t, noon.Add(time.Second), `[{"channel":"/a","data":{"event":{"replayId":9}}}]`)
+	if !s.Failed() || s.positions["/a"] != "7" {
+		t.Fatalf("goes on after what nobody was given: %v", s.positions)
+	}
+	s.client = ""
+	saved := s.Save()
+	next := bayeuxSession("", "/a")
+	if err := next.Restore(saved); err != nil || !next.Resumable() {
+		t.Fatalf("%q: %v", saved, err)
+	}
+	_, _ = next.Open("")
+	next.hears(t, noon.Add(2*time.Second), hello)
+	if got := next.hears(t, noon.Add(2*time.Second), ready); !got.Resumed || next.positions["/a"] != "7" {
+		t.Errorf("resumed %v, %v", got.Resumed, next.positions)
+	}
+}
+
 func TestBayeuxSaved(t *testing.T) {
 	s := bayeuxSession("", "/a")
 	if s.Save() != nil {
