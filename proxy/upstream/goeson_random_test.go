@@ -155,7 +155,7 @@ type going struct {
 	saved []byte
 }
 
-// connection is one, as a stream has it. owed: it says whether something was lost before.
+// connection runs one connection as a stream does, and returns whether the next one must say if anything was lost; owed is whether this one must.
 func (g *going) connection(ctx context.Context, source Source, owed bool) bool {
 	conn, err := source.Connect(ctx)
 	if err != nil {
