@@ -227,10 +227,10 @@ type nesting struct {
 	parens bool     // it was: parentheses are brackets too
 }
 
-// graphQLHead is the beginning of an operation up to the first parenthesis of its variables, or of a directive's arguments.
+// graphQLHead is the beginning of an operation or a fragment up to the first parenthesis of its variables, or of a directive's arguments.
 var graphQLHead = func() *regexp.Regexp {
 	const ignored = `(?:[\s,]|#[^\n]*\n)` // blanks, commas and comments
-	return regexp.MustCompile(`^` + ignored + `*(?:subscription|query|mutation)\b(?:\w|` + ignored + `)*(?:\(` + ignored + `*\$|@\w+` + ignored + `*\()$`)
+	return regexp.MustCompile(`^` + ignored + `*(?:subscription|query|mutation|fragment)\b(?:[\w@]|` + ignored + `)*(?:\(` + ignored + `*\$|@\w+` + ignored + `*\()$`)
 }()
 
 // maxOperationHead bounds how far a head is read, in bytes.

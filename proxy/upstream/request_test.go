@@ -148,6 +148,8 @@ func TestTextTemplates(t *testing.T) {
 		"no GraphQL word":            {`{"query":"subscription { job(id: {query.s}) { state } }"}`, "s=1){x}", "400"},
 		"a GraphQL variable":         {`{"query":"query Q($id: ID = {query.s}) { job(id: $id) { state } }"}`, "s=7", `{"query":"query Q($id: ID = 7) { job(id: $id) { state } }"}`},
 		"no GraphQL variable":        {`{"query":"query Q($id: ID = {query.s}) { job(id: $id) { state } }"}`, "s=1)%7Bsecret%7D%23", "400"},
+		"no second directive":        {`{"query":"subscription S @live @auth(token: {query.s}) { a }"}`, "s=1)%7Bsecret%7D%23", "400"},
+		"no directive of a fragment": {`{"query":"subscription { ...F } fragment F on T @x(v: {query.s}) { a }"}`, "s=1)%7Bsecret%7D%23", "400"},
 		"no GraphQL variable, alone": {`query Q($id: ID = {query.s}) { job(id: $id) { state } }`, "s=1)%7Bsecret%7D%23", "400"},
 		"a text with parentheses":    {`{"query":"orders (of {query.s})"}`, "s=A%20%26%20B", `{"query":"orders (of A \u0026 B)"}`},
 		"a text of a query":          {`query(name, {query.s})`, "s=a%20b", `query(name, a b)`},
